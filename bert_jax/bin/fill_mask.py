@@ -1,0 +1,25 @@
+"""Fills the masks of a text: --checkpoint=DIR "text with [MASK]"."""
+
+import argparse
+
+from bert_jax.core import cli
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog='python -m bert_jax.bin.fill_mask', description=__doc__)
+    parser.add_argument('--checkpoint', required=True, help='a pretrained --workdir, or one of its steps')
+    parser.add_argument('--top', type=int, default=5, help='how many tokens to print for each mask')
+    parser.add_argument('texts', nargs='+', help='each with one or more [MASK]')
+    flags = parser.parse_args()
+
+    from bert_jax.evals import filling
+
+    for text, masks in zip(flags.texts, filling.fill(flags.checkpoint, flags.texts, flags.top), strict=True):
+        print(text)
+        for number, best in enumerate(masks, 1):
+            print(f'  mask {number}: ' + '  '.join(f'{token} {p:.1%}' for token, p in best))
+    return 0
+
+
+if __name__ == '__main__':
+    cli.run(main)

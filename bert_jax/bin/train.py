@@ -1,0 +1,48 @@
+"""Pretrains or fine-tunes: --config=configs/X.py[:arg] --workdir=DIR [--config.a.b=value]."""
+
+import argparse
+import json
+import logging
+import pathlib
+from typing import Any
+
+from bert_jax.core import cli
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog='python -m bert_jax.bin.train', description=__doc__)
+    parser.add_argument('--config', required=True, help='a config file, with :arg if it takes one')
+    parser.add_argument('--workdir', required=True, help='made if missing; a run in it is resumed')
+    flags, overrides = cli.parse(parser)
+    return run(flags.config, pathlib.Path(flags.workdir), overrides)
+
+
+def run(spec: str, workdir: pathlib.Path, overrides: list[str]) -> int:
+    """Trains the config `spec` in `workdir`; returns the exit status."""
+    from bert_jax.core import hosts, partitioning
+    from bert_jax.evals.evaluator import Evaluator
+    from bert_jax.train import experiment as experiment_lib
+    from bert_jax.train import loop, setup
+
+    hosts.use_compilation_cache()
+    experiment = experiment_lib.read(spec, overrides)
+    partitioner = partitioning.make(experiment.mesh)
+    experiment, tokenizer, start = setup.begin(experiment, workdir)
+    experiment_lib.claim(workdir, experiment)
+    task = experiment.make_task(tokenizer)
+    data = setup.RowsOf(task, experiment, tokenizer, workdir)
+    c = experiment.train
+
+    def make_evaluator(graph: Any) -> Evaluator | None:
+        rows = data.validation(data.lengths[-1])
+        if not len(rows):
+            logging.warning('there is nothing held out to evaluate on')
+            return None
+        return Evaluator(task, graph, rows, data.lengths[-1], c.eval_batch_size, partitioner, c.seed, c.eval_rows)
+
+    about = {'config': experiment.as_dict(), 'tokenizer': json.loads(tokenizer.to_json())}
+    return loop.train(experiment, task, data.train, partitioner, workdir, about, start, make_evaluator)
+
+
+if __name__ == '__main__':
+    cli.run(main)

@@ -1,0 +1,46 @@
+"""What all doors share: arguments, config overrides, and errors as one sentence."""
+
+import argparse
+import logging
+import os
+import sys
+from collections.abc import Callable
+
+from bert_jax.core.errors import UserError
+
+
+def parse(
+    parser: argparse.ArgumentParser, argv: list[str] | None = None
+) -> tuple[argparse.Namespace, list[str]]:
+    """Parses a door's flags; returns them and the `a.b=value` parts of `--config.a.b=value`."""
+    known, rest = parser.parse_known_args(argv)
+    overrides = []
+    for word in rest:
+        if not word.startswith('--config.'):
+            parser.error(f'unknown argument {word!r}; config values are set by --config.KEY=VALUE')
+        overrides.append(word.removeprefix('--config.'))
+    return known, overrides
+
+
+def run(main: Callable[[], int | None]) -> None:
+    """Runs a door and exits with its status; a `UserError` becomes one sentence and status 1."""
+    logging.basicConfig(level=logging.INFO, format='%(message)s', stream=sys.stderr)
+    for noisy in ('absl', 'jax', 'orbax', 'grain', 'tensorflow_datasets'):
+        logging.getLogger(noisy).setLevel(logging.ERROR)
+    try:
+        status = main()
+    except UserError as e:
+        print(f'error: {e}', file=sys.stderr)
+        status = 1
+    except PermissionError as e:
+        print(
+            f'error: No permission to write {e.filename!r}: choose another folder.', file=sys.stderr
+        )
+        status = 1
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = 0
+    except KeyboardInterrupt:
+        print('interrupted', file=sys.stderr)
+        status = 130
+    sys.exit(status)

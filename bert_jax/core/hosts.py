@@ -1,0 +1,60 @@
+"""What this machine is: compilation cache, peak speed."""
+
+import functools
+import logging
+import os
+import pathlib
+import time
+
+import jax
+import jax.numpy as jnp
+
+# Peak of one chip in 16-bit matrix products, FLOP/s, from the makers' data sheets (dense).
+_PEAK = {
+    'TPU v2': 46e12,
+    'TPU v3': 123e12,
+    'TPU v4': 275e12,
+    'TPU v5 lite': 197e12,
+    'TPU v5p': 459e12,
+    'TPU v5': 459e12,
+    'TPU v6 lite': 918e12,
+    'NVIDIA V100': 125e12,
+    'NVIDIA A100': 312e12,
+    'NVIDIA H100': 989e12,
+    'NVIDIA H200': 989e12,
+}
+
+
+def use_compilation_cache() -> None:
+    """Keeps compiled programs in JAX_COMPILATION_CACHE_DIR or ~/.cache/bert_jax/xla."""
+    folder = os.environ.get('JAX_COMPILATION_CACHE_DIR') or pathlib.Path('~/.cache/bert_jax/xla').expanduser()
+    jax.config.update('jax_compilation_cache_dir', str(folder))
+    jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.5)
+
+
+@functools.cache
+def peak_flops() -> float:
+    """Peak FLOP/s of all devices: by data sheet, or on a CPU what a large float32 product reaches.
+
+    An accelerator that is not in the table counts as unknown: nan.
+    """
+    kind = jax.devices()[0].device_kind
+    if jax.default_backend() == 'cpu':
+        return _measure_cpu()
+    for name, peak in _PEAK.items():
+        if kind.startswith(name):
+            return peak * jax.device_count()
+    logging.warning('The peak speed of %r is unknown: utilisation is not reported.', kind)
+    return float('nan')
+
+
+def _measure_cpu(size: int = 2048, repeats: int = 3) -> float:
+    x = jnp.ones((size, size))
+    product = jax.jit(jnp.matmul)
+    product(x, x).block_until_ready()
+    best = float('inf')
+    for _ in range(repeats):
+        start = time.perf_counter()
+        product(x, x).block_until_ready()
+        best = min(best, time.perf_counter() - start)
+    return 2 * size**3 / best

@@ -1,0 +1,185 @@
+"""Mesh, strategies, and the way from a logical axis name to a sharding.
+
+The mesh has three axes: `data` and `fsdp` split the batch, `fsdp` also splits parameters,
+`tensor` splits heads, feed-forward units and vocabulary. A strategy says which logical axis
+goes to which mesh axis; an axis that it does not name is replicated.
+"""
+
+import contextlib
+import contextvars
+import dataclasses
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Literal
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from bert_jax.core.config import nearest
+from bert_jax.core.errors import UserError
+
+AXES = ('data', 'fsdp', 'tensor')
+BATCH = ('data', 'fsdp')
+LOGICAL = ('batch', 'position', 'vocab', 'embed', 'heads', 'kv', 'mlp')
+_TENSOR = {'heads': 'tensor', 'mlp': 'tensor', 'vocab': 'tensor'}
+STRATEGIES: dict[str, dict[str, Any]] = {
+    'dp': {'batch': BATCH},
+    'fsdp': {'batch': BATCH, 'embed': 'fsdp'},
+    'tp': {'batch': BATCH, **_TENSOR},
+    'fsdp_tp': {'batch': BATCH, 'embed': 'fsdp', **_TENSOR},
+}
+_MAIN_AXIS = {'dp': 'data', 'fsdp': 'fsdp', 'tp': 'tensor', 'fsdp_tp': 'fsdp'}
+
+
+@dataclasses.dataclass(frozen=True)
+class MeshConfig:
+    """How the devices are laid out and what is split over them.
+
+    Attributes:
+      strategy: which table of `STRATEGIES` places parameters and activations.
+      data, fsdp, tensor: size of each mesh axis; 0 is 1, except that the strategy's main axis
+        (data, fsdp, tensor, fsdp) then takes all devices that are left.
+    """
+
+    strategy: Literal['dp', 'fsdp', 'tp', 'fsdp_tp'] = 'dp'
+    data: int = 0
+    fsdp: int = 0
+    tensor: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Partitioner:
+    """A mesh and the rules of one strategy."""
+
+    mesh: Mesh
+    rules: Mapping[str, Any]
+
+    def spec(self, logical: Sequence[str | None], name: str = 'an array') -> P:
+        """Maps logical axis names to a `PartitionSpec`.
+
+        Raises:
+          UserError: for an unknown axis name, or one mesh axis on two dimensions.
+        """
+        used: list[str] = []
+        spec: list[Any] = []
+        for axis in logical:
+            if axis is not None and axis not in LOGICAL:
+                raise UserError(f'{name} has the unknown axis {axis!r}: {nearest(axis, LOGICAL)}')
+            target = self.rules.get(axis) if axis else None
+            for mesh_axis in (target,) if isinstance(target, str) else target or ():
+                if mesh_axis in used:
+                    raise UserError(
+                        f'{name} {tuple(logical)} would use the mesh axis {mesh_axis!r} twice.'
+                    )
+                used.append(mesh_axis)
+            spec.append(target)
+        return P(*spec)
+
+    def sharding(
+        self, logical: Sequence[str | None], shape: Sequence[int], name: str
+    ) -> NamedSharding:
+        """The sharding of one named array.
+
+        Raises:
+          UserError: also if a dimension does not divide by its part of the mesh.
+        """
+        spec = self.spec(logical, name)
+        for i, target in enumerate(spec):
+            axes = (target,) if isinstance(target, str) else target or ()
+            parts = math.prod(self.mesh.shape[a] for a in axes)
+            if shape[i] % parts:
+                raise UserError(
+                    f'{name} has shape {tuple(shape)}: dimension {i} ({logical[i]}) does not divide '
+                    f'by {parts}, the size of mesh axis {"*".join(axes)}; choose another mesh.'
+                )
+        return NamedSharding(self.mesh, spec)
+
+    @property
+    def replicated(self) -> NamedSharding:
+        return NamedSharding(self.mesh, P())
+
+    @property
+    def batch(self) -> NamedSharding:
+        """Sharding of a batch: the leading dimension over `data` and `fsdp`."""
+        return NamedSharding(self.mesh, P(BATCH))
+
+    @property
+    def batch_parts(self) -> int:
+        return math.prod(self.mesh.shape[a] for a in BATCH)
+
+    def check_batch(self, batch_size: int, name: str = 'train.batch_size') -> None:
+        """Raises UserError if the global batch cannot be split evenly."""
+        if batch_size % self.batch_parts:
+            raise UserError(
+                f'{name}={batch_size} does not divide by {self.batch_parts}, the mesh axes '
+                'data*fsdp: it is the global batch, so choose a multiple.'
+            )
+
+    def global_batch(self, local: Mapping[str, np.ndarray]) -> dict[str, jax.Array]:
+        """Makes global arrays from this host's share of a batch."""
+        return {k: jax.make_array_from_process_local_data(self.batch, v) for k, v in local.items()}
+
+
+def make(config: MeshConfig, devices: Sequence[Any] | None = None) -> Partitioner:
+    """Lays the devices out as a mesh.
+
+    Raises:
+      UserError: if the sizes do not multiply to the number of devices.
+    """
+    devices = jax.devices() if devices is None else list(devices)
+    sizes = {axis: getattr(config, axis) for axis in AXES}
+    main = _MAIN_AXIS[config.strategy]
+    given = math.prod(size or 1 for size in sizes.values())
+    if not sizes[main] and len(devices) % given == 0:
+        sizes[main] = len(devices) // given
+    shape = tuple(size or 1 for size in sizes.values())
+    if math.prod(shape) != len(devices):
+        raise UserError(
+            f'A mesh of {" x ".join(f"{a}={s}" for a, s in zip(AXES, shape, strict=True))} does not '
+            f'fit {len(devices)} device(s): set mesh.data, mesh.fsdp and mesh.tensor to sizes whose product is that.'
+        )
+    mesh = jax.make_mesh(shape, AXES, axis_types=(AxisType.Auto,) * 3, devices=devices)
+    return Partitioner(mesh, STRATEGIES[config.strategy])
+
+
+_active: contextvars.ContextVar[Partitioner | None] = contextvars.ContextVar(
+    'partitioner', default=None
+)
+
+
+@contextlib.contextmanager
+def use(partitioner: Partitioner) -> Iterator[None]:
+    """While this is open, `constrain` knows the mesh; a step is traced inside it."""
+    token = _active.set(partitioner)
+    try:
+        yield
+    finally:
+        _active.reset(token)
+
+
+def constrain(x: jax.Array, *logical: str | None) -> jax.Array:
+    """Pins an activation to its place on the mesh; without a mesh of several devices, does nothing."""
+    partitioner = _active.get()
+    if partitioner is None or partitioner.mesh.size == 1:
+        return x
+    return jax.lax.with_sharding_constraint(
+        x, NamedSharding(partitioner.mesh, partitioner.spec(logical))
+    )
+
+
+def table(shardings: Mapping[str, NamedSharding], shapes: Mapping[str, Any]) -> str:
+    """One line a parameter: path, shape, spec. Layers that look alike share a line."""
+    lines: dict[tuple[str, str, str], int] = {}
+    for name, sharding in shardings.items():
+        generic = '/'.join('*' if part.isdigit() else part for part in name.split('/'))
+        key = (generic, str(tuple(shapes[name].shape)), str(sharding.spec))
+        lines[key] = lines.get(key, 0) + 1
+    width = max(len(name) for name, _, _ in lines)
+    total = sum(math.prod(s.shape) for s in shapes.values())
+    body = [
+        f'  {n:{width}}  {shape:18} {spec}' + (f'  x{c}' if c > 1 else '')
+        for (n, shape, spec), c in lines.items()
+    ]
+    return '\n'.join([f'{total:,} parameters', *body])

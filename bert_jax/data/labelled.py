@@ -1,0 +1,142 @@
+"""Labelled texts for downstream tasks: one or two texts and a class, as rows in memory."""
+
+import csv
+import dataclasses
+import glob
+import json
+import os
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from bert_jax.core.config import nearest
+from bert_jax.core.errors import UserError
+from bert_jax.data import sources
+from bert_jax.data.rows import HEADER, pack, truncate_pair
+from bert_jax.data.tokenizer import Tokenizer
+
+_FILES = ('.jsonl', '.csv', '.tsv')
+
+
+@dataclasses.dataclass(frozen=True)
+class LabelledConfig:
+    """Where labelled texts come from.
+
+    Attributes:
+      source: a TFDS name, or files as a path or glob with `{split}` in it: `.jsonl`, or `.csv` and
+        `.tsv` with a header line.
+      train_split, eval_split: what to train on and what to score.
+      text: the field of the (first) text.
+      second: the field of the second text; empty is one text.
+      label: the field of the class: an integer, or a name.
+      length: T, tokens in a row; longer texts are cut, the longer of two first.
+      limit: train on the first so many examples of a fixed random order; 0 takes all.
+    """
+
+    source: str = ''
+    train_split: str = 'train'
+    eval_split: str = 'validation'
+    text: str = 'text'
+    second: str = ''
+    label: str = 'label'
+    length: int = 128
+    limit: int = 0
+
+
+def label_names(data: LabelledConfig) -> tuple[str, ...]:
+    """Names of the classes: those of the data set, or the labels that the training split shows."""
+    if not _is_files(data.source):
+        feature = sources.features(data.source).get(data.label)
+        if getattr(feature, 'names', None):
+            return tuple(feature.names)
+        if getattr(feature, 'num_classes', None):
+            return tuple(map(str, range(feature.num_classes)))
+    seen = {e.get(data.label) for e in _examples(data, data.train_split)} - {None}
+    if all(_is_integer(label) for label in seen):
+        return tuple(map(str, range(max(map(int, seen)) + 1)))
+    return tuple(sorted(map(str, seen)))
+
+
+def rows(data: LabelledConfig, split: str, labels: Sequence[str], tokenizer: Tokenizer, limit: int = 0) -> np.ndarray:
+    """Reads and tokenizes one split.
+
+    Args:
+      data: the source.
+      split: which part.
+      labels: names of the classes, in the order of their numbers.
+      tokenizer: makes the ids.
+      limit: only so many examples, chosen by a fixed random order; 0 is all, in the data's order.
+
+    Returns:
+      [n, 3 + T] unsigned integers, see `rows.Row`; the label is the class.
+
+    Raises:
+      UserError: for a missing field, an empty split, or a label that is no class.
+    """
+    examples = list(_examples(data, split))
+    if not examples:
+        raise UserError(f'{data.source}, split {split!r}, has no examples: check data.source and its splits.')
+    if limit:
+        order = np.random.default_rng(0).permutation(len(examples))[:limit]
+        examples = [examples[i] for i in order]
+    fields = [data.text, data.second] if data.second else [data.text]
+    for field in [*fields, data.label]:
+        if field not in examples[0]:
+            raise UserError(f'{data.source} has no field {field!r}: {nearest(field, examples[0])}')
+    encoded = [tokenizer.encode([str(e[f]) for e in examples]) for f in fields]
+    numbers = {name: i for i, name in enumerate(labels)}
+    room = data.length - 1 - len(fields)
+    out = np.empty((len(examples), HEADER + data.length), np.uint32)
+    for i, example in enumerate(examples):
+        label = _number(example[data.label], numbers, f'example {i} of {data.source}, split {split!r},')
+        a, b = encoded[0][i], encoded[1][i] if data.second else None
+        a, b = (a[:room], None) if b is None else truncate_pair(a, b, room)
+        out[i] = pack(a, b, label, data.length, tokenizer)
+    return out
+
+
+def _number(label: Any, numbers: dict[str, int], where: str) -> int:
+    if _is_integer(label) and str(label) not in numbers:
+        if not 0 <= int(label) < len(numbers):
+            raise UserError(f'{where} has the label {label}, but there are {len(numbers)} classes: 0 to {len(numbers) - 1}.')
+        return int(label)
+    if str(label) not in numbers:
+        raise UserError(f'{where} has the label {label!r}: {nearest(str(label), numbers)}')
+    return numbers[str(label)]
+
+
+def _is_integer(label: Any) -> bool:
+    return isinstance(label, int | np.integer) or (isinstance(label, str) and label.lstrip('-').isdigit())
+
+
+def _is_files(source: str) -> bool:
+    return source.endswith(_FILES)
+
+
+def _examples(data: LabelledConfig, split: str) -> Iterator[dict[str, Any]]:
+    if not data.source:
+        raise UserError('data.source is empty: name a TFDS data set, or files such as data/{split}.jsonl.')
+    if not _is_files(data.source):
+        yield from sources.examples(data.source, split)
+        return
+    paths = sorted(glob.glob(os.path.expanduser(data.source.replace('{split}', split))))
+    if not paths:
+        raise UserError(f'No file matches {data.source.replace("{split}", split)!r}: set data.source to a path with {{split}} in it.')
+    for path in paths:
+        with open(path, encoding='utf-8', newline='') as file:
+            if path.endswith('.jsonl'):
+                yield from (_json(line, f'{path}, line {n}') for n, line in enumerate(file, 1) if line.strip())
+            else:
+                tab = path.endswith('.tsv')
+                yield from csv.DictReader(file, delimiter='\t' if tab else ',', quoting=csv.QUOTE_NONE if tab else csv.QUOTE_MINIMAL)
+
+
+def _json(line: str, where: str) -> dict[str, Any]:
+    try:
+        value = json.loads(line)
+    except json.JSONDecodeError as e:
+        raise UserError(f'{where} is not JSON ({e.msg}): a .jsonl file has one object a line.') from e
+    if not isinstance(value, dict):
+        raise UserError(f'{where} is not a JSON object: write {{"text": ..., "label": ...}} on each line.')
+    return value

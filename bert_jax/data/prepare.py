@@ -1,0 +1,228 @@
+"""Text to rows: documents are cut into input shards, and each shard becomes rows by a pure function.
+
+A shard's rows depend on its documents, the tokenizer and (seed, shard number) alone, so the number
+of processes changes nothing; at most a few shards are in memory at a time.
+"""
+
+import collections
+import concurrent.futures
+import dataclasses
+import functools
+import hashlib
+import itertools
+import json
+import logging
+import multiprocessing
+import os
+import pathlib
+import shutil
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from bert_jax.core import config as config_lib
+from bert_jax.core.errors import UserError
+from bert_jax.data import sources
+from bert_jax.data import tokenizer as tokenizer_lib
+from bert_jax.data.rows import HEADER, MANIFEST, RowMaker, read_manifest, sentences
+from bert_jax.data.tokenizer import Tokenizer, TokenizerConfig
+
+
+@dataclasses.dataclass(frozen=True)
+class TextConfig:
+    """Text to pretrain on, and the rows made from it.
+
+    Attributes:
+      sources: TFDS names, files or globs; several are put one after the other.
+      split: of TFDS sources.
+      validation_split: a TFDS split to hold out; empty holds out every n-th document instead.
+      validation_fraction: 1/n, the share of documents held out; 0 holds out none.
+      text_key: the field with the text, in TFDS and `.jsonl` records.
+      length: T, tokens in a row.
+      rows: the folder of prepared rows; empty is `rows` in the working directory.
+      seed: of everything random in the rows.
+      shard_chars: characters of text in an input shard.
+      workers: processes that prepare; 0 is one a core. Changes no row.
+    """
+
+    sources: tuple[str, ...] = ('pydocs/text',)
+    split: str = 'train'
+    validation_split: str = ''
+    validation_fraction: float = 0.01
+    text_key: str = 'text'
+    length: int = 128
+    rows: str = ''
+    seed: int = 0
+    shard_chars: int = 4_000_000
+    workers: int = 0
+
+
+def get_tokenizer(text: TextConfig, config: TokenizerConfig, folder: pathlib.Path) -> Tokenizer:
+    """The tokenizer of a run: loaded from `config.path`, kept in `folder`, or trained and kept there."""
+    if config.path:
+        return tokenizer_lib.load(config.path)
+    file, note = folder / tokenizer_lib.FILE, folder / 'tokenizer_config.json'
+    wanted = _key({'tokenizer': config, 'text': [text.sources, text.split, text.text_key]})
+    if file.is_file() and note.is_file():
+        if note.read_text() != wanted:
+            raise UserError(f'{str(file)!r} was trained with other settings: choose another data.rows, or delete it.')
+        return tokenizer_lib.load(file)
+    logging.info('training a %s tokenizer of %d entries', config.kind, config.vocab_size)
+    share = config.train_bytes // len(text.sources)
+    tokenizer = tokenizer_lib.train(_training_text(text, share), config)
+    folder.mkdir(parents=True, exist_ok=True)
+    tokenizer.save(file)
+    note.write_text(wanted)
+    return tokenizer
+
+
+def prepare(text: TextConfig, maker: RowMaker, tokenizer: Tokenizer, folder: pathlib.Path) -> dict[str, Any]:
+    """Writes the rows of a corpus to `folder` and returns the manifest; reuses what is there.
+
+    The folder appears under its name when all rows are in it; until then it is `NAME.partial`.
+
+    Raises:
+      UserError: if the corpus has no text, or the folder holds rows of other settings.
+    """
+    ignored = ('rows', 'workers')
+    wanted = {k: v for k, v in dataclasses.asdict(text).items() if k not in ignored}
+    wanted |= {'maker': [type(maker).__name__, dataclasses.asdict(maker)], 'tokenizer': tokenizer.fingerprint}  # type: ignore[call-overload]
+    wanted = json.loads(json.dumps(wanted))
+    if (folder / MANIFEST).is_file():
+        manifest = read_manifest(folder)
+        differs = [k for k in wanted if manifest['made_from'].get(k) != wanted[k]]
+        if differs:
+            raise UserError(
+                f'The rows in {str(folder)!r} were prepared with another {differs[0]} '
+                f'({manifest["made_from"].get(differs[0])}, now {wanted[differs[0]]}): choose another data.rows, or delete them.'
+            )
+        return manifest
+    partial = folder.with_name(folder.name + '.partial')
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    tokenizer.save(partial / tokenizer_lib.FILE)
+    dtype = np.dtype(np.uint16 if max(len(tokenizer), maker.length) < 1 << 16 else np.uint32)
+    work = functools.partial(_make_shard, maker=maker, folder=partial, seed=text.seed, dtype=dtype)
+    files: dict[str, list[str]] = {'train': [], 'validation': []}
+    counts = collections.Counter()
+    for shard, done in _in_order(work, _shards(text), text.workers or os.cpu_count() or 1, partial):
+        if done['rows']:
+            files[shard].append(done['file'])
+        counts.update({f'{shard}_{k}': v for k, v in done.items() if k != 'file'})
+    if not counts['train_rows']:
+        shutil.rmtree(partial)
+        raise UserError(
+            f'No text to train on was found in {", ".join(text.sources)}: '
+            'give files with text, or hold out less (data.validation_fraction).'
+        )
+    manifest = {
+        'made_from': wanted,
+        'length': maker.length,
+        'row': f'[{HEADER} + {maker.length}]',
+        'dtype': dtype.name,
+        'files': files,
+        'counts': dict(counts),
+    }
+    (partial / MANIFEST).write_text(json.dumps(manifest, indent=2) + '\n')
+    os.replace(partial, folder)
+    return manifest
+
+
+def _key(values: Any) -> str:
+    return hashlib.sha256(config_lib.to_json(values).encode()).hexdigest()
+
+
+def _training_text(text: TextConfig, share: int) -> Iterator[str]:
+    """Up to `share` bytes of paragraphs of each source."""
+    for source in text.sources:
+        left = share
+        for document in sources.documents(source, text.split, text.text_key):
+            yield from document.paragraphs
+            left -= sum(len(p.encode()) for p in document.paragraphs)
+            if left < 0:
+                break
+
+
+def _shards(text: TextConfig) -> Iterator[tuple[int, str, list[list[str]], float]]:
+    """Numbered input shards: (number, split, documents, progress from 0 to 1)."""
+    every = round(1 / text.validation_fraction) if text.validation_fraction and not text.validation_split else 0
+    streams = [(source, text.split, '') for source in text.sources]
+    if text.validation_split:
+        streams += [(s, text.validation_split, 'validation') for s in text.sources if not sources.is_files(s)]
+    held: dict[str, list[list[str]]] = {'train': [], 'validation': []}
+    sizes = {'train': 0, 'validation': 0}
+    number, count, progress = itertools.count(), 0, 0.0
+    for i, (source, split, fixed) in enumerate(streams):
+        for document in sources.documents(source, split, text.text_key):
+            count += 1
+            goes = fixed or ('validation' if every and count % every == 0 else 'train')
+            held[goes].append(document.paragraphs)
+            sizes[goes] += sum(map(len, document.paragraphs))
+            progress = (i + document.progress) / len(streams)
+            if sizes[goes] >= text.shard_chars:
+                yield next(number), goes, held[goes], progress
+                held[goes], sizes[goes] = [], 0
+    for goes, documents in held.items():
+        if documents:
+            yield next(number), goes, documents, 1.0
+
+
+def _in_order(work: Any, shards: Iterable[tuple[int, str, list[list[str]], float]], workers: int, folder: pathlib.Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Runs `work` over the shards in a process pool, a few at a time; yields (split, result) in order."""
+    context = multiprocessing.get_context('spawn')
+    pending: collections.deque[Any] = collections.deque()
+    bar = tqdm(total=100, desc='prepare', unit='%', bar_format='{l_bar}{bar}| {elapsed}<{remaining}{postfix}', mininterval=0.5)
+    rows = tokens = 0
+
+    def finish() -> tuple[str, dict[str, Any]]:
+        nonlocal rows, tokens
+        split, progress, future = pending.popleft()
+        result = future.result()
+        rows, tokens = rows + result['rows'], tokens + result['tokens']
+        bar.set_postfix_str(f'{rows:,} rows, {tokens / 1e6:.1f}M tokens', refresh=False)
+        bar.update(100 * progress - bar.n)
+        return split, result
+
+    with bar, concurrent.futures.ProcessPoolExecutor(workers, context, _start, (folder / tokenizer_lib.FILE,)) as pool:
+        try:
+            for number, split, documents, progress in shards:
+                pending.append((split, progress, pool.submit(work, number, split, documents)))
+                if len(pending) > workers + 1:
+                    yield finish()
+            while pending:
+                yield finish()
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+_worker_tokenizer: Tokenizer
+
+
+def _start(file: pathlib.Path) -> None:
+    """Loads the tokenizer once in each worker process."""
+    global _worker_tokenizer
+    os.environ['TOKENIZERS_PARALLELISM'] = 'false'
+    _worker_tokenizer = tokenizer_lib.load(file)
+
+
+def _make_shard(number: int, split: str, documents: list[list[str]], *, maker: RowMaker, folder: pathlib.Path, seed: int, dtype: np.dtype) -> dict[str, Any]:
+    """Rows of one input shard, written to a file of its own."""
+    from array_record.python import array_record_module
+
+    split_documents = [sentences(d) for d in documents]
+    ids = iter(_worker_tokenizer.encode([s for d in split_documents for s in d]))
+    encoded = [[t for t in itertools.islice(ids, len(d)) if len(t)] for d in split_documents]
+    rng = np.random.default_rng((seed, number))
+    file = f'{split}-{number:05d}.array_record'
+    rows = tokens = 0
+    writer = array_record_module.ArrayRecordWriter(str(folder / file), 'group_size:1')
+    for row in maker([d for d in encoded if d], _worker_tokenizer, rng):
+        writer.write(row.astype(dtype).tobytes())
+        rows, tokens = rows + 1, tokens + int(row[0])
+    writer.close()
+    if not rows:
+        (folder / file).unlink()
+    return {'file': file, 'rows': rows, 'tokens': tokens, 'documents': len(documents)}

@@ -1,0 +1,253 @@
+"""Where text and labelled examples come from: TFDS names, text files and globs, and `pydocs`."""
+
+import contextlib
+import glob
+import gzip
+import importlib
+import json
+import os
+import pathlib
+import zlib
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+from bert_jax.core.config import nearest
+from bert_jax.core.errors import UserError
+
+# A line or a document longer than this is cut, so that memory stays bounded on any input.
+MAX_DOCUMENT_CHARS = 1 << 16
+_SUFFIXES = ('.txt', '.txt.gz', '.jsonl')
+
+
+class Document(NamedTuple):
+    """A piece of connected text.
+
+    Attributes:
+      paragraphs: its non-empty lines.
+      progress: how far into its source it lies, 0 to 1.
+    """
+
+    paragraphs: list[str]
+    progress: float
+
+
+def is_files(source: str) -> bool:
+    """Whether a source names text files rather than a TFDS data set."""
+    return source.endswith(_SUFFIXES) or any(c in source for c in '*?[') or os.path.isfile(source)
+
+
+def documents(source: str, split: str, text_key: str) -> Iterator[Document]:
+    """Streams the documents of one source, in order.
+
+    In a text file a blank line ends a document. In a `.jsonl` file and in TFDS every record is one.
+    Documents over `MAX_DOCUMENT_CHARS` characters are cut between paragraphs.
+
+    Args:
+      source: a TFDS name such as 'wikipedia/20230601.en', or a path or glob of `.txt`, `.txt.gz`
+        or `.jsonl` files.
+      split: of a TFDS data set; files have none.
+      text_key: the field that holds the text, in TFDS and `.jsonl` records.
+
+    Raises:
+      UserError: if the source is not there or cannot be read.
+    """
+    if not is_files(source):
+        for i, n, example in _numbered(examples(source, split)):
+            yield from _documents(_field(example, text_key, source).split('\n'), (i + 1) / n)
+        return
+    paths = sorted(glob.glob(os.path.expanduser(source), recursive=True))
+    if not paths:
+        raise UserError(f'No file matches {source!r}: give a path or glob of .txt, .txt.gz or .jsonl files.')
+    total = sum(os.path.getsize(p) for p in paths) or 1
+    before = 0
+    for path in paths:
+        for lines, offset in _file_documents(path, text_key):
+            yield from _documents(lines, (before + offset) / total)
+        before += os.path.getsize(path)
+
+
+def examples(name: str, split: str) -> Sequence[dict[str, Any]]:
+    """A TFDS data set as a random-access sequence of examples, text decoded to `str`.
+
+    Prepared folders are found through `TFDS_DATA_DIR` and need no builder code; others are
+    downloaded by their builder; `pydocs/...` is built on this machine.
+
+    Raises:
+      UserError: if it cannot be had, with what to do.
+    """
+    builder = _builder(name)
+    splits = builder.info.splits
+    base = split.split('[')[0]
+    if base not in splits:
+        raise UserError(f'{name} has no split {base!r}: {nearest(base, splits)}')
+    try:
+        return _Decoded(builder.as_data_source(split=split))
+    except Exception as e:
+        raise UserError(f'{name}, split {split!r}, cannot be read ({_first_line(e)}): prepare it again.') from e
+
+
+def features(name: str) -> Any:
+    """The TFDS features of a data set."""
+    return _builder(name).info.features
+
+
+class _Decoded(Sequence):
+    """Turns the bytes of TFDS text features into `str`, at every depth."""
+
+    def __init__(self, source: Any):
+        self._source = source
+
+    def __len__(self) -> int:
+        return len(self._source)
+
+    def __getitem__(self, index: Any) -> Any:
+        return _decode(self._source[index])
+
+    def chunks(self, size: int = 1024) -> Iterator[list[dict[str, Any]]]:
+        """All examples in order, read many at a time."""
+        for start in range(0, len(self), size):
+            yield [_decode(e) for e in self._source.__getitems__(range(start, min(start + size, len(self))))]
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        for chunk in self.chunks():
+            yield from chunk
+
+
+def _decode(value: Any) -> Any:
+    if isinstance(value, bytes):
+        return value.decode('utf-8', 'replace')
+    if isinstance(value, dict):
+        return {k: _decode(v) for k, v in value.items()}
+    if getattr(value, 'dtype', None) is not None and value.dtype == object:
+        return [_decode(v) for v in value]
+    return value
+
+
+def _builder(name: str) -> Any:
+    """The builder of a data set, prepared."""
+    import tensorflow_datasets as tfds
+
+    if name.split('/')[0] == 'pydocs':
+        return _pydocs(name)
+    data_dir = os.environ.get('TFDS_DATA_DIR') or None
+    where = data_dir or '~/tensorflow_datasets'
+    missing = tfds.core.registered.DatasetNotFoundError
+    try:
+        try:
+            builder = tfds.builder(name, data_dir=data_dir)
+        except missing:  # some builders are known only after their module was imported
+            importlib.import_module(f'tensorflow_datasets.text.{name.split("/")[0]}')
+            builder = tfds.builder(name, data_dir=data_dir)
+    except (missing, ImportError) as e:
+        hint = nearest(name.split('/')[0], _known(data_dir, tfds)).rstrip('.')
+        raise UserError(
+            f'There is no data set {name!r} in TFDS_DATA_DIR={where} nor in the TFDS catalogue ({hint}): '
+            'point TFDS_DATA_DIR to a folder where it is prepared, or name text files instead.'
+        ) from e
+    except ValueError as e:
+        raise UserError(f'{name!r} cannot be opened: {_first_line(e)}.') from e
+    if builder.is_prepared():
+        return builder
+    try:
+        builder = tfds.builder(name, data_dir=data_dir, file_format='array_record')
+        builder.download_and_prepare()
+    except Exception as e:
+        raise UserError(
+            f'{name} is not in TFDS_DATA_DIR={where} and could not be downloaded ({_first_line(e)}): '
+            f'run `tfds build {name} --file_format=array_record` on a machine that is online and '
+            'point TFDS_DATA_DIR to the result.'
+        ) from e
+    return builder
+
+
+def _known(data_dir: str | None, tfds: Any) -> list[str]:
+    local = [p.name for p in pathlib.Path(data_dir).iterdir() if p.is_dir()] if data_dir and os.path.isdir(data_dir) else []
+    return [*local, *tfds.list_builders()]
+
+
+def cache_dir() -> pathlib.Path:
+    """Where data built on this machine is kept: BERT_JAX_CACHE or ~/.cache/bert_jax."""
+    return pathlib.Path(os.environ.get('BERT_JAX_CACHE') or '~/.cache/bert_jax').expanduser()
+
+
+def _pydocs(name: str) -> Any:
+    from bert_jax.data import pydocs
+
+    config = name.partition('/')[2] or 'text'
+    known = [c.name for c in pydocs.Pydocs.BUILDER_CONFIGS]
+    if config not in known:
+        raise UserError(f'pydocs has no config {config!r}: {nearest(config, known)}')
+    builder = pydocs.Pydocs(config=config, data_dir=str(cache_dir() / f'pydocs-{pydocs.fingerprint()}'), file_format='array_record')
+    builder.download_and_prepare()
+    return builder
+
+
+def _first_line(e: BaseException) -> str:
+    return (str(e).strip().splitlines() or [type(e).__name__])[0].rstrip('.')[:200]
+
+
+def _numbered(items: Sequence[Any]) -> Iterator[tuple[int, int, Any]]:
+    n = len(items)
+    for i, item in enumerate(items):
+        yield i, n, item
+
+
+def _field(record: Any, key: str, where: str) -> str:
+    if not isinstance(record, dict) or not isinstance(record.get(key), str):
+        known = [k for k, v in record.items() if isinstance(v, str)] if isinstance(record, dict) else []
+        raise UserError(f'A record of {where} has no text field {key!r}: set data.text_key; {nearest(key, known)}')
+    return record[key]
+
+
+def _documents(lines: Sequence[str], progress: float) -> Iterator[Document]:
+    """One or, if it is long, several documents of at most `MAX_DOCUMENT_CHARS`."""
+    paragraphs: list[str] = []
+    size = 0
+    for line in lines:
+        line = line.strip()
+        for start in range(0, len(line), MAX_DOCUMENT_CHARS):
+            part = line[start : start + MAX_DOCUMENT_CHARS]
+            if paragraphs and size + len(part) > MAX_DOCUMENT_CHARS:
+                yield Document(paragraphs, progress)
+                paragraphs, size = [], 0
+            paragraphs.append(part)
+            size += len(part)
+    if paragraphs:
+        yield Document(paragraphs, progress)
+
+
+def _file_documents(path: str, text_key: str) -> Iterator[tuple[list[str], int]]:
+    """Pieces of one file, each with the number of bytes read so far."""
+    with open(path, 'rb') as raw, gzip.open(raw) if path.endswith('.gz') else contextlib.nullcontext(raw) as file:
+        lines: list[str] = []
+        size = 0
+        try:
+            for number, line in enumerate(_lines(file), 1):
+                if path.endswith('.jsonl'):
+                    yield [*_json_text(line, text_key, f'{path}, line {number}').split('\n')], raw.tell()
+                    continue
+                lines.append(line)
+                size += len(line)
+                if not line.strip() or size >= MAX_DOCUMENT_CHARS:
+                    yield lines, raw.tell()
+                    lines, size = [], 0
+        except (EOFError, gzip.BadGzipFile, zlib.error) as e:
+            raise UserError(f'{path!r} is damaged or not gzip ({_first_line(e)}): fetch it again.') from e
+        if lines:
+            yield lines, raw.tell()
+
+
+def _lines(file: Any) -> Iterator[str]:
+    """Lines of a binary file as text; a text line over the limit comes in pieces."""
+    jsonl = getattr(file, 'name', '') and str(file.name).endswith('.jsonl')
+    while line := file.readline(-1 if jsonl else 4 * MAX_DOCUMENT_CHARS):
+        yield line.decode('utf-8', 'replace')
+
+
+def _json_text(line: str, text_key: str, where: str) -> str:
+    if not line.strip():
+        return ''
+    try:
+        return _field(json.loads(line), text_key, where)
+    except json.JSONDecodeError as e:
+        raise UserError(f'{where} is not JSON ({e.msg}): a .jsonl file has one object a line.') from e

@@ -1,0 +1,175 @@
+"""Tokenizers: WordPiece and byte-level BPE, trained here or loaded, by Hugging Face `tokenizers`."""
+
+import dataclasses
+import functools
+import hashlib
+import pathlib
+from collections.abc import Iterable, Sequence
+from typing import Literal
+
+import numpy as np
+import tokenizers
+from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
+
+from bert_jax.core.errors import UserError
+
+SPECIAL = ('[PAD]', '[UNK]', '[CLS]', '[SEP]', '[MASK]')
+FILE = 'tokenizer.json'
+
+
+@dataclasses.dataclass(frozen=True)
+class TokenizerConfig:
+    """Which tokenizer to use.
+
+    Attributes:
+      path: a `vocab.txt` of BERT, a `tokenizer.json`, or a folder with one; empty trains one.
+      kind: what to train: WordPiece as in BERT, or byte-level BPE as in GPT-2.
+      vocab_size: entries of a trained vocabulary, special tokens included.
+      lowercase: of a trained WordPiece: also strips accents, as BERT's uncased models do.
+      train_bytes: a tokenizer is trained on at most this much text, an equal share a source.
+    """
+
+    path: str = ''
+    kind: Literal['wordpiece', 'bpe'] = 'wordpiece'
+    vocab_size: int = 8192
+    lowercase: bool = True
+    train_bytes: int = 20_000_000
+
+
+class Tokenizer:
+    """A `tokenizers.Tokenizer` with BERT's special tokens, in the terms of this project."""
+
+    def __init__(self, backend: tokenizers.Tokenizer):
+        self.backend = backend
+        backend.no_truncation()
+        backend.no_padding()
+        ids = [backend.token_to_id(token) for token in SPECIAL]
+        if None in ids:
+            raise UserError(
+                f'The vocabulary has no {SPECIAL[ids.index(None)]}: BERT needs the tokens {" ".join(SPECIAL)}.'
+            )
+        self.pad, self.unk, self.cls, self.sep, self.mask = ids
+
+    def __len__(self) -> int:
+        return self.backend.get_vocab_size()
+
+    def encode(self, texts: Sequence[str], special: bool = False) -> list[np.ndarray]:
+        """Ids of each text, without [CLS] and [SEP]: n arrays of int32.
+
+        Args:
+          texts: any strings.
+          special: whether '[MASK]' written in a text means the special token.
+        """
+        self.backend.encode_special_tokens = not special
+        encoded = self.backend.encode_batch_fast(texts, add_special_tokens=False)
+        return [np.array(e.ids, np.int32) for e in encoded]
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """Text of the ids, special tokens left out."""
+        return self.backend.decode(list(map(int, ids)))
+
+    def token(self, index: int) -> str:
+        """One vocabulary entry as it is written."""
+        return self.backend.id_to_token(int(index))
+
+    @functools.cached_property
+    def continues(self) -> np.ndarray:
+        """[V] booleans: this entry goes on with the word that the entry before it began.
+
+        Words are split at spaces and, by WordPiece, at punctuation; byte-level BPE writes a
+        leading space as 'Ġ', so there punctuation belongs to the word before it.
+        """
+        vocab = self.backend.get_vocab()
+        byte_level = isinstance(self.backend.model, models.BPE)
+        flags = np.zeros(len(self), bool)
+        for token, index in vocab.items():
+            if token not in SPECIAL:
+                flags[index] = token[0] not in 'ĠĊ' if byte_level else token.startswith('##')
+        return flags
+
+    @functools.cached_property
+    def ordinary(self) -> np.ndarray:
+        """Ids that are not special tokens, for drawing a random replacement."""
+        special = [self.pad, self.unk, self.cls, self.sep, self.mask]
+        return np.setdiff1d(np.arange(len(self), dtype=np.int32), special)
+
+    def to_json(self) -> str:
+        return self.backend.to_str(pretty=False)
+
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """Sixteen hexadecimal digits that name this tokenizer."""
+        return hashlib.sha256(self.to_json().encode()).hexdigest()[:16]
+
+    def save(self, path: pathlib.Path) -> None:
+        path.write_text(self.to_json(), encoding='utf-8')
+
+
+def from_json(text: str) -> Tokenizer:
+    """A tokenizer from the text of a `tokenizer.json`."""
+    return Tokenizer(tokenizers.Tokenizer.from_str(text))
+
+
+def load(path: str | pathlib.Path) -> Tokenizer:
+    """Loads a `vocab.txt`, a `tokenizer.json`, or the one in a folder.
+
+    A `vocab.txt` is taken as cased if any of its entries has an upper-case letter.
+
+    Raises:
+      UserError: if there is none, or it cannot be read.
+    """
+    path = pathlib.Path(path)
+    if path.is_dir():
+        found = [path / name for name in (FILE, 'vocab.txt') if (path / name).is_file()]
+        if not found:
+            raise UserError(f'There is no {FILE} or vocab.txt in {str(path)!r}: set tokenizer.path.')
+        path = found[0]
+    if not path.is_file():
+        raise UserError(f'There is no tokenizer {str(path)!r}: set tokenizer.path to a vocab.txt or {FILE}.')
+    text = path.read_text(encoding='utf-8')
+    if path.suffix == '.txt':
+        return from_vocab(text.splitlines())
+    try:
+        return from_json(text)
+    except UserError:
+        raise
+    except Exception as e:  # the library raises bare Exception
+        raise UserError(f'{str(path)!r} is not a tokenizer.json: {e}.') from e
+
+
+def from_vocab(entries: Sequence[str]) -> Tokenizer:
+    """A WordPiece tokenizer from the lines of a published `vocab.txt`; the line number is the id."""
+    vocab = {entry: i for i, entry in enumerate(entries)}
+    cased = any(e != e.lower() for e in entries if not (e.startswith('[') and e.endswith(']')))
+    return _wordpiece(vocab, lowercase=not cased)
+
+
+def train(texts: Iterable[str], config: TokenizerConfig) -> Tokenizer:
+    """Trains a tokenizer on an iterator of texts."""
+    if config.kind == 'bpe':
+        backend = tokenizers.Tokenizer(models.BPE())
+        backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        backend.decoder = decoders.ByteLevel()
+        trainer = trainers.BpeTrainer(
+            vocab_size=config.vocab_size,
+            special_tokens=list(SPECIAL),
+            initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+            show_progress=False,
+        )
+    else:
+        backend = _wordpiece({t: i for i, t in enumerate(SPECIAL)}, config.lowercase).backend
+        trainer = trainers.WordPieceTrainer(
+            vocab_size=config.vocab_size, special_tokens=list(SPECIAL), show_progress=False
+        )
+    backend.train_from_iterator(texts, trainer)
+    return Tokenizer(backend)
+
+
+def _wordpiece(vocab: dict[str, int], lowercase: bool) -> Tokenizer:
+    """BERT's basic tokenizer (clean, lower-case, split at spaces, punctuation, CJK), then WordPiece."""
+    backend = tokenizers.Tokenizer(models.WordPiece(vocab, unk_token='[UNK]', max_input_chars_per_word=100))
+    backend.normalizer = normalizers.BertNormalizer(lowercase=lowercase)
+    backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    backend.decoder = decoders.WordPiece()
+    backend.add_special_tokens([t for t in SPECIAL if t in vocab])
+    return Tokenizer(backend)

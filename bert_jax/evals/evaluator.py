@@ -1,0 +1,63 @@
+"""One evaluator for training and for the eval binaries: parameters in, scores out."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from flax import nnx
+
+from bert_jax.core import metrics, partitioning
+from bert_jax.core.partitioning import Partitioner
+from bert_jax.data import pipeline
+from bert_jax.modeling import module
+
+
+class Evaluator:
+    """Scores parameters on fixed rows.
+
+    Args:
+      task: what the rows mean.
+      graph: structure of the model.
+      rows: [3 + T] integers each.
+      length: T.
+      batch_size: rows at a time; the last batch is filled up with rows that count nothing.
+      partitioner: where it runs.
+      seed: of noise, so that masked positions are the same each time.
+      limit: only the first so many rows; 0 takes all.
+    """
+
+    def __init__(
+        self,
+        task: Any,
+        graph: nnx.GraphDef,
+        rows: Sequence[np.ndarray],
+        length: int,
+        batch_size: int,
+        partitioner: Partitioner,
+        seed: int = 0,
+        limit: int = 0,
+    ):
+        partitioner.check_batch(batch_size, 'train.eval_batch_size')
+        self._task, self._partitioner = task, partitioner
+        self._batches = lambda: pipeline.in_order(rows, task.example(length), batch_size, seed, limit or None)
+
+        def step(params: Mapping[str, jax.Array], batch: dict[str, jax.Array]) -> Any:
+            with partitioning.use(partitioner):
+                result = task.loss(module.merge(graph, params), batch, None)
+            return result.terms, result.metrics, result.outputs
+
+        self._step = jax.jit(step, out_shardings=partitioner.replicated)
+
+    def __call__(self, params: Mapping[str, jax.Array]) -> dict[str, Any]:
+        """Scores: `loss`, the task's means, and what it computes from all outputs together."""
+        terms, means, outputs = [], [], []
+        for batch in self._batches():
+            real = int(batch['row_weight'].sum())
+            term, mean, output = self._step(params, self._partitioner.global_batch(batch))
+            terms.append(term)
+            means.append(mean)
+            outputs.append({k: np.asarray(v)[:real] for k, v in output.items()})
+        losses = metrics.combine(terms)
+        joined = {k: np.concatenate([o[k] for o in outputs]) for k in outputs[0]}
+        return {'loss': sum(losses.values()), **losses, **metrics.combine(means), **self._task.scores(joined)}

@@ -1,0 +1,20 @@
+"""Who may see whom: boolean masks [B, 1, Tq or 1, Tk], true where attention is allowed."""
+
+import jax
+import jax.numpy as jnp
+
+
+def padding(valid: jax.Array) -> jax.Array:
+    """Every token sees every real token.
+
+    Args:
+      valid: [B, T] booleans, or integers that number the texts of a packed row from 1 with 0 for
+        padding; then a token sees its own text only.
+
+    Returns:
+      [B, 1, 1, T] for booleans, [B, 1, T, T] for numbered texts.
+    """
+    if valid.dtype == jnp.bool_:
+        return valid[:, None, None, :]
+    same = valid[:, None, :, None] == valid[:, None, None, :]
+    return same & (valid != 0)[:, None, None, :]

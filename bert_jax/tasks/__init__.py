@@ -1,0 +1,75 @@
+"""Floor 2: objectives, one file each. The file `tasks/NAME.py` is the task `NAME` of a config."""
+
+import importlib
+import pkgutil
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import numpy as np
+from flax import nnx
+
+from bert_jax.core.config import nearest
+from bert_jax.core.errors import UserError
+from bert_jax.core.metrics import Mean
+from bert_jax.data.pipeline import MakeExample
+
+
+class Result(NamedTuple):
+    """What a task's `loss` returns.
+
+    Attributes:
+      terms: parts of the loss as sums and weights; the loss is the sum of their means.
+      metrics: other means to log.
+      outputs: arrays with a leading batch dimension, for scores.
+    """
+
+    terms: dict[str, Mean]
+    metrics: dict[str, Mean]
+    outputs: dict[str, jax.Array]
+
+
+class Task(Protocol):
+    """What a file in this folder provides, as a class `Task(config, data, tokenizer)`.
+
+    `Config` is the dataclass of the config's `task` section, `Data` that of its `data` section.
+    """
+
+    Config: type
+    Data: type
+
+    def example(self, length: int) -> MakeExample:
+        """A function of (row, generator) that makes one example, in numpy."""
+        ...
+
+    def module(self, model: Any, rngs: nnx.Rngs) -> nnx.Module:
+        """The model with the head that this task needs."""
+        ...
+
+    def loss(self, model: Any, batch: dict[str, jax.Array], key: jax.Array | None) -> Result:
+        """Loss and outputs; `key` is the randomness of dropout, None evaluates."""
+        ...
+
+    def flops(self, model: Any, length: int, batch: dict[str, np.ndarray]) -> float:
+        """Floating-point operations of a forward pass over the batch's real tokens."""
+        ...
+
+    def scores(self, outputs: dict[str, np.ndarray]) -> dict[str, Any]:
+        """Scores of all outputs of an evaluation, in numpy."""
+        ...
+
+
+def get(name: str) -> Any:
+    """The module of a task.
+
+    Raises:
+      UserError: if there is no such file in this folder.
+    """
+    known = names()
+    if name not in known:
+        raise UserError(f'There is no task {name!r}: {nearest(name, known)}')
+    return importlib.import_module(f'bert_jax.tasks.{name}')
+
+
+def names() -> Sequence[str]:
+    return [m.name for m in pkgutil.iter_modules(__path__)]

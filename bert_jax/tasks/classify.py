@@ -1,0 +1,109 @@
+"""One class for a text or a pair of texts (Devlin et al. 2019, section 4.1)."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from flax import nnx
+
+from bert_jax.core.errors import UserError
+from bert_jax.core.metrics import mean
+from bert_jax.data import labelled
+from bert_jax.data.labelled import LabelledConfig
+from bert_jax.data.pipeline import Batch, MakeExample
+from bert_jax.data.rows import unpack
+from bert_jax.data.tokenizer import Tokenizer
+from bert_jax.modeling.heads import BertForClassification
+from bert_jax.modeling.losses import cross_entropy
+from bert_jax.tasks import Result
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """Classes of the task.
+
+    Attributes:
+      labels: their names, in the order of their numbers; empty takes those of the data set.
+    """
+
+    name: str = 'classify'
+    labels: tuple[str, ...] = ()
+
+
+class Task:
+    Config = Config
+    Data = LabelledConfig
+
+    def __init__(self, config: Config, data: LabelledConfig, tokenizer: Tokenizer):
+        self.config, self.data, self.tokenizer = config, data, tokenizer
+        if len(config.labels) < 2:
+            raise UserError(f'A classification needs two classes or more, but task.labels is {config.labels}.')
+
+    @staticmethod
+    def complete(config: Config, data: LabelledConfig) -> Config:
+        """Fills in the names of the classes from the data."""
+        return config if config.labels else dataclasses.replace(config, labels=labelled.label_names(data))
+
+    def train_rows(self) -> np.ndarray:
+        return self._rows(self.data.train_split, self.data.limit)
+
+    def eval_rows(self) -> np.ndarray:
+        return self._rows(self.data.eval_split, 0)
+
+    def _rows(self, split: str, limit: int) -> np.ndarray:
+        return labelled.rows(self.data, split, self.config.labels, self.tokenizer, limit)
+
+    def example(self, length: int) -> MakeExample:
+        index = np.arange(length)
+
+        def make(packed: np.ndarray, rng: np.random.Generator) -> Batch:
+            row = unpack(packed)
+            return {
+                'tokens': row.tokens,
+                'segments': ((index >= row.first) & (index < row.length)).astype(np.int32),
+                'valid': index < row.length,
+                'label': np.int32(row.label),
+                'row_weight': np.float32(1),
+            }
+
+        return make
+
+    def module(self, model: Any, rngs: nnx.Rngs) -> BertForClassification:
+        return BertForClassification(model, len(self.config.labels), rngs)
+
+    def loss(self, model: BertForClassification, batch: dict[str, jax.Array], key: jax.Array | None) -> Result:
+        logits = model(batch['tokens'], batch['segments'], batch['valid'], key).logits
+        weight, labels = batch['row_weight'], batch['label']
+        return Result(
+            {'cross_entropy': mean(cross_entropy(logits, labels), weight)},
+            {'accuracy': mean(logits.argmax(-1) == labels, weight)},
+            {'logits': logits, 'label': labels},
+        )
+
+    def flops(self, model: Any, length: int, batch: Batch) -> float:
+        return model.encoder_flops(batch['valid'].sum(), length)
+
+    def scores(self, outputs: dict[str, np.ndarray]) -> dict[str, Any]:
+        """Macro F1, Matthews correlation, and the confusion matrix [true, predicted]."""
+        from sklearn import metrics
+
+        true, predicted = outputs['label'], outputs['logits'].argmax(-1)
+        classes = range(len(self.config.labels))
+        return {
+            'f1_macro': float(metrics.f1_score(true, predicted, labels=classes, average='macro', zero_division=0)),
+            'matthews': float(metrics.matthews_corrcoef(true, predicted)),
+            'confusion': metrics.confusion_matrix(true, predicted, labels=classes).tolist(),
+            'majority': float(np.bincount(true).max() / len(true)),
+        }
+
+    def describe(self, scores: dict[str, Any]) -> str:
+        """A table of the scores with the confusion matrix, rows true and columns predicted."""
+        labels: Sequence[str] = self.config.labels
+        width = max(9, *(len(label) for label in labels))
+        lines = [f'{k:>{width}}  {v:.4f}' for k, v in scores.items() if isinstance(v, float)]
+        lines += ['', ' ' * width + '  ' + '  '.join(f'{label:>{width}}' for label in labels) + '  (predicted)']
+        for label, counts in zip(labels, scores['confusion'], strict=True):
+            lines.append(f'{label:>{width}}  ' + '  '.join(f'{n:>{width},}' for n in counts))
+        return '\n'.join(lines)

@@ -1,0 +1,103 @@
+"""Masked language model with next-sentence prediction (Devlin et al. 2019, section 3.1)."""
+
+import dataclasses
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from bert_jax.core.metrics import mean
+from bert_jax.data.noise import MaskRates, mask_tokens
+from bert_jax.data.pipeline import Batch, MakeExample
+from bert_jax.data.prepare import TextConfig
+from bert_jax.data.rows import SegmentRows, unpack
+from bert_jax.data.tokenizer import Tokenizer
+from bert_jax.modeling.heads import BertForPretraining
+from bert_jax.modeling.losses import cross_entropy
+from bert_jax.tasks import Result
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """The objective.
+
+    Attributes:
+      mask_rate, mask, random: see `noise.MaskRates`.
+      whole_words: mask all pieces of a word or none.
+      next: the second objective: 'random' is next sentence, 'swap' sentence order, 'none' neither.
+      next_rate, short_rate: see `rows.SegmentRows`.
+    """
+
+    name: str = 'mlm'
+    mask_rate: float = 0.15
+    mask: float = 0.8
+    random: float = 0.1
+    whole_words: bool = False
+    next: Literal['random', 'swap', 'none'] = 'random'
+    next_rate: float = 0.5
+    short_rate: float = 0.1
+
+
+class Task:
+    Config = Config
+    Data = TextConfig
+
+    def __init__(self, config: Config, data: TextConfig, tokenizer: Tokenizer):
+        self.config, self.data, self.tokenizer = config, data, tokenizer
+        self.rates = MaskRates(config.mask_rate, config.mask, config.random)
+
+    def row_maker(self, length: int) -> SegmentRows:
+        """How `prepare` turns documents into rows."""
+        c = self.config
+        return SegmentRows(length, c.next, c.next_rate, c.short_rate)
+
+    def predictions(self, length: int) -> int:
+        """P: positions predicted in a row, 20 of 128 and 77 of 512 at the rate of the paper."""
+        return int(np.ceil(self.rates.rate * length))
+
+    def example(self, length: int) -> MakeExample:
+        most = self.predictions(length)
+        c, tokenizer = self.config, self.tokenizer
+
+        def make(packed: np.ndarray, rng: np.random.Generator) -> Batch:
+            row = unpack(packed)
+            tokens, chosen = mask_tokens(row, self.rates, most, tokenizer, rng, c.whole_words)
+            positions = np.zeros(most, np.int32)
+            positions[: len(chosen)] = chosen
+            index = np.arange(length)
+            return {
+                'tokens': tokens,
+                'segments': ((index >= row.first) & (index < row.length)).astype(np.int32),
+                'valid': index < row.length,
+                'positions': positions,
+                'labels': row.tokens[positions],
+                'weights': (np.arange(most) < len(chosen)).astype(np.float32),
+                'next': np.int32(row.label),
+                'row_weight': np.float32(1),
+            }
+
+        return make
+
+    def module(self, model: Any, rngs: nnx.Rngs) -> BertForPretraining:
+        return BertForPretraining(model, rngs)
+
+    def loss(self, model: BertForPretraining, batch: dict[str, jax.Array], key: jax.Array | None) -> Result:
+        out = model(batch['tokens'], batch['segments'], batch['valid'], batch['positions'], key)
+        weights = batch['weights'] * batch['row_weight'][:, None]
+        terms = {'mlm_loss': mean(cross_entropy(out.logits, batch['labels']), weights)}
+        metrics = {'mlm_accuracy': mean(out.logits.argmax(-1) == batch['labels'], weights)}
+        if self.config.next != 'none':
+            assert out.next_sentence is not None
+            terms['next_loss'] = mean(cross_entropy(out.next_sentence, batch['next']), batch['row_weight'])
+            metrics['next_accuracy'] = mean(out.next_sentence.argmax(-1) == batch['next'], batch['row_weight'])
+        return Result(terms, metrics, {})
+
+    def flops(self, model: Any, length: int, batch: Batch) -> float:
+        tokens, predicted = batch['valid'].sum(), batch['weights'].sum()
+        head = predicted * 2 * (model.width**2 + model.width * model.vocab_size)
+        return model.encoder_flops(tokens, length) + head
+
+    def scores(self, outputs: dict[str, np.ndarray]) -> dict[str, Any]:
+        return {}

@@ -1,0 +1,162 @@
+"""Checkpoints by Orbax: state, config and tokenizer together, saved in the background.
+
+`WORKDIR/checkpoints/STEP/` holds three items: `params`, `training` (step and optimizer) and `about`
+(JSON: config, tokenizer, scores), so that a checkpoint explains itself.
+"""
+
+import logging
+import math
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, LatestN
+
+from bert_jax.core.errors import UserError
+from bert_jax.train.experiment import CheckpointConfig
+from bert_jax.train.state import Layout, State
+
+FOLDER = 'checkpoints'
+
+
+class Checkpointer:
+    """Saves and restores the states of one run.
+
+    Args:
+      workdir: of the run.
+      config: what is kept.
+      about: JSON-ready values that explain the run: `config` and `tokenizer`.
+    """
+
+    def __init__(self, workdir: pathlib.Path, config: CheckpointConfig, about: Mapping[str, Any]):
+        self._folder = workdir.absolute() / FOLDER
+        self._config, self._about = config, dict(about)
+        policies: list[Any] = [LatestN(max(1, config.keep))]
+        if config.best:
+            policies.append(
+                BestN(
+                    get_metric_fn=lambda m: m['score'],
+                    reverse=config.best_mode == 'min',
+                    n=1,
+                    keep_checkpoints_without_metrics=False,
+                )
+            )
+        options = ocp.CheckpointManagerOptions(
+            preservation_policy=AnyPreservationPolicy(policies), cleanup_tmp_directories=True, step_prefix=None
+        )
+        self._manager = ocp.CheckpointManager(self._folder, options=options)
+
+    def save(self, state: State, scores: Mapping[str, Any]) -> None:
+        """Starts to save; training goes on meanwhile."""
+        step = int(state.step)
+        best = self._config.best
+        if best and scores and best not in scores:
+            raise UserError(f'checkpoint.best={best!r} is not among the scores: {", ".join(scores)}.')
+        value = scores.get(best)
+        self._manager.save(
+            step,
+            args=ocp.args.Composite(
+                params=ocp.args.StandardSave(state.params),
+                training=ocp.args.StandardSave({'step': state.step, 'opt_state': state.opt_state}),
+                about=ocp.args.JsonSave({**self._about, 'step': step, 'scores': dict(scores)}),
+            ),
+            metrics={'score': value} if value is not None and math.isfinite(value) else None,
+            force=True,
+        )
+
+    def restore(self, layout: Layout) -> State | None:
+        """The newest state that can be read whole, or None if nothing was ever saved.
+
+        A damaged one is passed over with a warning and moved aside.
+
+        Raises:
+          UserError: if there are checkpoints but none can be read.
+        """
+        abstract = layout.abstract
+        args = ocp.args.Composite(
+            params=ocp.args.StandardRestore(abstract.params),
+            training=ocp.args.StandardRestore({'step': abstract.step, 'opt_state': abstract.opt_state}),
+        )
+        steps = sorted(self._manager.all_steps(), reverse=True)
+        for step in steps:
+            try:
+                restored = self._manager.restore(step, args=args)
+                _read_about(self._folder / str(step))
+            except Exception as e:  # whatever the storage raises on damaged files
+                logging.warning('checkpoint %d is damaged and passed over (%s)', step, _first_line(e))
+                (self._folder / str(step)).rename(self._folder / f'damaged-{step}')
+                continue
+            self._manager.reload()
+            training = restored['training']
+            return State(training['step'], restored['params'], training['opt_state'])
+        if steps:
+            raise UserError(f'None of the checkpoints in {str(self._folder)!r} can be read: start anew in another --workdir.')
+        return None
+
+    @property
+    def latest(self) -> int | None:
+        return self._manager.latest_step()
+
+    def close(self) -> None:
+        """Waits until everything is on disk."""
+        self._manager.wait_until_finished()
+        self._manager.close()
+
+
+def steps(path: pathlib.Path) -> list[pathlib.Path]:
+    """Step folders below a working directory or a `checkpoints` folder, or the folder of one step; oldest first."""
+    if (path / 'about').is_dir():
+        return [path]
+    folder = path / FOLDER if (path / FOLDER).is_dir() else path
+    found = [p for p in folder.iterdir() if p.name.isdigit()] if folder.is_dir() else []
+    return sorted(found, key=lambda p: int(p.name))
+
+
+def read_about(path: pathlib.Path) -> tuple[pathlib.Path, dict[str, Any]]:
+    """The newest whole checkpoint below `path` and what it says of itself.
+
+    Raises:
+      UserError: if there is none.
+    """
+    candidates = steps(path)
+    for step in reversed(candidates):
+        try:
+            return step, _read_about(step)
+        except Exception as e:
+            logging.warning('checkpoint %s is damaged and passed over (%s)', step, _first_line(e))
+    raise UserError(f'There is no checkpoint in {str(path)!r}: give a --workdir that was trained, or one of its steps.')
+
+
+def read_params(step: pathlib.Path, abstract: Mapping[str, jax.ShapeDtypeStruct]) -> dict[str, jax.Array]:
+    """Parameters of one checkpoint.
+
+    Args:
+      step: the folder of a step.
+      abstract: shapes of the parameters wanted, all of them in the checkpoint.
+
+    Raises:
+      UserError: if the checkpoint is damaged or holds parameters of other names or shapes.
+    """
+    try:
+        with ocp.StandardCheckpointer() as checkpointer:
+            return checkpointer.restore(step.absolute() / 'params', dict(abstract))
+    except Exception as e:
+        raise UserError(f'The parameters in {str(step)!r} cannot be read ({_first_line(e)}): use another checkpoint.') from e
+
+
+def param_shapes(step: pathlib.Path) -> dict[str, jax.ShapeDtypeStruct]:
+    """Shapes of the parameters in a checkpoint."""
+    with ocp.StandardCheckpointer() as checkpointer:
+        tree = checkpointer.metadata(step.absolute() / 'params').item_metadata.tree
+    return {name: jax.ShapeDtypeStruct(m.shape, m.dtype) for name, m in tree.items()}
+
+
+def _read_about(step: pathlib.Path) -> dict[str, Any]:
+    with ocp.Checkpointer(ocp.JsonCheckpointHandler()) as checkpointer:
+        return checkpointer.restore(step.absolute() / 'about')
+
+
+def _first_line(e: BaseException) -> str:
+    return (str(e).strip().splitlines() or [type(e).__name__])[0][:160]

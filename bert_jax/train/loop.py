@@ -1,0 +1,275 @@
+"""The training loop: one for pretraining and fine-tuning."""
+
+import dataclasses
+import itertools
+import logging
+import math
+import os
+import pathlib
+import signal
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from bert_jax import optim
+from bert_jax.core import hosts, metrics
+from bert_jax.core.cadence import Every, duration
+from bert_jax.core.errors import UserError
+from bert_jax.core.partitioning import Partitioner
+from bert_jax.data.pipeline import Batches
+from bert_jax.train import state as state_lib
+from bert_jax.train.checkpoint import Checkpointer
+from bert_jax.train.experiment import Experiment
+from bert_jax.train.step import jit_train_step
+
+# "Temporary failure, try again": a run that was told to stop has saved and can be resumed.
+STOPPED = os.EX_TEMPFAIL
+
+Evaluate = Callable[[Mapping[str, jax.Array]], dict[str, Any]]
+Rows = Callable[[int], Sequence[np.ndarray]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Phase:
+    """A stretch of the run with one row length: steps `start` to `stop`."""
+
+    start: int
+    stop: int
+    length: int
+    batch_size: int
+
+
+def phases(experiment: Experiment, examples: int) -> list[Phase]:
+    """The phases of a run: those of `train.phases`, or one of `train.steps`."""
+    train = experiment.train
+    if not train.phases:
+        total = duration(train.steps, batch_size=train.batch_size, examples=examples)
+        return [Phase(0, total, experiment.data.length, train.batch_size)]
+    stops = list(itertools.accumulate(steps for steps, _, _ in train.phases))
+    starts = [0, *stops[:-1]]
+    return [Phase(a, b, length, size) for a, b, (_, length, size) in zip(starts, stops, train.phases, strict=True)]
+
+
+def train(
+    experiment: Experiment,
+    task: Any,
+    rows: Rows,
+    partitioner: Partitioner,
+    workdir: pathlib.Path,
+    about: Mapping[str, Any],
+    initial: Callable[[state_lib.Layout], dict[str, Any]] | None = None,
+    make_evaluator: Callable[[Any], Evaluate | None] | None = None,
+) -> int:
+    """Trains to the end, or until told to stop; resumes from what `workdir` holds.
+
+    Args:
+      experiment: the complete config.
+      task: its task.
+      rows: training rows of a length.
+      partitioner: the mesh.
+      workdir: for metrics and checkpoints.
+      about: what a checkpoint says of itself.
+      initial: parameters to begin from, given the layout; they replace random ones.
+      make_evaluator: from the model's structure, what is run every `train.eval_every` steps.
+
+    Returns:
+      The exit status: 0, or `STOPPED` after SIGTERM.
+
+    Raises:
+      UserError: among others for a loss that is not finite; the last checkpoint stays.
+    """
+    # Data and durations.
+    c = experiment.train
+    first = rows(c.phases[0][1] if c.phases else experiment.data.length)
+    plan = phases(experiment, len(first))
+    for phase in plan:
+        partitioner.check_batch(phase.batch_size)
+        if phase.batch_size % (c.accumulate * partitioner.batch_parts):
+            raise UserError(f'A batch of {phase.batch_size} does not divide into train.accumulate={c.accumulate} parts on this mesh.')
+        if phase.length > experiment.model.positions:
+            raise UserError(
+                f'Rows of {phase.length} tokens are longer than the {experiment.model.positions} positions '
+                'of the model: set model.positions higher or data.length lower.'
+            )
+    total = plan[-1].stop
+    units = {'total': total, 'batch_size': plan[0].batch_size, 'examples': len(first)}
+    should_log = Every(duration(c.log_every, **units), total)
+    should_evaluate = Every(duration(c.eval_every, **units), total)
+    should_save = Every(duration(experiment.checkpoint.every, **units), total)
+
+    # State, born sharded; from a checkpoint if there is one.
+    tx_units = {k: v for k, v in units.items() if k != 'total'}
+    tx = optim.make(experiment.optim, total, **tx_units)
+    make = lambda rngs: task.module(experiment.model, rngs)  # noqa: E731
+    layout = state_lib.layout(make, tx, partitioner)
+    logging.info('%s', layout.table())
+    checkpointer = Checkpointer(workdir, experiment.checkpoint, about)
+    state = checkpointer.restore(layout)
+    if state is None:
+        state = state_lib.create(make, tx, layout, c.seed)
+        if initial is not None:
+            state = state_lib.adopt(state, initial(layout), tx, layout)
+    start = int(state.step)
+    if start:
+        logging.info('resuming at step %d of %d in %s', start, total, workdir)
+    model = experiment.model
+    step_fn = jit_train_step(
+        task,
+        layout,
+        partitioner,
+        tx,
+        schedule=optim.schedule(experiment.optim, total, **tx_units),
+        seed=c.seed,
+        dropout=model.dropout > 0 or model.attention_dropout > 0,
+        accumulate=c.accumulate,
+    )
+    evaluate = make_evaluator(layout.graph) if make_evaluator else None
+
+    # The loop. Metrics are fetched one step late, so that the device never waits for the host.
+    writer = metrics.Writer(workdir, start)
+    meter = Meter(start, total, task, model, writer)
+    stop = _StopOnSignal()
+    pending: tuple[int, Any] | None = None
+    try:
+        for step, length, batch in _batches(plan, rows, task, c.seed, start):
+            meter.count(batch, length)
+            state, latest = step_fn(state, partitioner.global_batch(batch))
+            if pending:
+                meter.report(*pending, log=should_log(pending[0]))
+            pending = step, latest
+            saves, evaluates = should_save(step), evaluate is not None and should_evaluate(step)
+            if saves or evaluates or stop.requested:
+                meter.report(*pending, log=should_log(step))  # a state with a bad loss is never saved
+                pending = None
+            scores: dict[str, Any] = {}
+            if evaluates and evaluate is not None:
+                with meter.paused():
+                    scores = evaluate(state.params)
+                meter.evaluation(step, scores)
+            if saves or stop.requested:
+                with meter.paused():
+                    checkpointer.save(state, scores)
+            if stop.requested:
+                break
+        if pending:
+            meter.report(*pending, log=should_log(pending[0]))
+    except UserError as e:
+        last = checkpointer.latest
+        kept = f'The checkpoint of step {last} in {workdir} is intact.' if last is not None else 'No checkpoint was saved yet.'
+        raise UserError(f'{e} {kept}') from e
+    finally:
+        checkpointer.close()
+        writer.close()
+        meter.close()
+        stop.restore()
+    if stop.requested and int(state.step) < total:
+        logging.info('stopped at step %d, saved; start again with the same --workdir to go on', int(state.step))
+        return STOPPED
+    return 0
+
+
+def _batches(plan: Sequence[Phase], rows: Rows, task: Any, seed: int, start: int) -> Iterator[tuple[int, int, dict[str, np.ndarray]]]:
+    """(step after the update, length, batch) from step `start` to the end."""
+    for phase in plan:
+        if phase.stop <= start:
+            continue
+        batches = Batches(
+            rows(phase.length), task.example(phase.length), phase.batch_size, seed, jax.process_index(), jax.process_count()
+        )
+        begin = max(start, phase.start)
+        stream = batches.iterate(begin - phase.start, phase.stop - phase.start)
+        for step, batch in enumerate(stream, begin + 1):
+            yield step, phase.length, batch
+
+
+class Meter:
+    """Checks, times and reports what steps return."""
+
+    def __init__(self, start: int, total: int, task: Any, model: Any, writer: metrics.Writer):
+        self._task, self._model, self._writer = task, model, writer
+        self._progress = metrics.Progress(start, total)
+        self._peak = hosts.peak_flops()
+        self._tokens = self._flops = 0.0
+        self._since = time.perf_counter()
+        self._started = False
+
+    def count(self, batch: Mapping[str, np.ndarray], length: int) -> None:
+        """Counts the real tokens of this host's batch, and the work of forward and backward."""
+        self._tokens += float(batch['valid'].sum()) * jax.process_count()
+        self._flops += 3 * self._task.flops(self._model, length, batch) * jax.process_count()
+
+    def report(self, step: int, means: Mapping[str, metrics.Mean], log: bool) -> None:
+        """Waits for the metrics of a step, refuses a loss that is not finite, logs if it is time."""
+        values = metrics.combine([means])
+        for name in ('loss', 'grad_norm'):
+            if not math.isfinite(values[name]):
+                raise UserError(
+                    f'The {name.replace("_", " ")} is {values[name]} at step {step}: lower optim.learning_rate, '
+                    'lengthen optim.warmup, or look at the data.'
+                )
+        if not self._started:  # the first step compiles, so it says nothing of speed
+            self._restart()
+            self._started = True
+            speed, mfu = 0.0, 0.0
+        else:
+            seconds = time.perf_counter() - self._since
+            speed, mfu = self._tokens / seconds, self._flops / seconds / self._peak
+        if log:
+            values |= {'tokens_per_second': speed, 'mfu': mfu}
+            self._writer(step, values)
+            self._progress(step, values)
+            self._restart()
+
+    def evaluation(self, step: int, scores: Mapping[str, Any]) -> None:
+        numbers = {f'eval/{k}': v for k, v in scores.items() if isinstance(v, float)}
+        self._writer(step, numbers)
+        self._progress.say(f'step {step:,}  evaluation  ' + '  '.join(f'{k[5:]} {v:.4f}' for k, v in numbers.items()))
+
+    def paused(self) -> Any:
+        """Keeps evaluations and saves out of the speed."""
+        return _Paused(self)
+
+    def shift(self, seconds: float) -> None:
+        self._since += seconds
+
+    def close(self) -> None:
+        self._progress.close()
+
+    def _restart(self) -> None:
+        self._since, self._tokens, self._flops = time.perf_counter(), 0.0, 0.0
+
+
+class _Paused:
+    def __init__(self, meter: Meter):
+        self._meter = meter
+
+    def __enter__(self) -> None:
+        self._began = time.perf_counter()
+
+    def __exit__(self, *_: Any) -> None:
+        self._meter.shift(time.perf_counter() - self._began)
+
+
+class _StopOnSignal:
+    """Remembers SIGTERM and SIGINT, so that the loop can finish its step and save."""
+
+    def __init__(self) -> None:
+        self.requested = False
+        self._before: dict[int, Any] = {}
+        try:
+            for number in (signal.SIGTERM, signal.SIGINT):
+                self._before[number] = signal.signal(number, self._remember)
+        except ValueError:  # not the main thread: signals are somebody else's
+            pass
+
+    def _remember(self, number: int, frame: Any) -> None:
+        if self.requested and number == signal.SIGINT:
+            raise KeyboardInterrupt  # asked twice
+        self.requested = True
+
+    def restore(self) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,94 @@
+"""One update as a pure function of (state, batch)."""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import nnx
+
+from bert_jax.core import partitioning
+from bert_jax.core.metrics import Mean
+from bert_jax.core.partitioning import Partitioner
+from bert_jax.modeling import module
+from bert_jax.train.state import Layout, State
+
+Batch = dict[str, jax.Array]
+Metrics = dict[str, Mean]
+
+
+def train_step(
+    state: State,
+    batch: Batch,
+    *,
+    task: Any,
+    graph: nnx.GraphDef,
+    tx: optax.GradientTransformation,
+    schedule: optax.Schedule,
+    seed: int,
+    dropout: bool,
+    accumulate: int,
+) -> tuple[State, Metrics]:
+    """Forward, backward, update.
+
+    Its randomness is `fold_in(seed, step)`. With `accumulate` the batch goes through in parts; the
+    gradient is that of the whole batch's mean, also where the parts weigh differently.
+    """
+    key = jax.random.fold_in(jax.random.key(seed), state.step) if dropout else None
+
+    def forward(params: module.Params, part: Batch, key: jax.Array | None) -> tuple[dict[str, Mean], dict[str, Mean]]:
+        result = task.loss(module.merge(graph, params), part, key)
+        return result.terms, result.metrics
+
+    def loss(params: module.Params, part: Batch, key: jax.Array | None, weights: dict[str, jax.Array]) -> tuple[jax.Array, tuple[dict[str, Mean], dict[str, Mean]]]:
+        terms, metrics = forward(params, part, key)
+        return sum((t.total / weights.get(k, t.weight) for k, t in terms.items()), jnp.float32(0)), (terms, metrics)
+
+    if accumulate == 1:
+        grads, (terms, metrics) = jax.grad(loss, has_aux=True)(state.params, batch, key, {})
+    else:
+        # Weights depend on the batch alone, so the compiler drops the rest of this forward pass.
+        weights = {k: t.weight for k, t in forward(state.params, batch, None)[0].items()}
+        parts = jax.tree.map(lambda x: x.reshape(-1, accumulate, *x.shape[1:]).swapaxes(0, 1), batch)
+
+        def add_part(grads: module.Params, inputs: tuple[Batch, jax.Array]) -> tuple[module.Params, Any]:
+            part, i = inputs
+            part_key = None if key is None else jax.random.fold_in(key, i)
+            more, aux = jax.grad(loss, has_aux=True)(state.params, part, part_key, weights)
+            return jax.tree.map(jnp.add, grads, more), aux
+
+        zeros = jax.tree.map(jnp.zeros_like, state.params)
+        grads, aux = jax.lax.scan(add_part, zeros, (parts, jnp.arange(accumulate)))
+        terms, metrics = jax.tree.map(lambda x: x.sum(0), aux)
+    updates, opt_state = tx.update(grads, state.opt_state, state.params)
+    params = optax.apply_updates(state.params, updates)
+    one = jnp.float32(1)
+    total = sum((t.value() for t in terms.values()), jnp.float32(0))
+    metrics = {
+        'loss': Mean(total, one),
+        **terms,
+        **metrics,
+        'grad_norm': Mean(optax.global_norm(grads), one),
+        'learning_rate': Mean(jnp.asarray(schedule(state.step), jnp.float32), one),
+    }
+    return State(state.step + 1, params, opt_state), metrics
+
+
+def jit_train_step(
+    task: Any, layout: Layout, partitioner: Partitioner, tx: optax.GradientTransformation, **options: Any
+) -> Callable[[State, Batch], tuple[State, Metrics]]:
+    """`train_step`, jitted with explicit shardings and a donated state."""
+    step = functools.partial(train_step, task=task, graph=layout.graph, tx=tx, **options)
+
+    def traced(state: State, batch: Batch) -> tuple[State, Metrics]:
+        with partitioning.use(partitioner):
+            return step(state, batch)
+
+    return jax.jit(
+        traced,
+        in_shardings=(layout.shardings, partitioner.batch),
+        out_shardings=(layout.shardings, partitioner.replicated),
+        donate_argnums=0,
+    )
