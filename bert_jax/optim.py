@@ -92,7 +92,9 @@ def scale_by_adam(b1: float, b2: float, eps: float, bias_correction: bool) -> op
         zeros = jax.tree.map(jnp.zeros_like, params)
         return AdamState(jnp.zeros([], jnp.int32), zeros, jax.tree.map(jnp.zeros_like, params))
 
-    def update(grads: optax.Updates, state: AdamState, params: optax.Params | None = None) -> tuple[optax.Updates, AdamState]:
+    def update(
+        grads: optax.Updates, state: AdamState, params: optax.Params | None = None
+    ) -> tuple[optax.Updates, AdamState]:
         del params
         mu = jax.tree.map(lambda m, g: b1 * m + (1 - b1) * g, state.mu, grads)
         nu = jax.tree.map(lambda n, g: b2 * n + (1 - b2) * g * g, state.nu, grads)

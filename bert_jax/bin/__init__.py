@@ -1,1 +1,1 @@
-"""Floor 5: the doors. Each is a short script over the library: python -m bert_jax.bin.NAME."""
+"""Floor 6: the doors. Each is a short script over the library: python -m bert_jax.bin.NAME."""

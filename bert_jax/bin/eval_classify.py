@@ -4,7 +4,6 @@ import argparse
 import json
 import os
 import pathlib
-import time
 
 from bert_jax.core import cli
 
@@ -14,24 +13,34 @@ def main() -> int:
     parser.add_argument('--config', required=True, help='the config of the task: which data to score')
     parser.add_argument('--checkpoint', required=True, help='a fine-tuned --workdir, or one of its steps')
     parser.add_argument('--out', required=True, help='JSON file for the scores')
-    parser.add_argument('--watch', action='store_true', help='score each new checkpoint of a running job to its end')
+    parser.add_argument(
+        '--watch', action='store_true', help='score each new checkpoint of a running job to its end'
+    )
     parser.add_argument('--poll', type=float, default=10, help='with --watch: seconds between looks')
-    parser.add_argument('--timeout', type=float, default=3600, help='with --watch: give up after so many idle seconds')
+    parser.add_argument(
+        '--timeout', type=float, default=3600, help='with --watch: give up after so many idle seconds'
+    )
     flags, overrides = cli.parse(parser)
 
-    from bert_jax.core import hosts, partitioning
+    from bert_jax.core import hosts
     from bert_jax.core.errors import UserError
     from bert_jax.evals import scoring
 
-    hosts.use_compilation_cache()
+    hosts.prepare_process()
     out = pathlib.Path(flags.out)
     if not os.access(out.parent if out.parent.exists() else '.', os.W_OK) or out.is_dir():
         raise UserError(f'{flags.out!r} cannot be written: choose another --out.')
     scorer = scoring.Scorer(flags.config, overrides, 'classify')
-    steps = scoring.watch(pathlib.Path(flags.checkpoint), flags.poll, flags.timeout) if flags.watch else [pathlib.Path(flags.checkpoint)]
+    steps = (
+        scoring.watch(pathlib.Path(flags.checkpoint), flags.poll, flags.timeout)
+        if flags.watch
+        else [pathlib.Path(flags.checkpoint)]
+    )
     for step in steps:
         result = scorer(step)
-        print(f'{flags.checkpoint}, step {result["step"]:,}, {result["source"]} {result["split"]}, n = {result["examples"]:,}')
+        print(
+            f'{flags.checkpoint}, step {result["step"]:,}, {result["source"]} {result["split"]}, n = {result["examples"]:,}'
+        )
         print(scorer.describe(result['scores']), flush=True)
         out.parent.mkdir(parents=True, exist_ok=True)
         temporary = out.with_name(out.name + '.tmp')

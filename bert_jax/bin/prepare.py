@@ -9,7 +9,9 @@ from bert_jax.core import cli
 def main() -> int:
     parser = argparse.ArgumentParser(prog='python -m bert_jax.bin.prepare', description=__doc__)
     parser.add_argument('--config', required=True, help='a pretraining config, with :arg if it takes one')
-    parser.add_argument('--rows', required=True, help='folder for rows and tokenizer; train with --config.data.rows=DIR')
+    parser.add_argument(
+        '--rows', required=True, help='folder for rows and tokenizer; train with --config.data.rows=DIR'
+    )
     flags, overrides = cli.parse(parser)
 
     from bert_jax.core.errors import UserError

@@ -24,7 +24,7 @@ def run(spec: str, workdir: pathlib.Path, overrides: list[str]) -> int:
     from bert_jax.train import experiment as experiment_lib
     from bert_jax.train import loop, setup
 
-    hosts.use_compilation_cache()
+    hosts.prepare_process()
     experiment = experiment_lib.read(spec, overrides)
     partitioner = partitioning.make(experiment.mesh)
     experiment, tokenizer, start = setup.begin(experiment, workdir)
@@ -38,7 +38,9 @@ def run(spec: str, workdir: pathlib.Path, overrides: list[str]) -> int:
         if not len(rows):
             logging.warning('there is nothing held out to evaluate on')
             return None
-        return Evaluator(task, graph, rows, data.lengths[-1], c.eval_batch_size, partitioner, c.seed, c.eval_rows)
+        return Evaluator(
+            task, graph, rows, data.lengths[-1], c.eval_batch_size, partitioner, c.seed, c.eval_rows
+        )
 
     about = {'config': experiment.as_dict(), 'tokenizer': json.loads(tokenizer.to_json())}
     return loop.train(experiment, task, data.train, partitioner, workdir, about, start, make_evaluator)

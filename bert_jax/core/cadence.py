@@ -8,9 +8,7 @@ from bert_jax.core.errors import UserError
 _DURATION = re.compile(r'\s*([\d_.]+(?:[eE]\d+)?)\s*(steps?|epochs?|examples?)\s*')
 
 
-def duration(
-    value: int | float | str, *, total: int = 0, batch_size: int = 0, examples: int = 0
-) -> int:
+def duration(value: int | float | str, *, total: int = 0, batch_size: int = 0, examples: int = 0) -> int:
     """Turns a duration of a config into steps.
 
     Args:

@@ -33,9 +33,7 @@ def run(main: Callable[[], int | None]) -> None:
         print(f'error: {e}', file=sys.stderr)
         status = 1
     except PermissionError as e:
-        print(
-            f'error: No permission to write {e.filename!r}: choose another folder.', file=sys.stderr
-        )
+        print(f'error: No permission to write {e.filename!r}: choose another folder.', file=sys.stderr)
         status = 1
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -44,9 +44,7 @@ def load(spec: str) -> ConfigDict:
     module = importlib.util.module_from_spec(module_spec)
     module_spec.loader.exec_module(module)
     if not hasattr(module, 'get_config'):
-        raise UserError(
-            f'{path!r} has no get_config(): a config file returns its ConfigDict there.'
-        )
+        raise UserError(f'{path!r} has no get_config(): a config file returns its ConfigDict there.')
     takes_arg = bool(inspect.signature(module.get_config).parameters)
     if arg and not takes_arg:
         raise UserError(f'{path!r} takes no argument, so {arg!r} after the colon means nothing.')
@@ -133,11 +131,7 @@ def to_json(config: Any) -> str:
 
 def _convert(value: Any, hint: Any, path: str) -> Any:
     """Checks `value` against a type hint; widens int to float and list to tuple."""
-    options = (
-        typing.get_args(hint)
-        if typing.get_origin(hint) in (types.UnionType, typing.Union)
-        else (hint,)
-    )
+    options = typing.get_args(hint) if typing.get_origin(hint) in (types.UnionType, typing.Union) else (hint,)
     for option in options:
         origin = typing.get_origin(option)
         if option is float and type(value) is int and int not in options:
@@ -155,8 +149,6 @@ def _convert(value: Any, hint: Any, path: str) -> Any:
             return as_dict(value)
     if typing.get_origin(hint) is typing.Literal:
         choices = typing.get_args(hint)
-        raise UserError(
-            f'{path}={value!r} is not a choice: {nearest(str(value), map(str, choices))}'
-        )
+        raise UserError(f'{path}={value!r} is not a choice: {nearest(str(value), map(str, choices))}')
     name = getattr(hint, '__name__', str(hint))
     raise UserError(f'{path}={value!r} is of type {type(value).__name__}, but {name} is needed.')

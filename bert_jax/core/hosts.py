@@ -1,5 +1,6 @@
 """What this machine is: compilation cache, peak speed."""
 
+import ctypes
 import functools
 import logging
 import os
@@ -23,6 +24,34 @@ _PEAK = {
     'NVIDIA H100': 989e12,
     'NVIDIA H200': 989e12,
 }
+
+
+def prepare_process() -> None:
+    """What every door does before it computes: keeps compiled programs and freed memory."""
+    keep_freed_memory()
+    use_compilation_cache()
+
+
+def keep_freed_memory(huge: int = 4 << 30) -> None:
+    """Tells the C library to keep large freed buffers, and to back the first `huge` bytes by huge pages.
+
+    A step on the CPU frees and takes hundreds of megabytes. By default glibc gives each large buffer
+    back to the kernel, which then clears every page of the next one: half of a small model's step.
+    Elsewhere than on Linux with glibc this does nothing.
+    """
+    libc = ctypes.CDLL(None)
+    if not hasattr(libc, 'mallopt') or not hasattr(libc, 'gnu_get_libc_version'):
+        return
+    trim_threshold, mmap_max, arena_max, advise_huge_pages, page = -1, -4, -8, 14, 1 << 21
+    for option, value in ((arena_max, 1), (mmap_max, 0), (trim_threshold, -1)):
+        libc.mallopt(option, value)
+    libc.malloc.restype, libc.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
+    libc.free.argtypes = [ctypes.c_void_p]
+    libc.madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+    if start := libc.malloc(huge):  # untouched, so it takes addresses and no memory
+        aligned = -(-start // page) * page
+        libc.madvise(aligned, (start + huge - aligned) // page * page, advise_huge_pages)
+        libc.free(start)
 
 
 def use_compilation_cache() -> None:

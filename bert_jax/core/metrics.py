@@ -109,8 +109,17 @@ class Progress:
     def __call__(self, step: int, values: Mapping[str, float]) -> None:
         left = (time.perf_counter() - self._began) / max(1, step - self._start) * (self._total - step)
         parts = [f'step {step:,}/{self._total:,}', f'loss {values["loss"]:.4f}']
-        parts += [f'{human(values["tokens_per_second"])} tokens/s', f'MFU {values["mfu"]:.1%}', f'left {clock(left)}']
-        print(('\r\033[K' if self._tty else '') + '  '.join(parts), end='' if self._tty else '\n', file=self._stream, flush=True)
+        parts += [
+            f'{human(values["tokens_per_second"])} tokens/s',
+            f'MFU {values["mfu"]:.1%}',
+            f'left {clock(left)}',
+        ]
+        print(
+            ('\r\033[K' if self._tty else '') + '  '.join(parts),
+            end='' if self._tty else '\n',
+            file=self._stream,
+            flush=True,
+        )
 
     def say(self, text: str) -> None:
         """A line of its own among the progress."""

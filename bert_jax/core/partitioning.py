@@ -70,16 +70,12 @@ class Partitioner:
             target = self.rules.get(axis) if axis else None
             for mesh_axis in (target,) if isinstance(target, str) else target or ():
                 if mesh_axis in used:
-                    raise UserError(
-                        f'{name} {tuple(logical)} would use the mesh axis {mesh_axis!r} twice.'
-                    )
+                    raise UserError(f'{name} {tuple(logical)} would use the mesh axis {mesh_axis!r} twice.')
                 used.append(mesh_axis)
             spec.append(target)
         return P(*spec)
 
-    def sharding(
-        self, logical: Sequence[str | None], shape: Sequence[int], name: str
-    ) -> NamedSharding:
+    def sharding(self, logical: Sequence[str | None], shape: Sequence[int], name: str) -> NamedSharding:
         """The sharding of one named array.
 
         Raises:
@@ -144,9 +140,7 @@ def make(config: MeshConfig, devices: Sequence[Any] | None = None) -> Partitione
     return Partitioner(mesh, STRATEGIES[config.strategy])
 
 
-_active: contextvars.ContextVar[Partitioner | None] = contextvars.ContextVar(
-    'partitioner', default=None
-)
+_active: contextvars.ContextVar[Partitioner | None] = contextvars.ContextVar('partitioner', default=None)
 
 
 @contextlib.contextmanager
@@ -164,9 +158,7 @@ def constrain(x: jax.Array, *logical: str | None) -> jax.Array:
     partitioner = _active.get()
     if partitioner is None or partitioner.mesh.size == 1:
         return x
-    return jax.lax.with_sharding_constraint(
-        x, NamedSharding(partitioner.mesh, partitioner.spec(logical))
-    )
+    return jax.lax.with_sharding_constraint(x, NamedSharding(partitioner.mesh, partitioner.spec(logical)))
 
 
 def table(shardings: Mapping[str, NamedSharding], shapes: Mapping[str, Any]) -> str:

@@ -58,7 +58,9 @@ def label_names(data: LabelledConfig) -> tuple[str, ...]:
     return tuple(sorted(map(str, seen)))
 
 
-def rows(data: LabelledConfig, split: str, labels: Sequence[str], tokenizer: Tokenizer, limit: int = 0) -> np.ndarray:
+def rows(
+    data: LabelledConfig, split: str, labels: Sequence[str], tokenizer: Tokenizer, limit: int = 0
+) -> np.ndarray:
     """Reads and tokenizes one split.
 
     Args:
@@ -99,7 +101,9 @@ def rows(data: LabelledConfig, split: str, labels: Sequence[str], tokenizer: Tok
 def _number(label: Any, numbers: dict[str, int], where: str) -> int:
     if _is_integer(label) and str(label) not in numbers:
         if not 0 <= int(label) < len(numbers):
-            raise UserError(f'{where} has the label {label}, but there are {len(numbers)} classes: 0 to {len(numbers) - 1}.')
+            raise UserError(
+                f'{where} has the label {label}, but there are {len(numbers)} classes: 0 to {len(numbers) - 1}.'
+            )
         return int(label)
     if str(label) not in numbers:
         raise UserError(f'{where} has the label {label!r}: {nearest(str(label), numbers)}')
@@ -122,14 +126,20 @@ def _examples(data: LabelledConfig, split: str) -> Iterator[dict[str, Any]]:
         return
     paths = sorted(glob.glob(os.path.expanduser(data.source.replace('{split}', split))))
     if not paths:
-        raise UserError(f'No file matches {data.source.replace("{split}", split)!r}: set data.source to a path with {{split}} in it.')
+        raise UserError(
+            f'No file matches {data.source.replace("{split}", split)!r}: set data.source to a path with {{split}} in it.'
+        )
     for path in paths:
         with open(path, encoding='utf-8', newline='') as file:
             if path.endswith('.jsonl'):
-                yield from (_json(line, f'{path}, line {n}') for n, line in enumerate(file, 1) if line.strip())
+                yield from (
+                    _json(line, f'{path}, line {n}') for n, line in enumerate(file, 1) if line.strip()
+                )
             else:
                 tab = path.endswith('.tsv')
-                yield from csv.DictReader(file, delimiter='\t' if tab else ',', quoting=csv.QUOTE_NONE if tab else csv.QUOTE_MINIMAL)
+                yield from csv.DictReader(
+                    file, delimiter='\t' if tab else ',', quoting=csv.QUOTE_NONE if tab else csv.QUOTE_MINIMAL
+                )
 
 
 def _json(line: str, where: str) -> dict[str, Any]:

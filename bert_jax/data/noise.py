@@ -24,12 +24,17 @@ class MaskRates:
     random: float = 0.1
 
     def __post_init__(self) -> None:
-        if not (0 < self.rate <= 1 and 0 <= self.mask and 0 <= self.random and self.mask + self.random <= 1):
+        if not (0 < self.rate <= 1 and self.mask >= 0 and self.random >= 0 and self.mask + self.random <= 1):
             raise UserError(f'Masking rates are shares of 1, and mask + random is at most 1; got {self}.')
 
 
 def mask_tokens(
-    row: Row, rates: MaskRates, most: int, tokenizer: Tokenizer, rng: np.random.Generator, whole_words: bool = False
+    row: Row,
+    rates: MaskRates,
+    most: int,
+    tokenizer: Tokenizer,
+    rng: np.random.Generator,
+    whole_words: bool = False,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Chooses tokens of a row and breaks them.
 

@@ -29,7 +29,13 @@ class Batches:
     """
 
     def __init__(
-        self, rows: Sequence[np.ndarray], make: MakeExample, batch_size: int, seed: int, host: int = 0, hosts: int = 1
+        self,
+        rows: Sequence[np.ndarray],
+        make: MakeExample,
+        batch_size: int,
+        seed: int,
+        host: int = 0,
+        hosts: int = 1,
     ):
         if not len(rows):
             raise UserError('There are no rows to train on: prepare some text first.')

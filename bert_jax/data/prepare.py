@@ -67,7 +67,9 @@ def get_tokenizer(text: TextConfig, config: TokenizerConfig, folder: pathlib.Pat
     wanted = _key({'tokenizer': config, 'text': [text.sources, text.split, text.text_key]})
     if file.is_file() and note.is_file():
         if note.read_text() != wanted:
-            raise UserError(f'{str(file)!r} was trained with other settings: choose another data.rows, or delete it.')
+            raise UserError(
+                f'{str(file)!r} was trained with other settings: choose another data.rows, or delete it.'
+            )
         return tokenizer_lib.load(file)
     logging.info('training a %s tokenizer of %d entries', config.kind, config.vocab_size)
     share = config.train_bytes // len(text.sources)
@@ -147,7 +149,9 @@ def _training_text(text: TextConfig, share: int) -> Iterator[str]:
 
 def _shards(text: TextConfig) -> Iterator[tuple[int, str, list[list[str]], float]]:
     """Numbered input shards: (number, split, documents, progress from 0 to 1)."""
-    every = round(1 / text.validation_fraction) if text.validation_fraction and not text.validation_split else 0
+    every = (
+        round(1 / text.validation_fraction) if text.validation_fraction and not text.validation_split else 0
+    )
     streams = [(source, text.split, '') for source in text.sources]
     if text.validation_split:
         streams += [(s, text.validation_split, 'validation') for s in text.sources if not sources.is_files(s)]
@@ -169,11 +173,19 @@ def _shards(text: TextConfig) -> Iterator[tuple[int, str, list[list[str]], float
             yield next(number), goes, documents, 1.0
 
 
-def _in_order(work: Any, shards: Iterable[tuple[int, str, list[list[str]], float]], workers: int, folder: pathlib.Path) -> Iterator[tuple[str, dict[str, Any]]]:
+def _in_order(
+    work: Any, shards: Iterable[tuple[int, str, list[list[str]], float]], workers: int, folder: pathlib.Path
+) -> Iterator[tuple[str, dict[str, Any]]]:
     """Runs `work` over the shards in a process pool, a few at a time; yields (split, result) in order."""
     context = multiprocessing.get_context('spawn')
     pending: collections.deque[Any] = collections.deque()
-    bar = tqdm(total=100, desc='prepare', unit='%', bar_format='{l_bar}{bar}| {elapsed}<{remaining}{postfix}', mininterval=0.5)
+    bar = tqdm(
+        total=100,
+        desc='prepare',
+        unit='%',
+        bar_format='{l_bar}{bar}| {elapsed}<{remaining}{postfix}',
+        mininterval=0.5,
+    )
     rows = tokens = 0
 
     def finish() -> tuple[str, dict[str, Any]]:
@@ -185,7 +197,12 @@ def _in_order(work: Any, shards: Iterable[tuple[int, str, list[list[str]], float
         bar.update(100 * progress - bar.n)
         return split, result
 
-    with bar, concurrent.futures.ProcessPoolExecutor(workers, context, _start, (folder / tokenizer_lib.FILE,)) as pool:
+    with (
+        bar,
+        concurrent.futures.ProcessPoolExecutor(
+            workers, context, _start, (folder / tokenizer_lib.FILE,)
+        ) as pool,
+    ):
         try:
             for number, split, documents, progress in shards:
                 pending.append((split, progress, pool.submit(work, number, split, documents)))
@@ -208,7 +225,16 @@ def _start(file: pathlib.Path) -> None:
     _worker_tokenizer = tokenizer_lib.load(file)
 
 
-def _make_shard(number: int, split: str, documents: list[list[str]], *, maker: RowMaker, folder: pathlib.Path, seed: int, dtype: np.dtype) -> dict[str, Any]:
+def _make_shard(
+    number: int,
+    split: str,
+    documents: list[list[str]],
+    *,
+    maker: RowMaker,
+    folder: pathlib.Path,
+    seed: int,
+    dtype: np.dtype,
+) -> dict[str, Any]:
     """Rows of one input shard, written to a file of its own."""
     from array_record.python import array_record_module
 

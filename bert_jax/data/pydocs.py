@@ -226,9 +226,7 @@ def tagging_examples(modules: Iterable[Module]) -> Iterator[tuple[Module, KeyedE
             except (SyntaxError, ValueError, tokenize.TokenError):
                 continue
             tokens, tags = [token for token, _ in tagged], [label for _, label in tagged]
-            if TOKENS_RANGE[0] <= len(tokens) <= TOKENS_RANGE[1] and _unseen(
-                ' '.join(tokens), seen
-            ):
+            if TOKENS_RANGE[0] <= len(tokens) <= TOKENS_RANGE[1] and _unseen(' '.join(tokens), seen):
                 yield module, (f'{module.name}:{i}', {'tokens': tokens, 'tags': tags})
 
 
@@ -420,27 +418,18 @@ def _squad(context: str, spans: Sequence[Span]) -> dict[str, list[Any]]:
 
 # The builder ----------------------------------------------------------------------------------
 
-_Text = tfds.features.Text
+_Label, _Sequence, _Text = tfds.features.ClassLabel, tfds.features.Sequence, tfds.features.Text
 FEATURES: dict[str, Callable[[], dict[str, Any]]] = {
     'text': lambda: {'title': _Text(), 'text': _Text()},
-    'classify': lambda: {'text': _Text(), 'label': tfds.features.ClassLabel(names=KINDS)},
-    'pair': lambda: {
-        'signature': _Text(),
-        'summary': _Text(),
-        'label': tfds.features.ClassLabel(names=MATCH),
-    },
-    'tagging': lambda: {
-        'tokens': tfds.features.Sequence(_Text()),
-        'tags': tfds.features.Sequence(tfds.features.ClassLabel(names=TAGS)),
-    },
+    'classify': lambda: {'text': _Text(), 'label': _Label(names=KINDS)},
+    'pair': lambda: {'signature': _Text(), 'summary': _Text(), 'label': _Label(names=MATCH)},
+    'tagging': lambda: {'tokens': _Sequence(_Text()), 'tags': _Sequence(_Label(names=TAGS))},
     'qa': lambda: {
         'id': _Text(),
         'title': _Text(),
         'context': _Text(),
         'question': _Text(),
-        'answers': tfds.features.Sequence(
-            {'text': _Text(), 'answer_start': tfds.features.Scalar(dtype=np.int32)}
-        ),
+        'answers': _Sequence({'text': _Text(), 'answer_start': tfds.features.Scalar(dtype=np.int32)}),
     },
 }
 EXAMPLES = {

@@ -474,7 +474,7 @@ def summary(doc: str) -> str:
             continue
         if line.startswith(' ') or is_head(line) or _ENTRY.match(line):
             return ''
-        return line.strip()
+        return ' '.join(line.split())
     return ''
 
 

@@ -48,7 +48,11 @@ def unpack(row: np.ndarray) -> Row:
 def pack(a: np.ndarray, b: np.ndarray | None, label: int, length: int, tokenizer: Tokenizer) -> np.ndarray:
     """Lays out [CLS] a [SEP] or [CLS] a [SEP] b [SEP] as a row of `length` tokens."""
     row = np.full(HEADER + length, tokenizer.pad, np.uint32)
-    parts = [[tokenizer.cls], a, [tokenizer.sep]] if b is None else [[tokenizer.cls], a, [tokenizer.sep], b, [tokenizer.sep]]
+    parts = (
+        [[tokenizer.cls], a, [tokenizer.sep]]
+        if b is None
+        else [[tokenizer.cls], a, [tokenizer.sep], b, [tokenizer.sep]]
+    )
     tokens = np.concatenate(parts)
     row[:HEADER] = len(tokens), len(a) + 2, label
     row[HEADER : HEADER + len(tokens)] = tokens
@@ -65,7 +69,9 @@ class RowMaker(Protocol):
 
     length: int
 
-    def __call__(self, documents: list[list[np.ndarray]], tokenizer: Tokenizer, rng: np.random.Generator) -> Iterator[np.ndarray]:
+    def __call__(
+        self, documents: list[list[np.ndarray]], tokenizer: Tokenizer, rng: np.random.Generator
+    ) -> Iterator[np.ndarray]:
         """Rows [3 + T] from documents, each a list of its sentences' token ids."""
         ...
 
@@ -91,7 +97,9 @@ class SegmentRows:
     next_rate: float = 0.5
     short_rate: float = 0.1
 
-    def __call__(self, documents: list[list[np.ndarray]], tokenizer: Tokenizer, rng: np.random.Generator) -> Iterator[np.ndarray]:
+    def __call__(
+        self, documents: list[list[np.ndarray]], tokenizer: Tokenizer, rng: np.random.Generator
+    ) -> Iterator[np.ndarray]:
         room = self.length - (2 if self.next == 'none' else 3)
         documents = [_cut(d, max(1, room // 2)) for d in documents]
         documents = [d for d in documents if d]
@@ -141,7 +149,9 @@ def _cut(sentences_: Sequence[np.ndarray], most: int) -> list[np.ndarray]:
     return [s[i : i + most] for s in sentences_ for i in range(0, len(s), most)]
 
 
-def _elsewhere(documents: list[list[np.ndarray]], index: int, target: int, rng: np.random.Generator) -> np.ndarray:
+def _elsewhere(
+    documents: list[list[np.ndarray]], index: int, target: int, rng: np.random.Generator
+) -> np.ndarray:
     """About `target` tokens from a random place in another document (in the same, if it is alone)."""
     other = int(rng.integers(len(documents) - 1)) if len(documents) > 1 else 0
     document = documents[other + (other >= index and len(documents) > 1)]
@@ -181,7 +191,9 @@ class Rows(Sequence):
         files = [str(folder / f) for f in self.manifest['files'][split]]
         missing = [f for f in files if not pathlib.Path(f).is_file()]
         if missing:
-            raise UserError(f'{missing[0]!r} is missing from the prepared rows: delete {str(folder)!r} and prepare again.')
+            raise UserError(
+                f'{missing[0]!r} is missing from the prepared rows: delete {str(folder)!r} and prepare again.'
+            )
         self._dtype = np.dtype(self.manifest['dtype'])
         self._source = array_record_data_source.ArrayRecordDataSource(files) if files else []
 
@@ -192,7 +204,9 @@ class Rows(Sequence):
         try:
             record = self._source[index]
         except Exception as e:
-            raise UserError(f'Row {index} cannot be read ({str(e)[:100]}): the rows are damaged, prepare them again.') from e
+            raise UserError(
+                f'Row {index} cannot be read ({str(e)[:100]}): the rows are damaged, prepare them again.'
+            ) from e
         return np.frombuffer(record, self._dtype)
 
 
@@ -204,5 +218,7 @@ def read_manifest(folder: pathlib.Path) -> dict[str, Any]:
     """
     file = folder / MANIFEST
     if not file.is_file():
-        raise UserError(f'There are no prepared rows in {str(folder)!r}: run python -m bert_jax.bin.prepare first.')
+        raise UserError(
+            f'There are no prepared rows in {str(folder)!r}: run python -m bert_jax.bin.prepare first.'
+        )
     return json.loads(file.read_text())

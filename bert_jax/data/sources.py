@@ -83,12 +83,14 @@ def examples(name: str, split: str) -> Sequence[dict[str, Any]]:
     try:
         return _Decoded(builder.as_data_source(split=split))
     except Exception as e:
-        raise UserError(f'{name}, split {split!r}, cannot be read ({_first_line(e)}): prepare it again.') from e
+        raise UserError(
+            f'{name}, split {split!r}, cannot be read ({_first_line(e)}): prepare it again.'
+        ) from e
 
 
-def features(name: str) -> Any:
-    """The TFDS features of a data set."""
-    return _builder(name).info.features
+def features(name: str) -> dict[str, Any]:
+    """The TFDS features of a data set, by field."""
+    return dict(_builder(name).info.features.items())
 
 
 class _Decoded(Sequence):
@@ -161,7 +163,11 @@ def _builder(name: str) -> Any:
 
 
 def _known(data_dir: str | None, tfds: Any) -> list[str]:
-    local = [p.name for p in pathlib.Path(data_dir).iterdir() if p.is_dir()] if data_dir and os.path.isdir(data_dir) else []
+    local = (
+        [p.name for p in pathlib.Path(data_dir).iterdir() if p.is_dir()]
+        if data_dir and os.path.isdir(data_dir)
+        else []
+    )
     return [*local, *tfds.list_builders()]
 
 
@@ -177,7 +183,11 @@ def _pydocs(name: str) -> Any:
     known = [c.name for c in pydocs.Pydocs.BUILDER_CONFIGS]
     if config not in known:
         raise UserError(f'pydocs has no config {config!r}: {nearest(config, known)}')
-    builder = pydocs.Pydocs(config=config, data_dir=str(cache_dir() / f'pydocs-{pydocs.fingerprint()}'), file_format='array_record')
+    builder = pydocs.Pydocs(
+        config=config,
+        data_dir=str(cache_dir() / f'pydocs-{pydocs.fingerprint()}'),
+        file_format='array_record',
+    )
     builder.download_and_prepare()
     return builder
 
@@ -195,7 +205,9 @@ def _numbered(items: Sequence[Any]) -> Iterator[tuple[int, int, Any]]:
 def _field(record: Any, key: str, where: str) -> str:
     if not isinstance(record, dict) or not isinstance(record.get(key), str):
         known = [k for k, v in record.items() if isinstance(v, str)] if isinstance(record, dict) else []
-        raise UserError(f'A record of {where} has no text field {key!r}: set data.text_key; {nearest(key, known)}')
+        raise UserError(
+            f'A record of {where} has no text field {key!r}: set data.text_key; {nearest(key, known)}'
+        )
     return record[key]
 
 
@@ -218,7 +230,10 @@ def _documents(lines: Sequence[str], progress: float) -> Iterator[Document]:
 
 def _file_documents(path: str, text_key: str) -> Iterator[tuple[list[str], int]]:
     """Pieces of one file, each with the number of bytes read so far."""
-    with open(path, 'rb') as raw, gzip.open(raw) if path.endswith('.gz') else contextlib.nullcontext(raw) as file:
+    with (
+        open(path, 'rb') as raw,
+        gzip.open(raw) if path.endswith('.gz') else contextlib.nullcontext(raw) as file,
+    ):
         lines: list[str] = []
         size = 0
         try:

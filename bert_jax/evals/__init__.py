@@ -1,1 +1,1 @@
-"""Floor 3: the evaluator that training and the eval binaries share, and reports."""
+"""Floor 4: the evaluator that training and the eval binaries share, and reports."""

@@ -6,8 +6,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-import bert_jax
 from bert_jax.core.errors import UserError
+from bert_jax.modeling import module
+from bert_jax.train import load
 
 
 def fill(checkpoint: str, texts: Sequence[str], top: int = 5) -> list[list[list[tuple[str, float]]]]:
@@ -24,9 +25,12 @@ def fill(checkpoint: str, texts: Sequence[str], top: int = 5) -> list[list[list[
     Raises:
       UserError: if the model predicts no tokens, a text has no mask, or is too long.
     """
-    model, tokenizer = bert_jax.load(checkpoint)
+    trained = load.read(checkpoint)
+    model, tokenizer = module.merge(trained.graph, trained.params), trained.tokenizer
     if not hasattr(model, 'masked_lm'):
-        raise UserError(f'{checkpoint!r} is not a masked language model: give the --workdir of a pretraining.')
+        raise UserError(
+            f'{checkpoint!r} is not a masked language model: give the --workdir of a pretraining.'
+        )
     forward = jax.jit(lambda tokens: jax.nn.softmax(model(tokens).logits[0]))
     filled = []
     for text, ids in zip(texts, tokenizer.encode(texts, special=True), strict=True):
@@ -34,7 +38,9 @@ def fill(checkpoint: str, texts: Sequence[str], top: int = 5) -> list[list[list[
         places = np.flatnonzero(tokens == tokenizer.mask)
         if not len(places):
             raise UserError(f'{text!r} has no [MASK]: write it where a word is to be filled in.')
-        values, best = jax.lax.top_k(forward(jnp.asarray(tokens[None], jnp.int32))[places], min(top, len(tokenizer)))
+        values, best = jax.lax.top_k(
+            forward(jnp.asarray(tokens[None], jnp.int32))[places], min(top, len(tokenizer))
+        )
         filled.append(
             [
                 [(tokenizer.token(i), float(p)) for i, p in zip(row, ps, strict=True)]

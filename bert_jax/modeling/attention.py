@@ -40,12 +40,8 @@ def attend(
         q, k, v = (jnp.swapaxes(x, 1, 2) for x in (q, k, v))
         if mask is not None:
             mask = jnp.broadcast_to(mask, (*mask.shape[:2], q.shape[1], k.shape[1]))
-        return jnp.swapaxes(
-            jax.nn.dot_product_attention(q, k, v, mask=mask, implementation='cudnn'), 1, 2
-        )
-    scores = jnp.einsum(
-        'bnqh,bnkh->bnqk', q * q.shape[-1] ** -0.5, k, preferred_element_type=jnp.float32
-    )
+        return jnp.swapaxes(jax.nn.dot_product_attention(q, k, v, mask=mask, implementation='cudnn'), 1, 2)
+    scores = jnp.einsum('bnqh,bnkh->bnqk', q * q.shape[-1] ** -0.5, k, preferred_element_type=jnp.float32)
     if mask is not None:
         scores = jnp.where(mask, scores, jnp.finfo(jnp.float32).min)
     weights = jax.nn.softmax(scores, axis=-1).astype(q.dtype)

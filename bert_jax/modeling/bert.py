@@ -110,9 +110,7 @@ class Bert(nnx.Module):
         dtype = jnp.dtype(c.dtype)
         segments = jnp.zeros_like(tokens) if segments is None else segments
         x = self.words[...][tokens] + self.positions[...][:length] + self.segments[...][segments]
-        x = dropout(self.norm(x.astype(dtype)), c.dropout, fold(key, 0)).reshape(
-            batch * length, c.width
-        )
+        x = dropout(self.norm(x.astype(dtype)), c.dropout, fold(key, 0)).reshape(batch * length, c.width)
         mask = None if valid is None else masks.padding(valid)
         positions = jnp.broadcast_to(jnp.arange(length), (batch, length))
         outputs = self.layers(x, mask, positions, fold(key, 1))

@@ -9,6 +9,7 @@ from flax import nnx
 from bert_jax.modeling.bert import Bert, Config
 from bert_jax.modeling.dropout import dropout, fold
 from bert_jax.modeling.layers import ACTIVATIONS, Dense, Norm, param
+from bert_jax.modeling.losses import vocabulary_loss
 
 
 class HeadOutput(NamedTuple):
@@ -17,7 +18,7 @@ class HeadOutput(NamedTuple):
     Attributes:
       hidden_states: L+1 arrays [B, T, D].
       pooled: [B, D].
-      logits: the head's float32 scores: [B, P, V] of masked LM, [B, classes] of classification.
+      logits: the head's float32 scores: [B, T, V] of masked LM, [B, classes] of classification.
       next_sentence: [B, 2] scores (is next, is random) of a pretraining model, or None.
     """
 
@@ -36,19 +37,18 @@ class MaskedLM(nnx.Module):
         self.norm = Norm(c, rngs)
         self.bias = param(rngs, (c.padded_vocab,), ('vocab',), 0)
 
-    def __call__(self, x: jax.Array, words: jax.Array) -> jax.Array:
-        """[M, D] and the word embeddings [V, D] to scores [M, V] in float32."""
+    def features(self, x: jax.Array) -> jax.Array:
+        """[M, D] hidden states to the [M, D] that meet the word embeddings."""
+        return self.norm(ACTIVATIONS[self.config.activation](self.dense(x)))
+
+    def biases(self) -> jax.Array:
+        """[V] float32, where the entries that only pad the vocabulary can never win."""
         c = self.config
-        x = self.norm(ACTIVATIONS[c.activation](self.dense(x)))
-        bias = jnp.where(jnp.arange(c.padded_vocab) < c.vocab_size, self.bias[...], -1e9)
-        scores = jax.lax.dot_general(
-            x, words.astype(x.dtype), (((1,), (1,)), ((), ())), preferred_element_type=jnp.float32
-        )
-        return scores + bias
+        return jnp.where(jnp.arange(c.padded_vocab) < c.vocab_size, self.bias[...], -1e9)
 
 
 class BertForPretraining(nnx.Module):
-    """BERT with the heads of sections 3.1: masked LM and next-sentence prediction."""
+    """BERT with the heads of section 3.1: masked LM and next-sentence prediction."""
 
     def __init__(self, config: Config, rngs: nnx.Rngs):
         self.bert = Bert(config, rngs)
@@ -60,17 +60,37 @@ class BertForPretraining(nnx.Module):
         tokens: jax.Array,
         segments: jax.Array | None = None,
         valid: jax.Array | None = None,
-        positions: jax.Array | None = None,
         key: jax.Array | None = None,
     ) -> HeadOutput:
-        """As `Bert`; `positions` [B, P] are the ones to predict, None predicts every position."""
+        """As `Bert`, with scores for every position."""
         out = self.bert(tokens, segments, valid, key)
-        x = out.hidden_states[-1]
-        if positions is not None:
-            x = jnp.take_along_axis(x, positions[..., None], axis=1)
-        logits = self.masked_lm(x.reshape(-1, x.shape[-1]), self.bert.words[...])
-        nsp = self.next_sentence(out.pooled).astype(jnp.float32)
-        return HeadOutput(*out, logits.reshape(*x.shape[:2], -1), nsp)
+        hidden = out.hidden_states[-1]
+        features = self.masked_lm.features(hidden.reshape(-1, hidden.shape[-1]))
+        table = self.bert.words[...].astype(features.dtype)
+        logits = jnp.matmul(features, table.T, preferred_element_type=jnp.float32) + self.masked_lm.biases()
+        return HeadOutput(*out, logits.reshape(*tokens.shape, -1), self.next_scores(out.pooled))
+
+    def next_scores(self, pooled: jax.Array) -> jax.Array:
+        """[B, D] to [B, 2] float32."""
+        return self.next_sentence(pooled).astype(jnp.float32)
+
+    def masked_loss(
+        self, hidden: jax.Array, positions: jax.Array, labels: jax.Array
+    ) -> tuple[jax.Array, jax.Array]:
+        """Loss and correctness of the positions to predict; no other reaches the vocabulary.
+
+        Args:
+          hidden: [B, T, D], the last hidden states.
+          positions, labels: [B, P].
+
+        Returns:
+          [B, P] float32 losses, and [B, P] booleans.
+        """
+        picked = jnp.take_along_axis(hidden, positions[..., None], axis=1)
+        features = self.masked_lm.features(picked.reshape(-1, picked.shape[-1]))
+        table = self.bert.words[...].astype(features.dtype)
+        loss, correct = vocabulary_loss(features, table, self.masked_lm.biases(), labels.reshape(-1))
+        return loss.reshape(labels.shape), correct.reshape(labels.shape)
 
 
 class BertForClassification(nnx.Module):

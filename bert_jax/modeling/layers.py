@@ -75,9 +75,7 @@ class BlockConfig:
 
     def __post_init__(self) -> None:
         if self.width % self.heads:
-            raise UserError(
-                f'model.width={self.width} does not divide by model.heads={self.heads}.'
-            )
+            raise UserError(f'model.width={self.width} does not divide by model.heads={self.heads}.')
 
 
 def param(
@@ -114,16 +112,12 @@ class Dense(nnx.Module):
     product itself is two-dimensional.
     """
 
-    def __init__(
-        self, config: BlockConfig, inputs: dict[str, int], outputs: dict[str, int], rngs: nnx.Rngs
-    ):
+    def __init__(self, config: BlockConfig, inputs: dict[str, int], outputs: dict[str, int], rngs: nnx.Rngs):
         """`inputs` and `outputs` map logical axes to sizes; an axis named '' is never split."""
         axes = tuple(a or None for a in (*inputs, *outputs))
         self.features_in = functools.reduce(int.__mul__, inputs.values())
         self.kernel = param(rngs, (*inputs.values(), *outputs.values()), axes, config.init_std)
-        self.bias = (
-            param(rngs, tuple(outputs.values()), axes[len(inputs) :], 0) if config.bias else None
-        )
+        self.bias = param(rngs, tuple(outputs.values()), axes[len(inputs) :], 0) if config.bias else None
 
     def __call__(self, x: jax.Array) -> jax.Array:
         y = x @ self.kernel[...].astype(x.dtype).reshape(self.features_in, -1)
@@ -230,9 +224,7 @@ class Stack(nnx.Module):
         if self.config.scan:
             stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *layers)
 
-            def body(
-                x: jax.Array, inputs: tuple[module.Params, jax.Array]
-            ) -> tuple[jax.Array, jax.Array]:
+            def body(x: jax.Array, inputs: tuple[module.Params, jax.Array]) -> tuple[jax.Array, jax.Array]:
                 y = run(inputs[0], x, inputs[1])
                 return y, y
 

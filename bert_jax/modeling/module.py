@@ -16,20 +16,13 @@ def _name(path: tuple[Any, ...]) -> str:
 def split(module: nnx.Module) -> tuple[nnx.GraphDef, Params]:
     """A module as its structure and its parameters by path."""
     graph, state = nnx.split(module)
-    return graph, {
-        _name(path): variable.get_raw_value() for path, variable in nnx.to_flat_state(state)
-    }
+    return graph, {_name(path): variable.get_raw_value() for path, variable in nnx.to_flat_state(state)}
 
 
 def merge(graph: nnx.GraphDef, params: Mapping[str, Any]) -> Any:
     """The module again, with these parameters."""
-    flat = [
-        (tuple(int(p) if p.isdigit() else p for p in name.split('/')), v)
-        for name, v in params.items()
-    ]
-    return nnx.merge(
-        graph, nnx.from_flat_state(sorted(flat, key=lambda item: [str(p) for p in item[0]]))
-    )
+    flat = [(tuple(int(p) if p.isdigit() else p for p in name.split('/')), v) for name, v in params.items()]
+    return nnx.merge(graph, nnx.from_flat_state(sorted(flat, key=lambda item: [str(p) for p in item[0]])))
 
 
 def abstract(

@@ -39,7 +39,9 @@ class Task:
     def __init__(self, config: Config, data: LabelledConfig, tokenizer: Tokenizer):
         self.config, self.data, self.tokenizer = config, data, tokenizer
         if len(config.labels) < 2:
-            raise UserError(f'A classification needs two classes or more, but task.labels is {config.labels}.')
+            raise UserError(
+                f'A classification needs two classes or more, but task.labels is {config.labels}.'
+            )
 
     @staticmethod
     def complete(config: Config, data: LabelledConfig) -> Config:
@@ -73,7 +75,9 @@ class Task:
     def module(self, model: Any, rngs: nnx.Rngs) -> BertForClassification:
         return BertForClassification(model, len(self.config.labels), rngs)
 
-    def loss(self, model: BertForClassification, batch: dict[str, jax.Array], key: jax.Array | None) -> Result:
+    def loss(
+        self, model: BertForClassification, batch: dict[str, jax.Array], key: jax.Array | None
+    ) -> Result:
         logits = model(batch['tokens'], batch['segments'], batch['valid'], key).logits
         weight, labels = batch['row_weight'], batch['label']
         return Result(
@@ -92,7 +96,9 @@ class Task:
         true, predicted = outputs['label'], outputs['logits'].argmax(-1)
         classes = range(len(self.config.labels))
         return {
-            'f1_macro': float(metrics.f1_score(true, predicted, labels=classes, average='macro', zero_division=0)),
+            'f1_macro': float(
+                metrics.f1_score(true, predicted, labels=classes, average='macro', zero_division=0)
+            ),
             'matthews': float(metrics.matthews_corrcoef(true, predicted)),
             'confusion': metrics.confusion_matrix(true, predicted, labels=classes).tolist(),
             'majority': float(np.bincount(true).max() / len(true)),
@@ -103,7 +109,10 @@ class Task:
         labels: Sequence[str] = self.config.labels
         width = max(9, *(len(label) for label in labels))
         lines = [f'{k:>{width}}  {v:.4f}' for k, v in scores.items() if isinstance(v, float)]
-        lines += ['', ' ' * width + '  ' + '  '.join(f'{label:>{width}}' for label in labels) + '  (predicted)']
+        lines += [
+            '',
+            ' ' * width + '  ' + '  '.join(f'{label:>{width}}' for label in labels) + '  (predicted)',
+        ]
         for label, counts in zip(labels, scores['confusion'], strict=True):
             lines.append(f'{label:>{width}}  ' + '  '.join(f'{n:>{width},}' for n in counts))
         return '\n'.join(lines)

@@ -4,7 +4,6 @@ import dataclasses
 from typing import Any, Literal
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
@@ -84,14 +83,14 @@ class Task:
         return BertForPretraining(model, rngs)
 
     def loss(self, model: BertForPretraining, batch: dict[str, jax.Array], key: jax.Array | None) -> Result:
-        out = model(batch['tokens'], batch['segments'], batch['valid'], batch['positions'], key)
+        out = model.bert(batch['tokens'], batch['segments'], batch['valid'], key)
         weights = batch['weights'] * batch['row_weight'][:, None]
-        terms = {'mlm_loss': mean(cross_entropy(out.logits, batch['labels']), weights)}
-        metrics = {'mlm_accuracy': mean(out.logits.argmax(-1) == batch['labels'], weights)}
+        losses, correct = model.masked_loss(out.hidden_states[-1], batch['positions'], batch['labels'])
+        terms, metrics = {'mlm_loss': mean(losses, weights)}, {'mlm_accuracy': mean(correct, weights)}
         if self.config.next != 'none':
-            assert out.next_sentence is not None
-            terms['next_loss'] = mean(cross_entropy(out.next_sentence, batch['next']), batch['row_weight'])
-            metrics['next_accuracy'] = mean(out.next_sentence.argmax(-1) == batch['next'], batch['row_weight'])
+            scores = model.next_scores(out.pooled)
+            terms['next_loss'] = mean(cross_entropy(scores, batch['next']), batch['row_weight'])
+            metrics['next_accuracy'] = mean(scores.argmax(-1) == batch['next'], batch['row_weight'])
         return Result(terms, metrics, {})
 
     def flops(self, model: Any, length: int, batch: Batch) -> float:

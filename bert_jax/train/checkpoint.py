@@ -44,7 +44,9 @@ class Checkpointer:
                 )
             )
         options = ocp.CheckpointManagerOptions(
-            preservation_policy=AnyPreservationPolicy(policies), cleanup_tmp_directories=True, step_prefix=None
+            preservation_policy=AnyPreservationPolicy(policies),
+            cleanup_tmp_directories=True,
+            step_prefix=None,
         )
         self._manager = ocp.CheckpointManager(self._folder, options=options)
 
@@ -92,7 +94,9 @@ class Checkpointer:
             training = restored['training']
             return State(training['step'], restored['params'], training['opt_state'])
         if steps:
-            raise UserError(f'None of the checkpoints in {str(self._folder)!r} can be read: start anew in another --workdir.')
+            raise UserError(
+                f'None of the checkpoints in {str(self._folder)!r} can be read: start anew in another --workdir.'
+            )
         return None
 
     @property
@@ -126,7 +130,9 @@ def read_about(path: pathlib.Path) -> tuple[pathlib.Path, dict[str, Any]]:
             return step, _read_about(step)
         except Exception as e:
             logging.warning('checkpoint %s is damaged and passed over (%s)', step, _first_line(e))
-    raise UserError(f'There is no checkpoint in {str(path)!r}: give a --workdir that was trained, or one of its steps.')
+    raise UserError(
+        f'There is no checkpoint in {str(path)!r}: give a --workdir that was trained, or one of its steps.'
+    )
 
 
 def read_params(step: pathlib.Path, abstract: Mapping[str, jax.ShapeDtypeStruct]) -> dict[str, jax.Array]:
@@ -143,7 +149,9 @@ def read_params(step: pathlib.Path, abstract: Mapping[str, jax.ShapeDtypeStruct]
         with ocp.StandardCheckpointer() as checkpointer:
             return checkpointer.restore(step.absolute() / 'params', dict(abstract))
     except Exception as e:
-        raise UserError(f'The parameters in {str(step)!r} cannot be read ({_first_line(e)}): use another checkpoint.') from e
+        raise UserError(
+            f'The parameters in {str(step)!r} cannot be read ({_first_line(e)}): use another checkpoint.'
+        ) from e
 
 
 def param_shapes(step: pathlib.Path) -> dict[str, jax.ShapeDtypeStruct]:

@@ -20,7 +20,16 @@ from bert_jax.optim import OptimConfig
 # Keys of a model that are choices of a run; all others are its architecture.
 RUN_CHOICES = ('dtype', 'attention', 'scan', 'remat', 'dropout', 'attention_dropout')
 # Keys that may change between one start and the next in a working directory.
-FREE = ('mesh', 'checkpoint', 'train.log_every', 'train.eval_every', 'model.attention', 'model.scan', 'model.remat', 'data.workers')
+FREE = (
+    'mesh',
+    'checkpoint',
+    'train.log_every',
+    'train.eval_every',
+    'model.attention',
+    'model.scan',
+    'model.remat',
+    'data.workers',
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -224,10 +233,14 @@ def claim(workdir: pathlib.Path, experiment: Experiment) -> None:
     except json.JSONDecodeError as e:
         raise UserError(f'{str(file)!r} is damaged: choose another --workdir.') from e
     except OSError as e:
-        raise UserError(f'{str(workdir)!r} cannot be written ({e.strerror}): choose another --workdir.') from e
+        raise UserError(
+            f'{str(workdir)!r} cannot be written ({e.strerror}): choose another --workdir.'
+        ) from e
 
 
 def _differences(a: Any, b: Any, path: str = '') -> list[tuple[str, Any, Any]]:
     if isinstance(a, dict) and isinstance(b, dict):
-        return [d for k in sorted({*a, *b}) for d in _differences(a.get(k), b.get(k), f'{path}.{k}'.lstrip('.'))]
+        return [
+            d for k in sorted({*a, *b}) for d in _differences(a.get(k), b.get(k), f'{path}.{k}'.lstrip('.'))
+        ]
     return [] if a == b else [(path, a, b)]

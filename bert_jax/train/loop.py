@@ -50,7 +50,9 @@ def phases(experiment: Experiment, examples: int) -> list[Phase]:
         return [Phase(0, total, experiment.data.length, train.batch_size)]
     stops = list(itertools.accumulate(steps for steps, _, _ in train.phases))
     starts = [0, *stops[:-1]]
-    return [Phase(a, b, length, size) for a, b, (_, length, size) in zip(starts, stops, train.phases, strict=True)]
+    return [
+        Phase(a, b, length, size) for a, b, (_, length, size) in zip(starts, stops, train.phases, strict=True)
+    ]
 
 
 def train(
@@ -88,7 +90,9 @@ def train(
     for phase in plan:
         partitioner.check_batch(phase.batch_size)
         if phase.batch_size % (c.accumulate * partitioner.batch_parts):
-            raise UserError(f'A batch of {phase.batch_size} does not divide into train.accumulate={c.accumulate} parts on this mesh.')
+            raise UserError(
+                f'A batch of {phase.batch_size} does not divide into train.accumulate={c.accumulate} parts on this mesh.'
+            )
         if phase.length > experiment.model.positions:
             raise UserError(
                 f'Rows of {phase.length} tokens are longer than the {experiment.model.positions} positions '
@@ -106,7 +110,7 @@ def train(
     make = lambda rngs: task.module(experiment.model, rngs)  # noqa: E731
     layout = state_lib.layout(make, tx, partitioner)
     logging.info('%s', layout.table())
-    checkpointer = Checkpointer(workdir, experiment.checkpoint, about)
+    checkpointer = Checkpointer(workdir, experiment.checkpoint, {**about, 'total_steps': total})
     state = checkpointer.restore(layout)
     if state is None:
         state = state_lib.create(make, tx, layout, c.seed)
@@ -158,7 +162,11 @@ def train(
             meter.report(*pending, log=should_log(pending[0]))
     except UserError as e:
         last = checkpointer.latest
-        kept = f'The checkpoint of step {last} in {workdir} is intact.' if last is not None else 'No checkpoint was saved yet.'
+        kept = (
+            f'The checkpoint of step {last} in {workdir} is intact.'
+            if last is not None
+            else 'No checkpoint was saved yet.'
+        )
         raise UserError(f'{e} {kept}') from e
     finally:
         checkpointer.close()
@@ -166,18 +174,27 @@ def train(
         meter.close()
         stop.restore()
     if stop.requested and int(state.step) < total:
-        logging.info('stopped at step %d, saved; start again with the same --workdir to go on', int(state.step))
+        logging.info(
+            'stopped at step %d, saved; start again with the same --workdir to go on', int(state.step)
+        )
         return STOPPED
     return 0
 
 
-def _batches(plan: Sequence[Phase], rows: Rows, task: Any, seed: int, start: int) -> Iterator[tuple[int, int, dict[str, np.ndarray]]]:
+def _batches(
+    plan: Sequence[Phase], rows: Rows, task: Any, seed: int, start: int
+) -> Iterator[tuple[int, int, dict[str, np.ndarray]]]:
     """(step after the update, length, batch) from step `start` to the end."""
     for phase in plan:
         if phase.stop <= start:
             continue
         batches = Batches(
-            rows(phase.length), task.example(phase.length), phase.batch_size, seed, jax.process_index(), jax.process_count()
+            rows(phase.length),
+            task.example(phase.length),
+            phase.batch_size,
+            seed,
+            jax.process_index(),
+            jax.process_count(),
         )
         begin = max(start, phase.start)
         stream = batches.iterate(begin - phase.start, phase.stop - phase.start)
@@ -226,7 +243,9 @@ class Meter:
     def evaluation(self, step: int, scores: Mapping[str, Any]) -> None:
         numbers = {f'eval/{k}': v for k, v in scores.items() if isinstance(v, float)}
         self._writer(step, numbers)
-        self._progress.say(f'step {step:,}  evaluation  ' + '  '.join(f'{k[5:]} {v:.4f}' for k, v in numbers.items()))
+        self._progress.say(
+            f'step {step:,}  evaluation  ' + '  '.join(f'{k[5:]} {v:.4f}' for k, v in numbers.items())
+        )
 
     def paused(self) -> Any:
         """Keeps evaluations and saves out of the speed."""

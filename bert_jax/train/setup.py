@@ -41,7 +41,9 @@ def begin(experiment: Experiment, workdir: pathlib.Path) -> tuple[Experiment, To
                 'A downstream task needs a tokenizer: set init.checkpoint to a pretrained --workdir '
                 '(with init.weights=random to start from scratch), or tokenizer.path.'
             )
-        tokenizer = prepare_lib.get_tokenizer(experiment.data, experiment.tokenizer, rows_folder(experiment, workdir))
+        tokenizer = prepare_lib.get_tokenizer(
+            experiment.data, experiment.tokenizer, rows_folder(experiment, workdir)
+        )
         return experiment_lib.complete(experiment, tokenizer), tokenizer, None
     step, about = checkpoint.read_about(pathlib.Path(init.checkpoint))
     tokenizer = tokenizer_lib.from_json(json.dumps(about['tokenizer']))
@@ -72,7 +74,13 @@ def _pretrained(step: pathlib.Path, layout: Layout) -> dict[str, jax.Array]:
         raise UserError(f'No parameter of {str(step)!r} has a place in this model.')
     fresh = sorted({name.split('/')[0] for name in wanted if name not in saved})
     unused = sorted({name.split('/')[0] for name in saved if name not in wanted})
-    logging.info('%d parameters from %s; new: %s; unused: %s', len(shared), step, ', '.join(fresh) or 'none', ', '.join(unused) or 'none')
+    logging.info(
+        '%d parameters from %s; new: %s; unused: %s',
+        len(shared),
+        step,
+        ', '.join(fresh) or 'none',
+        ', '.join(unused) or 'none',
+    )
     both = {name: wanted.get(name, saved[name]) for name in saved}
     restored = checkpoint.read_params(step, both)
     return {name: restored[name] for name in shared}

@@ -14,7 +14,9 @@ from bert_jax.core.partitioning import Partitioner, table
 from bert_jax.modeling import module
 
 
-@functools.partial(jax.tree_util.register_dataclass, data_fields=['step', 'params', 'opt_state'], meta_fields=[])
+@functools.partial(
+    jax.tree_util.register_dataclass, data_fields=['step', 'params', 'opt_state'], meta_fields=[]
+)
 @dataclasses.dataclass(frozen=True)
 class State:
     """Everything that a step changes and a checkpoint keeps.
@@ -55,7 +57,9 @@ class Layout:
         return table(self.shardings.params, self.shapes.params)
 
 
-def layout(make: Callable[[nnx.Rngs], nnx.Module], tx: optax.GradientTransformation, partitioner: Partitioner) -> Layout:
+def layout(
+    make: Callable[[nnx.Rngs], nnx.Module], tx: optax.GradientTransformation, partitioner: Partitioner
+) -> Layout:
     """Shapes and shardings of a state, without making an array."""
     graph, shapes, axes = module.abstract(make)
     params = {name: partitioner.sharding(axes[name], shapes[name].shape, name) for name in shapes}

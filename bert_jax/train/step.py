@@ -38,13 +38,20 @@ def train_step(
     """
     key = jax.random.fold_in(jax.random.key(seed), state.step) if dropout else None
 
-    def forward(params: module.Params, part: Batch, key: jax.Array | None) -> tuple[dict[str, Mean], dict[str, Mean]]:
+    def forward(
+        params: module.Params, part: Batch, key: jax.Array | None
+    ) -> tuple[dict[str, Mean], dict[str, Mean]]:
         result = task.loss(module.merge(graph, params), part, key)
         return result.terms, result.metrics
 
-    def loss(params: module.Params, part: Batch, key: jax.Array | None, weights: dict[str, jax.Array]) -> tuple[jax.Array, tuple[dict[str, Mean], dict[str, Mean]]]:
+    def loss(
+        params: module.Params, part: Batch, key: jax.Array | None, weights: dict[str, jax.Array]
+    ) -> tuple[jax.Array, tuple[dict[str, Mean], dict[str, Mean]]]:
         terms, metrics = forward(params, part, key)
-        return sum((t.total / weights.get(k, t.weight) for k, t in terms.items()), jnp.float32(0)), (terms, metrics)
+        return sum((t.total / weights.get(k, t.weight) for k, t in terms.items()), jnp.float32(0)), (
+            terms,
+            metrics,
+        )
 
     if accumulate == 1:
         grads, (terms, metrics) = jax.grad(loss, has_aux=True)(state.params, batch, key, {})

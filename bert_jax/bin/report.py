@@ -1,0 +1,33 @@
+"""Collects runs into one HTML page: DIR... --out=report.html."""
+
+import argparse
+import pathlib
+
+from bert_jax.core import cli
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog='python -m bert_jax.bin.report', description=__doc__)
+    parser.add_argument('workdirs', nargs='+', type=pathlib.Path)
+    parser.add_argument('--out', required=True, type=pathlib.Path)
+    parser.add_argument(
+        '--fill',
+        action='append',
+        default=[],
+        metavar='TEXT',
+        help='a text with [MASK] for the pretrained model',
+    )
+    flags = parser.parse_args()
+
+    from bert_jax.evals import filling, report
+
+    runs = [report.read(workdir) for workdir in flags.workdirs]
+    pretrained = [w for w, run in zip(flags.workdirs, runs, strict=True) if run.pretraining]
+    filled = filling.fill(str(pretrained[0]), flags.fill) if flags.fill and pretrained else []
+    flags.out.write_text(report.page(runs, list(zip(flags.fill, filled, strict=False))), encoding='utf-8')
+    print(f'wrote {flags.out}')
+    return 0
+
+
+if __name__ == '__main__':
+    cli.run(main)

@@ -1,0 +1,190 @@
+"""Runs as one self-contained HTML page: curves, scores and filled masks."""
+
+import base64
+import dataclasses
+import html
+import io
+import json
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from bert_jax.core import metrics
+from bert_jax.core.errors import UserError
+
+_STYLE = """
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 52rem; margin: 2rem auto; padding: 0 1rem; color: #222; }
+h1 { font-size: 1.6rem; } h2 { font-size: 1.2rem; margin-top: 2.5rem; }
+img { max-width: 100%; } .wide { overflow-x: auto; }
+table { border-collapse: collapse; } th, td { padding: .25rem .8rem; text-align: right; border-bottom: 1px solid #ddd; }
+th:first-child, td:first-child { text-align: left; } code { background: #f3f3f3; padding: .1rem .3rem; }
+"""
+_COLORS = ('#0072b2', '#d55e00', '#009e73', '#cc79a7', '#56b4e9', '#e69f00')
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """A working directory as a report sees it.
+
+    Attributes:
+      name: of the directory.
+      config: its config.
+      train: lines of metrics of training steps, in order.
+      evals: lines of metrics of evaluations, in order, names without 'eval/'.
+    """
+
+    name: str
+    config: Mapping[str, Any]
+    train: list[dict[str, float]]
+    evals: list[dict[str, float]]
+
+    @property
+    def pretraining(self) -> bool:
+        return 'sources' in self.config['data']
+
+    @property
+    def start(self) -> str:
+        """What a fine-tuning began from."""
+        init = self.config['init']
+        return (
+            'pretrained weights'
+            if init['checkpoint'] and init['weights'] == 'pretrained'
+            else 'random weights'
+        )
+
+    @property
+    def data(self) -> str:
+        data = self.config['data']
+        return ', '.join(data['sources']) if self.pretraining else data['source']
+
+
+def read(workdir: pathlib.Path) -> Run:
+    """Reads the config and metrics of a run.
+
+    Raises:
+      UserError: if the directory holds no run.
+    """
+    try:
+        config = json.loads((workdir / 'config.json').read_text())
+        lines = metrics.read(workdir)
+    except (OSError, json.JSONDecodeError) as e:
+        raise UserError(
+            f'{str(workdir)!r} holds no run (no readable config.json and metrics.jsonl): give a --workdir that was trained.'
+        ) from e
+    train = [line for line in lines if 'loss' in line]
+    evals = [{k.removeprefix('eval/'): v for k, v in line.items()} for line in lines if 'eval/loss' in line]
+    return Run(workdir.name, config, train, evals)
+
+
+def page(runs: Sequence[Run], masks: Sequence[tuple[str, list[list[tuple[str, float]]]]] = ()) -> str:
+    """The report of some runs, and of texts whose masks were filled."""
+    parts = ['<h1>bert_jax report</h1>']
+    for run in [r for r in runs if r.pretraining]:
+        parts.append(f'<h2>Pretraining: {html.escape(run.name)}</h2>{_about(run)}')
+        keys = [k for k in ('mlm_loss', 'next_loss') if run.train and k in run.train[0]]
+        curves = [_Curve(f'{k.replace("_", " ")}', run.train, k, run.evals) for k in keys]
+        parts.append(_image(curves, f'Pretraining loss on {run.data}', 'loss (nats)'))
+        parts.append(_table([run], ['loss', 'mlm_loss', 'mlm_accuracy', 'next_loss', 'next_accuracy']))
+    downstream = [r for r in runs if not r.pretraining]
+    for data in dict.fromkeys(r.data for r in downstream):
+        group = [r for r in downstream if r.data == data]
+        parts.append(f'<h2>Fine-tuning: {html.escape(data)}</h2>')
+        curves = [_Curve(f'{r.name}: {r.start}', r.train, 'loss', r.evals) for r in group]
+        parts.append(_image(curves, f'Fine-tuning loss on {data}', 'loss (nats)'))
+        parts.append(_table(group, ['loss', 'accuracy', 'f1_macro', 'matthews', 'majority']))
+    if masks:
+        parts.append('<h2>Filled masks</h2>')
+        for text, filled in masks:
+            parts.append(f'<p><code>{html.escape(text)}</code></p><ul>')
+            for best in filled:
+                parts.append(
+                    '<li>' + ', '.join(f'<b>{html.escape(t)}</b> {p:.0%}' for t, p in best) + '</li>'
+                )
+            parts.append('</ul>')
+    head = f'<meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>bert_jax report</title><style>{_STYLE}</style>'
+    return f'<!doctype html><html lang="en"><head>{head}</head><body>{"".join(parts)}</body></html>\n'
+
+
+@dataclasses.dataclass(frozen=True)
+class _Curve:
+    label: str
+    train: Sequence[Mapping[str, float]]
+    key: str
+    evals: Sequence[Mapping[str, float]]
+
+
+def figure(curves: Sequence[_Curve], title: str, ylabel: str) -> Any:
+    """Curves against steps: training thin and smoothed thick, evaluation as dots."""
+    import matplotlib
+
+    matplotlib.use('Agg')
+    from matplotlib import pyplot
+
+    fig, axes = pyplot.subplots(figsize=(8, 4.5), layout='constrained')
+    for curve, color in zip(curves, _COLORS * len(curves), strict=False):
+        steps = np.array([line['step'] for line in curve.train])
+        values = np.array([line[curve.key] for line in curve.train])
+        axes.plot(steps, values, color=color, alpha=0.2, linewidth=1)
+        axes.plot(
+            steps, _smooth(values), color=color, linewidth=2, label=f'{curve.label} (training, smoothed)'
+        )
+        held = [(e['step'], e[curve.key]) for e in curve.evals if curve.key in e]
+        if held:
+            axes.plot(
+                *zip(*held, strict=True),
+                'o',
+                color=color,
+                markeredgecolor='white',
+                label=f'{curve.label} (held out)',
+            )
+    axes.set(title=title, xlabel='step', ylabel=ylabel)
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize='small')
+    return fig
+
+
+def _smooth(values: np.ndarray) -> np.ndarray:
+    """A centred running mean over a twentieth of the curve."""
+    width = max(1, len(values) // 20)
+    kernel = np.ones(2 * width + 1)
+    return np.convolve(values, kernel, 'same') / np.convolve(np.ones(len(values)), kernel, 'same')
+
+
+def _image(curves: Sequence[_Curve], title: str, ylabel: str) -> str:
+    from matplotlib import pyplot
+
+    fig, buffer = figure(curves, title, ylabel), io.BytesIO()
+    fig.savefig(buffer, format='png', dpi=144)
+    pyplot.close(fig)
+    data = base64.b64encode(buffer.getvalue()).decode()
+    return f'<p><img alt="{html.escape(title)}" src="data:image/png;base64,{data}"></p>'
+
+
+def _about(run: Run) -> str:
+    model, train = run.config['model'], run.config['train']
+    speeds = [line['tokens_per_second'] for line in run.train if line['tokens_per_second']]
+    return (
+        f'<p>{model["layers"]} layers, {model["width"]} wide, vocabulary {model["vocab_size"]:,}; '
+        f'{run.train[-1]["step"] if run.train else 0:,} steps of {train["batch_size"]} rows of {run.config["data"]["length"]} tokens'
+        + (f'; {metrics.human(float(np.median(speeds)))} tokens/s' if speeds else '')
+        + '.</p>'
+    )
+
+
+def _table(runs: Sequence[Run], keys: Sequence[str]) -> str:
+    """The last evaluation of each run."""
+    keys = [k for k in keys if any(r.evals and k in r.evals[-1] for r in runs)]
+    head = ''.join(f'<th>{html.escape(k.replace("_", " "))}</th>' for k in keys)
+    rows = []
+    for run in runs:
+        last = run.evals[-1] if run.evals else {}
+        cells = ''.join(f'<td>{last[k]:.4f}</td>' if k in last else '<td></td>' for k in keys)
+        start = '' if run.pretraining else f' ({run.start})'
+        rows.append(
+            f'<tr><td>{html.escape(run.name + start)}</td><td>{last.get("step", 0):,}</td>{cells}</tr>'
+        )
+    return (
+        f'<div class="wide"><table><tr><th>held out</th><th>step</th>{head}</tr>{"".join(rows)}</table></div>'
+    )

@@ -1,0 +1,95 @@
+"""Scoring checkpoints from outside a run: what the eval binaries do."""
+
+import logging
+import pathlib
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from bert_jax import tasks
+from bert_jax.core import partitioning
+from bert_jax.core.errors import UserError
+from bert_jax.evals.evaluator import Evaluator
+from bert_jax.train import checkpoint, load
+from bert_jax.train import experiment as experiment_lib
+
+
+class Scorer:
+    """Scores checkpoints of a downstream task on the data of a config.
+
+    Args:
+      spec: the task's config; it says which data, in what batches. The model, the tokenizer and
+        the names of the classes come from the checkpoint.
+      overrides: `a.b=value`.
+      task: the name of the task that this binary scores.
+
+    Raises:
+      UserError: if the config is of another task.
+    """
+
+    def __init__(self, spec: str, overrides: Sequence[str], task: str):
+        self._experiment = experiment_lib.read(spec, overrides)
+        if self._experiment.task.name != task:
+            raise UserError(
+                f'{spec!r} is a config of the task {self._experiment.task.name!r}; this binary scores {task!r}.'
+            )
+        self._partitioner = partitioning.make(self._experiment.mesh)
+        self._evaluator: Evaluator | None = None
+        self._made_for: Any = None
+        self.describe: Any = None
+
+    def __call__(self, path: pathlib.Path) -> dict[str, Any]:
+        """Scores of the newest checkpoint below `path`, with what they are scores of."""
+        trained = load.read(path, self._partitioner)
+        ours = self._experiment
+        if trained.experiment.task.name != ours.task.name:
+            raise UserError(
+                f'{str(path)!r} was trained on the task {trained.experiment.task.name!r}, not {ours.task.name!r}: '
+                'give the --workdir of a fine-tuning.'
+            )
+        made_for = trained.experiment, trained.tokenizer.fingerprint
+        if self._evaluator is None or made_for != self._made_for:
+            task = tasks.get(ours.task.name).Task(trained.experiment.task, ours.data, trained.tokenizer)
+            self._rows = task.eval_rows()
+            c = ours.train
+            self._evaluator = Evaluator(
+                task,
+                trained.graph,
+                self._rows,
+                ours.data.length,
+                c.eval_batch_size,
+                self._partitioner,
+                c.seed,
+                c.eval_rows,
+            )
+            self._made_for, self.describe = made_for, task.describe
+        return {
+            'checkpoint': str(path),
+            'step': trained.step,
+            'source': ours.data.source,
+            'split': ours.data.eval_split,
+            'examples': min(len(self._rows), ours.train.eval_rows or len(self._rows)),
+            'labels': list(trained.experiment.task.labels),
+            'scores': self._evaluator(trained.params),
+        }
+
+
+def watch(workdir: pathlib.Path, poll: float, timeout: float) -> Iterator[pathlib.Path]:
+    """Yields each new checkpoint of a running job, the newest first if several came, to the last.
+
+    Ends when the job's last step was yielded, or after `timeout` seconds without a new one.
+    """
+    seen, since = -1, time.monotonic()
+    while True:
+        found = [p for p in checkpoint.steps(workdir) if int(p.name) > seen]
+        if found:
+            seen, since = int(found[-1].name), time.monotonic()
+            yield found[-1]
+            about = checkpoint.read_about(found[-1])[1]
+            if seen >= about['total_steps']:
+                return
+        elif time.monotonic() - since > timeout:
+            logging.warning('no new checkpoint in %s for %.0f seconds: stopped watching', workdir, timeout)
+            return
+        else:
+            time.sleep(poll)

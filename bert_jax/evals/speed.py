@@ -1,0 +1,196 @@
+"""How fast a BERT pretraining step is, beside Hugging Face transformers on the same machine.
+
+Both sides do masked LM and next sentence forward, backward and AdamW, float32, dropout off, 30,522
+words, rows of 128 tokens with 20 predicted positions. Each timing is a process of its own: the two
+runtimes do not share threads or memory, and they take turns, so that a drift of the machine meets both.
+"""
+
+import importlib.util
+import json
+import os
+import statistics
+import subprocess
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from bert_jax.core.errors import UserError
+
+VOCAB, LENGTH, PREDICTIONS = 30522, 128, 20
+ROWS = {'tiny': 32, 'mini': 32, 'small': 32, 'medium': 16, 'base': 8, 'large': 4}
+
+
+def compare(sizes: Sequence[str], rounds: int, seconds: float, reference: bool) -> dict[str, Any]:
+    """Times each size on both sides in turn, prints a table, returns the figures."""
+    sides = ['bert_jax', 'transformers'] if reference and _reference_is_there() else ['bert_jax']
+    results: dict[str, Any] = {}
+    for size in sizes:
+        if size not in ROWS:
+            raise UserError(f'There is no size {size!r}: choose from {", ".join(ROWS)}.')
+        runs: dict[str, list[dict[str, float]]] = {side: [] for side in sides}
+        for _ in range(rounds):
+            for side in sides:
+                runs[side].append(_time_in_process(side, size, seconds))
+        best = {side: statistics.median(r['seconds'] for r in runs[side]) for side in sides}
+        results[size] = {
+            side: {**runs[side][0], 'seconds': best[side], 'runs': [r['seconds'] for r in runs[side]]}
+            for side in sides
+        }
+        print(_line(size, results[size]), flush=True)
+    return results
+
+
+def _reference_is_there() -> bool:
+    there = all(importlib.util.find_spec(name) for name in ('torch', 'transformers'))
+    if not there:
+        print('PyTorch and transformers are not installed: timing bert_jax alone')
+    return there
+
+
+def _line(size: str, result: dict[str, Any]) -> str:
+    tokens = ROWS[size] * LENGTH
+    ours = result['bert_jax']
+    parts = [
+        f'{size:6} {ROWS[size]}x{LENGTH}',
+        f'bert_jax {1e3 * ours["seconds"]:.0f} ms, {tokens / ours["seconds"]:,.0f} tokens/s',
+    ]
+    parts.append(f'{ours["flops"] / ours["seconds"] / ours["peak"]:.0%} of a large matrix product')
+    if 'transformers' in result:
+        theirs = result['transformers']['seconds']
+        parts.append(f'transformers {1e3 * theirs:.0f} ms, {tokens / theirs:,.0f} tokens/s')
+        parts.append(f'ratio {theirs / ours["seconds"]:.1f}')
+    return '   '.join(parts)
+
+
+def _time_in_process(side: str, size: str, seconds: float) -> dict[str, float]:
+    command = [
+        sys.executable,
+        '-c',
+        f'from bert_jax.evals import speed; speed.main({side!r}, {size!r}, {seconds})',
+    ]
+    done = subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        env={**os.environ, 'PYTHONPATH': os.pathsep.join(p for p in sys.path if p)},
+    )
+    if done.returncode:
+        raise UserError(f'timing {side} {size} failed: {done.stderr.strip().splitlines()[-1]}')
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def main(side: str, size: str, seconds: float) -> None:
+    """Times one side in this process and prints the result as JSON."""
+    print(json.dumps({'bert_jax': _time_ours, 'transformers': _time_theirs}[side](size, seconds)))
+
+
+def _median_of(step: Any, seconds: float) -> float:
+    """Median time of a step over about `seconds`, at least five, after two to warm up."""
+    import time
+
+    step()
+    step()
+    times: list[float] = []
+    while len(times) < 5 or sum(times) < seconds:
+        start = time.perf_counter()
+        step()
+        times.append(time.perf_counter() - start)
+    return statistics.median(times)
+
+
+def _batch(size: str) -> dict[str, Any]:
+    """Random full rows, 20 positions to predict in each."""
+    import numpy as np
+
+    rng, rows = np.random.default_rng(0), ROWS[size]
+    tokens = rng.integers(1000, VOCAB, (rows, LENGTH), dtype=np.int32)
+    positions = np.sort(
+        rng.permuted(np.tile(np.arange(1, LENGTH - 1), (rows, 1)), axis=1)[:, :PREDICTIONS], axis=1
+    ).astype(np.int32)
+    return {
+        'tokens': tokens,
+        'segments': np.tile((np.arange(LENGTH) >= LENGTH // 2).astype(np.int32), (rows, 1)),
+        'valid': np.ones((rows, LENGTH), bool),
+        'positions': positions,
+        'labels': np.take_along_axis(tokens, positions, 1),
+        'weights': np.ones((rows, PREDICTIONS), np.float32),
+        'next': rng.integers(0, 2, rows, dtype=np.int32),
+        'row_weight': np.ones(rows, np.float32),
+    }
+
+
+def _time_ours(size: str, seconds: float) -> dict[str, float]:
+    from bert_jax.core import hosts
+
+    hosts.prepare_process()
+    import jax
+
+    from bert_jax import optim
+    from bert_jax.core import partitioning
+    from bert_jax.modeling import bert
+    from bert_jax.modeling.heads import BertForPretraining
+    from bert_jax.tasks import mlm
+    from bert_jax.train import state as state_lib
+    from bert_jax.train.step import jit_train_step
+
+    task = mlm.Task.__new__(mlm.Task)  # the step needs no tokenizer
+    task.config = mlm.Config()
+    model = bert.Config(size=size, vocab_size=VOCAB, dropout=0.0, attention_dropout=0.0)
+    config = optim.OptimConfig(warmup=0)
+    partitioner = partitioning.make(partitioning.MeshConfig(), jax.devices()[:1])
+    tx = optim.make(config, 1000)
+    make = lambda rngs: BertForPretraining(model, rngs)  # noqa: E731
+    layout = state_lib.layout(make, tx, partitioner)
+    state = state_lib.create(make, tx, layout, 0)
+    step_fn = jit_train_step(
+        task,
+        layout,
+        partitioner,
+        tx,
+        schedule=optim.schedule(config, 1000),
+        seed=0,
+        dropout=False,
+        accumulate=1,
+    )
+    batch = _batch(size)
+    on_device = partitioner.global_batch(batch)
+
+    def step() -> None:
+        nonlocal state
+        state, metrics = step_fn(state, on_device)
+        metrics['loss'].total.block_until_ready()
+
+    peak = hosts.peak_flops()
+    return {'seconds': _median_of(step, seconds), 'flops': 3 * task.flops(model, LENGTH, batch), 'peak': peak}
+
+
+def _time_theirs(size: str, seconds: float) -> dict[str, float]:
+    import torch
+    import transformers
+
+    from bert_jax.modeling.bert import SIZES
+
+    layers, width, heads, mlp = SIZES[size]
+    config = transformers.BertConfig(
+        vocab_size=VOCAB, hidden_size=width, num_hidden_layers=layers, num_attention_heads=heads, intermediate_size=mlp,
+        hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0,
+    )  # fmt: skip
+    model = transformers.BertForPreTraining(config)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, weight_decay=0.01)
+    batch = {k: torch.tensor(v) for k, v in _batch(size).items()}
+    labels = torch.full((ROWS[size], LENGTH), -100).scatter(
+        1, batch['positions'].long(), batch['labels'].long()
+    )
+
+    def step() -> None:
+        optimizer.zero_grad()
+        loss = model(
+            batch['tokens'].long(), attention_mask=batch['valid'].long(), token_type_ids=batch['segments'].long(),
+            labels=labels, next_sentence_label=batch['next'].long(),
+        ).loss  # fmt: skip
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        loss.item()
+
+    return {'seconds': _median_of(step, seconds)}

@@ -1,0 +1,10 @@
+#!/usr/bin/env bash
+# Runs linter, formatter, type checker and tests in the pinned environment.
+# Usage: bash launch/test.sh [arguments for pytest]
+set -euo pipefail
+cd "$(dirname "$0")/.."
+source launch/env.sh
+ruff check
+ruff format --check
+mypy
+python -m pytest "$@"

@@ -1,0 +1,220 @@
+"""Tokenizers: what is trained and loaded, and how text turns to ids and back."""
+
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bert_jax.core.errors import UserError
+from bert_jax.data import tokenizer as tokenizer_lib
+from bert_jax.data.tokenizer import SPECIAL, TokenizerConfig
+
+TEXT = [
+    'The kite rises while the wind blows, and the children run after it.',
+    'Running children and rising kites: kites, winds, runners!',
+    'Où est le café? Das Mädchen läuft.',
+] * 5
+KINDS = ('wordpiece', 'bpe')
+
+
+def trained(kind, **settings):
+    return tokenizer_lib.train(iter(TEXT), TokenizerConfig(kind=kind, **{'vocab_size': 320, **settings}))
+
+
+BPE = trained('bpe')
+
+
+@pytest.mark.parametrize('kind', KINDS)
+def test_training_twice_gives_the_same_tokenizer(kind):
+    first, second = trained(kind), trained(kind)
+    assert first.to_json() == second.to_json()
+    assert first.fingerprint == second.fingerprint
+    assert first.fingerprint != trained(kind, vocab_size=310 if kind == 'bpe' else 60).fingerprint
+
+
+@pytest.mark.parametrize('kind', KINDS)
+def test_special_tokens_come_first(kind):
+    tokenizer = trained(kind)
+    ids = [tokenizer.pad, tokenizer.unk, tokenizer.cls, tokenizer.sep, tokenizer.mask]
+    assert ids == [0, 1, 2, 3, 4]
+    assert [tokenizer.token(i) for i in ids] == list(SPECIAL)
+    assert tokenizer.ordinary.tolist() == list(range(5, len(tokenizer)))
+
+
+@pytest.mark.parametrize(('kind', 'size'), [('wordpiece', 60), ('bpe', 300)])
+def test_the_vocabulary_has_the_size_asked_for(kind, size):
+    assert len(trained(kind, vocab_size=size)) == size
+
+
+def test_training_learns_whole_words():
+    wordpiece = trained('wordpiece')
+    assert wordpiece.decode(wordpiece.encode(['Kite'])[0]) == 'kite'
+    assert len(wordpiece.encode(['children'])[0]) == 1
+    assert len(trained('bpe').encode([' children'])[0]) == 1
+
+
+def test_lowercase_strips_accents_and_cased_keeps_them():
+    lower, cased = trained('wordpiece'), trained('wordpiece', lowercase=False)
+    assert lower.encode(['Café Mädchen'])[0].tolist() == lower.encode(['cafe madchen'])[0].tolist()
+    assert cased.encode(['The'])[0].tolist() != cased.encode(['the'])[0].tolist()
+    assert cased.decode(cased.encode(['Mädchen'])[0]) == 'Mädchen'
+
+
+@given(st.lists(st.text(), min_size=1, max_size=3))
+def test_bpe_gives_back_any_text(texts):
+    encoded = BPE.encode(texts)
+    assert [BPE.decode(ids) for ids in encoded] == texts
+    assert all(ids.dtype == np.int32 for ids in encoded)
+    assert all(np.isin(ids, BPE.ordinary).all() for ids in encoded)
+
+
+@pytest.mark.parametrize('text', ['[MASK]', 'a [CLS] b', '[SEP][PAD]', '[UNK]'])
+def test_bpe_gives_back_special_tokens_written_as_text(text):
+    assert BPE.decode(BPE.encode([text])[0]) == text
+
+
+@pytest.mark.parametrize('kind', KINDS)
+def test_mask_in_a_text_is_special_only_if_asked(kind):
+    tokenizer = trained(kind)
+    assert tokenizer.mask not in tokenizer.encode(['the [MASK] rises'])[0]
+    asked = tokenizer.encode(['the [MASK] rises'], special=True)[0]
+    assert np.count_nonzero(asked == tokenizer.mask) == 1
+    assert tokenizer.mask not in tokenizer.encode(['the [MASK] rises'])[0], 'asking once changed the tokenizer'
+
+
+def test_encoding_adds_and_cuts_nothing():
+    tokenizer = trained('wordpiece')
+    ids = tokenizer.encode(['kite ' * 2000])[0]
+    assert len(ids) == 2000
+    assert set(ids.tolist()) == {tokenizer.encode(['kite'])[0][0]}
+    assert tokenizer.encode([]) == []
+    assert tokenizer.encode([''])[0].shape == (0,)
+
+
+def test_decoding_leaves_special_tokens_out():
+    tokenizer = trained('wordpiece')
+    ids = [tokenizer.cls, *tokenizer.encode(['the kite'])[0], tokenizer.sep, tokenizer.pad]
+    assert tokenizer.decode(ids) == 'the kite'
+
+
+def test_wordpiece_continues_a_word_with_its_pieces():
+    tokenizer = tokenizer_lib.from_vocab([*SPECIAL, 'ki', '##te', 's', '##s', ',', '[unused1]'])
+    flags = {tokenizer.token(i): bool(f) for i, f in enumerate(tokenizer.continues)}
+    assert flags == {**dict.fromkeys(SPECIAL, False), 'ki': False, '##te': True, 's': False, '##s': True, ',': False, '[unused1]': False}
+
+
+def test_bpe_begins_a_word_at_a_space_or_line():
+    def begins(text):
+        ids = BPE.encode([text])[0]
+        return [BPE.token(i) for i in ids[~BPE.continues[ids]]]
+
+    assert [t.lstrip('Ġ')[:1] for t in begins(' the kite, rising')] == ['t', 'k', 'r']
+    assert begins('\n') == ['Ċ']
+    assert begins(',!') == []
+    assert not BPE.continues[:5].any()
+    assert BPE.continues.shape == (len(BPE),)
+
+
+def test_ids_of_a_vocab_file_are_its_line_numbers(tmp_path):
+    entries = ['[PAD]', '[unused0]', '[UNK]', '[CLS]', '[SEP]', '[MASK]', 'kite', '##s', 'the']
+    (tmp_path / 'vocab.txt').write_text('\n'.join(entries) + '\n', encoding='utf-8')
+    for path in (tmp_path / 'vocab.txt', str(tmp_path / 'vocab.txt'), tmp_path):
+        tokenizer = tokenizer_lib.load(path)
+        assert len(tokenizer) == len(entries)
+        assert [tokenizer.token(i) for i in range(len(entries))] == entries
+        assert tokenizer.encode(['The kites'])[0].tolist() == [8, 6, 7]
+        assert tokenizer.mask == 5
+
+
+@pytest.mark.parametrize('ends', ['\n', '\r\n'])
+def test_line_ends_of_a_vocab_file_are_no_part_of_entries(tmp_path, ends):
+    file = tmp_path / 'vocab.txt'
+    file.write_bytes(ends.join([*SPECIAL, 'kite', '']).encode())
+    assert tokenizer_lib.load(file).encode(['kite'])[0].tolist() == [5]
+
+
+def test_only_line_feeds_separate_entries(tmp_path):
+    file = tmp_path / 'vocab.txt'
+    file.write_bytes('\n'.join([*SPECIAL, 'a\u2028', '\x85', 'kite', '']).encode())
+    assert tokenizer_lib.load(file).encode(['kite'])[0].tolist() == [7]
+
+
+def test_a_repeated_entry_moves_no_other_id():
+    tokenizer = tokenizer_lib.from_vocab([*SPECIAL, 'kite', 'kite', '##s'])
+    assert tokenizer.encode(['kites'])[0][-1] == 7
+    assert tokenizer.continues[7]
+
+
+@pytest.mark.parametrize(('entries', 'cased'), [(['kite', 'Kite'], True), (['kite', '##s', 'é'], False)])
+def test_upper_case_entries_make_a_vocabulary_cased(entries, cased):
+    tokenizer = tokenizer_lib.from_vocab([*SPECIAL, '[unused0]', *entries])
+    assert (tokenizer.encode(['KITE'])[0].tolist() == [tokenizer.unk]) == cased
+
+
+@pytest.mark.parametrize('kind', KINDS)
+def test_a_saved_tokenizer_is_the_same(tmp_path, kind):
+    tokenizer = trained(kind)
+    tokenizer.save(tmp_path / tokenizer_lib.FILE)
+    for path in (tmp_path, tmp_path / tokenizer_lib.FILE):
+        again = tokenizer_lib.load(path)
+        assert again.fingerprint == tokenizer.fingerprint
+        assert np.array_equal(again.encode(TEXT)[0], tokenizer.encode(TEXT)[0])
+    assert len(tokenizer.fingerprint) == 16
+    assert tokenizer_lib.from_json(tokenizer.to_json()).fingerprint == tokenizer.fingerprint
+
+
+def test_using_a_tokenizer_keeps_its_fingerprint():
+    tokenizer = trained('wordpiece')
+    before = tokenizer.to_json()
+    tokenizer.encode(['the [MASK]'], special=True)
+    assert tokenizer.to_json() == before
+
+
+def test_truncation_and_padding_of_a_loaded_tokenizer_are_off():
+    backend = tokenizer_lib.from_json(trained('wordpiece').to_json()).backend
+    backend.enable_truncation(3)
+    backend.enable_padding(length=8)
+    tokenizer = tokenizer_lib.from_json(backend.to_str())
+    assert [len(ids) for ids in tokenizer.encode(['the', 'the kite ' * 4])] == [1, 8]
+
+
+def test_the_tokenizer_in_a_folder_is_preferred_to_its_vocabulary(tmp_path):
+    (tmp_path / 'vocab.txt').write_text('\n'.join([*SPECIAL, 'kite']))
+    trained('bpe').save(tmp_path / tokenizer_lib.FILE)
+    assert tokenizer_lib.load(tmp_path).fingerprint == trained('bpe').fingerprint
+
+
+def test_a_missing_path_is_named(tmp_path):
+    with pytest.raises(UserError, match=r'no tokenizer .*nowhere.*set tokenizer\.path'):
+        tokenizer_lib.load(tmp_path / 'nowhere.json')
+
+
+def test_a_folder_without_a_tokenizer_is_named(tmp_path):
+    (tmp_path / 'other.json').write_text('{}')
+    with pytest.raises(UserError, match=r'no tokenizer\.json or vocab\.txt in .*set tokenizer\.path'):
+        tokenizer_lib.load(tmp_path)
+
+
+@pytest.mark.parametrize('missing', SPECIAL)
+def test_a_vocabulary_needs_every_special_token(tmp_path, missing):
+    entries = [t for t in SPECIAL if t != missing] + ['kite']
+    (tmp_path / 'vocab.txt').write_text('\n'.join(entries))
+    with pytest.raises(UserError) as error:
+        tokenizer_lib.load(tmp_path)
+    assert str(error.value).startswith(f'The vocabulary has no {missing}: ')
+
+
+@pytest.mark.parametrize('text', ['{', '{}', 'kite', json.dumps({'model': {'type': 'Kite'}})])
+def test_a_broken_json_is_named(tmp_path, text):
+    (tmp_path / 'tokenizer.json').write_text(text)
+    with pytest.raises(UserError, match=r"tokenizer\.json' is not a tokenizer\.json: ."):
+        tokenizer_lib.load(tmp_path)
+
+
+@pytest.mark.parametrize('name', ['vocab.txt', 'tokenizer.json'])
+def test_a_file_that_is_no_text_is_named(tmp_path, name):
+    (tmp_path / name).write_bytes(b'\xff\xfe\x00kite')
+    with pytest.raises(UserError, match=name):
+        tokenizer_lib.load(tmp_path)

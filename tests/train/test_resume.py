@@ -1,0 +1,133 @@
+"""A run that is stopped and started again is the run that was never stopped."""
+
+import json
+import logging
+import shutil
+
+import numpy as np
+import pytest
+
+from bert_jax.core.errors import UserError
+from bert_jax.train import loop
+
+from .conftest import TINY, arrays, losses, pretrain, run_door
+
+KILL_AT_11 = """
+import os, signal
+from bert_jax.core import metrics
+write = metrics.Writer.__call__
+def call(self, step, values):
+    write(self, step, values)
+    if step == 11:
+        os.kill(os.getpid(), signal.{signal})
+metrics.Writer.__call__ = call
+"""
+
+
+def _words(workdir, corpus, rows):
+    return (
+        'bert_jax.bin.train',
+        f'--config={TINY}:pretrain',
+        f'--workdir={workdir}',
+        f'--config.data.sources=({str(corpus)!r},)',
+        f'--config.data.rows={rows}',
+    )
+
+
+def _assert_same_run(a, b):
+    assert losses(a) == losses(b)
+    left, right = arrays(a, 20), arrays(b, 20)
+    assert left.keys() == right.keys()
+    for name in left:
+        np.testing.assert_array_equal(left[name], right[name], err_msg=name)
+
+
+def test_killed_and_resumed_equals_uninterrupted_to_the_bit(tmp_path, corpus, rows, pretrained):
+    killed = run_door(*_words(tmp_path, corpus, rows), code=KILL_AT_11.format(signal='SIGKILL'))
+    assert killed.returncode == -9
+    assert not (tmp_path / 'checkpoints' / '20').exists()
+    assert pretrain(tmp_path, corpus, rows) == 0
+    _assert_same_run(tmp_path, pretrained)
+
+
+def test_sigterm_saves_exits_distinctly_and_resumes_to_the_bit(tmp_path, corpus, rows, pretrained):
+    stopped = run_door(*_words(tmp_path, corpus, rows), code=KILL_AT_11.format(signal='SIGTERM'))
+    assert stopped.returncode == loop.STOPPED, stopped.stderr
+    saved = sorted(int(p.name) for p in (tmp_path / 'checkpoints').iterdir() if p.name.isdigit())
+    assert saved[-1] in (11, 12)
+    assert pretrain(tmp_path, corpus, rows) == 0
+    _assert_same_run(tmp_path, pretrained)
+
+
+@pytest.mark.parametrize('mesh', ['mesh.strategy=fsdp', 'mesh.strategy=fsdp_tp mesh.fsdp=4 mesh.tensor=2'])
+def test_resumes_on_another_mesh_up_to_rounding(tmp_path, corpus, rows, pretrained, mesh):
+    shutil.copytree(pretrained, tmp_path / 'run')
+    shutil.rmtree(tmp_path / 'run' / 'checkpoints' / '20')
+    assert pretrain(tmp_path / 'run', corpus, rows, *mesh.split()) == 0
+    left, right = arrays(tmp_path / 'run', 20), arrays(pretrained, 20)
+    for name in left:
+        np.testing.assert_allclose(left[name], right[name], rtol=1e-4, atol=1e-5, err_msg=name)
+
+
+@pytest.mark.parametrize('victim', ['params', 'training', 'about'])
+def test_damaged_newest_checkpoint_is_passed_over(tmp_path, corpus, rows, pretrained, caplog, victim):
+    shutil.copytree(pretrained, tmp_path / 'run')
+    folder = tmp_path / 'run' / 'checkpoints' / '20' / victim
+    files = [f for f in folder.rglob('*') if f.is_file() and f.stat().st_size > 0]
+    for file in files:
+        file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+    with caplog.at_level(logging.WARNING):
+        assert pretrain(tmp_path / 'run', corpus, rows) == 0
+    assert 'checkpoint 20 is damaged' in caplog.text
+    _assert_same_run(tmp_path / 'run', pretrained)
+    assert (tmp_path / 'run' / 'checkpoints' / 'damaged-20').is_dir()
+
+
+def test_nothing_readable_is_an_error(tmp_path, corpus, rows, pretrained):
+    shutil.copytree(pretrained, tmp_path / 'run')
+    for file in (tmp_path / 'run' / 'checkpoints').rglob('*'):
+        if file.is_file():
+            file.write_bytes(b'')
+    with pytest.raises(UserError, match='None of the checkpoints'):
+        pretrain(tmp_path / 'run', corpus, rows)
+
+
+def test_loss_that_is_not_finite_stops_and_keeps_the_checkpoint(tmp_path, corpus, rows):
+    with pytest.raises(UserError, match=r'(loss|grad norm) is (nan|inf).*checkpoint of step \d+ .* intact'):
+        pretrain(tmp_path, corpus, rows, 'optim.learning_rate=1e30', 'optim.clip=0.0', 'checkpoint.every=1')
+    saved = sorted(int(p.name) for p in (tmp_path / 'checkpoints').iterdir())
+    for array in arrays(tmp_path, saved[-1]).values():
+        assert np.isfinite(array).all()
+
+
+def test_keeps_the_newest_and_the_best(tmp_path, corpus, rows):
+    pretrain(
+        tmp_path,
+        corpus,
+        rows,
+        'checkpoint.best=next_accuracy',
+        'checkpoint.keep=2',
+        'checkpoint.every=2',
+        'train.eval_every=2',
+    )
+    saved = {int(p.name) for p in (tmp_path / 'checkpoints').iterdir()}
+    scores = {
+        line['step']: line['eval/next_accuracy'] for line in losses(tmp_path) if 'eval/next_accuracy' in line
+    }
+    assert {18, 20} <= saved
+    assert len(saved) <= 3
+    assert max(scores.values()) in [scores[s] for s in saved]
+
+
+def test_two_phases_change_the_length_and_resume(tmp_path, corpus, rows):
+    phases = 'train.phases=((6, 32, 16), (4, 64, 8))'
+    whole, parts = tmp_path / 'whole', tmp_path / 'parts'
+    assert pretrain(whole, corpus, rows, phases) == 0
+    shutil.copytree(whole, parts)
+    for step in ('9', '10'):
+        shutil.rmtree(parts / 'checkpoints' / step)
+    assert pretrain(parts, corpus, rows, phases) == 0
+    assert losses(parts) == losses(whole)
+    assert losses(whole)[-1]['step'] == 10
+    manifest = json.loads((rows / 'length64' / 'manifest.json').read_text())
+    assert manifest['length'] == 64

@@ -1,0 +1,152 @@
+"""The train step: sharding, accumulation and remat change nothing but rounding."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from bert_jax import optim
+from bert_jax.core import partitioning
+from bert_jax.core.partitioning import MeshConfig
+from bert_jax.data import rows as rows_lib
+from bert_jax.data.pipeline import Batches
+from bert_jax.data.prepare import TextConfig
+from bert_jax.modeling import bert
+from bert_jax.tasks import mlm
+from bert_jax.train import state as state_lib
+from bert_jax.train.step import jit_train_step
+
+LENGTH, BATCH = 32, 16
+
+
+@pytest.fixture(scope='module')
+def task(tokenizer):
+    return mlm.Task(mlm.Config(), TextConfig(), tokenizer)
+
+
+@pytest.fixture(scope='module')
+def batch(task, tokenizer):
+    rng = np.random.default_rng(0)
+    documents = [
+        [rng.integers(5, len(tokenizer), rng.integers(3, 9), dtype=np.int32) for _ in range(9)]
+        for _ in range(9)
+    ]
+    rows = list(rows_lib.SegmentRows(LENGTH)(documents, tokenizer, rng))
+    return Batches(rows, task.example(LENGTH), BATCH, seed=0)(0)
+
+
+def update(task, tokenizer, batch, mesh=None, devices=8, accumulate=1, **model):
+    """One step from a fixed start; returns the state and the metrics."""
+    model = {'width': 32, 'mlp': 64, 'dropout': 0.0, 'attention_dropout': 0.0} | model
+    config = bert.Config(size='tiny', positions=LENGTH, vocab_size=len(tokenizer), **model)
+    partitioner = partitioning.make(mesh or MeshConfig(), jax.devices()[:devices])
+    tx = optim.make(optim.OptimConfig(warmup=0, eps=1e-3), 10)
+    make = functools.partial(task.module, config)
+    layout = state_lib.layout(make, tx, partitioner)
+    state = state_lib.create(make, tx, layout, seed=0)
+    step = jit_train_step(
+        task, layout, partitioner, tx, schedule=optim.schedule(optim.OptimConfig(warmup=0), 10), seed=0,
+        dropout=config.dropout > 0, accumulate=accumulate,
+    )  # fmt: skip
+    state, metrics = step(state, partitioner.global_batch(batch))
+    return jax.device_get(state), {k: float(m.value()) for k, m in jax.device_get(metrics).items()}
+
+
+def assert_same(a, b, tolerance=2e-5):
+    (left, ml), (right, mr) = a, b
+    assert ml == pytest.approx(mr, rel=1e-4, abs=1e-5)
+    for name in left.params:
+        np.testing.assert_allclose(left.params[name], right.params[name], atol=tolerance, err_msg=name)
+
+
+MESHES = [
+    MeshConfig('dp'),
+    MeshConfig('fsdp'),
+    MeshConfig('fsdp', data=2),
+    MeshConfig('tp', data=4, tensor=2),
+    MeshConfig('fsdp_tp', fsdp=4, tensor=2),
+]
+
+
+@pytest.mark.parametrize('mesh', MESHES, ids=lambda m: f'{m.strategy}-{m.data}-{m.fsdp}-{m.tensor}')
+@pytest.mark.parametrize('dropout', [0.0, 0.1])
+def test_sharded_step_equals_single_device(task, tokenizer, batch, mesh, dropout):
+    one = update(task, tokenizer, batch, devices=1, dropout=dropout)
+    assert_same(update(task, tokenizer, batch, mesh=mesh, dropout=dropout), one)
+
+
+def test_parameters_really_are_sharded(task, tokenizer):
+    config = bert.Config(size='tiny', width=32, mlp=64, positions=LENGTH, vocab_size=len(tokenizer))
+    tx = optim.make(optim.OptimConfig(), 10)
+    make = functools.partial(task.module, config)
+    partitioner = partitioning.make(MeshConfig('fsdp_tp', fsdp=4, tensor=2))
+    layout = state_lib.layout(make, tx, partitioner)
+    state = state_lib.create(make, tx, layout, seed=0)
+    kernel = state.params['bert/layers/blocks/0/mlp/up/kernel']
+    assert kernel.addressable_shards[0].data.shape == (32 // 4, 64 // 2)
+    moments = [m for m in jax.tree.leaves(state.opt_state) if m.shape == kernel.shape]
+    assert {m.sharding for m in moments} == {kernel.sharding}
+    assert 'bert/layers/blocks/*/mlp/up/kernel' in layout.table()
+
+
+def test_the_start_does_not_depend_on_the_mesh(task, tokenizer):
+    config = bert.Config(size='tiny', width=32, mlp=64, positions=LENGTH, vocab_size=len(tokenizer))
+    tx = optim.make(optim.OptimConfig(), 10)
+    make = functools.partial(task.module, config)
+    starts = []
+    for mesh, devices in ((MeshConfig(), 1), (MeshConfig('fsdp'), 8)):
+        layout = state_lib.layout(make, tx, partitioning.make(mesh, jax.devices()[:devices]))
+        starts.append(jax.device_get(state_lib.create(make, tx, layout, seed=3).params))
+    for name in starts[0]:
+        np.testing.assert_array_equal(starts[0][name], starts[1][name], err_msg=name)
+
+
+def test_accumulated_gradient_is_that_of_the_whole_batch(task, tokenizer, batch):
+    batch = {k: v.copy() for k, v in batch.items()}
+    batch['weights'][: BATCH // 2] *= np.arange(batch['weights'].shape[1]) < 1  # parts weigh differently
+    one = update(task, tokenizer, batch, devices=1)
+    assert_same(update(task, tokenizer, batch, devices=1, accumulate=4), one)
+
+
+@pytest.mark.parametrize(
+    'choice', [{'scan': True}, {'remat': 'dots'}, {'remat': 'full'}, {'scan': True, 'remat': 'full'}]
+)
+def test_scan_and_remat_change_nothing(task, tokenizer, batch, choice):
+    one = update(task, tokenizer, batch, devices=1, dropout=0.1)
+    assert_same(update(task, tokenizer, batch, devices=1, dropout=0.1, **choice), one)
+
+
+def test_bfloat16_keeps_the_state_in_float32(task, tokenizer, batch):
+    state, metrics = update(task, tokenizer, batch, dtype='bfloat16')
+    assert {p.dtype for p in state.params.values()} == {np.dtype('float32')}
+    _, exact = update(task, tokenizer, batch)
+    assert metrics['loss'] == pytest.approx(exact['loss'], rel=1e-2)
+    assert metrics['loss'] != exact['loss']
+
+
+def test_loss_falls_on_one_batch(task, tokenizer, batch):
+    config = bert.Config(size='tiny', width=32, mlp=64, positions=LENGTH, vocab_size=len(tokenizer))
+    partitioner = partitioning.make(MeshConfig(), jax.devices()[:1])
+    optim_config = optim.OptimConfig(learning_rate=3e-3, warmup=0, schedule='constant')
+    tx = optim.make(optim_config, 40)
+    make = functools.partial(task.module, config)
+    layout = state_lib.layout(make, tx, partitioner)
+    state = state_lib.create(make, tx, layout, seed=0)
+    step = jit_train_step(
+        task,
+        layout,
+        partitioner,
+        tx,
+        schedule=optim.schedule(optim_config, 40),
+        seed=0,
+        dropout=False,
+        accumulate=1,
+    )
+    losses = []
+    for _ in range(40):
+        state, metrics = step(state, partitioner.global_batch(batch))
+        losses.append(float(metrics['loss'].value()))
+    assert losses[-1] < losses[0] - 1
+    assert jnp.isfinite(losses[-1])
