@@ -76,9 +76,8 @@ def decays(params: Mapping[str, Any]) -> dict[str, bool]:
 
 
 class AdamState(NamedTuple):
-    """Moments of Adam, and the number of updates."""
+    """Moments of Adam."""
 
-    count: jax.Array
     mu: optax.Updates
     nu: optax.Updates
 
@@ -90,7 +89,7 @@ def scale_by_adam(b1: float, b2: float, eps: float, bias_correction: bool) -> op
 
     def init(params: optax.Params) -> AdamState:
         zeros = jax.tree.map(jnp.zeros_like, params)
-        return AdamState(jnp.zeros([], jnp.int32), zeros, jax.tree.map(jnp.zeros_like, params))
+        return AdamState(zeros, jax.tree.map(jnp.zeros_like, params))
 
     def update(
         grads: optax.Updates, state: AdamState, params: optax.Params | None = None
@@ -99,7 +98,7 @@ def scale_by_adam(b1: float, b2: float, eps: float, bias_correction: bool) -> op
         mu = jax.tree.map(lambda m, g: b1 * m + (1 - b1) * g, state.mu, grads)
         nu = jax.tree.map(lambda n, g: b2 * n + (1 - b2) * g * g, state.nu, grads)
         updates = jax.tree.map(lambda m, n: m / (jnp.sqrt(n) + eps), mu, nu)
-        return updates, AdamState(state.count + 1, mu, nu)
+        return updates, AdamState(mu, nu)
 
     return optax.GradientTransformation(init, update)  # type: ignore[arg-type]
 

@@ -50,9 +50,11 @@ def label_names(data: LabelledConfig) -> tuple[str, ...]:
         feature = sources.features(data.source).get(data.label)
         if getattr(feature, 'names', None):
             return tuple(feature.names)
-        if getattr(feature, 'num_classes', None):
+        if feature is not None and getattr(feature, 'num_classes', None):
             return tuple(map(str, range(feature.num_classes)))
-    seen = {e.get(data.label) for e in _examples(data, data.train_split)} - {None}
+    seen: set[Any] = {e.get(data.label) for e in _examples(data, data.train_split)} - {None}
+    if not seen:
+        raise UserError(f'{data.source} has no field {data.label!r} to classify by: set data.label.')
     if all(_is_integer(label) for label in seen):
         return tuple(map(str, range(max(map(int, seen)) + 1)))
     return tuple(sorted(map(str, seen)))

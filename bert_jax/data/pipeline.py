@@ -3,13 +3,14 @@
 import collections
 import concurrent.futures
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import grain
 import numpy as np
 
 from bert_jax.core.errors import UserError
 
-Batch = dict[str, np.ndarray]
+Batch = dict[str, Any]  # of arrays and numpy scalars
 MakeExample = Callable[[np.ndarray, np.random.Generator], Batch]
 
 

@@ -7,6 +7,7 @@ are written in this file: vocab, position, embed, heads, kv, mlp (and batch, of 
 
 import dataclasses
 import functools
+from collections.abc import Callable
 from typing import Any, Literal
 
 import jax
@@ -19,7 +20,7 @@ from bert_jax.modeling import module
 from bert_jax.modeling.attention import Implementation, attend
 from bert_jax.modeling.dropout import dropout, fold
 
-ACTIVATIONS = {
+ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
     'gelu': functools.partial(jax.nn.gelu, approximate=False),
     'gelu_tanh': functools.partial(jax.nn.gelu, approximate=True),
     'relu': jax.nn.relu,

@@ -32,10 +32,10 @@ class Result(NamedTuple):
 class Task(Protocol):
     """What a file in this folder provides, as a class `Task(config, data, tokenizer)`.
 
-    `Config` is the dataclass of the config's `task` section, `Data` that of its `data` section.
+    The file's `Config` is the dataclass of the config's `task` section; `Data` is that of its
+    `data` section.
     """
 
-    Config: type
     Data: type
 
     def example(self, length: int) -> MakeExample:

@@ -33,7 +33,6 @@ class Config:
 
 
 class Task:
-    Config = Config
     Data = LabelledConfig
 
     def __init__(self, config: Config, data: LabelledConfig, tokenizer: Tokenizer):

@@ -40,7 +40,6 @@ class Config:
 
 
 class Task:
-    Config = Config
     Data = TextConfig
 
     def __init__(self, config: Config, data: TextConfig, tokenizer: Tokenizer):

@@ -135,7 +135,7 @@ def read_about(path: pathlib.Path) -> tuple[pathlib.Path, dict[str, Any]]:
     )
 
 
-def read_params(step: pathlib.Path, abstract: Mapping[str, jax.ShapeDtypeStruct]) -> dict[str, jax.Array]:
+def read_params(step: pathlib.Path, abstract: Mapping[str, Any]) -> dict[str, jax.Array]:
     """Parameters of one checkpoint.
 
     Args:

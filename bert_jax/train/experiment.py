@@ -137,13 +137,13 @@ def read(spec: str, overrides: Sequence[str] = ()) -> Experiment:
     return from_config(config_lib.load(spec), overrides)
 
 
-def from_config(config: Mapping[str, Any], overrides: Sequence[str] = ()) -> Experiment:
+def from_config(given: Mapping[str, Any], overrides: Sequence[str] = ()) -> Experiment:
     """Checks every key, fills in defaults, applies overrides.
 
     Raises:
       UserError: for an unknown section or key, naming the nearest, or a wrong value.
     """
-    config = ConfigDict(config)
+    config = ConfigDict(given)
     sections = ['task', 'data', 'model', *_COMMON]
     for key in config:
         if key not in sections:
@@ -155,14 +155,14 @@ def from_config(config: Mapping[str, Any], overrides: Sequence[str] = ()) -> Exp
         for key in ('task', 'model'):
             if override.startswith(f'{key}.name='):
                 config[key].name = override.split('=', 1)[1]
-    task = tasks.get(config.task.name).Task
-    classes = {'task': task.Config, 'data': task.Data, 'model': _model_config(config.model.name), **_COMMON}
+    task = tasks.get(config.task.name)
+    classes = {'task': task.Config, 'data': task.Task.Data, 'model': _model_config(config.model.name), **_COMMON}
     full = ConfigDict()
     for name, cls in classes.items():
-        given = dict(config.get(name) or {})
-        model_name = {'name': given.pop('name')} if name == 'model' else {}
-        config_lib.section(cls, given, name)  # unknown keys die here, before they could be set
-        full[name] = ConfigDict({**model_name, **_defaults(cls), **given}, convert_dict=False)
+        values = dict(config.get(name) or {})
+        model_name = {'name': values.pop('name')} if name == 'model' else {}
+        config_lib.section(cls, values, name)  # unknown keys die here, before they could be set
+        full[name] = ConfigDict({**model_name, **_defaults(cls), **values}, convert_dict=False)
     config_lib.override(full, overrides)
     del full.model['name']
     return Experiment(**{name: config_lib.section(cls, full[name], name) for name, cls in classes.items()})

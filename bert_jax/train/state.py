@@ -32,6 +32,11 @@ class State:
     opt_state: optax.OptState
 
 
+def _state(step: Any, params: Any, opt_state: Any) -> Any:
+    """A `State` whose leaves describe arrays."""
+    return State(step, params, opt_state)
+
+
 @dataclasses.dataclass(frozen=True)
 class Layout:
     """What is known of a state before it is made.
@@ -43,8 +48,8 @@ class Layout:
     """
 
     graph: nnx.GraphDef
-    shapes: State
-    shardings: State
+    shapes: Any
+    shardings: Any
 
     @property
     def abstract(self) -> State:
@@ -68,7 +73,7 @@ def layout(
         tx, lambda _, s: s, opt_shapes, params, transform_non_params=lambda _: partitioner.replicated
     )
     step = jax.ShapeDtypeStruct((), jnp.int32)
-    return Layout(graph, State(step, shapes, opt_shapes), State(partitioner.replicated, params, opt))
+    return Layout(graph, _state(step, shapes, opt_shapes), _state(partitioner.replicated, params, opt))
 
 
 def create(

@@ -217,7 +217,7 @@ KITES = [{'text': f'Kite {i} é.\nIt flies.', 'label': i % 2, 'tags': [f't{i}', 
 @pytest.fixture(scope='module')
 def prepared(tmp_path_factory):
     """A folder with a prepared data set whose builder nobody has."""
-    with tfds.core.registered.skip_registering():
+    with tfds.core.registered.skip_registration():
 
         class KiteTexts(tfds.core.GeneratorBasedBuilder):
             VERSION = tfds.core.Version('1.0.0')
