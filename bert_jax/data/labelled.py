@@ -48,7 +48,7 @@ def label_names(data: LabelledConfig) -> tuple[str, ...]:
     """Names of the classes: those of the data set, or the labels that the training split shows."""
     if not _is_files(data.source):
         feature = sources.features(data.source).get(data.label)
-        if getattr(feature, 'names', None):
+        if feature is not None and getattr(feature, 'names', None):
             return tuple(feature.names)
         if feature is not None and getattr(feature, 'num_classes', None):
             return tuple(map(str, range(feature.num_classes)))

@@ -108,7 +108,7 @@ def prepare(text: TextConfig, maker: RowMaker, tokenizer: Tokenizer, folder: pat
     dtype = np.dtype(np.uint16 if max(len(tokenizer), maker.length) < 1 << 16 else np.uint32)
     work = functools.partial(_make_shard, maker=maker, folder=partial, seed=text.seed, dtype=dtype)
     files: dict[str, list[str]] = {'train': [], 'validation': []}
-    counts = collections.Counter()
+    counts: collections.Counter[str] = collections.Counter()
     for shard, done in _in_order(work, _shards(text), text.workers or os.cpu_count() or 1, partial):
         if done['rows']:
             files[shard].append(done['file'])

@@ -48,11 +48,9 @@ def unpack(row: np.ndarray) -> Row:
 def pack(a: np.ndarray, b: np.ndarray | None, label: int, length: int, tokenizer: Tokenizer) -> np.ndarray:
     """Lays out [CLS] a [SEP] or [CLS] a [SEP] b [SEP] as a row of `length` tokens."""
     row = np.full(HEADER + length, tokenizer.pad, np.uint32)
-    parts = (
-        [[tokenizer.cls], a, [tokenizer.sep]]
-        if b is None
-        else [[tokenizer.cls], a, [tokenizer.sep], b, [tokenizer.sep]]
-    )
+    parts: list[Any] = [[tokenizer.cls], a, [tokenizer.sep]]
+    if b is not None:
+        parts += [b, [tokenizer.sep]]
     tokens = np.concatenate(parts)
     row[:HEADER] = len(tokens), len(a) + 2, label
     row[HEADER : HEADER + len(tokens)] = tokens
@@ -200,7 +198,7 @@ class Rows(Sequence):
     def __len__(self) -> int:
         return len(self._source)
 
-    def __getitem__(self, index: Any) -> np.ndarray:
+    def __getitem__(self, index: Any) -> Any:
         try:
             record = self._source[index]
         except Exception as e:

@@ -5,7 +5,7 @@ import functools
 import hashlib
 import pathlib
 from collections.abc import Iterable, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import tokenizers
@@ -43,12 +43,13 @@ class Tokenizer:
         self.backend = backend
         backend.no_truncation()
         backend.no_padding()
-        ids = [backend.token_to_id(token) for token in SPECIAL]
-        if None in ids:
+        found = {token: backend.token_to_id(token) for token in SPECIAL}
+        missing = [token for token, index in found.items() if index is None]
+        if missing:
             raise UserError(
-                f'The vocabulary has no {SPECIAL[ids.index(None)]}: BERT needs the tokens {" ".join(SPECIAL)}.'
+                f'The vocabulary has no {missing[0]}: BERT needs the tokens {" ".join(SPECIAL)}.'
             )
-        self.pad, self.unk, self.cls, self.sep, self.mask = ids
+        self.pad, self.unk, self.cls, self.sep, self.mask = (index or 0 for index in found.values())
 
     def __len__(self) -> int:
         return self.backend.get_vocab_size()
@@ -70,7 +71,7 @@ class Tokenizer:
 
     def token(self, index: int) -> str:
         """One vocabulary entry as it is written."""
-        return self.backend.id_to_token(int(index))
+        return self.backend.id_to_token(int(index)) or '[UNK]'
 
     @functools.cached_property
     def continues(self) -> np.ndarray:
@@ -150,7 +151,7 @@ def train(texts: Iterable[str], config: TokenizerConfig) -> Tokenizer:
         backend = tokenizers.Tokenizer(models.BPE())
         backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
         backend.decoder = decoders.ByteLevel()
-        trainer = trainers.BpeTrainer(
+        trainer: Any = trainers.BpeTrainer(
             vocab_size=config.vocab_size,
             special_tokens=list(SPECIAL),
             initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),

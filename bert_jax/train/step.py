@@ -69,8 +69,10 @@ def train_step(
         zeros = jax.tree.map(jnp.zeros_like, state.params)
         grads, aux = jax.lax.scan(add_part, zeros, (parts, jnp.arange(accumulate)))
         terms, metrics = jax.tree.map(lambda x: x.sum(0), aux)
-    updates, opt_state = tx.update(grads, state.opt_state, state.params)
-    params = optax.apply_updates(state.params, updates)
+    with jax.numpy_dtype_promotion('standard'):  # optax mixes its counts with floats
+        updates, opt_state = tx.update(grads, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        learning_rate = jnp.asarray(schedule(state.step), jnp.float32)
     one = jnp.float32(1)
     total = sum((t.value() for t in terms.values()), jnp.float32(0))
     metrics = {
@@ -78,7 +80,7 @@ def train_step(
         **terms,
         **metrics,
         'grad_norm': Mean(optax.global_norm(grads), one),
-        'learning_rate': Mean(jnp.asarray(schedule(state.step), jnp.float32), one),
+        'learning_rate': Mean(learning_rate, one),
     }
     return State(state.step + 1, params, opt_state), metrics
 
@@ -87,7 +89,7 @@ def jit_train_step(
     task: Any, layout: Layout, partitioner: Partitioner, tx: optax.GradientTransformation, **options: Any
 ) -> Callable[[State, Batch], tuple[State, Metrics]]:
     """`train_step`, jitted with explicit shardings and a donated state."""
-    step = functools.partial(train_step, task=task, graph=layout.graph, tx=tx, **options)
+    step: Any = functools.partial(train_step, task=task, graph=layout.graph, tx=tx, **options)
 
     def traced(state: State, batch: Batch) -> tuple[State, Metrics]:
         with partitioning.use(partitioner):

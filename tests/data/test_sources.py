@@ -231,7 +231,7 @@ def prepared(tmp_path_factory):
                         'n': np.int32,
                     }
                 )
-                return self.dataset_info_from_configs(features=features)
+                return tfds.core.DatasetInfo(builder=self, features=features)
 
             def _split_generators(self, dl_manager):
                 return {'train': self._generate_examples(KITES), 'test': self._generate_examples(KITES[:2])}

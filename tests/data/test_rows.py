@@ -1,0 +1,357 @@
+"""Rows: how text becomes fixed-length examples, with documents whose tokens tell where they are from."""
+
+import collections
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bert_jax.core.errors import UserError
+from bert_jax.data import rows as rows_lib
+from bert_jax.data.rows import HEADER, SegmentRows, truncate_pair
+
+FIRST_WORD = 5  # ids below are special
+
+
+def numbered(sizes):
+    """Documents in which every token occurs once: consecutive ids from document to document."""
+    documents, start = [], FIRST_WORD
+    for sentence_sizes in sizes:
+        document = []
+        for size in sentence_sizes:
+            document.append(np.arange(start, start + size, dtype=np.int32))
+            start += size
+        documents.append(document)
+        start += 1  # the last token of a document does not precede the first of the next
+    return documents
+
+
+def corpus(seed=0, documents=25, sentences=12, longest=9):
+    rng = np.random.default_rng(seed)
+    return numbered([rng.integers(1, longest + 1, sentences) for _ in range(documents)])
+
+
+def made(maker, documents, tokenizer, seed=0):
+    return [rows_lib.unpack(r) for r in maker(documents, tokenizer, np.random.default_rng(seed))]
+
+
+def parts(row):
+    """The ids of the two segments, without special tokens."""
+    return row.tokens[1 : row.first - 1], row.tokens[row.first : row.length - 1]
+
+
+def owners(documents):
+    """Which document a token is from."""
+    return {int(t): i for i, d in enumerate(documents) for s in d for t in s}
+
+
+def is_run(ids):
+    return bool((np.diff(ids) == 1).all())
+
+
+def check_layout(row, length, tokenizer):
+    assert row.tokens.shape == (length,)
+    assert row.length <= length
+    assert row.tokens[0] == tokenizer.cls
+    assert row.tokens[row.length - 1] == tokenizer.sep
+    assert row.tokens[row.first - 1] == tokenizer.sep
+    assert (row.tokens[row.length :] == tokenizer.pad).all()
+    a, b = parts(row)
+    assert (a >= FIRST_WORD).all()
+    assert (b >= FIRST_WORD).all()
+
+
+def test_a_pair_is_laid_out_with_its_special_tokens(words):
+    row = rows_lib.pack(np.array([7, 8]), np.array([9]), 1, 9, words)
+    assert row.tolist() == [6, 4, 1, words.cls, 7, 8, words.sep, 9, words.sep, *[words.pad] * 3]
+    tokens, length, first, label = rows_lib.unpack(row)
+    assert (tokens.tolist(), length, first, label) == (row[HEADER:].tolist(), 6, 4, 1)
+    assert tokens.dtype == np.int32
+
+
+def test_one_text_is_its_own_first_segment(words):
+    row = rows_lib.pack(np.array([7, 8]), None, 3, 5, words)
+    assert row.tolist() == [4, 4, 3, words.cls, 7, 8, words.sep, words.pad]
+
+
+def test_text_that_does_not_fit_is_no_row(words):
+    with pytest.raises(ValueError, match='shape'):
+        rows_lib.pack(np.arange(5, 9), None, 0, 5, words)
+
+
+@pytest.mark.parametrize('next_', ['random', 'swap', 'none'])
+@pytest.mark.parametrize('length', [8, 31, 64])
+def test_rows_are_laid_out_right(words, next_, length):
+    found = made(SegmentRows(length, next_), corpus(), words)
+    assert len(found) > 10
+    for row in found:
+        check_layout(row, length, words)
+        a, b = parts(row)
+        assert len(a) > 0
+        assert (len(b) > 0) == (next_ != 'none')
+        assert row.label in (0, 1)
+
+
+@pytest.mark.parametrize('next_', ['random', 'swap', 'none'])
+def test_the_same_generator_gives_the_same_rows(words, next_):
+    maker = SegmentRows(32, next_)
+    first, again, other = (list(maker(corpus(), words, np.random.default_rng(s))) for s in (3, 3, 4))
+    assert np.array_equal(first, again)
+    assert len(first) != len(other) or not np.array_equal(first, other)
+
+
+def test_true_pairs_follow_each_other_in_one_document(words):
+    documents = corpus()
+    owner = owners(documents)
+    # Room for every pair, so that nothing is cut between the segments.
+    true = [parts(r) for r in made(SegmentRows(64, short_rate=0.5), documents, words) if r.label == 0]
+    assert len(true) > 10
+    gaps = 0
+    for a, b in true:
+        assert is_run(a)
+        assert is_run(b)
+        assert len({owner[t] for t in [*a.tolist(), *b.tolist()]}) == 1
+        assert b[0] > a[-1]
+        gaps += b[0] != a[-1] + 1
+    assert gaps < len(true) / 4, 'only a cut pair has a gap'
+
+
+def test_short_true_pairs_have_no_gap(words):
+    documents = numbered([[2, 3, 2]] * 50)
+    true = [parts(r) for r in made(SegmentRows(32, next_rate=0, short_rate=0), documents, words)]
+    assert len(true) == 50
+    assert all(is_run(np.concatenate(pair)) and len(np.concatenate(pair)) == 7 for pair in true)
+
+
+def test_the_cut_between_segments_is_at_any_sentence(words):
+    documents = numbered([[1, 1, 1, 1]] * 300)
+    found = made(SegmentRows(16, next_rate=0, short_rate=0), documents, words)
+    cuts = collections.Counter(len(parts(r)[0]) for r in found)
+    assert set(cuts) == {1, 2, 3}
+    assert min(cuts.values()) > 70
+
+
+def test_other_segments_are_runs_of_another_document(words):
+    documents = corpus()
+    owner = owners(documents)
+    other = [parts(r) for r in made(SegmentRows(32), documents, words) if r.label == 1]
+    assert len(other) > 10
+    for a, b in other:
+        assert is_run(a)
+        assert is_run(b)
+        assert {owner[t] for t in a.tolist()}.isdisjoint({owner[t] for t in b.tolist()})
+
+
+def test_other_segments_come_from_every_document_and_place(words):
+    documents = numbered([[3] * 8] * 6)
+    owner = owners(documents)
+    found = made(SegmentRows(24, next_rate=1, short_rate=0), documents * 100, words)
+    pairs = {(owner[int(a[0])], owner[int(b[0])]) for a, b in map(parts, found)}
+    assert {(i, j) for i in range(6) for j in range(6) if i != j} <= pairs
+    sentences = {t for d in documents for s in d for t in s.tolist()}
+    assert {t for _, b in map(parts, found) for t in b.tolist()} == sentences
+
+
+def labels(found):
+    return np.array([r.label for r in found])
+
+
+@pytest.mark.parametrize('rate', [0.0, 0.2, 0.5, 1.0])
+@pytest.mark.parametrize('next_', ['random', 'swap'])
+def test_next_rate_is_the_share_of_label_1(words, next_, rate):
+    documents = numbered([[2] * 200] * 6)  # so long that ends of documents hardly count
+    documents = documents * 5
+    found = labels(made(SegmentRows(16, next_, next_rate=rate), documents, words))
+    # A last sentence on its own can only be paired with another document: at most one row a document.
+    extra = len(documents) / len(found) if next_ == 'random' else 0
+    assert len(found) > 800
+    assert rate - 0.06 < found.mean() < rate + 0.06 + extra
+    if rate in (0, 1):
+        assert rate <= found.mean() <= rate + extra
+
+
+def test_short_rate_is_the_share_of_short_rows(words):
+    documents = numbered([[1] * 2900])
+    for rate in (0.0, 0.1, 0.5):
+        found = made(SegmentRows(28, 'none', short_rate=rate), documents * 20, words)
+        # Of the targets 2 to 26 all but the last are shorter; the last row of a document is a rest.
+        lengths = np.array([r.length for r in found])
+        share = (lengths < 28).mean()
+        # Each short target is as likely as another.
+        assert share == pytest.approx(rate * 24 / 25, abs=0.03)
+        if rate:
+            short = lengths[lengths < 28]
+            assert short.min() == 4
+            assert short.mean() == pytest.approx((4 + 27) / 2, abs=1.5)
+
+
+def test_without_short_rows_every_row_is_full(words):
+    documents = numbered([[1] * 260])
+    found = made(SegmentRows(28, 'none', short_rate=0), documents, words)
+    assert [r.length for r in found] == [28] * 10
+
+
+def test_one_segment_loses_and_repeats_nothing(words):
+    rng = np.random.default_rng(1)
+    documents = numbered([rng.integers(1, 60, rng.integers(1, 9)) for _ in range(12)])
+    for length in (8, 17, 40):
+        found = made(SegmentRows(length, 'none', short_rate=0.3), documents, words)
+        seen = np.concatenate([r.tokens[1 : r.first - 1] for r in found])
+        assert np.array_equal(seen, np.concatenate([s for d in documents for s in d]))
+        assert all(r.label == 0 and r.first == r.length for r in found)
+
+
+@given(st.data())
+def test_one_segment_loses_nothing_whatever_the_sizes(words, data):
+    sizes = data.draw(st.lists(st.lists(st.integers(1, 30), min_size=1, max_size=6), min_size=1, max_size=4))
+    maker = SegmentRows(data.draw(st.integers(5, 40)), 'none', short_rate=data.draw(st.sampled_from([0.0, 0.5, 1.0])))
+    documents = numbered(sizes)
+    found = made(maker, documents, words)
+    seen = np.concatenate([r.tokens[1 : r.first - 1] for r in found])
+    assert np.array_equal(seen, np.concatenate([s for d in documents for s in d]))
+
+
+@pytest.mark.parametrize('next_', ['random', 'swap'])
+def test_pairs_that_fit_lose_nothing(words, next_):
+    documents = numbered([[2, 3, 2], [1, 1], [4, 5]] * 5)
+    found = made(SegmentRows(40, next_, short_rate=0), documents, words)
+    seen = {t for r in found for part in parts(r) for t in part.tolist()}
+    assert seen == {int(t) for d in documents for s in d for t in s}
+
+
+def test_text_that_a_random_segment_displaced_is_used_again(words):
+    documents = numbered([[2] * 10] * 4)
+    first = [parts(r)[0] for r in made(SegmentRows(16, next_rate=1, short_rate=0), documents, words)]
+    assert np.array_equal(np.concatenate(first), np.concatenate([s for d in documents for s in d]))
+
+
+def test_swapped_rows_hold_the_same_two_segments(words):
+    documents = corpus()
+    found = made(SegmentRows(64, 'swap', short_rate=0), documents, words)
+    owner = owners(documents)
+    assert {r.label for r in found} == {0, 1}
+    for row in found:
+        a, b = parts(row)
+        assert is_run(a)
+        assert is_run(b)
+        assert owner[int(a[0])] == owner[int(b[0])]
+        assert (a[0] > b[0]) == bool(row.label)
+
+
+@pytest.mark.parametrize('next_', ['random', 'swap', 'none'])
+def test_a_corpus_of_one_document(words, next_):
+    documents = corpus(documents=1)
+    found = made(SegmentRows(24, next_), documents, words)
+    assert len(found) > 2
+    for row in found:
+        check_layout(row, 24, words)
+
+
+def test_documents_of_one_sentence_pair_with_others(words):
+    documents = numbered([[5]] * 20)
+    found = made(SegmentRows(24), documents, words)
+    assert labels(found).tolist() == [1] * 20
+    for row, document in zip(found, documents, strict=True):
+        a, b = parts(row)
+        assert np.array_equal(a, document[0])
+        assert not np.array_equal(b, document[0])
+
+
+def test_documents_of_one_sentence_have_no_order(words):
+    assert made(SegmentRows(24, 'swap'), numbered([[5]] * 20), words) == []
+    assert len(made(SegmentRows(24, 'none'), numbered([[5]] * 20), words)) == 20
+
+
+def test_empty_documents_make_no_rows(words):
+    for next_ in ('random', 'swap', 'none'):
+        assert made(SegmentRows(24, next_), [], words) == []
+        assert made(SegmentRows(24, next_), [[]], words) == []
+
+
+def test_a_sentence_longer_than_a_row_is_cut_not_dropped(words):
+    documents = numbered([[500], [3, 4]])
+    for next_ in ('random', 'swap', 'none'):
+        found = made(SegmentRows(21, next_, next_rate=0, short_rate=0), documents, words)
+        seen = {t for r in found for part in parts(r) for t in part.tolist()}
+        assert seen >= {int(t) for t in documents[0][0][:480]}
+        for row in found:
+            check_layout(row, 21, words)
+
+
+@pytest.mark.parametrize('next_', ['random', 'swap', 'none'])
+@pytest.mark.parametrize('length', [3, 4, 5, 6])
+def test_the_shortest_rows_work_or_are_refused(words, next_, length):
+    try:
+        found = made(SegmentRows(length, next_, short_rate=0.5), corpus(), words)
+    except UserError:
+        return
+    assert found
+    for row in found:
+        check_layout(row, length, words)
+
+
+def bert_lengths(a, b, room):
+    """What the original `truncate_seq_pair` leaves of two lengths."""
+    while a + b > room:
+        if a > b:
+            a -= 1
+        else:
+            b -= 1
+    return a, b
+
+
+def is_slice(part, whole):
+    return any(np.array_equal(part, whole[i : i + len(part)]) for i in range(len(whole) - len(part) + 1))
+
+
+@given(st.integers(0, 60), st.integers(0, 60), st.integers(0, 80), st.none() | st.integers(0, 9))
+def test_truncation_leaves_the_lengths_of_the_original(n, m, room, seed):
+    a, b = np.arange(n), np.arange(100, 100 + m)
+    rng = None if seed is None else np.random.default_rng(seed)
+    kept_a, kept_b = truncate_pair(a, b, room, rng)
+    assert (len(kept_a), len(kept_b)) == bert_lengths(n, m, room)
+    assert is_slice(kept_a, a)
+    assert is_slice(kept_b, b)
+    if rng is None:
+        assert np.array_equal(kept_a, a[: len(kept_a)])
+        assert np.array_equal(kept_b, b[: len(kept_b)])
+
+
+def test_random_truncation_takes_from_both_ends():
+    rng = np.random.default_rng(0)
+    starts = [truncate_pair(np.arange(20), np.arange(20), 20, rng) for _ in range(300)]
+    for side in (0, 1):
+        found = np.array([pair[side][0] for pair in starts])
+        assert found.mean() == pytest.approx(5, abs=0.4)  # Binomial(10, 1/2), as tossing a coin each time
+        assert found.std() == pytest.approx(1.58, abs=0.25)
+
+
+def test_sentences_end_at_stops_before_spaces():
+    paragraphs = ['He left. She (really!) stayed?  "Yes." Pi is 3.14, v1.2.', 'Good!\tBye', '走了。来了！好？吗']
+    assert [s.strip() for s in rows_lib.sentences(paragraphs)] == [
+        'He left.',
+        'She (really!) stayed?',
+        '"Yes."',
+        'Pi is 3.14, v1.2.',
+        'Good!',
+        'Bye',
+        '走了。',
+        '来了！',
+        '好？',
+        '吗',
+    ]
+
+
+def test_white_space_is_no_sentence():
+    assert rows_lib.sentences(['', '  ', 'A. ', '\u2003']) == ['A.']
+
+
+STOPS = st.text(st.sampled_from(list('ab.!?"\')»” \n\t\u2003。！')), max_size=40)
+
+
+@given(st.lists(st.text(max_size=30) | STOPS, max_size=4))
+def test_splitting_loses_only_white_space(paragraphs):
+    found = rows_lib.sentences(paragraphs)
+    assert ''.join(''.join(found).split()) == ''.join(''.join(paragraphs).split())
+    assert all(s and not s.isspace() for s in found)
