@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import os
 import pathlib
 
 from bert_jax.core import cli
@@ -23,13 +22,11 @@ def main() -> int:
     flags, overrides = cli.parse(parser)
 
     from bert_jax.core import hosts
-    from bert_jax.core.errors import UserError
     from bert_jax.evals import scoring
 
     hosts.prepare_process()
     out = pathlib.Path(flags.out)
-    if not os.access(out.parent if out.parent.exists() else '.', os.W_OK) or out.is_dir():
-        raise UserError(f'{flags.out!r} cannot be written: choose another --out.')
+    cli.check_writable(out, '--out')
     scorer = scoring.Scorer(flags.config, overrides, 'classify')
     steps = (
         scoring.watch(pathlib.Path(flags.checkpoint), flags.poll, flags.timeout)

@@ -21,6 +21,7 @@ def main() -> int:
 
     from bert_jax.evals import filling, report
 
+    cli.check_writable(flags.out, '--out')
     runs = [report.read(workdir) for workdir in flags.workdirs]
     pretrained = [w for w, run in zip(flags.workdirs, runs, strict=True) if run.pretraining]
     filled = filling.fill(str(pretrained[0]), flags.fill) if flags.fill and pretrained else []

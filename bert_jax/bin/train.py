@@ -14,7 +14,9 @@ def main() -> int:
     parser.add_argument('--config', required=True, help='a config file, with :arg if it takes one')
     parser.add_argument('--workdir', required=True, help='made if missing; a run in it is resumed')
     flags, overrides = cli.parse(parser)
-    return run(flags.config, pathlib.Path(flags.workdir), overrides)
+    workdir = pathlib.Path(flags.workdir)
+    cli.check_writable(workdir / 'config.json', '--workdir')
+    return run(flags.config, workdir, overrides)
 
 
 def run(spec: str, workdir: pathlib.Path, overrides: list[str]) -> int:
@@ -28,6 +30,7 @@ def run(spec: str, workdir: pathlib.Path, overrides: list[str]) -> int:
     experiment = experiment_lib.read(spec, overrides)
     partitioner = partitioning.make(experiment.mesh)
     experiment, tokenizer, start = setup.begin(experiment, workdir)
+    loop.check(experiment, partitioner)
     experiment_lib.claim(workdir, experiment)
     task = experiment.make_task(tokenizer)
     data = setup.RowsOf(task, experiment, tokenizer, workdir)

@@ -3,6 +3,7 @@
 import argparse
 import logging
 import os
+import pathlib
 import sys
 from collections.abc import Callable
 
@@ -22,9 +23,16 @@ def parse(
     return known, overrides
 
 
+def check_writable(path: pathlib.Path, flag: str) -> None:
+    """Raises UserError if a file cannot be written at `path`."""
+    parent = next(p for p in path.absolute().parents if p.exists())
+    if path.is_dir() or not parent.is_dir() or not os.access(parent, os.W_OK):
+        raise UserError(f'{str(path)!r} cannot be written: choose another {flag}.')
+
+
 def run(main: Callable[[], int | None]) -> None:
     """Runs a door and exits with its status; a `UserError` becomes one sentence and status 1."""
-    logging.basicConfig(level=logging.INFO, format='%(message)s', stream=sys.stderr)
+    logging.basicConfig(level=logging.INFO, format='%(message)s', stream=sys.stderr, force=True)
     for noisy in ('absl', 'jax', 'orbax', 'grain', 'tensorflow_datasets'):
         logging.getLogger(noisy).setLevel(logging.ERROR)
     try:

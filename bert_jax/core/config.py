@@ -138,8 +138,10 @@ def _convert(value: Any, hint: Any, path: str) -> Any:
             return float(value)
         if option is int and type(value) is float and value.is_integer() and float not in options:
             return int(value)
-        if origin is tuple and isinstance(value, tuple | list):
+        if origin is tuple and isinstance(value, tuple | list | str):
             inner = typing.get_args(option)[0]
+            if isinstance(value, str):  # a,b on the command line
+                value = [part for part in value.split(',') if part]
             return tuple(_convert(v, inner, path) for v in value)
         if origin is typing.Literal and value in typing.get_args(option):
             return value

@@ -101,10 +101,10 @@ def read(workdir: pathlib.Path) -> list[dict[str, float]]:
 class Progress:
     """One line that shows step, loss, speed and time left; rewritten in place on a terminal."""
 
-    def __init__(self, start: int, total: int, stream: TextIO = sys.stderr):
-        self._start, self._total, self._stream = start, total, stream
+    def __init__(self, start: int, total: int, stream: TextIO | None = None):
+        self._start, self._total, self._stream = start, total, stream or sys.stderr
         self._began = time.perf_counter()
-        self._tty = stream.isatty()
+        self._tty = self._stream.isatty()
 
     def __call__(self, step: int, values: Mapping[str, float]) -> None:
         left = (time.perf_counter() - self._began) / max(1, step - self._start) * (self._total - step)

@@ -168,7 +168,7 @@ def _known(data_dir: str | None, tfds: Any) -> list[str]:
         if data_dir and os.path.isdir(data_dir)
         else []
     )
-    return [*local, *tfds.list_builders()]
+    return [*local, *tfds.list_builders(with_community_datasets=False)]
 
 
 def cache_dir() -> pathlib.Path:

@@ -46,9 +46,7 @@ class Tokenizer:
         found = {token: backend.token_to_id(token) for token in SPECIAL}
         missing = [token for token, index in found.items() if index is None]
         if missing:
-            raise UserError(
-                f'The vocabulary has no {missing[0]}: BERT needs the tokens {" ".join(SPECIAL)}.'
-            )
+            raise UserError(f'The vocabulary has no {missing[0]}: BERT needs the tokens {" ".join(SPECIAL)}.')
         self.pad, self.unk, self.cls, self.sep, self.mask = (index or 0 for index in found.values())
 
     def __len__(self) -> int:

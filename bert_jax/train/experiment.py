@@ -156,7 +156,12 @@ def from_config(given: Mapping[str, Any], overrides: Sequence[str] = ()) -> Expe
             if override.startswith(f'{key}.name='):
                 config[key].name = override.split('=', 1)[1]
     task = tasks.get(config.task.name)
-    classes = {'task': task.Config, 'data': task.Task.Data, 'model': _model_config(config.model.name), **_COMMON}
+    classes = {
+        'task': task.Config,
+        'data': task.Task.Data,
+        'model': _model_config(config.model.name),
+        **_COMMON,
+    }
     full = ConfigDict()
     for name, cls in classes.items():
         values = dict(config.get(name) or {})

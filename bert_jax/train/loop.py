@@ -55,6 +55,24 @@ def phases(experiment: Experiment, examples: int) -> list[Phase]:
     ]
 
 
+def check(experiment: Experiment, partitioner: Partitioner) -> None:
+    """Raises UserError for what can be known to fail before any data is read."""
+    c = experiment.train
+    shapes = [(length, size) for _, length, size in c.phases] or [(experiment.data.length, c.batch_size)]
+    partitioner.check_batch(c.eval_batch_size, 'train.eval_batch_size')
+    for length, size in shapes:
+        partitioner.check_batch(size)
+        if size % (c.accumulate * partitioner.batch_parts):
+            raise UserError(
+                f'A batch of {size} does not divide into train.accumulate={c.accumulate} parts on this mesh.'
+            )
+        if length > experiment.model.positions:
+            raise UserError(
+                f'Rows of {length} tokens are longer than the {experiment.model.positions} positions of the model: '
+                'set model.positions higher or data.length lower.'
+            )
+
+
 def train(
     experiment: Experiment,
     task: Any,
@@ -87,17 +105,6 @@ def train(
     c = experiment.train
     first = rows(c.phases[0][1] if c.phases else experiment.data.length)
     plan = phases(experiment, len(first))
-    for phase in plan:
-        partitioner.check_batch(phase.batch_size)
-        if phase.batch_size % (c.accumulate * partitioner.batch_parts):
-            raise UserError(
-                f'A batch of {phase.batch_size} does not divide into train.accumulate={c.accumulate} parts on this mesh.'
-            )
-        if phase.length > experiment.model.positions:
-            raise UserError(
-                f'Rows of {phase.length} tokens are longer than the {experiment.model.positions} positions '
-                'of the model: set model.positions higher or data.length lower.'
-            )
     total = plan[-1].stop
     units = {'total': total, 'batch_size': plan[0].batch_size, 'examples': len(first)}
     should_log = Every(duration(c.log_every, **units), total)

@@ -54,14 +54,32 @@ def test_words_and_notations(text, steps):
 
 @pytest.mark.parametrize(
     'value',
-    [-1, -0.5, -3.0, 1.5, math.nan, math.inf, True, None, '', '3', '3 days', 'epochs', '-1 steps', '1.2.3 steps', '_ steps'],
+    [
+        -1,
+        -0.5,
+        -3.0,
+        1.5,
+        math.nan,
+        math.inf,
+        True,
+        None,
+        '',
+        '3',
+        '3 days',
+        'epochs',
+        '-1 steps',
+        '1.2.3 steps',
+        '_ steps',
+    ],
 )
 def test_what_is_no_duration_is_refused(value):
     with pytest.raises(UserError, match='duration'):
         duration(value, total=100, batch_size=10, examples=100)
 
 
-@pytest.mark.parametrize(('text', 'units'), [('1 epoch', dict(batch_size=10)), ('1 epoch', dict(examples=10)), ('9 examples', {})])
+@pytest.mark.parametrize(
+    ('text', 'units'), [('1 epoch', dict(batch_size=10)), ('1 epoch', dict(examples=10)), ('9 examples', {})]
+)
 def test_epochs_and_examples_need_their_units(text, units):
     with pytest.raises(UserError, match=text):
         duration(text, total=100, **units)

@@ -205,7 +205,9 @@ def test_one_segment_loses_and_repeats_nothing(words):
 @given(st.data())
 def test_one_segment_loses_nothing_whatever_the_sizes(words, data):
     sizes = data.draw(st.lists(st.lists(st.integers(1, 30), min_size=1, max_size=6), min_size=1, max_size=4))
-    maker = SegmentRows(data.draw(st.integers(5, 40)), 'none', short_rate=data.draw(st.sampled_from([0.0, 0.5, 1.0])))
+    maker = SegmentRows(
+        data.draw(st.integers(5, 40)), 'none', short_rate=data.draw(st.sampled_from([0.0, 0.5, 1.0]))
+    )
     documents = numbered(sizes)
     found = made(maker, documents, words)
     seen = np.concatenate([r.tokens[1 : r.first - 1] for r in found])
@@ -328,7 +330,11 @@ def test_random_truncation_takes_from_both_ends():
 
 
 def test_sentences_end_at_stops_before_spaces():
-    paragraphs = ['He left. She (really!) stayed?  "Yes." Pi is 3.14, v1.2.', 'Good!\tBye', '走了。来了！好？吗']
+    paragraphs = [
+        'He left. She (really!) stayed?  "Yes." Pi is 3.14, v1.2.',
+        'Good!\tBye',
+        '走了。来了！好？吗',
+    ]
     assert [s.strip() for s in rows_lib.sentences(paragraphs)] == [
         'He left.',
         'She (really!) stayed?',

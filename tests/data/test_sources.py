@@ -40,7 +40,10 @@ def test_windows_line_ends(tmp_path):
 
 def test_gzip_reads_as_its_text(tmp_path):
     text = 'One.\nTwo.\n\nThree é.\n' * 100
-    plain, packed = write(tmp_path / 'a.txt', text), write(tmp_path / 'b.txt.gz', gzip.compress(text.encode()))
+    plain, packed = (
+        write(tmp_path / 'a.txt', text),
+        write(tmp_path / 'b.txt.gz', gzip.compress(text.encode())),
+    )
     assert read(packed) == read(plain)
     assert len(read(packed)) == 101
 
@@ -154,7 +157,9 @@ def test_progress_grows_to_one_over_all_files(tmp_path, suffix):
 @pytest.mark.parametrize('damage', ['cut', 'flipped', 'no gzip'])
 def test_a_damaged_gzip_is_named(tmp_path, damage):
     data = gzip.compress(b''.join(b'Line %d.\n' % i for i in range(20_000)))
-    data = {'cut': data[:-300], 'flipped': data[:500] + b'\xff\xff\xff' + data[503:], 'no gzip': b'plain'}[damage]
+    data = {'cut': data[:-300], 'flipped': data[:500] + b'\xff\xff\xff' + data[503:], 'no gzip': b'plain'}[
+        damage
+    ]
     with pytest.raises(UserError, match=r"b\.txt\.gz' is damaged or not gzip \(.+\): fetch it again"):
         read(write(tmp_path / 'b.txt.gz', data))
 
@@ -211,7 +216,9 @@ def test_a_folder_that_a_glob_finds_is_skipped_or_named(tmp_path):
         assert 'folder' in str(e)
 
 
-KITES = [{'text': f'Kite {i} é.\nIt flies.', 'label': i % 2, 'tags': [f't{i}', 'x'], 'n': i} for i in range(7)]
+KITES = [
+    {'text': f'Kite {i} é.\nIt flies.', 'label': i % 2, 'tags': [f't{i}', 'x'], 'n': i} for i in range(7)
+]
 
 
 @pytest.fixture(scope='module')
@@ -290,7 +297,9 @@ def test_features_name_the_classes(kites):
 
 
 def test_a_wrong_text_key_of_a_data_set_names_the_nearest(kites):
-    with pytest.raises(UserError, match=r"kite_texts has no text field 'texts': set data\.text_key; did you mean 'text'\?"):
+    with pytest.raises(
+        UserError, match=r"kite_texts has no text field 'texts': set data\.text_key; did you mean 'text'\?"
+    ):
         list(sources.documents(kites, 'train', 'texts'))
 
 
@@ -342,7 +351,9 @@ def test_damaged_data_is_an_error_that_names_it(prepared, tmp_path, monkeypatch)
         data = file.read_bytes()
         write(folder / file.name, data[:100] if 'array_record' in file.name else data)
     monkeypatch.setenv('TFDS_DATA_DIR', str(tmp_path))
-    with pytest.raises(UserError, match=r"kite_texts, split 'train', cannot be read \(.+\): prepare it again"):
+    with pytest.raises(
+        UserError, match=r"kite_texts, split 'train', cannot be read \(.+\): prepare it again"
+    ):
         list(sources.examples('kite_texts', 'train'))
 
 

@@ -81,7 +81,9 @@ def test_mask_in_a_text_is_special_only_if_asked(kind):
     assert tokenizer.mask not in tokenizer.encode(['the [MASK] rises'])[0]
     asked = tokenizer.encode(['the [MASK] rises'], special=True)[0]
     assert np.count_nonzero(asked == tokenizer.mask) == 1
-    assert tokenizer.mask not in tokenizer.encode(['the [MASK] rises'])[0], 'asking once changed the tokenizer'
+    assert tokenizer.mask not in tokenizer.encode(['the [MASK] rises'])[0], (
+        'asking once changed the tokenizer'
+    )
 
 
 def test_encoding_adds_and_cuts_nothing():
@@ -102,7 +104,15 @@ def test_decoding_leaves_special_tokens_out():
 def test_wordpiece_continues_a_word_with_its_pieces():
     tokenizer = tokenizer_lib.from_vocab([*SPECIAL, 'ki', '##te', 's', '##s', ',', '[unused1]'])
     flags = {tokenizer.token(i): bool(f) for i, f in enumerate(tokenizer.continues)}
-    assert flags == {**dict.fromkeys(SPECIAL, False), 'ki': False, '##te': True, 's': False, '##s': True, ',': False, '[unused1]': False}
+    assert flags == {
+        **dict.fromkeys(SPECIAL, False),
+        'ki': False,
+        '##te': True,
+        's': False,
+        '##s': True,
+        ',': False,
+        '[unused1]': False,
+    }
 
 
 def test_bpe_begins_a_word_at_a_space_or_line():

@@ -1,0 +1,132 @@
+"""Bad input ends in one sentence that says what to do, no traceback, and a status that is not 0."""
+
+import json
+import runpy
+import sys
+
+import pytest
+
+from tests.tiny import __file__ as TINY
+
+
+@pytest.fixture
+def door(capsys, monkeypatch, tmp_path):
+    """Runs a door as a command; returns its exit status and the last line it wrote to stderr."""
+
+    def run(name, *words):
+        monkeypatch.setattr(sys, 'argv', [name, *map(str, words)])
+        with pytest.raises(SystemExit) as exit_:
+            runpy.run_module(f'bert_jax.bin.{name}', run_name='__main__')
+        return exit_.value.code, capsys.readouterr().err.strip().splitlines()[-1]
+
+    return run
+
+
+@pytest.fixture
+def pretrain(door, corpus, tmp_path):
+    def run(*overrides, workdir=tmp_path / 'run', config='pretrain'):
+        words = (f'--config={TINY}:{config}', f'--workdir={workdir}', f'--config.data.sources={corpus}')
+        return door('train', *words, *(f'--config.{o}' for o in overrides))
+
+    return run
+
+
+def assert_sentence(result, *parts):
+    status, line = result
+    assert status not in (0, None)
+    assert line.startswith('error: ')
+    assert line.endswith(('.', '?'))
+    assert 'Traceback' not in line
+    for part in parts:
+        assert part in line
+
+
+def test_unknown_config_key_names_the_nearest(pretrain):
+    assert_sentence(pretrain('optim.learning_rat=1'), "'optim.learning_rat'", "did you mean 'learning_rate'?")
+
+
+def test_unknown_data_set_says_how_to_get_it(pretrain, monkeypatch, tmp_path):
+    monkeypatch.setenv('TFDS_DATA_DIR', str(tmp_path))
+    assert_sentence(pretrain('data.sources=glu/sst2'), "'glu/sst2'", 'TFDS_DATA_DIR', "did you mean 'glue'?")
+
+
+def test_missing_files(pretrain):
+    assert_sentence(pretrain('data.sources=nowhere/*.txt'), "'nowhere/*.txt'")
+
+
+def test_empty_text(pretrain, tmp_path):
+    (tmp_path / 'empty.txt').write_text('\n \n')
+    assert_sentence(pretrain(f'data.sources={tmp_path}/empty.txt'), 'No text')
+    assert not (tmp_path / 'run' / 'rows' / 'length32').exists()
+
+
+def test_row_longer_than_the_positions(pretrain):
+    assert_sentence(pretrain('data.length=128'), '128', '64 positions', 'data.length')
+
+
+def test_vocabulary_that_is_not_the_checkpoints(pretrain, door, tmp_path):
+    assert pretrain('train.steps=1', 'optim.warmup=0')[0] == 0
+    vocab = tmp_path / 'vocab.txt'
+    vocab.write_text('\n'.join(['[PAD]', '[UNK]', '[CLS]', '[SEP]', '[MASK]', 'a', 'b']))
+    words = (
+        f'--config={TINY}:classify',
+        f'--workdir={tmp_path}/two',
+        f'--config.init.checkpoint={tmp_path}/run',
+    )
+    assert_sentence(
+        door('train', *words, f'--config.tokenizer.path={vocab}'), 'vocabulary of 7', 'checkpoint'
+    )
+
+
+def test_model_vocabulary_that_is_not_the_tokenizers(pretrain):
+    assert_sentence(pretrain('model.vocab_size=77'), '77', 'tokenizer')
+
+
+def test_indivisible_mesh(pretrain):
+    assert_sentence(pretrain('mesh.tensor=3'), 'tensor=3', '8 device')
+    assert_sentence(pretrain('train.batch_size=12'), 'train.batch_size=12', '8')
+    assert_sentence(pretrain('mesh.strategy=tp', 'mesh.tensor=8'), '/attention/', 'does not divide by 8')
+
+
+def test_workdir_that_cannot_be_written(pretrain, tmp_path):
+    (tmp_path / 'file').write_text('')
+    assert_sentence(pretrain(workdir=tmp_path / 'file' / 'run'), 'cannot be written', '--workdir')
+
+
+def test_output_that_cannot_be_written(door, tmp_path):
+    (tmp_path / 'file').write_text('')
+    words = (f'--config={TINY}:classify', f'--checkpoint={tmp_path}')
+    assert_sentence(
+        door('eval_classify', *words, f'--out={tmp_path}/file/scores.json'), 'cannot be written', '--out'
+    )
+
+
+def test_workdir_of_another_config(pretrain):
+    assert pretrain('train.steps=1', 'optim.warmup=0')[0] == 0
+    assert_sentence(
+        pretrain('train.steps=2', 'optim.warmup=0'), 'made by another config', 'train.steps was 1, now 2'
+    )
+
+
+@pytest.mark.parametrize('label', [2, -1])
+def test_label_outside_the_range(pretrain, door, tmp_path, label):
+    assert pretrain('train.steps=1', 'optim.warmup=0')[0] == 0
+    for split, last in (('train', 1), ('validation', label)):
+        lines = [{'text': 'a', 'label': 0}, {'text': 'b', 'label': last}]
+        (tmp_path / f'{split}.jsonl').write_text('\n'.join(map(json.dumps, lines)))
+    words = (
+        f'--config={TINY}:classify',
+        f'--workdir={tmp_path}/two',
+        f'--config.init.checkpoint={tmp_path}/run',
+    )
+    result = door('train', *words, f'--config.data.source={tmp_path}/{{split}}.jsonl')
+    assert_sentence(result, f'label {label}', '2 classes', 'example 1')
+
+
+def test_checkpoint_that_is_not_there(door, tmp_path):
+    words = (f'--config={TINY}:classify', f'--checkpoint={tmp_path}', f'--out={tmp_path}/scores.json')
+    assert_sentence(door('eval_classify', *words), 'no checkpoint')
+
+
+def test_missing_config_file(door, tmp_path):
+    assert_sentence(door('train', '--config=nowhere.py', f'--workdir={tmp_path}'), 'nowhere.py')
