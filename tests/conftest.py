@@ -16,9 +16,23 @@ from bert_jax.data import tokenizer as tokenizer_lib
 hypothesis.settings.register_profile('tests', deadline=None, derandomize=True, max_examples=50)
 hypothesis.settings.load_profile('tests')
 
-_SUBJECTS = ['the old sailor', 'a small bird', 'my neighbour', 'the river', 'every student', 'a quiet teacher']
+_SUBJECTS = [
+    'the old sailor',
+    'a small bird',
+    'my neighbour',
+    'the river',
+    'every student',
+    'a quiet teacher',
+]
 _VERBS = ['watches', 'follows', 'remembers', 'carries', 'finds', 'never leaves']
-_OBJECTS = ['the yellow boat', 'a long letter', 'some bread', 'the open window', 'an empty house', 'its own shadow']
+_OBJECTS = [
+    'the yellow boat',
+    'a long letter',
+    'some bread',
+    'the open window',
+    'an empty house',
+    'its own shadow',
+]
 _TIMES = ['in the morning', 'before winter', 'at night', 'again', 'without a word']
 
 

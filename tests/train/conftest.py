@@ -7,6 +7,7 @@ import random
 import subprocess
 import sys
 
+import jax
 import numpy as np
 import pytest
 
@@ -21,7 +22,7 @@ def rows(tmp_path_factory, corpus):
     """A folder of prepared rows with its tokenizer, shared by all runs."""
     folder = tmp_path_factory.mktemp('rows')
     workdir = tmp_path_factory.mktemp('first')
-    pretrain(workdir, corpus, folder, 'train.steps=1')
+    pretrain(workdir, corpus, folder, 'train.steps=1', 'optim.warmup=0')
     return folder
 
 
@@ -74,7 +75,7 @@ def arrays(workdir, step):
     for item in ('params', 'training'):
         with ocp.StandardCheckpointer() as checkpointer:
             tree = checkpointer.restore(workdir / 'checkpoints' / str(step) / item)
-        for path, value in __import__('jax').tree_util.tree_leaves_with_path(tree):
+        for path, value in jax.tree_util.tree_leaves_with_path(tree):
             found[f'{item}{path}'] = np.asarray(value)
     return found
 

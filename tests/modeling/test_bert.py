@@ -1,0 +1,220 @@
+"""The encoder: what each position sees, its size, and its parameters at the start."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from bert_jax.core.errors import UserError
+from bert_jax.modeling import bert, module
+from bert_jax.modeling.bert import Bert
+from bert_jax.modeling.heads import BertForPretraining
+from tests.modeling import tiny
+
+VARIANTS = pytest.mark.parametrize('variant', [{}, tiny.MODERN], ids=['bert', 'modern'])
+
+
+@VARIANTS
+def test_every_token_sees_both_ways_and_no_padding(variant):
+    tokens, segments = tiny.texts(1, 9)
+    valid = jnp.arange(9)[None] < 6
+    seen = tiny.influence(*tiny.parts(**variant), tokens, segments, valid)
+    assert (seen[:6, :6] > 1e-4).all()
+    assert (seen[:6, 6:] == 0).all()
+
+
+@VARIANTS
+def test_a_text_of_a_packed_row_sees_itself_alone(variant):
+    tokens, segments = tiny.texts(1, 9)
+    texts = np.array([1, 1, 1, 1, 2, 2, 2, 0, 0], np.int32)
+    seen = tiny.influence(*tiny.parts(**variant), tokens, segments, jnp.asarray(texts)[None])
+    same = (texts[:, None] == texts[None]) & (texts != 0)
+    real = texts != 0
+    assert (seen[same] > 1e-4).all()
+    assert (seen[real][~same[real]] == 0).all()
+
+
+@VARIANTS
+def test_a_packed_row_equals_its_texts_in_rows_of_their_own(variant):
+    graph, params = tiny.parts(**variant)
+    run = module.merge(graph, {**params, 'positions': jnp.zeros_like(params['positions'])})
+    tokens, segments = tiny.texts(1, 9)
+    packed = run(tokens, segments, jnp.array([[1, 1, 1, 1, 2, 2, 2, 0, 0]])).hidden_states
+    for start, stop in ((0, 4), (4, 7)):
+        alone = run(tokens[:, start:stop], segments[:, start:stop]).hidden_states
+        for a, b in zip(packed, alone, strict=True):
+            np.testing.assert_allclose(a[:, start:stop], b, atol=2e-5)
+    assert np.isfinite(packed[-1]).all()
+
+
+def test_what_padding_holds_changes_nothing():
+    run = tiny.model()
+    tokens, segments = tiny.texts(2, 12)
+    valid = jnp.arange(12)[None] < jnp.array([[7], [9]])
+    one = run(jnp.where(valid, tokens, 0), jnp.where(valid, segments, 0), valid)
+    other = run(jnp.where(valid, tokens, 77), jnp.where(valid, segments, 1), valid)
+    for a, b in zip(one.hidden_states, other.hidden_states, strict=True):
+        np.testing.assert_array_equal(np.where(valid[..., None], a, 0), np.where(valid[..., None], b, 0))
+    np.testing.assert_array_equal(one.pooled, other.pooled)
+    assert not np.array_equal(one.hidden_states[-1], other.hidden_states[-1])
+
+
+@pytest.mark.parametrize('length', [7, 10, 16])
+def test_how_much_padding_there_is_changes_nothing(length):
+    run = tiny.model()
+    tokens, segments = tiny.texts(2, 7)
+    exact = run(tokens, segments)
+    pad = ((0, 0), (0, length - 7))
+    valid = jnp.broadcast_to(jnp.arange(length) < 7, (2, length))
+    padded = run(jnp.pad(tokens, pad), jnp.pad(segments, pad), valid)
+    for a, b in zip(exact.hidden_states, padded.hidden_states, strict=True):
+        np.testing.assert_allclose(a, b[:, :7], atol=2e-5)
+    np.testing.assert_allclose(exact.pooled, padded.pooled, atol=2e-5)
+
+
+def test_segments_matter_and_none_is_the_first():
+    run = tiny.model()
+    tokens, segments = tiny.texts()
+    zeros = run(tokens, jnp.zeros_like(segments))
+    np.testing.assert_array_equal(run(tokens).pooled, zeros.pooled)
+    last = run(tokens, jnp.zeros_like(segments).at[:, -1].set(1))
+    assert (abs(zeros.hidden_states[-1] - last.hidden_states[-1]).max(-1) > 1e-4).all()
+
+
+def test_word_order_matters():
+    run = tiny.model()
+    tokens, _ = tiny.texts()
+    swapped = tokens[:, ::-1]
+    forth, back = (run(t).hidden_states[-1] for t in (tokens, swapped))
+    assert abs(forth - back[:, ::-1]).max() > 1e-2
+
+
+def test_rows_of_a_batch_do_not_touch():
+    run = tiny.model()
+    tokens, segments = tiny.texts(3)
+    both = run(tokens, segments).hidden_states[-1]
+    one = run(tokens[1:2], segments[1:2]).hidden_states[-1]
+    np.testing.assert_allclose(both[1:2], one, atol=2e-5)
+
+
+def test_the_output_has_the_embeddings_each_layer_and_the_pooled_first_position():
+    graph, params = tiny.parts(layers=3)
+    run = module.merge(graph, params)
+    out = run(*tiny.texts(2, 9))
+    assert [h.shape for h in out.hidden_states] == [(2, 9, 32)] * 4
+    first = np.asarray(out.hidden_states[-1][:, 0])
+    np.testing.assert_allclose(
+        out.pooled, np.tanh(first @ params['pooler/kernel'] + params['pooler/bias']), atol=1e-5
+    )
+
+
+def test_embeddings_are_the_normalised_sum_of_word_position_and_segment():
+    graph, params = tiny.parts()
+    tokens, segments = tiny.texts(2, 9)
+    found = module.merge(graph, params)(tokens, segments).hidden_states[0]
+    p = {name: np.asarray(value) for name, value in params.items()}
+    x = p['words'][tokens] + p['positions'][np.arange(9)] + p['segments'][segments]
+    x = (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + 1e-12)
+    np.testing.assert_allclose(found, x * p['norm/scale'] + p['norm/bias'], atol=1e-5)
+
+
+def test_a_row_longer_than_the_positions_is_refused():
+    run = tiny.model(positions=8)
+    run(*tiny.texts(1, 8))
+    with pytest.raises(UserError, match='Rows of 9 tokens are longer than the 8 positions'):
+        run(*tiny.texts(1, 9))
+
+
+# Parameters with a vocabulary of 30,522 words, as counted in the published checkpoints.
+@pytest.mark.parametrize(
+    ('make', 'size', 'count'),
+    [
+        (Bert, 'tiny', 4_385_920),
+        (Bert, 'mini', 11_170_560),
+        (Bert, 'small', 28_763_648),
+        (Bert, 'medium', 41_373_184),
+        (Bert, 'base', 109_482_240),
+        (Bert, 'large', 335_141_888),
+        (BertForPretraining, 'base', 110_106_428),
+    ],
+)
+def test_published_sizes_have_their_number_of_parameters(make, size, count):
+    config = bert.Config(size=size, vocab_size=30_522, pad_vocab_to=1)
+    _, shapes, axes = module.abstract(lambda rngs: make(config, rngs))
+    assert sum(int(np.prod(s.shape)) for s in shapes.values()) == count
+    assert all(isinstance(s, jax.ShapeDtypeStruct) for s in shapes.values())
+    assert {name: len(a) for name, a in axes.items()} == {name: len(s.shape) for name, s in shapes.items()}
+
+
+def test_a_size_fills_in_what_is_not_given():
+    config = bert.Config(size='base', layers=3, vocab_size=1000)
+    assert (config.layers, config.width, config.heads, config.mlp) == (3, 768, 12, 3072)
+    assert config.padded_vocab == 1024
+    assert bert.Config(vocab_size=1024).padded_vocab == 1024
+
+
+@pytest.mark.parametrize(
+    ('changes', 'message'),
+    [
+        (dict(size='huge'), "no BERT size 'huge'"),
+        (dict(width=30), r'model\.width=30 does not divide by model\.heads=4'),
+        (dict(heads=32, rotary=10_000.0), 'rotary'),
+    ],
+)
+def test_an_impossible_shape_is_refused(changes, message):
+    with pytest.raises(UserError, match=message):
+        tiny.config(**changes)
+
+
+def test_parameters_start_as_a_truncated_normal_ones_and_zeros():
+    config = tiny.config(width=128, heads=2, mlp=256, init_std=0.02)
+    params = module.init(lambda rngs: BertForPretraining(config, rngs), jax.random.key(0))
+    drawn = {}
+    for name, value in params.items():
+        assert value.dtype == jnp.float32
+        if name.endswith('scale'):
+            assert (value == 1).all()
+        elif name.endswith('bias'):
+            assert (value == 0).all()
+        else:
+            drawn[name] = np.asarray(value).reshape(-1)
+    assert all(abs(w).max() <= 0.04 + 1e-6 for w in drawn.values())
+    every = np.concatenate(list(drawn.values()))
+    # A normal cut at two deviations keeps 0.8796 of its deviation.
+    assert every.std() == pytest.approx(0.02 * 0.8796, rel=0.01)
+    assert abs(every.mean()) < 1e-4
+    heads = {tuple(w[:4]) for w in drawn.values()}
+    assert len(heads) == len(drawn)
+
+
+def test_the_same_key_draws_the_same_parameters():
+    def draw(seed):
+        return module.init(lambda rngs: Bert(tiny.config(), rngs), jax.random.key(seed))['words']
+
+    np.testing.assert_array_equal(draw(0), draw(0))
+    assert not np.array_equal(draw(0), draw(1))
+
+
+def test_a_model_split_and_merged_is_the_same():
+    layers = 12  # so that layer 10 would sort before layer 2
+    built = Bert(tiny.config(layers=layers), nnx.Rngs(0))
+    graph, params = module.split(built)
+    assert f'layers/blocks/{layers - 1}/mlp/up/kernel' in params
+    shuffled = dict(reversed(params.items()))
+    tokens, segments = tiny.texts()
+    a, b = built(tokens, segments), module.merge(graph, shuffled)(tokens, segments)
+    np.testing.assert_array_equal(a.pooled, b.pooled)
+
+
+def test_encoder_flops_count_the_matrix_products():
+    config = tiny.config()
+    tokens, segments = tiny.texts(2, 16)
+    jaxpr = jax.make_jaxpr(tiny.model())(tokens, segments).jaxpr
+    flops = 0
+    for eqn, _ in tiny.equations(jaxpr):
+        if eqn.primitive.name == 'dot_general':
+            ((contracted, _), _), left = eqn.params['dimension_numbers'], eqn.invars[0].aval.shape
+            flops += 2 * int(np.prod(eqn.outvars[0].aval.shape)) * int(np.prod([left[i] for i in contracted]))
+    pooler = 2 * 2 * config.width**2
+    assert config.encoder_flops(2 * 16, 16) == flops - pooler
