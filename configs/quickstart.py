@@ -19,8 +19,9 @@ def _pretrain() -> ConfigDict:
     config.model = dict(**_MODEL, positions=128)
     config.data = dict(sources=('pydocs/text',), validation_split='validation', length=128)
     config.tokenizer = dict(vocab_size=8192)
-    config.optim = dict(learning_rate=2e-3, warmup=0.1)
-    config.train = dict(steps=800, batch_size=64, eval_rows=512)
+    config.optim = dict(learning_rate=1e-3, warmup=0.1, b2=0.98)
+    # A small batch: it takes many updates, more than many tokens, until context begins to count.
+    config.train = dict(steps=2500, batch_size=16, eval_rows=512)
     return config
 
 

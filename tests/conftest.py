@@ -69,3 +69,6 @@ def needs_tfds():
             pytest.skip(f'{name} is not prepared in TFDS_DATA_DIR ({data_dir})')
 
     return check
+
+
+pytest_plugins = ['tests.runs']

@@ -15,7 +15,9 @@ FIRST, PIECE, WORD = 5, 3007, 3005  # 'w0', '##z', 'x'; see the fixture `words`
 
 
 def row_of(a, b, length, tokenizer, label=0):
-    return rows_lib.unpack(rows_lib.pack(np.array(a, int), b if b is None else np.array(b, int), label, length, tokenizer))
+    return rows_lib.unpack(
+        rows_lib.pack(np.array(a, int), b if b is None else np.array(b, int), label, length, tokenizer)
+    )
 
 
 def random_row(rng, tokenizer, length=64, pieces=False):
@@ -62,7 +64,9 @@ def test_what_masking_may_touch(words, seed, rates, most, whole):
 @given(st.integers(0, 10_000), st.booleans())
 def test_the_same_generator_gives_the_same_noise(words, seed, whole):
     row = random_row(np.random.default_rng(seed), words, pieces=whole)
-    once, again = (mask_tokens(row, MaskRates(), 20, words, np.random.default_rng(seed), whole) for _ in range(2))
+    once, again = (
+        mask_tokens(row, MaskRates(), 20, words, np.random.default_rng(seed), whole) for _ in range(2)
+    )
     assert np.array_equal(once[0], again[0])
     assert np.array_equal(once[1], again[1])
 
@@ -104,13 +108,18 @@ def test_every_position_is_as_likely(words):
 def test_random_tokens_are_drawn_from_all_ordinary_ones(words):
     rng = np.random.default_rng(0)
     row = row_of([7] * 60, None, 64, words)
-    found = np.concatenate([mask_tokens(row, MaskRates(1, 0, 1), 64, words, rng)[0][1:61] for _ in range(200)])
+    found = np.concatenate(
+        [mask_tokens(row, MaskRates(1, 0, 1), 64, words, rng)[0][1:61] for _ in range(200)]
+    )
     assert np.isin(found, words.ordinary).all()
     assert len(np.unique(found)) > 0.95 * len(words.ordinary)
     assert np.abs(np.bincount(found).max() - 4) < 15
 
 
-@pytest.mark.parametrize(('n', 'rate', 'most', 'expected'), [(40, 0.15, 20, 6), (40, 0.15, 4, 4), (2, 0.15, 20, 1), (10, 1.0, 20, 10)])
+@pytest.mark.parametrize(
+    ('n', 'rate', 'most', 'expected'),
+    [(40, 0.15, 20, 6), (40, 0.15, 4, 4), (2, 0.15, 20, 1), (10, 1.0, 20, 10)],
+)
 @pytest.mark.parametrize('whole', [False, True])
 def test_how_many_are_chosen(words, n, rate, most, expected, whole):
     row = row_of(range(100, 100 + n), None, 64, words)
@@ -150,7 +159,9 @@ def test_whole_words_are_chosen_or_not(words, seed, rate, most):
         assert len(set(is_chosen[word == number].tolist())) == 1
     want = min(most, max(1, round(rate * len(ordinary(row, words)))))
     assert len(chosen) <= want
-    left = [size for n in range(word.max() + 1) if not is_chosen[word == n].any() and (size := (word == n).sum())]
+    left = [
+        size for n in range(word.max() + 1) if not is_chosen[word == n].any() and (size := (word == n).sum())
+    ]
     assert all(size > want - len(chosen) for size in left), 'another word would have fitted'
 
 
@@ -163,7 +174,9 @@ def test_a_piece_that_opens_a_segment_is_a_word_of_its_own(words):
 def test_a_word_that_is_too_long_is_not_chosen(words):
     row = row_of([WORD, *[PIECE] * 9, 100], None, 16, words)
     for seed in range(10):
-        _, chosen = mask_tokens(row, MaskRates(0.15), 16, words, np.random.default_rng(seed), whole_words=True)
+        _, chosen = mask_tokens(
+            row, MaskRates(0.15), 16, words, np.random.default_rng(seed), whole_words=True
+        )
         assert chosen.tolist() == [11]
 
 
@@ -176,10 +189,20 @@ def test_words_of_one_piece_are_chosen_as_tokens_are(words, seed):
 
 @pytest.mark.parametrize(
     'rates',
-    [dict(rate=0), dict(rate=-0.1), dict(rate=1.1), dict(mask=-0.1), dict(random=-0.1), dict(mask=0.8, random=0.3), dict(rate=float('nan'))],
+    [
+        dict(rate=0),
+        dict(rate=-0.1),
+        dict(rate=1.1),
+        dict(mask=-0.1),
+        dict(random=-0.1),
+        dict(mask=0.8, random=0.3),
+        dict(rate=float('nan')),
+    ],
 )
 def test_rates_that_are_no_shares_are_refused(rates):
-    with pytest.raises(UserError, match=r'Masking rates are shares of 1, and mask \+ random is at most 1; got'):
+    with pytest.raises(
+        UserError, match=r'Masking rates are shares of 1, and mask \+ random is at most 1; got'
+    ):
         MaskRates(**rates)
 
 

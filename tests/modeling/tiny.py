@@ -9,17 +9,16 @@ import numpy as np
 from bert_jax.modeling import bert, module
 from bert_jax.modeling.bert import Bert
 
-VOCAB, POSITIONS, WIDTH = 100, 40, 32
+VOCAB, WIDTH = 100, 32
 DEFAULTS = dict(
     size='tiny',
     width=WIDTH,
     heads=4,
     mlp=64,
     vocab_size=VOCAB,
-    positions=POSITIONS,
+    positions=40,
     dropout=0.0,
     attention_dropout=0.0,
-    init_std=0.3,
 )
 # Settings of a present-day encoder: every variant at once.
 MODERN = dict(norm='pre', norm_kind='rms', bias=False, gated=True, activation='silu', rotary=10_000.0)
@@ -29,46 +28,49 @@ def config(**changes):
     return bert.Config(**{**DEFAULTS, **changes})
 
 
+@functools.cache
 def parts(make=Bert, **changes):
-    """Structure and parameters of `make(config, rngs)`, biases and norm scales made random too."""
-    c = config(**changes)
-    graph, params = module.split(_maker(make, c)(jax.random.key(0)))
+    """Structure and parameters of `make(config, rngs)`; no bias is zero and no norm scale one."""
+    graph, shapes, _ = module.abstract(functools.partial(make, config(**changes)))
     rng = np.random.default_rng(0)
-    noise = {name: jnp.asarray(rng.normal(0, 0.1, p.shape), jnp.float32) for name, p in params.items()}
-    small = ('bias', 'scale')
-    return graph, {name: p + noise[name] if name.endswith(small) else p for name, p in params.items()}
+    params = {
+        name: rng.normal(name.endswith('scale'), 0.3, s.shape).astype(s.dtype) for name, s in shapes.items()
+    }
+    return graph, jax.tree.map(jnp.asarray, params)
 
 
-def model(make=Bert, **changes):
-    return module.merge(*parts(make, **changes))
-
-
-def texts(batch=2, length=9, seed=0):
-    """[B, T] tokens and segments, int32."""
-    rng = np.random.default_rng(seed)
-    tokens = rng.integers(5, VOCAB, (batch, length), dtype=np.int32)
-    return jnp.asarray(tokens), jnp.asarray(rng.integers(0, 2, (batch, length), dtype=np.int32))
+def runner(graph, params):
+    """The model with these parameters as one compiled function."""
+    compiled = jax.jit(lambda params, args, kwargs: module.merge(graph, params)(*args, **kwargs))
+    return lambda *args, **kwargs: compiled(params, args, kwargs)
 
 
 @functools.cache
-def _maker(make, c):
-    from flax import nnx
-
-    return lambda key: make(c, nnx.Rngs(key))
+def model(make=Bert, **changes):
+    return runner(*parts(make, **changes))
 
 
-def influence(graph, params, tokens, segments=None, valid=None, key=None):
+def texts(batch=2, length=9):
+    """[B, T] tokens and segments, int32."""
+    rng = np.random.default_rng(0)
+    tokens = rng.integers(5, VOCAB, (batch, length), dtype=np.int32)
+    return tokens, rng.integers(0, 2, (batch, length), dtype=np.int32)
+
+
+def influence(graph, params, tokens, segments=None, valid=None):
     """[T, T]: how much the last hidden state at i changes with the embedding at j, for one row."""
-    direction = jnp.asarray(np.random.default_rng(1).normal(size=WIDTH), jnp.float32)
+    direction = np.random.default_rng(1).normal(size=WIDTH).astype(np.float32)
 
     @jax.jit
-    def outputs(positions):
-        out = module.merge(graph, {**params, 'positions': positions})(tokens, segments, valid, key)
-        return out.hidden_states[-1][0] @ direction
+    def jacobian(params):
+        def outputs(positions):
+            out = module.merge(graph, {**params, 'positions': positions})(tokens, segments, valid)
+            return out.hidden_states[-1][0] @ direction
 
-    length = tokens.shape[1]
-    jacobian = jax.jacrev(outputs)(params['positions'])
-    return np.linalg.norm(jacobian, axis=-1)[:, :length]
+        return jax.jacrev(outputs)(params['positions'])
+
+    tokens, segments, valid = (x if x is None else jnp.asarray(x) for x in (tokens, segments, valid))
+    return np.linalg.norm(jacobian(params), axis=-1)[:, : tokens.shape[1]]
 
 
 def equations(jaxpr, inside=()):

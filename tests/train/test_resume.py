@@ -9,8 +9,7 @@ import pytest
 
 from bert_jax.core.errors import UserError
 from bert_jax.train import loop
-
-from .conftest import TINY, arrays, losses, pretrain, run_door
+from tests.runs import TINY, arrays, losses, pretrain, run_door
 
 KILL_AT_11 = """
 import os, signal

@@ -1,4 +1,4 @@
-"""A pretrained run and labelled data, made once, and doors run as processes."""
+"""A pretrained run and labelled data, made once for all tests, and doors run as processes."""
 
 import json
 import os
@@ -13,7 +13,7 @@ import pytest
 
 from bert_jax.bin import train as train_door
 
-TINY = pathlib.Path(__file__).parents[1] / 'tiny.py'
+TINY = pathlib.Path(__file__).parent / 'tiny.py'
 ROOT = TINY.parents[1]
 
 

@@ -1,0 +1,123 @@
+"""The eval binary, the report, filled masks and `load`, on a run that was really trained."""
+
+import json
+import re
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import bert_jax
+from bert_jax.core.errors import UserError
+from bert_jax.evals import filling, report, scoring
+from tests.runs import TINY, finetune, losses, run_door
+
+
+@pytest.fixture(scope='module')
+def finetuned(tmp_path_factory, pretrained, labelled):
+    workdir = tmp_path_factory.mktemp('finetuned')
+    assert finetune(workdir, pretrained, labelled, 'optim.learning_rate=0.01', 'train.steps=40') == 0
+    return workdir
+
+
+def test_in_loop_evaluation_equals_the_binary(tmp_path, finetuned, labelled):
+    out = tmp_path / 'scores.json'
+    words = (f'--config={TINY}:classify', f'--config.data.source={labelled}', f'--checkpoint={finetuned}')
+    done = run_door('bert_jax.bin.eval_classify', *words, f'--out={out}')
+    assert done.returncode == 0, done.stderr
+    result = json.loads(out.read_text())
+    in_loop = {k.removeprefix('eval/'): v for k, v in losses(finetuned)[-1].items() if k.startswith('eval/')}
+    assert in_loop
+    assert {k: v for k, v in result['scores'].items() if isinstance(v, float)} == in_loop
+    assert result['examples'] == 21  # the last batch of 16 is filled up
+    assert np.sum(result['scores']['confusion']) == 21
+    assert re.search(r'^\s+bad\s+\d+\s+\d+$', done.stdout, re.MULTILINE)
+
+
+def test_the_task_is_learned_and_shown(finetuned, labelled):
+    scores = scoring.Scorer(f'{TINY}:classify', [f'data.source={labelled}'], 'classify')(finetuned)['scores']
+    assert scores['accuracy'] == 1.0
+    assert scores['majority'] < 0.8
+
+
+def test_another_batch_size_and_mesh_score_the_same(finetuned, labelled):
+    base = scoring.Scorer(f'{TINY}:classify', [f'data.source={labelled}'], 'classify')(finetuned)['scores']
+    other = scoring.Scorer(
+        f'{TINY}:classify',
+        [f'data.source={labelled}', 'train.eval_batch_size=8', 'mesh.strategy=fsdp'],
+        'classify',
+    )(finetuned)['scores']
+    assert other.pop('confusion') == base.pop('confusion')
+    assert other == pytest.approx(base, rel=1e-5)
+
+
+def test_watch_yields_new_checkpoints_to_the_last(finetuned):
+    seen = list(scoring.watch(finetuned, poll=0.01, timeout=1))
+    assert [p.name for p in seen] == ['40']
+
+
+def test_a_pretrained_model_is_no_classifier(pretrained, labelled):
+    with pytest.raises(UserError, match="trained on the task 'mlm'"):
+        scoring.Scorer(f'{TINY}:classify', [f'data.source={labelled}'], 'classify')(pretrained)
+
+
+def test_random_weights_take_the_shape_and_tokenizer_alone(tmp_path, pretrained, labelled, finetuned):
+    options = ('optim.learning_rate=0.0', 'train.steps=1', 'optim.warmup=0', 'optim.weight_decay=0.0')
+    for name, weights in (('a', 'pretrained'), ('b', 'random')):
+        finetune(tmp_path / name, pretrained, labelled, f'init.weights={weights}', *options)
+    before, _ = bert_jax.load(pretrained)
+    kept, _ = bert_jax.load(tmp_path / 'a')
+    fresh, _ = bert_jax.load(tmp_path / 'b')
+    np.testing.assert_array_equal(kept.bert.words[...], before.bert.words[...])
+    assert fresh.bert.words.shape == before.bert.words.shape
+    assert not np.array_equal(fresh.bert.words[...], before.bert.words[...])
+
+
+def test_load_gives_hidden_states_pooled_and_logits(pretrained, finetuned):
+    model, tokenizer = bert_jax.load(pretrained)
+    ids = tokenizer.encode(['the dog runs'])[0]
+    tokens = jnp.asarray([[tokenizer.cls, *ids, tokenizer.sep]])
+    out = model(tokens, jnp.zeros_like(tokens))
+    assert [h.shape for h in out.hidden_states] == [(1, tokens.shape[1], 32)] * 3
+    assert out.pooled.shape == (1, 32)
+    assert out.logits.shape[:2] == tokens.shape
+    classifier, _ = bert_jax.load(finetuned / 'checkpoints' / '40')
+    assert classifier(tokens).logits.shape == (1, 2)
+
+
+def test_fill_mask_prints_tokens_and_probabilities(pretrained):
+    done = run_door(
+        'bert_jax.bin.fill_mask',
+        f'--checkpoint={pretrained}',
+        '--top=3',
+        'the [MASK] runs',
+        'a [MASK] [MASK]',
+    )
+    assert done.returncode == 0, done.stderr
+    assert len(re.findall(r'mask \d:(?: +\S+ \d+\.\d%){3}', done.stdout)) == 3
+
+
+def test_fill_mask_wants_a_mask_and_a_language_model(pretrained, finetuned):
+    with pytest.raises(UserError, match=r'no \[MASK\]'):
+        filling.fill(str(pretrained), ['nothing hidden'])
+    with pytest.raises(UserError, match='not a masked language model'):
+        filling.fill(str(finetuned), ['a [MASK]'])
+
+
+def test_report_holds_curves_scores_and_masks(tmp_path, pretrained, finetuned):
+    out = tmp_path / 'report.html'
+    done = run_door(
+        'bert_jax.bin.report', str(pretrained), str(finetuned), f'--out={out}', '--fill=the [MASK] runs'
+    )
+    assert done.returncode == 0, done.stderr
+    page = out.read_text()
+    assert page.count('data:image/png;base64,') == 2
+    assert 'the [MASK] runs' in page
+    last = losses(finetuned)[-1]['eval/accuracy']
+    assert f'{last:.4f}' in page
+    assert 'http' not in page.replace('charset', '')
+
+
+def test_report_of_no_run(tmp_path):
+    with pytest.raises(UserError, match='holds no run'):
+        report.read(tmp_path)
