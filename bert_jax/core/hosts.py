@@ -77,7 +77,7 @@ def peak_flops() -> float:
     return float('nan')
 
 
-def _measure_cpu(size: int = 2048, repeats: int = 3) -> float:
+def _measure_cpu(size: int = 2048, repeats: int = 10) -> float:
     x = jnp.ones((size, size))
     product = jax.jit(jnp.matmul)
     product(x, x).block_until_ready()

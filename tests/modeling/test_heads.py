@@ -1,0 +1,196 @@
+"""Heads: scores of every word, the loss of masked positions, and classes."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from bert_jax.modeling import module
+from bert_jax.modeling.heads import BertForClassification, BertForPretraining
+from bert_jax.modeling.losses import cross_entropy, vocabulary_loss
+from tests.modeling import tiny
+
+POSITIONS = np.array([[1, 4, 6], [0, 8, 8]], np.int32)
+LABELS = np.array([[7, 99, 30], [11, 5, 5]], np.int32)
+pretraining = functools.partial(tiny.model, BertForPretraining)
+
+
+def classifier(config, rngs):
+    return BertForClassification(config, 3, rngs)
+
+
+def masked_loss(dtype='float32'):
+    """A function of the parameters: losses and correctness of `POSITIONS`."""
+    graph, _ = tiny.parts(BertForPretraining, dtype=dtype)
+
+    def f(params):
+        model = module.merge(graph, params)
+        hidden = model.bert(*tiny.texts()).hidden_states[-1]
+        return model.masked_loss(hidden, POSITIONS, LABELS)
+
+    return f
+
+
+def test_no_probability_goes_to_entries_that_pad_the_vocabulary():
+    out = pretraining()(*tiny.texts())
+    assert out.logits.shape == (2, 9, 128)
+    probabilities = jax.nn.softmax(out.logits)
+    assert (probabilities[..., tiny.VOCAB :] == 0).all()
+    assert (probabilities[..., : tiny.VOCAB] > 0).all()
+
+
+def test_scores_are_the_transposed_word_embeddings():
+    graph, params = tiny.parts(BertForPretraining)
+    word = 50
+    tokens, segments = tiny.texts()
+    tokens = np.where(tokens == word, word + 1, tokens)
+    changed = {**params, 'bert/words': params['bert/words'].at[word].add(1)}
+    before, after = (tiny.runner(graph, p)(tokens, segments).logits for p in (params, changed))
+    others = np.arange(128) != word
+    np.testing.assert_array_equal(before[..., others], after[..., others])
+    assert (abs(before[..., word] - after[..., word]) > 1e-4).all()
+
+
+def test_the_bias_of_a_word_adds_to_its_score():
+    graph, params = tiny.parts(BertForPretraining)
+    changed = {**params, 'masked_lm/bias': params['masked_lm/bias'] + 1}
+    before, after = (tiny.runner(graph, p)(*tiny.texts()).logits for p in (params, changed))
+    np.testing.assert_allclose(after[..., : tiny.VOCAB] - before[..., : tiny.VOCAB], 1, atol=1e-5)
+
+
+def test_the_loss_of_masked_positions_is_that_of_the_full_scores():
+    _, params = tiny.parts(BertForPretraining)
+    loss, correct = jax.jit(masked_loss())(params)
+    logits = pretraining()(*tiny.texts()).logits
+    picked = np.take_along_axis(np.asarray(logits), POSITIONS[..., None], axis=1)
+    np.testing.assert_allclose(loss, cross_entropy(picked, LABELS), rtol=1e-5)
+    np.testing.assert_array_equal(correct, picked.argmax(-1) == LABELS)
+
+
+def test_only_masked_positions_reach_the_vocabulary():
+    _, params = tiny.parts(BertForPretraining)
+    jaxpr = jax.make_jaxpr(masked_loss())(params).jaxpr
+    shapes = {tuple(v.aval.shape) for eqn, _ in tiny.equations(jaxpr) for v in eqn.outvars}
+    assert (POSITIONS.size, 128) in shapes
+    assert (2 * 9, 128) not in shapes
+
+
+def test_next_sentence_scores_see_segments():
+    tokens, segments = tiny.texts()
+    one, other = (pretraining()(tokens, s).next_sentence for s in (segments, 1 - segments))
+    assert one.shape == (2, 2)
+    assert abs(one - other).min() > 1e-4
+
+
+def test_padding_does_not_reach_any_head():
+    tokens, segments = tiny.texts()
+    valid = np.arange(9)[None] < np.array([[5], [8]])
+    one, other = (pretraining()(np.where(valid, tokens, pad), segments, valid) for pad in (0, 60))
+    np.testing.assert_array_equal(one.next_sentence, other.next_sentence)
+    np.testing.assert_array_equal(one.logits[valid], other.logits[valid])
+
+
+def test_classes_are_scored_from_the_pooled_vector():
+    out = tiny.model(classifier)(*tiny.texts())
+    p = tiny.parts(classifier)[1]
+    assert out.logits.shape == (2, 3)
+    expected = np.asarray(out.pooled) @ p['classifier/kernel'] + p['classifier/bias']
+    np.testing.assert_allclose(out.logits, expected, atol=1e-5)
+    assert out.next_sentence is None
+
+
+@pytest.mark.parametrize('rate', [0.0, 0.5])
+def test_the_pooled_vector_is_dropped_before_the_classes(rate):
+    graph, params = tiny.parts(classifier, dropout=rate)
+    kernel = jnp.eye(tiny.WIDTH, 3)
+    run = tiny.runner(graph, {**params, 'classifier/kernel': kernel, 'classifier/bias': jnp.zeros(3)})
+    zeros = [(run(*tiny.texts(64), key=jax.random.key(seed)).logits == 0).mean() for seed in range(2)]
+    assert np.mean(zeros) == pytest.approx(rate, abs=0.1)
+
+
+@pytest.mark.parametrize('make', [BertForPretraining, classifier])
+def test_half_precision_is_for_computing_alone(make):
+    _, params = tiny.parts(make, dtype='bfloat16')
+    assert {p.dtype for p in params.values()} == {np.dtype('float32')}
+    half, full = (tiny.model(make, dtype=dtype)(*tiny.texts()) for dtype in ('bfloat16', 'float32'))
+    assert {h.dtype for h in half.hidden_states} == {jnp.bfloat16.dtype}
+    assert half.logits.dtype == jnp.float32
+    words = slice(0, tiny.VOCAB)
+    difference = abs(half.logits - full.logits)[..., words].max()
+    assert 0 < difference < 0.1 * abs(full.logits[..., words]).max()
+
+
+def test_gradients_of_half_precision_are_float32_and_close():
+    _, params = tiny.parts(BertForPretraining)
+
+    @functools.partial(jax.jit, static_argnums=1)
+    def gradient(params, dtype):
+        return jax.grad(lambda p: masked_loss(dtype)(p)[0].sum())(params)
+
+    half, full = gradient(params, 'bfloat16'), gradient(params, 'float32')
+    assert {g.dtype for g in half.values()} == {np.dtype('float32')}
+    for name in ('bert/words', 'masked_lm/bias', 'bert/layers/blocks/0/mlp/up/kernel'):
+        a, b = np.asarray(half[name]).ravel(), np.asarray(full[name]).ravel()
+        assert a @ b / np.linalg.norm(a) / np.linalg.norm(b) > 0.99
+
+
+def example(dtype=jnp.float32):
+    rng = np.random.default_rng(0)
+    x, table = (jnp.asarray(rng.normal(size=(n, 8)), dtype) for n in (5, 20))
+    bias = jnp.asarray(np.where(np.arange(20) < 17, rng.normal(size=20), -1e9), jnp.float32)
+    return x, table, bias, jnp.array([3, 16, 3, 0, 9]), jnp.array([1.0, 0.0, 0.5, 2.0, 1.0])
+
+
+def plain(x, table, bias, labels):
+    return cross_entropy(jnp.matmul(x, table.T, preferred_element_type=jnp.float32) + bias, labels)
+
+
+def test_vocabulary_loss_is_cross_entropy_and_so_are_its_gradients():
+    x, table, bias, labels, weights = example()
+
+    def total(loss):
+        return lambda *args: (loss(*args, labels) * weights).sum()
+
+    np.testing.assert_allclose(
+        vocabulary_loss(x, table, bias, labels)[0], plain(x, table, bias, labels), rtol=1e-5
+    )
+    found = jax.grad(total(lambda *args: vocabulary_loss(*args)[0]), (0, 1, 2))(x, table, bias)
+    expected = jax.grad(total(plain), (0, 1, 2))(x, table, bias)
+    for a, b in zip(found, expected, strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-5)
+    assert (found[1][17:] == 0).all()
+
+
+def test_vocabulary_loss_of_half_precision_keeps_types_and_is_close():
+    x, table, bias, labels, weights = example(jnp.bfloat16)
+    value, back = jax.vjp(lambda *args: vocabulary_loss(*args, labels)[0], x, table, bias)
+    np.testing.assert_allclose(value, plain(x, table, bias, labels), rtol=1e-2)
+    wide = [a.astype(jnp.float32) for a in (x, table, bias)]
+    expected = jax.vjp(lambda *args: plain(*args, labels), *wide)[1](weights)
+    for a, b, like in zip(back(weights), expected, (x, table, bias), strict=True):
+        assert a.dtype == like.dtype
+        np.testing.assert_allclose(a.astype(jnp.float32), b, atol=0.05)
+
+
+def test_vocabulary_loss_says_whether_the_label_wins():
+    x, table, bias, _, _ = example()
+    best = (x @ table.T + bias).argmax(1)
+    assert vocabulary_loss(x, table, bias, best)[1].all()
+    assert not vocabulary_loss(x, table, bias, (best + 1) % 17)[1].any()
+
+
+def test_losses_stay_finite_for_large_scores():
+    x, table, bias, labels, _ = example()
+    loss, back = jax.vjp(lambda x: vocabulary_loss(x, table, bias, labels)[0], x * 1e4)
+    assert np.isfinite(loss).all()
+    assert np.isfinite(back(jnp.ones(5))[0]).all()
+    np.testing.assert_allclose(loss, plain(x * 1e4, table, bias, labels), rtol=1e-5)
+
+
+def test_cross_entropy_is_the_negative_log_likelihood():
+    logits = jnp.log(jnp.array([[0.5, 0.25, 0.25], [0.1, 0.8, 0.1]]))
+    loss = cross_entropy(logits.astype(jnp.bfloat16), jnp.array([1, 1]))
+    assert loss.dtype == jnp.float32
+    np.testing.assert_allclose(cross_entropy(logits, jnp.array([1, 1])), -np.log([0.25, 0.8]), rtol=1e-5)
