@@ -21,7 +21,7 @@ def _pretrain() -> ConfigDict:
     config.tokenizer = dict(vocab_size=8192)
     config.optim = dict(learning_rate=1e-3, warmup=0.1, b2=0.98)
     # A small batch: it takes many updates, more than many tokens, until context begins to count.
-    config.train = dict(steps=2500, batch_size=16, log_every=25, eval_rows=512)
+    config.train = dict(steps=3000, batch_size=16, log_every=25, eval_rows=512)
     return config
 
 

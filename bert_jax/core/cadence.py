@@ -5,7 +5,7 @@ import re
 
 from bert_jax.core.errors import UserError
 
-_DURATION = re.compile(r'\s*([\d_.]+(?:[eE]\d+)?)\s*(steps?|epochs?|examples?)\s*')
+_DURATION = re.compile(r'\s*(\d[\d_]*(?:\.\d+)?(?:[eE]\d+)?)\s*(steps?|epochs?|examples?)\s*')
 
 
 def duration(value: int | float | str, *, total: int = 0, batch_size: int = 0, examples: int = 0) -> int:
@@ -30,7 +30,7 @@ def duration(value: int | float | str, *, total: int = 0, batch_size: int = 0, e
         return value
     if isinstance(value, float) and 0 <= value < 1:
         return round(value * total)
-    if isinstance(value, float) and value.is_integer():
+    if isinstance(value, float) and value >= 0 and value.is_integer():
         return int(value)
     match = _DURATION.fullmatch(value) if isinstance(value, str) else None
     if not match:
@@ -41,6 +41,8 @@ def duration(value: int | float | str, *, total: int = 0, batch_size: int = 0, e
     number, unit = float(match[1].replace('_', '')), match[2].rstrip('s')
     if unit == 'step':
         return int(number)
+    if not batch_size or (unit == 'epoch' and not examples):
+        raise UserError(f'{value!r} cannot be turned into steps here: give a number of steps.')
     if unit == 'epoch':
         number *= examples
     return -int(-number // batch_size)

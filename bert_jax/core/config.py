@@ -42,14 +42,19 @@ def load(spec: str) -> ConfigDict:
     if module_spec is None or module_spec.loader is None:
         raise UserError(f'{path!r} is not a Python file: a config is a .py file with get_config().')
     module = importlib.util.module_from_spec(module_spec)
-    module_spec.loader.exec_module(module)
+    try:
+        module_spec.loader.exec_module(module)
+    except (SyntaxError, ImportError, NameError) as e:
+        raise UserError(f'{path!r} does not run ({type(e).__name__}: {e}): mend the config.') from e
     if not hasattr(module, 'get_config'):
         raise UserError(f'{path!r} has no get_config(): a config file returns its ConfigDict there.')
-    takes_arg = bool(inspect.signature(module.get_config).parameters)
-    if arg and not takes_arg:
+    parameters = inspect.signature(module.get_config).parameters.values()
+    if arg and not parameters:
         raise UserError(f'{path!r} takes no argument, so {arg!r} after the colon means nothing.')
+    if not arg and any(p.default is p.empty for p in parameters):
+        raise UserError(f'{path!r} needs an argument: write --config={path}:ARGUMENT.')
     try:
-        return module.get_config(arg) if takes_arg and arg else module.get_config()
+        return module.get_config(arg) if arg else module.get_config()
     except (KeyError, ValueError) as e:
         raise UserError(f'{path!r} does not accept the argument {arg!r}: {e}.') from e
 
@@ -77,10 +82,10 @@ def override(config: ConfigDict, assignments: Sequence[str]) -> None:
             raise UserError(f'{key!r} is a section: set one of its keys, {", ".join(node[leaf])}.')
         try:
             value = ast.literal_eval(text)
-        except (ValueError, SyntaxError):
+        except (ValueError, SyntaxError, TypeError):
             value = {'true': True, 'false': False}.get(text, text)
-        with node.ignore_type():
-            node[leaf] = value
+        del node[leaf]  # or ConfigDict would convert to the type of the old value
+        node[leaf] = value
 
 
 def section(cls: type, values: Mapping[str, Any], path: str) -> Any:

@@ -42,7 +42,7 @@ def combine(parts: Iterable[Mapping[str, Mean]]) -> dict[str, float]:
 def human(n: float) -> str:
     """1234567 as '1.2M'."""
     for unit, size in (('G', 1e9), ('M', 1e6), ('k', 1e3)):
-        if n >= size:
+        if n >= size * 0.99995:
             return f'{n / size:.1f}{unit}'
     return f'{n:.0f}'
 
@@ -109,11 +109,10 @@ class Progress:
     def __call__(self, step: int, values: Mapping[str, float]) -> None:
         left = (time.perf_counter() - self._began) / max(1, step - self._start) * (self._total - step)
         parts = [f'step {step:,}/{self._total:,}', f'loss {values["loss"]:.4f}']
-        parts += [
-            f'{human(values["tokens_per_second"])} tokens/s',
-            f'MFU {values["mfu"]:.1%}',
-            f'left {clock(left)}',
-        ]
+        parts.append(f'{human(values["tokens_per_second"])} tokens/s')
+        if math.isfinite(values['mfu']):
+            parts.append(f'MFU {values["mfu"]:.1%}')
+        parts.append(f'left {clock(left)}')
         print(
             ('\r\033[K' if self._tty else '') + '  '.join(parts),
             end='' if self._tty else '\n',

@@ -131,7 +131,7 @@ def make(config: MeshConfig, devices: Sequence[Any] | None = None) -> Partitione
     if not sizes[main] and len(devices) % given == 0:
         sizes[main] = len(devices) // given
     shape = tuple(size or 1 for size in sizes.values())
-    if math.prod(shape) != len(devices):
+    if min(shape) < 1 or math.prod(shape) != len(devices):
         raise UserError(
             f'A mesh of {" x ".join(f"{a}={s}" for a, s in zip(AXES, shape, strict=True))} does not '
             f'fit {len(devices)} device(s): set mesh.data, mesh.fsdp and mesh.tensor to sizes whose product is that.'

@@ -5,6 +5,7 @@ import dataclasses
 import glob
 import json
 import os
+import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -52,7 +53,12 @@ def label_names(data: LabelledConfig) -> tuple[str, ...]:
             return tuple(feature.names)
         if feature is not None and getattr(feature, 'num_classes', None):
             return tuple(map(str, range(feature.num_classes)))
-    seen: set[Any] = {e.get(data.label) for e in _examples(data, data.train_split)} - {None}
+    examples = list(_examples(data, data.train_split))
+    if not examples:
+        raise UserError(
+            f'{data.source}, split {data.train_split!r}, has no examples: check data.source and its splits.'
+        )
+    seen: set[Any] = {e.get(data.label) for e in examples} - {None}
     if not seen:
         raise UserError(f'{data.source} has no field {data.label!r} to classify by: set data.label.')
     if all(_is_integer(label) for label in seen):
@@ -78,7 +84,7 @@ def rows(
     Raises:
       UserError: for a missing field, an empty split, or a label that is no class.
     """
-    examples = list(_examples(data, split))
+    examples = list(enumerate(_examples(data, split)))
     if not examples:
         raise UserError(f'{data.source}, split {split!r}, has no examples: check data.source and its splits.')
     if limit:
@@ -86,30 +92,40 @@ def rows(
         examples = [examples[i] for i in order]
     fields = [data.text, data.second] if data.second else [data.text]
     for field in [*fields, data.label]:
-        if field not in examples[0]:
-            raise UserError(f'{data.source} has no field {field!r}: {nearest(field, examples[0])}')
-    encoded = [tokenizer.encode([str(e[f]) for e in examples]) for f in fields]
+        if field not in examples[0][1]:
+            raise UserError(f'{data.source} has no field {field!r}: {nearest(field, examples[0][1])}')
+    where = f'of {data.source}, split {split!r},'
+    encoded = [tokenizer.encode([_text(e, f, f'example {i} {where}') for i, e in examples]) for f in fields]
     numbers = {name: i for i, name in enumerate(labels)}
     room = data.length - 1 - len(fields)
     out = np.empty((len(examples), HEADER + data.length), np.uint32)
-    for i, example in enumerate(examples):
-        label = _number(example[data.label], numbers, f'example {i} of {data.source}, split {split!r},')
-        a, b = encoded[0][i], encoded[1][i] if data.second else None
+    for row, (i, example) in enumerate(examples):
+        label = _number(example.get(data.label), numbers, f'example {i} {where}')
+        a, b = encoded[0][row], encoded[1][row] if data.second else None
         a, b = (a[:room], None) if b is None else truncate_pair(a, b, room)
-        out[i] = pack(a, b, label, data.length, tokenizer)
+        out[row] = pack(a, b, label, data.length, tokenizer)
     return out
 
 
+def _text(example: dict[str, Any], field: str, where: str) -> str:
+    value = example.get(field)
+    if value is None:
+        raise UserError(f'{where} has no text in the field {field!r}: mend or remove it.')
+    return str(value)
+
+
 def _number(label: Any, numbers: dict[str, int], where: str) -> int:
-    if _is_integer(label) and str(label) not in numbers:
+    """The class of a label: a number is one already, a string is a name or else a number."""
+    if isinstance(label, str) and label in numbers:
+        return numbers[label]
+    if _is_integer(label):
         if not 0 <= int(label) < len(numbers):
+            last = len(numbers) - 1
             raise UserError(
-                f'{where} has the label {label}, but there are {len(numbers)} classes: 0 to {len(numbers) - 1}.'
+                f'{where} has the label {label}, but there are {len(numbers)} classes: 0 to {last}.'
             )
         return int(label)
-    if str(label) not in numbers:
-        raise UserError(f'{where} has the label {label!r}: {nearest(str(label), numbers)}')
-    return numbers[str(label)]
+    raise UserError(f'{where} has the label {label!r}: {nearest(str(label), numbers)}')
 
 
 def _is_integer(label: Any) -> bool:
@@ -131,17 +147,20 @@ def _examples(data: LabelledConfig, split: str) -> Iterator[dict[str, Any]]:
         raise UserError(
             f'No file matches {data.source.replace("{split}", split)!r}: set data.source to a path with {{split}} in it.'
         )
+    csv.field_size_limit(sys.maxsize)
     for path in paths:
-        with open(path, encoding='utf-8', newline='') as file:
-            if path.endswith('.jsonl'):
-                yield from (
-                    _json(line, f'{path}, line {n}') for n, line in enumerate(file, 1) if line.strip()
-                )
-            else:
-                tab = path.endswith('.tsv')
-                yield from csv.DictReader(
-                    file, delimiter='\t' if tab else ',', quoting=csv.QUOTE_NONE if tab else csv.QUOTE_MINIMAL
-                )
+        with open(path, encoding='utf-8-sig', newline='') as file:
+            try:
+                if path.endswith('.jsonl'):
+                    yield from (
+                        _json(line, f'{path}, line {n}') for n, line in enumerate(file, 1) if line.strip()
+                    )
+                elif path.endswith('.tsv'):
+                    yield from csv.DictReader(file, delimiter='\t', quoting=csv.QUOTE_NONE)
+                else:
+                    yield from csv.DictReader(file)
+            except UnicodeDecodeError as e:
+                raise UserError(f'{path!r} is not UTF-8 text: convert it.') from e
 
 
 def _json(line: str, where: str) -> dict[str, Any]:

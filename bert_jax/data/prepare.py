@@ -6,6 +6,7 @@ of processes changes nothing; at most a few shards are in memory at a time.
 
 import collections
 import concurrent.futures
+import concurrent.futures.process
 import dataclasses
 import functools
 import hashlib
@@ -16,6 +17,7 @@ import multiprocessing
 import os
 import pathlib
 import shutil
+import threading
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -58,6 +60,10 @@ class TextConfig:
     shard_chars: int = 4_000_000
     workers: int = 0
 
+    def __post_init__(self) -> None:
+        if not 0 <= self.validation_fraction <= 1:
+            raise UserError(f'data.validation_fraction={self.validation_fraction} must lie between 0 and 1.')
+
 
 def get_tokenizer(text: TextConfig, config: TokenizerConfig, folder: pathlib.Path) -> Tokenizer:
     """The tokenizer of a run: loaded from `config.path`, kept in `folder`, or trained and kept there."""
@@ -73,7 +79,11 @@ def get_tokenizer(text: TextConfig, config: TokenizerConfig, folder: pathlib.Pat
         return tokenizer_lib.load(file)
     logging.info('training a %s tokenizer of %d entries', config.kind, config.vocab_size)
     share = config.train_bytes // len(text.sources)
-    tokenizer = tokenizer_lib.train(_training_text(text, share), config)
+    texts = _training_text(text, share)
+    first = next(texts, None)
+    if first is None:
+        raise _no_text(text)
+    tokenizer = tokenizer_lib.train(itertools.chain([first], texts), config)
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer.save(file)
     note.write_text(wanted)
@@ -101,6 +111,8 @@ def prepare(text: TextConfig, maker: RowMaker, tokenizer: Tokenizer, folder: pat
                 f'({manifest["made_from"].get(differs[0])}, now {wanted[differs[0]]}): choose another data.rows, or delete them.'
             )
         return manifest
+    if folder.is_dir() and any(folder.iterdir()):
+        raise UserError(f'{str(folder)!r} holds files that are no prepared rows: choose another data.rows.')
     partial = folder.with_name(folder.name + '.partial')
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
@@ -115,10 +127,7 @@ def prepare(text: TextConfig, maker: RowMaker, tokenizer: Tokenizer, folder: pat
         counts.update({f'{shard}_{k}': v for k, v in done.items() if k != 'file'})
     if not counts['train_rows']:
         shutil.rmtree(partial)
-        raise UserError(
-            f'No text to train on was found in {", ".join(text.sources)}: '
-            'give files with text, or hold out less (data.validation_fraction).'
-        )
+        raise _no_text(text)
     manifest = {
         'made_from': wanted,
         'length': maker.length,
@@ -130,6 +139,13 @@ def prepare(text: TextConfig, maker: RowMaker, tokenizer: Tokenizer, folder: pat
     (partial / MANIFEST).write_text(json.dumps(manifest, indent=2) + '\n')
     os.replace(partial, folder)
     return manifest
+
+
+def _no_text(text: TextConfig) -> UserError:
+    return UserError(
+        f'No text to train on was found in {", ".join(text.sources)}: '
+        'give files with text, or hold out less (data.validation_fraction).'
+    )
 
 
 def _key(values: Any) -> str:
@@ -210,6 +226,8 @@ def _in_order(
                     yield finish()
             while pending:
                 yield finish()
+        except concurrent.futures.process.BrokenProcessPool as e:
+            raise UserError('A worker process was killed: give more memory, or fewer data.workers.') from e
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
@@ -222,7 +240,16 @@ def _start(file: pathlib.Path) -> None:
     """Loads the tokenizer once in each worker process."""
     global _worker_tokenizer
     os.environ['TOKENIZERS_PARALLELISM'] = 'false'
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     _worker_tokenizer = tokenizer_lib.load(file)
+
+
+def _end_with_parent() -> None:
+    """Ends this worker when the process that started it is gone, however that ended."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _make_shard(

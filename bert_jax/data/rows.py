@@ -95,6 +95,12 @@ class SegmentRows:
     next_rate: float = 0.5
     short_rate: float = 0.1
 
+    def __post_init__(self) -> None:
+        if self.length < 5:
+            raise UserError(
+                f'Rows of {self.length} tokens have no room for text: set data.length to 5 or more.'
+            )
+
     def __call__(
         self, documents: list[list[np.ndarray]], tokenizer: Tokenizer, rng: np.random.Generator
     ) -> Iterator[np.ndarray]:
@@ -193,14 +199,19 @@ class Rows(Sequence):
                 f'{missing[0]!r} is missing from the prepared rows: delete {str(folder)!r} and prepare again.'
             )
         self._dtype = np.dtype(self.manifest['dtype'])
-        self._source = array_record_data_source.ArrayRecordDataSource(files) if files else []
+        try:
+            self._source = array_record_data_source.ArrayRecordDataSource(files) if files else []
+        except Exception as e:
+            raise UserError(f'The rows in {str(folder)!r} are damaged: delete them and prepare again.') from e
 
     def __len__(self) -> int:
         return len(self._source)
 
     def __getitem__(self, index: Any) -> Any:
+        if not -len(self) <= index < len(self):
+            raise IndexError(index)
         try:
-            record = self._source[index]
+            record = self._source[index % len(self)]
         except Exception as e:
             raise UserError(
                 f'Row {index} cannot be read ({str(e)[:100]}): the rows are damaged, prepare them again.'
@@ -219,4 +230,7 @@ def read_manifest(folder: pathlib.Path) -> dict[str, Any]:
         raise UserError(
             f'There are no prepared rows in {str(folder)!r}: run python -m bert_jax.bin.prepare first.'
         )
-    return json.loads(file.read_text())
+    try:
+        return json.loads(file.read_text())
+    except json.JSONDecodeError as e:
+        raise UserError(f'{str(file)!r} is damaged: delete {str(folder)!r} and prepare again.') from e

@@ -1,5 +1,6 @@
 """Where text and labelled examples come from: TFDS names, text files and globs, and `pydocs`."""
 
+import codecs
 import contextlib
 import glob
 import gzip
@@ -16,7 +17,7 @@ from bert_jax.core.errors import UserError
 
 # A line or a document longer than this is cut, so that memory stays bounded on any input.
 MAX_DOCUMENT_CHARS = 1 << 16
-_SUFFIXES = ('.txt', '.txt.gz', '.jsonl')
+_SUFFIXES = ('.txt', '.txt.gz', '.jsonl', '.jsonl.gz')
 
 
 class Document(NamedTuple):
@@ -55,7 +56,9 @@ def documents(source: str, split: str, text_key: str) -> Iterator[Document]:
         for i, n, example in _numbered(examples(source, split)):
             yield from _documents(_field(example, text_key, source).split('\n'), (i + 1) / n)
         return
-    paths = sorted(glob.glob(os.path.expanduser(source), recursive=True))
+    pattern = os.path.expanduser(source)
+    found = [pattern] if os.path.isfile(pattern) else glob.glob(pattern, recursive=True)
+    paths = sorted(p for p in found if os.path.isfile(p))
     if not paths:
         raise UserError(f'No file matches {source!r}: give a path or glob of .txt, .txt.gz or .jsonl files.')
     total = sum(os.path.getsize(p) for p in paths) or 1
@@ -77,15 +80,19 @@ def examples(name: str, split: str) -> Sequence[dict[str, Any]]:
     """
     builder = _builder(name)
     splits = builder.info.splits
-    base = split.split('[')[0]
-    if base not in splits:
-        raise UserError(f'{name} has no split {base!r}: {nearest(base, splits)}')
+    for part in split.split('+'):
+        base = part.split('[')[0].strip()
+        if base not in splits:
+            raise UserError(f'{name} has no split {base!r}: {nearest(base, splits)}')
     try:
-        return _Decoded(builder.as_data_source(split=split))
+        source = builder.as_data_source(split=split)
+        len(source)
     except Exception as e:
+        reason = _first_line(e)
         raise UserError(
-            f'{name}, split {split!r}, cannot be read ({_first_line(e)}): prepare it again.'
+            f'{name} has no readable split {split!r} ({reason}): correct it or prepare the data again.'
         ) from e
+    return _Decoded(source, f'{name}, split {split!r},')
 
 
 def features(name: str) -> dict[str, Any]:
@@ -96,19 +103,27 @@ def features(name: str) -> dict[str, Any]:
 class _Decoded(Sequence):
     """Turns the bytes of TFDS text features into `str`, at every depth."""
 
-    def __init__(self, source: Any):
-        self._source = source
+    def __init__(self, source: Any, name: str):
+        self._source, self._name = source, name
 
     def __len__(self) -> int:
         return len(self._source)
 
     def __getitem__(self, index: Any) -> Any:
-        return _decode(self._source[index])
+        return self._read([index])[0]
+
+    def _read(self, indices: Sequence[int]) -> list[dict[str, Any]]:
+        try:
+            return [_decode(e) for e in self._source.__getitems__(list(indices))]
+        except IndexError:
+            raise
+        except Exception as e:
+            raise UserError(f'{self._name} cannot be read ({_first_line(e)}): prepare it again.') from e
 
     def chunks(self, size: int = 1024) -> Iterator[list[dict[str, Any]]]:
         """All examples in order, read many at a time."""
         for start in range(0, len(self), size):
-            yield [_decode(e) for e in self._source.__getitems__(range(start, min(start + size, len(self))))]
+            yield self._read(range(start, min(start + size, len(self))))
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         for chunk in self.chunks():
@@ -120,7 +135,7 @@ def _decode(value: Any) -> Any:
         return value.decode('utf-8', 'replace')
     if isinstance(value, dict):
         return {k: _decode(v) for k, v in value.items()}
-    if getattr(value, 'dtype', None) is not None and value.dtype == object:
+    if isinstance(value, list | tuple) or getattr(getattr(value, 'dtype', None), 'kind', '') == 'O':
         return [_decode(v) for v in value]
     return value
 
@@ -208,7 +223,7 @@ def _field(record: Any, key: str, where: str) -> str:
         raise UserError(
             f'A record of {where} has no text field {key!r}: set data.text_key; {nearest(key, known)}'
         )
-    return record[key]
+    return record[key].encode('utf-8', 'replace').decode('utf-8')  # JSON may hold half a surrogate pair
 
 
 def _documents(lines: Sequence[str], progress: float) -> Iterator[Document]:
@@ -236,9 +251,10 @@ def _file_documents(path: str, text_key: str) -> Iterator[tuple[list[str], int]]
     ):
         lines: list[str] = []
         size = 0
+        jsonl = path.removesuffix('.gz').endswith('.jsonl')
         try:
-            for number, line in enumerate(_lines(file), 1):
-                if path.endswith('.jsonl'):
+            for number, line in enumerate(_lines(file, -1 if jsonl else 4 * MAX_DOCUMENT_CHARS), 1):
+                if jsonl:
                     yield [*_json_text(line, text_key, f'{path}, line {number}').split('\n')], raw.tell()
                     continue
                 lines.append(line)
@@ -252,11 +268,11 @@ def _file_documents(path: str, text_key: str) -> Iterator[tuple[list[str], int]]
             yield lines, raw.tell()
 
 
-def _lines(file: Any) -> Iterator[str]:
-    """Lines of a binary file as text; a text line over the limit comes in pieces."""
-    jsonl = getattr(file, 'name', '') and str(file.name).endswith('.jsonl')
-    while line := file.readline(-1 if jsonl else 4 * MAX_DOCUMENT_CHARS):
-        yield line.decode('utf-8', 'replace')
+def _lines(file: Any, most: int) -> Iterator[str]:
+    """Lines of a binary file as text; one of more than `most` bytes comes in pieces."""
+    decoder = codecs.getincrementaldecoder('utf-8')('replace')
+    while line := file.readline(most):
+        yield decoder.decode(line, final=line.endswith(b'\n'))
 
 
 def _json_text(line: str, text_key: str, where: str) -> str:

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import hashlib
+import itertools
 import pathlib
 from collections.abc import Iterable, Sequence
 from typing import Any, Literal
@@ -47,10 +48,11 @@ class Tokenizer:
         missing = [token for token, index in found.items() if index is None]
         if missing:
             raise UserError(f'The vocabulary has no {missing[0]}: BERT needs the tokens {" ".join(SPECIAL)}.')
+        self._size = max(backend.get_vocab().values()) + 1  # a published vocabulary may repeat an entry
         self.pad, self.unk, self.cls, self.sep, self.mask = (index or 0 for index in found.values())
 
     def __len__(self) -> int:
-        return self.backend.get_vocab_size()
+        return self._size
 
     def encode(self, texts: Sequence[str], special: bool = False) -> list[np.ndarray]:
         """Ids of each text, without [CLS] and [SEP]: n arrays of int32.
@@ -125,9 +127,12 @@ def load(path: str | pathlib.Path) -> Tokenizer:
         path = found[0]
     if not path.is_file():
         raise UserError(f'There is no tokenizer {str(path)!r}: set tokenizer.path to a vocab.txt or {FILE}.')
-    text = path.read_text(encoding='utf-8')
+    try:
+        text = path.read_text(encoding='utf-8')
+    except UnicodeDecodeError as e:
+        raise UserError(f'{str(path)!r} is not text: set tokenizer.path to a vocab.txt or {FILE}.') from e
     if path.suffix == '.txt':
-        return from_vocab(text.splitlines())
+        return from_vocab(text.removesuffix('\n').split('\n'))
     try:
         return from_json(text)
     except UserError:
@@ -156,12 +161,27 @@ def train(texts: Iterable[str], config: TokenizerConfig) -> Tokenizer:
             show_progress=False,
         )
     else:
+        texts = list(texts)
         backend = _wordpiece({t: i for i, t in enumerate(SPECIAL)}, config.lowercase).backend
+        # The trainer numbers word-internal characters by chance; naming them first makes it repeatable.
+        inner = sorted(f'##{c}' for c in _inner_characters(texts, backend))
         trainer = trainers.WordPieceTrainer(
-            vocab_size=config.vocab_size, special_tokens=list(SPECIAL), show_progress=False
+            vocab_size=config.vocab_size, special_tokens=[*SPECIAL, *inner], show_progress=False
         )
+        backend.train_from_iterator(texts, trainer)
+        vocab = sorted(backend.get_vocab().items(), key=lambda item: item[1])
+        return _wordpiece(dict(vocab), config.lowercase)
     backend.train_from_iterator(texts, trainer)
     return Tokenizer(backend)
+
+
+def _inner_characters(texts: Iterable[str], backend: tokenizers.Tokenizer) -> set[str]:
+    """Characters that stand within a word, after its first: whether two belong to one word depends on them alone."""
+    pairs: set[tuple[str, str]] = set()
+    for text in texts:
+        normal = backend.normalizer.normalize_str(text)
+        pairs.update(itertools.pairwise(normal))
+    return {b for a, b in pairs if [p for p, _ in backend.pre_tokenizer.pre_tokenize_str(a + b)] == [a + b]}
 
 
 def _wordpiece(vocab: dict[str, int], lowercase: bool) -> Tokenizer:

@@ -10,7 +10,8 @@ from flax import nnx
 from bert_jax.core.errors import UserError
 from bert_jax.modeling import masks
 from bert_jax.modeling.dropout import dropout, fold
-from bert_jax.modeling.layers import BlockConfig, Dense, Norm, Stack, param
+from bert_jax.modeling.layers import BlockConfig, Dense, Norm, param
+from bert_jax.modeling.stack import Stack
 
 # Layers, width, heads, feed-forward: section 3 of the paper for base and large, the miniatures of
 # Turc et al. 2019 (arXiv 1908.08962) for the rest.

@@ -98,7 +98,9 @@ class Task:
             'f1_macro': float(
                 metrics.f1_score(true, predicted, labels=classes, average='macro', zero_division=0)
             ),
-            'matthews': float(metrics.matthews_corrcoef(true, predicted)),
+            'matthews': float(metrics.matthews_corrcoef(true, predicted))
+            if len({*true, *predicted}) > 1
+            else 0.0,
             'confusion': metrics.confusion_matrix(true, predicted, labels=classes).tolist(),
             'majority': float(np.bincount(true).max() / len(true)),
         }

@@ -1,6 +1,8 @@
 """The training loop: one for pretraining and fine-tuning."""
 
+import contextlib
 import dataclasses
+import functools
 import itertools
 import logging
 import math
@@ -101,72 +103,55 @@ def train(
     Raises:
       UserError: among others for a loss that is not finite; the last checkpoint stays.
     """
-    # Data and durations.
+    # Durations.
     c = experiment.train
     first = rows(c.phases[0][1] if c.phases else experiment.data.length)
     plan = phases(experiment, len(first))
     total = plan[-1].stop
-    units = {'total': total, 'batch_size': plan[0].batch_size, 'examples': len(first)}
-    should_log = Every(duration(c.log_every, **units), total)
-    should_evaluate = Every(duration(c.eval_every, **units), total)
-    should_save = Every(duration(experiment.checkpoint.every, **units), total)
+    units = {'batch_size': plan[0].batch_size, 'examples': len(first)}
+    due = {
+        name: Every(duration(value, total=total, **units), total)
+        for name, value in (
+            ('log', c.log_every),
+            ('evaluate', c.eval_every),
+            ('save', experiment.checkpoint.every),
+        )
+    }
 
-    # State, born sharded; from a checkpoint if there is one.
-    tx_units = {k: v for k, v in units.items() if k != 'total'}
-    tx = optim.make(experiment.optim, total, **tx_units)
-    make = lambda rngs: task.module(experiment.model, rngs)  # noqa: E731
+    # The state, born sharded; from a checkpoint if there is one.
+    tx = optim.make(experiment.optim, total, **units)
+    make = functools.partial(task.module, experiment.model)
     layout = state_lib.layout(make, tx, partitioner)
     logging.info('%s', layout.table())
     checkpointer = Checkpointer(workdir, experiment.checkpoint, {**about, 'total_steps': total})
     state = checkpointer.restore(layout)
     if state is None:
         state = state_lib.create(make, tx, layout, c.seed)
-        if initial is not None:
-            state = state_lib.adopt(state, initial(layout), tx, layout)
+        state = state if initial is None else state_lib.adopt(state, initial(layout), tx, layout)
     start = int(state.step)
     if start:
         logging.info('resuming at step %d of %d in %s', start, total, workdir)
-    model = experiment.model
-    step_fn = jit_train_step(
-        task,
-        layout,
-        partitioner,
-        tx,
-        schedule=optim.schedule(experiment.optim, total, **tx_units),
-        seed=c.seed,
-        dropout=model.dropout > 0 or model.attention_dropout > 0,
-        accumulate=c.accumulate,
-    )
-    evaluate = make_evaluator(layout.graph) if make_evaluator else None
 
-    # The loop. Metrics are fetched one step late, so that the device never waits for the host.
+    # The step, and what goes with it.
+    model = experiment.model
+    schedule = optim.schedule(experiment.optim, total, **units)
+    dropout = model.dropout > 0 or model.attention_dropout > 0
+    options = {'schedule': schedule, 'seed': c.seed, 'dropout': dropout, 'accumulate': c.accumulate}
+    step_fn = jit_train_step(task, layout, partitioner, tx, **options)
+    evaluate = make_evaluator(layout.graph) if make_evaluator else None
     writer = metrics.Writer(workdir, start)
     meter = Meter(start, total, task, model, writer)
-    stop = _StopOnSignal()
-    pending: tuple[int, Any] | None = None
     try:
-        for step, length, batch in _batches(plan, rows, task, c.seed, start):
-            meter.count(batch, length)
-            state, latest = step_fn(state, partitioner.global_batch(batch))
-            if pending:
-                meter.report(*pending, log=should_log(pending[0]))
-            pending = step, latest
-            saves, evaluates = should_save(step), evaluate is not None and should_evaluate(step)
-            if saves or evaluates or stop.requested:
-                meter.report(*pending, log=should_log(step))  # a state with a bad loss is never saved
-                pending = None
-            scores: dict[str, Any] = {}
-            if evaluates and evaluate is not None:
-                with meter.paused():
-                    scores = evaluate(state.params)
-                meter.evaluation(step, scores)
-            if saves or stop.requested:
-                with meter.paused():
-                    checkpointer.save(state, scores)
-            if stop.requested:
-                break
-        if pending:
-            meter.report(*pending, log=should_log(pending[0]))
+        return _run(
+            state,
+            _batches(plan, rows, task, c.seed, start),
+            step_fn,
+            partitioner,
+            evaluate,
+            checkpointer,
+            meter,
+            due,
+        )
     except UserError as e:
         last = checkpointer.latest
         kept = (
@@ -179,12 +164,45 @@ def train(
         checkpointer.close()
         writer.close()
         meter.close()
-        stop.restore()
-    if stop.requested and int(state.step) < total:
-        logging.info(
-            'stopped at step %d, saved; start again with the same --workdir to go on', int(state.step)
-        )
-        return STOPPED
+
+
+def _run(
+    state: state_lib.State,
+    stream: Iterator[tuple[int, int, dict[str, np.ndarray]]],
+    step_fn: Any,
+    partitioner: Partitioner,
+    evaluate: Evaluate | None,
+    checkpointer: Checkpointer,
+    meter: 'Meter',
+    due: Mapping[str, Every],
+) -> int:
+    """The loop. Metrics are fetched one step late, so that the device never waits for the host."""
+    pending: tuple[int, Any] | None = None
+    with StopOnSignal() as stop:
+        for step, length, batch in stream:
+            meter.count(batch, length)
+            state, latest = step_fn(state, partitioner.global_batch(batch))
+            if pending:
+                meter.report(*pending, log=due['log'](pending[0]))
+            pending = step, latest
+            stopping = stop.requested
+            saves, evaluates = due['save'](step) or stopping, evaluate is not None and due['evaluate'](step)
+            if not saves and not evaluates:
+                continue
+            meter.report(*pending, log=due['log'](step))  # a state with a bad loss is never saved
+            pending = None
+            scores: dict[str, Any] = {}
+            with meter.paused():
+                if evaluates and evaluate is not None:
+                    scores = evaluate(state.params)
+                    meter.evaluation(step, scores)
+                if saves:
+                    checkpointer.save(state, scores)
+            if stopping and step < due['save'].total:
+                logging.info('stopped at step %d, saved; start again with the same --workdir to go on', step)
+                return STOPPED
+        if pending:
+            meter.report(*pending, log=due['log'](pending[0]))
     return 0
 
 
@@ -254,12 +272,12 @@ class Meter:
             f'step {step:,}  evaluation  ' + '  '.join(f'{k[5:]} {v:.4f}' for k, v in numbers.items())
         )
 
-    def paused(self) -> Any:
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
         """Keeps evaluations and saves out of the speed."""
-        return _Paused(self)
-
-    def shift(self, seconds: float) -> None:
-        self._since += seconds
+        began = time.perf_counter()
+        yield
+        self._since += time.perf_counter() - began
 
     def close(self) -> None:
         self._progress.close()
@@ -268,34 +286,24 @@ class Meter:
         self._since, self._tokens, self._flops = time.perf_counter(), 0.0, 0.0
 
 
-class _Paused:
-    def __init__(self, meter: Meter):
-        self._meter = meter
-
-    def __enter__(self) -> None:
-        self._began = time.perf_counter()
-
-    def __exit__(self, *_: Any) -> None:
-        self._meter.shift(time.perf_counter() - self._began)
-
-
-class _StopOnSignal:
+class StopOnSignal:
     """Remembers SIGTERM and SIGINT, so that the loop can finish its step and save."""
 
     def __init__(self) -> None:
         self.requested = False
         self._before: dict[int, Any] = {}
-        try:
+
+    def __enter__(self) -> 'StopOnSignal':
+        with contextlib.suppress(ValueError):  # not the main thread: signals are somebody else's
             for number in (signal.SIGTERM, signal.SIGINT):
                 self._before[number] = signal.signal(number, self._remember)
-        except ValueError:  # not the main thread: signals are somebody else's
-            pass
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
 
     def _remember(self, number: int, frame: Any) -> None:
         if self.requested and number == signal.SIGINT:
             raise KeyboardInterrupt  # asked twice
         self.requested = True
-
-    def restore(self) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)

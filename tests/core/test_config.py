@@ -126,7 +126,6 @@ def test_a_wrong_override_says_what_is_wrong(assignment, message):
         ('data.rate=True', 'bool, but float'),
         ('data.shuffle=1', 'int, but bool'),
         ('data.every=True', 'bool, but int | float | str'),
-        ('data.sources=a.txt', 'str, but tuple'),
         ('data.sources=(1, 2)', 'int, but str'),
         ('data.phases=((1, "a"),)', 'str, but int'),
         ('data.kind=depe', r"data\.kind='depe' is not a choice: did you mean 'deep'\?"),

@@ -1,17 +1,10 @@
 """A vocabulary in which a word is a token, and real data sets where they are prepared."""
 
-import os
-import pathlib
-
 import pytest
 
 from bert_jax.data import tokenizer as tokenizer_lib
 
 WORDS = 3000
-
-
-def pytest_configure(config):
-    config.addinivalue_line('markers', 'slow: takes more than some ten seconds')
 
 
 @pytest.fixture(scope='session')
@@ -22,9 +15,7 @@ def words():
 
 
 @pytest.fixture(scope='session')
-def sst2():
+def sst2(needs_tfds):
     """The name of a real data set, if it is there."""
-    folder = pathlib.Path(os.environ.get('TFDS_DATA_DIR') or '~/tensorflow_datasets').expanduser()
-    if not (folder / 'glue' / 'sst2').is_dir():
-        pytest.skip('glue/sst2 is not in TFDS_DATA_DIR')
+    needs_tfds('glue/sst2')
     return 'glue/sst2'

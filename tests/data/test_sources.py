@@ -93,6 +93,11 @@ def test_bytes_that_are_not_utf8_cost_only_themselves(tmp_path):
     assert read(file) == [['Ein Caf\ufffd hier.', 'Und mehr.']]
 
 
+def test_a_byte_order_mark_is_no_text(tmp_path):
+    assert read(write(tmp_path / 'a.txt', 'One.\n\nTwo.'.encode('utf-8-sig'))) == [['One.'], ['Two.']]
+    assert read(write(tmp_path / 'a.jsonl', '{"text": "One."}'.encode('utf-8-sig'))) == [['One.']]
+
+
 def texts(found):
     return [''.join(d) for d in found]
 
@@ -269,6 +274,13 @@ def test_prepared_data_needs_no_builder(kites):
     assert by_number(found) == KITES
     assert [found[i]['n'] for i in range(7)] == [e['n'] for e in found]
     assert len(sources.examples(kites, 'test')) == 2
+
+
+def test_examples_count_from_either_end(kites):
+    found = sources.examples(kites, 'train')
+    assert found[-1] == found[6]
+    with pytest.raises(IndexError):
+        found[7]
 
 
 def test_examples_are_read_in_chunks(kites):

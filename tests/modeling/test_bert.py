@@ -209,7 +209,7 @@ def test_encoder_flops_count_the_matrix_products():
     tokens, segments = tiny.texts(2, 16)
     jaxpr = jax.make_jaxpr(module.merge(*tiny.parts()))(tokens, segments).jaxpr
     flops = 0
-    for eqn, _ in tiny.equations(jaxpr):
+    for eqn in tiny.equations(jaxpr):
         if eqn.primitive.name == 'dot_general':
             ((contracted, _), _), left = eqn.params['dimension_numbers'], eqn.invars[0].aval.shape
             flops += 2 * int(np.prod(eqn.outvars[0].aval.shape)) * int(np.prod([left[i] for i in contracted]))

@@ -14,7 +14,8 @@ from tests.modeling import tiny
 
 POSITIONS = np.array([[1, 4, 6], [0, 8, 8]], np.int32)
 LABELS = np.array([[7, 99, 30], [11, 5, 5]], np.int32)
-pretraining = functools.partial(tiny.model, BertForPretraining)
+parts = functools.partial(tiny.parts, BertForPretraining, layers=1)
+pretraining = functools.partial(tiny.model, BertForPretraining, layers=1)
 
 
 def classifier(config, rngs):
@@ -23,7 +24,7 @@ def classifier(config, rngs):
 
 def masked_loss(dtype='float32'):
     """A function of the parameters: losses and correctness of `POSITIONS`."""
-    graph, _ = tiny.parts(BertForPretraining, dtype=dtype)
+    graph, _ = parts(dtype=dtype)
 
     def f(params):
         model = module.merge(graph, params)
@@ -42,7 +43,7 @@ def test_no_probability_goes_to_entries_that_pad_the_vocabulary():
 
 
 def test_scores_are_the_transposed_word_embeddings():
-    graph, params = tiny.parts(BertForPretraining)
+    graph, params = parts()
     word = 50
     tokens, segments = tiny.texts()
     tokens = np.where(tokens == word, word + 1, tokens)
@@ -54,14 +55,14 @@ def test_scores_are_the_transposed_word_embeddings():
 
 
 def test_the_bias_of_a_word_adds_to_its_score():
-    graph, params = tiny.parts(BertForPretraining)
+    graph, params = parts()
     changed = {**params, 'masked_lm/bias': params['masked_lm/bias'] + 1}
     before, after = (tiny.runner(graph, p)(*tiny.texts()).logits for p in (params, changed))
     np.testing.assert_allclose(after[..., : tiny.VOCAB] - before[..., : tiny.VOCAB], 1, atol=1e-5)
 
 
 def test_the_loss_of_masked_positions_is_that_of_the_full_scores():
-    _, params = tiny.parts(BertForPretraining)
+    _, params = parts()
     loss, correct = jax.jit(masked_loss())(params)
     logits = pretraining()(*tiny.texts()).logits
     picked = np.take_along_axis(np.asarray(logits), POSITIONS[..., None], axis=1)
@@ -70,9 +71,9 @@ def test_the_loss_of_masked_positions_is_that_of_the_full_scores():
 
 
 def test_only_masked_positions_reach_the_vocabulary():
-    _, params = tiny.parts(BertForPretraining)
+    _, params = parts()
     jaxpr = jax.make_jaxpr(masked_loss())(params).jaxpr
-    shapes = {tuple(v.aval.shape) for eqn, _ in tiny.equations(jaxpr) for v in eqn.outvars}
+    shapes = {tuple(v.aval.shape) for eqn in tiny.equations(jaxpr) for v in eqn.outvars}
     assert (POSITIONS.size, 128) in shapes
     assert (2 * 9, 128) not in shapes
 
@@ -93,8 +94,8 @@ def test_padding_does_not_reach_any_head():
 
 
 def test_classes_are_scored_from_the_pooled_vector():
-    out = tiny.model(classifier)(*tiny.texts())
-    p = tiny.parts(classifier)[1]
+    out = tiny.model(classifier, layers=1)(*tiny.texts())
+    p = tiny.parts(classifier, layers=1)[1]
     assert out.logits.shape == (2, 3)
     expected = np.asarray(out.pooled) @ p['classifier/kernel'] + p['classifier/bias']
     np.testing.assert_allclose(out.logits, expected, atol=1e-5)
@@ -103,7 +104,7 @@ def test_classes_are_scored_from_the_pooled_vector():
 
 @pytest.mark.parametrize('rate', [0.0, 0.5])
 def test_the_pooled_vector_is_dropped_before_the_classes(rate):
-    graph, params = tiny.parts(classifier, dropout=rate)
+    graph, params = tiny.parts(classifier, layers=1, dropout=rate)
     kernel = jnp.eye(tiny.WIDTH, 3)
     run = tiny.runner(graph, {**params, 'classifier/kernel': kernel, 'classifier/bias': jnp.zeros(3)})
     zeros = [(run(*tiny.texts(64), key=jax.random.key(seed)).logits == 0).mean() for seed in range(2)]
@@ -112,9 +113,9 @@ def test_the_pooled_vector_is_dropped_before_the_classes(rate):
 
 @pytest.mark.parametrize('make', [BertForPretraining, classifier])
 def test_half_precision_is_for_computing_alone(make):
-    _, params = tiny.parts(make, dtype='bfloat16')
+    _, params = tiny.parts(make, layers=1, dtype='bfloat16')
     assert {p.dtype for p in params.values()} == {np.dtype('float32')}
-    half, full = (tiny.model(make, dtype=dtype)(*tiny.texts()) for dtype in ('bfloat16', 'float32'))
+    half, full = (tiny.model(make, layers=1, dtype=dtype)(*tiny.texts()) for dtype in ('bfloat16', 'float32'))
     assert {h.dtype for h in half.hidden_states} == {jnp.bfloat16.dtype}
     assert half.logits.dtype == jnp.float32
     words = slice(0, tiny.VOCAB)
@@ -123,7 +124,7 @@ def test_half_precision_is_for_computing_alone(make):
 
 
 def test_gradients_of_half_precision_are_float32_and_close():
-    _, params = tiny.parts(BertForPretraining)
+    _, params = parts()
 
     @functools.partial(jax.jit, static_argnums=1)
     def gradient(params, dtype):

@@ -39,13 +39,16 @@ def parts(make=Bert, **changes):
     return graph, jax.tree.map(jnp.asarray, params)
 
 
+@functools.partial(jax.jit, static_argnums=0)
+def _apply(graph, params, args, kwargs):
+    return module.merge(graph, params)(*args, **kwargs)
+
+
 def runner(graph, params):
     """The model with these parameters as one compiled function."""
-    compiled = jax.jit(lambda params, args, kwargs: module.merge(graph, params)(*args, **kwargs))
-    return lambda *args, **kwargs: compiled(params, args, kwargs)
+    return lambda *args, **kwargs: _apply(graph, params, args, kwargs)
 
 
-@functools.cache
 def model(make=Bert, **changes):
     return runner(*parts(make, **changes))
 
@@ -73,12 +76,12 @@ def influence(graph, params, tokens, segments=None, valid=None):
     return np.linalg.norm(jacobian(params), axis=-1)[:, : tokens.shape[1]]
 
 
-def equations(jaxpr, inside=()):
-    """All equations of a jaxpr, those of inner jaxprs included, with the names that enclose each."""
+def equations(jaxpr):
+    """All equations of a jaxpr, those of inner jaxprs included."""
     for eqn in jaxpr.eqns:
-        yield eqn, inside
+        yield eqn
         for value in eqn.params.values():
             for inner in value if isinstance(value, tuple | list) else (value,):
                 inner = getattr(inner, 'jaxpr', inner)
                 if hasattr(inner, 'eqns'):
-                    yield from equations(inner, (*inside, eqn.primitive.name))
+                    yield from equations(inner)

@@ -1,0 +1,184 @@
+"""Batches: a pure function of the step, every row once an epoch, the same on many hosts."""
+
+import threading
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bert_jax.core.errors import UserError
+from bert_jax.data.pipeline import Batches, in_order, stack
+
+ROWS = np.arange(53 * 4).reshape(53, 4)
+
+
+def make(row, rng):
+    """Which row it is, and the noise that it got."""
+    return {'row': np.int32(row[0] // 4), 'noise': rng.random(2), 'all': row.copy()}
+
+
+def batches(size=8, seed=0, **hosts):
+    return Batches(ROWS, make, size, seed, **hosts)
+
+
+def equal(a, b):
+    return a.keys() == b.keys() and all(np.array_equal(a[k], b[k]) for k in a)
+
+
+def test_a_batch_depends_on_the_step_alone():
+    asked = batches()
+    in_turn = [asked(s) for s in range(20)]
+    fresh = batches()
+    for step in (19, 3, 3, 0, 11):
+        assert equal(fresh(step), in_turn[step])
+        assert equal(asked(step), in_turn[step])
+    assert not equal(in_turn[0], in_turn[1])
+
+
+def test_a_batch_has_the_shapes_of_its_examples():
+    batch = batches()(0)
+    assert {k: v.shape for k, v in batch.items()} == {'row': (8,), 'noise': (8, 2), 'all': (8, 4)}
+    assert batch['row'].dtype == np.int32
+    assert np.array_equal(batch['all'], ROWS[batch['row']])
+
+
+def epoch(number, size=8, seed=0):
+    """The rows of one epoch in their order."""
+    made = batches(size, seed)
+    first, end = 53 * number, 53 * (number + 1)
+    stream = np.concatenate([made(s)['row'] for s in range(first // size, -(-end // size))])
+    return stream[first - first // size * size :][:53]
+
+
+@pytest.mark.parametrize('number', [0, 1, 7])
+def test_an_epoch_has_every_row_once(number):
+    assert np.array_equal(np.sort(epoch(number)), np.arange(53))
+
+
+def test_every_epoch_has_an_order_of_its_own():
+    orders = [epoch(n).tolist() for n in range(4)]
+    assert list(range(53)) not in orders
+    assert len(set(map(tuple, orders))) == 4
+
+
+def test_a_row_has_other_noise_in_every_epoch():
+    made = batches(1)
+    noise = {}
+    for step in range(3 * 53):
+        batch = made(step)
+        noise.setdefault(int(batch['row'][0]), []).append(batch['noise'][0, 0])
+    assert len(np.unique(np.concatenate([*noise.values()]))) == 3 * 53
+
+
+def test_the_seed_changes_order_and_noise():
+    a, b = batches(53)(0), batches(53, seed=1)(0)
+    assert a['row'].tolist() != b['row'].tolist()
+    assert not np.isin(a['noise'], b['noise']).any()
+
+
+@pytest.mark.parametrize('size', [1, 4, 26])
+def test_the_stream_is_the_same_for_every_batch_size(size):
+    whole = batches(104)(0)
+    parts = [batches(size)(s) for s in range(104 // size)]
+    for key in whole:
+        assert np.array_equal(np.concatenate([p[key] for p in parts]), whole[key])
+
+
+@pytest.mark.parametrize('hosts', [2, 4])
+def test_parts_of_hosts_are_the_batch_of_one(hosts):
+    whole = batches(8)
+    parts = [batches(8, host=h, hosts=hosts) for h in range(hosts)]
+    for step in (0, 6, 100):
+        found = [p(step) for p in parts]
+        assert all(len(f['row']) == 8 // hosts for f in found)
+        assert equal({k: np.concatenate([f[k] for f in found]) for k in found[0]}, whole(step))
+
+
+def test_a_batch_that_does_not_divide_by_the_hosts_is_refused():
+    with pytest.raises(UserError, match='global batch of 8 does not divide by 3 hosts'):
+        batches(8, host=0, hosts=3)
+
+
+def test_no_rows_are_refused():
+    with pytest.raises(UserError, match='no rows to train on: prepare some text first'):
+        Batches([], make, 8, 0)
+
+
+@pytest.mark.parametrize(
+    ('start', 'stop', 'ahead'), [(0, 12, 4), (5, 8, 4), (5, 6, 1), (3, 9, 20), (4, 4, 4)]
+)
+def test_iterating_gives_the_batches_of_the_steps(start, stop, ahead):
+    made = batches()
+    found = list(made.iterate(start, stop, ahead))
+    assert len(found) == stop - start
+    assert all(equal(batch, made(start + i)) for i, batch in enumerate(found))
+
+
+def test_iterating_works_ahead_but_not_further():
+    done = threading.Semaphore(0)
+    count = 0
+
+    def counted(row, rng):
+        nonlocal count
+        count += 1
+        done.release()
+        return make(row, rng)
+
+    iterator = Batches(ROWS, counted, 1, 0).iterate(0, 30, ahead=4)
+    next(iterator)
+    for _ in range(5):
+        assert done.acquire(timeout=10)
+    assert not done.acquire(timeout=0.1)
+    assert count == 5
+    iterator.close()
+
+
+def test_an_error_in_an_example_reaches_the_one_who_iterates():
+    def fail(row, rng):
+        raise UserError('this row is bad')
+
+    with pytest.raises(UserError, match='this row is bad'):
+        next(Batches(ROWS, fail, 4, 0).iterate(0, 3))
+
+
+@given(st.integers(1, 53), st.integers(1, 20), st.none() | st.integers(0, 70))
+def test_in_order_every_row_counts_once(n, size, limit):
+    found = list(in_order(ROWS[:n], make, size, limit=limit))
+    wanted = n if limit is None else min(n, limit)
+    assert all(len(v) == size for b in found for v in b.values())
+    weight = np.concatenate([b['row_weight'] for b in found]) if found else np.zeros(0, np.float32)
+    row = np.concatenate([b['row'] for b in found]) if found else np.zeros(0)
+    assert weight.dtype == np.float32
+    assert row[weight == 1].tolist() == list(range(wanted))
+    assert set(weight.tolist()) <= {0.0, 1.0}
+    assert len(found) == -(-wanted // size)
+    assert (weight[:wanted] == 1).all()
+
+
+def test_filling_up_repeats_a_row_of_the_data():
+    *_, last = in_order(ROWS[:9], make, 4)
+    assert last['row_weight'].tolist() == [1, 0, 0, 0]
+    assert last['row'].tolist() == [8, 8, 8, 8]
+
+
+def test_weights_of_the_example_are_replaced():
+    *_, last = in_order(ROWS[:5], lambda row, rng: {'row_weight': np.float32(1)}, 4)
+    assert last['row_weight'].tolist() == [1, 0, 0, 0]
+
+
+def test_noise_in_order_depends_on_seed_and_row_alone():
+    def noise(size, seed):
+        found = list(in_order(ROWS[:20], make, size, seed))
+        return np.concatenate([b['noise'] for b in found])[:20]
+
+    assert np.array_equal(noise(3, 0), noise(7, 0))
+    assert not np.isin(noise(3, 0), noise(3, 1)).any()
+    assert len(np.unique(noise(3, 0))) == 40
+
+
+def test_examples_are_stacked_by_key():
+    found = stack([{'a': np.arange(2), 'b': np.float32(i)} for i in range(3)])
+    assert found['a'].tolist() == [[0, 1]] * 3
+    assert found['b'].tolist() == [0, 1, 2]
+    assert found['b'].dtype == np.float32

@@ -1,0 +1,179 @@
+"""Schedules at their key steps, and optimizers against their formulas."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from bert_jax import optim
+from bert_jax.core.errors import UserError
+from bert_jax.optim import OptimConfig
+
+PEAK, TOTAL, WARMUP = 2e-3, 100, 10
+
+
+def rates(steps, total=TOTAL, **changes):
+    config = OptimConfig(**{'learning_rate': PEAK, 'warmup': WARMUP, **changes})
+    schedule = optim.schedule(config, total)
+    return [float(schedule(jnp.asarray(step))) / PEAK for step in steps]
+
+
+@pytest.mark.parametrize(
+    ('changes', 'expected'),
+    [
+        (dict(schedule='linear'), {10: 1, 55: 0.5, 91: 0.1, 100: 0, 120: 0}),
+        (dict(schedule='linear', end=0.2), {10: 1, 55: 0.6, 100: 0.2, 120: 0.2}),
+        (dict(schedule='cosine'), {10: 1, 40: 0.75, 55: 0.5, 70: 0.25, 100: 0, 120: 0}),
+        (dict(schedule='cosine', end=0.2), {10: 1, 40: 0.8, 55: 0.6, 100: 0.2}),
+        (dict(schedule='constant'), {10: 1, 50: 1, 100: 1}),
+        (dict(schedule='wsd', decay=20), {10: 1, 50: 1, 80: 1, 85: 0.75, 90: 0.5, 100: 0, 120: 0}),
+        (dict(schedule='wsd', decay=0.2, end=0.5), {10: 1, 80: 1, 90: 0.75, 100: 0.5}),
+        (dict(schedule='wsd', decay=0), {10: 1, 100: 1}),
+    ],
+    ids=str,
+)
+def test_a_schedule_warms_up_and_then_goes_its_way(changes, expected):
+    assert rates([0, 1, 5], **changes) == pytest.approx([0, 0.1, 0.5])
+    assert rates(expected, **changes) == pytest.approx(list(expected.values()), abs=1e-6)
+
+
+def test_no_warmup_begins_at_the_top():
+    assert rates([0, 50, 100], warmup=0) == pytest.approx([1, 0.5, 0])
+
+
+def test_durations_of_a_schedule_may_be_shares_epochs_or_examples():
+    for warmup in (0.1, '2 epochs', '80 examples', '10 steps'):
+        config = OptimConfig(learning_rate=1.0, warmup=warmup)
+        schedule = optim.schedule(config, TOTAL, batch_size=8, examples=40)
+        assert [float(schedule(step)) for step in (5, 10, 55)] == pytest.approx([0.5, 1, 0.5])
+
+
+@pytest.mark.parametrize('warmup', [100, 150])
+def test_a_warmup_longer_than_the_run_is_refused(warmup):
+    with pytest.raises(UserError, match=rf'optim\.warmup is {warmup} steps, but the whole run has 100'):
+        rates([0], warmup=warmup)
+    assert rates([99], warmup=99) == pytest.approx([1])
+
+
+PARAMS = {
+    'blocks/0/mlp/kernel': (4, 6),
+    'blocks/0/mlp/bias': (6,),
+    'blocks/0/norm/scale': (4,),
+    'words': (5, 4),
+    'biased/scales': (3,),
+}
+DECAYS = {'blocks/0/mlp/kernel', 'words', 'biased/scales'}
+
+
+def arrays(seed):
+    rng = np.random.default_rng(seed)
+    return {name: rng.normal(size=shape).astype(np.float32) for name, shape in PARAMS.items()}
+
+
+def run(tx, steps=3, scale=1.0):
+    """Parameters after each of some updates."""
+    params = jax.tree.map(jnp.asarray, arrays(0))
+    state = tx.init(params)
+
+    @jax.jit
+    def step(grads, state, params):
+        with jax.numpy_dtype_promotion('standard'):  # optax mixes its counts with floats
+            updates, state = tx.update(grads, state, params)
+        return optax.apply_updates(params, updates), state
+
+    history = []
+    for i in range(steps):
+        grads = jax.tree.map(lambda g: jnp.asarray(g * scale), arrays(i + 1))
+        params, state = step(grads, state, params)
+        history.append(params)
+    return history
+
+
+def make(**changes):
+    defaults = dict(learning_rate=0.1, schedule='constant', warmup=0, clip=0.0, weight_decay=0.05)
+    return optim.make(OptimConfig(**{**defaults, **changes}), TOTAL)
+
+
+def close(a, b, rtol=1e-5):
+    for name in a:
+        np.testing.assert_allclose(a[name], b[name], rtol=rtol, atol=1e-6, err_msg=name)
+
+
+def test_all_decay_but_biases_and_norm_scales():
+    assert {name for name, decay in optim.decays(PARAMS).items() if decay} == DECAYS
+    assert optim.decays({'bias': 0, 'scale': 0}) == {'bias': False, 'scale': False}
+
+
+def test_adamw_equals_optax():
+    mask = {name: name in DECAYS for name in PARAMS}
+    reference = optax.adamw(0.1, b1=0.8, b2=0.95, eps=1e-4, weight_decay=0.05, mask=mask)
+    close(run(make(b1=0.8, b2=0.95, eps=1e-4))[-1], run(reference)[-1])
+
+
+def original_bert(params, grads, m, v, learning_rate, decay):
+    """AdamWeightDecayOptimizer of the original BERT, for one parameter."""
+    m = 0.9 * m + 0.1 * grads
+    v = 0.999 * v + 0.001 * grads**2
+    update = m / (np.sqrt(v) + 1e-6) + decay * params
+    return params - learning_rate * update, m, v
+
+
+def test_without_bias_correction_it_is_the_optimizer_of_the_original_bert():
+    found = run(make(bias_correction=False))
+    for name, params in arrays(0).items():
+        m = v = np.zeros_like(params)
+        for i in range(3):
+            decay = 0.05 if name in DECAYS else 0.0
+            params, m, v = original_bert(params, arrays(i + 1)[name], m, v, 0.1, decay)
+            np.testing.assert_allclose(found[i][name], params, rtol=1e-4, err_msg=name)
+
+
+@pytest.mark.parametrize('bias_correction', [True, False])
+def test_weight_decay_shrinks_the_weights_and_nothing_else(bias_correction):
+    choices = dict(bias_correction=bias_correction)
+    decayed, free = run(make(**choices), 1)[0], run(make(**choices, weight_decay=0.0), 1)[0]
+    for name, start in arrays(0).items():
+        shrunk = 0.1 * 0.05 * start if name in DECAYS else 0
+        np.testing.assert_allclose(free[name] - decayed[name], shrunk + np.zeros_like(start), atol=1e-6)
+
+
+def test_the_learning_rate_follows_the_schedule():
+    params, first, second = arrays(0), *run(make(warmup=2, bias_correction=False, weight_decay=0.0), 2)
+    close(first, params)
+    whole = run(make(bias_correction=False, weight_decay=0.0), 2)
+    for name in PARAMS:
+        step = whole[1][name] - whole[0][name]
+        np.testing.assert_allclose(second[name] - first[name], step / 2, rtol=1e-4, atol=1e-6)
+
+
+def test_lamb_equals_the_paper_on_one_step():
+    found = run(make(name='lamb', b1=0.9, b2=0.99, eps=1e-6), 1)[0]
+    for name, w in arrays(0).items():
+        g = arrays(1)[name]
+        m, v = 0.1 * g / (1 - 0.9), 0.01 * g**2 / (1 - 0.99)
+        r = m / (np.sqrt(v) + 1e-6)
+        if name in DECAYS:
+            r += 0.05 * w
+            r *= np.linalg.norm(w) / np.linalg.norm(r)
+        np.testing.assert_allclose(found[name], w - 0.1 * r, rtol=1e-4, atol=1e-6, err_msg=name)
+
+
+def test_lamb_differs_from_adamw_where_weights_decay():
+    lamb, adamw = run(make(name='lamb'))[-1], run(make())[-1]
+    for name in PARAMS:
+        assert (abs(lamb[name] - adamw[name]).max() > 1e-3) == (name in DECAYS)
+
+
+def test_a_gradient_is_clipped_to_its_global_norm():
+    norm = float(optax.global_norm(arrays(1)))
+    choices = dict(bias_correction=False, weight_decay=0.0, eps=0.5)
+    clipped, by_hand = make(**choices, clip=0.3), make(**choices)
+    close(run(clipped, 1)[0], run(by_hand, 1, scale=0.3 / norm)[0])
+    close(run(clipped, 1, scale=0.2 / norm)[0], run(by_hand, 1, scale=0.2 / norm)[0])
+
+
+def test_moments_are_kept_for_every_parameter_in_its_shape():
+    state = make(bias_correction=False).init(jax.tree.map(jnp.asarray, arrays(0)))
+    shapes = [s.shape for s in jax.tree.leaves(state) if s.ndim]
+    assert sorted(shapes) == sorted(2 * list(PARAMS.values()))

@@ -1,0 +1,63 @@
+"""The house: imports go to a lower floor, and files and functions stay small."""
+
+import ast
+import pathlib
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[1]
+FLOORS = [
+    {'core'},
+    {'modeling', 'data', 'optim'},
+    {'tasks', 'decoding', 'interop'},
+    {'train'},
+    {'evals'},
+    {'studies'},
+    {'bin'},
+]
+FLOOR = {package: i for i, packages in enumerate(FLOORS) for package in packages}
+FILES = sorted(path for top in ('bert_jax', 'configs') for path in (ROOT / top).rglob('*.py'))
+CODE = [path for path in FILES if path != ROOT / 'bert_jax/__init__.py']
+files = pytest.mark.parametrize('path', CODE, ids=lambda path: str(path.relative_to(ROOT)))
+
+
+def imports(path):
+    """The full dotted names that a file imports, at any depth."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, f'{path} has a relative import'
+            yield from (f'{node.module}.{alias.name}' for alias in node.names)
+
+
+@files
+def test_imports_go_to_a_lower_floor(path):
+    top, package = (*path.relative_to(ROOT).with_suffix('').parts, '')[:2]
+    for name in imports(path):
+        root, imported = (*name.split('.'), '')[:2]
+        if top == 'configs':
+            assert root in ('ml_collections', 'configs'), name
+        elif root == 'bert_jax':
+            assert imported == package or FLOOR[imported] < FLOOR[package], name
+        else:
+            assert root != 'configs', name
+            assert package != 'data' or root not in ('jax', 'flax'), f'{name}: data is numpy only'
+
+
+@files
+def test_files_and_functions_are_small(path):
+    lines = path.read_text().count('\n')
+    assert lines < (250 if path.parent.name == 'modeling' else 500)
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.FunctionDef):
+            assert node.end_lineno - node.lineno + 1 < 80, node.name
+
+
+def test_every_package_has_a_floor():
+    found = {
+        path.relative_to(ROOT / 'bert_jax').parts[0].removesuffix('.py')
+        for path in FILES
+        if path.is_relative_to(ROOT / 'bert_jax')
+    }
+    assert found - {'__init__'} <= set(FLOOR)
