@@ -153,17 +153,19 @@ def train(
             due,
         )
     except UserError as e:
-        last = checkpointer.latest
-        kept = (
-            f'The checkpoint of step {last} in {workdir} is intact.'
-            if last is not None
-            else 'No checkpoint was saved yet.'
-        )
-        raise UserError(f'{e} {kept}') from e
+        raise UserError(f'{e} {_what_is_kept(checkpointer.latest, workdir)}') from e
     finally:
         checkpointer.close()
         writer.close()
         meter.close()
+
+
+def _what_is_kept(last: int | None, workdir: pathlib.Path) -> str:
+    return (
+        'No checkpoint was saved yet.'
+        if last is None
+        else f'The checkpoint of step {last} in {workdir} is intact.'
+    )
 
 
 def _run(
