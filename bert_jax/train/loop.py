@@ -109,14 +109,7 @@ def train(
     plan = phases(experiment, len(first))
     total = plan[-1].stop
     units = {'batch_size': plan[0].batch_size, 'examples': len(first)}
-    due = {
-        name: Every(duration(value, total=total, **units), total)
-        for name, value in (
-            ('log', c.log_every),
-            ('evaluate', c.eval_every),
-            ('save', experiment.checkpoint.every),
-        )
-    }
+    due = _cadences(experiment, total, units)
 
     # The state, born sharded; from a checkpoint if there is one.
     tx = optim.make(experiment.optim, total, **units)
@@ -158,6 +151,12 @@ def train(
         checkpointer.close()
         writer.close()
         meter.close()
+
+
+def _cadences(experiment: Experiment, total: int, units: Mapping[str, int]) -> dict[str, Every]:
+    c = experiment.train
+    values = {'log': c.log_every, 'evaluate': c.eval_every, 'save': experiment.checkpoint.every}
+    return {name: Every(duration(value, total=total, **units), total) for name, value in values.items()}
 
 
 def _what_is_kept(last: int | None, workdir: pathlib.Path) -> str:

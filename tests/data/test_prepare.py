@@ -182,8 +182,15 @@ def test_holding_nothing_out(text, words, tmp_path):
     assert len(Rows(tmp_path / 'rows', 'validation')) == 0
 
 
-@pytest.mark.parametrize('fraction', [-0.1, 1.0, 3.0])
-def test_a_fraction_that_leaves_nothing_to_train_on_is_refused(fraction):
+def test_holding_everything_out_is_an_error(text, words, tmp_path):
+    everything = dataclasses.replace(text, validation_fraction=1.0)
+    with pytest.raises(UserError, match=r'hold out less \(data\.validation_fraction\)'):
+        prepare_lib.prepare(everything, MAKER, words, tmp_path / 'rows')
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize('fraction', [-0.1, 1.5, 3.0])
+def test_a_fraction_that_is_no_share_is_refused(fraction):
     with pytest.raises(UserError, match='validation_fraction'):
         TextConfig(validation_fraction=fraction)
 
