@@ -6,7 +6,13 @@ import random
 
 os.environ['JAX_PLATFORMS'] = 'cpu'
 os.environ['JAX_NUMPY_DTYPE_PROMOTION'] = 'strict'
-os.environ['XLA_FLAGS'] = f'{os.environ.get("XLA_FLAGS", "")} --xla_force_host_platform_device_count=8'
+os.environ['XLA_FLAGS'] = ' '.join(
+    [
+        '--xla_force_host_platform_device_count=8',
+        '--xla_backend_optimization_level=0',  # tests compile much and run little
+        os.environ.get('XLA_FLAGS', ''),
+    ]
+)
 
 import hypothesis
 import pytest

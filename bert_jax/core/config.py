@@ -72,10 +72,12 @@ def override(config: ConfigDict, assignments: Sequence[str]) -> None:
         *parents, leaf = key.split('.')
         node: Any = config
         for depth, part in enumerate([*parents, leaf]):
-            if not isinstance(node, ConfigDict) or part not in node:
-                where = '.'.join(key.split('.')[: depth + 1])
-                known = node.keys() if isinstance(node, ConfigDict) else ()
-                raise UserError(f'Unknown config key {where!r}: {nearest(part, known)}')
+            where = '.'.join([*parents, leaf][: depth + 1])
+            if not isinstance(node, ConfigDict):
+                above = '.'.join(parents[:depth])
+                raise UserError(f'Unknown config key {where!r}: {above!r} is no section.')
+            if part not in node:
+                raise UserError(f'Unknown config key {where!r}: {nearest(part, node.keys())}')
             if depth < len(parents):
                 node = node[part]
         if isinstance(node[leaf], ConfigDict):

@@ -58,7 +58,10 @@ def label_names(data: LabelledConfig) -> tuple[str, ...]:
         raise UserError(
             f'{data.source}, split {data.train_split!r}, has no examples: check data.source and its splits.'
         )
-    seen: set[Any] = {e.get(data.label) for e in examples} - {None}
+    labels = [e.get(data.label) for e in examples]
+    if odd := [label for label in labels if isinstance(label, list | dict)]:
+        raise UserError(f'{data.source} has the label {odd[0]!r}: a label is a number or a name.')
+    seen: set[Any] = {*labels} - {None}
     if not seen:
         raise UserError(f'{data.source} has no field {data.label!r} to classify by: set data.label.')
     if all(_is_integer(label) for label in seen):
@@ -111,13 +114,13 @@ def _text(example: dict[str, Any], field: str, where: str) -> str:
     value = example.get(field)
     if value is None:
         raise UserError(f'{where} has no text in the field {field!r}: mend or remove it.')
-    return str(value)
+    return str(value).encode('utf-8', 'replace').decode('utf-8')  # JSON may hold half a surrogate pair
 
 
 def _number(label: Any, numbers: dict[str, int], where: str) -> int:
     """The class of a label: a number is one already, a string is a name or else a number."""
-    if isinstance(label, str) and label in numbers:
-        return numbers[label]
+    if not isinstance(label, int | np.integer) and str(label) in numbers:
+        return numbers[str(label)]
     if _is_integer(label):
         if not 0 <= int(label) < len(numbers):
             last = len(numbers) - 1

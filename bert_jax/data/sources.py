@@ -110,7 +110,9 @@ class _Decoded(Sequence):
         return len(self._source)
 
     def __getitem__(self, index: Any) -> Any:
-        return self._read([index])[0]
+        if not -len(self) <= index < len(self):
+            raise IndexError(index)
+        return self._read([index % len(self)])[0]
 
     def _read(self, indices: Sequence[int]) -> list[dict[str, Any]]:
         try:
@@ -270,7 +272,7 @@ def _file_documents(path: str, text_key: str) -> Iterator[tuple[list[str], int]]
 
 def _lines(file: Any, most: int) -> Iterator[str]:
     """Lines of a binary file as text; one of more than `most` bytes comes in pieces."""
-    decoder = codecs.getincrementaldecoder('utf-8')('replace')
+    decoder = codecs.getincrementaldecoder('utf-8-sig')('replace')
     while line := file.readline(most):
         yield decoder.decode(line, final=line.endswith(b'\n'))
 

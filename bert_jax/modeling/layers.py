@@ -76,6 +76,10 @@ class BlockConfig:
     def __post_init__(self) -> None:
         if self.width % self.heads:
             raise UserError(f'model.width={self.width} does not divide by model.heads={self.heads}.')
+        if self.rotary and self.width // self.heads % 2:
+            raise UserError(
+                'model.rotary turns pairs, so the width of a head, model.width / model.heads, must be even.'
+            )
 
 
 def param(
@@ -165,7 +169,8 @@ class Attention(nnx.Module):
 def rotate(x: jax.Array, positions: jax.Array, base: float) -> jax.Array:
     """Rotary position embedding (Su et al. 2021, section 3.2.2), halves as pairs: [B, N, T, H]."""
     half = x.shape[-1] // 2
-    angles = positions[:, None, :, None] * base ** (-jnp.arange(half) / half)
+    frequencies = base ** (-jnp.arange(half, dtype=jnp.float32) / half)
+    angles = positions[:, None, :, None].astype(jnp.float32) * frequencies
     sin, cos = jnp.sin(angles), jnp.cos(angles)
     a, b = x[..., :half].astype(jnp.float32), x[..., half:].astype(jnp.float32)
     return jnp.concatenate([a * cos - b * sin, b * cos + a * sin], -1).astype(x.dtype)

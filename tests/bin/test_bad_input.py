@@ -15,6 +15,7 @@ def door(capsys, monkeypatch, tmp_path):
 
     def run(name, *words):
         monkeypatch.setattr(sys, 'argv', [name, *map(str, words)])
+        monkeypatch.delitem(sys.modules, f'bert_jax.bin.{name}', raising=False)
         with pytest.raises(SystemExit) as exit_:
             runpy.run_module(f'bert_jax.bin.{name}', run_name='__main__')
         return exit_.value.code, capsys.readouterr().err.strip().splitlines()[-1]

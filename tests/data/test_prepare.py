@@ -359,15 +359,16 @@ import pathlib, resource, sys
 from bert_jax.data import prepare, tokenizer
 from bert_jax.data.rows import SegmentRows
 
-def peak(who):
-    return resource.getrusage(who).ru_maxrss / 1024
+def peak():  # of this process alone: getrusage would count the one that started it, before exec
+    status = pathlib.Path('/proc/self/status').read_text()
+    return int(status.split('VmHWM:')[1].split()[0]) / 1024
 
 source, vocab, rows = sys.argv[1:]
 text = prepare.TextConfig((source,), shard_chars=1_000_000, workers=2)
 tokens = tokenizer.load(vocab)
-before = peak(resource.RUSAGE_SELF)
+before = peak()
 prepare.prepare(text, SegmentRows(128), tokens, pathlib.Path(rows))
-print(before, peak(resource.RUSAGE_SELF), peak(resource.RUSAGE_CHILDREN))
+print(before, peak(), resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024)
 """
 
 

@@ -22,9 +22,9 @@ def classifier(config, rngs):
     return BertForClassification(config, 3, rngs)
 
 
-def masked_loss(dtype='float32'):
+def masked_loss():
     """A function of the parameters: losses and correctness of `POSITIONS`."""
-    graph, _ = parts(dtype=dtype)
+    graph, _ = parts()
 
     def f(params):
         model = module.merge(graph, params)
@@ -102,13 +102,12 @@ def test_classes_are_scored_from_the_pooled_vector():
     assert out.next_sentence is None
 
 
-@pytest.mark.parametrize('rate', [0.0, 0.5])
-def test_the_pooled_vector_is_dropped_before_the_classes(rate):
-    graph, params = tiny.parts(classifier, layers=1, dropout=rate)
-    kernel = jnp.eye(tiny.WIDTH, 3)
-    run = tiny.runner(graph, {**params, 'classifier/kernel': kernel, 'classifier/bias': jnp.zeros(3)})
-    zeros = [(run(*tiny.texts(64), key=jax.random.key(seed)).logits == 0).mean() for seed in range(2)]
-    assert np.mean(zeros) == pytest.approx(rate, abs=0.1)
+def test_the_pooled_vector_is_dropped_before_the_classes():
+    graph, params = tiny.parts(classifier, layers=1, dropout=0.5)
+    kernel, bias = jnp.eye(tiny.WIDTH, 3), jnp.zeros(3)
+    run = tiny.runner(graph, {**params, 'classifier/kernel': kernel, 'classifier/bias': bias})
+    dropped = run(*tiny.texts(99), key=jax.random.key(0)).logits == 0
+    assert dropped.mean() == pytest.approx(0.5, abs=0.1)
 
 
 @pytest.mark.parametrize('make', [BertForPretraining, classifier])
@@ -121,20 +120,6 @@ def test_half_precision_is_for_computing_alone(make):
     words = slice(0, tiny.VOCAB)
     difference = abs(half.logits - full.logits)[..., words].max()
     assert 0 < difference < 0.1 * abs(full.logits[..., words]).max()
-
-
-def test_gradients_of_half_precision_are_float32_and_close():
-    _, params = parts()
-
-    @functools.partial(jax.jit, static_argnums=1)
-    def gradient(params, dtype):
-        return jax.grad(lambda p: masked_loss(dtype)(p)[0].sum())(params)
-
-    half, full = gradient(params, 'bfloat16'), gradient(params, 'float32')
-    assert {g.dtype for g in half.values()} == {np.dtype('float32')}
-    for name in ('bert/words', 'masked_lm/bias', 'bert/layers/blocks/0/mlp/up/kernel'):
-        a, b = np.asarray(half[name]).ravel(), np.asarray(full[name]).ravel()
-        assert a @ b / np.linalg.norm(a) / np.linalg.norm(b) > 0.99
 
 
 def example(dtype=jnp.float32):
@@ -157,8 +142,10 @@ def test_vocabulary_loss_is_cross_entropy_and_so_are_its_gradients():
     np.testing.assert_allclose(
         vocabulary_loss(x, table, bias, labels)[0], plain(x, table, bias, labels), rtol=1e-5
     )
-    found = jax.grad(total(lambda *args: vocabulary_loss(*args)[0]), (0, 1, 2))(x, table, bias)
-    expected = jax.grad(total(plain), (0, 1, 2))(x, table, bias)
+    found, expected = (
+        jax.jit(jax.grad(total(loss), (0, 1, 2)))(x, table, bias)
+        for loss in (lambda *args: vocabulary_loss(*args)[0], plain)
+    )
     for a, b in zip(found, expected, strict=True):
         np.testing.assert_allclose(a, b, atol=1e-5)
     assert (found[1][17:] == 0).all()
@@ -166,11 +153,16 @@ def test_vocabulary_loss_is_cross_entropy_and_so_are_its_gradients():
 
 def test_vocabulary_loss_of_half_precision_keeps_types_and_is_close():
     x, table, bias, labels, weights = example(jnp.bfloat16)
-    value, back = jax.vjp(lambda *args: vocabulary_loss(*args, labels)[0], x, table, bias)
-    np.testing.assert_allclose(value, plain(x, table, bias, labels), rtol=1e-2)
     wide = [a.astype(jnp.float32) for a in (x, table, bias)]
-    expected = jax.vjp(lambda *args: plain(*args, labels), *wide)[1](weights)
-    for a, b, like in zip(back(weights), expected, (x, table, bias), strict=True):
+
+    def run(loss, *args):
+        value, back = jax.vjp(lambda *args: loss(*args, labels), *args)
+        return value, back(weights)
+
+    value, found = jax.jit(lambda *args: run(lambda *a: vocabulary_loss(*a)[0], *args))(x, table, bias)
+    exact, expected = jax.jit(lambda *args: run(plain, *args))(*wide)
+    np.testing.assert_allclose(value, exact, rtol=1e-2)
+    for a, b, like in zip(found, expected, (x, table, bias), strict=True):
         assert a.dtype == like.dtype
         np.testing.assert_allclose(a.astype(jnp.float32), b, atol=0.05)
 
