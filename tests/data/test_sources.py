@@ -125,6 +125,12 @@ def test_a_huge_line_of_wide_characters_is_cut_between_them(tmp_path, packed):
     assert ''.join(found) == line
 
 
+@pytest.mark.parametrize('separator', ['\n', ' '])
+def test_a_huge_document_is_streamed(tmp_path, separator):
+    file = write(tmp_path / 'a.txt', separator.join(['x' * 1000] * 3000))
+    assert next(sources.documents(str(file), 'train', 'text')).progress < 0.2
+
+
 def test_a_document_of_many_lines_is_cut_between_them(tmp_path):
     lines = [f'line {i} ' + 'x' * 1000 for i in range(300)]
     found = read(write(tmp_path / 'a.txt', '\n'.join(lines)))
