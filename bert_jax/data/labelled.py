@@ -101,6 +101,8 @@ def rows(
     encoded = [tokenizer.encode([_text(e, f, f'example {i} {where}') for i, e in examples]) for f in fields]
     numbers = {name: i for i, name in enumerate(labels)}
     room = data.length - 1 - len(fields)
+    if room < len(fields):
+        raise UserError(f'Rows of {data.length} tokens have no room for text: set data.length higher.')
     out = np.empty((len(examples), HEADER + data.length), np.uint32)
     for row, (i, example) in enumerate(examples):
         label = _number(example.get(data.label), numbers, f'example {i} {where}')

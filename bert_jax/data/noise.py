@@ -39,7 +39,7 @@ def mask_tokens(
     """Chooses tokens of a row and breaks them.
 
     Args:
-      row: its special tokens and padding are never chosen.
+      row: its [CLS], [SEP] and padding are never chosen.
       rates: shares.
       most: at most this many tokens are chosen.
       tokenizer: names the special tokens, the ordinary ones, and word boundaries.

@@ -100,6 +100,9 @@ class SegmentRows:
             raise UserError(
                 f'Rows of {self.length} tokens have no room for text: set data.length to 5 or more.'
             )
+        if not (0 <= self.next_rate <= 1 and 0 <= self.short_rate <= 1):
+            rates = f'task.next_rate={self.next_rate} and task.short_rate={self.short_rate}'
+            raise UserError(f'{rates} must be shares, from 0 to 1.')
 
     def __call__(
         self, documents: list[list[np.ndarray]], tokenizer: Tokenizer, rng: np.random.Generator

@@ -34,7 +34,11 @@ class Document(NamedTuple):
 
 def is_files(source: str) -> bool:
     """Whether a source names text files rather than a TFDS data set."""
-    return source.endswith(_SUFFIXES) or any(c in source for c in '*?[') or os.path.isfile(source)
+    return (
+        source.endswith(_SUFFIXES)
+        or any(c in source for c in '*?[')
+        or os.path.isfile(os.path.expanduser(source))
+    )
 
 
 def documents(source: str, split: str, text_key: str) -> Iterator[Document]:

@@ -92,7 +92,7 @@ class Tokenizer:
     def ordinary(self) -> np.ndarray:
         """Ids that are not special tokens, for drawing a random replacement."""
         special = [self.pad, self.unk, self.cls, self.sep, self.mask]
-        return np.setdiff1d(np.arange(len(self), dtype=np.int32), special)
+        return np.setdiff1d(np.array([*self.backend.get_vocab().values()], np.int32), special)
 
     def to_json(self) -> str:
         return self.backend.to_str(pretty=False)
@@ -119,7 +119,7 @@ def load(path: str | pathlib.Path) -> Tokenizer:
     Raises:
       UserError: if there is none, or it cannot be read.
     """
-    path = pathlib.Path(path)
+    path = pathlib.Path(path).expanduser()
     if path.is_dir():
         found = [path / name for name in (FILE, 'vocab.txt') if (path / name).is_file()]
         if not found:
