@@ -24,6 +24,7 @@ class Section:
     kind: Literal['wide', 'deep'] = 'wide'
     renames: Mapping[str, str] = dataclasses.field(default_factory=dict)
     limit: int | None = None
+    scale: float | int = 1.0
 
 
 def section(**values: Any) -> Section:
@@ -52,7 +53,7 @@ def test_an_unknown_key_names_the_nearest():
 
 
 def test_a_key_like_no_other_lists_those_known():
-    with pytest.raises(UserError, match=r'known: every, kind, limit, path, phases, rate'):
+    with pytest.raises(UserError, match=r'known: every, kind, limit, path, phases, rate, renames'):
         section(qqqqqq=1)
 
 
@@ -83,6 +84,8 @@ def test_a_key_without_default_must_be_given():
         ('data.phases=((90, 128, 8), (10, 512, 2))', 'phases', ((90, 128, 8), (10, 512, 2))),
         ('data.kind=deep', 'kind', 'deep'),
         ('data.limit=4', 'limit', 4),
+        ('data.scale=4', 'scale', 4),
+        ('data.every=5.0', 'every', 5.0),
     ],
 )
 def test_an_override_sets_a_value_of_the_right_type(assignment, field, value):
