@@ -66,7 +66,10 @@ def schedule(config: OptimConfig, total: int, **units: int) -> optax.Schedule:
 
 
 def _stable_then_decay(peak: float, end: float, steps: int, decay: int) -> optax.Schedule:
-    decay = min(decay, steps)
+    if decay > steps:
+        raise UserError(
+            f'optim.decay is {decay} steps, but {steps} are left after the warmup: make it shorter.'
+        )
     return optax.linear_schedule(peak, end, max(1, decay), transition_begin=steps - decay)
 
 

@@ -56,6 +56,12 @@ def test_a_warmup_longer_than_the_run_is_refused(warmup):
     assert rates([99], warmup=99) == pytest.approx([1])
 
 
+def test_a_decay_longer_than_what_is_left_is_refused():
+    assert rates([10, 100], schedule='wsd', decay=90) == pytest.approx([1, 0])
+    with pytest.raises(UserError, match=r'optim\.decay is 91 steps, but 90 are left'):
+        rates([0], schedule='wsd', decay=91)
+
+
 PARAMS = {
     'blocks/0/mlp/kernel': (4, 6),
     'blocks/0/mlp/bias': (6,),

@@ -1,6 +1,7 @@
 """Durations and cadences: every `how long` and every `how often` of a run passes through here."""
 
 import dataclasses
+import fractions
 import re
 
 from bert_jax.core.errors import UserError
@@ -12,7 +13,7 @@ def duration(value: int | float | str, *, total: int = 0, batch_size: int = 0, e
     """Turns a duration of a config into steps.
 
     Args:
-      value: an integer is steps; a float below 1 a fraction of `total`; a string is
+      value: an integer is steps; a float up to 1 a fraction of `total`; a string is
         'N steps', 'N epochs' or 'N examples'.
       total: steps of the whole run, for fractions.
       batch_size: global batch size, for epochs and examples.
@@ -28,7 +29,7 @@ def duration(value: int | float | str, *, total: int = 0, batch_size: int = 0, e
         raise UserError(f'A duration is a number or a string such as "3 epochs", not {value!r}.')
     if isinstance(value, int) and value >= 0:
         return value
-    if isinstance(value, float) and 0 <= value < 1:
+    if isinstance(value, float) and 0 <= value <= 1:
         return round(value * total)
     if isinstance(value, float) and value >= 0 and value.is_integer():
         return int(value)
@@ -38,7 +39,7 @@ def duration(value: int | float | str, *, total: int = 0, batch_size: int = 0, e
             f'{value!r} is no duration: give steps (1000), a fraction of the run (0.1), '
             '"3 epochs" or "5e6 examples".'
         )
-    number, unit = float(match[1].replace('_', '')), match[2].rstrip('s')
+    number, unit = fractions.Fraction(match[1]), match[2].rstrip('s')
     if unit == 'step':
         return int(number)
     if not batch_size or (unit == 'epoch' and not examples):

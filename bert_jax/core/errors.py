@@ -3,3 +3,8 @@
 
 class UserError(Exception):
     """Something the user can mend; its text is one sentence that says what to do."""
+
+
+def first_line(e: BaseException) -> str:
+    """The first line of another library's error, short enough to stand in a sentence."""
+    return (str(e).strip().splitlines() or [type(e).__name__])[0].rstrip('.')[:200]

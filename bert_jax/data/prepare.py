@@ -96,15 +96,25 @@ def prepare(text: TextConfig, maker: RowMaker, tokenizer: Tokenizer, folder: pat
     The folder appears under its name when all rows are in it; until then it is `NAME.partial`.
 
     Raises:
-      UserError: if the corpus has no text, or the folder holds rows of other settings.
+      UserError: if the corpus has no text, or the folder holds rows of other settings or of text
+        files that have another size now.
     """
     ignored = ('rows', 'workers')
     wanted = {k: v for k, v in dataclasses.asdict(text).items() if k not in ignored}
     wanted |= {'maker': [type(maker).__name__, dataclasses.asdict(maker)], 'tokenizer': tokenizer.fingerprint}  # type: ignore[call-overload]
+    wanted |= {'bytes': [sources.sizes(source) for source in text.sources]}
     wanted = json.loads(json.dumps(wanted))
     if (folder / MANIFEST).is_file():
         manifest = read_manifest(folder)
-        differs = [k for k in wanted if manifest['made_from'].get(k) != wanted[k]]
+        gone = not any(wanted['bytes'])  # rows may travel without their text
+        differs = [
+            k for k in wanted if manifest['made_from'].get(k) != wanted[k] and not (k == 'bytes' and gone)
+        ]
+        if differs == ['bytes']:
+            raise UserError(
+                f'The text files have changed since the rows in {str(folder)!r} were prepared: '
+                'choose another data.rows, or delete them.'
+            )
         if differs:
             raise UserError(
                 f'The rows in {str(folder)!r} were prepared with another {differs[0]} '

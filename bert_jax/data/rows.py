@@ -136,13 +136,15 @@ class SegmentRows:
             middle = start + (int(rng.integers(1, end - start)) if end - start > 1 else 1)
             a = np.concatenate(document[start:middle])
             if self.next == 'swap':
-                if end - start < 2:  # there is no second sentence to swap with
-                    start = end
-                    continue
-                pair = a, np.concatenate(document[middle:end])
-                swapped = rng.random() < self.next_rate
-                yield (*(pair[::-1] if swapped else pair), int(swapped))
+                if middle == end:  # a sentence alone: its halves are the segments
+                    a, b = np.split(a, [len(a) // 2])
+                else:
+                    b = np.concatenate(document[middle:end])
                 start = end
+                if not len(a):
+                    continue
+                swapped = rng.random() < self.next_rate
+                yield (b, a, 1) if swapped else (a, b, 0)
             elif middle == end or rng.random() < self.next_rate:
                 yield a, _elsewhere(documents, index, target - len(a), rng), 1
                 start = middle  # what the random segment displaced is used by the next row

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from bert_jax.core.config import nearest
-from bert_jax.core.errors import UserError
+from bert_jax.core.errors import UserError, first_line
 
 # A line or a document longer than this is cut, so that memory stays bounded on any input.
 MAX_DOCUMENT_CHARS = 1 << 16
@@ -57,12 +57,11 @@ def documents(source: str, split: str, text_key: str) -> Iterator[Document]:
       UserError: if the source is not there or cannot be read.
     """
     if not is_files(source):
-        for i, n, example in _numbered(examples(source, split)):
-            yield from _documents(_field(example, text_key, source).split('\n'), (i + 1) / n)
+        records = examples(source, split)
+        for i, example in enumerate(records, 1):
+            yield from _documents(_field(example, text_key, source).split('\n'), i / len(records))
         return
-    pattern = os.path.expanduser(source)
-    found = [pattern] if os.path.isfile(pattern) else glob.glob(pattern, recursive=True)
-    paths = sorted(p for p in found if os.path.isfile(p))
+    paths = _paths(source)
     if not paths:
         raise UserError(f'No file matches {source!r}: give a path or glob of .txt, .txt.gz or .jsonl files.')
     total = sum(os.path.getsize(p) for p in paths) or 1
@@ -71,6 +70,20 @@ def documents(source: str, split: str, text_key: str) -> Iterator[Document]:
         for lines, offset in _file_documents(path, text_key):
             yield from _documents(lines, (before + offset) / total)
         before += os.path.getsize(path)
+
+
+def _paths(source: str) -> list[str]:
+    """The files that a path or glob names: those with the suffix of a text file, if it finds any."""
+    pattern = os.path.expanduser(source)
+    if os.path.isfile(pattern):
+        return [pattern]
+    found = sorted(p for p in glob.glob(pattern, recursive=True) if os.path.isfile(p))
+    return [p for p in found if p.endswith(_SUFFIXES)] or found
+
+
+def sizes(source: str) -> list[int]:
+    """Bytes of each file of a source; none for TFDS names and where there are no files."""
+    return [os.path.getsize(p) for p in _paths(source)] if is_files(source) else []
 
 
 def examples(name: str, split: str) -> Sequence[dict[str, Any]]:
@@ -92,7 +105,7 @@ def examples(name: str, split: str) -> Sequence[dict[str, Any]]:
         source = builder.as_data_source(split=split)
         len(source)
     except Exception as e:
-        reason = _first_line(e)
+        reason = first_line(e)
         raise UserError(
             f'{name} has no readable split {split!r} ({reason}): correct it or prepare the data again.'
         ) from e
@@ -124,16 +137,11 @@ class _Decoded(Sequence):
         except IndexError:
             raise
         except Exception as e:
-            raise UserError(f'{self._name} cannot be read ({_first_line(e)}): prepare it again.') from e
-
-    def chunks(self, size: int = 1024) -> Iterator[list[dict[str, Any]]]:
-        """All examples in order, read many at a time."""
-        for start in range(0, len(self), size):
-            yield self._read(range(start, min(start + size, len(self))))
+            raise UserError(f'{self._name} cannot be read ({first_line(e)}): prepare it again.') from e
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
-        for chunk in self.chunks():
-            yield from chunk
+        for start in range(0, len(self), 1024):
+            yield from self._read(range(start, min(start + 1024, len(self))))
 
 
 def _decode(value: Any) -> Any:
@@ -168,7 +176,7 @@ def _builder(name: str) -> Any:
             'point TFDS_DATA_DIR to a folder where it is prepared, or name text files instead.'
         ) from e
     except ValueError as e:
-        raise UserError(f'{name!r} cannot be opened: {_first_line(e)}.') from e
+        raise UserError(f'{name!r} cannot be opened: {first_line(e)}.') from e
     if builder.is_prepared():
         return builder
     try:
@@ -176,7 +184,7 @@ def _builder(name: str) -> Any:
         builder.download_and_prepare()
     except Exception as e:
         raise UserError(
-            f'{name} is not in TFDS_DATA_DIR={where} and could not be downloaded ({_first_line(e)}): '
+            f'{name} is not in TFDS_DATA_DIR={where} and could not be downloaded ({first_line(e)}): '
             f'run `tfds build {name} --file_format=array_record` on a machine that is online and '
             'point TFDS_DATA_DIR to the result.'
         ) from e
@@ -211,16 +219,6 @@ def _pydocs(name: str) -> Any:
     )
     builder.download_and_prepare()
     return builder
-
-
-def _first_line(e: BaseException) -> str:
-    return (str(e).strip().splitlines() or [type(e).__name__])[0].rstrip('.')[:200]
-
-
-def _numbered(items: Sequence[Any]) -> Iterator[tuple[int, int, Any]]:
-    n = len(items)
-    for i, item in enumerate(items):
-        yield i, n, item
 
 
 def _field(record: Any, key: str, where: str) -> str:
@@ -263,13 +261,15 @@ def _file_documents(path: str, text_key: str) -> Iterator[tuple[list[str], int]]
                 if jsonl:
                     yield [*_json_text(line, text_key, f'{path}, line {number}').split('\n')], raw.tell()
                     continue
-                lines.append(line)
-                size += len(line)
-                if not line.strip() or size >= MAX_DOCUMENT_CHARS:
+                blank = not line.strip()
+                if lines and (blank or size + len(line) > MAX_DOCUMENT_CHARS):
                     yield lines, raw.tell()
                     lines, size = [], 0
+                if not blank:
+                    lines.append(line)
+                    size += len(line)
         except (EOFError, gzip.BadGzipFile, zlib.error) as e:
-            raise UserError(f'{path!r} is damaged or not gzip ({_first_line(e)}): fetch it again.') from e
+            raise UserError(f'{path!r} is damaged or not gzip ({first_line(e)}): fetch it again.') from e
         if lines:
             yield lines, raw.tell()
 

@@ -5,7 +5,6 @@ from typing import Any
 
 import jax
 import numpy as np
-from flax import nnx
 
 from bert_jax.core import metrics, partitioning
 from bert_jax.core.partitioning import Partitioner
@@ -30,7 +29,7 @@ class Evaluator:
     def __init__(
         self,
         task: Any,
-        graph: nnx.GraphDef,
+        graph: module.Graph,
         rows: Sequence[np.ndarray],
         length: int,
         batch_size: int,

@@ -32,7 +32,7 @@ class Config(BlockConfig):
     Attributes:
       size: a name in `SIZES`; it fills in width, heads, mlp and layers where they are 0.
       vocab_size: V, entries of the tokenizer; 0 takes the tokenizer's own size.
-      positions: learned positions, the longest row.
+      positions: learned positions, the longest row; with `rotary` there are none, and no limit.
       segments: learned segment vectors.
       pad_vocab_to: the stored vocabulary is rounded up to a multiple of this.
     """
@@ -54,17 +54,32 @@ class Config(BlockConfig):
     def padded_vocab(self) -> int:
         return -(-self.vocab_size // self.pad_vocab_to) * self.pad_vocab_to
 
-    def encoder_flops(self, tokens: float, length: float) -> float:
-        """Floating-point operations of a forward pass over `tokens` tokens in rows of `length`."""
-        products = 4 * self.width**2 + (3 if self.gated else 2) * self.width * self.mlp
-        return self.layers * tokens * (2 * products + 4 * length * self.width)
+    def check_length(self, length: int) -> None:
+        """Raises a `UserError` if a row of this length has more tokens than there are positions."""
+        if length > self.positions and not self.rotary:
+            raise UserError(
+                f'Rows of {length} tokens are longer than the {self.positions} positions of the model: '
+                'set model.positions higher or data.length lower.'
+            )
+
+    def encoder_flops(self, tokens: float, length: float, at: float | None = None) -> float:
+        """Floating-point operations of a forward pass over `tokens` tokens in rows of `length`.
+
+        `at` is the number of tokens that the last layer's output is wanted of; None is all.
+        """
+        inputs = 6 * self.width**2  # of a token that is attended to
+        outputs = 2 * self.width**2 + (6 if self.gated else 4) * self.width * self.mlp
+        outputs += 4 * length * self.width  # of a token that attends
+        last = tokens if at is None else at
+        return self.layers * tokens * inputs + ((self.layers - 1) * tokens + last) * outputs
 
 
 class Output(NamedTuple):
     """What an encoder returns.
 
     Attributes:
-      hidden_states: L+1 arrays [B, T, D]: the embeddings, then the output of each layer.
+      hidden_states: L+1 arrays [B, T, D]: the embeddings, then the output of each layer; the last
+        is [B, 1+P, D] where only P positions beside the first were wanted of it.
       pooled: [B, D], tanh of a dense layer over the first position.
     """
 
@@ -78,7 +93,8 @@ class Bert(nnx.Module):
     def __init__(self, config: Config, rngs: nnx.Rngs):
         c = self.config = config
         self.words = param(rngs, (c.padded_vocab, c.width), ('vocab', 'embed'), c.init_std)
-        self.positions = param(rngs, (c.positions, c.width), ('position', 'embed'), c.init_std)
+        learned = (c.positions, c.width), ('position', 'embed')
+        self.positions = None if c.rotary else param(rngs, *learned, c.init_std)
         self.segments = param(rngs, (c.segments, c.width), (None, 'embed'), c.init_std)
         self.norm = Norm(c, rngs)
         self.layers = Stack(c, rngs)
@@ -90,6 +106,7 @@ class Bert(nnx.Module):
         segments: jax.Array | None = None,
         valid: jax.Array | None = None,
         key: jax.Array | None = None,
+        at: jax.Array | None = None,
     ) -> Output:
         """Encodes a batch.
 
@@ -98,22 +115,23 @@ class Bert(nnx.Module):
           segments: [B, T], 0 for the first text and 1 for the second; None is all 0.
           valid: [B, T] booleans, false on padding (see `masks.padding`); None is all true.
           key: randomness of dropout; None is evaluation.
+          at: [B, P], the only positions beside the first where the last layer's output is wanted,
+            which saves most of that layer; None is everywhere.
 
         Raises:
           UserError: if a row is longer than the learned positions.
         """
         c, (batch, length) = self.config, tokens.shape
-        if length > c.positions:
-            raise UserError(
-                f'Rows of {length} tokens are longer than the {c.positions} positions of the model: '
-                'set model.positions higher or the length lower.'
-            )
+        c.check_length(length)
         dtype = jnp.dtype(c.dtype)
         segments = jnp.zeros_like(tokens) if segments is None else segments
-        x = self.words[...][tokens] + self.positions[...][:length] + self.segments[...][segments]
+        x = self.words[...][tokens] + self.segments[...][segments]
+        x = x if self.positions is None else x + self.positions[...][:length]
         x = dropout(self.norm(x.astype(dtype)), c.dropout, fold(key, 0)).reshape(batch * length, c.width)
         mask = None if valid is None else masks.padding(valid)
         positions = jnp.broadcast_to(jnp.arange(length), (batch, length))
-        outputs = self.layers(x, mask, positions, fold(key, 1))
-        hidden = tuple(h.reshape(batch, length, c.width) for h in (x, *outputs))
+        if at is not None:
+            at = jnp.pad(at, ((0, 0), (1, 0)))
+        outputs = self.layers(x, mask, positions, fold(key, 1), at)
+        hidden = tuple(h.reshape(batch, -1, c.width) for h in (x, *outputs))
         return Output(hidden, jnp.tanh(self.pooler(hidden[-1][:, 0])))

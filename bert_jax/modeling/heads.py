@@ -16,7 +16,7 @@ class HeadOutput(NamedTuple):
     """An encoder's output with that of its head.
 
     Attributes:
-      hidden_states: L+1 arrays [B, T, D].
+      hidden_states: L+1 arrays, see `bert.Output`.
       pooled: [B, D].
       logits: the head's float32 scores: [B, T, V] of masked LM, [B, classes] of classification.
       next_sentence: [B, 2] scores (is next, is random) of a pretraining model, or None.
@@ -74,20 +74,17 @@ class BertForPretraining(nnx.Module):
         """[B, D] to [B, 2] float32."""
         return self.next_sentence(pooled).astype(jnp.float32)
 
-    def masked_loss(
-        self, hidden: jax.Array, positions: jax.Array, labels: jax.Array
-    ) -> tuple[jax.Array, jax.Array]:
+    def masked_loss(self, hidden: jax.Array, labels: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Loss and correctness of the positions to predict; no other reaches the vocabulary.
 
         Args:
-          hidden: [B, T, D], the last hidden states.
-          positions, labels: [B, P].
+          hidden: [B, P, D], the last hidden states at these positions.
+          labels: [B, P].
 
         Returns:
           [B, P] float32 losses, and [B, P] booleans.
         """
-        picked = jnp.take_along_axis(hidden, positions[..., None], axis=1)
-        features = self.masked_lm.features(picked.reshape(-1, picked.shape[-1]))
+        features = self.masked_lm.features(hidden.reshape(-1, hidden.shape[-1]))
         table = self.bert.words[...].astype(features.dtype)
         loss, correct = vocabulary_loss(features, table, self.masked_lm.biases(), labels.reshape(-1))
         return loss.reshape(labels.shape), correct.reshape(labels.shape)
@@ -107,7 +104,9 @@ class BertForClassification(nnx.Module):
         segments: jax.Array | None = None,
         valid: jax.Array | None = None,
         key: jax.Array | None = None,
+        at: jax.Array | None = None,
     ) -> HeadOutput:
-        out = self.bert(tokens, segments, valid, fold(key, 0))
+        """As `Bert`, with a score for every class."""
+        out = self.bert(tokens, segments, valid, fold(key, 0), at)
         logits = self.classifier(dropout(out.pooled, self.config.dropout, fold(key, 1)))
         return HeadOutput(*out, logits.astype(jnp.float32))

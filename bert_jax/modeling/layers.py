@@ -155,15 +155,22 @@ class Attention(nnx.Module):
         self.out = Dense(c, heads, {'embed': c.width}, rngs)
 
     def __call__(
-        self, x: jax.Array, mask: jax.Array | None, positions: jax.Array, key: jax.Array | None
+        self,
+        x: jax.Array,
+        mask: jax.Array | None,
+        positions: jax.Array,
+        key: jax.Array | None,
+        at: jax.Array | None = None,
     ) -> jax.Array:
         c, (batch, length) = self.config, positions.shape
         x = self.qkv(x).reshape(batch, length, 3, c.heads, -1)
         q, k, v = (constrain(a, 'batch', 'heads', None, None) for a in x.transpose(2, 0, 3, 1, 4))
         if c.rotary:
             q, k = rotate(q, positions, c.rotary), rotate(k, positions, c.rotary)
+        if at is not None:
+            q = jnp.take_along_axis(q, at[:, None, :, None], axis=2)
         x = attend(q, k, v, mask, implementation=c.attention, rate=c.attention_dropout, key=key)
-        return self.out(x.transpose(0, 2, 1, 3).reshape(batch * length, -1))
+        return self.out(x.transpose(0, 2, 1, 3).reshape(batch * q.shape[2], -1))
 
 
 def rotate(x: jax.Array, positions: jax.Array, base: float) -> jax.Array:
@@ -203,10 +210,27 @@ class Block(nnx.Module):
         self.mlp_norm = Norm(config, rngs)
 
     def __call__(
-        self, x: jax.Array, mask: jax.Array | None, positions: jax.Array, key: jax.Array | None
+        self,
+        x: jax.Array,
+        mask: jax.Array | None,
+        positions: jax.Array,
+        key: jax.Array | None,
+        at: jax.Array | None = None,
     ) -> jax.Array:
+        """Runs flat activations [B*T, D] through the block.
+
+        Args:
+          x, mask, positions, key: see `Stack`.
+          at: [B, P]; every position is attended to, but only these go on. None is all.
+
+        Returns:
+          [B*P, D], or [B*T, D] without `at`.
+        """
         rate, pre = self.config.dropout, self.config.norm == 'pre'
-        y = self.attention(self.attention_norm(x) if pre else x, mask, positions, fold(key, 0))
+        y = self.attention(self.attention_norm(x) if pre else x, mask, positions, fold(key, 0), at)
+        if at is not None:
+            rows = x.reshape(len(at), -1, x.shape[-1])
+            x = jnp.take_along_axis(rows, at[..., None], axis=1).reshape(y.shape)
         x = x + dropout(y, rate, fold(key, 1))
         x = x if pre else self.attention_norm(x)
         y = self.mlp(self.mlp_norm(x) if pre else x)

@@ -7,6 +7,7 @@ import jax
 from flax import nnx
 
 Params = dict[str, jax.Array]
+Module, Graph, Rngs = nnx.Module, nnx.GraphDef, nnx.Rngs  # for annotations on the other side
 
 
 def _name(path: tuple[Any, ...]) -> str:

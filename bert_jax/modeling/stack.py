@@ -21,7 +21,12 @@ class Stack(nnx.Module):
         self.final_norm = Norm(config, rngs) if config.norm == 'pre' else None
 
     def __call__(
-        self, x: jax.Array, mask: jax.Array | None, positions: jax.Array, key: jax.Array | None
+        self,
+        x: jax.Array,
+        mask: jax.Array | None,
+        positions: jax.Array,
+        key: jax.Array | None,
+        at: jax.Array | None = None,
     ) -> list[jax.Array]:
         """Runs flat activations [B*T, D] through the blocks.
 
@@ -30,30 +35,36 @@ class Stack(nnx.Module):
           mask: see `attend`.
           positions: [B, T] integers, for rotary embeddings.
           key: randomness of dropout, or None.
+          at: [B, P], where the last block's output is wanted; None is everywhere. The mask must then
+            be the same for every query.
 
         Returns:
-          L arrays [B*T, D], the output of each block; of pre-norm blocks the last is normalised.
+          L arrays [B*T, D], the output of each block, the last [B*P, D] with `at`; of pre-norm
+          blocks the last is normalised.
         """
         graph = module.split(self.blocks[0])[0]
 
-        def run(params: module.Params, x: jax.Array, layer: jax.Array) -> jax.Array:
-            return module.merge(graph, params)(x, mask, positions, fold(key, layer))
+        def run(
+            params: module.Params, x: jax.Array, layer: jax.Array, at: jax.Array | None = None
+        ) -> jax.Array:
+            return module.merge(graph, params)(x, mask, positions, fold(key, layer), at)
 
         run = _REMAT[self.config.remat](run)
         layers = [module.split(block)[1] for block in self.blocks]
-        if self.config.scan:
-            stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *layers)
+        outputs: list[jax.Array] = []
+        whole = layers if at is None else layers[:-1]
+        if self.config.scan and whole:
+            stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *whole)
 
             def body(x: jax.Array, inputs: tuple[module.Params, jax.Array]) -> tuple[jax.Array, jax.Array]:
                 y = run(inputs[0], x, inputs[1])
                 return y, y
 
-            outputs = list(jax.lax.scan(body, x, (stacked, jnp.arange(len(layers))))[1])
-        else:
-            outputs = []
-            for i, params in enumerate(layers):
-                x = run(params, x, jnp.asarray(i))
-                outputs.append(x)
+            x, ys = jax.lax.scan(body, x, (stacked, jnp.arange(len(whole))))
+            outputs.extend(ys)
+        for i in range(len(outputs), len(layers)):
+            x = run(layers[i], x, jnp.asarray(i), at if i == len(layers) - 1 else None)
+            outputs.append(x)
         if self.final_norm is not None:
             outputs[-1] = self.final_norm(outputs[-1])
         return outputs

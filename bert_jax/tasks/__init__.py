@@ -7,12 +7,12 @@ from typing import Any, NamedTuple, Protocol
 
 import jax
 import numpy as np
-from flax import nnx
 
 from bert_jax.core.config import nearest
 from bert_jax.core.errors import UserError
 from bert_jax.core.metrics import Mean
 from bert_jax.data.pipeline import MakeExample
+from bert_jax.modeling.module import Module, Rngs
 
 
 class Result(NamedTuple):
@@ -42,7 +42,7 @@ class Task(Protocol):
         """A function of (row, generator) that makes one example, in numpy."""
         ...
 
-    def module(self, model: Any, rngs: nnx.Rngs) -> nnx.Module:
+    def module(self, model: Any, rngs: Rngs) -> Module:
         """The model with the head that this task needs."""
         ...
 

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
-from flax import nnx
 
 from bert_jax.core.errors import UserError
 from bert_jax.core.metrics import mean
@@ -17,6 +17,7 @@ from bert_jax.data.rows import unpack
 from bert_jax.data.tokenizer import Tokenizer
 from bert_jax.modeling.heads import BertForClassification
 from bert_jax.modeling.losses import cross_entropy
+from bert_jax.modeling.module import Rngs
 from bert_jax.tasks import Result
 
 
@@ -71,13 +72,14 @@ class Task:
 
         return make
 
-    def module(self, model: Any, rngs: nnx.Rngs) -> BertForClassification:
+    def module(self, model: Any, rngs: Rngs) -> BertForClassification:
         return BertForClassification(model, len(self.config.labels), rngs)
 
     def loss(
         self, model: BertForClassification, batch: dict[str, jax.Array], key: jax.Array | None
     ) -> Result:
-        logits = model(batch['tokens'], batch['segments'], batch['valid'], key).logits
+        first_only = jnp.zeros((len(batch['tokens']), 0), jnp.int32)
+        logits = model(batch['tokens'], batch['segments'], batch['valid'], key, at=first_only).logits
         weight, labels = batch['row_weight'], batch['label']
         return Result(
             {'cross_entropy': mean(cross_entropy(logits, labels), weight)},
@@ -86,7 +88,7 @@ class Task:
         )
 
     def flops(self, model: Any, length: int, batch: Batch) -> float:
-        return model.encoder_flops(batch['valid'].sum(), length)
+        return model.encoder_flops(batch['valid'].sum(), length, len(batch['valid']))
 
     def scores(self, outputs: dict[str, np.ndarray]) -> dict[str, Any]:
         """Macro F1, Matthews correlation, and the confusion matrix [true, predicted]."""

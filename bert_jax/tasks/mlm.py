@@ -5,7 +5,6 @@ from typing import Any, Literal
 
 import jax
 import numpy as np
-from flax import nnx
 
 from bert_jax.core.metrics import mean
 from bert_jax.data.noise import MaskRates, mask_tokens
@@ -15,6 +14,7 @@ from bert_jax.data.rows import SegmentRows, unpack
 from bert_jax.data.tokenizer import Tokenizer
 from bert_jax.modeling.heads import BertForPretraining
 from bert_jax.modeling.losses import cross_entropy
+from bert_jax.modeling.module import Rngs
 from bert_jax.tasks import Result
 
 
@@ -78,13 +78,13 @@ class Task:
 
         return make
 
-    def module(self, model: Any, rngs: nnx.Rngs) -> BertForPretraining:
+    def module(self, model: Any, rngs: Rngs) -> BertForPretraining:
         return BertForPretraining(model, rngs)
 
     def loss(self, model: BertForPretraining, batch: dict[str, jax.Array], key: jax.Array | None) -> Result:
-        out = model.bert(batch['tokens'], batch['segments'], batch['valid'], key)
+        out = model.bert(batch['tokens'], batch['segments'], batch['valid'], key, at=batch['positions'])
         weights = batch['weights'] * batch['row_weight'][:, None]
-        losses, correct = model.masked_loss(out.hidden_states[-1], batch['positions'], batch['labels'])
+        losses, correct = model.masked_loss(out.hidden_states[-1][:, 1:], batch['labels'])
         terms, metrics = {'mlm_loss': mean(losses, weights)}, {'mlm_accuracy': mean(correct, weights)}
         if self.config.next != 'none':
             scores = model.next_scores(out.pooled)
@@ -95,7 +95,7 @@ class Task:
     def flops(self, model: Any, length: int, batch: Batch) -> float:
         tokens, predicted = batch['valid'].sum(), batch['weights'].sum()
         head = predicted * 2 * (model.width**2 + model.width * model.vocab_size)
-        return model.encoder_flops(tokens, length) + head
+        return model.encoder_flops(tokens, length, predicted + len(batch['valid'])) + head
 
     def scores(self, outputs: dict[str, np.ndarray]) -> dict[str, Any]:
         return {}

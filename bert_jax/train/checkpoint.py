@@ -14,7 +14,7 @@ import jax
 import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, LatestN
 
-from bert_jax.core.errors import UserError
+from bert_jax.core.errors import UserError, first_line
 from bert_jax.train.experiment import CheckpointConfig
 from bert_jax.train.state import Layout, State
 
@@ -87,7 +87,7 @@ class Checkpointer:
                 restored = self._manager.restore(step, args=args)
                 _read_about(self._folder / str(step))
             except Exception as e:  # whatever the storage raises on damaged files
-                logging.warning('checkpoint %d is damaged and passed over (%s)', step, _first_line(e))
+                logging.warning('checkpoint %d is damaged and passed over (%s)', step, first_line(e))
                 (self._folder / str(step)).rename(self._folder / f'damaged-{step}')
                 continue
             self._manager.reload()
@@ -129,7 +129,7 @@ def read_about(path: pathlib.Path) -> tuple[pathlib.Path, dict[str, Any]]:
         try:
             return step, _read_about(step)
         except Exception as e:
-            logging.warning('checkpoint %s is damaged and passed over (%s)', step, _first_line(e))
+            logging.warning('checkpoint %s is damaged and passed over (%s)', step, first_line(e))
     raise UserError(
         f'There is no checkpoint in {str(path)!r}: give a --workdir that was trained, or one of its steps.'
     )
@@ -150,7 +150,7 @@ def read_params(step: pathlib.Path, abstract: Mapping[str, Any]) -> dict[str, ja
             return checkpointer.restore(step.absolute() / 'params', dict(abstract))
     except Exception as e:
         raise UserError(
-            f'The parameters in {str(step)!r} cannot be read ({_first_line(e)}): use another checkpoint.'
+            f'The parameters in {str(step)!r} cannot be read ({first_line(e)}): use another checkpoint.'
         ) from e
 
 
@@ -164,7 +164,3 @@ def param_shapes(step: pathlib.Path) -> dict[str, jax.ShapeDtypeStruct]:
 def _read_about(step: pathlib.Path) -> dict[str, Any]:
     with ocp.Checkpointer(ocp.JsonCheckpointHandler()) as checkpointer:
         return checkpointer.restore(step.absolute() / 'about')
-
-
-def _first_line(e: BaseException) -> str:
-    return (str(e).strip().splitlines() or [type(e).__name__])[0][:160]

@@ -68,11 +68,7 @@ def check(experiment: Experiment, partitioner: Partitioner) -> None:
             raise UserError(
                 f'A batch of {size} does not divide into train.accumulate={c.accumulate} parts on this mesh.'
             )
-        if length > experiment.model.positions:
-            raise UserError(
-                f'Rows of {length} tokens are longer than the {experiment.model.positions} positions of the model: '
-                'set model.positions higher or data.length lower.'
-            )
+        experiment.model.check_length(length)
 
 
 def train(

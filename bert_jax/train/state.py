@@ -8,7 +8,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
-from flax import nnx
 
 from bert_jax.core.partitioning import Partitioner, table
 from bert_jax.modeling import module
@@ -47,7 +46,7 @@ class Layout:
       shardings: the state with `NamedSharding` leaves.
     """
 
-    graph: nnx.GraphDef
+    graph: module.Graph
     shapes: Any
     shardings: Any
 
@@ -63,7 +62,7 @@ class Layout:
 
 
 def layout(
-    make: Callable[[nnx.Rngs], nnx.Module], tx: optax.GradientTransformation, partitioner: Partitioner
+    make: Callable[[module.Rngs], module.Module], tx: optax.GradientTransformation, partitioner: Partitioner
 ) -> Layout:
     """Shapes and shardings of a state, without making an array."""
     graph, shapes, axes = module.abstract(make)
@@ -77,7 +76,7 @@ def layout(
 
 
 def create(
-    make: Callable[[nnx.Rngs], nnx.Module], tx: optax.GradientTransformation, layout: Layout, seed: int
+    make: Callable[[module.Rngs], module.Module], tx: optax.GradientTransformation, layout: Layout, seed: int
 ) -> State:
     """A new state, drawn on the devices where it will stay."""
 

@@ -7,7 +7,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
-from flax import nnx
 
 from bert_jax.core import partitioning
 from bert_jax.core.metrics import Mean
@@ -24,7 +23,7 @@ def train_step(
     batch: Batch,
     *,
     task: Any,
-    graph: nnx.GraphDef,
+    graph: module.Graph,
     tx: optax.GradientTransformation,
     schedule: optax.Schedule,
     seed: int,

@@ -46,7 +46,8 @@ def test_epochs_see_every_example(n, examples, batch_size):
 
 @pytest.mark.parametrize(
     ('text', 'steps'),
-    [('0.5 epochs', 5), ('1 epoch', 10), ('5e2 examples', 50), ('1_000 examples', 100), ('11 examples', 2)],
+    [('0.5 epochs', 5), ('1 epoch', 10), ('5e2 examples', 50), ('1_000 examples', 100), ('11 examples', 2)]
+    + [('1.1 epochs', 11), ('2.3 epochs', 23)],
 )
 def test_words_and_notations(text, steps):
     assert duration(text, examples=100, batch_size=10) == steps

@@ -144,6 +144,19 @@ def test_other_settings_are_named_and_nothing_is_touched(folders, text, words, c
     assert contents(folders[1]) == before
 
 
+def test_text_that_changed_is_no_longer_that_of_the_rows(text, words, tmp_path):
+    file, folder = tmp_path / 'a.txt', tmp_path / 'rows'
+    file.write_text(pathlib.Path(text.sources[0]).read_text())
+    text = dataclasses.replace(text, sources=(str(file),))
+    manifest = prepare_lib.prepare(text, MAKER, words, folder)
+    with file.open('a') as f:
+        f.write('\n\nOne more.')
+    with pytest.raises(UserError, match='text files have changed since'):
+        prepare_lib.prepare(text, MAKER, words, folder)
+    file.unlink()  # rows may travel without their text
+    assert prepare_lib.prepare(text, MAKER, words, folder) == manifest
+
+
 def test_another_objective_or_tokenizer_is_named(folders, text, words):
     with pytest.raises(UserError, match='prepared with another maker'):
         prepare_lib.prepare(text, SegmentRows(32, 'swap'), words, folders[1])

@@ -260,8 +260,15 @@ def test_documents_of_one_sentence_pair_with_others(words):
         assert not np.array_equal(b, document[0])
 
 
-def test_documents_of_one_sentence_have_no_order(words):
-    assert made(SegmentRows(24, 'swap'), numbered([[5]] * 20), words) == []
+def test_a_sentence_alone_is_halved_for_the_order(words):
+    documents = numbered([[5]] * 20)
+    found = made(SegmentRows(24, 'swap'), documents, words)
+    assert set(labels(found)) == {0, 1}
+    for row, document in zip(found, documents, strict=True):
+        halves = parts(row)[:: -1 if row.label else 1]
+        assert np.array_equal(np.concatenate(halves), document[0])
+        assert all(map(len, halves))
+    assert made(SegmentRows(24, 'swap'), numbered([[1]]), words) == []  # one token has no order
     assert len(made(SegmentRows(24, 'none'), numbered([[5]] * 20), words)) == 20
 
 

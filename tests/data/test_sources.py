@@ -69,6 +69,8 @@ def test_a_glob_reads_files_in_order_and_keeps_them_apart(tmp_path):
     write(tmp_path / 'in' / 'd.txt', 'From d.txt')
     assert read(tmp_path / '*.txt') == [['From a.txt'], ['From b.txt']]
     assert read(f'{tmp_path}/**/*.txt') == [['From a.txt'], ['From b.txt'], ['From d.txt']]
+    assert read(f'{tmp_path}/*') == [['From a.txt'], ['From b.txt']]
+    assert read(f'{tmp_path}/*.md') == [['From c.md']]
 
 
 def test_a_file_without_a_suffix_is_text(tmp_path):
@@ -136,6 +138,7 @@ def test_a_document_of_many_lines_is_cut_between_them(tmp_path):
     found = read(write(tmp_path / 'a.txt', '\n'.join(lines)))
     assert len(found) > 300_000 // LIMIT
     assert max(map(len, texts(found))) <= LIMIT
+    assert min(map(len, texts(found[:-1]))) > LIMIT - 2 * len(lines[-1]), 'no scraps between'
     assert [p for d in found for p in d] == lines
 
 
@@ -287,13 +290,6 @@ def test_examples_count_from_either_end(kites):
     assert found[-1] == found[6]
     with pytest.raises(IndexError):
         found[7]
-
-
-def test_examples_are_read_in_chunks(kites):
-    found = sources.examples(kites, 'train')
-    chunks = list(found.chunks(3))
-    assert [len(c) for c in chunks] == [3, 3, 1]
-    assert [e['n'] for c in chunks for e in c] == [e['n'] for e in found]
 
 
 def test_records_of_a_data_set_are_documents(kites):

@@ -189,6 +189,16 @@ def test_parameters_start_as_a_truncated_normal_ones_and_zeros():
     assert len(heads) == len(drawn)
 
 
+def test_rotary_positions_replace_learned_ones_and_have_no_end():
+    graph, params = tiny.parts(rotary=100.0, positions=4)
+    assert 'positions' not in params
+    tokens, segments = tiny.texts()
+    assert tokens.shape[1] > 4
+    run = tiny.runner(graph, params)
+    here, there = (run(t, segments).hidden_states[-1] for t in (tokens, np.roll(tokens, 1, axis=1)))
+    assert abs(here[:, :-1] - there[:, 1:]).max() > 1e-4
+
+
 def test_the_same_key_draws_the_same_parameters():
     draw = jax.jit(functools.partial(module.init, functools.partial(Bert, tiny.config(layers=1))))
     one, same, other = (draw(jax.random.key(seed)) for seed in (0, 0, 1))
@@ -205,14 +215,33 @@ def test_parameters_find_their_layer_whatever_their_order():
     assert module.split(merged)[1].keys() == params.keys()
 
 
-def test_encoder_flops_count_the_matrix_products():
+@pytest.mark.parametrize(
+    'choices', [{}, {'layers': 1}, {'scan': True}, {'remat': 'full'}, {'norm': 'pre'}, {'rotary': 100.0}]
+)
+def test_the_last_layer_where_it_is_wanted_is_the_same(choices):
+    graph, params = tiny.parts(**choices)
+    tokens, segments = tiny.texts()
+    valid = np.arange(9)[None] < np.array([[7], [9]])
+    at = np.array([[1, 4, 6], [3, 3, 8]], np.int32)
+    whole, part = (tiny.runner(graph, params)(tokens, segments, valid, at=a) for a in (None, at))
+    assert [h.shape[1] for h in part.hidden_states] == [9] * (len(whole.hidden_states) - 1) + [4]
+    wanted = np.take_along_axis(
+        np.asarray(whole.hidden_states[-1]), np.pad(at, ((0, 0), (1, 0)))[..., None], axis=1
+    )
+    np.testing.assert_allclose(part.hidden_states[-1], wanted, atol=1e-5)
+    np.testing.assert_allclose(part.pooled, whole.pooled, atol=1e-5)
+
+
+@pytest.mark.parametrize('at', [None, np.zeros((2, 3), np.int32)])
+def test_encoder_flops_count_the_matrix_products(at):
     config = tiny.config()
     tokens, segments = tiny.texts(2, 16)
-    jaxpr = jax.make_jaxpr(module.merge(*tiny.parts()))(tokens, segments).jaxpr
+    jaxpr = jax.make_jaxpr(module.merge(*tiny.parts()))(tokens, segments, at=at).jaxpr
     flops = 0
     for eqn in tiny.equations(jaxpr):
         if eqn.primitive.name == 'dot_general':
             ((contracted, _), _), left = eqn.params['dimension_numbers'], eqn.invars[0].aval.shape
             flops += 2 * int(np.prod(eqn.outvars[0].aval.shape)) * int(np.prod([left[i] for i in contracted]))
     pooler = 2 * 2 * config.width**2
-    assert config.encoder_flops(2 * 16, 16) == flops - pooler
+    wanted = None if at is None else 2 * (3 + 1)
+    assert config.encoder_flops(2 * 16, 16, wanted) == flops - pooler

@@ -143,11 +143,11 @@ def test_the_rows_are_those_of_the_settings(vocabulary):
 class Model:
     """Stands in for a model: losses 1, 2, 3 ... at the positions, and scores that say 'next'."""
 
-    def bert(self, tokens, segments, valid, key):
-        return types.SimpleNamespace(hidden_states=(tokens, 'last'), pooled='pooled')
+    def bert(self, tokens, segments, valid, key, at):
+        return types.SimpleNamespace(hidden_states=(tokens, jnp.pad(at, ((0, 0), (1, 0)))), pooled='pooled')
 
-    def masked_loss(self, hidden, positions, labels):
-        assert hidden == 'last'
+    def masked_loss(self, hidden, labels):
+        np.testing.assert_array_equal(hidden, 5)  # the positions to predict, without the first
         losses = jnp.arange(1.0, labels.size + 1).reshape(labels.shape)
         return losses, jnp.ones(labels.shape, bool).at[0, 0].set(False)
 
@@ -161,7 +161,7 @@ def fake_batch():
         'tokens': jnp.zeros((3, 8), jnp.int32),
         'segments': jnp.zeros((3, 8), jnp.int32),
         'valid': jnp.ones((3, 8), bool),
-        'positions': jnp.zeros((3, 2), jnp.int32),
+        'positions': jnp.full((3, 2), 5, jnp.int32),
         'labels': jnp.zeros((3, 2), jnp.int32),
         'weights': jnp.array([[1.0, 1.0], [1.0, 0.0], [1.0, 1.0]]),
         'next': jnp.array([0, 1, 0]),
