@@ -66,14 +66,15 @@ def influence(graph, params, tokens, segments=None, valid=None):
 
     @jax.jit
     def jacobian(params):
-        def outputs(positions):
-            out = module.merge(graph, {**params, 'positions': positions})(tokens, segments, valid)
+        def outputs(words):  # one for each position
+            numbers = jnp.arange(len(words))[None]
+            out = module.merge(graph, {**params, 'words': words})(numbers, segments, valid)
             return out.hidden_states[-1][0] @ direction
 
-        return jax.jacrev(outputs)(params['positions'])
+        return jax.jacrev(outputs)(params['words'][tokens[0]])
 
-    tokens, segments, valid = (x if x is None else jnp.asarray(x) for x in (tokens, segments, valid))
-    return np.linalg.norm(jacobian(params), axis=-1)[:, : tokens.shape[1]]
+    segments, valid = (x if x is None else jnp.asarray(x) for x in (segments, valid))
+    return np.linalg.norm(jacobian(params), axis=-1)
 
 
 def equations(jaxpr):
