@@ -41,9 +41,7 @@ def run(spec: str, workdir: pathlib.Path, overrides: list[str]) -> int:
         if not len(rows):
             logging.warning('there is nothing held out to evaluate on')
             return None
-        return Evaluator(
-            task, graph, rows, data.lengths[-1], c.eval_batch_size, partitioner, c.seed, c.eval_rows
-        )
+        return Evaluator(task, graph, rows, c.eval_batch_size, partitioner, c.seed, c.eval_rows)
 
     about = {'config': experiment.as_dict(), 'tokenizer': json.loads(tokenizer.to_json())}
     return loop.train(experiment, task, data.train, partitioner, workdir, about, start, make_evaluator)

@@ -2,6 +2,7 @@
 
 import collections
 import concurrent.futures
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -9,6 +10,7 @@ import grain
 import numpy as np
 
 from bert_jax.core.errors import UserError
+from bert_jax.data.rows import HEADER
 
 Batch = dict[str, Any]  # of arrays and numpy scalars
 MakeExample = Callable[[np.ndarray, np.random.Generator], Batch]
@@ -17,17 +19,24 @@ MakeExample = Callable[[np.ndarray, np.random.Generator], Batch]
 class Batches:
     """`batches(step)` is this host's share of the global batch of a step.
 
-    There is no iterator state: batch `step` is rows `step * batch_size ...` of an endless stream
-    that is shuffled anew in each epoch, and row i of the stream has noise of its own, from (seed, i).
-    The global batch is the same on one host and on many.
+    There is no iterator state: the rows form an endless stream that is shuffled anew in each epoch,
+    row i of the stream has noise of its own, from (seed, i), and batch `step` is the stream's rows
+    from `step * batch_size` on. The global batch is the same on one host and on many.
+
+    With `bins` the padding of short texts falls away: the rows of `WINDOW` batches are sorted by
+    length, the batches formed anew and put into random order, each cut to the shortest of `bins`
+    lengths that holds its rows. This too depends on the step alone.
 
     Args:
       rows: random access to [3 + T] integers.
-      make: turns a row and a generator into an example, a dict of arrays of fixed shape.
+      make: turns a row and a generator into an example, a dict of arrays.
       batch_size: rows in the global batch.
       seed: of order and noise.
+      bins: how many lengths there may be, if `rows` is one array; 1 is the full length alone.
       host, hosts: which part of each batch is this host's.
     """
+
+    WINDOW = 32
 
     def __init__(
         self,
@@ -35,6 +44,8 @@ class Batches:
         make: MakeExample,
         batch_size: int,
         seed: int,
+        *,
+        bins: int = 1,
         host: int = 0,
         hosts: int = 1,
     ):
@@ -43,11 +54,33 @@ class Batches:
         if batch_size % hosts:
             raise UserError(f'The global batch of {batch_size} does not divide by {hosts} hosts.')
         self.batch_size = batch_size
-        self._local = range(batch_size // hosts * host, batch_size // hosts * (host + 1))
-        self._stream = grain.MapDataset.source(rows).seed(seed).shuffle().repeat().random_map(make)
+        self._rows, self._make, self._seed = rows, make, seed
+        self._local = slice(batch_size // hosts * host, batch_size // hosts * (host + 1))
+        self._order = grain.MapDataset.range(len(rows)).seed(seed).shuffle().repeat()
+        self._binned = bins > 1 and isinstance(rows, np.ndarray)
+        self._unit = -(-(len(rows[0]) - HEADER) // bins)
 
     def __call__(self, step: int) -> Batch:
-        return stack([self._stream[step * self.batch_size + i] for i in self._local])
+        places: Any = range(step * self.batch_size, (step + 1) * self.batch_size)
+        width = None
+        if self._binned:
+            window, longest = self._window(step // self.WINDOW)
+            places = window[step % self.WINDOW]
+            width = HEADER + -(-int(longest[step % self.WINDOW]) // self._unit) * self._unit
+        return stack([self._example(int(place), width) for place in places[self._local]])
+
+    def _example(self, place: int, width: int | None) -> Batch:
+        row = self._rows[self._order[place]][:width]
+        return self._make(row, np.random.default_rng((self._seed, place)))
+
+    @functools.lru_cache(1)  # noqa: B019
+    def _window(self, number: int) -> tuple[np.ndarray, np.ndarray]:
+        """Places in the stream [WINDOW, batch size], like lengths together, and the longest of each batch."""
+        places = np.arange(self.WINDOW * self.batch_size) + number * self.WINDOW * self.batch_size
+        lengths = np.array([self._rows[self._order[p]][0] for p in places])
+        batches = np.argsort(lengths, kind='stable').reshape(self.WINDOW, -1)
+        batches = np.random.default_rng((self._seed, number)).permutation(batches)
+        return places[batches], lengths[batches].max(1)
 
     def iterate(self, start: int, stop: int, ahead: int = 4) -> Iterator[Batch]:
         """Batches of steps `start` to `stop`, made by a thread up to `ahead` steps in advance."""

@@ -38,6 +38,16 @@ class Row(NamedTuple):
     first: int
     label: int
 
+    def inputs(self) -> dict[str, np.ndarray]:
+        """What an encoder takes: `tokens`, `segments` and `valid`, [T] each."""
+        index = np.arange(len(self.tokens))
+        valid = index < self.length
+        return {
+            'tokens': self.tokens,
+            'segments': ((index >= self.first) & valid).astype(np.int32),
+            'valid': valid,
+        }
+
 
 def unpack(row: np.ndarray) -> Row:
     """Takes [3 + T] integers apart."""

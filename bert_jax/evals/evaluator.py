@@ -19,7 +19,6 @@ class Evaluator:
       task: what the rows mean.
       graph: structure of the model.
       rows: [3 + T] integers each.
-      length: T.
       batch_size: rows at a time; the last batch is filled up with rows that count nothing.
       partitioner: where it runs.
       seed: of noise, so that masked positions are the same each time.
@@ -31,7 +30,6 @@ class Evaluator:
         task: Any,
         graph: module.Graph,
         rows: Sequence[np.ndarray],
-        length: int,
         batch_size: int,
         partitioner: Partitioner,
         seed: int = 0,
@@ -39,7 +37,7 @@ class Evaluator:
     ):
         partitioner.check_batch(batch_size, 'train.eval_batch_size')
         self._task, self._partitioner = task, partitioner
-        self._batches = lambda: pipeline.in_order(rows, task.example(length), batch_size, seed, limit or None)
+        self._batches = lambda: pipeline.in_order(rows, task.example, batch_size, seed, limit or None)
 
         def step(params: Mapping[str, jax.Array], batch: dict[str, jax.Array]) -> Any:
             with partitioning.use(partitioner):

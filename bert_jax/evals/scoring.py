@@ -56,7 +56,6 @@ class Scorer:
                 task,
                 trained.graph,
                 self._rows,
-                ours.data.length,
                 c.eval_batch_size,
                 self._partitioner,
                 c.seed,

@@ -161,7 +161,7 @@ def _time_ours(size: str, seconds: float) -> dict[str, float]:
         metrics['loss'].total.block_until_ready()
 
     peak = hosts.peak_flops()
-    return {'seconds': _median_of(step, seconds), 'flops': 3 * task.flops(model, LENGTH, batch), 'peak': peak}
+    return {'seconds': _median_of(step, seconds), 'flops': 3 * task.flops(model, batch), 'peak': peak}
 
 
 def _time_theirs(size: str, seconds: float) -> dict[str, float]:

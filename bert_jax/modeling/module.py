@@ -7,7 +7,10 @@ import jax
 from flax import nnx
 
 Params = dict[str, jax.Array]
-Module, Graph, Rngs = nnx.Module, nnx.GraphDef, nnx.Rngs  # for annotations on the other side
+# For annotations on the other side.
+Module = nnx.Module
+Graph = nnx.GraphDef
+Rngs = nnx.Rngs
 
 
 def _name(path: tuple[Any, ...]) -> str:

@@ -11,7 +11,7 @@ import numpy as np
 from bert_jax.core.config import nearest
 from bert_jax.core.errors import UserError
 from bert_jax.core.metrics import Mean
-from bert_jax.data.pipeline import MakeExample
+from bert_jax.data.pipeline import Batch
 from bert_jax.modeling.module import Module, Rngs
 
 
@@ -38,8 +38,8 @@ class Task(Protocol):
 
     Data: type
 
-    def example(self, length: int) -> MakeExample:
-        """A function of (row, generator) that makes one example, in numpy."""
+    def example(self, packed: np.ndarray, rng: np.random.Generator) -> Batch:
+        """One example from a row [3 + T], in numpy; `rng` is for what is random in it."""
         ...
 
     def module(self, model: Any, rngs: Rngs) -> Module:
@@ -50,7 +50,7 @@ class Task(Protocol):
         """Loss and outputs; `key` is the randomness of dropout, None evaluates."""
         ...
 
-    def flops(self, model: Any, length: int, batch: dict[str, np.ndarray]) -> float:
+    def flops(self, model: Any, batch: dict[str, np.ndarray]) -> float:
         """Floating-point operations of a forward pass over the batch's real tokens."""
         ...
 

@@ -12,7 +12,7 @@ from bert_jax.core.errors import UserError
 from bert_jax.core.metrics import mean
 from bert_jax.data import labelled
 from bert_jax.data.labelled import LabelledConfig
-from bert_jax.data.pipeline import Batch, MakeExample
+from bert_jax.data.pipeline import Batch
 from bert_jax.data.rows import unpack
 from bert_jax.data.tokenizer import Tokenizer
 from bert_jax.modeling.heads import BertForClassification
@@ -57,20 +57,13 @@ class Task:
     def _rows(self, split: str, limit: int) -> np.ndarray:
         return labelled.rows(self.data, split, self.config.labels, self.tokenizer, limit)
 
-    def example(self, length: int) -> MakeExample:
-        index = np.arange(length)
-
-        def make(packed: np.ndarray, rng: np.random.Generator) -> Batch:
-            row = unpack(packed)
-            return {
-                'tokens': row.tokens,
-                'segments': ((index >= row.first) & (index < row.length)).astype(np.int32),
-                'valid': index < row.length,
-                'label': np.int32(row.label),
-                'row_weight': np.float32(1),
-            }
-
-        return make
+    def example(self, packed: np.ndarray, rng: np.random.Generator) -> Batch:
+        row = unpack(packed)
+        return {
+            **row.inputs(),
+            'label': np.int32(row.label),
+            'row_weight': np.float32(1),
+        }
 
     def module(self, model: Any, rngs: Rngs) -> BertForClassification:
         return BertForClassification(model, len(self.config.labels), rngs)
@@ -87,8 +80,8 @@ class Task:
             {'logits': logits, 'label': labels},
         )
 
-    def flops(self, model: Any, length: int, batch: Batch) -> float:
-        return model.encoder_flops(batch['valid'].sum(), length, len(batch['valid']))
+    def flops(self, model: Any, batch: Batch) -> float:
+        return model.encoder_flops(batch['valid'].sum(), batch['valid'].shape[1], len(batch['valid']))
 
     def scores(self, outputs: dict[str, np.ndarray]) -> dict[str, Any]:
         """Macro F1, Matthews correlation, and the confusion matrix [true, predicted]."""

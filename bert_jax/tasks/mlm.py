@@ -8,7 +8,7 @@ import numpy as np
 
 from bert_jax.core.metrics import mean
 from bert_jax.data.noise import MaskRates, mask_tokens
-from bert_jax.data.pipeline import Batch, MakeExample
+from bert_jax.data.pipeline import Batch
 from bert_jax.data.prepare import TextConfig
 from bert_jax.data.rows import SegmentRows, unpack
 from bert_jax.data.tokenizer import Tokenizer
@@ -55,28 +55,21 @@ class Task:
         """P: positions predicted in a row, 20 of 128 and 77 of 512 at the rate of the paper."""
         return int(np.ceil(self.rates.rate * length))
 
-    def example(self, length: int) -> MakeExample:
-        most = self.predictions(length)
-        c, tokenizer = self.config, self.tokenizer
-
-        def make(packed: np.ndarray, rng: np.random.Generator) -> Batch:
-            row = unpack(packed)
-            tokens, chosen = mask_tokens(row, self.rates, most, tokenizer, rng, c.whole_words)
-            positions = np.zeros(most, np.int32)
-            positions[: len(chosen)] = chosen
-            index = np.arange(length)
-            return {
-                'tokens': tokens,
-                'segments': ((index >= row.first) & (index < row.length)).astype(np.int32),
-                'valid': index < row.length,
-                'positions': positions,
-                'labels': row.tokens[positions],
-                'weights': (np.arange(most) < len(chosen)).astype(np.float32),
-                'next': np.int32(row.label),
-                'row_weight': np.float32(1),
-            }
-
-        return make
+    def example(self, packed: np.ndarray, rng: np.random.Generator) -> Batch:
+        row = unpack(packed)
+        most = self.predictions(len(row.tokens))
+        tokens, chosen = mask_tokens(row, self.rates, most, self.tokenizer, rng, self.config.whole_words)
+        positions = np.zeros(most, np.int32)
+        positions[: len(chosen)] = chosen
+        return {
+            **row.inputs(),
+            'tokens': tokens,
+            'positions': positions,
+            'labels': row.tokens[positions],
+            'weights': (np.arange(most) < len(chosen)).astype(np.float32),
+            'next': np.int32(row.label),
+            'row_weight': np.float32(1),
+        }
 
     def module(self, model: Any, rngs: Rngs) -> BertForPretraining:
         return BertForPretraining(model, rngs)
@@ -92,10 +85,10 @@ class Task:
             metrics['next_accuracy'] = mean(scores.argmax(-1) == batch['next'], batch['row_weight'])
         return Result(terms, metrics, {})
 
-    def flops(self, model: Any, length: int, batch: Batch) -> float:
+    def flops(self, model: Any, batch: Batch) -> float:
         tokens, predicted = batch['valid'].sum(), batch['weights'].sum()
         head = predicted * 2 * (model.width**2 + model.width * model.vocab_size)
-        return model.encoder_flops(tokens, length, predicted + len(batch['valid'])) + head
+        return model.encoder_flops(tokens, batch['valid'].shape[1], predicted + len(batch['valid'])) + head
 
     def scores(self, outputs: dict[str, np.ndarray]) -> dict[str, Any]:
         return {}

@@ -41,6 +41,8 @@ class TrainConfig:
       batch_size: rows in the global batch, over all devices and hosts.
       phases: lengths in turn, each (steps, length, batch size); replaces steps, batch_size and
         data.length. Devlin et al. 2019, appendix A.2: 900k steps at 128, then 100k at 512.
+      bins: rows that are in memory, as those of a downstream task, go into batches of like length,
+        which are cut to the shortest of so many lengths that holds them; 1 keeps the full length.
       accumulate: a batch is split into so many parts whose gradients are summed.
       seed: of initialisation, order, noise and dropout.
       log_every: a duration between lines of metrics.
@@ -52,6 +54,7 @@ class TrainConfig:
     steps: int | float | str = 1000
     batch_size: int = 32
     phases: tuple[tuple[int, ...], ...] = ()
+    bins: int = 8
     accumulate: int = 1
     seed: int = 0
     log_every: int | float | str = 10
@@ -60,7 +63,7 @@ class TrainConfig:
     eval_rows: int = 0
 
     def __post_init__(self) -> None:
-        for name in ('batch_size', 'accumulate', 'eval_batch_size'):
+        for name in ('batch_size', 'bins', 'accumulate', 'eval_batch_size'):
             if getattr(self, name) < 1:
                 raise UserError(f'train.{name}={getattr(self, name)} must be at least 1.')
         for phase in self.phases:

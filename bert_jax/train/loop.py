@@ -24,7 +24,7 @@ from bert_jax.core.partitioning import Partitioner
 from bert_jax.data.pipeline import Batches
 from bert_jax.train import state as state_lib
 from bert_jax.train.checkpoint import Checkpointer
-from bert_jax.train.experiment import Experiment
+from bert_jax.train.experiment import Experiment, TrainConfig
 from bert_jax.train.step import jit_train_step
 
 # "Temporary failure, try again": a run that was told to stop has saved and can be resumed.
@@ -133,7 +133,7 @@ def train(
     try:
         return _run(
             state,
-            _batches(plan, rows, task, c.seed, start),
+            _batches(plan, rows, task, c, start),
             step_fn,
             partitioner,
             evaluate,
@@ -165,7 +165,7 @@ def _what_is_kept(last: int | None, workdir: pathlib.Path) -> str:
 
 def _run(
     state: state_lib.State,
-    stream: Iterator[tuple[int, int, dict[str, np.ndarray]]],
+    stream: Iterator[tuple[int, dict[str, np.ndarray]]],
     step_fn: Any,
     partitioner: Partitioner,
     evaluate: Evaluate | None,
@@ -176,8 +176,8 @@ def _run(
     """The loop. Metrics are fetched one step late, so that the device never waits for the host."""
     pending: tuple[int, Any] | None = None
     with StopOnSignal() as stop:
-        for step, length, batch in stream:
-            meter.count(batch, length)
+        for step, batch in stream:
+            meter.count(batch)
             state, latest = step_fn(state, partitioner.global_batch(batch))
             if pending:
                 meter.report(*pending, log=due['log'](pending[0]))
@@ -204,24 +204,24 @@ def _run(
 
 
 def _batches(
-    plan: Sequence[Phase], rows: Rows, task: Any, seed: int, start: int
-) -> Iterator[tuple[int, int, dict[str, np.ndarray]]]:
-    """(step after the update, length, batch) from step `start` to the end."""
+    plan: Sequence[Phase], rows: Rows, task: Any, config: TrainConfig, start: int
+) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
+    """(step after the update, batch) from step `start` to the end."""
     for phase in plan:
         if phase.stop <= start:
             continue
         batches = Batches(
             rows(phase.length),
-            task.example(phase.length),
+            task.example,
             phase.batch_size,
-            seed,
-            jax.process_index(),
-            jax.process_count(),
+            config.seed,
+            bins=config.bins,
+            host=jax.process_index(),
+            hosts=jax.process_count(),
         )
         begin = max(start, phase.start)
         stream = batches.iterate(begin - phase.start, phase.stop - phase.start)
-        for step, batch in enumerate(stream, begin + 1):
-            yield step, phase.length, batch
+        yield from enumerate(stream, begin + 1)
 
 
 class Meter:
@@ -235,10 +235,10 @@ class Meter:
         self._since = time.perf_counter()
         self._started = False
 
-    def count(self, batch: Mapping[str, np.ndarray], length: int) -> None:
+    def count(self, batch: Mapping[str, np.ndarray]) -> None:
         """Counts the real tokens of this host's batch, and the work of forward and backward."""
         self._tokens += float(batch['valid'].sum()) * jax.process_count()
-        self._flops += 3 * self._task.flops(self._model, length, batch) * jax.process_count()
+        self._flops += 3 * self._task.flops(self._model, batch) * jax.process_count()
 
     def report(self, step: int, means: Mapping[str, metrics.Mean], log: bool) -> None:
         """Waits for the metrics of a step, refuses a loss that is not finite, logs if it is time."""

@@ -167,6 +167,50 @@ def test_weights_of_the_example_are_replaced():
     assert last['row_weight'].tolist() == [1, 0, 0, 0]
 
 
+TEXTS = np.zeros((300, 3 + 40), np.uint32)
+TEXTS[:, 0] = np.random.default_rng(0).integers(1, 41, 300)
+TEXTS[:, 3] = np.arange(300)
+
+
+def text(row, rng):
+    return {'number': row[3], 'real': row[0], 'tokens': row[3:], 'noise': rng.random()}
+
+
+def binned(size=4, bins=8, rows=TEXTS, **hosts):
+    return Batches(rows, text, size, 0, bins=bins, **hosts)
+
+
+def test_bins_cut_padding_and_no_token():
+    found = [binned()(step) for step in range(2 * Batches.WINDOW)]
+    widths = [b['tokens'].shape[1] for b in found]
+    assert set(widths) <= {5, 10, 15, 20, 25, 30, 35, 40}
+    for batch, width in zip(found, widths, strict=True):
+        assert width - 5 < batch['real'].max() <= width
+    assert sum(int(b['real'].sum()) for b in found) > 0.8 * sum(b['tokens'].size for b in found)
+    assert widths != sorted(widths), 'short batches do not come first'
+
+
+def test_bins_change_the_company_of_a_row_and_nothing_else():
+    steps = range(Batches.WINDOW)
+    plain, short = ([made(s) for s in steps] for made in (binned(bins=1), binned()))
+    assert {b['tokens'].shape for b in plain} == {(4, 40)}
+    for key in ('number', 'noise'):
+        a, b = (np.sort(np.concatenate([batch[key] for batch in found])) for found in (plain, short))
+        assert np.array_equal(a, b)
+
+
+def test_a_binned_batch_depends_on_the_step_alone():
+    one, other = binned(), binned()
+    for step in (70, 3, 70, 0):
+        assert equal(one(step), other(step))
+    parts = [binned(host=h, hosts=2)(70) for h in range(2)]
+    assert equal({k: np.concatenate([p[k] for p in parts]) for k in parts[0]}, one(70))
+
+
+def test_rows_on_disk_are_not_binned():
+    assert binned(rows=list(TEXTS))(0)['tokens'].shape == (4, 40)
+
+
 def test_noise_in_order_depends_on_seed_and_row_alone():
     def noise(size, seed):
         found = list(in_order(ROWS[:20], make, size, seed))

@@ -32,7 +32,7 @@ def outputs(true, predicted, classes=3):
 
 def test_an_example_says_what_each_token_is(vocabulary):
     row = rows_lib.pack(np.array([7, 8]), np.array([9]), 2, 12, vocabulary)
-    batch = task(vocabulary).example(12)(row, np.random.default_rng(0))
+    batch = task(vocabulary).example(row, np.random.default_rng(0))
     assert batch['tokens'].tolist() == row[3:].tolist()
     assert batch['segments'].tolist() == [0] * 4 + [1] * 2 + [0] * 6
     assert batch['valid'].tolist() == [True] * 6 + [False] * 6
@@ -48,7 +48,7 @@ def test_an_example_says_what_each_token_is(vocabulary):
 
 def test_one_text_has_no_second_segment(vocabulary):
     row = rows_lib.pack(np.array([7, 8]), None, 0, 12, vocabulary)
-    assert not task(vocabulary).example(12)(row, np.random.default_rng(0))['segments'].any()
+    assert not task(vocabulary).example(row, np.random.default_rng(0))['segments'].any()
 
 
 TRUE = [0, 0, 0, 0, 1, 1, 1, 2]

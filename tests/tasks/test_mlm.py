@@ -33,7 +33,7 @@ def packed(vocabulary, n=12, m=9, label=1, length=LENGTH):
 
 
 def example(vocabulary, row, seed=0, **settings):
-    return task(vocabulary, **settings).example(LENGTH)(row, np.random.default_rng(seed))
+    return task(vocabulary, **settings).example(row, np.random.default_rng(seed))
 
 
 @given(st.integers(1, 15), st.integers(0, 14), st.integers(0, 1000), st.booleans(), st.floats(0.05, 1))
@@ -72,7 +72,7 @@ def test_the_label_of_the_row_is_the_second_objective(vocabulary, label):
 
 
 def test_every_example_has_the_same_shapes_and_types(vocabulary):
-    make = task(vocabulary).example(LENGTH)
+    make = task(vocabulary).example
     found = [make(packed(vocabulary, n), np.random.default_rng(0)) for n in (1, 5, 15)]
     batch = stack(found)
     assert {k: (v.shape[1:], v.dtype.name) for k, v in batch.items()} == {
@@ -96,7 +96,7 @@ def test_room_for_predictions(vocabulary, length, rate, n):
     made = task(vocabulary, mask_rate=rate)
     assert made.predictions(length) == n
     full = rows_lib.pack(np.full(length - 2, 10), None, 0, length, vocabulary)
-    batch = made.example(length)(full, np.random.default_rng(0))
+    batch = made.example(full, np.random.default_rng(0))
     assert batch['positions'].shape == (n,)
     assert batch['weights'].sum() == min(n, round(rate * (length - 2)))
 

@@ -34,7 +34,7 @@ def batch(task, tokenizer):
         for _ in range(9)
     ]
     rows = list(rows_lib.SegmentRows(LENGTH)(documents, tokenizer, rng))
-    return Batches(rows, task.example(LENGTH), BATCH, seed=0)(0)
+    return Batches(rows, task.example, BATCH, seed=0)(0)
 
 
 def update(task, tokenizer, batch, mesh=None, devices=8, accumulate=1, **model):
