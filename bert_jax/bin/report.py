@@ -17,6 +17,7 @@ def main() -> int:
         metavar='TEXT',
         help='a text with [MASK] for the pretrained model',
     )
+    parser.add_argument('--plots', type=pathlib.Path, metavar='DIR', help='write the plots there as well')
     flags = parser.parse_args()
 
     from bert_jax.evals import filling, report
@@ -25,7 +26,8 @@ def main() -> int:
     runs = [report.read(workdir) for workdir in flags.workdirs]
     pretrained = [w for w, run in zip(flags.workdirs, runs, strict=True) if run.pretraining]
     filled = filling.fill(str(pretrained[0]), flags.fill) if flags.fill and pretrained else []
-    flags.out.write_text(report.page(runs, list(zip(flags.fill, filled, strict=False))), encoding='utf-8')
+    page = report.page(runs, list(zip(flags.fill, filled, strict=False)), flags.plots)
+    flags.out.write_text(page, encoding='utf-8')
     print(f'wrote {flags.out}')
     return 0
 

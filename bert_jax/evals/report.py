@@ -4,8 +4,11 @@ import base64
 import dataclasses
 import html
 import io
+import itertools
 import json
+import os
 import pathlib
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -56,8 +59,17 @@ class Run:
 
     @property
     def data(self) -> str:
+        """What it was trained on."""
         data = self.config['data']
-        return ', '.join(data['sources']) if self.pretraining else data['source']
+        if self.pretraining:
+            return ', '.join(pathlib.Path(s).name for s in data['sources'])
+        return data['source'] + (f', {data["limit"]:,} examples' if data['limit'] else '')
+
+    @property
+    def but_for_the_seed(self) -> str:
+        """Equal for runs that are repetitions of one another."""
+        train = {**self.config['train'], 'seed': None}
+        return json.dumps({**self.config, 'train': train}, sort_keys=True)
 
 
 def read(workdir: pathlib.Path) -> Run:
@@ -78,22 +90,32 @@ def read(workdir: pathlib.Path) -> Run:
     return Run(workdir.name, config, train, evals)
 
 
-def page(runs: Sequence[Run], masks: Sequence[tuple[str, list[list[tuple[str, float]]]]] = ()) -> str:
-    """The report of some runs, and of texts whose masks were filled."""
+def page(
+    runs: Sequence[Run],
+    masks: Sequence[tuple[str, list[list[tuple[str, float]]]]] = (),
+    plots: pathlib.Path | None = None,
+) -> str:
+    """The report of some runs, and of texts whose masks were filled.
+
+    Runs that differ in their seed alone are one curve, their mean, and one line, mean ± standard
+    deviation. The plots are written to the folder `plots` as well, if one is given.
+    """
     parts = ['<h1>bert_jax report</h1>']
     for run in [r for r in runs if r.pretraining]:
         parts.append(f'<h2>Pretraining: {html.escape(run.name)}</h2>{_about(run)}')
         keys = [k for k in ('mlm_loss', 'next_loss') if run.train and k in run.train[0]]
-        curves = [_Curve(f'{k.replace("_", " ")}', run.train, k, run.evals) for k in keys]
-        parts.append(_image(curves, f'Pretraining loss on {run.data}', 'loss (nats)'))
-        parts.append(_table([run], ['loss', 'mlm_loss', 'mlm_accuracy', 'next_loss', 'next_accuracy']))
+        curves = [_Curve(k.replace('_', ' '), [run], k) for k in keys]
+        parts.append(_image(curves, f'Pretraining loss on {run.data}', plots))
+        parts.append(_table([[run]], ['loss', 'mlm_loss', 'mlm_accuracy', 'next_loss', 'next_accuracy']))
     downstream = [r for r in runs if not r.pretraining]
     for data in dict.fromkeys(r.data for r in downstream):
-        group = [r for r in downstream if r.data == data]
+        groups: dict[str, list[Run]] = {}
+        for run in (r for r in downstream if r.data == data):
+            groups.setdefault(run.but_for_the_seed, []).append(run)
         parts.append(f'<h2>Fine-tuning: {html.escape(data)}</h2>')
-        curves = [_Curve(f'{r.name}: {r.start}', r.train, 'loss', r.evals) for r in group]
-        parts.append(_image(curves, f'Fine-tuning loss on {data}', 'loss (nats)'))
-        parts.append(_table(group, ['loss', 'accuracy', 'f1_macro', 'matthews', 'majority']))
+        curves = [_Curve(_label(group), group, 'loss') for group in groups.values()]
+        parts.append(_image(curves, f'Fine-tuning loss on {data}', plots))
+        parts.append(_table([*groups.values()], ['loss', 'accuracy', 'f1_macro', 'matthews', 'majority']))
     if masks:
         parts.append('<h2>Filled masks</h2>')
         for text, filled in masks:
@@ -107,15 +129,30 @@ def page(runs: Sequence[Run], masks: Sequence[tuple[str, list[list[tuple[str, fl
     return f'<!doctype html><html lang="en"><head>{head}</head><body>{"".join(parts)}</body></html>\n'
 
 
+def _label(group: Sequence[Run]) -> str:
+    """The name that repetitions share, and what they began from."""
+    name = os.path.commonprefix([r.name for r in group]).rstrip('-_.') or group[0].name  # noqa: RUF071
+    return name if group[0].pretraining else f'{name}: {group[0].start}'
+
+
 @dataclasses.dataclass(frozen=True)
 class _Curve:
+    """One metric over the steps, its mean over runs that are repetitions."""
+
     label: str
-    train: Sequence[Mapping[str, float]]
+    runs: Sequence[Run]
     key: str
-    evals: Sequence[Mapping[str, float]]
+
+    def mean(self, kind: str) -> tuple[list[float], list[float]]:
+        """Steps that all runs have, and the means, of `train` or `evals`."""
+        lines = [
+            {line['step']: line[self.key] for line in getattr(r, kind) if self.key in line} for r in self.runs
+        ]
+        steps = sorted(set.intersection(*map(set, lines)))
+        return steps, [float(np.mean([found[s] for found in lines])) for s in steps]
 
 
-def figure(curves: Sequence[_Curve], title: str, ylabel: str) -> Any:
+def figure(curves: Sequence[_Curve], title: str) -> Any:
     """Curves against steps: training thin and smoothed thick, evaluation as dots."""
     import matplotlib
 
@@ -123,23 +160,16 @@ def figure(curves: Sequence[_Curve], title: str, ylabel: str) -> Any:
     from matplotlib import pyplot
 
     fig, axes = pyplot.subplots(figsize=(8, 4.5), layout='constrained')
-    for curve, color in zip(curves, _COLORS * len(curves), strict=False):
-        steps = np.array([line['step'] for line in curve.train])
-        values = np.array([line[curve.key] for line in curve.train])
+    for curve, color in zip(curves, itertools.cycle(_COLORS), strict=False):
+        steps, values = curve.mean('train')
         axes.plot(steps, values, color=color, alpha=0.2, linewidth=1)
-        axes.plot(
-            steps, _smooth(values), color=color, linewidth=2, label=f'{curve.label} (training, smoothed)'
-        )
-        held = [(e['step'], e[curve.key]) for e in curve.evals if curve.key in e]
-        if held:
-            axes.plot(
-                *zip(*held, strict=True),
-                'o',
-                color=color,
-                markeredgecolor='white',
-                label=f'{curve.label} (held out)',
-            )
-    axes.set(title=title, xlabel='step', ylabel=ylabel)
+        label = f'{curve.label} (training, smoothed)'
+        axes.plot(steps, _smooth(np.array(values)), color=color, linewidth=2, label=label)
+        steps, values = curve.mean('evals')
+        if steps:
+            label = f'{curve.label} (held out)'
+            axes.plot(steps, values, 'o', color=color, markeredgecolor='white', label=label)
+    axes.set(title=title, xlabel='step', ylabel='loss (nats)')
     axes.grid(alpha=0.3)
     axes.legend(fontsize='small')
     return fig
@@ -152,12 +182,16 @@ def _smooth(values: np.ndarray) -> np.ndarray:
     return np.convolve(values, kernel, 'same') / np.convolve(np.ones(len(values)), kernel, 'same')
 
 
-def _image(curves: Sequence[_Curve], title: str, ylabel: str) -> str:
+def _image(curves: Sequence[_Curve], title: str, plots: pathlib.Path | None) -> str:
     from matplotlib import pyplot
 
-    fig, buffer = figure(curves, title, ylabel), io.BytesIO()
+    fig, buffer = figure(curves, title), io.BytesIO()
     fig.savefig(buffer, format='png', dpi=144)
     pyplot.close(fig)
+    if plots:
+        plots.mkdir(parents=True, exist_ok=True)
+        name = re.sub(r'\W+', '_', title.lower()).strip('_')
+        (plots / f'{name}.png').write_bytes(buffer.getvalue())
     data = base64.b64encode(buffer.getvalue()).decode()
     return f'<p><img alt="{html.escape(title)}" src="data:image/png;base64,{data}"></p>'
 
@@ -173,18 +207,24 @@ def _about(run: Run) -> str:
     )
 
 
-def _table(runs: Sequence[Run], keys: Sequence[str]) -> str:
-    """The last evaluation of each run."""
-    keys = [k for k in keys if any(r.evals and k in r.evals[-1] for r in runs)]
-    head = ''.join(f'<th>{html.escape(k.replace("_", " "))}</th>' for k in keys)
+def _table(groups: Sequence[Sequence[Run]], keys: Sequence[str]) -> str:
+    """The last evaluation of each run; of repetitions the mean ± standard deviation (n - 1)."""
+    lasts = [[r.evals[-1] for r in group if r.evals] for group in groups]
+    keys = [k for k in keys if any(k in last for group in lasts for last in group)]
+    repeated = any(len(group) > 1 for group in lasts)
+    head = ''.join(f'<th>{html.escape(k.replace("_", " "))}</th>' for k in ['step', *['n'] * repeated, *keys])
     rows = []
-    for run in runs:
-        last = run.evals[-1] if run.evals else {}
-        cells = ''.join(f'<td>{last[k]:.4f}</td>' if k in last else '<td></td>' for k in keys)
-        start = '' if run.pretraining else f' ({run.start})'
+    for group, last in zip(groups, lasts, strict=True):
+        cells = [f'{last[0]["step"]:,}' if last else '', *[f'{len(last)}'] * repeated]
+        cells += [_mean_and_spread([e[k] for e in last if k in e]) for k in keys]
         rows.append(
-            f'<tr><td>{html.escape(run.name + start)}</td><td>{last.get("step", 0):,}</td>{cells}</tr>'
+            f'<tr><td>{html.escape(_label(group))}</td>{"".join(f"<td>{c}</td>" for c in cells)}</tr>'
         )
-    return (
-        f'<div class="wide"><table><tr><th>held out</th><th>step</th>{head}</tr>{"".join(rows)}</table></div>'
-    )
+    return f'<div class="wide"><table><tr><th>held out</th>{head}</tr>{"".join(rows)}</table></div>'
+
+
+def _mean_and_spread(values: Sequence[float]) -> str:
+    if not values:
+        return ''
+    spread = f' ± {np.std(values, ddof=1):.4f}' if len(values) > 1 else ''
+    return f'{np.mean(values):.4f}{spread}'

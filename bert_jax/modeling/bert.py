@@ -67,8 +67,8 @@ class Config(BlockConfig):
 
         `at` is the number of tokens that the last layer's output is wanted of; None is all.
         """
-        inputs = 6 * self.width**2  # of a token that is attended to
-        outputs = 2 * self.width**2 + (6 if self.gated else 4) * self.width * self.mlp
+        inputs: float = 6 * self.width**2  # of a token that is attended to
+        outputs: float = 2 * self.width**2 + (6 if self.gated else 4) * self.width * self.mlp
         outputs += 4 * length * self.width  # of a token that attends
         last = tokens if at is None else at
         return self.layers * tokens * inputs + ((self.layers - 1) * tokens + last) * outputs

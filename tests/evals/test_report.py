@@ -1,0 +1,65 @@
+"""Reports: repetitions of a run are one line, mean and spread."""
+
+import numpy as np
+import pytest
+
+from bert_jax.evals import report
+
+
+def run(name, seed=0, limit=0, weights='pretrained', accuracy=0.5, steps=(10, 20, 30)):
+    config = {
+        'data': {'source': 'glue/sst2', 'limit': limit},
+        'init': {'checkpoint': 'runs/bert', 'weights': weights},
+        'train': {'seed': seed, 'batch_size': 8},
+    }
+    train = [{'step': s, 'loss': 1 / s + seed} for s in steps]
+    return report.Run(name, config, train, [{'step': steps[-1], 'loss': 0.6, 'accuracy': accuracy}])
+
+
+def rows(page):
+    """Cells of the lines of all tables."""
+    lines = [line.split('</tr>')[0] for line in page.split('<tr>')[1:]]
+    return [[c.split('>')[-1] for c in line.split('</t')[:-1]] for line in lines]
+
+
+def test_runs_that_differ_in_their_seed_are_one_line(tmp_path):
+    pretrained = [run(f'few_{i}', seed=i, accuracy=a) for i, a in enumerate((0.7, 0.8, 0.9))]
+    random = [run(f'none_{i}', seed=i, weights='random', accuracy=0.6) for i in range(2)]
+    found = rows(report.page([*pretrained, *random], plots=tmp_path / 'plots'))
+    assert found[0] == ['held out', 'step', 'n', 'loss', 'accuracy']
+    assert found[1] == ['few: pretrained weights', '30', '3', '0.6000 ± 0.0000', '0.8000 ± 0.1000']
+    assert found[2] == ['none: random weights', '30', '2', '0.6000 ± 0.0000', '0.6000 ± 0.0000']
+    assert len(found) == 3
+    (plot,) = (tmp_path / 'plots').iterdir()
+    assert plot.name == 'fine_tuning_loss_on_glue_sst2.png'
+    assert plot.read_bytes().startswith(b'\x89PNG')
+
+
+def test_a_run_alone_has_no_spread():
+    assert rows(report.page([run('one', accuracy=0.75)]))[1] == [
+        'one: pretrained weights',
+        '30',
+        '0.6000',
+        '0.7500',
+    ]
+
+
+def test_few_labels_and_all_are_apart():
+    page = report.page([run('few', limit=500), run('all')])
+    assert [h.split('<')[0] for h in page.split('<h2>')[1:]] == [
+        'Fine-tuning: glue/sst2, 500 examples',
+        'Fine-tuning: glue/sst2',
+    ]
+
+
+def test_a_curve_is_the_mean_of_its_runs_where_all_have_steps():
+    curve = report._Curve('few', [run('a', 0, steps=(10, 20, 30)), run('b', 1, steps=(20, 30, 40))], 'loss')
+    steps, values = curve.mean('train')
+    assert steps == [20, 30]
+    assert values == pytest.approx([1 / 20 + 0.5, 1 / 30 + 0.5])
+    assert curve.mean('evals') == ([], [])
+
+
+def test_smoothing_leaves_a_line_a_line():
+    line = np.arange(100.0)
+    np.testing.assert_allclose(report._smooth(line)[10:-10], line[10:-10])
