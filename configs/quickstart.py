@@ -5,7 +5,10 @@ bash launch/quickstart.sh
 
 from ml_collections import ConfigDict
 
-_MODEL = dict(name='bert', size='tiny', layers=4, dropout=0.0, attention_dropout=0.0)
+# Pre-norm blocks and rotary positions: context counts after hundreds of updates, not thousands.
+_MODEL = dict(
+    name='bert', size='tiny', layers=4, norm='pre', rotary=10_000.0, dropout=0.0, attention_dropout=0.0
+)
 
 
 def get_config(arg: str) -> ConfigDict:
@@ -16,11 +19,10 @@ def get_config(arg: str) -> ConfigDict:
 def _pretrain() -> ConfigDict:
     config = ConfigDict()
     config.task = dict(name='mlm')
-    config.model = dict(**_MODEL, positions=128)
+    config.model = _MODEL
     config.data = dict(sources=('pydocs/text',), validation_split='validation', length=128)
     config.tokenizer = dict(vocab_size=8192)
     config.optim = dict(learning_rate=1e-3, warmup=0.1, b2=0.98)
-    # A small batch: it takes many updates, more than many tokens, until context begins to count.
     config.train = dict(steps=3000, batch_size=16, log_every=25, eval_rows=512)
     return config
 

@@ -12,7 +12,11 @@ from bert_jax.train import experiment as experiment_lib
 from bert_jax.train import state as state_lib
 from tests.runs import ROOT
 
-ARGUMENTS = {'pretrain/bert': ['tiny', 'base', 'large'], 'quickstart': ['pretrain', 'finetune']}
+ARGUMENTS = {
+    'pretrain/bert': ['tiny', 'base', 'large'],
+    'finetune/sst2': ['all', 'few'],
+    'quickstart': ['pretrain', 'finetune'],
+}
 FILES = sorted(p for p in (ROOT / 'configs').rglob('*.py') if p.name != '__init__.py')
 
 
@@ -37,7 +41,7 @@ def test_config_builds_and_shards(spec, strategy, tokenizer):
     partitioner = partitioning.make(experiment.mesh)
     layout = state_lib.layout(
         functools.partial(task.module, experiment.model),
-        optim.make(experiment.optim, 1000, batch_size=8, examples=80),
+        optim.make(experiment.optim, 1_000_000, batch_size=8, examples=80),
         partitioner,
     )
     assert all(isinstance(s, jax.ShapeDtypeStruct) for s in jax.tree.leaves(layout.shapes))

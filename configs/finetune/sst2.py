@@ -1,15 +1,19 @@
-"""SST-2: the sentiment of a sentence (GLUE, Wang et al. 2018)."""
+"""SST-2: the sentiment of a sentence (GLUE, Wang et al. 2018), from all labels or from 500.
+
+python -m bert_jax.bin.train --config=configs/finetune/sst2.py:all --workdir=runs/sst2 --config.init.checkpoint=runs/english
+"""
 
 from ml_collections import ConfigDict
 
 
-def get_config() -> ConfigDict:
+def get_config(arg: str = 'all') -> ConfigDict:
+    """`arg` is 'all' or 'few'."""
     config = ConfigDict()
     config.task = dict(name='classify')
     config.model = dict(name='bert', size='tiny')
-    config.data = dict(source='glue/sst2', text='sentence', length=64)
+    config.data = dict(source='glue/sst2', text='sentence', length=64, limit={'all': 0, 'few': 500}[arg])
     config.init = dict(checkpoint='', weights='pretrained')
-    config.optim = dict(learning_rate=1e-4, warmup=0.1)
-    config.train = dict(steps='3 epochs', batch_size=32)
+    config.optim = dict(learning_rate=3e-4, warmup=0.1)
+    config.train = dict(steps={'all': '2 epochs', 'few': '20 epochs'}[arg], batch_size=32)
     config.checkpoint = dict(best='accuracy')
     return config
