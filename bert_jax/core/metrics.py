@@ -73,7 +73,8 @@ class Writer:
         self._board = SummaryWriter(str(workdir / 'tensorboard'), purge_step=step + 1 if step else None)
 
     def __call__(self, step: int, values: Mapping[str, float]) -> None:
-        self._file.write(json.dumps({'step': step, **values}) + '\n')
+        finite = {k: v if math.isfinite(v) else None for k, v in values.items()}  # JSON has no NaN
+        self._file.write(json.dumps({'step': step, **finite}) + '\n')
         self._file.flush()
         for name, value in values.items():
             if math.isfinite(value):
@@ -93,9 +94,10 @@ def _step(line: str) -> float:
 
 
 def read(workdir: pathlib.Path) -> list[dict[str, float]]:
-    """The lines of `metrics.jsonl`, in order."""
+    """The lines of `metrics.jsonl`, in order; what is no number there is NaN."""
     lines = (workdir / 'metrics.jsonl').read_text().splitlines()
-    return [json.loads(line) for line in lines if _step(line) < math.inf]
+    found = [json.loads(line) for line in lines if _step(line) < math.inf]
+    return [{k: math.nan if v is None else v for k, v in line.items()} for line in found]
 
 
 class Progress:

@@ -1,8 +1,8 @@
 """One transformer block, whose variants are settings: the encoder and decoders stand on it.
 
 Activations are flat, [B*T, D], so that every product is one large matrix product; attention alone
-moves heads in front, [B, N, T, H]. Parameters carry logical axis names (`axes=`), all of which
-are written in this file: vocab, position, embed, heads, kv, mlp (and batch, of activations).
+moves heads in front, [B, N, T, H]. Parameters carry logical axis names (`axes=`), which are those
+of `partitioning.LOGICAL`.
 """
 
 import dataclasses
@@ -133,7 +133,7 @@ def _hold_gradient(y: jax.Array) -> jax.Array:
     """The identity, whose gradient is computed on its own before it is used.
 
     On a CPU, XLA otherwise fuses the transposition that the kernel's gradient needs with whatever made
-    the gradient, element by element: a third of the step of BERT base.
+    the gradient, element by element (docs/speed.md). It rules out forward-mode differentiation.
     """
     return y
 

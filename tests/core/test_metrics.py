@@ -152,6 +152,17 @@ def test_tensorboard_events_hold_each_finite_value_at_its_step(tmp_path):
     assert sorted(events(tmp_path)) == [(3, 'accuracy', 0.5), (3, 'loss', 2.5), (4, 'accuracy', 0.75)]
 
 
+def test_lines_are_json_also_without_a_number(tmp_path):
+    writer = metrics.Writer(tmp_path, 0)
+    writer(4, {'loss': math.inf, 'mfu': math.nan, 'accuracy': 0.75})
+    writer.close()
+    line = (tmp_path / 'metrics.jsonl').read_text()
+    assert json.loads(line, parse_constant=pytest.fail)['loss'] is None
+    (found,) = metrics.read(tmp_path)
+    assert math.isnan(found['mfu'])
+    assert found['accuracy'] == 0.75
+
+
 class Clock:
     def __init__(self):
         self.now = 0.0
