@@ -10,8 +10,8 @@ from bert_jax.core import cli
 def main() -> int:
     parser = argparse.ArgumentParser(prog='python -m bert_jax.bin.bench', description=__doc__)
     parser.add_argument('sizes', nargs='*', default=['tiny', 'mini', 'base'])
-    parser.add_argument('--rounds', type=int, default=3, help='the two are timed in turn so many times')
-    parser.add_argument('--seconds', type=float, default=15, help='about how long one timing takes')
+    parser.add_argument('--rounds', type=int, default=2, help='the two are timed in turn so many times')
+    parser.add_argument('--seconds', type=float, default=8, help='about how long one timing takes')
     parser.add_argument('--no_reference', action='store_true', help='time bert_jax alone')
     parser.add_argument('--out', type=pathlib.Path, help='JSON file for the figures')
     flags = parser.parse_args()
