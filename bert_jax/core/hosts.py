@@ -36,7 +36,7 @@ def keep_freed_memory(huge: int = 4 << 30) -> None:
     """Tells the C library to keep large freed buffers, and to back the first `huge` bytes by huge pages.
 
     A step on the CPU frees and takes hundreds of megabytes. By default glibc gives each large buffer
-    back to the kernel, which then clears every page of the next one (docs/speed.md). Elsewhere than on
+    back to the kernel, which then clears every page of the next one (see README, Speed). Elsewhere than on
     Linux with glibc this does nothing.
     """
     libc = ctypes.CDLL(None)

@@ -133,7 +133,7 @@ def _hold_gradient(y: jax.Array) -> jax.Array:
     """The identity, whose gradient is computed on its own before it is used.
 
     On a CPU, XLA otherwise fuses the transposition that the kernel's gradient needs with whatever made
-    the gradient, element by element (docs/speed.md). It rules out forward-mode differentiation.
+    the gradient, element by element (see README, Speed). It rules out forward-mode differentiation.
     """
     return y
 

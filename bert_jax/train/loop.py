@@ -174,14 +174,13 @@ def _run(
     due: Mapping[str, Every],
 ) -> int:
     """The loop. Metrics are fetched one step late, so that the device never waits for the host."""
-    pending: tuple[int, Any] | None = None
+    pending: tuple[int, Any, tuple[float, float]] | None = None
     with StopOnSignal() as stop:
         for step, batch in stream:
-            meter.count(batch)
             state, latest = step_fn(state, partitioner.global_batch(batch))
             if pending:
                 meter.report(*pending, log=due['log'](pending[0]))
-            pending = step, latest
+            pending = step, latest, meter.work(batch)
             stopping = stop.requested
             saves, evaluates = due['save'](step) or stopping, evaluate is not None and due['evaluate'](step)
             if not saves and not evaluates:
@@ -235,13 +234,16 @@ class Meter:
         self._since = time.perf_counter()
         self._started = False
 
-    def count(self, batch: Mapping[str, np.ndarray]) -> None:
-        """Counts the real tokens of this host's batch, and the work of forward and backward."""
-        self._tokens += float(batch['valid'].sum()) * jax.process_count()
-        self._flops += 3 * self._task.flops(self._model, batch) * jax.process_count()
+    def work(self, batch: Mapping[str, np.ndarray]) -> tuple[float, float]:
+        """Real tokens of the global batch, and floating-point operations of forward and backward."""
+        tokens, flops = float(batch['valid'].sum()), 3 * self._task.flops(self._model, batch)
+        return tokens * jax.process_count(), flops * jax.process_count()
 
-    def report(self, step: int, means: Mapping[str, metrics.Mean], log: bool) -> None:
+    def report(
+        self, step: int, means: Mapping[str, metrics.Mean], work: tuple[float, float], log: bool
+    ) -> None:
         """Waits for the metrics of a step, refuses a loss that is not finite, logs if it is time."""
+        self._tokens, self._flops = self._tokens + work[0], self._flops + work[1]
         values = metrics.combine([means])
         for name in ('loss', 'grad_norm'):
             if not math.isfinite(values[name]):
