@@ -1,6 +1,7 @@
 """Schedules and optimizers, as optax chains."""
 
 import dataclasses
+import math
 import re
 from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
@@ -10,6 +11,7 @@ import jax.numpy as jnp
 import optax
 
 from bert_jax.core.cadence import duration
+from bert_jax.core.config import within
 from bert_jax.core.errors import UserError
 
 _NO_DECAY = re.compile(r'(^|/)(bias|scale)$')
@@ -45,6 +47,10 @@ class OptimConfig:
     bias_correction: bool = True
     weight_decay: float = 0.01
     clip: float = 1.0
+
+    def __post_init__(self) -> None:
+        within(self, 'optim', 0, math.inf, 'learning_rate', 'eps', 'weight_decay', 'clip')
+        within(self, 'optim', 0, 1, 'end', 'b1', 'b2')
 
 
 def schedule(config: OptimConfig, total: int, **units: int) -> optax.Schedule:

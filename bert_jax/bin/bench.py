@@ -16,10 +16,13 @@ def main() -> int:
     parser.add_argument('--out', type=pathlib.Path, help='JSON file for the figures')
     flags = parser.parse_args()
 
+    if flags.out:
+        cli.check_writable(flags.out, '--out')
     from bert_jax.evals import speed
 
     results = speed.compare(flags.sizes, flags.rounds, flags.seconds, reference=not flags.no_reference)
     if flags.out:
+        flags.out.parent.mkdir(parents=True, exist_ok=True)
         flags.out.write_text(json.dumps(results, indent=2) + '\n')
     return 0
 

@@ -33,6 +33,7 @@ def main() -> int:
         if flags.watch
         else [pathlib.Path(flags.checkpoint)]
     )
+    result = None
     for step in steps:
         result = scorer(step)
         print(
@@ -43,7 +44,7 @@ def main() -> int:
         temporary = out.with_name(out.name + '.tmp')
         temporary.write_text(json.dumps(result, indent=2) + '\n')
         temporary.replace(out)
-    return 0
+    return 0 if result else 1
 
 
 if __name__ == '__main__':

@@ -11,6 +11,8 @@ def main() -> int:
     parser.add_argument('--top', type=int, default=5, help='how many tokens to print for each mask')
     parser.add_argument('texts', nargs='+', help='each with one or more [MASK]')
     flags = parser.parse_args()
+    if flags.top < 1:
+        parser.error('--top must be at least 1')
 
     from bert_jax.evals import filling
 

@@ -40,12 +40,14 @@ def run(main: Callable[[], int | None]) -> None:
     except UserError as e:
         print(f'error: {e}', file=sys.stderr)
         status = 1
-    except PermissionError as e:
-        print(f'error: No permission to write {e.filename!r}: choose another folder.', file=sys.stderr)
-        status = 1
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = 0
+    except OSError as e:
+        if e.filename is None:
+            raise
+        print(f'error: {e.filename!r} cannot be used ({e.strerror}): choose another path.', file=sys.stderr)
+        status = 1
     except KeyboardInterrupt:
         print('interrupted', file=sys.stderr)
         status = 130

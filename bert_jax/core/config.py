@@ -10,6 +10,7 @@ import difflib
 import importlib.util
 import inspect
 import json
+import math
 import pathlib
 import types
 import typing
@@ -26,6 +27,15 @@ def nearest(name: str, known: Iterable[str]) -> str:
     known = sorted(known)
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     return f'did you mean {close[0]!r}?' if close else f'known: {", ".join(known)}.'
+
+
+def within(section: Any, prefix: str, low: float, high: float, *names: str) -> None:
+    """Raises UserError if one of these fields of a section is not from `low` to `high`."""
+    for name in names:
+        value = getattr(section, name)
+        if not low <= value <= high:
+            limits = f'at least {low:g}' if high == math.inf else f'from {low:g} to {high:g}'
+            raise UserError(f'{prefix}.{name}={value} must be {limits}.')
 
 
 def load(spec: str) -> ConfigDict:

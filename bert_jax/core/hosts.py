@@ -4,11 +4,12 @@ import ctypes
 import functools
 import logging
 import os
-import pathlib
 import time
 
 import jax
 import jax.numpy as jnp
+
+from bert_jax.core.paths import cache_dir
 
 # Peak of one chip in 16-bit matrix products, FLOP/s, from the makers' data sheets (dense).
 _PEAK = {
@@ -55,8 +56,8 @@ def keep_freed_memory(huge: int = 4 << 30) -> None:
 
 
 def use_compilation_cache() -> None:
-    """Keeps compiled programs in JAX_COMPILATION_CACHE_DIR or ~/.cache/bert_jax/xla."""
-    folder = os.environ.get('JAX_COMPILATION_CACHE_DIR') or pathlib.Path('~/.cache/bert_jax/xla').expanduser()
+    """Keeps compiled programs in JAX_COMPILATION_CACHE_DIR, or in `cache_dir()`."""
+    folder = os.environ.get('JAX_COMPILATION_CACHE_DIR') or cache_dir() / 'xla'
     jax.config.update('jax_compilation_cache_dir', str(folder))
     jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.5)
 

@@ -4,14 +4,16 @@ import csv
 import dataclasses
 import glob
 import json
+import math
 import os
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
-from bert_jax.core.config import nearest
+from bert_jax.core.config import nearest, within
 from bert_jax.core.errors import UserError
 from bert_jax.data import sources
 from bert_jax.data.rows import HEADER, pack, truncate_pair
@@ -44,6 +46,10 @@ class LabelledConfig:
     length: int = 128
     limit: int = 0
 
+    def __post_init__(self) -> None:
+        within(self, 'data', 4, math.inf, 'length')
+        within(self, 'data', 0, math.inf, 'limit')
+
 
 def label_names(data: LabelledConfig) -> tuple[str, ...]:
     """Names of the classes: those of the data set, or the labels that the training split shows."""
@@ -65,7 +71,7 @@ def label_names(data: LabelledConfig) -> tuple[str, ...]:
     if not seen:
         raise UserError(f'{data.source} has no field {data.label!r} to classify by: set data.label.')
     if all(_is_integer(label) for label in seen):
-        return tuple(map(str, range(max(map(int, seen)) + 1)))
+        return tuple(map(str, sorted({int(label) for label in seen})))
     return tuple(sorted(map(str, seen)))
 
 
@@ -105,7 +111,7 @@ def rows(
         raise UserError(f'Rows of {data.length} tokens have no room for text: set data.length higher.')
     out = np.empty((len(examples), HEADER + data.length), np.uint32)
     for row, (i, example) in enumerate(examples):
-        label = _number(example.get(data.label), numbers, f'example {i} {where}')
+        label = _number(example.get(data.label), numbers, _is_files(data.source), f'example {i} {where}')
         a, b = encoded[0][row], encoded[1][row] if data.second else None
         a, b = (a[:room], None) if b is None else truncate_pair(a, b, room)
         out[row] = pack(a, b, label, data.length, tokenizer)
@@ -119,22 +125,25 @@ def _text(example: dict[str, Any], field: str, where: str) -> str:
     return str(value).encode('utf-8', 'replace').decode('utf-8')  # JSON may hold half a surrogate pair
 
 
-def _number(label: Any, numbers: dict[str, int], where: str) -> int:
-    """The class of a label: a number is one already, a string is a name or else a number."""
-    if not isinstance(label, int | np.integer) and str(label) in numbers:
+def _number(label: Any, numbers: dict[str, int], by_name: bool, where: str) -> int:
+    """The class of a label: a name, or a number; a number counts as a name first if `by_name`."""
+    if str(label) in numbers and (by_name or not isinstance(label, int | np.integer)):
         return numbers[str(label)]
     if _is_integer(label):
         if not 0 <= int(label) < len(numbers):
             last = len(numbers) - 1
             raise UserError(
-                f'{where} has the label {label}, but there are {len(numbers)} classes: 0 to {last}.'
+                f'{where} has the label {label}, but there are {len(numbers)} classes, 0 to {last}: '
+                'mend it, or set task.labels or data.label.'
             )
         return int(label)
     raise UserError(f'{where} has the label {label!r}: {nearest(str(label), numbers)}')
 
 
 def _is_integer(label: Any) -> bool:
-    return isinstance(label, int | np.integer) or (isinstance(label, str) and label.lstrip('-').isdigit())
+    return isinstance(label, int | np.integer) or (
+        isinstance(label, str) and bool(re.fullmatch('-?[0-9]+', label))
+    )
 
 
 def _is_files(source: str) -> bool:
@@ -147,7 +156,13 @@ def _examples(data: LabelledConfig, split: str) -> Iterator[dict[str, Any]]:
     if not _is_files(data.source):
         yield from sources.examples(data.source, split)
         return
-    paths = sorted(glob.glob(os.path.expanduser(data.source.replace('{split}', split))))
+    if '{split}' not in data.source:
+        raise UserError(
+            f'data.source={data.source!r} would train and evaluate on the same examples: put {{split}} into '
+            'the path, and name files after data.train_split and data.eval_split.'
+        )
+    found = glob.glob(os.path.expanduser(data.source.replace('{split}', split)))
+    paths = sorted(p for p in found if os.path.isfile(p))
     if not paths:
         raise UserError(
             f'No file matches {data.source.replace("{split}", split)!r}: set data.source to a path with {{split}} in it.'
@@ -161,9 +176,9 @@ def _examples(data: LabelledConfig, split: str) -> Iterator[dict[str, Any]]:
                         _json(line, f'{path}, line {n}') for n, line in enumerate(file, 1) if line.strip()
                     )
                 elif path.endswith('.tsv'):
-                    yield from csv.DictReader(file, delimiter='\t', quoting=csv.QUOTE_NONE)
+                    yield from csv.DictReader(file, delimiter='\t', quoting=csv.QUOTE_NONE, restkey='')
                 else:
-                    yield from csv.DictReader(file)
+                    yield from csv.DictReader(file, restkey='')
             except UnicodeDecodeError as e:
                 raise UserError(f'{path!r} is not UTF-8 text: convert it.') from e
 

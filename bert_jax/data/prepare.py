@@ -9,10 +9,10 @@ import concurrent.futures
 import concurrent.futures.process
 import dataclasses
 import functools
-import hashlib
 import itertools
 import json
 import logging
+import math
 import multiprocessing
 import os
 import pathlib
@@ -24,8 +24,9 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from bert_jax.core import config as config_lib
+from bert_jax.core.config import within
 from bert_jax.core.errors import UserError
+from bert_jax.core.paths import alone
 from bert_jax.data import sources
 from bert_jax.data import tokenizer as tokenizer_lib
 from bert_jax.data.rows import HEADER, MANIFEST, RowMaker, read_manifest, sentences
@@ -39,8 +40,8 @@ class TextConfig:
     Attributes:
       sources: TFDS names, files or globs; several are put one after the other.
       split: of TFDS sources.
-      validation_split: a TFDS split to hold out; empty holds out every n-th document instead.
-      validation_fraction: 1/n, the share of documents held out; 0 holds out none.
+      validation_split: a TFDS split to hold out; empty holds out a share of the documents instead.
+      validation_fraction: the share of documents held out, evenly spread; 0 holds out none.
       text_key: the field with the text, in TFDS and `.jsonl` records.
       length: T, tokens in a row.
       rows: the folder of prepared rows; empty is `rows` in the working directory.
@@ -61,8 +62,9 @@ class TextConfig:
     workers: int = 0
 
     def __post_init__(self) -> None:
-        if not 0 <= self.validation_fraction <= 1:
-            raise UserError(f'data.validation_fraction={self.validation_fraction} must lie between 0 and 1.')
+        within(self, 'data', 0, 1, 'validation_fraction')
+        within(self, 'data', 0, math.inf, 'seed', 'workers')
+        within(self, 'data', 1, math.inf, 'shard_chars')
 
 
 def get_tokenizer(text: TextConfig, config: TokenizerConfig, folder: pathlib.Path) -> Tokenizer:
@@ -70,11 +72,22 @@ def get_tokenizer(text: TextConfig, config: TokenizerConfig, folder: pathlib.Pat
     if config.path:
         return tokenizer_lib.load(config.path)
     file, note = folder / tokenizer_lib.FILE, folder / 'tokenizer_config.json'
-    wanted = _key({'tokenizer': config, 'text': [text.sources, text.split, text.text_key]})
+    wanted = {f'tokenizer.{k}': v for k, v in dataclasses.asdict(config).items()}
+    wanted |= {f'data.{k}': getattr(text, k) for k in ('sources', 'split', 'text_key')}
+    wanted = json.loads(json.dumps(wanted))
+    with alone(folder):
+        return _kept_or_trained(text, config, wanted, file, note)
+
+
+def _kept_or_trained(
+    text: TextConfig, config: TokenizerConfig, wanted: dict[str, Any], file: pathlib.Path, note: pathlib.Path
+) -> Tokenizer:
     if file.is_file() and note.is_file():
-        if note.read_text() != wanted:
+        before = json.loads(note.read_text())
+        if differs := [k for k in wanted if before.get(k) != wanted[k]]:
             raise UserError(
-                f'{str(file)!r} was trained with other settings: choose another data.rows, or delete it.'
+                f'{str(file)!r} was trained with another {differs[0]} ({before.get(differs[0])}, now {wanted[differs[0]]}): '
+                'choose another data.rows, or delete it.'
             )
         return tokenizer_lib.load(file)
     logging.info('training a %s tokenizer of %d entries', config.kind, config.vocab_size)
@@ -84,9 +97,8 @@ def get_tokenizer(text: TextConfig, config: TokenizerConfig, folder: pathlib.Pat
     if first is None:
         raise _no_text(text)
     tokenizer = tokenizer_lib.train(itertools.chain([first], texts), config)
-    folder.mkdir(parents=True, exist_ok=True)
     tokenizer.save(file)
-    note.write_text(wanted)
+    note.write_text(json.dumps(wanted, indent=2) + '\n')
     return tokenizer
 
 
@@ -104,23 +116,34 @@ def prepare(text: TextConfig, maker: RowMaker, tokenizer: Tokenizer, folder: pat
     wanted |= {'maker': [type(maker).__name__, dataclasses.asdict(maker)], 'tokenizer': tokenizer.fingerprint}  # type: ignore[call-overload]
     wanted |= {'bytes': [sources.sizes(source) for source in text.sources]}
     wanted = json.loads(json.dumps(wanted))
-    if (folder / MANIFEST).is_file():
-        manifest = read_manifest(folder)
-        gone = not any(wanted['bytes'])  # rows may travel without their text
-        differs = [
-            k for k in wanted if manifest['made_from'].get(k) != wanted[k] and not (k == 'bytes' and gone)
-        ]
-        if differs == ['bytes']:
-            raise UserError(
-                f'The text files have changed since the rows in {str(folder)!r} were prepared: '
-                'choose another data.rows, or delete them.'
-            )
-        if differs:
-            raise UserError(
-                f'The rows in {str(folder)!r} were prepared with another {differs[0]} '
-                f'({manifest["made_from"].get(differs[0])}, now {wanted[differs[0]]}): choose another data.rows, or delete them.'
-            )
-        return manifest
+    with alone(folder.parent):
+        if (folder / MANIFEST).is_file():
+            return _kept(wanted, folder)
+        return _make(text, maker, tokenizer, folder, wanted)
+
+
+def _kept(wanted: dict[str, Any], folder: pathlib.Path) -> dict[str, Any]:
+    """The manifest of finished rows, if they are those that are wanted."""
+    manifest = read_manifest(folder)
+    gone = not any(wanted['bytes'])  # rows may travel without their text
+    differs = [k for k in wanted if manifest['made_from'].get(k) != wanted[k] and not (k == 'bytes' and gone)]
+    if differs == ['bytes']:
+        raise UserError(
+            f'The text files have changed since the rows in {str(folder)!r} were prepared: '
+            'choose another data.rows, or delete them.'
+        )
+    if differs:
+        raise UserError(
+            f'The rows in {str(folder)!r} were prepared with another {differs[0]} '
+            f'({manifest["made_from"].get(differs[0])}, now {wanted[differs[0]]}): choose another data.rows, or delete them.'
+        )
+    return manifest
+
+
+def _make(
+    text: TextConfig, maker: RowMaker, tokenizer: Tokenizer, folder: pathlib.Path, wanted: dict[str, Any]
+) -> dict[str, Any]:
+    """Writes the rows, and last the manifest."""
     if folder.is_dir() and any(folder.iterdir()):
         raise UserError(f'{str(folder)!r} holds files that are no prepared rows: choose another data.rows.')
     partial = folder.with_name(folder.name + '.partial')
@@ -158,10 +181,6 @@ def _no_text(text: TextConfig) -> UserError:
     )
 
 
-def _key(values: Any) -> str:
-    return hashlib.sha256(config_lib.to_json(values).encode()).hexdigest()
-
-
 def _training_text(text: TextConfig, share: int) -> Iterator[str]:
     """Up to `share` bytes of paragraphs of each source."""
     for source in text.sources:
@@ -175,11 +194,14 @@ def _training_text(text: TextConfig, share: int) -> Iterator[str]:
 
 def _shards(text: TextConfig) -> Iterator[tuple[int, str, list[list[str]], float]]:
     """Numbered input shards: (number, split, documents, progress from 0 to 1)."""
-    every = (
-        round(1 / text.validation_fraction) if text.validation_fraction and not text.validation_split else 0
-    )
+    share = 0 if text.validation_split else text.validation_fraction
     streams = [(source, text.split, '') for source in text.sources]
     if text.validation_split:
+        if all(sources.is_files(s) for s in text.sources):
+            raise UserError(
+                f'data.validation_split={text.validation_split!r} is a split of TFDS data, but the sources are files: '
+                'leave it empty and set data.validation_fraction.'
+            )
         streams += [(s, text.validation_split, 'validation') for s in text.sources if not sources.is_files(s)]
     held: dict[str, list[list[str]]] = {'train': [], 'validation': []}
     sizes = {'train': 0, 'validation': 0}
@@ -187,7 +209,8 @@ def _shards(text: TextConfig) -> Iterator[tuple[int, str, list[list[str]], float
     for i, (source, split, fixed) in enumerate(streams):
         for document in sources.documents(source, split, text.text_key):
             count += 1
-            goes = fixed or ('validation' if every and count % every == 0 else 'train')
+            due = int(count * share) > int((count - 1) * share)
+            goes = fixed or ('validation' if due else 'train')
             held[goes].append(document.paragraphs)
             sizes[goes] += sum(map(len, document.paragraphs))
             progress = (i + document.progress) / len(streams)

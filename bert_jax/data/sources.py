@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from bert_jax.core.config import nearest
 from bert_jax.core.errors import UserError, first_line
+from bert_jax.core.paths import cache_dir
 
 # A line or a document longer than this is cut, so that memory stays bounded on any input.
 MAX_DOCUMENT_CHARS = 1 << 16
@@ -200,11 +201,6 @@ def _known(data_dir: str | None, tfds: Any) -> list[str]:
     return [*local, *tfds.list_builders(with_community_datasets=False)]
 
 
-def cache_dir() -> pathlib.Path:
-    """Where data built on this machine is kept: BERT_JAX_CACHE or ~/.cache/bert_jax."""
-    return pathlib.Path(os.environ.get('BERT_JAX_CACHE') or '~/.cache/bert_jax').expanduser()
-
-
 def _pydocs(name: str) -> Any:
     from bert_jax.data import pydocs
 
@@ -261,6 +257,10 @@ def _file_documents(path: str, text_key: str) -> Iterator[tuple[list[str], int]]
                 if jsonl:
                     yield [*_json_text(line, text_key, f'{path}, line {number}').split('\n')], raw.tell()
                     continue
+                if '\0' in line:
+                    raise UserError(
+                        f'{path!r} is not UTF-8 text: convert it, or leave it out of data.sources.'
+                    )
                 blank = not line.strip()
                 if lines and (blank or size + len(line) > MAX_DOCUMENT_CHARS):
                     yield lines, raw.tell()

@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import hashlib
 import itertools
+import math
 import pathlib
 from collections.abc import Iterable, Sequence
 from typing import Any, Literal
@@ -12,6 +13,7 @@ import numpy as np
 import tokenizers
 from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
 
+from bert_jax.core.config import within
 from bert_jax.core.errors import UserError
 
 SPECIAL = ('[PAD]', '[UNK]', '[CLS]', '[SEP]', '[MASK]')
@@ -35,6 +37,10 @@ class TokenizerConfig:
     vocab_size: int = 8192
     lowercase: bool = True
     train_bytes: int = 20_000_000
+
+    def __post_init__(self) -> None:
+        within(self, 'tokenizer', len(SPECIAL) + 1, math.inf, 'vocab_size')
+        within(self, 'tokenizer', 1, math.inf, 'train_bytes')
 
 
 class Tokenizer:

@@ -103,10 +103,11 @@ def page(
     parts = ['<h1>bert_jax report</h1>']
     for run in [r for r in runs if r.pretraining]:
         parts.append(f'<h2>Pretraining: {html.escape(run.name)}</h2>{_about(run)}')
-        keys = [k for k in ('mlm_loss', 'next_loss') if run.train and k in run.train[0]]
+        found = [k for k in (run.train[0] if run.train else {}) if k != 'loss' and k.endswith('_loss')]
+        keys = found or ['loss']
         curves = [_Curve(k.replace('_', ' '), [run], k) for k in keys]
         parts.append(_image(curves, f'Pretraining loss on {run.data}', plots))
-        parts.append(_table([[run]], ['loss', 'mlm_loss', 'mlm_accuracy', 'next_loss', 'next_accuracy']))
+        parts.append(_table([[run]], list(run.evals[-1])[1:] if run.evals else []))
     downstream = [r for r in runs if not r.pretraining]
     for data in dict.fromkeys(r.data for r in downstream):
         groups: dict[str, list[Run]] = {}
@@ -177,7 +178,9 @@ def figure(curves: Sequence[_Curve], title: str) -> Any:
 
 def _smooth(values: np.ndarray) -> np.ndarray:
     """A centred running mean over a twentieth of the curve."""
-    width = max(1, len(values) // 20)
+    if not len(values):
+        return values
+    width = len(values) // 20
     kernel = np.ones(2 * width + 1)
     return np.convolve(values, kernel, 'same') / np.convolve(np.ones(len(values)), kernel, 'same')
 

@@ -1,12 +1,14 @@
 """BERT (Devlin et al. 2019, arXiv 1810.04805): a bidirectional transformer encoder."""
 
 import dataclasses
+import math
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from bert_jax.core.config import within
 from bert_jax.core.errors import UserError
 from bert_jax.modeling import masks
 from bert_jax.modeling.dropout import dropout, fold
@@ -48,6 +50,8 @@ class Config(BlockConfig):
             raise UserError(f'There is no BERT size {self.size!r}: choose one of {", ".join(SIZES)}.')
         for name, value in zip(('layers', 'width', 'heads', 'mlp'), SIZES[self.size], strict=True):
             object.__setattr__(self, name, getattr(self, name) or value)
+        within(self, 'model', 0, math.inf, 'vocab_size')
+        within(self, 'model', 1, math.inf, 'positions', 'segments', 'pad_vocab_to')
         super().__post_init__()
 
     @property

@@ -68,7 +68,8 @@ class BertForPretraining(nnx.Module):
         features = self.masked_lm.features(hidden.reshape(-1, hidden.shape[-1]))
         table = self.bert.words[...].astype(features.dtype)
         logits = jnp.matmul(features, table.T, preferred_element_type=jnp.float32) + self.masked_lm.biases()
-        return HeadOutput(*out, logits.reshape(*tokens.shape, -1), self.next_scores(out.pooled))
+        logits = logits.reshape(*tokens.shape, -1)[..., : self.bert.config.vocab_size]
+        return HeadOutput(*out, logits, self.next_scores(out.pooled))
 
     def next_scores(self, pooled: jax.Array) -> jax.Array:
         """[B, D] to [B, 2] float32."""

@@ -7,6 +7,7 @@ of `partitioning.LOGICAL`.
 
 import dataclasses
 import functools
+import math
 from collections.abc import Callable
 from typing import Literal
 
@@ -14,6 +15,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from bert_jax.core.config import within
 from bert_jax.core.errors import UserError
 from bert_jax.core.partitioning import constrain
 from bert_jax.modeling.attention import Implementation, attend
@@ -74,6 +76,9 @@ class BlockConfig:
     remat: Literal['none', 'dots', 'full'] = 'none'
 
     def __post_init__(self) -> None:
+        within(self, 'model', 1, math.inf, 'width', 'heads', 'mlp', 'layers')
+        within(self, 'model', 0, math.inf, 'norm_eps', 'rotary', 'init_std')
+        within(self, 'model', 0, 0.99, 'dropout', 'attention_dropout')
         if self.width % self.heads:
             raise UserError(f'model.width={self.width} does not divide by model.heads={self.heads}.')
         if self.rotary and self.width // self.heads % 2:

@@ -7,6 +7,7 @@
 import logging
 import math
 import pathlib
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,6 +15,7 @@ import jax
 import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, LatestN
 
+from bert_jax.core.config import nearest
 from bert_jax.core.errors import UserError, first_line
 from bert_jax.train.experiment import CheckpointConfig
 from bert_jax.train.state import Layout, State
@@ -54,8 +56,6 @@ class Checkpointer:
         """Starts to save; training goes on meanwhile."""
         step = int(state.step)
         best = self._config.best
-        if best and scores and best not in scores:
-            raise UserError(f'checkpoint.best={best!r} is not among the scores: {", ".join(scores)}.')
         value = scores.get(best)
         self._manager.save(
             step,
@@ -67,14 +67,16 @@ class Checkpointer:
             metrics={'score': value} if value is not None and math.isfinite(value) else None,
             force=True,
         )
+        if best and scores and best not in scores:
+            raise UserError(f'checkpoint.best={best!r} is no score: {nearest(best, scores)}')
 
     def restore(self, layout: Layout) -> State | None:
         """The newest state that can be read whole, or None if nothing was ever saved.
 
-        A damaged one is passed over with a warning and moved aside.
+        A damaged one is passed over with a warning, and moved aside once an older one was read.
 
         Raises:
-          UserError: if there are checkpoints but none can be read.
+          UserError: if there are checkpoints but none can be read, or they are of another model.
         """
         abstract = layout.abstract
         args = ocp.args.Composite(
@@ -82,14 +84,21 @@ class Checkpointer:
             training=ocp.args.StandardRestore({'step': abstract.step, 'opt_state': abstract.opt_state}),
         )
         steps = sorted(self._manager.all_steps(), reverse=True)
+        damaged: list[int] = []
         for step in steps:
             try:
+                saved = param_shapes(self._folder / str(step))
+                _check_same(saved, abstract.params, self._folder / str(step))
                 restored = self._manager.restore(step, args=args)
                 _read_about(self._folder / str(step))
+            except UserError:
+                raise
             except Exception as e:  # whatever the storage raises on damaged files
                 logging.warning('checkpoint %d is damaged and passed over (%s)', step, first_line(e))
-                (self._folder / str(step)).rename(self._folder / f'damaged-{step}')
+                damaged.append(step)
                 continue
+            for number in damaged:
+                (self._folder / str(number)).rename(self._folder / f'damaged-{number}-{time.time():.0f}')
             self._manager.reload()
             training = restored['training']
             return State(training['step'], restored['params'], training['opt_state'])
@@ -98,6 +107,11 @@ class Checkpointer:
                 f'None of the checkpoints in {str(self._folder)!r} can be read: start anew in another --workdir.'
             )
         return None
+
+    @property
+    def wants_scores(self) -> bool:
+        """Whether a checkpoint is judged by its scores."""
+        return bool(self._config.best)
 
     @property
     def latest(self) -> int | None:
@@ -152,6 +166,18 @@ def read_params(step: pathlib.Path, abstract: Mapping[str, Any]) -> dict[str, ja
         raise UserError(
             f'The parameters in {str(step)!r} cannot be read ({first_line(e)}): use another checkpoint.'
         ) from e
+
+
+def _check_same(
+    saved: Mapping[str, jax.ShapeDtypeStruct], wanted: Mapping[str, Any], step: pathlib.Path
+) -> None:
+    for name in sorted({*saved, *wanted}):
+        before, now = (x[name].shape if name in x else 'missing' for x in (saved, wanted))
+        if before != now:
+            raise UserError(
+                f'{str(step)!r} is of another model ({name} is {before} there and {now} here): '
+                'choose another --workdir, or set the config back to resume.'
+            )
 
 
 def param_shapes(step: pathlib.Path) -> dict[str, jax.ShapeDtypeStruct]:

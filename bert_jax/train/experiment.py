@@ -3,6 +3,7 @@
 import dataclasses
 import importlib
 import json
+import math
 import pathlib
 import pkgutil
 from collections.abc import Mapping, Sequence
@@ -12,6 +13,7 @@ from ml_collections import ConfigDict
 
 from bert_jax import modeling, tasks
 from bert_jax.core import config as config_lib
+from bert_jax.core.config import within
 from bert_jax.core.errors import UserError
 from bert_jax.core.partitioning import MeshConfig
 from bert_jax.data.tokenizer import Tokenizer, TokenizerConfig
@@ -63,9 +65,8 @@ class TrainConfig:
     eval_rows: int = 0
 
     def __post_init__(self) -> None:
-        for name in ('batch_size', 'bins', 'accumulate', 'eval_batch_size'):
-            if getattr(self, name) < 1:
-                raise UserError(f'train.{name}={getattr(self, name)} must be at least 1.')
+        within(self, 'train', 1, math.inf, 'batch_size', 'bins', 'accumulate', 'eval_batch_size')
+        within(self, 'train', 0, math.inf, 'seed', 'eval_rows')
         for phase in self.phases:
             if len(phase) != 3 or min(phase) < 1:
                 raise UserError(f'train.phases has {phase}: each phase is (steps, length, batch size).')
@@ -137,7 +138,12 @@ _COMMON = {
 
 def read(spec: str, overrides: Sequence[str] = ()) -> Experiment:
     """An experiment from a config file (`FILE.py` or `FILE.py:arg`) and `a.b=value` overrides."""
-    return from_config(config_lib.load(spec), overrides)
+    experiment = from_config(config_lib.load(spec), overrides)
+    for key in (override.split('=')[0] for override in overrides):
+        section, _, name = key.partition('.')
+        if experiment.init.checkpoint and section == 'model' and name not in ('name', *RUN_CHOICES):
+            raise UserError(f'{key} cannot be set beside init.checkpoint, which brings its own architecture.')
+    return experiment
 
 
 def from_config(given: Mapping[str, Any], overrides: Sequence[str] = ()) -> Experiment:

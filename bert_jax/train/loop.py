@@ -49,6 +49,10 @@ def phases(experiment: Experiment, examples: int) -> list[Phase]:
     train = experiment.train
     if not train.phases:
         total = duration(train.steps, batch_size=train.batch_size, examples=examples)
+        if not total:
+            raise UserError(
+                f'train.steps={train.steps!r} is no step at all: give a number of steps, or "3 epochs".'
+            )
         return [Phase(0, total, experiment.data.length, train.batch_size)]
     stops = list(itertools.accumulate(steps for steps, _, _ in train.phases))
     starts = [0, *stops[:-1]]
@@ -182,7 +186,9 @@ def _run(
                 meter.report(*pending, log=due['log'](pending[0]))
             pending = step, latest, meter.work(batch)
             stopping = stop.requested
-            saves, evaluates = due['save'](step) or stopping, evaluate is not None and due['evaluate'](step)
+            saves = due['save'](step) or stopping
+            wanted = due['evaluate'](step) or (due['save'](step) and checkpointer.wants_scores)
+            evaluates = evaluate is not None and wanted
             if not saves and not evaluates:
                 continue
             meter.report(*pending, log=due['log'](step))  # a state with a bad loss is never saved

@@ -11,14 +11,16 @@ from tests.tiny import __file__ as TINY
 
 @pytest.fixture
 def door(capsys, monkeypatch, tmp_path):
-    """Runs a door as a command; returns its exit status and the last line it wrote to stderr."""
+    """Runs a door as a command; returns its exit status and the last line of stderr, which holds no traceback."""
 
     def run(name, *words):
         monkeypatch.setattr(sys, 'argv', [name, *map(str, words)])
         monkeypatch.delitem(sys.modules, f'bert_jax.bin.{name}', raising=False)
         with pytest.raises(SystemExit) as exit_:
             runpy.run_module(f'bert_jax.bin.{name}', run_name='__main__')
-        return exit_.value.code, capsys.readouterr().err.strip().splitlines()[-1]
+        written = capsys.readouterr().err
+        assert 'Traceback' not in written
+        return exit_.value.code, written.strip().splitlines()[-1]
 
     return run
 
@@ -37,7 +39,6 @@ def assert_sentence(result, *parts):
     assert status not in (0, None)
     assert line.startswith('error: ')
     assert line.endswith(('.', '?'))
-    assert 'Traceback' not in line
     for part in parts:
         assert part in line
 
@@ -127,6 +128,63 @@ def test_label_outside_the_range(pretrain, door, tmp_path, label):
 def test_checkpoint_that_is_not_there(door, tmp_path):
     words = (f'--config={TINY}:classify', f'--checkpoint={tmp_path}', f'--out={tmp_path}/scores.json')
     assert_sentence(door('eval_classify', *words), 'no checkpoint')
+
+
+@pytest.mark.parametrize(
+    ('override', 'limits'),
+    [
+        ('train.seed=-1', 'at least 0'),
+        ('train.eval_rows=-1', 'at least 0'),
+        ('train.batch_size=0', 'at least 1'),
+        ('tokenizer.vocab_size=0', 'at least 6'),
+        ('data.workers=-1', 'at least 0'),
+        ('data.seed=-1', 'at least 0'),
+        ('data.validation_fraction=1.5', 'from 0 to 1'),
+        ('model.pad_vocab_to=0', 'at least 1'),
+        ('model.heads=-2', 'at least 1'),
+        ('model.layers=-1', 'at least 1'),
+        ('model.dropout=1.5', 'from 0 to 0.99'),
+        ('model.rotary=-1', 'at least 0'),
+        ('optim.learning_rate=-1', 'at least 0'),
+        ('optim.b1=2.0', 'from 0 to 1'),
+        ('optim.clip=-1.0', 'at least 0'),
+    ],
+)
+def test_value_out_of_range(pretrain, override, limits):
+    assert_sentence(pretrain(override), override.split('=')[0], f'must be {limits}')
+
+
+def test_architecture_beside_a_checkpoint(door, tmp_path):
+    words = (f'--config={TINY}:classify', f'--workdir={tmp_path}/two', '--config.init.checkpoint=runs/bert')
+    assert_sentence(door('train', *words, '--config.model.layers=7'), 'model.layers', 'init.checkpoint')
+
+
+def test_the_same_file_for_training_and_evaluation(pretrain, door, tmp_path):
+    assert pretrain('train.steps=1', 'optim.warmup=0')[0] == 0
+    (tmp_path / 'all.jsonl').write_text('{"text": "a", "label": 0}\n{"text": "b", "label": 1}\n')
+    words = (
+        f'--config={TINY}:classify',
+        f'--workdir={tmp_path}/two',
+        f'--config.init.checkpoint={tmp_path}/run',
+    )
+    result = door('train', *words, f'--config.data.source={tmp_path}/all.jsonl')
+    assert_sentence(result, 'the same examples', '{split}')
+
+
+def test_a_split_to_hold_out_of_files(pretrain):
+    assert_sentence(pretrain('data.validation_split=validation'), 'the sources are files')
+
+
+def test_bytes_that_are_no_text(pretrain, tmp_path):
+    (tmp_path / 'utf16.txt').write_text('Some text.\n\nMore.', encoding='utf-16')
+    assert_sentence(pretrain(f'data.sources={tmp_path}/utf16.txt'), 'utf16.txt', 'not UTF-8')
+
+
+def test_nothing_to_watch(door, tmp_path):
+    words = (f'--config={TINY}:classify', f'--checkpoint={tmp_path}/nowhere', f'--out={tmp_path}/s.json')
+    status, line = door('eval_classify', *words, '--watch', '--timeout=0.1', '--poll=0.1')
+    assert status == 1
+    assert 'no new checkpoint' in line
 
 
 def test_missing_config_file(door, tmp_path):

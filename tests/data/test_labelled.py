@@ -95,9 +95,10 @@ def test_integers_are_classes(tmp_path, words, suffix):
     assert [r.label for r in read(config(source), labels, words)] == [2, 0, 2, 1]
 
 
-def test_a_class_that_training_does_not_show_has_its_place(tmp_path):
-    source = write(tmp_path, [{'text': 'w1', 'label': i} for i in (0, 3)], '.jsonl')
-    assert label_names(config(source)) == ('0', '1', '2', '3')
+def test_numbers_of_classes_need_not_begin_at_zero(tmp_path, words):
+    source = write(tmp_path, [{'text': 'w1', 'label': i} for i in (12, 1, 3)], '.jsonl')
+    assert label_names(config(source)) == ('1', '3', '12')
+    assert [r.label for r in read(config(source), ('1', '3', '12'), words)] == [2, 0, 1]
 
 
 def test_integers_index_given_names(tmp_path, words):
@@ -137,7 +138,7 @@ def test_a_label_outside_the_classes_names_the_example(tmp_path, words, label):
         read(config(source), ('0', '1'), words)
     message = str(error.value)
     assert message.startswith('example 1 of ')
-    assert f"split 'train', has the label {label}, but there are 2 classes: 0 to 1" in message
+    assert f"split 'train', has the label {label}, but there are 2 classes, 0 to 1: mend it" in message
 
 
 def test_an_unknown_label_names_the_example_and_the_nearest(tmp_path, words):

@@ -463,14 +463,15 @@ def test_a_tokenizer_is_trained_once_and_kept(text, tmp_path, monkeypatch):
 def test_a_tokenizer_of_other_settings_is_refused(text, tmp_path, change):
     prepare_lib.get_tokenizer(text, TRAINED, tmp_path)
     with pytest.raises(
-        UserError, match=r'trained with other settings: choose another data\.rows, or delete it'
+        UserError,
+        match=rf'trained with another tokenizer\.{next(iter(change))} \(.*choose another data\.rows, or delete it',
     ):
         prepare_lib.get_tokenizer(text, dataclasses.replace(TRAINED, **change), tmp_path)
 
 
 def test_a_tokenizer_of_other_text_is_refused(text, tmp_path):
     prepare_lib.get_tokenizer(text, TRAINED, tmp_path)
-    with pytest.raises(UserError, match='trained with other settings'):
+    with pytest.raises(UserError, match=r'trained with another data\.text_key \(text, now body\)'):
         prepare_lib.get_tokenizer(dataclasses.replace(text, text_key='body'), TRAINED, tmp_path)
 
 

@@ -376,11 +376,6 @@ def test_pydocs_configs_are_checked_before_anything_is_built():
         sources.examples('pydocs/txt', 'train')
 
 
-def test_the_cache_folder_follows_the_environment(monkeypatch, tmp_path):
-    monkeypatch.setenv('BERT_JAX_CACHE', str(tmp_path))
-    assert sources.cache_dir() == tmp_path
-
-
 def test_a_real_data_set(sst2):
     found = sources.examples(sst2, 'validation')
     assert len(found) == 872

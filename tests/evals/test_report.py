@@ -60,6 +60,11 @@ def test_a_curve_is_the_mean_of_its_runs_where_all_have_steps():
     assert curve.mean('evals') == ([], [])
 
 
+@pytest.mark.parametrize('n', [0, 1, 2, 3, 41])
+def test_smoothing_keeps_the_length(n):
+    assert len(report._smooth(np.arange(float(n)))) == n
+
+
 def test_smoothing_leaves_a_line_a_line():
     line = np.arange(100.0)
     np.testing.assert_allclose(report._smooth(line)[10:-10], line[10:-10])

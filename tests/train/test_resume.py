@@ -7,6 +7,7 @@ import shutil
 import numpy as np
 import pytest
 
+from bert_jax.core import metrics
 from bert_jax.core.errors import UserError
 from bert_jax.train import loop
 from tests.runs import TINY, arrays, losses, pretrain, run_door
@@ -79,7 +80,7 @@ def test_damaged_newest_checkpoint_is_passed_over(tmp_path, corpus, rows, pretra
         assert pretrain(tmp_path / 'run', corpus, rows) == 0
     assert 'checkpoint 20 is damaged' in caplog.text
     _assert_same_run(tmp_path / 'run', pretrained)
-    assert (tmp_path / 'run' / 'checkpoints' / 'damaged-20').is_dir()
+    assert len(list((tmp_path / 'run' / 'checkpoints').glob('damaged-20-*'))) == 1
 
 
 def test_nothing_readable_is_an_error(tmp_path, corpus, rows, pretrained):
@@ -87,8 +88,34 @@ def test_nothing_readable_is_an_error(tmp_path, corpus, rows, pretrained):
     for file in (tmp_path / 'run' / 'checkpoints').rglob('*'):
         if file.is_file():
             file.write_bytes(b'')
-    with pytest.raises(UserError, match='None of the checkpoints'):
-        pretrain(tmp_path / 'run', corpus, rows)
+    before = sorted((tmp_path / 'run' / 'checkpoints').rglob('*'))
+    for _ in range(2):
+        with pytest.raises(UserError, match='None of the checkpoints'):
+            pretrain(tmp_path / 'run', corpus, rows)
+    assert sorted((tmp_path / 'run' / 'checkpoints').rglob('*')) == before
+    assert metrics.read(tmp_path / 'run') == metrics.read(pretrained)
+
+
+def test_checkpoints_of_another_model_are_left_alone(tmp_path, corpus, rows, pretrained):
+    shutil.copytree(pretrained, tmp_path / 'run')
+    (tmp_path / 'run' / 'config.json').unlink()
+    with pytest.raises(UserError, match=r'is of another model \(bert/.* there and .* here\)'):
+        pretrain(tmp_path / 'run', corpus, rows, 'model.width=16')
+    assert sorted(p.name for p in (tmp_path / 'run' / 'checkpoints').iterdir()) == ['15', '18', '20']
+
+
+def test_a_misspelled_best_score_costs_no_training(tmp_path, corpus, rows):
+    with pytest.raises(
+        UserError, match=r"best='mlm_los' is no score: did you mean 'mlm_loss'.* step 4 .* intact"
+    ):
+        pretrain(tmp_path, corpus, rows, 'train.steps=8', 'checkpoint.every=4', 'checkpoint.best=mlm_los')
+    assert [p.name for p in (tmp_path / 'checkpoints').iterdir() if p.name.isdigit()] == ['4']
+
+
+@pytest.mark.parametrize('steps', ['0', '0.5'])
+def test_a_run_of_no_steps_is_refused(tmp_path, corpus, rows, steps):
+    with pytest.raises(UserError, match=r'train\.steps=.* is no step at all'):
+        pretrain(tmp_path, corpus, rows, f'train.steps={steps}')
 
 
 def test_loss_that_is_not_finite_stops_and_keeps_the_checkpoint(tmp_path, corpus, rows):

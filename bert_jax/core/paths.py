@@ -1,0 +1,32 @@
+"""Folders: where things are kept, and one process at a time in them."""
+
+import contextlib
+import fcntl
+import logging
+import os
+import pathlib
+from collections.abc import Iterator
+
+
+def cache_dir() -> pathlib.Path:
+    """Where what is built on this machine is kept: BERT_JAX_CACHE or ~/.cache/bert_jax."""
+    return pathlib.Path(os.environ.get('BERT_JAX_CACHE') or '~/.cache/bert_jax').expanduser()
+
+
+@contextlib.contextmanager
+def alone(folder: pathlib.Path) -> Iterator[None]:
+    """Makes a folder, waits until no other process works in it, and keeps others waiting.
+
+    The lock ends with the process, however that ends.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            logging.info('waiting for another process that works in %s', folder)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(lock)
