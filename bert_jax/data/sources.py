@@ -57,6 +57,8 @@ def documents(source: str, split: str, text_key: str) -> Iterator[Document]:
     Raises:
       UserError: if the source is not there or cannot be read.
     """
+    if os.path.isdir(os.path.expanduser(source)):
+        raise UserError(f'{source!r} is a folder: name the files in it, such as {source.rstrip("/")}/*.txt.')
     if not is_files(source):
         records = examples(source, split)
         for i, example in enumerate(records, 1):

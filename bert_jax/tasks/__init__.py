@@ -33,7 +33,10 @@ class Task(Protocol):
     """What a file in this folder provides, as a class `Task(config, data, tokenizer)`.
 
     The file's `Config` is the dataclass of the config's `task` section; `Data` is that of its
-    `data` section.
+    `data` section. If that is `prepare.TextConfig`, the rows are prepared on disk and the task has
+    `row_maker(length) -> rows.RowMaker`; otherwise they are arrays in memory and it has `train_rows()`
+    and `eval_rows()`. It may have a static `complete(config, data)`, which fills in what only the data
+    knows, and `describe(scores)`, a text for people.
     """
 
     Data: type

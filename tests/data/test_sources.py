@@ -213,6 +213,11 @@ def test_files_that_are_not_there_are_named(tmp_path, source):
         read(tmp_path / source)
 
 
+def test_a_folder_is_no_source(tmp_path):
+    with pytest.raises(UserError, match=r'is a folder: name the files in it, such as .*/\*\.txt'):
+        read(tmp_path)
+
+
 def test_packed_jsonl_is_not_taken_for_text(tmp_path):
     write(tmp_path / 'a.jsonl.gz', gzip.compress(b'{"text": "One."}\n'))
     try:
