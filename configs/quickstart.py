@@ -23,7 +23,7 @@ def _pretrain() -> ConfigDict:
     config.data = dict(sources=('pydocs/text',), validation_split='validation', length=128)
     config.tokenizer = dict(vocab_size=8192)
     config.optim = dict(learning_rate=1e-3, warmup=0.1, b2=0.98)
-    config.train = dict(steps=2000, batch_size=16, log_every=25, eval_rows=512)
+    config.train = dict(steps=2300, batch_size=16, log_every=25, eval_rows=512)
     return config
 
 
@@ -32,6 +32,6 @@ def _finetune() -> ConfigDict:
     config.task = dict(name='classify')
     config.model = _MODEL
     config.data = dict(source='pydocs/pair', text='signature', second='summary', length=64)
-    config.optim = dict(learning_rate=3e-4, warmup=0.1)
-    config.train = dict(steps=800, batch_size=32, bins=2)
+    config.optim = dict(learning_rate=1.5e-4, warmup=0.1)
+    config.train = dict(steps=500, batch_size=32, bins=2)
     return config
