@@ -83,7 +83,10 @@ def _kept_or_trained(
     text: TextConfig, config: TokenizerConfig, wanted: dict[str, Any], file: pathlib.Path, note: pathlib.Path
 ) -> Tokenizer:
     if file.is_file() and note.is_file():
-        before = json.loads(note.read_text())
+        try:
+            before = json.loads(note.read_text())
+        except json.JSONDecodeError as e:
+            raise UserError(f'{str(note)!r} is damaged: choose another data.rows, or delete it.') from e
         if differs := [k for k in wanted if before.get(k) != wanted[k]]:
             raise UserError(
                 f'{str(file)!r} was trained with another {differs[0]} ({before.get(differs[0])}, now {wanted[differs[0]]}): '

@@ -475,6 +475,13 @@ def test_a_tokenizer_of_other_text_is_refused(text, tmp_path):
         prepare_lib.get_tokenizer(dataclasses.replace(text, text_key='body'), TRAINED, tmp_path)
 
 
+def test_a_damaged_note_of_a_tokenizer_is_named(text, tmp_path):
+    prepare_lib.get_tokenizer(text, TRAINED, tmp_path)
+    (tmp_path / 'tokenizer_config.json').write_text('0a1b')
+    with pytest.raises(UserError, match=r'tokenizer_config\.json.* is damaged'):
+        prepare_lib.get_tokenizer(text, TRAINED, tmp_path)
+
+
 def test_a_tokenizer_that_was_left_half_written_is_trained_again(text, tmp_path):
     (tmp_path / tokenizer_lib.FILE).write_text('{"half')
     assert len(prepare_lib.get_tokenizer(text, TRAINED, tmp_path)) == 120
