@@ -1,4 +1,4 @@
-"""The quickstart: a small BERT on Python's own documentation, and the pair task. Ten minutes on two cores.
+"""The quickstart: a small BERT on Python's own documentation, and the pair task. About ten minutes on two cores.
 
 bash launch/quickstart.sh
 """

@@ -4,7 +4,7 @@ import argparse
 import json
 import pathlib
 
-from bert_jax.core import cli
+from bert_jax.core import cli, paths
 
 
 def main() -> int:
@@ -22,8 +22,7 @@ def main() -> int:
 
     results = speed.compare(flags.sizes, flags.rounds, flags.seconds, reference=not flags.no_reference)
     if flags.out:
-        flags.out.parent.mkdir(parents=True, exist_ok=True)
-        flags.out.write_text(json.dumps(results, indent=2) + '\n')
+        paths.write(flags.out, json.dumps(results, indent=2) + '\n')
     return 0
 
 

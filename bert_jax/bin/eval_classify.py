@@ -21,7 +21,7 @@ def main() -> int:
     )
     flags, overrides = cli.parse(parser)
 
-    from bert_jax.core import hosts
+    from bert_jax.core import hosts, paths
     from bert_jax.evals import scoring
 
     hosts.prepare_process()
@@ -40,10 +40,7 @@ def main() -> int:
             f'{flags.checkpoint}, step {result["step"]:,}, {result["source"]} {result["split"]}, n = {result["examples"]:,}'
         )
         print(scorer.describe(result['scores']), flush=True)
-        out.parent.mkdir(parents=True, exist_ok=True)
-        temporary = out.with_name(out.name + '.tmp')
-        temporary.write_text(json.dumps(result, indent=2) + '\n')
-        temporary.replace(out)
+        paths.write(out, json.dumps(result, indent=2) + '\n')
     return 0 if result else 1
 
 

@@ -3,7 +3,7 @@
 import argparse
 import pathlib
 
-from bert_jax.core import cli
+from bert_jax.core import cli, paths
 
 
 def main() -> int:
@@ -27,8 +27,7 @@ def main() -> int:
     pretrained = [w for w, run in zip(flags.workdirs, runs, strict=True) if run.pretraining]
     filled = filling.fill(str(pretrained[0]), flags.fill) if flags.fill and pretrained else []
     page = report.page(runs, list(zip(flags.fill, filled, strict=False)), flags.plots)
-    flags.out.parent.mkdir(parents=True, exist_ok=True)
-    flags.out.write_text(page, encoding='utf-8')
+    paths.write(flags.out, page)
     print(f'wrote {flags.out}')
     return 0
 

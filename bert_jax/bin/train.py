@@ -41,8 +41,9 @@ def run(spec: str, workdir: pathlib.Path, overrides: list[str]) -> int:
         if not len(rows):
             logging.warning('there is nothing held out to evaluate on')
             return None
-        logging.info('evaluating on %d rows', min(len(rows), c.eval_rows or len(rows)))
-        return Evaluator(task, graph, rows, c.eval_batch_size, partitioner, c.seed, c.eval_rows)
+        evaluator = Evaluator(task, graph, rows, c.eval_batch_size, partitioner, c.seed, c.eval_rows)
+        logging.info('evaluating on %d rows', evaluator.examples)
+        return evaluator
 
     about = {'config': experiment.as_dict(), 'tokenizer': json.loads(tokenizer.to_json())}
     return loop.train(experiment, task, data.train, partitioner, workdir, about, start, make_evaluator)

@@ -13,6 +13,14 @@ def cache_dir() -> pathlib.Path:
     return pathlib.Path(os.environ.get('BERT_JAX_CACHE') or '~/.cache/bert_jax').expanduser()
 
 
+def write(path: pathlib.Path, text: str) -> None:
+    """Writes a file that is there whole or not at all, and the folders that it needs."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + '.tmp')
+    temporary.write_text(text, encoding='utf-8')
+    temporary.replace(path)
+
+
 @contextlib.contextmanager
 def alone(folder: pathlib.Path) -> Iterator[None]:
     """Makes a folder, waits until no other process works in it, and keeps others waiting.

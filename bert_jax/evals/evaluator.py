@@ -37,7 +37,8 @@ class Evaluator:
     ):
         partitioner.check_batch(batch_size, 'train.eval_batch_size')
         self._task, self._partitioner = task, partitioner
-        self._batches = lambda: pipeline.in_order(rows, task.example, batch_size, seed, limit or None)
+        self.examples = min(len(rows), limit or len(rows))
+        self._batches = lambda: pipeline.in_order(rows, task.example, batch_size, seed, self.examples)
 
         def step(params: Mapping[str, jax.Array], batch: dict[str, jax.Array]) -> Any:
             with partitioning.use(partitioner):

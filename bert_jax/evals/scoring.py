@@ -67,7 +67,7 @@ class Scorer:
             'step': trained.step,
             'source': ours.data.source,
             'split': ours.data.eval_split,
-            'examples': min(len(self._rows), ours.train.eval_rows or len(self._rows)),
+            'examples': self._evaluator.examples,
             'labels': list(trained.experiment.task.labels),
             'scores': self._evaluator(trained.params),
         }

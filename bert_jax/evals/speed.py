@@ -3,8 +3,8 @@
 Both sides do masked LM and next sentence forward, backward and AdamW, float32, dropout off, 30,522
 words, rows of 128 tokens with 20 predicted positions. Each timing is a process of its own: the two
 runtimes do not share threads or memory, and they take turns, so that a drift of the machine meets both.
-Transformers is timed once more with freed memory kept, which bert_jax always does: a user can have it by
-environment variables, and few do.
+Transformers is timed once more with freed memory kept, as our commands that train and score do: a user can
+have it by environment variables, and few do.
 """
 
 import importlib.util
@@ -135,7 +135,6 @@ def _time_ours(size: str, seconds: float) -> dict[str, float]:
 
     hosts.prepare_process()
     import jax
-    import optax
 
     from bert_jax import optim
     from bert_jax.core import partitioning
@@ -143,7 +142,7 @@ def _time_ours(size: str, seconds: float) -> dict[str, float]:
     from bert_jax.modeling.heads import BertForPretraining
     from bert_jax.tasks import mlm
     from bert_jax.train import state as state_lib
-    from bert_jax.train.step import jit_train_step
+    from bert_jax.train.step import jit_train_step, update
 
     task = mlm.Task.__new__(mlm.Task)  # the step needs no tokenizer
     task.config = mlm.Config()
@@ -178,15 +177,10 @@ def _time_ours(size: str, seconds: float) -> dict[str, float]:
             t.total for t in task.loss(module.merge(layout.graph, params), on_device, None).terms.values()
         ]
 
-    @jax.jit
-    def update(params: module.Params, opt_state: Any) -> Any:
-        with jax.numpy_dtype_promotion('standard'):
-            updates, opt_state = tx.update(params, opt_state, params)  # any gradient takes as long
-        return optax.apply_updates(params, updates), opt_state
-
+    apply = jax.jit(lambda s: update(tx, s.params, s.opt_state, s.params))  # any gradient takes as long
     whole = _median_of(step, seconds)
     first = _median_of(lambda: jax.block_until_ready(forward(state.params)), seconds / 4)
-    last = _median_of(lambda: jax.block_until_ready(update(state.params, state.opt_state)), seconds / 4)
+    last = _median_of(lambda: jax.block_until_ready(apply(state)), seconds / 4)
     return {
         'seconds': whole,
         'forward': first,

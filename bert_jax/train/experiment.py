@@ -13,6 +13,7 @@ from ml_collections import ConfigDict
 
 from bert_jax import modeling, tasks
 from bert_jax.core import config as config_lib
+from bert_jax.core import paths
 from bert_jax.core.config import within
 from bert_jax.core.errors import UserError
 from bert_jax.core.partitioning import MeshConfig
@@ -241,9 +242,7 @@ def claim(workdir: pathlib.Path, experiment: Experiment) -> None:
                         f'{str(workdir)!r} was made by another config ({key} was {old!r}, now {new!r}): '
                         'choose another --workdir, or set it back to resume.'
                     )
-        temporary = workdir / 'config.json.tmp'
-        temporary.write_text(config_lib.to_json(now))
-        temporary.replace(file)
+        paths.write(file, config_lib.to_json(now))
     except json.JSONDecodeError as e:
         raise UserError(f'{str(file)!r} is damaged: choose another --workdir.') from e
     except OSError as e:

@@ -68,9 +68,8 @@ def train_step(
         zeros = jax.tree.map(jnp.zeros_like, state.params)
         grads, aux = jax.lax.scan(add_part, zeros, (parts, jnp.arange(accumulate)))
         terms, metrics = jax.tree.map(lambda x: x.sum(0), aux)
-    with jax.numpy_dtype_promotion('standard'):  # optax mixes its counts with floats
-        updates, opt_state = tx.update(grads, state.opt_state, state.params)
-        params = optax.apply_updates(state.params, updates)
+    params, opt_state = update(tx, grads, state.opt_state, state.params)
+    with jax.numpy_dtype_promotion('standard'):
         learning_rate = jnp.asarray(schedule(state.step), jnp.float32)
     one = jnp.float32(1)
     total = sum((t.value() for t in terms.values()), jnp.float32(0))
@@ -82,6 +81,15 @@ def train_step(
         'learning_rate': Mean(learning_rate, one),
     }
     return State(state.step + 1, params, opt_state), metrics
+
+
+def update(
+    tx: optax.GradientTransformation, grads: module.Params, opt_state: Any, params: module.Params
+) -> tuple[Any, Any]:
+    """New parameters and optimizer state."""
+    with jax.numpy_dtype_promotion('standard'):  # optax mixes its counts with floats
+        updates, opt_state = tx.update(grads, opt_state, params)
+        return optax.apply_updates(params, updates), opt_state
 
 
 def jit_train_step(
