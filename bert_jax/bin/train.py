@@ -41,7 +41,7 @@ def run(spec: str, workdir: pathlib.Path, overrides: list[str]) -> int:
         if not len(rows):
             logging.warning('there is nothing held out to evaluate on')
             return None
-        evaluator = Evaluator(task, graph, rows, c.eval_batch_size, partitioner, c.seed, c.eval_rows)
+        evaluator = Evaluator(task, graph, rows, c.eval_batch_size, partitioner, c.seed, c.eval_rows, c.bins)
         logging.info('evaluating on %d rows', evaluator.examples)
         return evaluator
 

@@ -58,7 +58,7 @@ class Batches:
         self._local = slice(batch_size // hosts * host, batch_size // hosts * (host + 1))
         self._order = grain.MapDataset.range(len(rows)).seed(seed).shuffle().repeat()
         self._binned = bins > 1 and isinstance(rows, np.ndarray)
-        self._unit = -(-(len(rows[0]) - HEADER) // bins)
+        self._unit = _unit(rows, bins)
 
     def __call__(self, step: int) -> Batch:
         places: Any = range(step * self.batch_size, (step + 1) * self.batch_size)
@@ -66,7 +66,7 @@ class Batches:
         if self._binned:
             window, longest = self._window(step // self.WINDOW)
             places = window[step % self.WINDOW]
-            width = HEADER + -(-int(longest[step % self.WINDOW]) // self._unit) * self._unit
+            width = _width(longest[step % self.WINDOW], self._unit)
         return stack([self._example(int(place), width) for place in places[self._local]])
 
     def _example(self, place: int, width: int | None) -> Batch:
@@ -98,18 +98,44 @@ def stack(examples: Sequence[Batch]) -> Batch:
     return {k: np.stack([e[k] for e in examples]) for k in examples[0]}
 
 
-def in_order(
-    rows: Sequence[np.ndarray], make: MakeExample, batch_size: int, seed: int = 0, limit: int | None = None
-) -> Iterator[Batch]:
-    """All rows once, for evaluation: the last batch is filled up with rows of weight 0.
+def once(
+    rows: Sequence[np.ndarray],
+    make: MakeExample,
+    batch_size: int,
+    seed: int = 0,
+    *,
+    limit: int = 0,
+    bins: int = 1,
+) -> Iterator[tuple[np.ndarray, Batch]]:
+    """All rows once, for evaluation; noise depends on (seed, row) alone.
 
-    Adds `row_weight` [B] float32, which is 1 for a real row. Noise depends on (seed, row) alone.
+    Args:
+      rows, make, batch_size, seed, bins: as of `Batches`; with bins the shortest rows come first.
+      limit: only the first so many rows; 0 takes all.
+
+    Yields:
+      Which rows they are, and their batch. The last is filled up with a row of weight 0: `row_weight`
+      [B] float32 is 1 for a real row.
     """
-    n = len(rows) if limit is None else min(limit, len(rows))
+    n = min(len(rows), limit or len(rows))
+    order, cut = np.arange(n), None
+    if bins > 1 and isinstance(rows, np.ndarray):
+        order, cut = np.argsort(rows[:n, 0], kind='stable'), _unit(rows, bins)
     for start in range(0, n, batch_size):
-        indices = range(start, min(start + batch_size, n))
-        batch = stack([make(rows[i], np.random.default_rng((seed, i))) for i in indices])
+        indices = order[start : start + batch_size]
+        width = None if cut is None else _width(rows[indices[-1]][0], cut)
+        batch = stack([make(rows[i][:width], np.random.default_rng((seed, i))) for i in indices])
         missing = batch_size - len(indices)
         batch = {k: np.concatenate([v, np.repeat(v[:1], missing, 0)]) for k, v in batch.items()}
         batch['row_weight'] = (np.arange(batch_size) < len(indices)).astype(np.float32)
-        yield batch
+        yield indices, batch
+
+
+def _unit(rows: Sequence[np.ndarray], bins: int) -> int:
+    """Lengths to cut to are multiples of this."""
+    return -(-(len(rows[0]) - HEADER) // bins)
+
+
+def _width(longest: int, unit: int) -> int:
+    """How much of a row to keep, with its header."""
+    return HEADER + -(-int(longest) // unit) * unit

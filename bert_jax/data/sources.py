@@ -6,6 +6,7 @@ import glob
 import gzip
 import importlib
 import json
+import logging
 import os
 import pathlib
 import zlib
@@ -204,6 +205,8 @@ def _known(data_dir: str | None, tfds: Any) -> list[str]:
 
 
 def _pydocs(name: str) -> Any:
+    import tensorflow_datasets as tfds
+
     from bert_jax.data import pydocs
 
     config = name.partition('/')[2] or 'text'
@@ -215,7 +218,11 @@ def _pydocs(name: str) -> Any:
         data_dir=str(cache_dir() / f'pydocs-{pydocs.fingerprint()}'),
         file_format='array_record',
     )
-    builder.download_and_prepare()
+    if not builder.is_prepared():
+        logging.info('making %s from the documentation of what is installed here', name)
+        tfds.display_progress_bar(False)
+        builder.download_and_prepare()
+        tfds.display_progress_bar(True)
     return builder
 
 

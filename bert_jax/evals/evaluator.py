@@ -23,6 +23,7 @@ class Evaluator:
       partitioner: where it runs.
       seed: of noise, so that masked positions are the same each time.
       limit: only the first so many rows; 0 takes all.
+      bins: see `pipeline.Batches`.
     """
 
     def __init__(
@@ -34,11 +35,14 @@ class Evaluator:
         partitioner: Partitioner,
         seed: int = 0,
         limit: int = 0,
+        bins: int = 1,
     ):
         partitioner.check_batch(batch_size, 'train.eval_batch_size')
         self._task, self._partitioner = task, partitioner
         self.examples = min(len(rows), limit or len(rows))
-        self._batches = lambda: pipeline.in_order(rows, task.example, batch_size, seed, self.examples)
+        self._batches = lambda: pipeline.once(
+            rows, task.example, batch_size, seed, limit=self.examples, bins=bins
+        )
 
         def step(params: Mapping[str, jax.Array], batch: dict[str, jax.Array]) -> Any:
             with partitioning.use(partitioner):
@@ -49,13 +53,14 @@ class Evaluator:
 
     def __call__(self, params: Mapping[str, jax.Array]) -> dict[str, Any]:
         """Scores: `loss`, the task's means, and what it computes from all outputs together."""
-        terms, means, outputs = [], [], []
-        for batch in self._batches():
-            real = int(batch['row_weight'].sum())
+        terms, means, outputs, found = [], [], [], []
+        for indices, batch in self._batches():
             term, mean, output = self._step(params, self._partitioner.global_batch(batch))
             terms.append(term)
             means.append(mean)
-            outputs.append({k: np.asarray(v)[:real] for k, v in output.items()})
+            outputs.append({k: np.asarray(v)[: len(indices)] for k, v in output.items()})
+            found.append(indices)
         losses = metrics.combine(terms)
-        joined = {k: np.concatenate([o[k] for o in outputs]) for k in outputs[0]}
+        order = np.argsort(np.concatenate(found))
+        joined = {k: np.concatenate([o[k] for o in outputs])[order] for k in outputs[0]}
         return {'loss': sum(losses.values()), **losses, **metrics.combine(means), **self._task.scores(joined)}

@@ -106,7 +106,7 @@ def page(
         found = [k for k in (run.train[0] if run.train else {}) if k != 'loss' and k.endswith('_loss')]
         keys = found or ['loss']
         curves = [_Curve(k.replace('_', ' '), [run], k) for k in keys]
-        parts.append(_image(curves, f'Pretraining loss on {run.data}', plots))
+        parts.append(_image(curves, f'Pretraining loss of {run.name}', plots))
         parts.append(_table([[run]], list(run.evals[-1])[1:] if run.evals else []))
     downstream = [r for r in runs if not r.pretraining]
     for data in dict.fromkeys(r.data for r in downstream):
@@ -203,7 +203,7 @@ def _about(run: Run) -> str:
     model, train = run.config['model'], run.config['train']
     speeds = [line['tokens_per_second'] for line in run.train if line['tokens_per_second']]
     return (
-        f'<p>{model["layers"]} layers, {model["width"]} wide, vocabulary {model["vocab_size"]:,}; '
+        f'<p>On {html.escape(run.data)}: {model["layers"]} layers, {model["width"]} wide, vocabulary {model["vocab_size"]:,}; '
         f'{run.train[-1]["step"] if run.train else 0:,} steps of {train["batch_size"]} rows of {run.config["data"]["length"]} tokens'
         + (f'; {metrics.human(float(np.median(speeds)))} tokens/s' if speeds else '')
         + '.</p>'

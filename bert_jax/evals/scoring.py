@@ -60,6 +60,7 @@ class Scorer:
                 self._partitioner,
                 c.seed,
                 c.eval_rows,
+                c.bins,
             )
             self._made_for, self.describe = made_for, task.describe
         return {
@@ -83,9 +84,9 @@ def watch(workdir: pathlib.Path, poll: float, timeout: float) -> Iterator[pathli
         found = [p for p in checkpoint.steps(workdir) if int(p.name) > seen]
         if found:
             seen, since = int(found[-1].name), time.monotonic()
+            total = checkpoint.read_about(found[-1])[1]['total_steps']
             yield found[-1]
-            about = checkpoint.read_about(found[-1])[1]
-            if seen >= about['total_steps']:
+            if seen >= total:
                 return
         elif time.monotonic() - since > timeout:
             logging.warning('no new checkpoint in %s for %.0f seconds: stopped watching', workdir, timeout)

@@ -67,7 +67,8 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         within(self, 'train', 1, math.inf, 'batch_size', 'bins', 'accumulate', 'eval_batch_size')
-        within(self, 'train', 0, math.inf, 'seed', 'eval_rows')
+        within(self, 'train', 0, math.inf, 'eval_rows')
+        within(self, 'train', 0, 2**32 - 1, 'seed')
         for phase in self.phases:
             if len(phase) != 3 or min(phase) < 1:
                 raise UserError(f'train.phases has {phase}: each phase is (steps, length, batch size).')

@@ -179,9 +179,13 @@ def _run(
 ) -> int:
     """The loop. Metrics are fetched one step late, so that the device never waits for the host."""
     pending: tuple[int, Any, tuple[float, float]] | None = None
+    compiled: set[tuple[int, ...]] = set()
     with StopOnSignal() as stop:
         for step, batch in stream:
-            state, latest = step_fn(state, partitioner.global_batch(batch))
+            shape = batch['valid'].shape
+            with contextlib.nullcontext() if shape in compiled else meter.paused():
+                state, latest = step_fn(state, partitioner.global_batch(batch))
+            compiled.add(shape)
             if pending:
                 meter.report(*pending, log=due['log'](pending[0]))
             pending = step, latest, meter.work(batch)
@@ -238,7 +242,6 @@ class Meter:
         self._peak = hosts.peak_flops()
         self._tokens = self._flops = 0.0
         self._since = time.perf_counter()
-        self._started = False
 
     def work(self, batch: Mapping[str, np.ndarray]) -> tuple[float, float]:
         """Real tokens of the global batch, and floating-point operations of forward and backward."""
@@ -257,18 +260,15 @@ class Meter:
                     f'The {name.replace("_", " ")} is {values[name]} at step {step}: lower optim.learning_rate, '
                     'lengthen optim.warmup, or look at the data.'
                 )
-        if not self._started:  # the first step compiles, so it says nothing of speed
-            self._restart()
-            self._started = True
-            speed, mfu = 0.0, 0.0
-        else:
-            seconds = time.perf_counter() - self._since
-            speed, mfu = self._tokens / seconds, self._flops / seconds / self._peak
         if log:
-            values |= {'tokens_per_second': speed, 'mfu': mfu}
+            seconds = time.perf_counter() - self._since
+            values |= {
+                'tokens_per_second': self._tokens / seconds,
+                'mfu': self._flops / seconds / self._peak,
+            }
             self._writer(step, values)
             self._progress(step, values)
-            self._restart()
+            self._since, self._tokens, self._flops = time.perf_counter(), 0.0, 0.0
 
     def evaluation(self, step: int, scores: Mapping[str, Any]) -> None:
         numbers = {f'eval/{k}': v for k, v in scores.items() if isinstance(v, float)}
@@ -279,16 +279,13 @@ class Meter:
 
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:
-        """Keeps evaluations and saves out of the speed."""
+        """Keeps compilations, evaluations and saves out of the speed."""
         began = time.perf_counter()
         yield
         self._since += time.perf_counter() - began
 
     def close(self) -> None:
         self._progress.close()
-
-    def _restart(self) -> None:
-        self._since, self._tokens, self._flops = time.perf_counter(), 0.0, 0.0
 
 
 class StopOnSignal:

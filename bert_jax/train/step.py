@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from bert_jax.core import partitioning
@@ -21,12 +22,12 @@ Metrics = dict[str, Mean]
 def train_step(
     state: State,
     batch: Batch,
+    seed: jax.Array,
     *,
     task: Any,
     graph: module.Graph,
     tx: optax.GradientTransformation,
     schedule: optax.Schedule,
-    seed: int,
     dropout: bool,
     accumulate: int,
 ) -> tuple[State, Metrics]:
@@ -93,18 +94,24 @@ def update(
 
 
 def jit_train_step(
-    task: Any, layout: Layout, partitioner: Partitioner, tx: optax.GradientTransformation, **options: Any
+    task: Any,
+    layout: Layout,
+    partitioner: Partitioner,
+    tx: optax.GradientTransformation,
+    seed: int,
+    **options: Any,
 ) -> Callable[[State, Batch], tuple[State, Metrics]]:
-    """`train_step`, jitted with explicit shardings and a donated state."""
+    """`train_step`, jitted with explicit shardings and a donated state; one program for all seeds."""
     step: Any = functools.partial(train_step, task=task, graph=layout.graph, tx=tx, **options)
 
-    def traced(state: State, batch: Batch) -> tuple[State, Metrics]:
+    def traced(state: State, batch: Batch, seed: jax.Array) -> tuple[State, Metrics]:
         with partitioning.use(partitioner):
-            return step(state, batch)
+            return step(state, batch, seed)
 
-    return jax.jit(
+    jitted = jax.jit(
         traced,
-        in_shardings=(layout.shardings, partitioner.batch),
+        in_shardings=(layout.shardings, partitioner.batch, partitioner.replicated),
         out_shardings=(layout.shardings, partitioner.replicated),
         donate_argnums=0,
     )
+    return lambda state, batch: jitted(state, batch, np.uint32(seed))

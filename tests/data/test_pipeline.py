@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bert_jax.core.errors import UserError
-from bert_jax.data.pipeline import Batches, in_order, stack
+from bert_jax.data.pipeline import Batches, once, stack
 
 ROWS = np.arange(53 * 4).reshape(53, 4)
 
@@ -142,10 +142,14 @@ def test_an_error_in_an_example_reaches_the_one_who_iterates():
         next(Batches(ROWS, fail, 4, 0).iterate(0, 3))
 
 
-@given(st.integers(1, 53), st.integers(1, 20), st.none() | st.integers(0, 70))
-def test_in_order_every_row_counts_once(n, size, limit):
-    found = list(in_order(ROWS[:n], make, size, limit=limit))
-    wanted = n if limit is None else min(n, limit)
+def batches_once(*args, **options):
+    return [batch for _, batch in once(*args, **options)]
+
+
+@given(st.integers(1, 53), st.integers(1, 20), st.integers(0, 70))
+def test_every_row_counts_once(n, size, limit):
+    found = batches_once(ROWS[:n], make, size, limit=limit)
+    wanted = min(n, limit or n)
     assert all(len(v) == size for b in found for v in b.values())
     weight = np.concatenate([b['row_weight'] for b in found]) if found else np.zeros(0, np.float32)
     row = np.concatenate([b['row'] for b in found]) if found else np.zeros(0)
@@ -157,13 +161,13 @@ def test_in_order_every_row_counts_once(n, size, limit):
 
 
 def test_filling_up_repeats_a_row_of_the_data():
-    *_, last = in_order(ROWS[:9], make, 4)
+    *_, last = batches_once(ROWS[:9], make, 4)
     assert last['row_weight'].tolist() == [1, 0, 0, 0]
     assert last['row'].tolist() == [8, 8, 8, 8]
 
 
 def test_weights_of_the_example_are_replaced():
-    *_, last = in_order(ROWS[:5], lambda row, rng: {'row_weight': np.float32(1)}, 4)
+    *_, last = batches_once(ROWS[:5], lambda row, rng: {'row_weight': np.float32(1)}, 4)
     assert last['row_weight'].tolist() == [1, 0, 0, 0]
 
 
@@ -211,9 +215,19 @@ def test_rows_on_disk_are_not_binned():
     assert binned(rows=list(TEXTS))(0)['tokens'].shape == (4, 40)
 
 
-def test_noise_in_order_depends_on_seed_and_row_alone():
+@given(st.integers(1, 40), st.integers(0, 300))
+def test_an_evaluation_cuts_padding_and_says_which_rows_are_where(size, limit):
+    found = list(once(TEXTS, text, size, limit=limit, bins=8))
+    for indices, batch in found:
+        width = batch['tokens'].shape[1]
+        assert batch['number'][: len(indices)].tolist() == indices.tolist()
+        assert width - 5 < batch['real'].max() <= width
+    assert sorted(np.concatenate([indices for indices, _ in found])) == list(range(limit or 300))
+
+
+def test_noise_of_an_evaluation_depends_on_seed_and_row_alone():
     def noise(size, seed):
-        found = list(in_order(ROWS[:20], make, size, seed))
+        found = batches_once(ROWS[:20], make, size, seed)
         return np.concatenate([b['noise'] for b in found])[:20]
 
     assert np.array_equal(noise(3, 0), noise(7, 0))

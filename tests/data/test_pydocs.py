@@ -152,7 +152,7 @@ def test_each_module_lies_in_one_split_by_its_name(corpus):
 
 
 def test_text(corpus, tmp_path, monkeypatch):
-    monkeypatch.setattr(pydocs, 'MIN_DOCUMENT', 80)
+    monkeypatch.setattr(pydocs, 'MIN_DOCUMENT', 120)
     splits = build('text', corpus, tmp_path / 'data')
     assert set(splits) == {'train', 'validation'}
     (kite,) = splits['train']  # What is new in the lamp's module is too short.
@@ -160,7 +160,9 @@ def test_text(corpus, tmp_path, monkeypatch):
         'title': 'kite',
         'text': 'Kites that fly, and the few things that one can do with them.\n\n'
         'A toy that the wind carries.\n\n'
+        'def height(self) -> float\n\n'
         'How high the kite stands now.\n\n'
+        "def climb(self, metres: float, speed=2, *, unit: str = 'm') -> bool\n\n"
         'Let the line out. Wait for `Wind` first.\n\n'
         'Args:\n'
         '  metres (int, optional): How far to climb, measured along the line. '
@@ -168,6 +170,7 @@ def test_text(corpus, tmp_path, monkeypatch):
         '  speed: Metres per second. Defaults to 2.\n\n'
         'Returns:\n'
         '  True if the kite still flies.\n\n'
+        'def fly(kite)\n\n'
         'Send a kite into the air.',
     }
     (shapes,) = splits['validation']
@@ -219,8 +222,6 @@ def test_pair(corpus, tmp_path):
         (climb, 'Let the line out.', 'match'),
         (height, 'How high the kite stands now.', 'match'),
         ('def switch(lamp, on=True)', 'Turn the lamp on or off.', 'match'),
-        ('def switch(lamp, on=True)', 'Give the lamp another colour.', 'mismatch'),
-        ('def paint(lamp, colour)', 'Turn the lamp on or off.', 'mismatch'),
     }
     assert 'validation' not in splits  # `area` is the only one there with a summary of its own.
     for rows in splits.values():
@@ -232,20 +233,24 @@ def test_pair(corpus, tmp_path):
         assert all(truth[r['signature']] != r['summary'] for r in rows if r['label'] == 0)
 
 
-def test_lone_functions_are_paired_within_their_package_and_split(tmp_path):
+def test_pairs_stay_in_their_split_and_mismatch_names(tmp_path):
     (tmp_path / 'tree').mkdir()
-    names = [f'n{i}' for i in range(120)]
-    for name in names:
-        text = f'def f_{name}():\n    """Describe the thing number {name}."""\n'
-        (tmp_path / 'tree' / f'{name}.py').write_text(text, 'utf-8')
+    for i in range(120):
+        name = 'again' if i % 3 == 0 else f'f_{i}'
+        text = f'def {name}(x{i}):\n    """Describe the thing number {i}."""\n'
+        (tmp_path / 'tree' / f'n{i}.py').write_text(text, 'utf-8')
     splits = pydocs.examples('pair', [tmp_path])
-    assert len(splits['train']) == 2 * sum(
-        pydocs_source.Module(f'tree.{name}', (), ()).split == 'train' for name in names
-    )
     assert len(splits) > 1
     for field in ('signature', 'summary'):
         texts = [{row[field] for row in rows.values()} for rows in splits.values()]
         assert len(set.union(*texts)) == sum(map(len, texts))
+    for rows in splits.values():
+        names = {
+            row['summary']: row['signature'].split('(')[0] for row in rows.values() if row['label'] == 'match'
+        }
+        wrong = [row for row in rows.values() if row['label'] == 'mismatch']
+        assert 2 * len(wrong) == len(rows) > 2
+        assert all(names[row['summary']] != row['signature'].split('(')[0] for row in wrong)
 
 
 def test_tagging(corpus, tmp_path):
