@@ -159,6 +159,8 @@ def _convert(value: Any, hint: Any, path: str) -> Any:
             inner = typing.get_args(option)[0]
             if isinstance(value, str):  # a,b on the command line
                 value = [part for part in value.split(',') if part]
+            if typing.get_origin(inner) is tuple and value and not isinstance(value[0], tuple | list):
+                value = [value]  # one of several
             return tuple(_convert(v, inner, path) for v in value)
         if origin is typing.Literal and value in typing.get_args(option):
             return value

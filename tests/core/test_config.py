@@ -82,6 +82,7 @@ def test_a_key_without_default_must_be_given():
         ('data.sources=a.txt', 'sources', ('a.txt',)),
         ('data.sources=["a.txt"]', 'sources', ('a.txt',)),
         ('data.phases=((90, 128, 8), (10, 512, 2))', 'phases', ((90, 128, 8), (10, 512, 2))),
+        ('data.phases=90,128,8', 'phases', ((90, 128, 8),)),
         ('data.kind=deep', 'kind', 'deep'),
         ('data.limit=4', 'limit', 4),
         ('data.scale=4', 'scale', 4),
