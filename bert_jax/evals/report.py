@@ -62,7 +62,10 @@ class Run:
         """What it was trained on."""
         data = self.config['data']
         if self.pretraining:
-            return ', '.join(pathlib.Path(s).name for s in data['sources'])
+            names = [
+                pathlib.Path(s).name if s.endswith(('.txt', '.gz', '.jsonl')) else s for s in data['sources']
+            ]
+            return ', '.join(names)
         return data['source'] + (f', {data["limit"]:,} examples' if data['limit'] else '')
 
     @property
