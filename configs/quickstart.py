@@ -21,7 +21,7 @@ def _pretrain() -> ConfigDict:
     config.data = dict(sources=('pydocs/text',), validation_split='validation', length=128)
     config.tokenizer = dict(vocab_size=8192)
     config.optim = dict(learning_rate=2e-3, warmup=0.1, b2=0.98)
-    config.train = dict(steps=1700, batch_size=16, log_every=25, eval_rows=512)
+    config.train = dict(steps=1800, batch_size=16, log_every=25, eval_rows=512)
     return config
 
 
@@ -31,5 +31,5 @@ def _finetune() -> ConfigDict:
     config.model = dict(name='bert', dropout=0.0, attention_dropout=0.0)
     config.data = dict(source='pydocs/pair', text='signature', second='summary', length=64)
     config.optim = dict(learning_rate=3e-4, warmup=0.1)
-    config.train = dict(steps=400, batch_size=32, bins=2, eval_every=0.25)
+    config.train = dict(steps=500, batch_size=32, bins=2, eval_every=0.25)
     return config

@@ -6,6 +6,7 @@ same environment always gives the same corpus.
 """
 
 import ast
+import concurrent.futures
 import contextlib
 import dataclasses
 import functools
@@ -14,6 +15,7 @@ import hashlib
 import importlib.metadata
 import inspect
 import io
+import multiprocessing
 import platform
 import re
 import sysconfig
@@ -41,6 +43,7 @@ DISTRIBUTIONS = (
 SNIPPETS_PER_MODULE = 6
 SNIPPET_LINES = 12
 MAX_SIGNATURE = 240
+MANY_FILES = 500  # are read by several processes
 MAX_BYTES_PER_DOCSTRING = 5000
 
 Span = tuple[int, int]
@@ -169,14 +172,23 @@ def _quiet_and_quick() -> Iterator[None]:
 @functools.lru_cache(maxsize=2)
 def read_corpus(roots: tuple[str, ...] | None) -> tuple[Module, ...]:
     """All readable modules with any docstring, sorted by name; kept, as every config needs it."""
-    modules = []
+    files = source_files(roots)
+    if len(files) < MANY_FILES:
+        found = [_read(file) for file in files]
+    else:
+        with concurrent.futures.ProcessPoolExecutor(mp_context=multiprocessing.get_context('spawn')) as pool:
+            found = [*pool.map(_read, files, chunksize=100)]
+    return tuple(module for module in found if module is not None)
+
+
+def _read(file: tuple[str, Path]) -> Module | None:
+    """A module, or None if it is unreadable, undecodable or not this version's Python."""
+    name, path = file
     with _quiet_and_quick():
-        for name, path in source_files(roots):
-            try:
-                modules.append(read_module(name, path.read_bytes()))
-            except (OSError, SyntaxError, ValueError, RecursionError, MemoryError, LookupError):
-                continue  # Unreadable, undecodable or not this version's Python.
-    return tuple(module for module in modules if module is not None)
+        try:
+            return read_module(name, path.read_bytes())
+        except (OSError, SyntaxError, ValueError, RecursionError, MemoryError, LookupError):
+            return None
 
 
 def read_module(name: str, data: bytes) -> Module | None:
