@@ -34,7 +34,7 @@ def within(section: Any, prefix: str, low: float, high: float, *names: str) -> N
     for name in names:
         value = getattr(section, name)
         if not low <= value <= high:
-            limits = f'at least {low:g}' if high == math.inf else f'from {low:g} to {high:g}'
+            limits = f'at least {low:,}' if high == math.inf else f'from {low:,} to {high:,}'
             raise UserError(f'{prefix}.{name}={value} must be {limits}.')
 
 

@@ -133,7 +133,7 @@ def test_checkpoint_that_is_not_there(door, tmp_path):
 @pytest.mark.parametrize(
     ('override', 'limits'),
     [
-        ('train.seed=-1', 'at least 0'),
+        ('train.seed=-1', 'from 0 to 4,294,967,295'),
         ('train.eval_rows=-1', 'at least 0'),
         ('train.batch_size=0', 'at least 1'),
         ('tokenizer.vocab_size=0', 'at least 6'),
