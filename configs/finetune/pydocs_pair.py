@@ -1,4 +1,9 @@
-"""pydocs/pair: does this summary describe this Python signature?"""
+"""pydocs/pair: does this summary describe this Python signature?
+
+python -m bert_jax.bin.train --config=configs/finetune/pydocs_pair.py --workdir=runs/pair --config.init.checkpoint=runs/novels
+
+The number of shared words alone gives 86 %; a model must learn to compare the two texts.
+"""
 
 from ml_collections import ConfigDict
 

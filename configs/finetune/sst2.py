@@ -1,6 +1,9 @@
 """SST-2: the sentiment of a sentence (GLUE, Wang et al. 2018), from all labels or from 500.
 
 python -m bert_jax.bin.train --config=configs/finetune/sst2.py:all --workdir=runs/sst2 --config.init.checkpoint=runs/english
+
+From the encoder of configs/pretrain/cpu.py: 83.4 ± 0.1 % with all labels, 61.6 ± 1.6 % with 500 (README, On real
+text). All labels twice take about four minutes on one core.
 """
 
 from ml_collections import ConfigDict
