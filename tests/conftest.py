@@ -56,6 +56,13 @@ def tokenizer():
 
 
 @pytest.fixture(scope='session')
+def words():
+    """A tokenizer for which 'w7' is one token, and 'x' and '##y' are pieces of words."""
+    entries = [*tokenizer_lib.SPECIAL, *(f'w{i}' for i in range(3000)), 'x', '##y', '##z', '.']
+    return tokenizer_lib.from_vocab(entries)
+
+
+@pytest.fixture(scope='session')
 def corpus(tmp_path_factory):
     """A text file of forty documents, with blank lines between them and a sentence a line."""
     rng = random.Random(1)

@@ -14,7 +14,11 @@ from tests.runs import ROOT
 
 ARGUMENTS = {
     'pretrain/bert': ['tiny', 'base', 'large'],
+    'finetune/choice': ['swag', 'hellaswag'],
+    'finetune/glue': ['cola', 'mnli', 'stsb'],
     'finetune/sst2': ['all', 'few'],
+    'finetune/squad': ['v1.1', 'v2.0', 'xquad/zh'],
+    'finetune/xnli': ['', 'en'],
     'quickstart': ['pretrain', 'finetune'],
 }
 FILES = sorted(p for p in (ROOT / 'configs').rglob('*.py') if p.name != '__init__.py')
@@ -32,9 +36,9 @@ def _specs():
 def test_config_builds_and_shards(spec, strategy, tokenizer):
     overrides = [f'mesh.strategy={strategy}', *(['mesh.tensor=2'] if 'tp' in strategy else [])]
     experiment = experiment_lib.read(spec, overrides + (['mesh.data=4'] if strategy == 'tp' else []))
-    if experiment.task.name == 'classify':
+    if hasattr(experiment.task, 'labels'):
         experiment = experiment_lib.read(
-            spec, [*overrides, "task.labels=('a', 'b')"] + (['mesh.data=4'] if strategy == 'tp' else [])
+            spec, [*overrides, "task.labels=('B-A', 'O')"] + (['mesh.data=4'] if strategy == 'tp' else [])
         )
     experiment = experiment_lib.complete(experiment, tokenizer)
     task = experiment.make_task(tokenizer)

@@ -37,11 +37,13 @@ def run(spec: str, workdir: pathlib.Path, overrides: list[str]) -> int:
     c = experiment.train
 
     def make_evaluator(graph: Any) -> Evaluator | None:
-        rows = data.validation(data.lengths[-1])
-        if not len(rows):
+        examples = data.validation(data.lengths[-1])
+        if not len(examples.rows):
             logging.warning('there is nothing held out to evaluate on')
             return None
-        evaluator = Evaluator(task, graph, rows, c.eval_batch_size, partitioner, c.seed, c.eval_rows, c.bins)
+        evaluator = Evaluator(
+            task, graph, examples, c.eval_batch_size, partitioner, c.seed, c.eval_rows, c.bins
+        )
         logging.info('evaluating on %d rows', evaluator.examples)
         return evaluator
 

@@ -23,6 +23,22 @@ def parse(
     return known, overrides
 
 
+def eval_parser(task: str, doc: str | None) -> argparse.ArgumentParser:
+    """The flags that all eval binaries share."""
+    parser = argparse.ArgumentParser(prog=f'python -m bert_jax.bin.eval_{task}', description=doc)
+    parser.add_argument('--config', required=True, help='the config of the task: which data to score')
+    parser.add_argument('--checkpoint', required=True, help='a fine-tuned --workdir, or one of its steps')
+    parser.add_argument('--out', required=True, help='JSON file for the scores')
+    parser.add_argument(
+        '--watch', action='store_true', help='score each new checkpoint of a running job to its end'
+    )
+    parser.add_argument('--poll', type=float, default=10, help='with --watch: seconds between looks')
+    parser.add_argument(
+        '--timeout', type=float, default=3600, help='with --watch: give up after so many idle seconds'
+    )
+    return parser
+
+
 def check_writable(path: pathlib.Path, flag: str) -> None:
     """Raises UserError if a file cannot be written at `path`."""
     parent = next(p for p in path.absolute().parents if p.exists())

@@ -28,7 +28,7 @@ class Batches:
     lengths that holds its rows. This too depends on the step alone.
 
     Args:
-      rows: random access to [3 + T] integers.
+      rows: random access to [3 + T] integers, or [..., 3 + T], several that belong together.
       make: turns a row and a generator into an example, a dict of arrays.
       batch_size: rows in the global batch.
       seed: of order and noise.
@@ -70,14 +70,14 @@ class Batches:
         return stack([self._example(int(place), width) for place in places[self._local]])
 
     def _example(self, place: int, width: int | None) -> Batch:
-        row = self._rows[self._order[place]][:width]
+        row = self._rows[self._order[place]][..., :width]
         return self._make(row, np.random.default_rng((self._seed, place)))
 
     @functools.lru_cache(1)  # noqa: B019
     def _window(self, number: int) -> tuple[np.ndarray, np.ndarray]:
         """Places in the stream [WINDOW, batch size], like lengths together, and the longest of each batch."""
         places = np.arange(self.WINDOW * self.batch_size) + number * self.WINDOW * self.batch_size
-        lengths = np.array([self._rows[self._order[p]][0] for p in places])
+        lengths = np.array([self._rows[self._order[p]][..., 0].max() for p in places])
         batches = np.argsort(lengths, kind='stable').reshape(self.WINDOW, -1)
         batches = np.random.default_rng((self._seed, number)).permutation(batches)
         return places[batches], lengths[batches].max(1)
@@ -120,11 +120,12 @@ def once(
     n = min(len(rows), limit or len(rows))
     order, cut = np.arange(n), None
     if bins > 1 and isinstance(rows, np.ndarray):
-        order, cut = np.argsort(rows[:n, 0], kind='stable'), _unit(rows, bins)
+        lengths = rows[:n, ..., 0].reshape(n, -1).max(1)
+        order, cut = np.argsort(lengths, kind='stable'), _unit(rows, bins)
     for start in range(0, n, batch_size):
         indices = order[start : start + batch_size]
-        width = None if cut is None else _width(rows[indices[-1]][0], cut)
-        batch = stack([make(rows[i][:width], np.random.default_rng((seed, i))) for i in indices])
+        width = None if cut is None else _width(lengths[indices[-1]], cut)
+        batch = stack([make(rows[i][..., :width], np.random.default_rng((seed, i))) for i in indices])
         missing = batch_size - len(indices)
         batch = {k: np.concatenate([v, np.repeat(v[:1], missing, 0)]) for k, v in batch.items()}
         batch['row_weight'] = (np.arange(batch_size) < len(indices)).astype(np.float32)
@@ -133,7 +134,7 @@ def once(
 
 def _unit(rows: Sequence[np.ndarray], bins: int) -> int:
     """Lengths to cut to are multiples of this."""
-    return -(-(len(rows[0]) - HEADER) // bins)
+    return -(-(rows[0].shape[-1] - HEADER) // bins)
 
 
 def _width(longest: int, unit: int) -> int:

@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import hashlib
 import itertools
+import json
 import math
 import pathlib
 from collections.abc import Iterable, Sequence
@@ -11,12 +12,13 @@ from typing import Any, Literal
 
 import numpy as np
 import tokenizers
-from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
+from tokenizers import decoders, models, normalizers, pre_tokenizers, processors, trainers
 
 from bert_jax.core.config import within
 from bert_jax.core.errors import UserError
 
 SPECIAL = ('[PAD]', '[UNK]', '[CLS]', '[SEP]', '[MASK]')
+_ROBERTA = ('<pad>', '<unk>', '<s>', '</s>', '<mask>')
 FILE = 'tokenizer.json'
 
 
@@ -44,17 +46,19 @@ class TokenizerConfig:
 
 
 class Tokenizer:
-    """A `tokenizers.Tokenizer` with BERT's special tokens, in the terms of this project."""
+    """A `tokenizers.Tokenizer` with BERT's special tokens or RoBERTa's, in the terms of this project."""
 
     def __init__(self, backend: tokenizers.Tokenizer):
         self.backend = backend
         backend.no_truncation()
         backend.no_padding()
-        found = {token: backend.token_to_id(token) for token in SPECIAL}
+        known = backend.get_vocab()
+        self.special = _ROBERTA if {*_ROBERTA} <= {*known} else SPECIAL
+        found = {token: known.get(token) for token in self.special}
         missing = [token for token, index in found.items() if index is None]
         if missing:
             raise UserError(f'The vocabulary has no {missing[0]}: BERT needs the tokens {" ".join(SPECIAL)}.')
-        self._size = max(backend.get_vocab().values()) + 1  # a published vocabulary may repeat an entry
+        self._size = max(known.values()) + 1  # a published vocabulary may repeat an entry
         self.pad, self.unk, self.cls, self.sep, self.mask = (index or 0 for index in found.values())
 
     def __len__(self) -> int:
@@ -70,6 +74,12 @@ class Tokenizer:
         self.backend.encode_special_tokens = not special
         encoded = self.backend.encode_batch_fast(texts, add_special_tokens=False)
         return [np.array(e.ids, np.int32) for e in encoded]
+
+    def encode_with_offsets(self, texts: Sequence[str]) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Ids [n], and where each token begins and ends in its text [n, 2], of each text."""
+        self.backend.encode_special_tokens = True
+        encoded = self.backend.encode_batch(texts, add_special_tokens=False)
+        return [(np.array(e.ids, np.int32), np.array(e.offsets, np.int32).reshape(-1, 2)) for e in encoded]
 
     def decode(self, ids: Iterable[int]) -> str:
         """Text of the ids, special tokens left out."""
@@ -90,7 +100,7 @@ class Tokenizer:
         byte_level = isinstance(self.backend.model, models.BPE)
         flags = np.zeros(len(self), bool)
         for token, index in vocab.items():
-            if token not in SPECIAL:
+            if token not in self.special:
                 flags[index] = token[0] not in 'ĠĊ' if byte_level else token.startswith('##')
         return flags
 
@@ -111,6 +121,30 @@ class Tokenizer:
     def save(self, path: pathlib.Path) -> None:
         path.write_text(self.to_json(), encoding='utf-8')
 
+    def save_for_hf(self, folder: pathlib.Path, positions: int) -> None:
+        """Writes what transformers reads: `tokenizer.json` that adds [CLS] and [SEP], and its config."""
+        pad, unk, cls, sep, mask = self.special
+        backend = tokenizers.Tokenizer.from_str(self.to_json())
+        backend.post_processor = processors.TemplateProcessing(
+            single=f'{cls}:0 $A:0 {sep}:0',
+            pair=f'{cls}:0 $A:0 {sep}:0 $B:1 {sep}:1',
+            special_tokens=[(cls, self.cls), (sep, self.sep)],
+        )
+        backend.save(str(folder / FILE), pretty=False)
+        names = {'pad_token': pad, 'unk_token': unk, 'cls_token': cls, 'sep_token': sep, 'mask_token': mask}
+        wordpiece = isinstance(backend.model, models.WordPiece)
+        config = {
+            **names,
+            'model_max_length': positions,
+            'tokenizer_class': 'BertTokenizer' if wordpiece else 'PreTrainedTokenizerFast',
+        }
+        if wordpiece:
+            normalizer = json.loads(self.to_json())['normalizer'] or {}
+            config['do_lower_case'] = bool(normalizer.get('lowercase'))
+            entries = sorted(backend.get_vocab().items(), key=lambda item: item[1])
+            (folder / 'vocab.txt').write_text(''.join(f'{entry}\n' for entry, _ in entries), encoding='utf-8')
+        (folder / 'tokenizer_config.json').write_text(json.dumps(config, indent=2) + '\n')
+
 
 def from_json(text: str) -> Tokenizer:
     """A tokenizer from the text of a `tokenizer.json`."""
@@ -120,7 +154,8 @@ def from_json(text: str) -> Tokenizer:
 def load(path: str | pathlib.Path) -> Tokenizer:
     """Loads a `vocab.txt`, a `tokenizer.json`, or the one in a folder.
 
-    A `vocab.txt` is taken as cased if any of its entries has an upper-case letter.
+    A `vocab.txt` is lower-cased as the `tokenizer_config.json` beside it says; without one, if none of
+    its entries has an upper-case letter.
 
     Raises:
       UserError: if there is none, or it cannot be read.
@@ -138,7 +173,9 @@ def load(path: str | pathlib.Path) -> Tokenizer:
     except UnicodeDecodeError as e:
         raise UserError(f'{str(path)!r} is not text: set tokenizer.path to a vocab.txt or {FILE}.') from e
     if path.suffix == '.txt':
-        return from_vocab(text.removesuffix('\n').split('\n'))
+        return from_vocab(
+            text.removesuffix('\n').split('\n'), _lowercase(path.with_name('tokenizer_config.json'))
+        )
     try:
         return from_json(text)
     except UserError:
@@ -147,11 +184,24 @@ def load(path: str | pathlib.Path) -> Tokenizer:
         raise UserError(f'{str(path)!r} is not a tokenizer.json: {e}.') from e
 
 
-def from_vocab(entries: Sequence[str]) -> Tokenizer:
-    """A WordPiece tokenizer from the lines of a published `vocab.txt`; the line number is the id."""
+def _lowercase(file: pathlib.Path) -> bool | None:
+    """Whether a `tokenizer_config.json` asks for lower case; None if it is not there or does not say."""
+    try:
+        return json.loads(file.read_text(encoding='utf-8')).get('do_lower_case')
+    except FileNotFoundError:
+        return None
+    except ValueError as e:
+        raise UserError(f'{str(file)!r} is damaged: mend or delete it.') from e
+
+
+def from_vocab(entries: Sequence[str], lowercase: bool | None = None) -> Tokenizer:
+    """A WordPiece tokenizer from the lines of a published `vocab.txt`; the line number is the id.
+
+    `lowercase` as None is true if no entry has an upper-case letter.
+    """
     vocab = {entry: i for i, entry in enumerate(entries)}
     cased = any(e != e.lower() for e in entries if not (e.startswith('[') and e.endswith(']')))
-    return _wordpiece(vocab, lowercase=not cased)
+    return _wordpiece(vocab, not cased if lowercase is None else lowercase)
 
 
 def train(texts: Iterable[str], config: TokenizerConfig) -> Tokenizer:

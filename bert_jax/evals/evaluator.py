@@ -10,6 +10,7 @@ from bert_jax.core import metrics, partitioning
 from bert_jax.core.partitioning import Partitioner
 from bert_jax.data import pipeline
 from bert_jax.modeling import module
+from bert_jax.tasks import Examples
 
 
 class Evaluator:
@@ -18,7 +19,7 @@ class Evaluator:
     Args:
       task: what the rows mean.
       graph: structure of the model.
-      rows: [3 + T] integers each.
+      examples: rows, and what the task knows about them.
       batch_size: rows at a time; the last batch is filled up with rows that count nothing.
       partitioner: where it runs.
       seed: of noise, so that masked positions are the same each time.
@@ -30,7 +31,7 @@ class Evaluator:
         self,
         task: Any,
         graph: module.Graph,
-        rows: Sequence[np.ndarray],
+        examples: Examples,
         batch_size: int,
         partitioner: Partitioner,
         seed: int = 0,
@@ -39,6 +40,7 @@ class Evaluator:
     ):
         partitioner.check_batch(batch_size, 'train.eval_batch_size')
         self._task, self._partitioner = task, partitioner
+        rows, self._about = examples
         self.examples = min(len(rows), limit or len(rows))
         self._batches = lambda: pipeline.once(
             rows, task.example, batch_size, seed, limit=self.examples, bins=bins
@@ -51,8 +53,8 @@ class Evaluator:
 
         self._step = jax.jit(step, out_shardings=partitioner.replicated)
 
-    def __call__(self, params: Mapping[str, jax.Array]) -> dict[str, Any]:
-        """Scores: `loss`, the task's means, and what it computes from all outputs together."""
+    def outputs(self, params: Mapping[str, jax.Array]) -> tuple[dict[str, float], dict[str, np.ndarray]]:
+        """Means over all rows, `loss` first, and the task's outputs of each row in their order."""
         terms, means, outputs, found = [], [], [], []
         for indices, batch in self._batches():
             term, mean, output = self._step(params, self._partitioner.global_batch(batch))
@@ -62,5 +64,23 @@ class Evaluator:
             found.append(indices)
         losses = metrics.combine(terms)
         order = np.argsort(np.concatenate(found))
-        joined = {k: np.concatenate([o[k] for o in outputs])[order] for k in outputs[0]}
-        return {'loss': sum(losses.values()), **losses, **metrics.combine(means), **self._task.scores(joined)}
+        joined = {k: _join([o[k] for o in outputs])[order] for k in outputs[0]}
+        return {'loss': sum(losses.values()), **losses, **metrics.combine(means)}, joined
+
+    def __call__(self, params: Mapping[str, jax.Array]) -> dict[str, Any]:
+        """Scores: the means, and what the task computes from all outputs together."""
+        means, outputs = self.outputs(params)
+        return {**means, **self._task.scores(outputs, self._about)}
+
+    def predictions(self, params: Mapping[str, jax.Array]) -> list[dict[str, Any]]:
+        """What the task says of each record."""
+        return self._task.predictions(self.outputs(params)[1], self._about)
+
+
+def _join(arrays: Sequence[np.ndarray]) -> np.ndarray:
+    """Arrays one after the other; those of shorter rows are filled up with zeros."""
+    shape = np.max([a.shape[1:] for a in arrays], axis=0).astype(int)
+    widened = [
+        np.pad(a, [(0, 0), *((0, n - m) for n, m in zip(shape, a.shape[1:], strict=True))]) for a in arrays
+    ]
+    return np.concatenate(widened)

@@ -1,5 +1,8 @@
 """Scoring checkpoints from outside a run: what the eval binaries do."""
 
+import argparse
+import dataclasses
+import json
 import logging
 import pathlib
 import time
@@ -7,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from bert_jax import tasks
-from bert_jax.core import partitioning
+from bert_jax.core import cli, hosts, partitioning, paths
 from bert_jax.core.errors import UserError
 from bert_jax.evals.evaluator import Evaluator
 from bert_jax.train import checkpoint, load
@@ -49,13 +52,15 @@ class Scorer:
             )
         made_for = trained.experiment, trained.tokenizer.fingerprint
         if self._evaluator is None or made_for != self._made_for:
-            task = tasks.get(ours.task.name).Task(trained.experiment.task, ours.data, trained.tokenizer)
-            self._rows = task.eval_rows()
+            config = ours.task
+            if labels := getattr(trained.experiment.task, 'labels', None):
+                config = dataclasses.replace(config, labels=labels)
+            task = tasks.get(config.name).Task(config, ours.data, trained.tokenizer)
             c = ours.train
             self._evaluator = Evaluator(
                 task,
                 trained.graph,
-                self._rows,
+                task.eval_examples(),
                 c.eval_batch_size,
                 self._partitioner,
                 c.seed,
@@ -69,7 +74,7 @@ class Scorer:
             'source': ours.data.source,
             'split': ours.data.eval_split,
             'examples': self._evaluator.examples,
-            'labels': list(trained.experiment.task.labels),
+            'labels': list(getattr(trained.experiment.task, 'labels', ())),
             'scores': self._evaluator(trained.params),
         }
 
@@ -93,3 +98,21 @@ def watch(workdir: pathlib.Path, poll: float, timeout: float) -> Iterator[pathli
             return
         else:
             time.sleep(poll)
+
+
+def run(task: str, flags: argparse.Namespace, overrides: Sequence[str]) -> int:
+    """What an eval binary does with the flags of `cli.eval_parser`; returns its exit status."""
+    hosts.prepare_process()
+    out, path = pathlib.Path(flags.out), pathlib.Path(flags.checkpoint)
+    cli.check_writable(out, '--out')
+    scorer = Scorer(flags.config, overrides, task)
+    result = None
+    for step in watch(path, flags.poll, flags.timeout) if flags.watch else [path]:
+        result = scorer(step)
+        print(
+            f'{path}, step {result["step"]:,}, {result["source"]} {result["split"]}, '
+            f'n = {result["examples"]:,}'
+        )
+        print(scorer.describe(result['scores']), flush=True)
+        paths.write(out, json.dumps(result, indent=2) + '\n')
+    return 0 if result else 1

@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from typing import NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -35,7 +35,8 @@ class Config(BlockConfig):
       size: a name in `SIZES`; it fills in width, heads, mlp and layers where they are 0.
       vocab_size: V, entries of the tokenizer; 0 takes the tokenizer's own size.
       positions: learned positions, the longest row; with `rotary` there are none, and no limit.
-      segments: learned segment vectors.
+      segments: learned segment vectors; 0 is none, and 1 is the same for both texts.
+      pooler: activation of the pooled vector; 'relu' is DistilBERT's.
       pad_vocab_to: the stored vocabulary is rounded up to a multiple of this.
     """
 
@@ -43,6 +44,7 @@ class Config(BlockConfig):
     vocab_size: int = 0
     positions: int = 512
     segments: int = 2
+    pooler: Literal['tanh', 'relu'] = 'tanh'
     pad_vocab_to: int = 128
 
     def __post_init__(self) -> None:
@@ -50,8 +52,8 @@ class Config(BlockConfig):
             raise UserError(f'There is no BERT size {self.size!r}: choose one of {", ".join(SIZES)}.')
         for name, value in zip(('layers', 'width', 'heads', 'mlp'), SIZES[self.size], strict=True):
             object.__setattr__(self, name, getattr(self, name) or value)
-        within(self, 'model', 0, math.inf, 'vocab_size')
-        within(self, 'model', 1, math.inf, 'positions', 'segments', 'pad_vocab_to')
+        within(self, 'model', 0, math.inf, 'vocab_size', 'segments')
+        within(self, 'model', 1, math.inf, 'positions', 'pad_vocab_to')
         super().__post_init__()
 
     @property
@@ -84,25 +86,26 @@ class Output(NamedTuple):
     Attributes:
       hidden_states: L+1 arrays [B, T, D]: the embeddings, then the output of each layer; the last
         is [B, 1+P, D] where only P positions beside the first were wanted of it.
-      pooled: [B, D], tanh of a dense layer over the first position.
+      pooled: [B, D], tanh of a dense layer over the first position; None without a pooler.
     """
 
     hidden_states: tuple[jax.Array, ...]
-    pooled: jax.Array
+    pooled: Any
 
 
 class Bert(nnx.Module):
-    """The encoder: embeddings, blocks and pooler."""
+    """The encoder: embeddings, blocks and, for heads over the whole row, a pooler."""
 
-    def __init__(self, config: Config, rngs: nnx.Rngs):
+    def __init__(self, config: Config, rngs: nnx.Rngs, pooler: bool = True):
         c = self.config = config
         self.words = param(rngs, (c.padded_vocab, c.width), ('vocab', 'embed'), c.init_std)
         learned = (c.positions, c.width), ('position', 'embed')
         self.positions = None if c.rotary else param(rngs, *learned, c.init_std)
-        self.segments = param(rngs, (c.segments, c.width), (None, 'embed'), c.init_std)
+        kinds = (c.segments, c.width), (None, 'embed')
+        self.segments = param(rngs, *kinds, c.init_std) if c.segments else None
         self.norm = Norm(c, rngs)
         self.layers = Stack(c, rngs)
-        self.pooler = Dense(c, {'embed': c.width}, {'': c.width}, rngs)
+        self.pooler = Dense(c, {'embed': c.width}, {'': c.width}, rngs) if pooler else None
 
     def __call__(
         self,
@@ -128,8 +131,10 @@ class Bert(nnx.Module):
         c, (batch, length) = self.config, tokens.shape
         c.check_length(length)
         dtype = jnp.dtype(c.dtype)
-        segments = jnp.zeros_like(tokens) if segments is None else segments
-        x = self.words[...][tokens] + self.segments[...][segments]
+        x = self.words[...][tokens]
+        if self.segments is not None:
+            kinds = jnp.zeros_like(tokens) if segments is None else jnp.minimum(segments, c.segments - 1)
+            x = x + self.segments[...][kinds]
         x = x if self.positions is None else x + self.positions[...][:length]
         x = dropout(self.norm(x.astype(dtype)), c.dropout, fold(key, 0)).reshape(batch * length, c.width)
         mask = None if valid is None else masks.padding(valid)
@@ -138,4 +143,9 @@ class Bert(nnx.Module):
             at = jnp.pad(at, ((0, 0), (1, 0)))
         outputs = self.layers(x, mask, positions, fold(key, 1), at)
         hidden = tuple(h.reshape(batch, -1, c.width) for h in (x, *outputs))
-        return Output(hidden, jnp.tanh(self.pooler(hidden[-1][:, 0])))
+        if self.pooler is None:
+            return Output(hidden, None)
+        return Output(hidden, _POOLERS[c.pooler](self.pooler(hidden[-1][:, 0])))
+
+
+_POOLERS = {'tanh': jnp.tanh, 'relu': jax.nn.relu}

@@ -1,6 +1,6 @@
-"""Heads on an encoder: masked LM with next sentence, and one class for a text or a pair."""
+"""Heads on an encoder: masked LM with next sentence, and the four uses of BERT."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,15 +17,17 @@ class HeadOutput(NamedTuple):
 
     Attributes:
       hidden_states: L+1 arrays, see `bert.Output`.
-      pooled: [B, D].
-      logits: the head's float32 scores: [B, T, V] of masked LM, [B, classes] of classification.
+      pooled: [B, D], or None where the head does not use it.
+      logits: the head's float32 scores: [B, T, V] of masked LM, [B, classes] of a class for the row,
+        [B, T, classes] of one for each token, [B, T, 2] of the start and end of a span, [B] of one among
+        choices; None without a head.
       next_sentence: [B, 2] scores (is next, is random) of a pretraining model, or None.
     """
 
     hidden_states: tuple[jax.Array, ...]
-    pooled: jax.Array
-    logits: jax.Array
-    next_sentence: jax.Array | None = None
+    pooled: Any
+    logits: Any
+    next_sentence: Any = None
 
 
 class MaskedLM(nnx.Module):
@@ -48,12 +50,12 @@ class MaskedLM(nnx.Module):
 
 
 class BertForPretraining(nnx.Module):
-    """BERT with the heads of section 3.1: masked LM and next-sentence prediction."""
+    """BERT with the heads of section 3.1: masked LM and, if `next`, next-sentence prediction."""
 
-    def __init__(self, config: Config, rngs: nnx.Rngs):
-        self.bert = Bert(config, rngs)
+    def __init__(self, config: Config, rngs: nnx.Rngs, next: bool = True):
+        self.bert = Bert(config, rngs, pooler=next)
         self.masked_lm = MaskedLM(config, rngs)
-        self.next_sentence = Dense(config, {'embed': config.width}, {'': 2}, rngs)
+        self.next_sentence = Dense(config, {'embed': config.width}, {'': 2}, rngs) if next else None
 
     def __call__(
         self,
@@ -71,9 +73,9 @@ class BertForPretraining(nnx.Module):
         logits = logits.reshape(*tokens.shape, -1)[..., : self.bert.config.vocab_size]
         return HeadOutput(*out, logits, self.next_scores(out.pooled))
 
-    def next_scores(self, pooled: jax.Array) -> jax.Array:
-        """[B, D] to [B, 2] float32."""
-        return self.next_sentence(pooled).astype(jnp.float32)
+    def next_scores(self, pooled: jax.Array) -> Any:
+        """[B, D] to [B, 2] float32; None without next-sentence prediction."""
+        return None if self.next_sentence is None else self.next_sentence(pooled).astype(jnp.float32)
 
     def masked_loss(self, hidden: jax.Array, labels: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Loss and correctness of the positions to predict; no other reaches the vocabulary.
@@ -111,3 +113,63 @@ class BertForClassification(nnx.Module):
         out = self.bert(tokens, segments, valid, fold(key, 0), at)
         logits = self.classifier(dropout(out.pooled, self.config.dropout, fold(key, 1)))
         return HeadOutput(*out, logits.astype(jnp.float32))
+
+
+class BertForTokenClassification(nnx.Module):
+    """BERT with a class for each token, from the last hidden states (section 5.3 of the paper)."""
+
+    def __init__(self, config: Config, classes: int, rngs: nnx.Rngs):
+        self.config = config
+        self.bert = Bert(config, rngs, pooler=False)
+        self.classifier = Dense(config, {'embed': config.width}, {'': classes}, rngs)
+
+    def __call__(
+        self,
+        tokens: jax.Array,
+        segments: jax.Array | None = None,
+        valid: jax.Array | None = None,
+        key: jax.Array | None = None,
+    ) -> HeadOutput:
+        """As `Bert`, with a score for every class at every position."""
+        out = self.bert(tokens, segments, valid, fold(key, 0))
+        hidden = dropout(out.hidden_states[-1], self.config.dropout, fold(key, 1))
+        logits = self.classifier(hidden.reshape(-1, hidden.shape[-1])).reshape(*tokens.shape, -1)
+        return HeadOutput(*out, logits.astype(jnp.float32))
+
+
+class BertForQuestionAnswering(nnx.Module):
+    """BERT with two vectors, for the start and the end of the answer (section 4.2 of the paper)."""
+
+    def __init__(self, config: Config, rngs: nnx.Rngs):
+        self.bert = Bert(config, rngs, pooler=False)
+        self.spans = Dense(config, {'embed': config.width}, {'': 2}, rngs)
+
+    def __call__(
+        self,
+        tokens: jax.Array,
+        segments: jax.Array | None = None,
+        valid: jax.Array | None = None,
+        key: jax.Array | None = None,
+    ) -> HeadOutput:
+        """As `Bert`, with scores of start and end at every position."""
+        out = self.bert(tokens, segments, valid, key)
+        hidden = out.hidden_states[-1]
+        logits = self.spans(hidden.reshape(-1, hidden.shape[-1])).reshape(*tokens.shape, 2)
+        return HeadOutput(*out, logits.astype(jnp.float32))
+
+
+class BertEncoder(nnx.Module):
+    """BERT without a head."""
+
+    def __init__(self, config: Config, rngs: nnx.Rngs, pooler: bool = True):
+        self.bert = Bert(config, rngs, pooler)
+
+    def __call__(
+        self,
+        tokens: jax.Array,
+        segments: jax.Array | None = None,
+        valid: jax.Array | None = None,
+        key: jax.Array | None = None,
+    ) -> HeadOutput:
+        """As `Bert`."""
+        return HeadOutput(*self.bert(tokens, segments, valid, key), None)

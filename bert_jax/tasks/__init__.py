@@ -1,5 +1,6 @@
 """Floor 2: objectives, one file each. The file `tasks/NAME.py` is the task `NAME` of a config."""
 
+import abc
 import importlib
 import pkgutil
 from collections.abc import Sequence
@@ -11,7 +12,9 @@ import numpy as np
 from bert_jax.core.config import nearest
 from bert_jax.core.errors import UserError
 from bert_jax.core.metrics import Mean
+from bert_jax.data import records
 from bert_jax.data.pipeline import Batch
+from bert_jax.data.records import Record
 from bert_jax.modeling.module import Module, Rngs
 
 
@@ -29,14 +32,26 @@ class Result(NamedTuple):
     outputs: dict[str, jax.Array]
 
 
+class Examples(NamedTuple):
+    """Rows and what they were made from.
+
+    Attributes:
+      rows: integers, [..., 3 + T] each.
+      about: what `scores` and `predictions` need to know beside the outputs.
+    """
+
+    rows: Any
+    about: Any = None
+
+
 class Task(Protocol):
     """What a file in this folder provides, as a class `Task(config, data, tokenizer)`.
 
     The file's `Config` is the dataclass of the config's `task` section; `Data` is that of its
     `data` section. If that is `prepare.TextConfig`, the rows are prepared on disk and the task has
-    `row_maker(length) -> rows.RowMaker`; otherwise they are arrays in memory and it has `train_rows()`
-    and `eval_rows()`. It may have a static `complete(config, data)`, which fills in what only the data
-    knows, and `describe(scores)`, a text for people.
+    `row_maker(length) -> rows.RowMaker`; otherwise it is `Downstream`. It may have a static
+    `complete(config, data)`, which fills in what only the data knows, and `describe(scores)`, a text
+    for people.
     """
 
     Data: type
@@ -57,9 +72,29 @@ class Task(Protocol):
         """Floating-point operations of a forward pass over the batch's real tokens."""
         ...
 
-    def scores(self, outputs: dict[str, np.ndarray]) -> dict[str, Any]:
-        """Scores of all outputs of an evaluation, in numpy."""
+    def scores(self, outputs: dict[str, np.ndarray], about: Any) -> dict[str, Any]:
+        """Scores of all outputs of an evaluation, in numpy; `about` is that of its `Examples`."""
         ...
+
+
+class Downstream(abc.ABC):
+    """What downstream tasks share: rows in memory, made from records of labelled data."""
+
+    data: Any
+
+    @abc.abstractmethod
+    def examples(self, found: Sequence[Record], labelled: bool = True) -> Examples:
+        """Rows of records; without labels they can be predicted, not scored."""
+
+    @abc.abstractmethod
+    def predictions(self, outputs: dict[str, np.ndarray], about: Any) -> list[dict[str, Any]]:
+        """What a person wants to know of each record, ready for JSON."""
+
+    def train_rows(self) -> Any:
+        return self.examples(records.read(self.data.source, self.data.train_split, self.data.limit)).rows
+
+    def eval_examples(self) -> Examples:
+        return self.examples(records.read(self.data.source, self.data.eval_split))
 
 
 def get(name: str) -> Any:

@@ -7,18 +7,20 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from scipy.special import softmax
 
 from bert_jax.core.errors import UserError
 from bert_jax.core.metrics import mean
-from bert_jax.data import labelled
+from bert_jax.data import labelled as data_lib
 from bert_jax.data.labelled import LabelledConfig
 from bert_jax.data.pipeline import Batch
+from bert_jax.data.records import Record
 from bert_jax.data.rows import unpack
 from bert_jax.data.tokenizer import Tokenizer
 from bert_jax.modeling.heads import BertForClassification
 from bert_jax.modeling.losses import cross_entropy
 from bert_jax.modeling.module import Rngs
-from bert_jax.tasks import Result
+from bert_jax.tasks import Downstream, Examples, Result
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,7 +35,7 @@ class Config:
     labels: tuple[str, ...] = ()
 
 
-class Task:
+class Task(Downstream):
     Data = LabelledConfig
 
     def __init__(self, config: Config, data: LabelledConfig, tokenizer: Tokenizer):
@@ -46,16 +48,12 @@ class Task:
     @staticmethod
     def complete(config: Config, data: LabelledConfig) -> Config:
         """Fills in the names of the classes from the data."""
-        return config if config.labels else dataclasses.replace(config, labels=labelled.label_names(data))
+        return config if config.labels else dataclasses.replace(config, labels=data_lib.label_names(data))
 
-    def train_rows(self) -> np.ndarray:
-        return self._rows(self.data.train_split, self.data.limit)
-
-    def eval_rows(self) -> np.ndarray:
-        return self._rows(self.data.eval_split, 0)
-
-    def _rows(self, split: str, limit: int) -> np.ndarray:
-        return labelled.rows(self.data, split, self.config.labels, self.tokenizer, limit)
+    def examples(self, found: Sequence[Record], labelled: bool = True) -> Examples:
+        names = self.config.labels
+        numbers = data_lib.class_numbers(found, self.data, names) if labelled else [0] * len(found)
+        return Examples(data_lib.rows(found, numbers, self.data, self.tokenizer))
 
     def example(self, packed: np.ndarray, rng: np.random.Generator) -> Batch:
         row = unpack(packed)
@@ -83,13 +81,24 @@ class Task:
     def flops(self, model: Any, batch: Batch) -> float:
         return model.encoder_flops(batch['valid'].sum(), batch['valid'].shape[1], len(batch['valid']))
 
-    def scores(self, outputs: dict[str, np.ndarray]) -> dict[str, Any]:
-        """Macro F1, Matthews correlation, and the confusion matrix [true, predicted]."""
+    def predictions(self, outputs: dict[str, np.ndarray], about: Any) -> list[dict[str, Any]]:
+        """The likeliest class, its number, and the probability of each."""
+        names = self.config.labels
+        found = []
+        for row in softmax(outputs['logits'], axis=1):
+            best = int(row.argmax())
+            probabilities = {name: round(float(p), 6) for name, p in zip(names, row, strict=True)}
+            found.append({'label': names[best], 'number': best, 'probabilities': probabilities})
+        return found
+
+    def scores(self, outputs: dict[str, np.ndarray], about: Any) -> dict[str, Any]:
+        """Macro F1, of two classes F1 of the second, Matthews correlation, and the confusion matrix [true, predicted]."""
         from sklearn import metrics
 
         true, predicted = outputs['label'], outputs['logits'].argmax(-1)
         classes = range(len(self.config.labels))
-        return {
+        two = {'f1': float(metrics.f1_score(true, predicted, zero_division=0))} if len(classes) == 2 else {}
+        return two | {
             'f1_macro': float(
                 metrics.f1_score(true, predicted, labels=classes, average='macro', zero_division=0)
             ),

@@ -72,7 +72,7 @@ class Task:
         }
 
     def module(self, model: Any, rngs: Rngs) -> BertForPretraining:
-        return BertForPretraining(model, rngs)
+        return BertForPretraining(model, rngs, next=self.config.next != 'none')
 
     def loss(self, model: BertForPretraining, batch: dict[str, jax.Array], key: jax.Array | None) -> Result:
         out = model.bert(batch['tokens'], batch['segments'], batch['valid'], key, at=batch['positions'])
@@ -90,5 +90,5 @@ class Task:
         head = predicted * 2 * (model.width**2 + model.width * model.vocab_size)
         return model.encoder_flops(tokens, batch['valid'].shape[1], predicted + len(batch['valid'])) + head
 
-    def scores(self, outputs: dict[str, np.ndarray]) -> dict[str, Any]:
+    def scores(self, outputs: dict[str, np.ndarray], about: Any) -> dict[str, Any]:
         return {}

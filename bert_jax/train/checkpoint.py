@@ -123,6 +123,19 @@ class Checkpointer:
         self._manager.close()
 
 
+def write_params(workdir: pathlib.Path, params: Mapping[str, Any], about: Mapping[str, Any]) -> None:
+    """Writes a checkpoint of step 0 to start from: parameters and what they are, without an optimizer."""
+    step = workdir.absolute() / FOLDER / '0'
+    with ocp.StandardCheckpointer() as checkpointer:
+        checkpointer.save(step / 'params', dict(params))
+    with ocp.Checkpointer(
+        ocp.JsonCheckpointHandler()
+    ) as checkpointer:  # last: it makes the step a checkpoint
+        checkpointer.save(
+            step / 'about', args=ocp.args.JsonSave({**about, 'step': 0, 'total_steps': 0, 'scores': {}})
+        )
+
+
 def steps(path: pathlib.Path) -> list[pathlib.Path]:
     """Step folders below a working directory or a `checkpoints` folder, or the folder of one step; oldest first."""
     if (path / 'about').is_dir():

@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from bert_jax.core.partitioning import Partitioner
@@ -31,18 +32,21 @@ class Trained(NamedTuple):
     step: int
 
 
-def read(path: str | pathlib.Path, partitioner: Partitioner | None = None) -> Trained:
+def read(
+    path: str | pathlib.Path, partitioner: Partitioner | None = None, overrides: Sequence[str] = ()
+) -> Trained:
     """Reads the newest whole checkpoint below `path`.
 
     Args:
       path: a working directory, its `checkpoints` folder, or the folder of one step.
       partitioner: where the parameters are put; None is one device.
+      overrides: `a.b=value` for its config.
 
     Raises:
       UserError: if there is no checkpoint or it cannot be read.
     """
     step, about = checkpoint.read_about(pathlib.Path(path))
-    experiment = experiment_lib.from_config(about['config'])
+    experiment = experiment_lib.from_config(about['config'], overrides)
     tokenizer = tokenizer_lib.from_json(json.dumps(about['tokenizer']))
     experiment = experiment_lib.complete(experiment, tokenizer)
     task = experiment.make_task(tokenizer)

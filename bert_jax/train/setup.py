@@ -16,6 +16,7 @@ from bert_jax.data import tokenizer as tokenizer_lib
 from bert_jax.data.prepare import TextConfig
 from bert_jax.data.rows import Rows
 from bert_jax.data.tokenizer import Tokenizer
+from bert_jax.tasks import Examples
 from bert_jax.train import checkpoint
 from bert_jax.train import experiment as experiment_lib
 from bert_jax.train.experiment import Experiment
@@ -106,8 +107,10 @@ class RowsOf:
         return Rows(self.prepare(length), 'train') if self._prepares else self._task.train_rows()
 
     @functools.cache  # noqa: B019
-    def validation(self, length: int) -> Sequence[np.ndarray]:
-        return Rows(self.prepare(length), 'validation') if self._prepares else self._task.eval_rows()
+    def validation(self, length: int) -> Examples:
+        if self._prepares:
+            return Examples(Rows(self.prepare(length), 'validation'))
+        return self._task.eval_examples()
 
     def prepare(self, length: int) -> pathlib.Path:
         """The folder of the rows of a length, prepared now if it is not there."""

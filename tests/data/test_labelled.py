@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from bert_jax.core.errors import UserError
-from bert_jax.data import labelled
+from bert_jax.data import labelled, records
 from bert_jax.data.labelled import LabelledConfig, label_names
 from bert_jax.data.rows import unpack
 
@@ -38,8 +38,13 @@ def config(source, **settings):
     return LabelledConfig(source, **{'length': 16, **settings})
 
 
+def rows(data, split, labels, tokenizer, limit=0):
+    found = records.read(data.source, split, limit)
+    return labelled.rows(found, labelled.class_numbers(found, data, labels), data, tokenizer)
+
+
 def read(data, labels, tokenizer, split='train', limit=0):
-    return [unpack(r) for r in labelled.rows(data, split, labels, tokenizer, limit)]
+    return [unpack(r) for r in rows(data, split, labels, tokenizer, limit)]
 
 
 def text(row, tokenizer):
@@ -63,7 +68,7 @@ def test_files_become_rows(tmp_path, words, suffix):
         r.first == r.length and r.tokens[0] == words.cls and r.tokens[r.length - 1] == words.sep
         for r in found
     )
-    assert labelled.rows(data, 'train', labels, words).shape == (3, 3 + 16)
+    assert rows(data, 'train', labels, words).shape == (3, 3 + 16)
 
 
 def test_a_quote_in_tsv_is_only_a_quote(tmp_path, words):
@@ -297,7 +302,7 @@ class Coded:
 def test_numbers_of_a_data_set_are_classes_even_if_names_are_digits(monkeypatch, words):
     examples = [{'text': 'w1', 'label': i} for i in (0, 1, 1, 0)]
     monkeypatch.setattr(labelled.sources, 'features', lambda _: {'text': None, 'label': Coded()})
-    monkeypatch.setattr(labelled.sources, 'examples', lambda *_: examples)
+    monkeypatch.setattr(records.sources, 'examples', lambda *_: examples)
     data = config('stars')
     labels = label_names(data)
     assert labels == ('1', '2')
@@ -308,7 +313,7 @@ def test_a_real_data_set(sst2, words):
     data = config(sst2, text='sentence', length=32)
     labels = label_names(data)
     assert labels == ('negative', 'positive')
-    found = labelled.rows(data, 'validation', labels, words)
+    found = rows(data, 'validation', labels, words)
     assert found.shape == (872, 3 + 32)
     assert np.bincount(found[:, 2]).tolist() == [428, 444]
 
@@ -317,4 +322,4 @@ def test_labels_that_are_withheld_are_an_error(sst2, words):
     with pytest.raises(
         UserError, match=r'example 0 of glue/sst2.* has the label -1, but there are 2 classes'
     ):
-        labelled.rows(config(sst2, text='sentence'), 'test[:20]', ('negative', 'positive'), words)
+        rows(config(sst2, text='sentence'), 'test[:20]', ('negative', 'positive'), words)

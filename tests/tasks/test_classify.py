@@ -56,12 +56,12 @@ PREDICTED = [0, 0, 0, 1, 1, 1, 2, 0]
 
 
 def test_the_confusion_matrix_is_true_by_predicted():
-    found = task().scores(outputs(TRUE, PREDICTED))
+    found = task().scores(outputs(TRUE, PREDICTED), None)
     assert found['confusion'] == [[3, 1, 0], [0, 2, 1], [1, 0, 0]]
 
 
 def test_scores_are_those_worked_out_by_hand():
-    found = task().scores(outputs(TRUE, PREDICTED))
+    found = task().scores(outputs(TRUE, PREDICTED), None)
     # F1 is 2 TP / (2 TP + FP + FN): 6/8, 4/6 and 0.
     assert found['f1_macro'] == pytest.approx((6 / 8 + 4 / 6 + 0) / 3)
     assert found['majority'] == 4 / 8
@@ -71,7 +71,7 @@ def test_scores_are_those_worked_out_by_hand():
 
 
 def test_scores_of_two_classes():
-    found = task(labels=('no', 'yes')).scores(outputs([1, 1, 1, 0, 0, 0], [1, 1, 0, 0, 0, 1], 2))
+    found = task(labels=('no', 'yes')).scores(outputs([1, 1, 1, 0, 0, 0], [1, 1, 0, 0, 0, 1], 2), None)
     assert found['f1_macro'] == pytest.approx(2 / 3)
     assert found['matthews'] == pytest.approx((2 * 2 - 1 * 1) / 9)
     assert found['confusion'] == [[2, 1], [1, 2]]
@@ -81,7 +81,7 @@ def test_scores_of_two_classes():
 def test_scores_are_those_of_scikit_learn():
     rng = np.random.default_rng(0)
     true, logits = rng.integers(0, 3, 200), rng.normal(size=(200, 3))
-    found = task().scores({'label': true, 'logits': logits})
+    found = task().scores({'label': true, 'logits': logits}, None)
     predicted = logits.argmax(1)
     assert found['f1_macro'] == pytest.approx(metrics.f1_score(true, predicted, average='macro'))
     assert found['matthews'] == pytest.approx(metrics.matthews_corrcoef(true, predicted))
@@ -89,7 +89,7 @@ def test_scores_are_those_of_scikit_learn():
 
 
 def test_a_class_that_nobody_has_still_counts():
-    found = task().scores(outputs([0, 0, 1, 1], [0, 0, 1, 1]))
+    found = task().scores(outputs([0, 0, 1, 1], [0, 0, 1, 1]), None)
     assert found['confusion'] == [[2, 0, 0], [0, 2, 0], [0, 0, 0]]
     assert found['f1_macro'] == pytest.approx(2 / 3)
     assert found['matthews'] == pytest.approx(1)
@@ -97,14 +97,14 @@ def test_a_class_that_nobody_has_still_counts():
 
 @pytest.mark.parametrize('predicted', [[1, 1, 1], [0, 1, 2]])
 def test_one_true_class_is_scored_without_a_warning(predicted):
-    found = task().scores(outputs([1, 1, 1], predicted))
+    found = task().scores(outputs([1, 1, 1], predicted), None)
     assert found['majority'] == 1
     assert found['matthews'] == 0
     assert sum(map(sum, found['confusion'])) == 3
 
 
 def test_scores_can_be_written_as_json():
-    found = task().scores(outputs(TRUE, PREDICTED))
+    found = task().scores(outputs(TRUE, PREDICTED), None)
     assert json.loads(json.dumps(found)) == found
 
 
@@ -161,5 +161,5 @@ def test_classes_are_taken_from_the_data_unless_given(source):
 def test_the_limit_is_for_training_only(vocabulary, source):
     made = task(vocabulary, ('a', 'b'), source)
     assert made.train_rows().shape == (3, 3 + 12)
-    assert made.eval_rows().shape == (5, 3 + 12)
-    assert made.eval_rows()[:, 2].tolist() == [0, 1, 0, 1, 0]
+    assert made.eval_examples().rows.shape == (5, 3 + 12)
+    assert made.eval_examples().rows[:, 2].tolist() == [0, 1, 0, 1, 0]

@@ -1,0 +1,15 @@
+"""Scores a model that chooses among endings: --config=configs/finetune/X.py --checkpoint=DIR --out=FILE.json [--watch]."""
+
+from bert_jax.core import cli
+
+
+def main() -> int:
+    flags, overrides = cli.parse(cli.eval_parser('choice', __doc__))
+
+    from bert_jax.evals import scoring
+
+    return scoring.run('choice', flags, overrides)
+
+
+if __name__ == '__main__':
+    cli.run(main)

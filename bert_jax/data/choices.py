@@ -1,0 +1,62 @@
+"""Questions with several endings to choose from, as rows of one text and ending each."""
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+
+from bert_jax.core.errors import UserError
+from bert_jax.data import labelled
+from bert_jax.data.labelled import DataConfig
+from bert_jax.data.records import Record
+from bert_jax.data.rows import HEADER, pack, truncate_pair
+from bert_jax.data.tokenizer import Tokenizer
+
+
+@dataclasses.dataclass(frozen=True)
+class ChoiceConfig(DataConfig):
+    """A text and its endings.
+
+    Attributes:
+      text: the field of the text that all endings go on from.
+      start: a field with the beginning of the ending that all share; empty is none (SWAG has one).
+      endings: the field with a list of endings, or several fields with one each.
+      label: the field with the number of the right one.
+    """
+
+    text: str = 'text'
+    start: str = ''
+    endings: tuple[str, ...] = ('endings',)
+    label: str = 'label'
+
+
+def rows(found: Sequence[Record], data: ChoiceConfig, tokenizer: Tokenizer, with_labels: bool) -> np.ndarray:
+    """Tokenizes records.
+
+    Returns:
+      [n, K, 3 + T] unsigned integers: a row for each of the K endings, each with the number of the right one.
+
+    Raises:
+      UserError: for a missing field, or records of different numbers of endings.
+    """
+    endings = [_endings(r, data) for r in found]
+    k = len(endings[0])
+    if odd := [r for r, e in zip(found, endings, strict=True) if len(e) != k]:
+        raise UserError(f'{odd[0].where} has not {k} endings as the first: mend or remove it.')
+    out = np.empty((len(found), k, HEADER + data.length), np.uint32)
+    texts = tokenizer.encode([r.text(data.text) for r in found])
+    encoded = tokenizer.encode([e for group in endings for e in group])
+    classes = labelled.Classes(data, [*map(str, range(k))])
+    for i, record in enumerate(found):
+        label = classes.number(record.get(data.label), record.where) if with_labels else 0
+        for j in range(k):
+            a, b = truncate_pair(texts[i], encoded[i * k + j], data.length - 3)
+            out[i, j] = pack(a, b, label, data.length, tokenizer)
+    return out
+
+
+def _endings(record: Record, data: ChoiceConfig) -> list[str]:
+    one = len(data.endings) == 1 and not isinstance(record.get(data.endings[0]), str)
+    texts = [str(e) for e in record.get(data.endings[0])] if one else [record.text(f) for f in data.endings]
+    start = record.text(data.start) if data.start else ''
+    return [f'{start} {text}'.strip() for text in texts]

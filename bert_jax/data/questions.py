@@ -1,0 +1,152 @@
+"""Questions on documents: overlapping windows as rows, and answers as spans of the original text."""
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from bert_jax.core.config import within
+from bert_jax.core.errors import UserError
+from bert_jax.data.labelled import DataConfig
+from bert_jax.data.records import Record
+from bert_jax.data.rows import pack
+from bert_jax.data.tokenizer import Tokenizer
+
+# Start and end of the answer share a row's label: start * SPAN + end.
+SPAN = 2**16
+
+
+@dataclasses.dataclass(frozen=True)
+class QuestionConfig(DataConfig):
+    """Questions whose answers are spans of a context, in the fields of SQuAD.
+
+    Attributes:
+      question, context, answers: fields; `answers` holds the lists `text` and `answer_start`.
+      id: the field that names a question; empty counts them.
+      stride: a window begins so many tokens after the one before.
+      question_length: longer questions are cut.
+    """
+
+    length: int = 384
+    question: str = 'question'
+    context: str = 'context'
+    answers: str = 'answers'
+    id: str = 'id'
+    stride: int = 128
+    question_length: int = 64
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        within(self, 'data', 1, math.inf, 'stride', 'question_length')
+        within(self, 'data', 4, SPAN - 1, 'length')
+        if self.stride > self.length - self.question_length - 3:
+            raise UserError(
+                f'data.stride={self.stride} would skip text: beside data.question_length={self.question_length} '
+                f'a row of data.length={self.length} holds {max(0, self.length - self.question_length - 3)} tokens of context.'
+            )
+
+
+class Window(NamedTuple):
+    """A row's view of a context.
+
+    Attributes:
+      first: position in the row of the window's first context token.
+      start, stop: which tokens of the context it holds.
+      best: [stop - start] booleans, whether a token has its widest context in this window.
+    """
+
+    first: int
+    start: int
+    stop: int
+    best: np.ndarray
+
+
+class Question(NamedTuple):
+    """One question.
+
+    Attributes:
+      id: its name.
+      context: the text.
+      offsets: [n, 2], where each token of the context begins and ends in the text.
+      row: of its first window.
+      windows: its rows, in order.
+      answers: right answers; none says that there is none, or that they are not known.
+    """
+
+    id: str
+    context: str
+    offsets: np.ndarray
+    row: int
+    windows: Sequence[Window]
+    answers: Sequence[str]
+
+
+def rows(
+    found: Sequence[Record], data: QuestionConfig, tokenizer: Tokenizer, with_answers: bool
+) -> tuple[np.ndarray, list[Question]]:
+    """Rows [CLS] question [SEP] window [SEP] of questions.
+
+    The label is the span of the first answer, start * `SPAN` + end, in a window that holds it whole, and 0,
+    which is [CLS], in one that does not.
+
+    Returns:
+      [n, 3 + T] unsigned integers, and a `Question` for each record.
+
+    Raises:
+      UserError: for a missing field, or an answer that is not where it says.
+    """
+    contexts = [r.text(data.context) for r in found]
+    asked = tokenizer.encode([r.text(data.question).lstrip() for r in found])
+    unique = list(dict.fromkeys(contexts))
+    encoded = dict(zip(unique, tokenizer.encode_with_offsets(unique), strict=True))
+    out: list[np.ndarray] = []
+    questions = []
+    for i, record in enumerate(found):
+        context, question = contexts[i], asked[i][: data.question_length]
+        ids, offsets = encoded[context]
+        answers, span = ((), None) if not with_answers else _answers(record, data, context, offsets)
+        room = data.length - len(question) - 3
+        windows = _windows(len(ids), room, data.stride, len(question) + 2)
+        name = str(record.fields.get(data.id, i)) if data.id else str(i)
+        questions.append(Question(name, context, offsets, len(out), windows, answers))
+        for w in windows:
+            inside = span is not None and w.start <= span[0] and span[1] < w.stop
+            first, last = (p - w.start + w.first for p in span) if span is not None and inside else (0, 0)
+            out.append(pack(question, ids[w.start : w.stop], first * SPAN + last, data.length, tokenizer))
+    return np.stack(out), questions
+
+
+def _windows(n: int, room: int, stride: int, first: int) -> list[Window]:
+    """Windows over n tokens; each token has its widest context in one of them (Google's run_squad)."""
+    starts = [0]
+    while starts[-1] + room < n:
+        starts.append(starts[-1] + stride)
+    spans = [(s, min(s + room, n)) for s in starts]
+    position = np.arange(n)
+    scores = np.full((len(spans), n), -1.0)
+    for i, (start, stop) in enumerate(spans):
+        inside = slice(start, stop)
+        around = np.minimum(position[inside] - start, stop - 1 - position[inside])
+        scores[i, inside] = around + 0.01 * (stop - start)
+    best = scores.argmax(0) if n else np.zeros(0, int)
+    return [Window(first, s, e, best[s:e] == i) for i, (s, e) in enumerate(spans)]
+
+
+def _answers(
+    record: Record, data: QuestionConfig, context: str, offsets: np.ndarray
+) -> tuple[Sequence[str], tuple[int, int] | None]:
+    """All right answers, and the tokens of the first, both ends included."""
+    found = record.get(data.answers)
+    texts, starts = [str(t) for t in found['text']], [int(s) for s in found['answer_start']]
+    if not texts:
+        return (), None
+    start, stop = starts[0], starts[0] + len(texts[0])
+    if context[start:stop] != texts[0]:
+        raise UserError(
+            f'{record.where} has the answer {texts[0]!r}, but its context reads {context[start:stop]!r} at {start}: '
+            'mend or remove it.'
+        )
+    touched = np.flatnonzero((offsets[:, 0] < stop) & (offsets[:, 1] > start))
+    return texts, (int(touched[0]), int(touched[-1])) if len(touched) else None

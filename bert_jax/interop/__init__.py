@@ -1,0 +1,1 @@
+"""Floor 2: weights of other libraries, in and out."""

@@ -1,0 +1,87 @@
+"""Checkpoints of other libraries made into ours, and ours into theirs."""
+
+import json
+import logging
+import pathlib
+from typing import Any
+
+import jax
+import numpy as np
+
+from bert_jax.core import paths
+from bert_jax.core.config import as_dict
+from bert_jax.core.errors import UserError
+from bert_jax.data import tokenizer as tokenizer_lib
+from bert_jax.interop import files, huggingface
+from bert_jax.modeling import module
+from bert_jax.train import checkpoint, load
+from bert_jax.train import experiment as experiment_lib
+
+
+def from_hf(source: str, workdir: pathlib.Path, tokenizer: str = '') -> str:
+    """Converts a Hugging Face model, or a TensorFlow checkpoint of Google's BERT.
+
+    Args:
+      source: its folder, or its name on the hub.
+      workdir: a new working directory, whose checkpoint every door takes.
+      tokenizer: a `vocab.txt` or `tokenizer.json`, if the folder has none.
+
+    Returns:
+      The name of the task that its head is for.
+
+    Raises:
+      UserError: naming what is missing, left over, or cannot be expressed.
+    """
+    if checkpoint.steps(workdir):
+        raise UserError(f'{str(workdir)!r} holds a checkpoint already: choose another --to.')
+    folder = files.find(source)
+    config = files.read_config(folder)
+    model = huggingface.model_config(config)
+    _, name = huggingface.family(config)
+    tensors = files.read_tensors(folder)
+    task: dict[str, Any] = {'name': name}
+    if name == 'mlm':
+        task['next'] = 'random' if any('seq_relationship' in key for key in tensors) else 'none'
+    elif name == 'encode':
+        task['pooler'] = any('pooler' in key for key in tensors)
+    elif name in ('classify', 'tag'):
+        task['labels'] = huggingface.labels(config)
+    sections = {'task': task, 'model': {'name': 'bert', **as_dict(model)}}
+    words = tokenizer_lib.load(tokenizer or folder)
+    experiment = experiment_lib.complete(experiment_lib.from_config(sections), words)
+    made = experiment.make_task(words)
+    _, shapes, _ = module.abstract(lambda rngs: made.module(experiment.model, rngs))
+    params = huggingface.from_tensors(tensors, config, {n: s.shape for n, s in shapes.items()})
+    about = {'config': experiment.as_dict(), 'tokenizer': json.loads(words.to_json())}
+    checkpoint.write_params(workdir, jax.tree.map(jax.numpy.asarray, params), about)
+    logging.info(
+        '%d parameters from %d tensors of %s', sum(p.size for p in params.values()), len(tensors), folder
+    )
+    return name
+
+
+def to_hf(source: pathlib.Path, folder: pathlib.Path) -> None:
+    """Writes a checkpoint of ours as a folder that transformers loads.
+
+    Raises:
+      UserError: if the model has no counterpart there, or the folder holds a model already.
+    """
+    from safetensors.numpy import save_file
+
+    if (folder / 'config.json').exists():
+        raise UserError(f'{str(folder)!r} holds a model already: choose another --to_hf.')
+    trained = load.read(source)
+    experiment, words = trained.experiment, trained.tokenizer
+    task, model = experiment.task, experiment.model
+    config = huggingface.write_config(
+        model, task.name, getattr(task, 'labels', ()), getattr(task, 'next', 'none') != 'none'
+    )
+    config['pad_token_id'] = words.pad
+    params = {name: np.asarray(value) for name, value in trained.params.items()}
+    tensors = huggingface.to_tensors(params, model, config['model_type'], task.name)
+    folder.mkdir(parents=True, exist_ok=True)
+    words.save_for_hf(folder, model.positions)
+    save_file(tensors, folder / 'model.safetensors', metadata={'format': 'pt'})
+    paths.write(
+        folder / 'config.json', json.dumps(config, indent=2) + '\n'
+    )  # last: it makes the folder a model

@@ -1,0 +1,28 @@
+"""Which ending goes on best? SWAG (Zellers et al. 2018) and HellaSwag (Zellers et al. 2019).
+
+python -m bert_jax.bin.train --config=configs/finetune/choice.py:swag --workdir=runs/swag --config.init.checkpoint=runs/english
+python -m bert_jax.bin.eval_choice --config=configs/finetune/choice.py:swag --checkpoint=runs/swag --out=runs/swag/scores.json
+
+TFDS has HellaSwag; SWAG comes as CSV files with the columns of its authors: --config.data.source='swag/{split}.csv'
+"""
+
+from ml_collections import ConfigDict
+
+
+def get_config(arg: str = 'hellaswag') -> ConfigDict:
+    """`arg` is swag or hellaswag."""
+    config = ConfigDict()
+    config.task = dict(name='choice')
+    config.model = dict(name='bert')
+    if arg == 'swag':
+        endings = tuple(f'ending{i}' for i in range(4))
+        config.data = dict(
+            source='swag/{split}.csv', text='sent1', start='sent2', endings=endings, eval_split='val'
+        )
+    else:
+        config.data = dict(source='hellaswag', text='context', endings=('endings',))
+    config.init = dict(checkpoint='', weights='pretrained')
+    config.optim = dict(learning_rate=2e-5, warmup=0.1)
+    config.train = dict(steps='3 epochs', batch_size=16)
+    config.checkpoint = dict(best='accuracy')
+    return config

@@ -1,0 +1,22 @@
+"""Named entities: WikiANN (Pan et al. 2017) or files in the format of CoNLL-2003 (Tjong Kim Sang & De Meulder 2003).
+
+python -m bert_jax.bin.train --config=configs/finetune/ner.py:en --workdir=runs/ner --config.init.checkpoint=runs/english
+python -m bert_jax.bin.eval_tag --config=configs/finetune/ner.py:en --checkpoint=runs/ner --out=runs/ner/scores.json
+
+Files of your own, a word and its tag on each line: --config.data.source='conll2003/{split}.conll' --config.data.label=tags
+"""
+
+from ml_collections import ConfigDict
+
+
+def get_config(arg: str = 'en') -> ConfigDict:
+    """`arg` is the language."""
+    config = ConfigDict()
+    config.task = dict(name='tag', entities=True)
+    config.model = dict(name='bert')
+    config.data = dict(source=f'wikiann/{arg}', tokens='tokens', label='ner_tags', length=128)
+    config.init = dict(checkpoint='', weights='pretrained')
+    config.optim = dict(learning_rate=5e-5, warmup=0.1)
+    config.train = dict(steps='3 epochs', batch_size=32)
+    config.checkpoint = dict(best='entity_f1')
+    return config

@@ -1,0 +1,26 @@
+"""Questions on Wikipedia: SQuAD 1.1 and 2.0 (Rajpurkar et al. 2016, 2018), XQuAD (Artetxe et al. 2020).
+
+python -m bert_jax.bin.train --config=configs/finetune/squad.py:v1.1 --workdir=runs/squad --config.init.checkpoint=runs/english
+python -m bert_jax.bin.eval_qa --config=configs/finetune/squad.py:v1.1 --checkpoint=runs/squad --out=runs/squad/scores.json
+python -m bert_jax.bin.eval_qa --config=configs/finetune/squad.py:xquad/zh --checkpoint=runs/squad --out=runs/squad/zh.json
+python -m bert_jax.bin.predict --checkpoint=runs/squad --question="Who wrote it?" --context=FILE.txt
+
+Files in the format of SQuAD: --config.data.source='DRCD_{split}.json'
+"""
+
+from ml_collections import ConfigDict
+
+
+def get_config(arg: str = 'v1.1') -> ConfigDict:
+    """`arg` is v1.1, v2.0, or xquad/LANGUAGE."""
+    config = ConfigDict()
+    config.task = dict(name='qa', no_answer=arg == 'v2.0')
+    config.model = dict(name='bert')
+    config.data = dict(source=arg if arg.startswith('xquad') else f'squad/{arg}', length=384, stride=128)
+    if arg.startswith('xquad'):
+        config.data.eval_split = 'test'
+    config.init = dict(checkpoint='', weights='pretrained')
+    config.optim = dict(learning_rate=5e-5, warmup=0.1)
+    config.train = dict(steps='2 epochs', batch_size=32)
+    config.checkpoint = dict(best='best_f1' if arg == 'v2.0' else 'f1')
+    return config

@@ -1,0 +1,106 @@
+"""Records of files and data sets, and what is wrong with them named."""
+
+import json
+
+import pytest
+
+from bert_jax.core.errors import UserError
+from bert_jax.data import records
+from bert_jax.data.records import Record
+
+CONLL = '-DOCSTART- -X- O O\n\nEU NNP I-NP B-ORG\nrejects VBZ I-VP O\n\n\nPeter NNP B-PER\n'
+CONLLU = (
+    '# text = vámonos al\n'
+    '1-2\tvámonos\t_\t_\t_\t_\t_\t_\t_\t_\n'
+    '1\tvamos\tir\tVERB\tVB\t_\t_\t_\t_\t_\n'
+    '2\tnos\tnosotros\tPRON\tPR\t_\t_\t_\t_\t_\n'
+    '2.1\tgone\t_\tVERB\t_\t_\t_\t_\t_\t_\n'
+    '\n'
+)
+SQUAD = {
+    'version': '1.1',
+    'data': [
+        {
+            'title': 'x',
+            'paragraphs': [
+                {
+                    'context': '台北在台灣。',
+                    'qas': [
+                        {'id': '1', 'question': '在哪?', 'answers': [{'text': '台灣', 'answer_start': 3}]},
+                        {
+                            'id': 2,
+                            'question': '?',
+                            'is_impossible': True,
+                            'plausible_answers': [],
+                            'answers': [],
+                        },
+                    ],
+                }
+            ],
+        }
+    ],
+}
+
+
+def fields(path, text):
+    path.write_text(text, encoding='utf-8')
+    return [r.fields for r in records.read(str(path).replace('train', '{split}'), 'train')]
+
+
+@pytest.mark.parametrize('ending', ['\n', '\r\n'])
+def test_conll_takes_the_last_column(tmp_path, ending):
+    assert fields(tmp_path / 'train.conll', CONLL.replace('\n', ending)) == [
+        {'tokens': ['EU', 'rejects'], 'tags': ['B-ORG', 'O']},
+        {'tokens': ['Peter'], 'tags': ['B-PER']},
+    ]
+
+
+def test_conllu_skips_contractions_and_words_left_out(tmp_path):
+    assert fields(tmp_path / 'train.conllu', CONLLU) == [
+        {'tokens': ['vamos', 'nos'], 'upos': ['VERB', 'PRON'], 'xpos': ['VB', 'PR']}
+    ]
+
+
+def test_squad(tmp_path):
+    assert fields(tmp_path / 'train.json', json.dumps(SQUAD)) == [
+        {
+            'id': '1',
+            'context': '台北在台灣。',
+            'question': '在哪?',
+            'answers': {'text': ['台灣'], 'answer_start': [3]},
+        },
+        {'id': '2', 'context': '台北在台灣。', 'question': '?', 'answers': {'text': [], 'answer_start': []}},
+    ]
+
+
+@pytest.mark.parametrize(
+    ('name', 'text', 'message'),
+    [
+        ('train.conll', 'a O\nb\n', r'train\.conll, line 2 has one column'),
+        ('train.conllu', '1\ta\n', r'train\.conllu, line 1 has 2 columns'),
+        (
+            'train.json',
+            '{"data": [{}]}',
+            r"train\.json' is not in the format of SQuAD \(KeyError: 'paragraphs'\)",
+        ),
+        ('train.json', '[', r"train\.json' is not in the format of SQuAD"),
+    ],
+)
+def test_what_is_wrong_is_named(tmp_path, name, text, message):
+    with pytest.raises(UserError, match=message):
+        fields(tmp_path / name, text)
+
+
+def test_parts_of_a_field_and_languages_of_a_translation():
+    record = Record(
+        'example 0',
+        {
+            'premise': {'en': 'a', 'de': 'b'},
+            'hypothesis': {'language': ['de', 'en'], 'translation': ['c', 'd']},
+        },
+    )
+    assert (record.text('premise.de'), record.text('hypothesis.en')) == ('b', 'd')
+    with pytest.raises(UserError, match=r"example 0 has no field 'premise\.es': known: de, en|did you mean"):
+        record.get('premise.es')
+    with pytest.raises(UserError, match=r"no field 'hypothesis\.xx'"):
+        record.get('hypothesis.xx')

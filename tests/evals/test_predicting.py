@@ -1,0 +1,102 @@
+"""Predictions of texts of one's own: in every format, with what is bad left out and named."""
+
+import json
+
+import pytest
+
+from bert_jax.core.errors import UserError
+from bert_jax.evals import predicting
+from tests.runs import finetune, run_door
+
+
+@pytest.fixture(scope='module')
+def classifier(tmp_path_factory, pretrained, labelled):
+    workdir = tmp_path_factory.mktemp('classifier')
+    assert finetune(workdir, pretrained, labelled, 'optim.learning_rate=0.01', 'train.steps=40') == 0
+    return workdir
+
+
+def predict(*words):
+    return run_door('bert_jax.bin.predict', *map(str, words))
+
+
+def test_texts_get_labels_and_bad_lines_are_named(tmp_path, classifier):
+    lines = [
+        '{"text": "the good dog"}',
+        '{"text"',
+        '',
+        '{"body": "x"}',
+        '{"text": "the bad dog", "label": "?"}',
+    ]
+    (tmp_path / 'in.jsonl').write_bytes('\n'.join(lines).encode() + b'\n{"text": "\xe9"}\n')
+    done = predict(
+        f'--checkpoint={classifier}', f'--input={tmp_path / "in.jsonl"}', f'--output={tmp_path / "out.jsonl"}'
+    )
+    assert done.returncode == 1
+    for message in (
+        'line 2 is not JSON',
+        "line 4, has no field 'text'",
+        'line 6 is not UTF-8',
+        '3 bad lines',
+    ):
+        assert message in done.stderr
+    found = [json.loads(line) for line in (tmp_path / 'out.jsonl').read_text().splitlines()]
+    assert [f['label'] for f in found] == ['good', 'bad']
+    assert [f['of'].rpartition('line ')[2] for f in found] == ['1', '5']
+    assert all(sum(f['probabilities'].values()) == pytest.approx(1, abs=1e-5) for f in found)
+    assert all(f['probabilities'][f['label']] > 0.5 for f in found)
+
+
+@pytest.mark.parametrize(('flags', 'expected'), [((), 'good'), (('--numbers',), '1')])
+def test_the_format_of_the_glue_server(tmp_path, classifier, flags, expected):
+    (tmp_path / 'in.jsonl').write_text('{"sentence": "the good dog"}\n')
+    done = predict(
+        f'--checkpoint={classifier}',
+        f'--input={tmp_path / "in.jsonl"}',
+        f'--output={tmp_path / "new" / "SST-2.tsv"}',
+        '--config.data.text=sentence',
+        *flags,
+    )
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / 'new' / 'SST-2.tsv').read_text() == f'index\tprediction\n0\t{expected}\n'
+
+
+def test_predictions_do_not_depend_on_their_company(classifier):
+    predictor = predicting.Predictor(str(classifier))
+    texts = [f'the {"good" if i % 3 else "bad"} dog {"very " * (i % 7)}' for i in range(40)]
+    found = [predicting.Record(f'example {i}', {'text': t}) for i, t in enumerate(texts)]
+    together = predictor(found)
+    for i in (0, 13, 39):
+        (alone,) = predictor([found[i]])
+        assert alone['label'] == together[i]['label']
+        assert alone['probabilities'] == pytest.approx(together[i]['probabilities'], abs=1e-4)
+
+
+def test_answers_are_written_as_squad_reads_them(tmp_path):
+    made = [{'id': 'a', 'answer': 'x'}, None, {'id': 'b', 'answer': ''}]
+    predicting.write(tmp_path / 'out.json', [None] * 3, made, numbers=False)
+    assert json.loads((tmp_path / 'out.json').read_text()) == {'a': 'x', 'b': ''}
+    with pytest.raises(UserError, match=r'\.tsv file is for one label'):
+        predicting.write(tmp_path / 'out.tsv', [None] * 3, made, numbers=False)
+    with pytest.raises(UserError, match=r'\.json file is for answers'):
+        predicting.write(tmp_path / 'other.json', [None], [{'label': 'a'}], numbers=False)
+
+
+def test_a_pretrained_model_predicts_nothing(pretrained):
+    with pytest.raises(UserError, match="task 'mlm', which predicts nothing"):
+        predicting.Predictor(str(pretrained))
+
+
+@pytest.mark.parametrize(
+    ('words', 'message'),
+    [
+        (('--input=no.jsonl', '--output=o.jsonl'), "no file 'no.jsonl'"),
+        (('--question=why?', '--context=README.md'), 'answers no questions'),
+        (('--input=x.jsonl',), '--input goes with --output'),
+    ],
+)
+def test_what_cannot_be_done_is_said(classifier, words, message):
+    done = predict(f'--checkpoint={classifier}', *words)
+    assert done.returncode != 0
+    assert message in done.stderr
+    assert 'Traceback' not in done.stderr

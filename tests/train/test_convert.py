@@ -1,0 +1,127 @@
+"""Folders of Hugging Face become checkpoints that every door takes, and folders again."""
+
+import json
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+import bert_jax
+from bert_jax.core.errors import UserError
+from bert_jax.data import tokenizer as tokenizer_lib
+from bert_jax.train import convert
+from tests.interop import golden
+from tests.runs import losses, run_door
+
+INPUTS, CASES = golden.read()
+VOCAB = [*tokenizer_lib.SPECIAL, *(f'w{i}' for i in range(94))]
+
+
+def folder(path, name='BertForPreTraining', **changes):
+    config, tensors, _ = CASES[name]
+    path.mkdir()
+    (path / 'config.json').write_text(json.dumps(config | changes))
+    (path / 'vocab.txt').write_text('\n'.join(VOCAB))
+    save_file(tensors, path / 'model.safetensors')
+    return path
+
+
+SAME = ['BertModel', 'BertForPreTraining', 'BertForMaskedLM', 'BertForSequenceClassification',
+        'BertForTokenClassification', 'BertForQuestionAnswering', 'DistilBertForSequenceClassification']  # fmt: skip
+
+
+@pytest.mark.parametrize('name', SAME)
+def test_in_and_out_again(tmp_path, name):
+    source = folder(tmp_path / 'theirs', name)
+    task = convert.from_hf(str(source), tmp_path / 'ours')
+    assert task in ('encode', 'mlm', 'classify', 'tag', 'qa')
+    model, words = bert_jax.load(tmp_path / 'ours')
+    assert words.token(7) == 'w2'
+    _, tensors, expected = CASES[name]
+    out = model(
+        *(jnp.asarray(INPUTS[k], jnp.int32) for k in ('tokens', 'segments')), jnp.asarray(INPUTS['valid'])
+    )
+    hidden = np.stack(out.hidden_states)[:, INPUTS['valid']]
+    np.testing.assert_allclose(hidden, expected['hidden_states'][:, INPUTS['valid']], atol=2e-5)
+    convert.to_hf(tmp_path / 'ours', tmp_path / 'again')
+    written = load_file(tmp_path / 'again' / 'model.safetensors')
+    assert written.keys() == tensors.keys()
+    for key, value in tensors.items():
+        np.testing.assert_array_equal(written[key], value)
+    assert (tmp_path / 'again' / 'vocab.txt').read_text().split() == VOCAB
+    assert json.loads((tmp_path / 'again' / 'config.json').read_text())['architectures'] == [name]
+
+
+def test_the_doors_take_a_converted_model(tmp_path, labelled):
+    source = folder(tmp_path / 'theirs')
+    done = run_door('bert_jax.bin.convert', f'--from_hf={source}', f'--to={tmp_path / "ours"}')
+    assert done.returncode == 0, done.stderr
+    assert 'the task mlm' in done.stdout
+    done = run_door('bert_jax.bin.fill_mask', f'--checkpoint={tmp_path / "ours"}', 'w1 [MASK]')
+    assert done.returncode == 0, done.stderr
+    words = (
+        '--config=tests/tiny.py:classify',
+        f'--workdir={tmp_path / "run"}',
+        f'--config.data.source={labelled}',
+        f'--config.init.checkpoint={tmp_path / "ours"}',
+        '--config.train.steps=2',
+        '--config.optim.warmup=0',
+    )
+    done = run_door('bert_jax.bin.train', *words)
+    assert done.returncode == 0, done.stderr
+    assert 'new: classifier' in done.stderr
+    assert losses(tmp_path / 'run')
+    done = run_door('bert_jax.bin.convert', f'--from={tmp_path / "run"}', f'--to_hf={tmp_path / "back"}')
+    assert done.returncode == 0, done.stderr
+    config = json.loads((tmp_path / 'back' / 'config.json').read_text())
+    assert config['id2label'] == {'0': 'bad', '1': 'good'}
+
+
+def test_weights_in_several_files(tmp_path):
+    source = folder(tmp_path / 'theirs')
+    tensors = load_file(source / 'model.safetensors')
+    (source / 'model.safetensors').unlink()
+    for i in range(2):
+        part = {k: v for j, (k, v) in enumerate(tensors.items()) if j % 2 == i}
+        save_file(part, source / f'model-0000{i + 1}-of-00002.safetensors')
+    assert convert.from_hf(str(source), tmp_path / 'ours') == 'mlm'
+
+
+def damage(path):
+    data = (path / 'model.safetensors').read_bytes()
+    (path / 'model.safetensors').write_bytes(data[: len(data) // 2])
+
+
+@pytest.mark.parametrize(
+    ('spoil', 'message'),
+    [
+        (lambda p: (p / 'config.json').unlink(), r'no config\.json'),
+        (lambda p: (p / 'config.json').write_text('{'), r'config\.json.* is not JSON'),
+        (lambda p: (p / 'model.safetensors').unlink(), 'no weights'),
+        (damage, r'model\.safetensors.* cannot be read'),
+        (lambda p: (p / 'vocab.txt').unlink(), 'vocab'),
+        (lambda p: (p / 'vocab.txt').write_text('\n'.join([*VOCAB, 'more'])), '99.*100|100.*99'),
+    ],
+)
+def test_what_is_wrong_is_named_and_nothing_is_written(tmp_path, spoil, message):
+    source = folder(tmp_path / 'theirs')
+    spoil(source)
+    with pytest.raises(UserError, match=message):
+        convert.from_hf(str(source), tmp_path / 'ours')
+    assert not (tmp_path / 'ours').exists()
+
+
+def test_nothing_is_written_over(tmp_path):
+    source = folder(tmp_path / 'theirs')
+    convert.from_hf(str(source), tmp_path / 'ours')
+    with pytest.raises(UserError, match='holds a checkpoint already'):
+        convert.from_hf(str(source), tmp_path / 'ours')
+    with pytest.raises(UserError, match='holds a model already'):
+        convert.to_hf(tmp_path / 'ours', source)
+
+
+def test_a_name_that_is_no_folder_and_not_on_the_hub(tmp_path, monkeypatch):
+    monkeypatch.setenv('HF_HUB_OFFLINE', '1')
+    with pytest.raises(UserError, match=r"'nobody/nothing' is no folder"):
+        convert.from_hf('nobody/nothing', tmp_path / 'ours')
