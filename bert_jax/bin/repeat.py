@@ -1,0 +1,46 @@
+"""Fine-tunes over seeds, or over the recipe of the paper: --config=X.py --workdir=DIR --seeds=N [--recipe] [--over KEY=A,B]."""
+
+import argparse
+import json
+import pathlib
+
+from bert_jax.core import cli
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog='python -m bert_jax.bin.repeat', description=__doc__)
+    parser.add_argument('--config', required=True, help='a config file, with :arg if it takes one')
+    parser.add_argument('--workdir', required=True, help='a folder for all runs; the same command goes on')
+    parser.add_argument('--seeds', type=int, default=1, help='how many, from 0')
+    parser.add_argument('--score', help='what to report; the default is checkpoint.best of the config')
+    parser.add_argument(
+        '--recipe', action='store_true', help='batch 16, 32; learning rate 5e-5, 3e-5, 2e-5; 2, 3, 4 epochs'
+    )
+    parser.add_argument(
+        '--over', action='append', default=[], help='KEY=A,B,...: a grid of your own; may be repeated'
+    )
+    flags, overrides = cli.parse(parser)
+    if flags.seeds < 1:
+        parser.error('--seeds must be at least 1')
+    if wrong := [word for word in flags.over if not word.partition('=')[2]]:
+        parser.error(f'--over={wrong[0]} has no values: write KEY=A,B')
+
+    from bert_jax.core import paths
+    from bert_jax.evals import repeats
+    from bert_jax.train import experiment
+
+    workdir = pathlib.Path(flags.workdir)
+    cli.check_writable(workdir / 'summary.json', '--workdir')
+    score = flags.score or experiment.read(flags.config, overrides).checkpoint.best or 'accuracy'
+    grid = dict(repeats.RECIPE) if flags.recipe else {}
+    grid |= {key: tuple(values.split(',')) for key, _, values in (word.partition('=') for word in flags.over)}
+    if status := repeats.run(flags.config, workdir, grid, flags.seeds, overrides):
+        return status
+    found = repeats.summary(workdir, grid, flags.seeds, score)
+    paths.write(workdir / 'summary.json', json.dumps(found, indent=2) + '\n')
+    print(repeats.table(found))
+    return 0
+
+
+if __name__ == '__main__':
+    cli.run(main)
