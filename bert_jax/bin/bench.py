@@ -12,6 +12,7 @@ def main() -> int:
     parser.add_argument('sizes', nargs='*', default=['tiny', 'mini', 'base'])
     parser.add_argument('--rounds', type=int, default=2, help='the two are timed in turn so many times')
     parser.add_argument('--seconds', type=float, default=8, help='about how long one timing takes')
+    parser.add_argument('--finetuning', action='store_true', help='time short texts, as those of SST-2')
     parser.add_argument('--no_reference', action='store_true', help='time bert_jax alone')
     parser.add_argument('--out', type=pathlib.Path, help='JSON file for the figures')
     flags = parser.parse_args()
@@ -20,7 +21,9 @@ def main() -> int:
         cli.check_writable(flags.out, '--out')
     from bert_jax.evals import speed
 
-    results = speed.compare(flags.sizes, flags.rounds, flags.seconds, reference=not flags.no_reference)
+    results = speed.compare(
+        flags.sizes, flags.rounds, flags.seconds, not flags.no_reference, flags.finetuning
+    )
     if flags.out:
         paths.write(flags.out, json.dumps(results, indent=2) + '\n')
     return 0

@@ -22,16 +22,19 @@ from bert_jax.core.errors import UserError
 VOCAB, LENGTH, PREDICTIONS = 30522, 128, 20
 ROWS = {'tiny': 32, 'mini': 32, 'small': 32, 'medium': 16, 'base': 8, 'large': 4}
 _KEEPS_MEMORY = {'MALLOC_ARENA_MAX': '1', 'MALLOC_MMAP_MAX_': '0', 'MALLOC_TRIM_THRESHOLD_': '-1'}
-# What is timed: a function of this module, and the environment of its process.
+# What is timed: a function `time_ours` or `time_theirs`, and the environment of its process.
 _SIDES: dict[str, tuple[str, dict[str, str]]] = {
-    'bert_jax': ('_time_ours', {}),
-    'transformers': ('_time_theirs', {}),
-    'transformers, memory kept': ('_time_theirs', _KEEPS_MEMORY),
+    'bert_jax': ('time_ours', {}),
+    'transformers': ('time_theirs', {}),
+    'transformers, memory kept': ('time_theirs', _KEEPS_MEMORY),
 }
 
 
-def compare(sizes: Sequence[str], rounds: int, seconds: float, reference: bool) -> dict[str, Any]:
+def compare(
+    sizes: Sequence[str], rounds: int, seconds: float, reference: bool, finetuning: bool = False
+) -> dict[str, Any]:
     """Times each size on both sides in turn, prints a table, returns the figures."""
+    module = 'finetuning_speed' if finetuning else 'speed'
     sides = list(_SIDES) if reference and _reference_is_there() else ['bert_jax']
     results: dict[str, Any] = {}
     for size in sizes:
@@ -40,14 +43,25 @@ def compare(sizes: Sequence[str], rounds: int, seconds: float, reference: bool) 
         runs: dict[str, list[dict[str, float]]] = {side: [] for side in sides}
         for _ in range(rounds):
             for side in sides:
-                runs[side].append(_time_in_process(side, size, seconds))
-        best = {side: statistics.median(r['seconds'] for r in runs[side]) for side in sides}
+                runs[side].append(_time_in_process(module, side, size, seconds))
+        key = 'texts_per_second' if finetuning else 'seconds'
         results[size] = {
-            side: {**runs[side][0], 'seconds': best[side], 'runs': [r['seconds'] for r in runs[side]]}
-            for side in sides
+            side: {**found[0], key: statistics.median(r[key] for r in found), 'runs': [r[key] for r in found]}
+            for side, found in runs.items()
         }
-        print(_text(size, results[size]), flush=True)
+        print((_texts if finetuning else _text)(size, results[size]), flush=True)
     return results
+
+
+def _texts(size: str, result: dict[str, Any]) -> str:
+    """The figures of fine-tuning one size, a line a side."""
+    ours = result['bert_jax']['texts_per_second']
+    lines = []
+    for side, timed in result.items():
+        speed = timed['texts_per_second']
+        line = f'{size:6} fine-tuned  {side:25}  {speed:8,.0f} texts/s'
+        lines.append(line + ('' if speed == ours else f'  {ours / speed:5.1f} times as slow'))
+    return '\n'.join(lines)
 
 
 def _reference_is_there() -> bool:
@@ -75,12 +89,12 @@ def _text(size: str, result: dict[str, Any]) -> str:
     return '\n'.join(lines)
 
 
-def _time_in_process(side: str, size: str, seconds: float) -> dict[str, float]:
+def _time_in_process(module: str, side: str, size: str, seconds: float) -> dict[str, float]:
     function, environment = _SIDES[side]
     command = [
         sys.executable,
         '-c',
-        f'from bert_jax.evals import speed; speed.main({function!r}, {size!r}, {seconds})',
+        f'import json; from bert_jax.evals import {module}; print(json.dumps({module}.{function}({size!r}, {seconds})))',
     ]
     path = os.pathsep.join(p for p in sys.path if p)
     done = subprocess.run(
@@ -89,11 +103,6 @@ def _time_in_process(side: str, size: str, seconds: float) -> dict[str, float]:
     if done.returncode:
         raise UserError(f'timing {side} {size} failed: {done.stderr.strip().splitlines()[-1]}')
     return json.loads(done.stdout.splitlines()[-1])
-
-
-def main(function: str, size: str, seconds: float) -> None:
-    """Times one side in this process and prints the result as JSON."""
-    print(json.dumps(globals()[function](size, seconds)))
 
 
 def _median_of(step: Any, seconds: float) -> float:
@@ -130,7 +139,7 @@ def _batch(size: str) -> dict[str, Any]:
     }
 
 
-def _time_ours(size: str, seconds: float) -> dict[str, float]:
+def time_ours(size: str, seconds: float) -> dict[str, float]:
     from bert_jax.core import hosts
 
     hosts.prepare_process()
@@ -191,7 +200,7 @@ def _time_ours(size: str, seconds: float) -> dict[str, float]:
     }
 
 
-def _time_theirs(size: str, seconds: float) -> dict[str, float]:
+def time_theirs(size: str, seconds: float) -> dict[str, float]:
     import torch
     import transformers
 
