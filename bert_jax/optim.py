@@ -33,6 +33,7 @@ class OptimConfig:
       bias_correction: as Adam was published (Kingma & Ba 2015); the original BERT has none.
       weight_decay: of everything but biases and norms.
       clip: largest global norm of the gradient; 0 does not clip.
+      frozen: parameters whose path begins with one of these stay as they are, such as 'bert/'.
     """
 
     name: Literal['adamw', 'lamb'] = 'adamw'
@@ -47,6 +48,7 @@ class OptimConfig:
     bias_correction: bool = True
     weight_decay: float = 0.01
     clip: float = 1.0
+    frozen: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         within(self, 'optim', 0, math.inf, 'learning_rate', 'eps', 'weight_decay', 'clip')
@@ -120,4 +122,7 @@ def make(config: OptimConfig, total: int, **units: int) -> optax.GradientTransfo
         chain.append(optax.add_decayed_weights(config.weight_decay, decays))
     if config.name == 'lamb':
         chain.append(optax.masked(optax.scale_by_trust_ratio(), decays))
-    return optax.chain(*chain, optax.scale_by_learning_rate(schedule(config, total, **units)))
+    chain.append(optax.scale_by_learning_rate(schedule(config, total, **units)))
+    if config.frozen:
+        chain.append(optax.masked(optax.set_to_zero(), lambda p: {n: n.startswith(config.frozen) for n in p}))
+    return optax.chain(*chain)

@@ -16,6 +16,7 @@ ARGUMENTS = {
     'pretrain/bert': ['tiny', 'base', 'large'],
     'finetune/choice': ['swag', 'hellaswag'],
     'finetune/glue': ['cola', 'mnli', 'stsb'],
+    'finetune/ner': ['en', 'en,sum_all'],
     'finetune/sst2': ['all', 'few'],
     'finetune/squad': ['v1.1', 'v2.0', 'xquad/zh'],
     'finetune/xnli': ['', 'en'],

@@ -10,6 +10,7 @@ from bert_jax.modeling.bert import Bert, Config
 from bert_jax.modeling.dropout import dropout, fold
 from bert_jax.modeling.layers import ACTIVATIONS, Dense, Norm, param
 from bert_jax.modeling.losses import vocabulary_loss
+from bert_jax.modeling.recurrent import BiLstm
 
 
 class HeadOutput(NamedTuple):
@@ -135,6 +136,51 @@ class BertForTokenClassification(nnx.Module):
         hidden = dropout(out.hidden_states[-1], self.config.dropout, fold(key, 1))
         logits = self.classifier(hidden.reshape(-1, hidden.shape[-1])).reshape(*tokens.shape, -1)
         return HeadOutput(*out, logits.astype(jnp.float32))
+
+
+class BertFeatures(nnx.Module):
+    """A class for each token from hidden states of a frozen BERT, by two layers of a BiLSTM (table 7 of the paper).
+
+    Sums are weighted, by a softmax over layers times a factor, both learned (Peters et al. 2018, equation 1).
+    """
+
+    def __init__(self, config: Config, classes: int, features: str, lstm: int, rngs: nnx.Rngs):
+        self.features = features
+        self.bert = Bert(config, rngs, pooler=False)
+        layers = {'sum_last_four': min(4, config.layers), 'sum_all': config.layers}.get(features, 0)
+        self.mixture = param(rngs, (layers,), (None,), 0) if layers else None
+        self.factor = param(rngs, (1,), (None,), None) if layers else None
+        wide = min(4, config.layers) if features == 'concat_last_four' else 1
+        self.lstm = BiLstm(config, wide * config.width, lstm or config.width, 2, rngs)
+        self.classifier = Dense(config, {'': 2 * (lstm or config.width)}, {'': classes}, rngs)
+
+    def __call__(
+        self,
+        tokens: jax.Array,
+        segments: jax.Array | None = None,
+        valid: jax.Array | None = None,
+        key: jax.Array | None = None,
+    ) -> HeadOutput:
+        """As `BertForTokenClassification`; the encoder has no dropout and gets no gradient."""
+        out = self.bert(tokens, segments, valid)
+        x = self._chosen(jax.lax.stop_gradient(out.hidden_states))
+        valid = jnp.ones(tokens.shape, bool) if valid is None else valid
+        x = self.lstm(dropout(x, self.bert.config.dropout, fold(key, 0)), valid)
+        x = dropout(x, self.bert.config.dropout, fold(key, 1))
+        logits = self.classifier(x.reshape(-1, x.shape[-1])).reshape(*tokens.shape, -1)
+        return HeadOutput(*out, logits.astype(jnp.float32))
+
+    def _chosen(self, hidden: tuple[jax.Array, ...]) -> jax.Array:
+        if self.mixture is not None and self.factor is not None:
+            weights = jax.nn.softmax(self.mixture[...]) * self.factor[...]
+            chosen = hidden[-len(weights) :]
+            return sum(
+                (w.astype(h.dtype) * h for w, h in zip(weights, chosen, strict=True)),
+                jnp.zeros_like(chosen[0]),
+            )
+        if self.features == 'concat_last_four':
+            return jnp.concatenate(hidden[1:][-4:], -1)
+        return hidden[{'embeddings': 0, 'second_to_last': -2, 'last': -1}[self.features]]
 
 
 class BertForQuestionAnswering(nnx.Module):

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +17,7 @@ from bert_jax.data.records import Record
 from bert_jax.data.rows import HEADER, unpack
 from bert_jax.data.tagged import Sentence, TaggedConfig
 from bert_jax.data.tokenizer import Tokenizer
-from bert_jax.modeling.heads import BertForTokenClassification
+from bert_jax.modeling.heads import BertFeatures, BertForTokenClassification
 from bert_jax.modeling.losses import cross_entropy
 from bert_jax.modeling.module import Rngs
 from bert_jax.tasks import Downstream, Examples, Result
@@ -30,11 +30,18 @@ class Config:
     Attributes:
       labels: their names, in the order of their numbers; empty takes those of the data set.
       entities: whether the labels are B-X, I-X and O, to be scored as entities.
+      features: empty fine-tunes the encoder; else it is frozen, and a BiLSTM reads these hidden states of it
+        (Devlin et al. 2019, table 7). Set optim.frozen to 'bert/' as well.
+      lstm: its width in each direction; 0 takes that of the model.
     """
 
     name: str = 'tag'
     labels: tuple[str, ...] = ()
     entities: bool = False
+    features: Literal[
+        '', 'embeddings', 'second_to_last', 'last', 'sum_last_four', 'concat_last_four', 'sum_all'
+    ] = ''
+    lstm: int = 0
 
 
 class Task(Downstream):
@@ -63,11 +70,17 @@ class Task(Downstream):
             'row_weight': np.float32(1),
         }
 
-    def module(self, model: Any, rngs: Rngs) -> BertForTokenClassification:
-        return BertForTokenClassification(model, len(self.config.labels), rngs)
+    def module(self, model: Any, rngs: Rngs) -> BertForTokenClassification | BertFeatures:
+        classes, c = len(self.config.labels), self.config
+        if c.features:
+            return BertFeatures(model, classes, c.features, c.lstm, rngs)
+        return BertForTokenClassification(model, classes, rngs)
 
     def loss(
-        self, model: BertForTokenClassification, batch: dict[str, jax.Array], key: jax.Array | None
+        self,
+        model: BertForTokenClassification | BertFeatures,
+        batch: dict[str, jax.Array],
+        key: jax.Array | None,
     ) -> Result:
         logits = model(batch['tokens'], batch['segments'], batch['valid'], key).logits
         labels = batch['labels'] - 1

@@ -4,19 +4,25 @@ python -m bert_jax.bin.train --config=configs/finetune/ner.py:en --workdir=runs/
 python -m bert_jax.bin.eval_tag --config=configs/finetune/ner.py:en --checkpoint=runs/ner --out=runs/ner/scores.json
 
 Files of your own, a word and its tag on each line: --config.data.source='conll2003/{split}.conll' --config.data.label=tags
+
+Table 7 of BERT: `ner.py:en,concat_last_four` freezes the encoder and trains a BiLSTM on hidden states; the others are
+embeddings, second_to_last, last, sum_last_four and sum_all.
 """
 
 from ml_collections import ConfigDict
 
 
 def get_config(arg: str = 'en') -> ConfigDict:
-    """`arg` is the language."""
+    """`arg` is the language and, after a comma, the features of a frozen encoder."""
+    language, _, features = arg.partition(',')
     config = ConfigDict()
-    config.task = dict(name='tag', entities=True)
+    config.task = dict(name='tag', entities=True, features=features)
     config.model = dict(name='bert')
-    config.data = dict(source=f'wikiann/{arg}', tokens='tokens', label='ner_tags', length=128)
+    config.data = dict(source=f'wikiann/{language}', tokens='tokens', label='ner_tags', length=128)
     config.init = dict(checkpoint='', weights='pretrained')
-    config.optim = dict(learning_rate=5e-5, warmup=0.1)
+    config.optim = dict(learning_rate=1e-3 if features else 5e-5, warmup=0.1)
+    if features:
+        config.optim.frozen = ('bert/',)
     config.train = dict(steps='3 epochs', batch_size=32)
     config.checkpoint = dict(best='entity_f1')
     return config
