@@ -1,11 +1,16 @@
 """A pretrained run and labelled data, made once for all tests, and doors run as processes."""
 
+import contextlib
+import io
 import json
 import os
 import pathlib
 import random
+import runpy
 import subprocess
 import sys
+import types
+import unittest.mock
 
 import jax
 import numpy as np
@@ -64,6 +69,22 @@ def run_door(*words, code='', timeout=120):
     env = {**os.environ, 'PYTHONPATH': str(ROOT)}
     return subprocess.run(
         [sys.executable, '-c', script], cwd=ROOT, env=env, capture_output=True, text=True, timeout=timeout
+    )
+
+
+def run_here(name, *words):
+    """As `run_door`, in this process, which is much quicker."""
+    out, err = io.StringIO(), io.StringIO()
+    sys.modules.pop(name, None)
+    with (
+        unittest.mock.patch.object(sys, 'argv', [name, *map(str, words)]),
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+        pytest.raises(SystemExit) as exit_,
+    ):
+        runpy.run_module(name, run_name='__main__')
+    return types.SimpleNamespace(
+        returncode=exit_.value.code or 0, stdout=out.getvalue(), stderr=err.getvalue()
     )
 
 

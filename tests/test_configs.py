@@ -36,6 +36,8 @@ def _specs():
 @pytest.mark.parametrize('strategy', partitioning.STRATEGIES)
 def test_config_builds_and_shards(spec, strategy, tokenizer):
     overrides = [f'mesh.strategy={strategy}', *(['mesh.tensor=2'] if 'tp' in strategy else [])]
+    if 'finetune' in spec:  # a checkpoint says how large the model is
+        overrides.append('model.size=tiny')
     experiment = experiment_lib.read(spec, overrides + (['mesh.data=4'] if strategy == 'tp' else []))
     if hasattr(experiment.task, 'labels'):
         experiment = experiment_lib.read(

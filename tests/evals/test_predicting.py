@@ -6,7 +6,7 @@ import pytest
 
 from bert_jax.core.errors import UserError
 from bert_jax.evals import predicting
-from tests.runs import finetune, run_door
+from tests.runs import finetune, run_here
 
 
 @pytest.fixture(scope='module')
@@ -17,7 +17,7 @@ def classifier(tmp_path_factory, pretrained, labelled):
 
 
 def predict(*words):
-    return run_door('bert_jax.bin.predict', *map(str, words))
+    return run_here('bert_jax.bin.predict', *words)
 
 
 def test_texts_get_labels_and_bad_lines_are_named(tmp_path, classifier):

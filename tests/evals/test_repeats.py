@@ -6,7 +6,7 @@ import pytest
 
 from bert_jax.core.errors import UserError
 from bert_jax.evals import repeats
-from tests.runs import run_door
+from tests.runs import TINY, run_here
 
 
 def write(place, accuracy, majority=0.5):
@@ -49,31 +49,45 @@ def test_the_recipe_of_the_paper_has_eighteen_cells():
     assert repeats.cells({}) == [{}]
 
 
-def test_a_grid_is_run_and_resumed(tmp_path, pretrained, labelled):
+@pytest.fixture
+def train_here(monkeypatch):
+    """Runs are made in this process; returns what they wrote to stderr."""
+    written = []
+
+    def call(command):
+        done = run_here(*command[2:])
+        written.append(done.stderr)
+        return done.returncode
+
+    monkeypatch.setattr(repeats.subprocess, 'call', call)
+    return written
+
+
+def test_a_grid_is_run_and_resumed(tmp_path, pretrained, labelled, train_here):
     words = (
         'bert_jax.bin.repeat',
-        '--config=tests/tiny.py:classify',
+        f'--config={TINY}:classify',
         f'--workdir={tmp_path}',
         '--over=optim.learning_rate=0.01,0.0',
         f'--config.data.source={labelled}',
         f'--config.init.checkpoint={pretrained}',
         '--config.train.steps=30',
     )
-    done = run_door(*words)
+    done = run_here(*words)
     assert done.returncode == 0, done.stderr
     found = json.loads((tmp_path / 'summary.json').read_text())
     assert [c['settings'] for c in found['cells']] == [{'optim.learning_rate': v} for v in ('0.01', '0.0')]
     assert found['best'] == 0
     assert found['cells'][0]['scores'][0] > found['cells'][1]['scores'][0]
-    again = run_door(*words)
+    again = run_here(*words)
     assert again.returncode == 0, again.stderr
-    assert 'resuming at step 30 of 30' in again.stderr
+    assert ['resuming at step 30 of 30' in text for text in train_here] == [False, False, True, True]
     assert again.stdout == done.stdout
 
 
-def test_what_cannot_begin_is_said_once(tmp_path):
-    words = ('--config=tests/tiny.py:classify', f'--workdir={tmp_path}', '--seeds=2')
-    done = run_door('bert_jax.bin.repeat', *words)
+def test_what_cannot_begin_is_said_once(tmp_path, train_here):
+    words = (f'--config={TINY}:classify', f'--workdir={tmp_path}', '--seeds=2')
+    done = run_here('bert_jax.bin.repeat', *words)
     assert done.returncode == 1
     assert 'Traceback' not in done.stderr
     assert done.stderr.count('run ') == 1

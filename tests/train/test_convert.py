@@ -12,7 +12,7 @@ from bert_jax.core.errors import UserError
 from bert_jax.data import tokenizer as tokenizer_lib
 from bert_jax.train import convert
 from tests.interop import golden
-from tests.runs import losses, run_door
+from tests.runs import TINY, losses, run_here
 
 INPUTS, CASES = golden.read()
 VOCAB = [*tokenizer_lib.SPECIAL, *(f'w{i}' for i in range(94))]
@@ -55,24 +55,24 @@ def test_in_and_out_again(tmp_path, name):
 
 def test_the_doors_take_a_converted_model(tmp_path, labelled):
     source = folder(tmp_path / 'theirs')
-    done = run_door('bert_jax.bin.convert', f'--from_hf={source}', f'--to={tmp_path / "ours"}')
+    done = run_here('bert_jax.bin.convert', f'--from_hf={source}', f'--to={tmp_path / "ours"}')
     assert done.returncode == 0, done.stderr
     assert 'the task mlm' in done.stdout
-    done = run_door('bert_jax.bin.fill_mask', f'--checkpoint={tmp_path / "ours"}', 'w1 [MASK]')
+    done = run_here('bert_jax.bin.fill_mask', f'--checkpoint={tmp_path / "ours"}', 'w1 [MASK]')
     assert done.returncode == 0, done.stderr
     words = (
-        '--config=tests/tiny.py:classify',
+        f'--config={TINY}:classify',
         f'--workdir={tmp_path / "run"}',
         f'--config.data.source={labelled}',
         f'--config.init.checkpoint={tmp_path / "ours"}',
         '--config.train.steps=2',
         '--config.optim.warmup=0',
     )
-    done = run_door('bert_jax.bin.train', *words)
+    done = run_here('bert_jax.bin.train', *words)
     assert done.returncode == 0, done.stderr
     assert 'new: classifier' in done.stderr
     assert losses(tmp_path / 'run')
-    done = run_door('bert_jax.bin.convert', f'--from={tmp_path / "run"}', f'--to_hf={tmp_path / "back"}')
+    done = run_here('bert_jax.bin.convert', f'--from={tmp_path / "run"}', f'--to_hf={tmp_path / "back"}')
     assert done.returncode == 0, done.stderr
     config = json.loads((tmp_path / 'back' / 'config.json').read_text())
     assert config['id2label'] == {'0': 'bad', '1': 'good'}
