@@ -44,7 +44,7 @@ def run(spec: str, workdir: pathlib.Path, overrides: list[str]) -> int:
         evaluator = Evaluator(
             task, graph, examples, c.eval_batch_size, partitioner, c.seed, c.eval_rows, c.bins
         )
-        logging.info('evaluating on %d rows', evaluator.examples)
+        logging.info('evaluating on %d rows', evaluator.rows)
         return evaluator
 
     about = {'config': experiment.as_dict(), 'tokenizer': json.loads(tokenizer.to_json())}

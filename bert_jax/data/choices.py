@@ -9,7 +9,7 @@ from bert_jax.core.errors import UserError
 from bert_jax.data import labelled
 from bert_jax.data.labelled import DataConfig
 from bert_jax.data.records import Record
-from bert_jax.data.rows import HEADER, pack, truncate_pair
+from bert_jax.data.rows import HEADER, pack, room, truncate_pair
 from bert_jax.data.tokenizer import Tokenizer
 
 
@@ -50,7 +50,7 @@ def rows(found: Sequence[Record], data: ChoiceConfig, tokenizer: Tokenizer, with
     for i, record in enumerate(found):
         label = classes.number(record.get(data.label), record.where) if with_labels else 0
         for j in range(k):
-            a, b = truncate_pair(texts[i], encoded[i * k + j], data.length - 3)
+            a, b = truncate_pair(texts[i], encoded[i * k + j], room(data.length, tokenizer, 2))
             out[i, j] = pack(a, b, label, data.length, tokenizer)
     return out
 

@@ -12,7 +12,7 @@ from bert_jax.core.config import nearest, within
 from bert_jax.core.errors import UserError
 from bert_jax.data import records, sources
 from bert_jax.data.records import Record
-from bert_jax.data.rows import HEADER, pack, truncate_pair
+from bert_jax.data.rows import HEADER, pack, room, truncate_pair
 from bert_jax.data.tokenizer import Tokenizer
 
 
@@ -168,13 +168,13 @@ def rows(
     """
     fields = [data.text, data.second] if data.second else [data.text]
     encoded = [tokenizer.encode([r.text(f) for r in found]) for f in fields]
-    room = data.length - 1 - len(fields)
-    if room < len(fields):
+    most = room(data.length, tokenizer, len(fields))
+    if most < len(fields):
         raise UserError(f'Rows of {data.length} tokens have no room for text: set data.length higher.')
     out = np.empty((len(found), HEADER + data.length), np.uint32)
     for i, label in enumerate(labels):
         a, b = encoded[0][i], encoded[1][i] if data.second else None
-        a, b = (a[:room], None) if b is None else truncate_pair(a, b, room)
+        a, b = (a[:most], None) if b is None else truncate_pair(a, b, most)
         out[i] = pack(a, b, label, data.length, tokenizer)
     return out
 

@@ -11,7 +11,7 @@ from bert_jax.core.config import within
 from bert_jax.core.errors import UserError
 from bert_jax.data.labelled import DataConfig
 from bert_jax.data.records import Record
-from bert_jax.data.rows import pack
+from bert_jax.data.rows import pack, room
 from bert_jax.data.tokenizer import Tokenizer
 
 # Start and end of the answer share a row's label: start * SPAN + end.
@@ -107,8 +107,8 @@ def rows(
         context, question = contexts[i], asked[i][: data.question_length]
         ids, offsets = encoded[context]
         answers, span = ((), None) if not with_answers else _answers(record, data, context, offsets)
-        room = data.length - len(question) - 3
-        windows = _windows(len(ids), room, data.stride, len(question) + 2)
+        free = room(data.length, tokenizer, 2) - len(question)
+        windows = _windows(len(ids), free, min(data.stride, free), 1 + len(question) + len(tokenizer.between))
         name = str(record.fields.get(data.id, i)) if data.id else str(i)
         questions.append(Question(name, context, offsets, len(out), windows, answers))
         for w in windows:

@@ -61,7 +61,7 @@ def read(source: str, split: str, limit: int = 0) -> list[Record]:
     """The records of one split.
 
     Args:
-      source: a TFDS name, or a path or glob with `{split}` in it. `.jsonl`, `.csv` and `.tsv` (these with a
+      source: a TFDS name, or a path or glob, with `{split}` in it if there are several. `.jsonl`, `.csv` and `.tsv` (these with a
         header line) name their fields; `.conllu` gives `tokens`, `upos` and `xpos`; `.conll`, `.bio` and
         `.iob2` give `tokens` and, from the last column, `tags`; `.json` is the format of SQuAD.
       split: which.
@@ -87,16 +87,11 @@ def _of_files(source: str, split: str) -> Iterator[Mapping[str, Any]]:
 
 
 def paths(source: str, split: str) -> list[str]:
-    """The files of one split."""
-    if '{split}' not in source:
-        raise UserError(
-            f'data.source={source!r} would train and evaluate on the same examples: put {{split}} into '
-            'the path, and name files after data.train_split and data.eval_split.'
-        )
+    """The files of one split, or all of them if the path has no `{split}` in it."""
     named = source.replace('{split}', split)
     found = sorted(p for p in glob.glob(os.path.expanduser(named)) if os.path.isfile(p))
     if not found:
-        raise UserError(f'No file matches {named!r}: set data.source to a path with {{split}} in it.')
+        raise UserError(f'No file matches {named!r}: set data.source.')
     return found
 
 

@@ -56,15 +56,21 @@ def unpack(row: np.ndarray) -> Row:
 
 
 def pack(a: np.ndarray, b: np.ndarray | None, label: int, length: int, tokenizer: Tokenizer) -> np.ndarray:
-    """Lays out [CLS] a [SEP] or [CLS] a [SEP] b [SEP] as a row of `length` tokens."""
+    """Lays out [CLS] a [SEP] or [CLS] a [SEP] b [SEP] as a row of `length` tokens.
+
+    The tokenizer says which tokens these are, and how often [SEP] stands between two texts.
+    """
     row = np.full(HEADER + length, tokenizer.pad, np.uint32)
-    parts: list[Any] = [[tokenizer.cls], a, [tokenizer.sep]]
-    if b is not None:
-        parts += [b, [tokenizer.sep]]
-    tokens = np.concatenate(parts)
+    middle: list[Any] = [] if b is None else [tokenizer.between, b]
+    tokens = np.concatenate([[tokenizer.cls], a, *middle, [tokenizer.sep]])
     row[:HEADER] = len(tokens), len(a) + 2, label
     row[HEADER : HEADER + len(tokens)] = tokens
     return row
+
+
+def room(length: int, tokenizer: Tokenizer, texts: int) -> int:
+    """How many tokens of one text or two fit into a row of `length` beside the special ones."""
+    return length - 2 - (texts - 1) * len(tokenizer.between)
 
 
 def sentences(paragraphs: Sequence[str]) -> list[str]:
@@ -117,12 +123,12 @@ class SegmentRows:
     def __call__(
         self, documents: list[list[np.ndarray]], tokenizer: Tokenizer, rng: np.random.Generator
     ) -> Iterator[np.ndarray]:
-        room = self.length - (2 if self.next == 'none' else 3)
-        documents = [_cut(d, max(1, room // 2)) for d in documents]
+        most = room(self.length, tokenizer, 1 if self.next == 'none' else 2)
+        documents = [_cut(d, max(1, most // 2)) for d in documents]
         documents = [d for d in documents if d]
         for i in range(len(documents)):
-            for a, b, label in self._segments(documents, i, room, rng):
-                a, b = (a[:room], None) if b is None else truncate_pair(a, b, room, rng)
+            for a, b, label in self._segments(documents, i, most, rng):
+                a, b = (a[:most], None) if b is None else truncate_pair(a, b, most, rng)
                 yield pack(a, b, label, self.length, tokenizer)
 
     def _segments(

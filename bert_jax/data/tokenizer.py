@@ -19,7 +19,10 @@ from bert_jax.core.errors import UserError
 
 SPECIAL = ('[PAD]', '[UNK]', '[CLS]', '[SEP]', '[MASK]')
 _ROBERTA = ('<pad>', '<unk>', '<s>', '</s>', '<mask>')
+_GPT2 = ('<|endoftext|>',) * 4  # one token for all, and none to mask with
 FILE = 'tokenizer.json'
+# Files of merges, as Hugging Face and as OpenAI name them, and of the entries beside them.
+_MERGES = {'merges.txt': 'vocab.json', 'vocab.bpe': 'encoder.json'}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,7 +30,8 @@ class TokenizerConfig:
     """Which tokenizer to use.
 
     Attributes:
-      path: a `vocab.txt` of BERT, a `tokenizer.json`, or a folder with one; empty trains one.
+      path: a `vocab.txt` of BERT, the merges of a byte-level BPE (GPT-2's `merges.txt` or `vocab.bpe`, beside its
+        `vocab.json` or `encoder.json`), a `tokenizer.json`, or a folder with one of these; empty trains one.
       kind: what to train: WordPiece as in BERT, or byte-level BPE as in GPT-2.
       vocab_size: entries of a trained vocabulary, special tokens included.
       lowercase: of a trained WordPiece: also strips accents, as BERT's uncased models do.
@@ -46,20 +50,28 @@ class TokenizerConfig:
 
 
 class Tokenizer:
-    """A `tokenizers.Tokenizer` with BERT's special tokens or RoBERTa's, in the terms of this project."""
+    """A `tokenizers.Tokenizer` with the special tokens of BERT, RoBERTa or GPT-2, in the terms of this project.
+
+    Attributes:
+      special: as they are written: padding, unknown, start, end and, but for GPT-2, mask.
+      pad, unk, cls, sep, mask: their ids; a tokenizer of GPT-2 has no mask.
+      between: ids that stand between two texts: [SEP], which RoBERTa writes twice.
+    """
 
     def __init__(self, backend: tokenizers.Tokenizer):
         self.backend = backend
         backend.no_truncation()
         backend.no_padding()
         known = backend.get_vocab()
-        self.special = _ROBERTA if {*_ROBERTA} <= {*known} else SPECIAL
-        found = {token: known.get(token) for token in self.special}
-        missing = [token for token, index in found.items() if index is None]
-        if missing:
-            raise UserError(f'The vocabulary has no {missing[0]}: BERT needs the tokens {" ".join(SPECIAL)}.')
+        whole = [kind for kind in (SPECIAL, _ROBERTA, _GPT2) if {*kind} <= {*known}]
+        if not whole:
+            missing = next(token for token in SPECIAL if token not in known)
+            raise UserError(f'The vocabulary has no {missing}: BERT needs the tokens {" ".join(SPECIAL)}.')
+        self.special = whole[0]
         self._size = max(known.values()) + 1  # a published vocabulary may repeat an entry
-        self.pad, self.unk, self.cls, self.sep, self.mask = (index or 0 for index in found.values())
+        self.pad, self.unk, self.cls, self.sep = (known[token] for token in self.special[:4])
+        self.mask = known[self.special[4]] if len(self.special) > 4 else None
+        self.between = (self.sep,) * (2 if self.special == _ROBERTA else 1)
 
     def __len__(self) -> int:
         return self._size
@@ -107,8 +119,9 @@ class Tokenizer:
     @functools.cached_property
     def ordinary(self) -> np.ndarray:
         """Ids that are not special tokens, for drawing a random replacement."""
-        special = [self.pad, self.unk, self.cls, self.sep, self.mask]
-        return np.setdiff1d(np.array([*self.backend.get_vocab().values()], np.int32), special)
+        vocab = self.backend.get_vocab()
+        special = [vocab[token] for token in self.special]
+        return np.setdiff1d(np.array([*vocab.values()], np.int32), special)
 
     def to_json(self) -> str:
         return self.backend.to_str(pretty=False)
@@ -123,15 +136,17 @@ class Tokenizer:
 
     def save_for_hf(self, folder: pathlib.Path, positions: int) -> None:
         """Writes what transformers reads: `tokenizer.json` that adds [CLS] and [SEP], and its config."""
-        pad, unk, cls, sep, mask = self.special
+        _, _, cls, sep, *_ = self.special
         backend = tokenizers.Tokenizer.from_str(self.to_json())
+        second = 1 if len(self.between) == 1 else 0  # RoBERTa has one segment
         backend.post_processor = processors.TemplateProcessing(
             single=f'{cls}:0 $A:0 {sep}:0',
-            pair=f'{cls}:0 $A:0 {sep}:0 $B:1 {sep}:1',
+            pair=f'{cls}:0 $A:0 {f"{sep}:0 " * len(self.between)}$B:{second} {sep}:{second}',
             special_tokens=[(cls, self.cls), (sep, self.sep)],
         )
         backend.save(str(folder / FILE), pretty=False)
-        names = {'pad_token': pad, 'unk_token': unk, 'cls_token': cls, 'sep_token': sep, 'mask_token': mask}
+        keys = ('pad_token', 'unk_token', 'cls_token', 'sep_token', 'mask_token')
+        names = dict(zip(keys, self.special, strict=False))
         wordpiece = isinstance(backend.model, models.WordPiece)
         config = {
             **names,
@@ -152,7 +167,7 @@ def from_json(text: str) -> Tokenizer:
 
 
 def load(path: str | pathlib.Path) -> Tokenizer:
-    """Loads a `vocab.txt`, a `tokenizer.json`, or the one in a folder.
+    """Loads a `vocab.txt`, a `merges.txt`, a `tokenizer.json`, or the one in a folder.
 
     A `vocab.txt` is lower-cased as the `tokenizer_config.json` beside it says; without one, if none of
     its entries has an upper-case letter.
@@ -162,9 +177,11 @@ def load(path: str | pathlib.Path) -> Tokenizer:
     """
     path = pathlib.Path(path).expanduser()
     if path.is_dir():
-        found = [path / name for name in (FILE, 'vocab.txt') if (path / name).is_file()]
+        found = [p for name in (FILE, 'vocab.txt', *_MERGES) if (p := path / name).is_file()]
         if not found:
-            raise UserError(f'There is no {FILE} or vocab.txt in {str(path)!r}: set tokenizer.path.')
+            raise UserError(
+                f'There is no {FILE}, vocab.txt or merges.txt in {str(path)!r}: set tokenizer.path.'
+            )
         path = found[0]
     if not path.is_file():
         raise UserError(f'There is no tokenizer {str(path)!r}: set tokenizer.path to a vocab.txt or {FILE}.')
@@ -172,10 +189,15 @@ def load(path: str | pathlib.Path) -> Tokenizer:
         text = path.read_text(encoding='utf-8')
     except UnicodeDecodeError as e:
         raise UserError(f'{str(path)!r} is not text: set tokenizer.path to a vocab.txt or {FILE}.') from e
+    settings = _json(path.with_name('tokenizer_config.json')) or {}
+    if merges := next((name for name in _MERGES if path.name.endswith(name)), None):
+        beside = path.with_name(path.name.removesuffix(merges) + _MERGES[merges])
+        vocab = _json(beside)
+        if vocab is None:
+            raise UserError(f'{str(path)!r} are the merges of a vocabulary, which should be {str(beside)!r}.')
+        return from_merges(vocab, text, bool(settings.get('add_prefix_space')))
     if path.suffix == '.txt':
-        return from_vocab(
-            text.removesuffix('\n').split('\n'), _lowercase(path.with_name('tokenizer_config.json'))
-        )
+        return from_vocab(text.removesuffix('\n').split('\n'), settings.get('do_lower_case'))
     try:
         return from_json(text)
     except UserError:
@@ -184,10 +206,10 @@ def load(path: str | pathlib.Path) -> Tokenizer:
         raise UserError(f'{str(path)!r} is not a tokenizer.json: {e}.') from e
 
 
-def _lowercase(file: pathlib.Path) -> bool | None:
-    """Whether a `tokenizer_config.json` asks for lower case; None if it is not there or does not say."""
+def _json(file: pathlib.Path) -> dict[str, Any] | None:
+    """The contents of a file of settings; None if it is not there."""
     try:
-        return json.loads(file.read_text(encoding='utf-8')).get('do_lower_case')
+        return json.loads(file.read_text(encoding='utf-8'))
     except FileNotFoundError:
         return None
     except ValueError as e:
@@ -204,12 +226,39 @@ def from_vocab(entries: Sequence[str], lowercase: bool | None = None) -> Tokeniz
     return _wordpiece(vocab, not cased if lowercase is None else lowercase)
 
 
+def from_merges(vocab: dict[str, int], merges: str, prefix: bool = False) -> Tokenizer:
+    """A byte-level BPE (Radford et al. 2019, section 2.2) from its published files.
+
+    Args:
+      vocab: ids by entry.
+      merges: lines of two entries each, that which is merged first in front; a line of '#version' counts nothing.
+      prefix: whether a space is put in front of a text.
+    """
+    lines = [line.split(' ') for line in merges.split('\n') if line and not line.startswith('#version')]
+    if odd := next((line for line in lines if len(line) != 2), None):
+        raise UserError(
+            f'The merges have the line {" ".join(odd)!r}: each line is two entries, split by a space.'
+        )
+    try:
+        model = models.BPE(vocab, [(a, b) for a, b in lines])
+    except Exception as e:  # the library raises bare Exception
+        raise UserError(f'Vocabulary and merges do not fit each other: {e}.') from e
+    backend = _byte_level(model, prefix)
+    backend.add_special_tokens([t for t in dict.fromkeys((*SPECIAL, *_ROBERTA, *_GPT2)) if t in vocab])
+    return Tokenizer(backend)
+
+
+def _byte_level(model: models.BPE, prefix: bool = False) -> tokenizers.Tokenizer:
+    backend = tokenizers.Tokenizer(model)
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=prefix)
+    backend.decoder = decoders.ByteLevel()
+    return backend
+
+
 def train(texts: Iterable[str], config: TokenizerConfig) -> Tokenizer:
     """Trains a tokenizer on an iterator of texts."""
     if config.kind == 'bpe':
-        backend = tokenizers.Tokenizer(models.BPE())
-        backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-        backend.decoder = decoders.ByteLevel()
+        backend = _byte_level(models.BPE())
         trainer: Any = trainers.BpeTrainer(
             vocab_size=config.vocab_size,
             special_tokens=list(SPECIAL),

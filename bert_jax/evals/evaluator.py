@@ -41,9 +41,9 @@ class Evaluator:
         partitioner.check_batch(batch_size, 'train.eval_batch_size')
         self._task, self._partitioner = task, partitioner
         rows, self._about = examples
-        self.examples = min(len(rows), limit or len(rows))
+        self.rows = min(len(rows), limit or len(rows))
         self._batches = lambda: pipeline.once(
-            rows, task.example, batch_size, seed, limit=self.examples, bins=bins
+            rows, task.example, batch_size, seed, limit=self.rows, bins=bins
         )
 
         def step(params: Mapping[str, jax.Array], batch: dict[str, jax.Array]) -> Any:

@@ -3,7 +3,7 @@
 import json
 import logging
 import pathlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from bert_jax.core import partitioning
@@ -11,7 +11,7 @@ from bert_jax.core.errors import UserError
 from bert_jax.data import records
 from bert_jax.data.records import Record
 from bert_jax.evals.evaluator import Evaluator
-from bert_jax.tasks import Downstream
+from bert_jax.tasks import Downstream, Examples
 from bert_jax.train import load
 
 Prediction = dict[str, Any]
@@ -40,14 +40,14 @@ class Predictor:
 
     def __call__(self, found: Sequence[Record]) -> list[Prediction | None]:
         """Predictions, in order; None for a record that is bad, which is logged."""
-        good = [*self._readable(found)]
+        good, examples = self._examples(found)
         if not good:
             return [None] * len(found)
         train = self._trained.experiment.train
         evaluator = Evaluator(
             self.task,
             self._trained.graph,
-            self.task.examples([found[i] for i in good], labelled=False),
+            examples,
             train.eval_batch_size,
             self._partitioner,
             bins=train.bins,
@@ -55,18 +55,21 @@ class Predictor:
         made = dict(zip(good, evaluator.predictions(self._trained.params), strict=True))
         return [made.get(i) for i in range(len(found))]
 
-    def _readable(self, found: Sequence[Record]) -> Iterator[int]:
-        """Which records can be made into rows; says what is wrong with the others."""
+    def _examples(self, found: Sequence[Record]) -> tuple[Sequence[int], Examples]:
+        """Which records can be made into rows, and these rows; says what is wrong with the others."""
         try:
-            self.task.examples(found, labelled=False)
-            yield from range(len(found))
+            return range(len(found)), self.task.examples(found, labelled=False)
         except UserError:
+            good = []
             for i, record in enumerate(found):
                 try:
                     self.task.examples([record], labelled=False)
-                    yield i
+                    good.append(i)
                 except UserError as e:
                     logging.warning('left out: %s', e)
+            return good, self.task.examples([found[i] for i in good], labelled=False) if good else Examples(
+                ()
+            )
 
 
 def read(source: str, split: str) -> tuple[list[Record], int]:

@@ -73,7 +73,7 @@ class Scorer:
             'step': trained.step,
             'source': ours.data.source,
             'split': ours.data.eval_split,
-            'examples': self._evaluator.examples,
+            'rows': self._evaluator.rows,
             'labels': list(getattr(trained.experiment.task, 'labels', ())),
             'scores': self._evaluator(trained.params),
         }
@@ -110,8 +110,7 @@ def run(task: str, flags: argparse.Namespace, overrides: Sequence[str]) -> int:
     for step in watch(path, flags.poll, flags.timeout) if flags.watch else [path]:
         result = scorer(step)
         print(
-            f'{path}, step {result["step"]:,}, {result["source"]} {result["split"]}, '
-            f'n = {result["examples"]:,}'
+            f'{path}, step {result["step"]:,}, {result["source"]} {result["split"]}, {result["rows"]:,} rows'
         )
         print(scorer.describe(result['scores']), flush=True)
         paths.write(out, json.dumps(result, indent=2) + '\n')

@@ -50,8 +50,7 @@ class Task(Protocol):
     The file's `Config` is the dataclass of the config's `task` section; `Data` is that of its
     `data` section. If that is `prepare.TextConfig`, the rows are prepared on disk and the task has
     `row_maker(length) -> rows.RowMaker`; otherwise it is `Downstream`. It may have a static
-    `complete(config, data)`, which fills in what only the data knows, and `describe(scores)`, a text
-    for people.
+    `complete(config, data)`, which fills in what only the data knows.
     """
 
     Data: type
@@ -81,6 +80,7 @@ class Downstream(abc.ABC):
     """What downstream tasks share: rows in memory, made from records of labelled data."""
 
     data: Any
+    frozen: tuple[str, ...] = ()  # parameters that are not trained, see `optim.OptimConfig`
 
     @abc.abstractmethod
     def examples(self, found: Sequence[Record], labelled: bool = True) -> Examples:
@@ -91,10 +91,26 @@ class Downstream(abc.ABC):
         """What a person wants to know of each record, ready for JSON."""
 
     def train_rows(self) -> Any:
+        """Rows of the training split.
+
+        Raises:
+          UserError: among others if it would be the evaluation split too.
+        """
+        if records.is_files(self.data.source) and '{split}' not in self.data.source:
+            raise UserError(
+                f'data.source={self.data.source!r} would train and evaluate on the same examples: put {{split}} '
+                'into the path, and name files after data.train_split and data.eval_split.'
+            )
         return self.examples(records.read(self.data.source, self.data.train_split, self.data.limit)).rows
 
     def eval_examples(self) -> Examples:
         return self.examples(records.read(self.data.source, self.data.eval_split))
+
+    def describe(self, scores: dict[str, Any]) -> str:
+        """A table of the scores, for people."""
+        shown = {k: f'{v:.4f}' for k, v in scores.items() if isinstance(v, float)}
+        width = max(map(len, shown))
+        return '\n'.join(f'{k:>{width}}  {v}' for k, v in shown.items())
 
 
 def get(name: str) -> Any:

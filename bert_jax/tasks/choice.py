@@ -75,7 +75,3 @@ class Task(Downstream):
     def scores(self, outputs: dict[str, np.ndarray], about: Any) -> dict[str, Any]:
         """Beside the accuracy, the share of the most frequent right number."""
         return {'majority': float(np.bincount(outputs['label']).max() / len(outputs['label']))}
-
-    def describe(self, scores: dict[str, Any]) -> str:
-        """A table of the scores."""
-        return '\n'.join(f'{k:>13}  {v:.4f}' for k, v in scores.items() if isinstance(v, float))

@@ -113,11 +113,8 @@ class Task(Downstream):
         """A table of the scores with the confusion matrix, rows true and columns predicted."""
         labels: Sequence[str] = self.config.labels
         width = max(9, *(len(label) for label in labels))
-        lines = [f'{k:>{width}}  {v:.4f}' for k, v in scores.items() if isinstance(v, float)]
-        lines += [
-            '',
-            ' ' * width + '  ' + '  '.join(f'{label:>{width}}' for label in labels) + '  (predicted)',
-        ]
+        head = ' ' * width + '  ' + '  '.join(f'{label:>{width}}' for label in labels) + '  (predicted)'
+        lines = [super().describe(scores), '', head]
         for label, counts in zip(labels, scores['confusion'], strict=True):
             lines.append(f'{label:>{width}}  ' + '  '.join(f'{n:>{width},}' for n in counts))
         return '\n'.join(lines)

@@ -6,6 +6,7 @@ from typing import Any, Literal
 import jax
 import numpy as np
 
+from bert_jax.core.errors import UserError
 from bert_jax.core.metrics import mean
 from bert_jax.data.noise import MaskRates, mask_tokens
 from bert_jax.data.pipeline import Batch
@@ -44,6 +45,10 @@ class Task:
 
     def __init__(self, config: Config, data: TextConfig, tokenizer: Tokenizer):
         self.config, self.data, self.tokenizer = config, data, tokenizer
+        if tokenizer.mask is None:
+            raise UserError(
+                'Masked LM needs a token to mask with, which this tokenizer has not: set tokenizer.path.'
+            )
         self.rates = MaskRates(config.mask_rate, config.mask, config.random)
 
     def row_maker(self, length: int) -> SegmentRows:

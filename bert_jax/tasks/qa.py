@@ -1,9 +1,6 @@
 """The span of a document that answers a question (Devlin et al. 2019, sections 4.2 and 4.3)."""
 
-import collections
 import dataclasses
-import re
-import string
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,6 +11,7 @@ import numpy as np
 from bert_jax.core.config import within
 from bert_jax.core.errors import UserError
 from bert_jax.core.metrics import mean
+from bert_jax.data import answers as answers_lib
 from bert_jax.data import questions
 from bert_jax.data.pipeline import Batch
 from bert_jax.data.questions import SPAN, Question, QuestionConfig
@@ -35,6 +33,7 @@ class Config:
       n_best: how many answers of a question are ranked.
       no_answer: whether a question may have none (SQuAD 2.0): then the score of [CLS] stands for it.
       threshold: it has none if the score of [CLS] is above that of the best answer by more than this.
+      language: how answers are compared: empty as by the scripts of SQuAD and XQuAD, else as by that of MLQA.
     """
 
     name: str = 'qa'
@@ -42,6 +41,7 @@ class Config:
     n_best: int = 20
     no_answer: bool = False
     threshold: float = 0.0
+    language: answers_lib.Language = ''
 
     def __post_init__(self) -> None:
         within(self, 'task', 1, float('inf'), 'answer_length', 'n_best')
@@ -124,7 +124,7 @@ class Task(Downstream):
         }
 
     def scores(self, outputs: dict[str, np.ndarray], about: Sequence[Question]) -> dict[str, Any]:
-        """Exact match and F1 in percent, as the official scripts of SQuAD 1.1 and 2.0 count them.
+        """Exact match and F1 in percent, as the official scripts count them.
 
         With `no_answer` also the best threshold on these questions and the scores that it would give.
         """
@@ -132,7 +132,7 @@ class Task(Downstream):
         if not found:
             raise UserError('There is no whole question among the rows: set train.eval_rows higher.')
         answers = {q.id: q.answers for q in about}
-        each = [score(p['answer'], answers[p['id']], self.config.no_answer) for p in found]
+        each = [self._score(p['answer'], answers[p['id']]) for p in found]
         result: dict[str, Any] = {
             'exact_match': 100 * float(np.mean([e for e, _ in each])),
             'f1': 100 * float(np.mean([f for _, f in each])),
@@ -141,6 +141,9 @@ class Task(Downstream):
         if self.config.no_answer:
             result |= self._with_none(found, answers, each)
         return result
+
+    def _score(self, predicted: str, answers: Sequence[str]) -> tuple[float, float]:
+        return answers_lib.score(predicted, answers, self.config.no_answer, self.config.language)
 
     def _with_none(self, found: Any, answers: Any, each: Any) -> dict[str, Any]:
         """Scores by whether there is an answer, and at the best threshold."""
@@ -154,18 +157,13 @@ class Task(Downstream):
         gaps = np.array([p['no_answer_score'] for p in found])
         order = np.argsort(gaps, kind='stable')
         for i, name in enumerate(('exact_match', 'f1')):
-            gains = np.array([score(b, answers[p['id']], True)[i] for b, p in zip(best, found, strict=True)])
+            gains = np.array([self._score(b, answers[p['id']])[i] for b, p in zip(best, found, strict=True)])
             # Answering the questions up to a gap, and none beyond it.
             totals = np.cumsum(np.r_[(~has).sum(), (gains - ~has)[order]])
             top = int(totals.argmax())
             result[f'best_{name}'] = 100 * float(totals[top]) / len(found)
             result[f'best_{name}_threshold'] = float(gaps[order][top - 1]) if top else float(gaps.min() - 1)
         return result
-
-    def describe(self, scores: dict[str, Any]) -> str:
-        """A table of the scores."""
-        width = max(map(len, scores))
-        return '\n'.join(f'{k:>{width}}  {v:.4f}' for k, v in scores.items() if isinstance(v, float))
 
 
 def best_spans(
@@ -198,30 +196,3 @@ def best_spans(
         for a, b in zip(firsts, lengths, strict=True)
         if np.isfinite(sums[a, b])
     ]
-
-
-_ARTICLES = re.compile(r'\b(a|an|the)\b')
-_PUNCTUATION = str.maketrans('', '', string.punctuation)
-
-
-def normalize(text: str) -> str:
-    """Lower case without punctuation, English articles and spare spaces (Rajpurkar et al. 2016, section 6.1)."""
-    return ' '.join(_ARTICLES.sub(' ', text.lower().translate(_PUNCTUATION)).split())
-
-
-def score(predicted: str, answers: Sequence[str], no_answer: bool) -> tuple[float, float]:
-    """Exact match and F1 of words, the best over all right answers, as the official scripts count.
-
-    With `no_answer` (SQuAD 2.0) the empty answer is right where there is none, and right answers of
-    articles and punctuation alone do not count; without it (1.1) such an answer has an F1 of 0.
-    """
-    right = ([a for a in answers if normalize(a)] if no_answer else answers) or ['']
-    exact = max(float(normalize(predicted) == normalize(a)) for a in right)
-    return exact, max(_f1(normalize(predicted).split(), normalize(a).split(), no_answer) for a in right)
-
-
-def _f1(predicted: Sequence[str], answer: Sequence[str], no_answer: bool) -> float:
-    if no_answer and not (predicted and answer):
-        return float(predicted == answer)
-    common = sum((collections.Counter(predicted) & collections.Counter(answer)).values())
-    return 2 * common / (len(predicted) + len(answer)) if common else 0.0

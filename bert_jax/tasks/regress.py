@@ -72,7 +72,3 @@ class Task(Downstream):
             0.0 if flat else float(f(a, b).statistic) for f in (stats.pearsonr, stats.spearmanr)
         )
         return {'pearson': pearson, 'spearman': spearman, 'correlation': (pearson + spearman) / 2}
-
-    def describe(self, scores: dict[str, Any]) -> str:
-        """A table of the scores."""
-        return '\n'.join(f'{k:>13}  {v:.4f}' for k, v in scores.items() if isinstance(v, float))

@@ -31,7 +31,7 @@ class Config:
       labels: their names, in the order of their numbers; empty takes those of the data set.
       entities: whether the labels are B-X, I-X and O, to be scored as entities.
       features: empty fine-tunes the encoder; else it is frozen, and a BiLSTM reads these hidden states of it
-        (Devlin et al. 2019, table 7). Set optim.frozen to 'bert/' as well.
+        (Devlin et al. 2019, table 7).
       lstm: its width in each direction; 0 takes that of the model.
     """
 
@@ -49,6 +49,7 @@ class Task(Downstream):
 
     def __init__(self, config: Config, data: TaggedConfig, tokenizer: Tokenizer):
         self.config, self.data, self.tokenizer = config, data, tokenizer
+        self.frozen = ('bert/',) if config.features else ()
         odd = [label for label in config.labels if label != 'O' and label[:2] not in ('B-', 'I-')]
         if config.entities and odd:
             raise UserError(f'The label {odd[0]!r} is not B-X, I-X or O: set task.entities=false.')
@@ -136,8 +137,7 @@ class Task(Downstream):
         """A table of the scores, and one of the labels or entities."""
         table = scores.get('entities') or scores['labels']
         width = max(12, *(len(label) for label in table))
-        lines = [f'{k:>{width}}  {v:.4f}' for k, v in scores.items() if isinstance(v, float)]
-        lines += ['', ' ' * width + '  precision  recall      f1  support']
+        lines = [super().describe(scores), '', ' ' * width + '  precision  recall      f1  support']
         for label, row in table.items():
             lines.append(
                 f'{label:>{width}}  {row["precision"]:9.4f}  {row["recall"]:6.4f}  {row["f1"]:6.4f}  {row["support"]:7,.0f}'

@@ -112,7 +112,8 @@ def train(
     due = _cadences(experiment, total, units)
 
     # The state, born sharded; from a checkpoint if there is one.
-    tx = optim.make(experiment.optim, total, **units)
+    frozen = (*experiment.optim.frozen, *getattr(task, 'frozen', ()))
+    tx = optim.make(dataclasses.replace(experiment.optim, frozen=frozen), total, **units)
     make = functools.partial(task.module, experiment.model)
     layout = state_lib.layout(make, tx, partitioner)
     logging.info('%s', layout.table())

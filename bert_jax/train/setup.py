@@ -62,19 +62,24 @@ def begin(experiment: Experiment, workdir: pathlib.Path) -> tuple[Experiment, To
 
 
 def _pretrained(step: pathlib.Path, layout: Layout) -> dict[str, jax.Array]:
-    """The parameters that checkpoint and model share, placed as the layout says."""
+    """The parameters that checkpoint and model share, placed as the layout says.
+
+    A head of other shapes, such as one for another number of classes, is drawn anew.
+    """
     saved, wanted = checkpoint.param_shapes(step), layout.abstract.params
-    shared = [name for name in wanted if name in saved]
-    for name in shared:
-        if saved[name].shape != wanted[name].shape:
+    other = [name for name in wanted if name in saved and saved[name].shape != wanted[name].shape]
+    for name in other:
+        if name.startswith('bert/'):
             raise UserError(
                 f'{name} has shape {saved[name].shape} in the checkpoint and {wanted[name].shape} in the model: '
                 'do not override the architecture of a checkpoint.'
             )
+    heads = {name.split('/')[0] for name in other}
+    shared = [name for name in wanted if name in saved and name.split('/')[0] not in heads]
     if not shared:
         raise UserError(f'No parameter of {str(step)!r} has a place in this model.')
-    fresh = sorted({name.split('/')[0] for name in wanted if name not in saved})
-    unused = sorted({name.split('/')[0] for name in saved if name not in wanted})
+    fresh = sorted({name.split('/')[0] for name in wanted if name not in shared})
+    unused = sorted({name.split('/')[0] for name in saved if name not in shared})
     logging.info(
         '%d parameters from %s; new: %s; unused: %s',
         len(shared),
@@ -82,7 +87,7 @@ def _pretrained(step: pathlib.Path, layout: Layout) -> dict[str, jax.Array]:
         ', '.join(fresh) or 'none',
         ', '.join(unused) or 'none',
     )
-    both = {name: wanted.get(name, saved[name]) for name in saved}
+    both = {name: wanted[name] if name in shared else saved[name] for name in saved}
     restored = checkpoint.read_params(step, both)
     return {name: restored[name] for name in shared}
 

@@ -21,8 +21,6 @@ def get_config(arg: str = 'en') -> ConfigDict:
     config.data = dict(source=f'wikiann/{language}', tokens='tokens', label='ner_tags', length=128)
     config.init = dict(checkpoint='', weights='pretrained')
     config.optim = dict(learning_rate=1e-3 if features else 5e-5, warmup=0.1)
-    if features:
-        config.optim.frozen = ('bert/',)
     config.train = dict(steps='3 epochs', batch_size=32)
     config.checkpoint = dict(best='entity_f1')
     return config

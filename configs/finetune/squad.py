@@ -1,24 +1,34 @@
-"""Questions on Wikipedia: SQuAD 1.1 and 2.0 (Rajpurkar et al. 2016, 2018), XQuAD (Artetxe et al. 2020).
+"""Questions on Wikipedia: SQuAD 1.1 and 2.0 (Rajpurkar et al. 2016, 2018), XQuAD (Artetxe et al. 2020), MLQA (Lewis
+et al. 2020), DRCD (Shao et al. 2018).
 
 python -m bert_jax.bin.train --config=configs/finetune/squad.py:v1.1 --workdir=runs/squad --config.init.checkpoint=runs/english
 python -m bert_jax.bin.eval_qa --config=configs/finetune/squad.py:v1.1 --checkpoint=runs/squad --out=runs/squad/scores.json
 python -m bert_jax.bin.eval_qa --config=configs/finetune/squad.py:xquad/zh --checkpoint=runs/squad --out=runs/squad/zh.json
 python -m bert_jax.bin.predict --checkpoint=runs/squad --question="Who wrote it?" --context=FILE.txt
 
-Files in the format of SQuAD: --config.data.source='DRCD_{split}.json'
+MLQA and DRCD are read from the files of their authors: --config.data.source=FOLDER/DRCD_{split}.json. So is any file in
+the format of SQuAD; to score it alone, name it without {split}.
 """
 
 from ml_collections import ConfigDict
 
 
 def get_config(arg: str = 'v1.1') -> ConfigDict:
-    """`arg` is v1.1, v2.0, or xquad/LANGUAGE."""
+    """`arg` is v1.1, v2.0, xquad/LANGUAGE, mlqa/LANGUAGE or drcd."""
     config = ConfigDict()
     config.task = dict(name='qa', no_answer=arg == 'v2.0')
     config.model = dict(name='bert')
     config.data = dict(source=arg if arg.startswith('xquad') else f'squad/{arg}', length=384, stride=128)
     if arg.startswith('xquad'):
         config.data.eval_split = 'test'
+    if arg.startswith('mlqa'):
+        language = arg.partition('/')[2]
+        source = 'MLQA_V1/{split}/{split}-context-LANGUAGE-question-LANGUAGE.json'
+        config.data.update(source=source.replace('LANGUAGE', language), train_split='dev', eval_split='test')
+        config.task.language = language
+    if arg == 'drcd':
+        config.data.update(source='DRCD_{split}.json', train_split='training', eval_split='dev')
+        config.task.language = 'zh'
     config.init = dict(checkpoint='', weights='pretrained')
     config.optim = dict(learning_rate=5e-5, warmup=0.1)
     config.train = dict(steps='2 epochs', batch_size=32)

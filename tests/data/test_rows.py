@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from bert_jax.core.errors import UserError
 from bert_jax.data import rows as rows_lib
+from bert_jax.data import tokenizer as tokenizer_lib
 from bert_jax.data.rows import HEADER, SegmentRows, truncate_pair
 
 FIRST_WORD = 5  # ids below are special
@@ -368,3 +369,23 @@ def test_splitting_loses_only_white_space(paragraphs):
     found = rows_lib.sentences(paragraphs)
     assert ''.join(''.join(found).split()) == ''.join(''.join(paragraphs).split())
     assert all(s and not s.isspace() for s in found)
+
+
+def test_roberta_writes_two_separators_between_texts():
+    entries = {t: i for i, t in enumerate(('<pad>', '<unk>', '<s>', '</s>', '<mask>', 'a', 'b'))}
+    tokenizer = tokenizer_lib.from_merges(entries, '')
+    a, b = tokenizer.encode(['a', 'b'])
+    row = rows_lib.unpack(rows_lib.pack(a, b, 1, 8, tokenizer))
+    assert [tokenizer.token(i) for i in row.tokens] == [
+        '<s>',
+        'a',
+        '</s>',
+        '</s>',
+        'b',
+        '</s>',
+        '<pad>',
+        '<pad>',
+    ]
+    assert (row.length, row.label) == (6, 1)
+    assert rows_lib.room(8, tokenizer, 2) == 4
+    assert rows_lib.room(8, tokenizer, 1) == 6

@@ -1,6 +1,8 @@
 """Tokenizers: what is trained and loaded, and how text turns to ids and back."""
 
 import json
+import os
+import pathlib
 
 import numpy as np
 import pytest
@@ -203,7 +205,9 @@ def test_a_missing_path_is_named(tmp_path):
 
 def test_a_folder_without_a_tokenizer_is_named(tmp_path):
     (tmp_path / 'other.json').write_text('{}')
-    with pytest.raises(UserError, match=r'no tokenizer\.json or vocab\.txt in .*set tokenizer\.path'):
+    with pytest.raises(
+        UserError, match=r'no tokenizer\.json, vocab\.txt or merges\.txt in .*set tokenizer\.path'
+    ):
         tokenizer_lib.load(tmp_path)
 
 
@@ -228,3 +232,52 @@ def test_a_file_that_is_no_text_is_named(tmp_path, name):
     (tmp_path / name).write_bytes(b'\xff\xfe\x00kite')
     with pytest.raises(UserError, match=name):
         tokenizer_lib.load(tmp_path)
+
+
+GPT2 = {'<|endoftext|>': 0, 't': 1, 'h': 2, 'e': 3, 'Ġ': 4, 'th': 5, 'Ġth': 6, 'the': 7, 'Ġthe': 8}
+MERGES = '#version: 0.2\nt h\nĠ th\nth e\nĠth e\n'
+
+
+@pytest.mark.parametrize(
+    ('vocab', 'merges'), [('vocab.json', 'merges.txt'), ('gpt2_encoder.json', 'gpt2_vocab.bpe')]
+)
+def test_merges_are_read_with_the_entries_beside_them(tmp_path, vocab, merges):
+    (tmp_path / vocab).write_text(json.dumps(GPT2))
+    (tmp_path / merges).write_text(MERGES, encoding='utf-8')
+    tokenizer = tokenizer_lib.load(tmp_path / merges)
+    ((ids, offsets),) = tokenizer.encode_with_offsets(['the the<|endoftext|>'])
+    assert ids[:2].tolist() == [7, 8]
+    assert offsets[:2].tolist() == [[0, 3], [3, 7]]
+    assert 0 not in ids, 'the special token was written as text'
+    assert tokenizer.mask is None
+    assert (tokenizer.cls, tokenizer.sep, tokenizer.pad) == (0, 0, 0)
+    prefixed = {'add_prefix_space': True}
+    (tmp_path / 'tokenizer_config.json').write_text(json.dumps(prefixed))
+    assert tokenizer_lib.load(tmp_path / merges).encode(['the'])[0].tolist() == [8]
+
+
+def test_merges_without_entries_or_of_others_are_named(tmp_path):
+    (tmp_path / 'merges.txt').write_text(MERGES, encoding='utf-8')
+    with pytest.raises(UserError, match=r'merges of a vocabulary, which should be .*vocab\.json'):
+        tokenizer_lib.load(tmp_path)
+    for entries, text in ((GPT2, 't h e\n'), ({'<|endoftext|>': 0, 't': 1}, MERGES)):
+        (tmp_path / 'vocab.json').write_text(json.dumps(entries))
+        (tmp_path / 'merges.txt').write_text(text, encoding='utf-8')
+        with pytest.raises(UserError, match='merges'):
+            tokenizer_lib.load(tmp_path)
+
+
+GOLDEN = json.loads((pathlib.Path(__file__).parent / 'golden_ids.json').read_text())
+
+
+@pytest.mark.parametrize('name', GOLDEN)
+def test_ids_and_offsets_are_those_of_transformers(name):
+    path = pathlib.Path(os.environ.get('TFDS_DATA_DIR', '')).parent / 'vocab' / name
+    if not path.is_file():
+        pytest.skip(f'{name} is not in a folder vocab beside TFDS_DATA_DIR')
+    tokenizer = tokenizer_lib.load(path)
+    for case in GOLDEN[name]:
+        ((ids, offsets),) = tokenizer.encode_with_offsets([case['text']])
+        assert ids.tolist() == case['ids'], case['text']
+        assert offsets.tolist() == case['offsets'], case['text']
+        assert tokenizer.encode([case['text']])[0].tolist() == case['ids']

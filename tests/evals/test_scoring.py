@@ -29,7 +29,7 @@ def test_in_loop_evaluation_equals_the_binary(tmp_path, finetuned, labelled):
     in_loop = {k.removeprefix('eval/'): v for k, v in losses(finetuned)[-1].items() if k.startswith('eval/')}
     assert in_loop
     assert {k: v for k, v in result['scores'].items() if isinstance(v, float)} == in_loop
-    assert result['examples'] == 21  # the last batch of 16 is filled up
+    assert result['rows'] == 21  # the last batch of 16 is filled up
     assert np.sum(result['scores']['confusion']) == 21
     assert re.search(r'^\s+bad\s+\d+\s+\d+$', done.stdout, re.MULTILINE)
 
@@ -71,6 +71,29 @@ def test_random_weights_take_the_shape_and_tokenizer_alone(tmp_path, pretrained,
     np.testing.assert_array_equal(kept.bert.words[...], before.bert.words[...])
     assert fresh.bert.words.shape == before.bert.words.shape
     assert not np.array_equal(fresh.bert.words[...], before.bert.words[...])
+
+
+def test_a_head_for_other_classes_is_drawn_anew_and_the_encoder_kept(tmp_path, finetuned):
+    """As from MNLI to RTE, three classes to two (here two to three)."""
+    for split in ('train', 'validation'):
+        lines = [{'text': f'the dog {label}', 'label': label} for label in 'abc'] * 6
+        (tmp_path / f'{split}.jsonl').write_text('\n'.join(map(json.dumps, lines)))
+    options = ('optim.learning_rate=0.0', 'train.steps=1', 'optim.warmup=0', 'optim.weight_decay=0.0')
+    assert finetune(tmp_path / 'run', finetuned, tmp_path / '{split}.jsonl', *options) == 0
+    before, _ = bert_jax.load(finetuned)
+    after, _ = bert_jax.load(tmp_path / 'run')
+    assert before.classifier.kernel.shape[1] == 2
+    assert after.classifier.kernel.shape[1] == 3
+    np.testing.assert_array_equal(after.bert.words[...], before.bert.words[...])
+    np.testing.assert_array_equal(after.bert.pooler.kernel[...], before.bert.pooler.kernel[...])
+
+
+def test_one_file_can_be_scored_without_splits(tmp_path, finetuned):
+    (tmp_path / 'mine.jsonl').write_text('{"text": "the good dog", "label": "good"}\n' * 3)
+    scorer = scoring.Scorer(f'{TINY}:classify', [f'data.source={tmp_path}/mine.jsonl'], 'classify')
+    result = scorer(finetuned)
+    assert result['rows'] == 3
+    assert result['scores']['accuracy'] == 1.0
 
 
 def test_load_gives_hidden_states_pooled_and_logits(pretrained, finetuned):

@@ -83,26 +83,6 @@ def test_best_spans_are_the_best_of_all(size, longest, n, seed):
     np.testing.assert_allclose([g[0] for g in got], [e[0] for e in expected[:n]])
 
 
-@pytest.mark.parametrize(
-    ('predicted', 'answers', 'one', 'two'),
-    [
-        ('The Cat!', ['cat'], (1, 1), (1, 1)),
-        ('black cat', ['a cat', 'the black dog cat'], (0, 0.8), (0, 0.8)),
-        ('', ['cat'], (0, 0), (0, 0)),
-        ('cat', [], (0, 0), (0, 0)),
-        ('', [], (1, 0), (1, 1)),
-        ('the', ['a'], (1, 0), (1, 1)),
-        ('dog', ['the', 'dog'], (1, 1), (1, 1)),
-        ('dog dog cat', ['dog'], (0, 0.5), (0, 0.5)),
-        ('U.S.', ['us'], (1, 1), (1, 1)),
-        ('台北', ['台北'], (1, 1), (1, 1)),
-    ],
-)
-def test_scores_of_both_official_scripts(predicted, answers, one, two):
-    assert qa.score(predicted, answers, no_answer=False) == pytest.approx(one)
-    assert qa.score(predicted, answers, no_answer=True) == pytest.approx(two)
-
-
 def test_the_best_threshold_is_found(words):
     """Four questions, two with an answer; no threshold gets all right."""
     made = task(words, no_answer=True)
