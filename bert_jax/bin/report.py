@@ -8,7 +8,9 @@ from bert_jax.core import cli, paths
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog='python -m bert_jax.bin.report', description=__doc__)
-    parser.add_argument('workdirs', nargs='+', type=pathlib.Path)
+    parser.add_argument(
+        'workdirs', nargs='+', type=pathlib.Path, help='of runs, or folders with runs in them'
+    )
     parser.add_argument('--out', required=True, type=pathlib.Path)
     parser.add_argument(
         '--fill',
@@ -21,12 +23,15 @@ def main() -> int:
     flags = parser.parse_args()
 
     from bert_jax.evals import filling, report
+    from bert_jax.evals import runs as runs_lib
 
     cli.check_writable(flags.out, '--out')
-    runs = [report.read(workdir) for workdir in flags.workdirs]
-    pretrained = [w for w, run in zip(flags.workdirs, runs, strict=True) if run.pretraining]
+    found = [runs_lib.find(workdir) for workdir in flags.workdirs]
+    pretrained = [w for w, (run, *_) in zip(flags.workdirs, found, strict=True) if run.pretraining]
     filled = filling.fill(str(pretrained[0]), flags.fill) if flags.fill and pretrained else []
-    page = report.page(runs, list(zip(flags.fill, filled, strict=False)), flags.plots)
+    page = report.page(
+        [run for group in found for run in group], list(zip(flags.fill, filled, strict=False)), flags.plots
+    )
     paths.write(flags.out, page)
     print(f'wrote {flags.out}')
     return 0

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bert_jax.core.errors import UserError
-from bert_jax.evals import report
+from bert_jax.evals import runs
 
 # Devlin et al. 2019, appendix A.3: every task was tried with all of these, and the best on the development set kept.
 RECIPE = {
@@ -107,7 +107,7 @@ def summary(
 def _last(place: pathlib.Path) -> dict[str, float]:
     """The scores at the end of a run; empty if it has none."""
     try:
-        evals = report.read(place).evals
+        evals = runs.read(place).evals
     except UserError:
         return {}
     return dict(evals[-1]) if evals else {}

@@ -1,21 +1,19 @@
 """Runs as one self-contained HTML page: curves, scores and filled masks."""
 
 import base64
-import dataclasses
 import html
 import io
-import itertools
-import json
 import os
 import pathlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from bert_jax.core import metrics
-from bert_jax.core.errors import UserError
+from bert_jax.evals.plots import Curve, figure, panels
+from bert_jax.evals.runs import Run
 
 _STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 52rem; margin: 2rem auto; padding: 0 1rem; color: #222; }
@@ -24,73 +22,6 @@ img { max-width: 100%; } .wide { overflow-x: auto; }
 table { border-collapse: collapse; } th, td { padding: .25rem .8rem; text-align: right; border-bottom: 1px solid #ddd; }
 th:first-child, td:first-child { text-align: left; } code { background: #f3f3f3; padding: .1rem .3rem; }
 """
-_COLORS = ('#0072b2', '#d55e00', '#009e73', '#cc79a7', '#56b4e9', '#e69f00')
-
-
-@dataclasses.dataclass(frozen=True)
-class Run:
-    """A working directory as a report sees it.
-
-    Attributes:
-      name: of the directory.
-      config: its config.
-      train: lines of metrics of training steps, in order.
-      evals: lines of metrics of evaluations, in order, names without 'eval/'.
-    """
-
-    name: str
-    config: Mapping[str, Any]
-    train: list[dict[str, float]]
-    evals: list[dict[str, float]]
-
-    @property
-    def pretraining(self) -> bool:
-        return 'sources' in self.config['data']
-
-    @property
-    def start(self) -> str:
-        """What a fine-tuning began from."""
-        init = self.config['init']
-        return (
-            'pretrained weights'
-            if init['checkpoint'] and init['weights'] == 'pretrained'
-            else 'random weights'
-        )
-
-    @property
-    def data(self) -> str:
-        """What it was trained on."""
-        data = self.config['data']
-        if self.pretraining:
-            names = [
-                pathlib.Path(s).name if s.endswith(('.txt', '.gz', '.jsonl')) else s for s in data['sources']
-            ]
-            return ', '.join(names)
-        return data['source'] + (f', {data["limit"]:,} examples' if data['limit'] else '')
-
-    @property
-    def but_for_the_seed(self) -> str:
-        """Equal for runs that are repetitions of one another."""
-        train = {**self.config['train'], 'seed': None}
-        return json.dumps({**self.config, 'train': train}, sort_keys=True)
-
-
-def read(workdir: pathlib.Path) -> Run:
-    """Reads the config and metrics of a run.
-
-    Raises:
-      UserError: if the directory holds no run.
-    """
-    try:
-        config = json.loads((workdir / 'config.json').read_text())
-        lines = metrics.read(workdir)
-    except (OSError, json.JSONDecodeError) as e:
-        raise UserError(
-            f'{str(workdir)!r} holds no run (no readable config.json and metrics.jsonl): give a --workdir that was trained.'
-        ) from e
-    train = [line for line in lines if 'loss' in line]
-    evals = [{k.removeprefix('eval/'): v for k, v in line.items()} for line in lines if 'eval/loss' in line]
-    return Run(workdir.name, config, train, evals)
 
 
 def page(
@@ -108,18 +39,23 @@ def page(
         parts.append(f'<h2>Pretraining: {html.escape(run.name)}</h2>{_about(run)}')
         found = [k for k in (run.train[0] if run.train else {}) if k != 'loss' and k.endswith('_loss')]
         keys = found or ['loss']
-        curves = [_Curve(k.replace('_', ' '), [run], k) for k in keys]
-        parts.append(_image(curves, f'Pretraining loss of {run.name}', plots))
+        title = f'Pretraining loss of {run.name}'
+        curves = [Curve(k.replace('_', ' '), [run], k) for k in keys]
+        parts.append(_image(figure(curves, title), title, plots))
         parts.append(_table([[run]], list(run.evals[-1])[1:] if run.evals else []))
     downstream = [r for r in runs if not r.pretraining]
+    if len({r.data for r in downstream}) > 1:
+        parts.append(_together(downstream, plots))
     for data in dict.fromkeys(r.data for r in downstream):
         groups: dict[str, list[Run]] = {}
         for run in (r for r in downstream if r.data == data):
             groups.setdefault(run.but_for_the_seed, []).append(run)
         parts.append(f'<h2>Fine-tuning: {html.escape(data)}</h2>')
-        curves = [_Curve(_label(group), group, 'loss') for group in groups.values()]
-        parts.append(_image(curves, f'Fine-tuning loss on {data}', plots))
-        parts.append(_table([*groups.values()], ['loss', 'accuracy', 'f1_macro', 'matthews', 'majority']))
+        title = f'Fine-tuning loss on {data}'
+        curves = [Curve(_label(group), group, 'loss') for group in groups.values()]
+        parts.append(_image(figure(curves, title), title, plots))
+        shown = dict.fromkeys(['loss', run.score, 'accuracy', 'f1_macro', 'matthews', 'majority'])
+        parts.append(_table([*groups.values()], [*shown]))
     if masks:
         parts.append('<h2>Filled masks</h2>')
         for text, filled in masks:
@@ -135,63 +71,45 @@ def page(
 
 def _label(group: Sequence[Run]) -> str:
     """The name that repetitions share, and what they began from."""
-    name = os.path.commonprefix([r.name for r in group]).rstrip('-_.') or group[0].name  # noqa: RUF071
+    name = os.path.commonprefix([re.sub(r'/seed\d+$', '', r.name) for r in group])  # noqa: RUF071
+    name = name.rstrip('-_.') or group[0].name
     return name if group[0].pretraining else f'{name}: {group[0].start}'
 
 
-@dataclasses.dataclass(frozen=True)
-class _Curve:
-    """One metric over the steps, its mean over runs that are repetitions."""
+def _together(runs: Sequence[Run], plots: pathlib.Path | None) -> str:
+    """All tasks in one picture and one table, from pretrained weights against random ones."""
+    curves, lines = {}, []
+    for data in dict.fromkeys(r.data for r in runs):
+        by_start = {start: [r for r in runs if (r.data, r.start) == (data, start)] for start in _STARTS}
+        curves[data] = [Curve(start, group, 'loss') for start, group in by_start.items() if group]
+        score = next(r.score for r in runs if r.data == data)
+        wanted = dict.fromkeys(name for r in runs if r.data == data for name, _ in r.scored)
+        for name in [data, *(n for n in wanted if not n.startswith(f'{data}, '))]:
+            random, pretrained = (_scores_of(by_start[start], score, name) for start in _STARTS)
+            gain = f'{np.mean(pretrained) - np.mean(random):+.4f}' if random and pretrained else ''
+            cells = [score.replace('_', ' '), _mean_and_spread(random), _mean_and_spread(pretrained), gain]
+            cells.append(f'{max(len(random), len(pretrained))}')
+            lines.append(f'<tr><td>{html.escape(name)}</td>{"".join(f"<td>{c}</td>" for c in cells)}</tr>')
+    head = ''.join(f'<th>{name}</th>' for name in ('score', *_STARTS, 'difference', 'n'))
+    table = f'<div class="wide"><table><tr><th>held out</th>{head}</tr>{"".join(lines)}</table></div>'
+    title = 'Fine-tuning losses of all tasks'
+    return f'<h2>All tasks</h2>{_image(panels(curves), title, plots)}{table}'
 
-    label: str
-    runs: Sequence[Run]
-    key: str
 
-    def mean(self, kind: str) -> tuple[list[float], list[float]]:
-        """Steps that all runs have, and the means, of `train` or `evals`."""
-        lines = [
-            {line['step']: line[self.key] for line in getattr(r, kind) if self.key in line} for r in self.runs
-        ]
-        steps = sorted(set.intersection(*map(set, lines)))
-        return steps, [float(np.mean([found[s] for found in lines])) for s in steps]
+_STARTS = ('random weights', 'pretrained weights')
 
 
-def figure(curves: Sequence[_Curve], title: str) -> Any:
-    """Curves against steps: training thin and smoothed thick, evaluation as dots."""
-    import matplotlib
+def _scores_of(runs: Sequence[Run], score: str, name: str) -> list[float]:
+    """A score of each run: of its last evaluation, or of what an eval binary scored, by its name."""
+    if any(name == r.data for r in runs):
+        return [r.evals[-1][score] for r in runs if r.evals and score in r.evals[-1]]
+    return [scores[score] for r in runs for n, scores in r.scored if n == name and score in scores]
 
-    matplotlib.use('Agg')
+
+def _image(fig: Any, title: str, plots: pathlib.Path | None) -> str:
     from matplotlib import pyplot
 
-    fig, axes = pyplot.subplots(figsize=(8, 4.5), layout='constrained')
-    for curve, color in zip(curves, itertools.cycle(_COLORS), strict=False):
-        steps, values = curve.mean('train')
-        axes.plot(steps, values, color=color, alpha=0.2, linewidth=1)
-        label = f'{curve.label} (training, smoothed)'
-        axes.plot(steps, _smooth(np.array(values)), color=color, linewidth=2, label=label)
-        steps, values = curve.mean('evals')
-        if steps:
-            label = f'{curve.label} (held out)'
-            axes.plot(steps, values, 'o', color=color, markeredgecolor='white', label=label)
-    axes.set(title=title, xlabel='step', ylabel='loss (nats)')
-    axes.grid(alpha=0.3)
-    axes.legend(fontsize='small')
-    return fig
-
-
-def _smooth(values: np.ndarray) -> np.ndarray:
-    """A centred running mean over a twentieth of the curve."""
-    if not len(values):
-        return values
-    width = len(values) // 20
-    kernel = np.ones(2 * width + 1)
-    return np.convolve(values, kernel, 'same') / np.convolve(np.ones(len(values)), kernel, 'same')
-
-
-def _image(curves: Sequence[_Curve], title: str, plots: pathlib.Path | None) -> str:
-    from matplotlib import pyplot
-
-    fig, buffer = figure(curves, title), io.BytesIO()
+    buffer = io.BytesIO()
     fig.savefig(buffer, format='png', dpi=144)
     pyplot.close(fig)
     if plots:

@@ -3,17 +3,28 @@
 import numpy as np
 import pytest
 
-from bert_jax.evals import report
+from bert_jax.core.errors import UserError
+from bert_jax.evals import plots, report, runs
 
 
-def run(name, seed=0, limit=0, weights='pretrained', accuracy=0.5, steps=(10, 20, 30)):
+def run(
+    name,
+    seed=0,
+    limit=0,
+    weights='pretrained',
+    accuracy=0.5,
+    steps=(10, 20, 30),
+    source='glue/sst2',
+    scored=(),
+):
     config = {
-        'data': {'source': 'glue/sst2', 'limit': limit},
+        'data': {'source': source, 'limit': limit},
+        'checkpoint': {'best': 'accuracy'},
         'init': {'checkpoint': 'runs/bert', 'weights': weights},
         'train': {'seed': seed, 'batch_size': 8},
     }
     train = [{'step': s, 'loss': 1 / s + seed} for s in steps]
-    return report.Run(name, config, train, [{'step': steps[-1], 'loss': 0.6, 'accuracy': accuracy}])
+    return runs.Run(name, config, train, [{'step': steps[-1], 'loss': 0.6, 'accuracy': accuracy}], scored)
 
 
 def rows(page):
@@ -47,13 +58,14 @@ def test_a_run_alone_has_no_spread():
 def test_few_labels_and_all_are_apart():
     page = report.page([run('few', limit=500), run('all')])
     assert [h.split('<')[0] for h in page.split('<h2>')[1:]] == [
+        'All tasks',
         'Fine-tuning: glue/sst2, 500 examples',
         'Fine-tuning: glue/sst2',
     ]
 
 
 def test_a_curve_is_the_mean_of_its_runs_where_all_have_steps():
-    curve = report._Curve('few', [run('a', 0, steps=(10, 20, 30)), run('b', 1, steps=(20, 30, 40))], 'loss')
+    curve = plots.Curve('few', [run('a', 0, steps=(10, 20, 30)), run('b', 1, steps=(20, 30, 40))], 'loss')
     steps, values = curve.mean('train')
     assert steps == [20, 30]
     assert values == pytest.approx([1 / 20 + 0.5, 1 / 30 + 0.5])
@@ -62,9 +74,48 @@ def test_a_curve_is_the_mean_of_its_runs_where_all_have_steps():
 
 @pytest.mark.parametrize('n', [0, 1, 2, 3, 41])
 def test_smoothing_keeps_the_length(n):
-    assert len(report._smooth(np.arange(float(n)))) == n
+    assert len(plots.smooth(np.arange(float(n)))) == n
 
 
 def test_smoothing_leaves_a_line_a_line():
     line = np.arange(100.0)
-    np.testing.assert_allclose(report._smooth(line)[10:-10], line[10:-10])
+    np.testing.assert_allclose(plots.smooth(line)[10:-10], line[10:-10])
+
+
+def test_all_tasks_are_one_table_and_one_picture(tmp_path):
+    other = [('xnli, test', {'accuracy': 0.4, 'confusion': []}), ('nli_small, validation', {'accuracy': 0.5})]
+    found = [
+        *(
+            run('a', seed, weights=w, accuracy=v)
+            for w, v in (('random', 0.5), ('pretrained', 0.75))
+            for seed in (0, 1)
+        ),
+        run('b', source='nli_small', scored=other),
+    ]
+    page = report.page(found, plots=tmp_path)
+    assert rows(page)[:4] == [
+        ['held out', 'score', 'random weights', 'pretrained weights', 'difference', 'n'],
+        ['glue/sst2', 'accuracy', '0.5000 ± 0.0000', '0.7500 ± 0.0000', '+0.2500', '2'],
+        ['nli_small', 'accuracy', '', '0.5000', '', '1'],
+        ['xnli, test', 'accuracy', '', '0.4000', '', '1'],
+    ]
+    assert (tmp_path / 'fine_tuning_losses_of_all_tasks.png').read_bytes().startswith(b'\x89PNG')
+    assert 'All tasks' not in report.page(found[:4])
+
+
+def test_runs_are_found_below_a_folder_and_named_by_their_path(tmp_path):
+    for place in ('runs/seed0', 'runs/seed1', 'batch_size=16/seed0'):
+        folder = tmp_path / 'mrpc' / place
+        folder.mkdir(parents=True)
+        (folder / 'config.json').write_text('{"data": {"source": "x", "limit": 0}}')
+        (folder / 'metrics.jsonl').write_text('{"step": 1, "loss": 2.0}\n{"step": 1, "eval/loss": 3.0}\n')
+        (folder / 'scores.json').write_text('{"source": "x", "split": "test", "scores": {"f1": 0.5}}')
+    found = runs.find(tmp_path / 'mrpc')
+    assert [r.name for r in found] == ['mrpc/batch_size=16/seed0', 'mrpc/seed0', 'mrpc/seed1']
+    assert found[0].evals == [{'step': 1, 'loss': 3.0}]
+    assert found[0].scored == [('x, test', {'f1': 0.5})]
+    assert [r.name for r in runs.find(tmp_path / 'mrpc/runs/seed1')] == ['seed1']
+    (tmp_path / 'empty').mkdir()
+    for place in ('empty', 'nowhere'):
+        with pytest.raises(UserError, match='run'):
+            runs.find(tmp_path / place)

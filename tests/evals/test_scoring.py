@@ -9,7 +9,7 @@ import pytest
 
 import bert_jax
 from bert_jax.core.errors import UserError
-from bert_jax.evals import filling, report, scoring
+from bert_jax.evals import filling, runs, scoring
 from tests.runs import TINY, finetune, losses, run_door
 
 
@@ -142,5 +142,5 @@ def test_report_holds_curves_scores_and_masks(tmp_path, pretrained, finetuned):
 
 
 def test_report_of_no_run(tmp_path):
-    with pytest.raises(UserError, match='holds no run'):
-        report.read(tmp_path)
+    with pytest.raises(UserError, match='There is no run'):
+        runs.find(tmp_path)

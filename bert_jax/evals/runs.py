@@ -1,0 +1,111 @@
+"""Working directories of finished and running jobs, read back for tables and plots."""
+
+import dataclasses
+import json
+import pathlib
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from bert_jax.core import metrics
+from bert_jax.core.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """A working directory.
+
+    Attributes:
+      name: of the directory.
+      config: its config.
+      train: lines of metrics of training steps, in order.
+      evals: lines of metrics of evaluations, in order, names without 'eval/'.
+      scored: what eval binaries wrote into it: source and split, with the scores.
+    """
+
+    name: str
+    config: Mapping[str, Any]
+    train: list[dict[str, float]]
+    evals: list[dict[str, float]]
+    scored: Sequence[tuple[str, Mapping[str, Any]]] = ()
+
+    @property
+    def pretraining(self) -> bool:
+        return 'sources' in self.config['data']
+
+    @property
+    def start(self) -> str:
+        """What a fine-tuning began from."""
+        init = self.config['init']
+        pretrained = init['checkpoint'] and init['weights'] == 'pretrained'
+        return 'pretrained weights' if pretrained else 'random weights'
+
+    @property
+    def data(self) -> str:
+        """What it was trained on."""
+        data = self.config['data']
+        if self.pretraining:
+            names = [
+                pathlib.Path(s).name if s.endswith(('.txt', '.gz', '.jsonl')) else s for s in data['sources']
+            ]
+            return ', '.join(names)
+        return data['source'] + (f', {data["limit"]:,} examples' if data['limit'] else '')
+
+    @property
+    def score(self) -> str:
+        """The name of the score that its checkpoints are judged by."""
+        return self.config['checkpoint']['best'] or 'accuracy'
+
+    @property
+    def but_for_the_seed(self) -> str:
+        """Equal for runs that are repetitions of one another."""
+        train = {**self.config['train'], 'seed': None}
+        return json.dumps({**self.config, 'train': train}, sort_keys=True)
+
+
+def read(workdir: pathlib.Path, name: str = '') -> Run:
+    """Reads the config and metrics of a run.
+
+    Raises:
+      UserError: if the directory holds no run.
+    """
+    try:
+        config = json.loads((workdir / 'config.json').read_text())
+        lines = metrics.read(workdir)
+    except (OSError, json.JSONDecodeError) as e:
+        raise UserError(
+            f'{str(workdir)!r} holds no run (no readable config.json and metrics.jsonl): give a --workdir that was trained.'
+        ) from e
+    train = [line for line in lines if 'loss' in line]
+    evals = [{k.removeprefix('eval/'): v for k, v in line.items()} for line in lines if 'eval/loss' in line]
+    return Run(name or workdir.name, config, train, evals, _scored(workdir))
+
+
+def find(folder: pathlib.Path) -> list[Run]:
+    """The run of a working directory, or all runs below a folder such as `bin/repeat` makes.
+
+    Raises:
+      UserError: if there is none.
+    """
+    if (folder / 'config.json').exists() or not folder.is_dir():
+        return [read(folder)]
+    found = sorted(p.parent for p in folder.rglob('config.json'))
+    if not found:
+        raise UserError(f'There is no run in {str(folder)!r}: give a --workdir that was trained.')
+    return [read(p, _short(f'{folder.name}/{p.relative_to(folder).as_posix()}')) for p in found]
+
+
+def _short(name: str) -> str:
+    """The name of a repetition without the folder that only says so."""
+    return re.sub(r'/runs(?=/seed\d+$)', '', name)
+
+
+def _scored(workdir: pathlib.Path) -> list[tuple[str, Mapping[str, Any]]]:
+    found = []
+    for file in sorted(workdir.glob('*.json')):
+        try:
+            made = json.loads(file.read_text(encoding='utf-8'))
+            found.append((f'{made["source"]}, {made["split"]}', made['scores']))
+        except (ValueError, KeyError, TypeError):  # another file
+            continue
+    return found
