@@ -114,9 +114,26 @@ def scale_by_adam(b1: float, b2: float, eps: float, bias_correction: bool) -> op
     return optax.GradientTransformation(init, update)  # type: ignore[arg-type]
 
 
+def clip_by_global_norm(limit: float) -> optax.GradientTransformation:
+    """Scales all gradients alike, to a global norm of at most `limit` (Pascanu et al. 2013, algorithm 1).
+
+    As Optax's, but by one factor: a product is fused into what reads it, where XLA on a CPU writes Optax's
+    quotient out and reads it back, once for each moment of Adam.
+    """
+
+    def update(
+        grads: optax.Updates, state: optax.OptState, params: optax.Params | None = None
+    ) -> tuple[optax.Updates, optax.OptState]:
+        del params
+        factor = limit / jnp.maximum(optax.global_norm(grads), limit)
+        return jax.tree.map(lambda g: g * factor.astype(g.dtype), grads), state
+
+    return optax.GradientTransformation(lambda params: optax.EmptyState(), update)  # type: ignore[arg-type]
+
+
 def make(config: OptimConfig, total: int, **units: int) -> optax.GradientTransformation:
     """The whole chain: clip, Adam, decay, trust ratio of LAMB, learning rate."""
-    chain = [optax.clip_by_global_norm(config.clip)] if config.clip else []
+    chain = [clip_by_global_norm(config.clip)] if config.clip else []
     chain.append(scale_by_adam(config.b1, config.b2, config.eps, config.bias_correction))
     if config.weight_decay:
         chain.append(optax.add_decayed_weights(config.weight_decay, decays))

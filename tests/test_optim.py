@@ -183,3 +183,19 @@ def test_moments_are_kept_for_every_parameter_in_its_shape():
     state = make(bias_correction=False).init(jax.tree.map(jnp.asarray, arrays(0)))
     shapes = [s.shape for s in jax.tree.leaves(state) if s.ndim]
     assert sorted(shapes) == sorted(2 * list(PARAMS.values()))
+
+
+@pytest.mark.parametrize('limit', [0.5, 5.0, 1e3])
+def test_clipping_is_that_of_optax(limit):
+    grads = {'a': jnp.array([3.0, -4.0]), 'b': jnp.array([[12.0]])}
+    ours, theirs = (
+        f(limit).update(grads, optax.EmptyState())[0]
+        for f in (optim.clip_by_global_norm, optax.clip_by_global_norm)
+    )
+    for name in grads:
+        np.testing.assert_allclose(ours[name], theirs[name], rtol=1e-6)
+    assert float(optax.global_norm(ours)) == pytest.approx(min(limit, 13))
+    zeros = jax.tree.map(jnp.zeros_like, grads)
+    np.testing.assert_array_equal(
+        optim.clip_by_global_norm(limit).update(zeros, optax.EmptyState())[0]['a'], 0
+    )

@@ -2,7 +2,7 @@
 
 import dataclasses
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -32,34 +32,39 @@ class Curve:
 def figure(curves: Sequence[Curve], title: str) -> Any:
     """Curves against steps: training thin and smoothed thick, evaluation as dots."""
     fig, axes = _pyplot().subplots(figsize=(8, 4.5), layout='constrained')
-    _draw(axes, curves)
+    _draw(axes, zip(curves, itertools.cycle(_COLORS), strict=False))
     axes.set(title=title, xlabel='step', ylabel='loss (nats)')
     axes.legend(fontsize='small')
     return fig
 
 
 def panels(groups: Mapping[str, Sequence[Curve]]) -> Any:
-    """One small picture for each title, with one legend: the labels of all are the same."""
+    """One small picture for each title, with one legend: a label has the same colour in all."""
+    labels = dict.fromkeys(curve.label for curves in groups.values() for curve in curves)
+    colors = dict(zip(labels, itertools.cycle(_COLORS), strict=False))
     columns = min(3, len(groups))
     lines = -(-len(groups) // columns)
     fig, grid = _pyplot().subplots(
         lines, columns, figsize=(4 * columns, 0.5 + 2.6 * lines), layout='constrained', squeeze=False
     )
     for axes, (title, curves) in zip(grid.flat, groups.items(), strict=False):
-        _draw(axes, curves)
+        _draw(axes, [(curve, colors[curve.label]) for curve in curves])
         axes.set_title(title, fontsize='medium')
     for axes in grid.flat[len(groups) :]:
         axes.set_axis_off()
     fig.supxlabel('step')
     fig.supylabel('loss')
-    fig.legend(
-        *grid.flat[0].get_legend_handles_labels(), loc='outside upper center', ncols=4, fontsize='small'
-    )
+    handles = {
+        label: handle
+        for axes in grid.flat
+        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
+    }
+    fig.legend(handles.values(), handles, loc='outside upper center', ncols=4, fontsize='small')
     return fig
 
 
-def _draw(axes: Any, curves: Sequence[Curve]) -> None:
-    for curve, color in zip(curves, itertools.cycle(_COLORS), strict=False):
+def _draw(axes: Any, curves: Iterable[tuple[Curve, str]]) -> None:
+    for curve, color in curves:
         steps, values = curve.mean('train')
         axes.plot(steps, values, color=color, alpha=0.2, linewidth=1)
         label = f'{curve.label} (training, smoothed)'

@@ -121,6 +121,11 @@ def test_nothing_is_written_over(tmp_path):
         convert.to_hf(tmp_path / 'ours', source)
 
 
+def test_a_folder_of_another_library_says_how_to_convert_it(tmp_path):
+    with pytest.raises(UserError, match=r'another library: convert it with .*--from_hf='):
+        bert_jax.load(folder(tmp_path / 'theirs'))
+
+
 def test_a_name_that_is_no_folder_and_not_on_the_hub(tmp_path, monkeypatch):
     monkeypatch.setenv('HF_HUB_OFFLINE', '1')
     with pytest.raises(UserError, match=r"'nobody/nothing' is no folder"):
