@@ -2,6 +2,8 @@
 
 import dataclasses
 import math
+import re
+import unicodedata
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -124,29 +126,42 @@ def _windows(n: int, room: int, stride: int, first: int) -> list[Window]:
     while starts[-1] + room < n:
         starts.append(starts[-1] + stride)
     spans = [(s, min(s + room, n)) for s in starts]
-    position = np.arange(n)
-    scores = np.full((len(spans), n), -1.0)
+    widest, best = np.full(n, -1.0), np.zeros(n, int)
     for i, (start, stop) in enumerate(spans):
-        inside = slice(start, stop)
-        around = np.minimum(position[inside] - start, stop - 1 - position[inside])
-        scores[i, inside] = around + 0.01 * (stop - start)
-    best = scores.argmax(0) if n else np.zeros(0, int)
+        place = np.arange(stop - start)
+        around = np.minimum(place, place[::-1]) + 0.01 * (stop - start)
+        better = around > widest[start:stop]
+        widest[start:stop][better], best[start:stop][better] = around[better], i
     return [Window(first, s, e, best[s:e] == i) for i, (s, e) in enumerate(spans)]
+
+
+def cut(question: Question, first: int, last: int) -> str:
+    """The text of a span of tokens, both ends included, without spaces around it.
+
+    A mark that the tokenizer stripped from the last character, as an uncased BERT strips accents, belongs to it.
+    """
+    context = question.context
+    start, stop = int(question.offsets[first, 0]), int(question.offsets[last, 1])
+    after = question.offsets[last + 1, 0] if last + 1 < len(question.offsets) else len(context)
+    while stop < after and unicodedata.category(context[stop])[0] == 'M':
+        stop += 1
+    return context[start:stop].strip()
 
 
 def _answers(
     record: Record, data: QuestionConfig, context: str, offsets: np.ndarray
 ) -> tuple[Sequence[str], tuple[int, int] | None]:
-    """All right answers, and the tokens of the first, both ends included."""
+    """All right answers, and the tokens of the first where it is nearest to its `answer_start`, both ends included."""
     found = record.get(data.answers)
     texts, starts = [str(t) for t in found['text']], [int(s) for s in found['answer_start']]
     if not texts:
         return (), None
-    start, stop = starts[0], starts[0] + len(texts[0])
-    if context[start:stop] != texts[0]:
+    places = [m.start() for m in re.finditer(f'(?={re.escape(texts[0])})', context)]
+    if not places:
         raise UserError(
-            f'{record.where} has the answer {texts[0]!r}, but its context reads {context[start:stop]!r} at {start}: '
-            'mend or remove it.'
+            f'{record.where} has the answer {texts[0]!r}, which its context has not: mend or remove it.'
         )
+    start = min(places, key=lambda place: abs(place - starts[0]))
+    stop = start + len(texts[0])
     touched = np.flatnonzero((offsets[:, 0] < stop) & (offsets[:, 1] > start))
     return texts, (int(touched[0]), int(touched[-1])) if len(touched) else None

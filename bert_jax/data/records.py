@@ -5,7 +5,7 @@ import glob
 import json
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -63,7 +63,8 @@ def read(source: str, split: str, limit: int = 0) -> list[Record]:
     Args:
       source: a TFDS name, or a path or glob, with `{split}` in it if there are several. `.jsonl`, `.csv` and `.tsv` (these with a
         header line) name their fields; `.conllu` gives `tokens`, `upos` and `xpos`; `.conll`, `.bio` and
-        `.iob2` give `tokens` and, from the last column, `tags`; `.json` is the format of SQuAD.
+        `.iob2` give `tokens` and, from the last column, `tags`, those of entities as IOB2 (CoNLL-2003 is IOB1);
+        `.json` is the format of SQuAD.
       split: which.
       limit: only so many, chosen by a fixed random order; 0 is all, in their own.
 
@@ -136,7 +137,8 @@ def _conll(lines: Iterator[str], path: str) -> Iterator[Mapping[str, Any]]:
         line = line.rstrip('\r\n')
         if not line.strip():
             if words:
-                yield dict(zip(names, map(list, zip(*words, strict=True)), strict=True))
+                fields = [list(field) for field in zip(*words, strict=True)]
+                yield dict(zip(names, fields if universal else [fields[0], _iob2(fields[1])], strict=True))
             words = []
         elif universal and not line.startswith('#'):
             columns = line.split('\t')
@@ -146,13 +148,27 @@ def _conll(lines: Iterator[str], path: str) -> Iterator[Mapping[str, Any]]:
                 )
             if columns[0].isdigit():  # neither the range of a contraction nor a word that was left out
                 words.append((columns[1], columns[3], columns[4]))
-        elif not universal and not line.startswith('-DOCSTART-'):
-            columns = line.split()
+        elif not universal and not line.startswith(('-DOCSTART-', '# id ')):
+            columns = [c for c in line.split('\t' if '\t' in line else ' ') if c]
             if len(columns) < 2:
                 raise UserError(
                     f'{path}, line {number} has one column: write a word and its tag on each line.'
                 )
             words.append((columns[0], columns[-1]))
+
+
+def _iob2(tags: Sequence[str]) -> list[str]:
+    """Tags with B- at the start of each entity, where IOB1 has it between neighbours of one kind alone.
+
+    Tags that are not all O, B-X or I-X stay as they are, as do those of IOB2.
+    """
+    if not all(tag == 'O' or tag.startswith(('B-', 'I-')) for tag in tags):
+        return [*tags]
+    before = ['O', *tags]
+    return [
+        f'B-{tag[2:]}' if tag.startswith('I-') and before[i][2:] != tag[2:] else tag
+        for i, tag in enumerate(tags)
+    ]
 
 
 def _squad(text: str, path: str) -> Iterator[Mapping[str, Any]]:
@@ -161,13 +177,15 @@ def _squad(text: str, path: str) -> Iterator[Mapping[str, Any]]:
         for article in json.loads(text)['data']:
             for paragraph in article['paragraphs']:
                 for question in paragraph['qas']:
-                    answers = [] if question.get('is_impossible') else question.get('answers', [])
-                    yield {
+                    fields = {
                         'id': str(question['id']),
                         'context': paragraph['context'],
                         'question': question['question'],
-                        'answers': {k: [a[k] for a in answers] for k in ('text', 'answer_start')},
                     }
+                    answers = [] if question.get('is_impossible') else question.get('answers')
+                    if answers is not None:
+                        fields['answers'] = {k: [a[k] for a in answers] for k in ('text', 'answer_start')}
+                    yield fields
     except (json.JSONDecodeError, KeyError, TypeError) as e:
         raise UserError(
             f'{path!r} is not in the format of SQuAD ({type(e).__name__}: {e}): it has data, paragraphs, context and qas.'

@@ -106,7 +106,8 @@ def write(
     """Writes predictions as the suffix of `path` says.
 
     `.jsonl` has one object for each record; `.json` the answers by question, as the scripts of SQuAD read
-    them; `.tsv` an index and a label, as the GLUE server does, whose `numbers` are those of the classes.
+    them; `.tsv` an index and a label, as the GLUE server does, whose `numbers` are those of the classes; the index
+    is the field `idx` of a record, in whose order TFDS does not keep them, or else its place.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     whole = [m for m in made if m is not None]
@@ -117,11 +118,13 @@ def write(
             json.dumps({m['id']: m['answer'] for m in whole}, ensure_ascii=False), encoding='utf-8'
         )
     elif path.suffix == '.tsv':
-        with path.open('w', encoding='utf-8') as file:
-            file.write('index\tprediction\n')
-            for i, m in enumerate(made):
-                if m is not None:
-                    file.write(f'{i}\t{_glue(m, numbers)}\n')
+        lines = [
+            (int(record.fields.get('idx', i)), _glue(m, numbers))
+            for i, (record, m) in enumerate(zip(found, made, strict=True))
+            if m is not None
+        ]
+        text = ''.join(f'{index}\t{prediction}\n' for index, prediction in sorted(lines))
+        path.write_text(f'index\tprediction\n{text}', encoding='utf-8')
     else:
         with path.open('w', encoding='utf-8') as file:
             for record, m in zip(found, made, strict=True):

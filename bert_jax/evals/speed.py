@@ -200,7 +200,8 @@ def time_ours(size: str, seconds: float) -> dict[str, float]:
     }
 
 
-def time_theirs(size: str, seconds: float) -> dict[str, float]:
+def reference(kind: str, size: str) -> tuple[Any, Any]:
+    """A model of transformers, without dropout, and its optimizer."""
     import torch
     import transformers
 
@@ -211,8 +212,14 @@ def time_theirs(size: str, seconds: float) -> dict[str, float]:
         vocab_size=VOCAB, hidden_size=width, num_hidden_layers=layers, num_attention_heads=heads, intermediate_size=mlp,
         hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0,
     )  # fmt: skip
-    model = transformers.BertForPreTraining(config)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, weight_decay=0.01)
+    model = getattr(transformers, kind)(config)
+    return model, torch.optim.AdamW(model.parameters(), lr=1e-4, weight_decay=0.01)
+
+
+def time_theirs(size: str, seconds: float) -> dict[str, float]:
+    import torch
+
+    model, optimizer = reference('BertForPreTraining', size)
     batch = {k: torch.tensor(v) for k, v in _batch(size).items()}
     labels = torch.full((ROWS[size], LENGTH), -100).scatter(
         1, batch['positions'].long(), batch['labels'].long()

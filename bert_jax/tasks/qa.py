@@ -89,9 +89,15 @@ class Task(Downstream):
     def predictions(self, outputs: dict[str, np.ndarray], about: Sequence[Question]) -> list[dict[str, Any]]:
         """For each question its answer ('' for none), the n best with their probabilities, and by how much no
         answer scores above the best one."""
+        return [prediction for _, prediction in self._answered(outputs, about)]
+
+    def _answered(
+        self, outputs: dict[str, np.ndarray], about: Sequence[Question]
+    ) -> list[tuple[Question, dict[str, Any]]]:
+        """Each question all of whose windows were evaluated, with its prediction."""
         n = len(outputs['logits'])
         whole = [q for q in about if q.row + len(q.windows) <= n]
-        return [self._answer(q, outputs['logits'][q.row : q.row + len(q.windows)]) for q in whole]
+        return [(q, self._answer(q, outputs['logits'][q.row : q.row + len(q.windows)])) for q in whole]
 
     def _answer(self, question: Question, logits: np.ndarray) -> dict[str, Any]:
         c = self.config
@@ -100,7 +106,7 @@ class Task(Downstream):
             spans += best_spans(scores, window, c.n_best, c.answer_length)
         texts: dict[str, float] = {}
         for score, first, last in sorted(spans, reverse=True):
-            if text := question.context[question.offsets[first, 0] : question.offsets[last, 1]]:
+            if text := questions.cut(question, first, last):
                 texts.setdefault(text, score)
             if len(texts) == c.n_best:
                 break
@@ -128,38 +134,40 @@ class Task(Downstream):
 
         With `no_answer` also the best threshold on these questions and the scores that it would give.
         """
-        found = self.predictions(outputs, about)
+        found = self._answered(outputs, about)
         if not found:
             raise UserError('There is no whole question among the rows: set train.eval_rows higher.')
-        answers = {q.id: q.answers for q in about}
-        each = [self._score(p['answer'], answers[p['id']]) for p in found]
-        result: dict[str, Any] = {
-            'exact_match': 100 * float(np.mean([e for e, _ in each])),
-            'f1': 100 * float(np.mean([f for _, f in each])),
-            'questions': len(found),
-        }
+        each = np.array([self._score(p['answer'], q.answers) for q, p in found])
+        exact, f1 = 100 * each.mean(0)
+        result: dict[str, Any] = {'exact_match': float(exact), 'f1': float(f1), 'questions': len(found)}
         if self.config.no_answer:
-            result |= self._with_none(found, answers, each)
+            result |= self._with_none(found, each)
         return result
 
     def _score(self, predicted: str, answers: Sequence[str]) -> tuple[float, float]:
         return answers_lib.score(predicted, answers, self.config.no_answer, self.config.language)
 
-    def _with_none(self, found: Any, answers: Any, each: Any) -> dict[str, Any]:
+    def _with_none(
+        self, found: Sequence[tuple[Question, dict[str, Any]]], each: np.ndarray
+    ) -> dict[str, Any]:
         """Scores by whether there is an answer, and at the best threshold."""
-        has = np.array([bool(answers[p['id']]) for p in found])
+        has = np.array([bool(q.answers) for q, _ in found])
         result: dict[str, Any] = {}
         for name, chosen in (('has_answer', has), ('no_answer', ~has)):
             if chosen.any():
-                part = np.array(each)[chosen].mean(0) * 100
+                part = each[chosen].mean(0) * 100
                 result |= {f'{name}_exact_match': float(part[0]), f'{name}_f1': float(part[1])}
-        best = [next((b['text'] for b in p['n_best'] if b['text']), '') for p in found]
-        gaps = np.array([p['no_answer_score'] for p in found])
+        best = [next((b['text'] for b in p['n_best'] if b['text']), '') for _, p in found]
+        gaps = np.array([p['no_answer_score'] for _, p in found])
         order = np.argsort(gaps, kind='stable')
         for i, name in enumerate(('exact_match', 'f1')):
-            gains = np.array([self._score(b, answers[p['id']])[i] for b, p in zip(best, found, strict=True)])
+            # Where there is none, any text is wrong here, also one of punctuation alone.
+            gains = [
+                self._score(b, q.answers)[i] if q.answers else not b
+                for b, (q, _) in zip(best, found, strict=True)
+            ]
             # Answering the questions up to a gap, and none beyond it.
-            totals = np.cumsum(np.r_[(~has).sum(), (gains - ~has)[order]])
+            totals = np.cumsum(np.r_[(~has).sum(), (np.array(gains, float) - ~has)[order]])
             top = int(totals.argmax())
             result[f'best_{name}'] = 100 * float(totals[top]) / len(found)
             result[f'best_{name}_threshold'] = float(gaps[order][top - 1]) if top else float(gaps.min() - 1)

@@ -66,7 +66,7 @@ class Task(Downstream):
         """Correlations with the right numbers: Pearson's of values, Spearman's of ranks; 0 if all are equal."""
         from scipy import stats
 
-        a, b = outputs['predicted'], outputs['value']
+        a, b = (outputs[k].astype(np.float64) for k in ('predicted', 'value'))
         flat = np.ptp(a) == 0 or np.ptp(b) == 0
         pearson, spearman = (
             0.0 if flat else float(f(a, b).statistic) for f in (stats.pearsonr, stats.spearmanr)

@@ -151,11 +151,11 @@ _COLUMNS = ('precision', 'recall', 'f1', 'support')
 def _entity_scores(true: list[list[str]], predicted: list[list[str]]) -> dict[str, Any]:
     """Scores of whole entities: kind and both ends right (strict BIO, by seqeval)."""
     from seqeval.metrics.v1 import precision_recall_fscore_support
-    from seqeval.scheme import IOB2
+    from seqeval.scheme import IOB2, Entities
 
     options: Any = dict(scheme=IOB2, zero_division=0)
     p, r, f, _ = precision_recall_fscore_support(true, predicted, average='micro', **options)
-    kinds = sorted({label[2:] for sentence in (*true, *predicted) for label in sentence if label != 'O'})
+    kinds = sorted(set.union(*(Entities(side, IOB2).unique_tags for side in (true, predicted))))
     each = precision_recall_fscore_support(true, predicted, average=None, **options)
     rows = [dict(zip(_COLUMNS, map(float, column), strict=True)) for column in zip(*each, strict=True)]
     return {

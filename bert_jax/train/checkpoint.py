@@ -157,7 +157,9 @@ def read_about(path: pathlib.Path) -> tuple[pathlib.Path, dict[str, Any]]:
             return step, _read_about(step)
         except Exception as e:
             logging.warning('checkpoint %s is damaged and passed over (%s)', step, first_line(e))
-    if any((path / name).is_file() for name in ('model.safetensors', 'pytorch_model.bin', 'bert_config.json')):
+    if any(
+        (path / name).is_file() for name in ('model.safetensors', 'pytorch_model.bin', 'bert_config.json')
+    ):
         raise UserError(
             f'{str(path)!r} holds a model of another library: convert it with '
             f'`python -m bert_jax.bin.convert --from_hf={path} --to=DIR`, and give that folder.'

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from bert_jax.core.errors import UserError
 from bert_jax.data import questions
+from bert_jax.data import tokenizer as tokenizer_lib
 from bert_jax.data.questions import SPAN, QuestionConfig
 from bert_jax.data.records import Record
 from bert_jax.data.rows import unpack
@@ -78,8 +79,28 @@ def test_offsets_give_the_original_text(words, context):
 
 
 def test_an_answer_that_is_elsewhere_is_named(words):
-    with pytest.raises(UserError, match="example 0 has the answer 'w101', but its context reads 'w100' at 0"):
-        rows(record(numbered(5), text='w101', start=0), words)
+    with pytest.raises(UserError, match="example 0 has the answer 'w200', which its context has not"):
+        rows(record(numbered(5), text='w200', start=0), words)
+
+
+@pytest.mark.parametrize(('start', 'token'), [(0, 0), (2, 0), (5, 2), (99, 2)])
+def test_a_start_that_is_off_means_the_nearest_occurrence(words, start, token):
+    (row,), question = rows(record('w1 w2 w1', text='w1', start=start), words)
+    first = question.windows[0].first + token
+    assert divmod(row.label, SPAN) == (first, first)
+
+
+def test_an_answer_keeps_marks_that_the_tokenizer_strips():
+    accents = tokenizer_lib.from_vocab([*tokenizer_lib.SPECIAL, 'cafe', 'au', 'lait'])
+    _, question = rows(record('un cafe\u0301 au lait'), accents)
+    assert questions.cut(question, 1, 1) == 'cafe\u0301'
+    assert questions.cut(question, 1, 2) == 'cafe\u0301 au'
+
+
+def test_a_long_context_takes_memory_in_proportion(words):
+    """200,000 tokens: a table of windows and tokens would have 10^10 cells."""
+    found = questions._windows(200_000, 9, 4, 2)
+    assert sum(w.best.sum() for w in found) == 200_000
 
 
 def test_a_stride_that_skips_text_is_refused():

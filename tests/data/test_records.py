@@ -55,6 +55,20 @@ def test_conll_takes_the_last_column(tmp_path, ending):
     ]
 
 
+@pytest.mark.parametrize(
+    ('text', 'tokens', 'tags'),
+    [
+        ('New York\tB-LOC\n', ['New York'], ['B-LOC']),
+        ('a\u00a0b O\nc\u3000d  O\n', ['a\u00a0b', 'c\u3000d'], ['O', 'O']),
+        ('# id 1\tdomain=en\nx _ _ O\n# O\n', ['x', '#'], ['O', 'O']),
+        ('a I-X\nb I-X\nc B-X\nd I-Y\ne O\nf I-Y\n', [*'abcdef'], ['B-X', 'I-X', 'B-X', 'B-Y', 'O', 'B-Y']),
+        ('a I-X\nb NN\n', ['a', 'b'], ['I-X', 'NN']),
+    ],
+)
+def test_conll_columns_and_schemes(tmp_path, text, tokens, tags):
+    assert fields(tmp_path / 'train.conll', text) == [{'tokens': tokens, 'tags': tags}]
+
+
 def test_conllu_skips_contractions_and_words_left_out(tmp_path):
     assert fields(tmp_path / 'train.conllu', CONLLU) == [
         {'tokens': ['vamos', 'nos'], 'upos': ['VERB', 'PRON'], 'xpos': ['VB', 'PR']}
@@ -70,6 +84,13 @@ def test_squad(tmp_path):
             'answers': {'text': ['台灣'], 'answer_start': [3]},
         },
         {'id': '2', 'context': '台北在台灣。', 'question': '?', 'answers': {'text': [], 'answer_start': []}},
+    ]
+
+
+def test_questions_without_answers_have_none_to_be_scored_by(tmp_path):
+    data = {'data': [{'paragraphs': [{'context': 'c', 'qas': [{'id': '1', 'question': 'q'}]}]}]}
+    assert fields(tmp_path / 'test.train.json', json.dumps(data)) == [
+        {'id': '1', 'context': 'c', 'question': 'q'}
     ]
 
 

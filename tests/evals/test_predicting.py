@@ -5,6 +5,7 @@ import json
 import pytest
 
 from bert_jax.core.errors import UserError
+from bert_jax.data.records import Record
 from bert_jax.evals import predicting
 from tests.runs import finetune, run_here
 
@@ -77,9 +78,17 @@ def test_answers_are_written_as_squad_reads_them(tmp_path):
     predicting.write(tmp_path / 'out.json', [None] * 3, made, numbers=False)
     assert json.loads((tmp_path / 'out.json').read_text()) == {'a': 'x', 'b': ''}
     with pytest.raises(UserError, match=r'\.tsv file is for one label'):
-        predicting.write(tmp_path / 'out.tsv', [None] * 3, made, numbers=False)
+        predicting.write(tmp_path / 'out.tsv', [Record('a', {})] * 3, made, numbers=False)
     with pytest.raises(UserError, match=r'\.json file is for answers'):
         predicting.write(tmp_path / 'other.json', [None], [{'label': 'a'}], numbers=False)
+
+
+def test_the_glue_server_gets_its_own_index_in_order(tmp_path):
+    """TFDS shuffles its examples; their field idx is the line of the task's file."""
+    found = [Record('a', {'idx': i}) for i in (2, 0, 1)]
+    made = [{'label': name, 'number': 0} for name in 'cab']
+    predicting.write(tmp_path / 'out.tsv', found, made, numbers=False)
+    assert (tmp_path / 'out.tsv').read_text() == 'index\tprediction\n0\ta\n1\tb\n2\tc\n'
 
 
 def test_a_pretrained_model_predicts_nothing(pretrained):

@@ -112,3 +112,23 @@ def test_questions_that_were_cut_off_do_not_count(words):
     found = made.examples([record(name='a'), record(name='b')])
     n = found.about[1].row + 1
     assert made.scores({'logits': np.zeros((n, 10, 2))}, found.about)['questions'] == 1
+
+
+def test_questions_of_one_name_are_scored_each_by_its_own_answers(words):
+    """As those of XQuAD are in several languages."""
+    made = task(words)
+    found = made.examples([record(('w3 w4',)), record(('w5',))])
+    parts = [
+        logits(made.examples([r]), {a: 5}, {b: 5})['logits']
+        for r, a, b in ((record(('w3 w4',)), 2, 3), (record(('w5',)), 4, 4))
+    ]
+    assert made.scores({'logits': np.concatenate(parts)}, found.about)['exact_match'] == 100
+
+
+def test_text_for_a_question_without_an_answer_is_wrong_at_every_threshold(words):
+    """Also '!', which is no word: the official script counts any text as an answer when it looks for the threshold."""
+    made = task(words, no_answer=True)
+    found = made.examples([record((), context='! w2')])
+    got = made.scores(logits(found, {0: 5}, {0: 5}, cls=0), found.about)
+    assert (got['exact_match'], got['best_exact_match']) == (100, 100)
+    assert got['best_exact_match_threshold'] < -10

@@ -103,3 +103,12 @@ def test_only_first_pieces_count_in_the_loss(vocabulary):
 def test_entities_need_bio_labels(vocabulary):
     with pytest.raises(UserError, match=r"label 'NOUN' is not B-X, I-X or O: set task\.entities=false"):
         tag.Task(tag.Config(labels=('NOUN',), entities=True), TaggedConfig('x.conll'), vocabulary)
+
+
+@pytest.mark.parametrize(('true', 'predicted'), [(['O'], ['I-PER']), (['I-PER'], ['I-PER']), (['O'], ['O'])])
+def test_a_kind_without_a_beginning_is_no_entity(vocabulary, true, predicted):
+    made = task(vocabulary)
+    found = examples(made, [true])
+    got = made.scores(outputs(made, found, [predicted]), found.about)
+    assert got['entity_f1'] == 0
+    assert got['entities'] == {}
