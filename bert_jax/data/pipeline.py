@@ -25,7 +25,7 @@ class Batches:
 
     With `bins` the padding of short texts falls away: the rows of `WINDOW` batches are sorted by
     length, the batches formed anew and put into random order, each cut to the shortest of `bins`
-    lengths that holds its rows. This too depends on the step alone.
+    lengths that holds its rows, see `cuts`. This too depends on the step alone.
 
     Args:
       rows: random access to [3 + T] integers, or [..., 3 + T], several that belong together.
@@ -57,16 +57,15 @@ class Batches:
         self._rows, self._make, self._seed = rows, make, seed
         self._local = slice(batch_size // hosts * host, batch_size // hosts * (host + 1))
         self._order = grain.MapDataset.range(len(rows)).seed(seed).shuffle().repeat()
-        self._binned = bins > 1 and isinstance(rows, np.ndarray)
-        self._unit = _unit(rows, bins)
+        self._lengths, self._cuts = _lengths_and_cuts(rows, bins)
 
     def __call__(self, step: int) -> Batch:
         places: Any = range(step * self.batch_size, (step + 1) * self.batch_size)
         width = None
-        if self._binned:
+        if self._cuts is not None:
             window, longest = self._window(step // self.WINDOW)
             places = window[step % self.WINDOW]
-            width = _width(longest[step % self.WINDOW], self._unit)
+            width = _width(longest[step % self.WINDOW], self._cuts)
         return stack([self._example(int(place), width) for place in places[self._local]])
 
     def _example(self, place: int, width: int | None) -> Batch:
@@ -77,7 +76,7 @@ class Batches:
     def _window(self, number: int) -> tuple[np.ndarray, np.ndarray]:
         """Places in the stream [WINDOW, batch size], like lengths together, and the longest of each batch."""
         places = np.arange(self.WINDOW * self.batch_size) + number * self.WINDOW * self.batch_size
-        lengths = np.array([self._rows[self._order[p]][..., 0].max() for p in places])
+        lengths = self._lengths[[self._order[int(p)] for p in places]]
         batches = np.argsort(lengths, kind='stable').reshape(self.WINDOW, -1)
         batches = np.random.default_rng((self._seed, number)).permutation(batches)
         return places[batches], lengths[batches].max(1)
@@ -118,13 +117,11 @@ def once(
       [B] float32 is 1 for a real row.
     """
     n = min(len(rows), limit or len(rows))
-    order, cut = np.arange(n), None
-    if bins > 1 and isinstance(rows, np.ndarray):
-        lengths = rows[:n, ..., 0].reshape(n, -1).max(1)
-        order, cut = np.argsort(lengths, kind='stable'), _unit(rows, bins)
+    lengths, to = _lengths_and_cuts(rows, bins)
+    order = np.arange(n) if to is None else np.argsort(lengths[:n], kind='stable')
     for start in range(0, n, batch_size):
         indices = order[start : start + batch_size]
-        width = None if cut is None else _width(lengths[indices[-1]], cut)
+        width = None if to is None else _width(lengths[indices[-1]], to)
         batch = stack([make(rows[i][..., :width], np.random.default_rng((seed, i))) for i in indices])
         missing = batch_size - len(indices)
         batch = {k: np.concatenate([v, np.repeat(v[:1], missing, 0)]) for k, v in batch.items()}
@@ -132,11 +129,35 @@ def once(
         yield indices, batch
 
 
-def _unit(rows: Sequence[np.ndarray], bins: int) -> int:
-    """Lengths to cut to are multiples of this."""
-    return -(-(rows[0].shape[-1] - HEADER) // bins)
+def cuts(lengths: np.ndarray, bins: int, unit: int = 1) -> np.ndarray:
+    """The `bins` lengths, or fewer, that hold texts of these lengths with the least padding, in order.
+
+    Found by dynamic programming over the lengths; all are multiples of `unit`.
+    """
+    values, counts = np.unique(-(-lengths // unit) * unit, return_counts=True)
+    below = np.concatenate([[0], np.cumsum(counts)])
+    # least[j]: tokens, padding included, of the texts of the first j values; one more bin each time.
+    least = np.array([0.0] + [np.inf] * len(values))
+    choices = []
+    for _ in range(min(bins, len(values))):
+        totals = [least[:j] + (below[j] - below[:j]) * values[j - 1] for j in range(1, len(values) + 1)]
+        choices.append([int(t.argmin()) for t in totals])
+        least = np.array([np.inf, *(t.min() for t in totals)])
+    found, j = [], len(values)
+    for choice in reversed(choices):
+        found.append(values[j - 1])
+        j = choice[j - 1]
+    return np.array(found[::-1])
 
 
-def _width(longest: int, unit: int) -> int:
-    """How much of a row to keep, with its header."""
-    return HEADER + -(-int(longest) // unit) * unit
+def _lengths_and_cuts(rows: Any, bins: int) -> tuple[Any, Any]:
+    """The length of each row and what to cut batches to; None for the full length."""
+    if bins == 1 or not isinstance(rows, np.ndarray):
+        return None, None
+    lengths = rows[..., 0].reshape(len(rows), -1).max(1).astype(int)
+    return lengths, cuts(lengths, bins, max(1, (rows.shape[-1] - HEADER) // 32))
+
+
+def _width(longest: int, cuts: np.ndarray) -> int:
+    """How much of a row to keep, with its header; never more than there is."""
+    return HEADER + int(cuts[np.searchsorted(cuts, longest)])

@@ -1,5 +1,6 @@
 """Batches: a pure function of the step, every row once an epoch, the same on many hosts."""
 
+import itertools
 import threading
 
 import numpy as np
@@ -8,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bert_jax.core.errors import UserError
-from bert_jax.data.pipeline import Batches, once, stack
+from bert_jax.data.pipeline import Batches, cuts, once, stack
 
 ROWS = np.arange(53 * 4).reshape(53, 4)
 
@@ -187,11 +188,26 @@ def binned(size=4, bins=8, rows=TEXTS, **hosts):
 def test_bins_cut_padding_and_no_token():
     found = [binned()(step) for step in range(2 * Batches.WINDOW)]
     widths = [b['tokens'].shape[1] for b in found]
-    assert set(widths) <= {5, 10, 15, 20, 25, 30, 35, 40}
+    allowed = cuts(TEXTS[:, 0].astype(int), 8)
+    assert {*widths} <= {*allowed}
     for batch, width in zip(found, widths, strict=True):
-        assert width - 5 < batch['real'].max() <= width
+        assert width == min(cut for cut in allowed if cut >= batch['real'].max())
     assert sum(int(b['real'].sum()) for b in found) > 0.8 * sum(b['tokens'].size for b in found)
     assert widths != sorted(widths), 'short batches do not come first'
+
+
+@given(st.lists(st.integers(1, 9), min_size=1, max_size=12), st.integers(1, 4), st.integers(1, 3))
+def test_cuts_leave_the_least_padding(lengths, bins, unit):
+    found = cuts(np.array(lengths), bins, unit)
+
+    def tokens(allowed):
+        return sum(min(c for c in allowed if c >= n) for n in lengths)
+
+    values = sorted({-(-n // unit) * unit for n in lengths})
+    possible = itertools.combinations(values[:-1], min(bins, len(values)) - 1)
+    assert tokens(found) == min(tokens([*p, values[-1]]) for p in possible)
+    assert len(found) <= bins
+    assert (found % unit == 0).all()
 
 
 def test_bins_change_the_company_of_a_row_and_nothing_else():
@@ -219,9 +235,8 @@ def test_rows_on_disk_are_not_binned():
 def test_an_evaluation_cuts_padding_and_says_which_rows_are_where(size, limit):
     found = list(once(TEXTS, text, size, limit=limit, bins=8))
     for indices, batch in found:
-        width = batch['tokens'].shape[1]
         assert batch['number'][: len(indices)].tolist() == indices.tolist()
-        assert width - 5 < batch['real'].max() <= width
+        assert batch['real'].max() <= batch['tokens'].shape[1] <= 40
     assert sorted(np.concatenate([indices for indices, _ in found])) == list(range(limit or 300))
 
 
