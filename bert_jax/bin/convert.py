@@ -20,6 +20,13 @@ def main() -> int:
     parser.add_argument(
         '--tokenizer', default='', help='a vocab.txt or tokenizer.json, where --from_hf has none'
     )
+    parser.add_argument(
+        '--leave_out',
+        action='append',
+        default=[],
+        metavar='NAME',
+        help='with --from_hf: tensors whose names begin so are not wanted; may be repeated',
+    )
     flags = parser.parse_args()
     if bool(flags.from_hf) != bool(flags.to):
         parser.error('--from_hf goes with --to, and --from with --to_hf')
@@ -31,7 +38,7 @@ def main() -> int:
     target = pathlib.Path(flags.to or flags.to_hf)
     cli.check_writable(target / 'config.json', '--to' if flags.to else '--to_hf')
     if flags.from_hf:
-        task = convert.from_hf(flags.from_hf, target, flags.tokenizer)
+        task = convert.from_hf(flags.from_hf, target, flags.tokenizer, flags.leave_out)
         print(f'{target}: a checkpoint for the task {task}')
     else:
         convert.to_hf(pathlib.Path(flags.workdir), target)

@@ -1,6 +1,7 @@
 """Labelled texts for downstream tasks: one or two texts and a class or a number, as rows in memory."""
 
 import dataclasses
+import logging
 import math
 import re
 from collections.abc import Sequence
@@ -98,7 +99,17 @@ class Classes:
     def __init__(self, data: Any, labels: Sequence[str]):
         self._numbers = {name: i for i, name in enumerate(labels)}
         own = _own_names(data)
-        self._own = own if {*own} <= {*labels} else ()
+        # Names count, in whatever case; without common names the numbers do, if there are as many.
+        plain = {name.lower(): name for name in labels} | {name: name for name in labels}
+        found = [plain.get(name, plain.get(name.lower())) for name in own]
+        self._own: list[Any] = [] if None in found else found
+        if own and not self._own:
+            if len(own) != len(labels):
+                raise UserError(
+                    f'{data.source} has the classes {", ".join(own)}, but the model has {", ".join(labels)}: '
+                    'use a model for these classes, or other data.'
+                )
+            logging.warning('%s: classes are taken by number: %s are %s', data.source, [*own], [*labels])
         self._by_name = records.is_files(data.source)
 
     def number(self, label: Any, where: str) -> int:

@@ -7,7 +7,8 @@ import itertools
 import json
 import math
 import pathlib
-from collections.abc import Iterable, Sequence
+import types
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -18,8 +19,11 @@ from bert_jax.core.config import within
 from bert_jax.core.errors import UserError
 
 SPECIAL = ('[PAD]', '[UNK]', '[CLS]', '[SEP]', '[MASK]')
-_ROBERTA = ('<pad>', '<unk>', '<s>', '</s>', '<mask>')
-_GPT2 = ('<|endoftext|>',) * 4  # one token for all, and none to mask with
+_FAMILIES = {
+    'bert': SPECIAL,
+    'roberta': ('<pad>', '<unk>', '<s>', '</s>', '<mask>'),
+    'gpt2': ('<|endoftext|>',) * 4,  # one token for all, and none to mask with
+}
 FILE = 'tokenizer.json'
 # Files of merges, as Hugging Face and as OpenAI name them, and of the entries beside them.
 _MERGES = {'merges.txt': 'vocab.json', 'vocab.bpe': 'encoder.json'}
@@ -53,6 +57,7 @@ class Tokenizer:
     """A `tokenizers.Tokenizer` with the special tokens of BERT, RoBERTa or GPT-2, in the terms of this project.
 
     Attributes:
+      family: 'bert', 'roberta' or 'gpt2'.
       special: as they are written: padding, unknown, start, end and, but for GPT-2, mask.
       pad, unk, cls, sep, mask: their ids; a tokenizer of GPT-2 has no mask.
       between: ids that stand between two texts: [SEP], which RoBERTa writes twice.
@@ -63,15 +68,15 @@ class Tokenizer:
         backend.no_truncation()
         backend.no_padding()
         known = backend.get_vocab()
-        whole = [kind for kind in (SPECIAL, _ROBERTA, _GPT2) if {*kind} <= {*known}]
+        whole = [family for family, special in _FAMILIES.items() if {*special} <= {*known}]
         if not whole:
             missing = next(token for token in SPECIAL if token not in known)
             raise UserError(f'The vocabulary has no {missing}: BERT needs the tokens {" ".join(SPECIAL)}.')
-        self.special = whole[0]
+        self.family, self.special = whole[0], _FAMILIES[whole[0]]
         self._size = max(known.values()) + 1  # a published vocabulary may repeat an entry
         self.pad, self.unk, self.cls, self.sep = (known[token] for token in self.special[:4])
         self.mask = known[self.special[4]] if len(self.special) > 4 else None
-        self.between = (self.sep,) * (2 if self.special == _ROBERTA else 1)
+        self.between = (self.sep,) * (2 if self.family == 'roberta' else 1)
 
     def __len__(self) -> int:
         return self._size
@@ -134,11 +139,14 @@ class Tokenizer:
     def save(self, path: pathlib.Path) -> None:
         path.write_text(self.to_json(), encoding='utf-8')
 
-    def save_for_hf(self, folder: pathlib.Path, positions: int) -> None:
-        """Writes what transformers reads: `tokenizer.json` that adds [CLS] and [SEP], and its config."""
+    def save_for_hf(self, folder: pathlib.Path, positions: int, segments: bool) -> None:
+        """Writes what transformers reads: `tokenizer.json` that adds [CLS] and [SEP], and its config.
+
+        `positions` are those of the model, and `segments` says whether it tells two texts apart.
+        """
         _, _, cls, sep, *_ = self.special
         backend = tokenizers.Tokenizer.from_str(self.to_json())
-        second = 1 if len(self.between) == 1 else 0  # RoBERTa has one segment
+        second = int(self.family != 'roberta')
         backend.post_processor = processors.TemplateProcessing(
             single=f'{cls}:0 $A:0 {sep}:0',
             pair=f'{cls}:0 $A:0 {f"{sep}:0 " * len(self.between)}$B:{second} {sep}:{second}',
@@ -148,14 +156,15 @@ class Tokenizer:
         keys = ('pad_token', 'unk_token', 'cls_token', 'sep_token', 'mask_token')
         names = dict(zip(keys, self.special, strict=False))
         wordpiece = isinstance(backend.model, models.WordPiece)
-        config = {
+        config: dict[str, Any] = {
             **names,
             'model_max_length': positions,
             'tokenizer_class': 'BertTokenizer' if wordpiece else 'PreTrainedTokenizerFast',
+            'model_input_names': ['input_ids', *['token_type_ids'] * segments, 'attention_mask'],
         }
         if wordpiece:
             normalizer = json.loads(self.to_json())['normalizer'] or {}
-            config['do_lower_case'] = bool(normalizer.get('lowercase'))
+            config |= {theirs: normalizer.get(ours) for theirs, ours in _NORMALIZER.items()}
             entries = sorted(backend.get_vocab().items(), key=lambda item: item[1])
             (folder / 'vocab.txt').write_text(''.join(f'{entry}\n' for entry, _ in entries), encoding='utf-8')
         (folder / 'tokenizer_config.json').write_text(json.dumps(config, indent=2) + '\n')
@@ -197,7 +206,7 @@ def load(path: str | pathlib.Path) -> Tokenizer:
             raise UserError(f'{str(path)!r} are the merges of a vocabulary, which should be {str(beside)!r}.')
         return from_merges(vocab, text, bool(settings.get('add_prefix_space')))
     if path.suffix == '.txt':
-        return from_vocab(text.removesuffix('\n').split('\n'), settings.get('do_lower_case'))
+        return from_vocab(text.removesuffix('\n').split('\n'), settings, _added(path, settings))
     try:
         return from_json(text)
     except UserError:
@@ -216,14 +225,43 @@ def _json(file: pathlib.Path) -> dict[str, Any] | None:
         raise UserError(f'{str(file)!r} is damaged: mend or delete it.') from e
 
 
-def from_vocab(entries: Sequence[str], lowercase: bool | None = None) -> Tokenizer:
+def _added(path: pathlib.Path, settings: Mapping[str, Any]) -> list[str]:
+    """Tokens that were added to a vocabulary after it was made, in the order of their ids."""
+    added = dict(_json(path.with_name('added_tokens.json')) or {})
+    for index, token in settings.get('added_tokens_decoder', {}).items():
+        added[token['content']] = int(index)
+    return sorted(added, key=added.__getitem__)
+
+
+# How `tokenizer_config.json` names the settings of BERT's normalizer.
+_NORMALIZER = {
+    'do_lower_case': 'lowercase',
+    'strip_accents': 'strip_accents',
+    'tokenize_chinese_chars': 'handle_chinese_chars',
+}
+
+
+def from_vocab(
+    entries: Sequence[str],
+    settings: Mapping[str, Any] = types.MappingProxyType({}),
+    added: Sequence[str] = (),
+) -> Tokenizer:
     """A WordPiece tokenizer from the lines of a published `vocab.txt`; the line number is the id.
 
-    `lowercase` as None is true if no entry has an upper-case letter.
+    Args:
+      entries: the lines.
+      settings: of a `tokenizer_config.json`. Without `do_lower_case` it is true if no entry has an upper-case
+        letter; without `strip_accents` accents go where capitals go.
+      added: tokens that follow the entries, each found in a text before it is split.
     """
     vocab = {entry: i for i, entry in enumerate(entries)}
     cased = any(e != e.lower() for e in entries if not (e.startswith('[') and e.endswith(']')))
-    return _wordpiece(vocab, not cased if lowercase is None else lowercase)
+    chosen = {_NORMALIZER[k]: v for k, v in settings.items() if k in _NORMALIZER and v is not None}
+    tokenizer = _wordpiece(vocab, **{'lowercase': not cased, **chosen})
+    if more := [token for token in added if token not in vocab]:
+        tokenizer.backend.add_tokens(more)
+        return Tokenizer(tokenizer.backend)
+    return tokenizer
 
 
 def from_merges(vocab: dict[str, int], merges: str, prefix: bool = False) -> Tokenizer:
@@ -244,7 +282,8 @@ def from_merges(vocab: dict[str, int], merges: str, prefix: bool = False) -> Tok
     except Exception as e:  # the library raises bare Exception
         raise UserError(f'Vocabulary and merges do not fit each other: {e}.') from e
     backend = _byte_level(model, prefix)
-    backend.add_special_tokens([t for t in dict.fromkeys((*SPECIAL, *_ROBERTA, *_GPT2)) if t in vocab])
+    known = dict.fromkeys(itertools.chain(*_FAMILIES.values()))
+    backend.add_special_tokens([t for t in known if t in vocab])
     return Tokenizer(backend)
 
 
@@ -267,7 +306,7 @@ def train(texts: Iterable[str], config: TokenizerConfig) -> Tokenizer:
         )
     else:
         texts = list(texts)
-        backend = _wordpiece({t: i for i, t in enumerate(SPECIAL)}, config.lowercase).backend
+        backend = _wordpiece({t: i for i, t in enumerate(SPECIAL)}, lowercase=config.lowercase).backend
         # The trainer numbers word-internal characters by chance; naming them first makes it repeatable.
         inner = sorted(f'##{c}' for c in _inner_characters(texts, backend))
         trainer = trainers.WordPieceTrainer(
@@ -275,7 +314,7 @@ def train(texts: Iterable[str], config: TokenizerConfig) -> Tokenizer:
         )
         backend.train_from_iterator(texts, trainer)
         vocab = sorted(backend.get_vocab().items(), key=lambda item: item[1])
-        return _wordpiece(dict(vocab), config.lowercase)
+        return _wordpiece(dict(vocab), lowercase=config.lowercase)
     backend.train_from_iterator(texts, trainer)
     return Tokenizer(backend)
 
@@ -289,10 +328,10 @@ def _inner_characters(texts: Iterable[str], backend: tokenizers.Tokenizer) -> se
     return {b for a, b in pairs if [p for p, _ in backend.pre_tokenizer.pre_tokenize_str(a + b)] == [a + b]}
 
 
-def _wordpiece(vocab: dict[str, int], lowercase: bool) -> Tokenizer:
+def _wordpiece(vocab: dict[str, int], **normalizer: bool) -> Tokenizer:
     """BERT's basic tokenizer (clean, lower-case, split at spaces, punctuation, CJK), then WordPiece."""
     backend = tokenizers.Tokenizer(models.WordPiece(vocab, unk_token='[UNK]', max_input_chars_per_word=100))
-    backend.normalizer = normalizers.BertNormalizer(lowercase=lowercase)
+    backend.normalizer = normalizers.BertNormalizer(**normalizer)
     backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     backend.decoder = decoders.WordPiece()
     backend.add_special_tokens([t for t in SPECIAL if t in vocab])

@@ -1,6 +1,7 @@
 """Folders of other libraries: a config and tensors, as Hugging Face or as Google's TensorFlow code wrote them."""
 
 import json
+import os
 import pathlib
 import re
 from typing import Any
@@ -22,9 +23,13 @@ def find(name: str) -> pathlib.Path:
         return folder
     import huggingface_hub
 
-    wanted = ['*.json', '*.txt', '*.safetensors', '*.model']
     try:
-        return pathlib.Path(huggingface_hub.snapshot_download(name, allow_patterns=wanted))
+        weights = ('*.safetensors', 'pytorch_model*.bin')
+        for pattern in weights:  # the second where there is nothing of the first
+            found = huggingface_hub.snapshot_download(name, allow_patterns=['*.json', '*.txt', pattern])
+            if any(pathlib.Path(found).glob(pattern)):
+                break
+        return pathlib.Path(found)
     except Exception as e:  # of the network, of the name, of the hub
         raise UserError(
             f'{name!r} is no folder, and the Hugging Face hub did not give it ({first_line(e)}): '
@@ -41,8 +46,9 @@ def read_config(folder: pathlib.Path) -> dict[str, Any]:
                 found = json.loads(file.read_text(encoding='utf-8'))
             except ValueError as e:
                 raise UserError(f'{str(file)!r} is not JSON ({e}): download it again.') from e
-            published = {'model_type': 'bert', 'architectures': ['BertForPreTraining']}
-            return found if name == 'config.json' else published | found
+            if not isinstance(found, dict):
+                raise UserError(f'{str(file)!r} is no JSON object: download it again.')
+            return {'model_type': 'bert', **found} if name == 'bert_config.json' else found
     raise UserError(f'There is no config.json in {str(folder)!r}: give the folder of a Hugging Face model.')
 
 
@@ -54,14 +60,14 @@ def read_tensors(folder: pathlib.Path) -> Tensors:
     """
     tensors: Tensors = {}
     try:
-        if files := sorted(folder.glob('model*.safetensors')):
+        if files := _parts(folder, 'model.safetensors'):
             for file in files:
                 tensors |= _safetensors(file)
-        elif files := sorted(folder.glob('pytorch_model*.bin')):
+        elif files := _parts(folder, 'pytorch_model.bin'):
             for file in files:
                 tensors |= _pytorch(file)
-        elif files := sorted(folder.glob('*.ckpt*.index')):
-            tensors = _tensorflow(files[0].with_suffix(''))
+        elif files := sorted(folder.glob('*.ckpt*.index'), key=_step):
+            tensors = _tensorflow(files[-1].with_suffix(''))
         else:
             raise UserError(
                 f'There are no weights in {str(folder)!r}: they lie in model.safetensors, pytorch_model.bin or '
@@ -74,6 +80,25 @@ def read_tensors(folder: pathlib.Path) -> Tensors:
     except Exception as e:  # whatever these libraries raise on damaged files
         raise UserError(f'{str(files[0])!r} cannot be read ({first_line(e)}): download it again.') from e
     return tensors
+
+
+def _parts(folder: pathlib.Path, name: str) -> list[pathlib.Path]:
+    """The file of this name, or those that its index names; none if there is neither."""
+    if (folder / name).is_file():
+        return [folder / name]
+    index = folder / f'{name}.index.json'
+    if not index.is_file():
+        return []
+    files = [folder / part for part in sorted({*json.loads(index.read_text())['weight_map'].values()})]
+    if missing := next((file for file in files if not file.is_file()), None):
+        raise UserError(f'{str(missing)!r} is missing, which {index.name} names: download it again.')
+    return files
+
+
+def _step(file: pathlib.Path) -> int:
+    """The step in the name of a TensorFlow checkpoint, such as model.ckpt-100.index."""
+    found = re.search(r'ckpt-(\d+)', file.name)
+    return int(found[1]) if found else 0
 
 
 def _safetensors(file: pathlib.Path) -> Tensors:
@@ -97,6 +122,8 @@ _TENSORFLOW = (
     (r'^cls/predictions/output_bias$', 'cls/predictions/bias'),
     (r'^cls/seq_relationship/output_weights$', 'cls/seq_relationship/weight'),
     (r'^cls/seq_relationship/output_bias$', 'cls/seq_relationship/bias'),
+    (r'^cls/squad/output_weights$', 'qa_outputs/weight'),
+    (r'^cls/squad/output_bias$', 'qa_outputs/bias'),
     (r'^output_weights$', 'classifier/weight'),
     (r'^output_bias$', 'classifier/bias'),
 )
@@ -104,6 +131,7 @@ _TENSORFLOW = (
 
 def _tensorflow(prefix: pathlib.Path) -> Tensors:
     """Tensors of Google's BERT under the names of Hugging Face, without the optimizer's."""
+    os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
     import tensorflow as tf
 
     reader = tf.train.load_checkpoint(str(prefix))

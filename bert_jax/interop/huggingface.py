@@ -15,6 +15,7 @@ import numpy as np
 
 from bert_jax.core.config import nearest
 from bert_jax.core.errors import UserError
+from bert_jax.data.tokenizer import Tokenizer
 from bert_jax.modeling import bert
 
 Tensors = dict[str, np.ndarray]
@@ -31,7 +32,8 @@ class Family:
       tied: names of copies of the word embeddings and of the bias of masked LM.
       settings: keys of `bert.Config` to keys of `config.json`.
       fixed: keys of `bert.Config` that this family fixes.
-      skipped: rows at the start of the position table that stand for no position.
+      after_padding: whether positions are counted from `pad_token_id` + 1 on, so that as many rows at the start
+        of their table stand for none.
     """
 
     prefix: str
@@ -40,7 +42,11 @@ class Family:
     tied: Mapping[str, str]
     settings: Mapping[str, str]
     fixed: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    skipped: int = 0
+    after_padding: bool = False
+
+    def skipped(self, config: Mapping[str, Any]) -> int:
+        """How many rows of the position table stand for no position."""
+        return config.get('pad_token_id', 1) + 1 if self.after_padding else 0
 
 
 def _block(prefix: str, **parts: str | tuple[str, str, str]) -> dict[str, Any]:
@@ -130,7 +136,7 @@ FAMILIES = {
         },
         tied={'lm_head.decoder.weight': 'bert/words', 'lm_head.decoder.bias': 'masked_lm/bias'},
         settings=_SETTINGS,
-        skipped=2,
+        after_padding=True,
     ),
     'distilbert': Family(
         prefix='distilbert.',
@@ -190,6 +196,8 @@ _ACTIVATIONS = {
     'gelu': 'gelu',
     'gelu_new': 'gelu_tanh',
     'gelu_pytorch_tanh': 'gelu_tanh',
+    'gelu_python': 'gelu',
+    'gelu_fast': 'gelu_tanh',
     'relu': 'relu',
     'silu': 'silu',
     'swish': 'silu',
@@ -213,14 +221,39 @@ def family(config: Mapping[str, Any]) -> tuple[Family, str]:
         raise UserError(f'Models of the type {kind!r} cannot be converted: {nearest(kind, FAMILIES)}')
     name = (config.get('architectures') or ['Model'])[0]
     task = next((t for suffix, t in ARCHITECTURES.items() if name.endswith(suffix)), '')
-    if task == 'classify' and (config.get('problem_type') == 'regression' or len(labels(config)) == 1):
-        task = 'regress'
+    if task == 'classify':
+        problem, classes = config.get('problem_type'), len(labels(config))
+        if problem == 'multi_label_classification' or (problem == 'regression' and classes > 1):
+            raise UserError(
+                f'config.json sets problem_type to {problem!r} with {classes} labels: one class or one number of each text can be converted.'
+            )
+        task = 'regress' if classes == 1 else task
     if task not in FAMILIES[kind].heads:
         known = [suffix for suffix, t in ARCHITECTURES.items() if t in FAMILIES[kind].heads]
         raise UserError(
             f'The architecture {name!r} cannot be converted: known endings are {", ".join(known)}.'
         )
     return FAMILIES[kind], task
+
+
+def architecture(tensors: Mapping[str, np.ndarray]) -> str:
+    """The architecture that tensors are of, where their `config.json` names none.
+
+    A 'classifier' is taken to be of whole texts, as Google's code that fine-tunes BERT writes it.
+    """
+    for part, suffix in _HEADS.items():
+        if any(name.startswith(part) for name in tensors):
+            return suffix
+    return 'Model'
+
+
+_HEADS = {
+    'cls.predictions': 'ForPreTraining',
+    'lm_head': 'ForMaskedLM',
+    'vocab_': 'ForMaskedLM',
+    'qa_outputs': 'ForQuestionAnswering',
+    'classifier': 'ForSequenceClassification',
+}
 
 
 def labels(config: Mapping[str, Any]) -> tuple[str, ...]:
@@ -249,25 +282,29 @@ def model_config(config: Mapping[str, Any]) -> bert.Config:
         if config.get(key, plain) != plain:
             raise UserError(f'config.json sets {key} to {config[key]!r}; only {plain!r} can be converted.')
     activation = values.get('activation', 'gelu')
+    if config['model_type'] == 'roberta' and family(config)[1] == 'mlm' and activation != 'gelu':
+        raise UserError(
+            f'RoBERTa has gelu in its masked LM, but {activation!r} in its blocks: this cannot be converted.'
+        )
     if activation not in _ACTIVATIONS:
         raise UserError(
             f'The activation {activation!r} cannot be converted: {nearest(activation, _ACTIVATIONS)}'
         )
     values |= {'activation': _ACTIVATIONS[activation], **found.fixed}
-    values['positions'] -= found.skipped
+    values['positions'] -= found.skipped(config)
     return bert.Config(**values)
 
 
 _SHAPE = ('width', 'heads', 'mlp', 'layers', 'positions', 'vocab_size')
 
 
-def kind_of(config: bert.Config) -> str:
-    """The family that a model of ours can be written as.
+def kind_of(config: bert.Config, words: Tokenizer) -> str:
+    """The family that a model of ours can be written as: without segments DistilBERT, with its tokens RoBERTa.
 
     Raises:
       UserError: for a choice that none of them has.
     """
-    kind = {0: 'distilbert', 1: 'roberta'}.get(config.segments, 'bert')
+    kind = 'distilbert' if not config.segments else 'roberta' if words.family == 'roberta' else 'bert'
     wanted: dict[str, Any] = {
         'norm': 'post',
         'norm_kind': 'layer',
@@ -286,18 +323,19 @@ def kind_of(config: bert.Config) -> str:
 
 
 def write_config(
-    config: bert.Config, task: str, classes: Sequence[str], pairs: bool = False
+    config: bert.Config, task: str, classes: Sequence[str], words: Tokenizer, pairs: bool = False
 ) -> dict[str, Any]:
     """The `config.json` of a model of ours; the inverse of `model_config` and `family`.
 
     `classes` are the names of its classes, and `pairs` says whether it was pretrained on pairs as well.
     """
-    kind = kind_of(config)
+    kind = kind_of(config, words)
     found = FAMILIES[kind]
     if task not in found.heads:
         raise UserError(f'A model of the task {task!r} has no counterpart among those of Hugging Face.')
     values = {theirs: getattr(config, ours) for ours, theirs in found.settings.items()}
-    values[found.settings['positions']] += found.skipped
+    values['pad_token_id'] = words.pad
+    values[found.settings['positions']] += found.skipped(values)
     values[found.settings['activation']] = {v: k for k, v in reversed(_ACTIVATIONS.items())}[
         config.activation
     ]
@@ -305,6 +343,9 @@ def write_config(
     suffix = 'ForMaskedLM' if task == 'mlm' and not pairs else suffix
     name = {'bert': 'Bert', 'roberta': 'Roberta', 'distilbert': 'DistilBert'}[kind] + suffix
     values |= {'model_type': kind, 'architectures': [name], 'dtype': 'float32'}
+    if task == 'regress':
+        classes = ('LABEL_0',)
+        values['problem_type'] = 'regression'
     if classes:
         values['id2label'] = {str(i): name for i, name in enumerate(classes)}
         values['label2id'] = {name: i for i, name in enumerate(classes)}
@@ -331,52 +372,63 @@ def from_tensors(
     left = {_modern(name): value for name, value in tensors.items() if not _BUFFERS.search(name)}
     prefix = found.prefix if any(name.startswith(found.prefix) for name in left) else ''
     params: Tensors = {}
+    copies = {original: copy for copy, original in found.tied.items()}
     for name, shape in shapes.items():
         parts = []
-        for theirs in _theirs(name, found, task, prefix):
-            if theirs not in left:
+        wanted = _split(name, np.broadcast_to(np.float32(0), shape), found, task, prefix, config)
+        for theirs, like in wanted.items():
+            source = theirs if theirs in left else copies.get(name, theirs)
+            if source not in left:
                 raise UserError(f'The checkpoint has no tensor {theirs!r}, which {name} is made from.')
-            parts.append(left.pop(theirs).astype(np.float32))
-            if name in _VOCABULARY and len(parts[0]) != config['vocab_size']:
+            parts.append(left.pop(source).astype(np.float32))
+            if parts[-1].shape != like.shape:
                 raise UserError(
-                    f'{theirs!r} has {len(parts[0])} rows, but vocab_size is {config["vocab_size"]}.'
+                    f'The tensor {source!r} is of shape {parts[-1].shape}, but config.json makes it {like.shape}.'
                 )
-        params[name] = _ours(name, parts, shape, found.skipped)
+        params[name] = _ours(name, parts, shape, found.skipped(config))
     for copy, original in found.tied.items():
         if copy in left and original in params:
             value = left.pop(copy)
-            if not np.array_equal(value, params[original][: len(value)]):
+            if not np.array_equal(value, params[original][: config['vocab_size']]):
                 raise UserError(
                     f'The tensor {copy!r} differs from {original}: untied heads cannot be converted.'
                 )
     if left:
-        raise UserError(f'The tensor {min(left)!r} has no place in the model (with {len(left) - 1} others).')
+        raise UserError(
+            f'The tensor {min(left)!r} has no place in the model (with {len(left) - 1} others): --leave_out={min(left)} '
+            'would convert it without the tensors whose names begin so.'
+        )
     return params
 
 
-def to_tensors(params: Mapping[str, np.ndarray], config: bert.Config, kind: str, task: str) -> Tensors:
-    """Their tensors from our parameters: the inverse of `from_tensors`."""
-    found = FAMILIES[kind]
+def to_tensors(params: Mapping[str, np.ndarray], config: Mapping[str, Any]) -> Tensors:
+    """Their tensors from our parameters and the `config.json` that goes with them: the inverse of `from_tensors`."""
+    found, task = family(config)
     prefix = '' if task == 'encode' else found.prefix
     tensors: Tensors = {}
     for name, value in params.items():
-        names = _theirs(name, found, task, prefix)
-        leaf = name.rpartition('/')[2]
-        if name in _VOCABULARY:
-            value = value[: config.vocab_size]
-        if name == 'bert/positions' and found.skipped:
-            value = np.concatenate([np.zeros((found.skipped, value.shape[1]), value.dtype), value])
-        if leaf == 'kernel':
-            parts = np.split(value.reshape(value.shape[0], 3, -1), 3, 1) if len(names) == 3 else [value]
-            values = [p.reshape(-1, p.shape[-1]).T for p in parts]
-        else:
-            values = (
-                list(value.reshape(3, -1))
-                if len(names) == 3
-                else [value.reshape(-1) if leaf == 'bias' else value]
-            )
-        tensors |= {n: np.ascontiguousarray(v) for n, v in zip(names, values, strict=True)}
+        tensors |= _split(name, value, found, task, prefix, config)
     return tensors
+
+
+def _split(
+    name: str, value: np.ndarray, found: Family, task: str, prefix: str, config: Mapping[str, Any]
+) -> Tensors:
+    """Their tensors from one parameter of ours."""
+    names = _theirs(name, found, task, prefix)
+    leaf = name.rpartition('/')[2]
+    if name in _VOCABULARY:
+        value = value[: config['vocab_size']]
+    if name == 'bert/positions':
+        value = np.concatenate([np.zeros((found.skipped(config), value.shape[1]), value.dtype), value])
+    if leaf == 'kernel':
+        # [in..., out...]; a head's output may have two dimensions, and so may what attention's output reads.
+        outputs = value.shape[-1] if name.endswith('/out/kernel') else math.prod(value.shape[1:])
+        flat = value.reshape(-1, outputs)
+        values = [part.T for part in np.split(flat, len(names), 1)]
+    else:
+        values = list(value.reshape(len(names), -1)) if leaf == 'bias' else [value]
+    return {n: np.ascontiguousarray(v) for n, v in zip(names, values, strict=True)}
 
 
 _VOCABULARY = ('bert/words', 'masked_lm/bias')
@@ -417,8 +469,4 @@ def _ours(name: str, parts: list[np.ndarray], shape: tuple[int, ...], skipped: i
     if name.endswith('/kernel'):
         parts = [p.T for p in parts]
     value = parts[0] if len(parts) == 1 else np.stack(parts, axis=parts[0].ndim - 1)
-    if value.size != math.prod(shape):
-        raise UserError(
-            f'{name} is of shape {shape}, which tensors of {[p.shape for p in parts]} do not fill.'
-        )
     return np.ascontiguousarray(value.reshape(shape))

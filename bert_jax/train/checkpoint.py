@@ -7,6 +7,7 @@
 import logging
 import math
 import pathlib
+import shutil
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -126,6 +127,7 @@ class Checkpointer:
 def write_params(workdir: pathlib.Path, params: Mapping[str, Any], about: Mapping[str, Any]) -> None:
     """Writes a checkpoint of step 0 to start from: parameters and what they are, without an optimizer."""
     step = workdir.absolute() / FOLDER / '0'
+    shutil.rmtree(step, ignore_errors=True)  # of a conversion that was interrupted
     with ocp.StandardCheckpointer() as checkpointer:
         checkpointer.save(step / 'params', dict(params))
     with ocp.Checkpointer(

@@ -3,6 +3,7 @@
 import json
 import logging
 import pathlib
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -10,21 +11,23 @@ import numpy as np
 
 from bert_jax.core import paths
 from bert_jax.core.config import as_dict
-from bert_jax.core.errors import UserError
+from bert_jax.core.errors import UserError, first_line
 from bert_jax.data import tokenizer as tokenizer_lib
+from bert_jax.data.tokenizer import Tokenizer
 from bert_jax.interop import files, huggingface
 from bert_jax.modeling import module
 from bert_jax.train import checkpoint, load
 from bert_jax.train import experiment as experiment_lib
 
 
-def from_hf(source: str, workdir: pathlib.Path, tokenizer: str = '') -> str:
+def from_hf(source: str, workdir: pathlib.Path, tokenizer: str = '', leave_out: Sequence[str] = ()) -> str:
     """Converts a Hugging Face model, or a TensorFlow checkpoint of Google's BERT.
 
     Args:
       source: its folder, or its name on the hub.
       workdir: a new working directory, whose checkpoint every door takes.
       tokenizer: a `vocab.txt` or `tokenizer.json`, if the folder has none.
+      leave_out: beginnings of the names of tensors that are not wanted, such as an unused pooler's.
 
     Returns:
       The name of the task that its head is for.
@@ -32,13 +35,22 @@ def from_hf(source: str, workdir: pathlib.Path, tokenizer: str = '') -> str:
     Raises:
       UserError: naming what is missing, left over, or cannot be expressed.
     """
-    if checkpoint.steps(workdir):
+    if any((step / 'about').exists() for step in checkpoint.steps(workdir)):
         raise UserError(f'{str(workdir)!r} holds a checkpoint already: choose another --to.')
     folder = files.find(source)
     config = files.read_config(folder)
-    model = huggingface.model_config(config)
-    _, name = huggingface.family(config)
-    tensors = files.read_tensors(folder)
+    tensors = {k: v for k, v in files.read_tensors(folder).items() if not k.startswith(tuple(leave_out))}
+    if not config.get('architectures'):
+        config['architectures'] = [huggingface.architecture(tensors)]
+    try:
+        _, name = huggingface.family(config)
+        model = huggingface.model_config(config)
+    except UserError:
+        raise
+    except Exception as e:  # values of other types than they should be
+        raise UserError(
+            f'The config of {str(folder)!r} cannot be understood ({first_line(e)}): mend it.'
+        ) from e
     task: dict[str, Any] = {'name': name}
     if name == 'mlm':
         task['next'] = 'random' if any('seq_relationship' in key for key in tensors) else 'none'
@@ -47,7 +59,9 @@ def from_hf(source: str, workdir: pathlib.Path, tokenizer: str = '') -> str:
     elif name in ('classify', 'tag'):
         task['labels'] = huggingface.labels(config)
     sections = {'task': task, 'model': {'name': 'bert', **as_dict(model)}}
-    words = tokenizer_lib.load(tokenizer or folder)
+    if name in ('classify', 'regress', 'tag', 'choice'):
+        sections['data'] = {'length': model.positions}  # as long as transformers reads a text
+    words = _tokenizer(folder, tokenizer)
     experiment = experiment_lib.complete(experiment_lib.from_config(sections), words)
     made = experiment.make_task(words)
     _, shapes, _ = module.abstract(lambda rngs: made.module(experiment.model, rngs))
@@ -58,6 +72,13 @@ def from_hf(source: str, workdir: pathlib.Path, tokenizer: str = '') -> str:
         '%d parameters from %d tensors of %s', sum(p.size for p in params.values()), len(tensors), folder
     )
     return name
+
+
+def _tokenizer(folder: pathlib.Path, given: str) -> Tokenizer:
+    try:
+        return tokenizer_lib.load(given or folder)
+    except UserError as e:
+        raise UserError(str(e).replace('tokenizer.path', '--tokenizer')) from e
 
 
 def to_hf(source: pathlib.Path, folder: pathlib.Path) -> None:
@@ -73,14 +94,13 @@ def to_hf(source: pathlib.Path, folder: pathlib.Path) -> None:
     trained = load.read(source)
     experiment, words = trained.experiment, trained.tokenizer
     task, model = experiment.task, experiment.model
-    config = huggingface.write_config(
-        model, task.name, getattr(task, 'labels', ()), getattr(task, 'next', 'none') != 'none'
+    pairs = getattr(task, 'next', 'none') != 'none'
+    config = huggingface.write_config(model, task.name, getattr(task, 'labels', ()), words, pairs)
+    tensors = huggingface.to_tensors(
+        {name: np.asarray(value) for name, value in trained.params.items()}, config
     )
-    config['pad_token_id'] = words.pad
-    params = {name: np.asarray(value) for name, value in trained.params.items()}
-    tensors = huggingface.to_tensors(params, model, config['model_type'], task.name)
     folder.mkdir(parents=True, exist_ok=True)
-    words.save_for_hf(folder, model.positions)
+    words.save_for_hf(folder, model.positions, model.segments > 1)
     save_file(tensors, folder / 'model.safetensors', metadata={'format': 'pt'})
     paths.write(
         folder / 'config.json', json.dumps(config, indent=2) + '\n'

@@ -215,7 +215,7 @@ def complete(experiment: Experiment, tokenizer: Tokenizer) -> Experiment:
     model = experiment.model
     if not model.vocab_size:
         model = dataclasses.replace(model, vocab_size=len(tokenizer))
-    if model.vocab_size != len(tokenizer):
+    if model.vocab_size < len(tokenizer):
         raise UserError(
             f'The model has a vocabulary of {model.vocab_size} but the tokenizer one of {len(tokenizer)}: '
             'use the tokenizer that the model was pretrained with, or leave model.vocab_size at 0.'

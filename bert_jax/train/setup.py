@@ -78,8 +78,8 @@ def _pretrained(step: pathlib.Path, layout: Layout) -> dict[str, jax.Array]:
     shared = [name for name in wanted if name in saved and name.split('/')[0] not in heads]
     if not shared:
         raise UserError(f'No parameter of {str(step)!r} has a place in this model.')
-    fresh = sorted({name.split('/')[0] for name in wanted if name not in shared})
-    unused = sorted({name.split('/')[0] for name in saved if name not in shared})
+    fresh = sorted({_module(name) for name in wanted if name not in shared})
+    unused = sorted({_module(name) for name in saved if name not in shared})
     logging.info(
         '%d parameters from %s; new: %s; unused: %s',
         len(shared),
@@ -90,6 +90,11 @@ def _pretrained(step: pathlib.Path, layout: Layout) -> dict[str, jax.Array]:
     both = {name: wanted[name] if name in shared else saved[name] for name in saved}
     restored = checkpoint.read_params(step, both)
     return {name: restored[name] for name in shared}
+
+
+def _module(name: str) -> str:
+    """The head that a parameter belongs to, or the part of the encoder."""
+    return '/'.join(name.split('/')[: 2 if name.startswith('bert/') else 1])
 
 
 def rows_folder(experiment: Experiment, workdir: pathlib.Path) -> pathlib.Path:

@@ -323,3 +323,26 @@ def test_labels_that_are_withheld_are_an_error(sst2, words):
         UserError, match=r'example 0 of glue/sst2.* has the label -1, but there are 2 classes'
     ):
         rows(config(sst2, text='sentence'), 'test[:20]', ('negative', 'positive'), words)
+
+
+@pytest.mark.parametrize(
+    ('own', 'labels', 'expected'),
+    [
+        (('no', 'yes'), ('no', 'yes'), [0, 1]),
+        (('no', 'yes'), ('yes', 'no'), [1, 0]),
+        (('no', 'yes'), ('YES', 'MAYBE', 'NO'), [2, 0]),
+        (('a', 'A'), ('A', 'a'), [1, 0]),
+        (('no', 'yes'), ('LABEL_0', 'LABEL_1'), [0, 1]),
+        ((), ('no', 'yes'), [0, 1]),
+    ],
+)
+def test_classes_of_a_model_and_of_data_meet_by_name_else_by_number(monkeypatch, own, labels, expected):
+    monkeypatch.setattr(labelled, '_own_names', lambda data: own)
+    classes = labelled.Classes(LabelledConfig('glue/rte'), labels)
+    assert [classes.number(i, 'a') for i in range(2)] == expected
+
+
+def test_a_model_of_other_classes_is_refused(monkeypatch):
+    monkeypatch.setattr(labelled, '_own_names', lambda data: ('no', 'yes'))
+    with pytest.raises(UserError, match='has the classes no, yes, but the model has a, b, c'):
+        labelled.Classes(LabelledConfig('glue/rte'), ('a', 'b', 'c'))

@@ -1,6 +1,7 @@
 """Weights in and out give the same outputs and the same bits; see make_golden.py."""
 
 import functools
+import types
 
 import jax
 import numpy as np
@@ -60,21 +61,19 @@ def test_out_again_to_the_bit(name):
     _, params = convert(config, tensors)
     family, task = huggingface.family(config)
     model = huggingface.model_config(config)
-    written = huggingface.write_config(
-        model, task, huggingface.labels(config), pairs='cls.seq_relationship.weight' in tensors
-    )
+    words = types.SimpleNamespace(family=config['model_type'], pad=config.get('pad_token_id', 0))
+    pairs = 'cls.seq_relationship.weight' in tensors
+    written = huggingface.write_config(model, task, huggingface.labels(config), words, pairs)
     chosen_there = written.keys() & config.keys() - {'dtype', 'id2label', 'label2id'}
     assert len(chosen_there) > 10
     assert {k: written[k] for k in chosen_there} == {k: config[k] for k in chosen_there}
     assert huggingface.family(written) == (family, task)
     assert huggingface.model_config(written) == model
-    again = huggingface.to_tensors(params, model, written['model_type'], task)
+    again = huggingface.to_tensors(params, written)
     assert again.keys() == tensors.keys()
     for key, value in tensors.items():
-        changed = key.endswith('position_embeddings.weight') and family.skipped
-        np.testing.assert_array_equal(
-            again[key][family.skipped * bool(changed) :], value[family.skipped * bool(changed) :]
-        )
+        unused = family.skipped(config) if key.endswith('position_embeddings.weight') else 0
+        np.testing.assert_array_equal(again[key][unused:], value[unused:])
 
 
 def spoil(change):
@@ -89,14 +88,59 @@ def spoil(change):
     [
         (lambda t: t.pop('bert.encoder.layer.1.attention.self.key.bias'), r"no tensor 'bert.encoder.layer.1.attention.self.key.bias'"),
         (lambda t: t.update({'bert.extra.weight': np.zeros(3)}), r"'bert.extra.weight' has no place"),
-        (lambda t: t.update({'cls.seq_relationship.weight': np.zeros((3, 32))}), r'next_sentence/kernel is of shape \(32, 2\)'),
-        (lambda t: t.update({'bert.embeddings.word_embeddings.weight': np.zeros((98, 32))}), 'has 98 rows'),
+        (lambda t: t.update({'cls.seq_relationship.weight': np.zeros((3, 32))}), r"'cls.seq_relationship.weight' is of shape \(3, 32\), but config.json makes it \(2, 32\)"),
+        (lambda t: t.update({'bert.embeddings.word_embeddings.weight': np.zeros((98, 32))}), r'of shape \(98, 32\)'),
         (lambda t: t.update({'cls.predictions.decoder.weight': np.zeros((99, 32))}), 'untied'),
+        (lambda t: t.update({'bert.encoder.layer.0.intermediate.dense.weight': np.zeros((32, 64))}), r'intermediate.dense.weight. is of shape \(32, 64\)'),
+        (lambda t: t.update({'bert.pooler.dense.weight': np.zeros(32 * 32)}), r'pooler.dense.weight. is of shape \(1024,\)'),
+        (lambda t: t.update({'bert.encoder.layer.1.attention.self.query.weight': np.zeros((32, 31))}), r'query.weight. is of shape \(32, 31\)'),
     ],
 )  # fmt: skip
 def test_every_tensor_is_accounted_for(change, message):
     with pytest.raises(UserError, match=message):
         convert(*spoil(change))
+
+
+def test_a_tied_tensor_may_be_saved_under_the_name_of_its_copy():
+    def change(t):
+        t['cls.predictions.decoder.bias'] = t.pop('cls.predictions.bias')
+
+    _, params = convert(*spoil(change))
+    _, plain = convert(*CASES['BertForPreTraining'][:2])
+    jax.tree.map(np.testing.assert_array_equal, params, plain)
+
+
+@pytest.mark.parametrize('pad', [0, 1, 3])
+def test_positions_of_roberta_are_counted_from_its_padding(pad):
+    config, tensors, _ = CASES['RobertaModel']
+    _, params = convert(config | {'pad_token_id': pad}, tensors)
+    table = tensors['embeddings.position_embeddings.weight']
+    np.testing.assert_array_equal(params['bert/positions'], table[pad + 1 :])
+
+
+def test_the_family_follows_the_tokenizer():
+    words = {family: types.SimpleNamespace(family=family, pad=1) for family in ('bert', 'roberta')}
+    one = tiny.config(segments=1, norm_kind='layer')
+    assert huggingface.kind_of(one, words['bert']) == 'bert'
+    assert huggingface.kind_of(one, words['roberta']) == 'roberta'
+    assert (
+        huggingface.write_config(one, 'encode', (), words['roberta'])['max_position_embeddings']
+        == one.positions + 2
+    )
+    written = huggingface.write_config(one, 'regress', (), words['bert'])
+    assert (written['id2label'], written['problem_type']) == ({'0': 'LABEL_0'}, 'regression')
+    assert huggingface.family(written)[1] == 'regress'
+
+
+@pytest.mark.parametrize(
+    'name', [n for n in CASES if 'For' in n and 'MultipleChoice' not in n and 'Token' not in n]
+)
+def test_an_architecture_is_known_by_its_tensors(name):
+    config, tensors, _ = CASES[name]
+    suffix = huggingface.architecture(
+        {k.removeprefix(f'{config["model_type"]}.'): v for k, v in tensors.items()}
+    )
+    assert huggingface.ARCHITECTURES[suffix] == huggingface.family(config)[1]
 
 
 def test_copies_buffers_and_old_names_are_understood():
@@ -120,6 +164,21 @@ def test_copies_buffers_and_old_names_are_understood():
         ({'hidden_act': 'swiglu'}, "'swiglu' cannot be converted"),
         ({'is_decoder': True}, 'sets is_decoder to True'),
         ({'position_embedding_type': 'relative_key'}, 'relative_key'),
+        (
+            {
+                'architectures': ['BertForSequenceClassification'],
+                'problem_type': 'multi_label_classification',
+            },
+            'multi_label',
+        ),
+        (
+            {'architectures': ['BertForSequenceClassification'], 'problem_type': 'regression'},
+            'regression. with 2 labels',
+        ),
+        (
+            {'model_type': 'roberta', 'architectures': ['RobertaForMaskedLM'], 'hidden_act': 'relu'},
+            'RoBERTa has gelu',
+        ),
     ],
 )
 def test_what_cannot_be_expressed_is_named(change, message):
@@ -129,4 +188,6 @@ def test_what_cannot_be_expressed_is_named(change, message):
 
 def test_a_model_of_ours_alone_is_not_written():
     with pytest.raises(UserError, match=r"model\.norm='pre' has no counterpart"):
-        huggingface.write_config(tiny.config(norm='pre'), 'mlm', ())
+        huggingface.write_config(
+            tiny.config(norm='pre'), 'mlm', (), types.SimpleNamespace(family='bert', pad=0)
+        )

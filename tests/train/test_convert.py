@@ -10,7 +10,7 @@ from safetensors.numpy import load_file, save_file
 import bert_jax
 from bert_jax.core.errors import UserError
 from bert_jax.data import tokenizer as tokenizer_lib
-from bert_jax.train import convert
+from bert_jax.train import checkpoint, convert
 from tests.interop import golden
 from tests.runs import TINY, losses, run_here
 
@@ -78,14 +78,79 @@ def test_the_doors_take_a_converted_model(tmp_path, labelled):
     assert config['id2label'] == {'0': 'bad', '1': 'good'}
 
 
-def test_weights_in_several_files(tmp_path):
-    source = folder(tmp_path / 'theirs')
+def split(source):
+    """Weights in two files and an index, as large models have them."""
     tensors = load_file(source / 'model.safetensors')
     (source / 'model.safetensors').unlink()
-    for i in range(2):
-        part = {k: v for j, (k, v) in enumerate(tensors.items()) if j % 2 == i}
-        save_file(part, source / f'model-0000{i + 1}-of-00002.safetensors')
+    names = [f'model-0000{i + 1}-of-00002.safetensors' for i in range(2)]
+    where = {key: names[j % 2] for j, key in enumerate(tensors)}
+    for name in names:
+        save_file({k: v for k, v in tensors.items() if where[k] == name}, source / name)
+    (source / 'model.safetensors.index.json').write_text(json.dumps({'weight_map': where}))
+    return names
+
+
+def test_weights_in_several_files(tmp_path):
+    source = folder(tmp_path / 'theirs')
+    names = split(source)
     assert convert.from_hf(str(source), tmp_path / 'ours') == 'mlm'
+    (source / names[1]).unlink()
+    with pytest.raises(UserError, match=rf'{names[1]}.* is missing'):
+        convert.from_hf(str(source), tmp_path / 'again')
+
+
+def test_files_beside_the_weights_are_not_mixed_in(tmp_path):
+    source = folder(tmp_path / 'theirs')
+    wrong = {k: v + 1 for k, v in load_file(source / 'model.safetensors').items()}
+    save_file(wrong, source / 'model_old.safetensors')
+    convert.from_hf(str(source), tmp_path / 'ours')
+    convert.to_hf(tmp_path / 'ours', tmp_path / 'again')
+    written = load_file(tmp_path / 'again' / 'model.safetensors')
+    for key, value in CASES['BertForPreTraining'][1].items():
+        np.testing.assert_array_equal(written[key], value)
+
+
+def test_a_tensor_that_is_not_wanted_can_be_left_out(tmp_path):
+    source = folder(tmp_path / 'theirs', 'BertForTokenClassification')
+    tensors = load_file(source / 'model.safetensors')
+    extra = {
+        f'bert.pooler.dense.{k}': np.zeros(s, np.float32) for k, s in (('weight', (32, 32)), ('bias', 32))
+    }
+    save_file(tensors | extra, source / 'model.safetensors')
+    words = ('bert_jax.bin.convert', f'--from_hf={source}', f'--to={tmp_path / "ours"}')
+    done = run_here(*words)
+    assert done.returncode == 1
+    assert '--leave_out=bert.pooler.dense.bias' in done.stderr
+    assert run_here(*words, '--leave_out=bert.pooler').returncode == 0
+
+
+def test_what_goes_with_the_weights(tmp_path):
+    """Settings of the tokenizer and added tokens come along, rows are as long as the model reads, a part is no checkpoint."""
+    source = folder(tmp_path / 'theirs', 'BertForSequenceClassification', vocab_size=101)
+    tensors = load_file(source / 'model.safetensors')
+    key = 'bert.embeddings.word_embeddings.weight'
+    save_file(tensors | {key: np.concatenate([tensors[key], tensors[key][:2]])}, source / 'model.safetensors')
+    settings = {
+        'do_lower_case': True,
+        'strip_accents': False,
+        'added_tokens_decoder': {'99': {'content': '<new>'}},
+    }
+    (source / 'tokenizer_config.json').write_text(json.dumps(settings))
+    (tmp_path / 'ours' / 'checkpoints' / '0' / 'params').mkdir(parents=True)
+    assert convert.from_hf(str(source), tmp_path / 'ours') == 'classify'
+    _, words = bert_jax.load(tmp_path / 'ours')
+    assert words.encode(['w0<new>'])[0].tolist() == [5, 99]
+    _, about = checkpoint.read_about(tmp_path / 'ours')
+    assert about['config']['data']['length'] == CASES['BertModel'][0]['max_position_embeddings']
+    convert.to_hf(tmp_path / 'ours', tmp_path / 'again')
+    written = json.loads((tmp_path / 'again' / 'tokenizer_config.json').read_text())
+    assert (written['do_lower_case'], written['strip_accents']) == (True, False)
+    np.testing.assert_array_equal(load_file(tmp_path / 'again' / 'model.safetensors')[key][:99], tensors[key])
+
+
+def respell(path, **values):
+    config = json.loads((path / 'config.json').read_text())
+    (path / 'config.json').write_text(json.dumps(config | values))
 
 
 def damage(path):
@@ -100,6 +165,10 @@ def damage(path):
         (lambda p: (p / 'config.json').write_text('{'), r'config\.json.* is not JSON'),
         (lambda p: (p / 'model.safetensors').unlink(), 'no weights'),
         (damage, r'model\.safetensors.* cannot be read'),
+        (lambda p: (p / 'config.json').write_text('[]'), 'is no JSON object'),
+        (lambda p: respell(p, hidden_size='32'), 'cannot be understood'),
+        (lambda p: respell(p, architectures=[3]), 'cannot be understood'),
+        (lambda p: respell(p, model_type=['bert']), 'cannot be'),
         (lambda p: (p / 'vocab.txt').unlink(), 'vocab'),
         (lambda p: (p / 'vocab.txt').write_text('\n'.join([*VOCAB, 'more'])), '99.*100|100.*99'),
     ],
