@@ -291,8 +291,8 @@ def model_config(config: Mapping[str, Any]) -> bert.Config:
             f'The activation {activation!r} cannot be converted: {nearest(activation, _ACTIVATIONS)}'
         )
     values |= {'activation': _ACTIVATIONS[activation], **found.fixed}
-    values['positions'] -= found.skipped(config)
-    return bert.Config(**values)
+    first = found.skipped(config)
+    return bert.Config(**values | {'first_position': first, 'positions': values['positions'] - first})
 
 
 _SHAPE = ('width', 'heads', 'mlp', 'layers', 'positions', 'vocab_size')
@@ -305,6 +305,7 @@ def kind_of(config: bert.Config, words: Tokenizer) -> str:
       UserError: for a choice that none of them has.
     """
     kind = 'distilbert' if not config.segments else 'roberta' if words.family == 'roberta' else 'bert'
+    skipped = FAMILIES[kind].skipped({'pad_token_id': words.pad})
     wanted: dict[str, Any] = {
         'norm': 'post',
         'norm_kind': 'layer',
@@ -312,6 +313,7 @@ def kind_of(config: bert.Config, words: Tokenizer) -> str:
         'gated': False,
         'rotary': 0.0,
         'pooler': 'tanh',
+        'first_position': skipped if config.first_position else 0,  # without them zeros are written
     }
     for key, value in {**wanted, **FAMILIES[kind].fixed}.items():
         if getattr(config, key) != value:
@@ -385,7 +387,7 @@ def from_tensors(
                 raise UserError(
                     f'The tensor {source!r} is of shape {parts[-1].shape}, but config.json makes it {like.shape}.'
                 )
-        params[name] = _ours(name, parts, shape, found.skipped(config))
+        params[name] = _ours(name, parts, shape)
     for copy, original in found.tied.items():
         if copy in left and original in params:
             value = left.pop(copy)
@@ -420,7 +422,8 @@ def _split(
     if name in _VOCABULARY:
         value = value[: config['vocab_size']]
     if name == 'bert/positions':
-        value = np.concatenate([np.zeros((found.skipped(config), value.shape[1]), value.dtype), value])
+        skipped = config[found.settings['positions']] - len(value)
+        value = np.concatenate([np.zeros((skipped, value.shape[1]), value.dtype), value])
     if leaf == 'kernel':
         # [in..., out...]; a head's output may have two dimensions, and so may what attention's output reads.
         outputs = value.shape[-1] if name.endswith('/out/kernel') else math.prod(value.shape[1:])
@@ -460,10 +463,8 @@ def _theirs(name: str, found: Family, task: str, prefix: str) -> list[str]:
     return [prefix + n.format(layer[1] if layer else '') + ending for n in names]
 
 
-def _ours(name: str, parts: list[np.ndarray], shape: tuple[int, ...], skipped: int) -> np.ndarray:
+def _ours(name: str, parts: list[np.ndarray], shape: tuple[int, ...]) -> np.ndarray:
     """One parameter from its tensors."""
-    if name == 'bert/positions':
-        parts = [parts[0][skipped:]]
     if name in _VOCABULARY and len(parts[0]) < shape[0]:
         parts = [np.concatenate([parts[0], np.zeros((shape[0] - len(parts[0]), *shape[1:]), np.float32)])]
     if name.endswith('/kernel'):

@@ -35,6 +35,7 @@ class Config(BlockConfig):
       size: a name in `SIZES`; it fills in width, heads, mlp and layers where they are 0.
       vocab_size: V, entries of the tokenizer; 0 takes the tokenizer's own size.
       positions: learned positions, the longest row; with `rotary` there are none, and no limit.
+      first_position: rows of their table before that of the first token, which stand for none (RoBERTa has two).
       segments: learned segment vectors; 0 is none, and 1 is the same for both texts.
       pooler: activation of the pooled vector; 'relu' is DistilBERT's.
       pad_vocab_to: the stored vocabulary is rounded up to a multiple of this.
@@ -43,6 +44,7 @@ class Config(BlockConfig):
     size: str = 'base'
     vocab_size: int = 0
     positions: int = 512
+    first_position: int = 0
     segments: int = 2
     pooler: Literal['tanh', 'relu'] = 'tanh'
     pad_vocab_to: int = 128
@@ -52,7 +54,7 @@ class Config(BlockConfig):
             raise UserError(f'There is no BERT size {self.size!r}: choose one of {", ".join(SIZES)}.')
         for name, value in zip(('layers', 'width', 'heads', 'mlp'), SIZES[self.size], strict=True):
             object.__setattr__(self, name, getattr(self, name) or value)
-        within(self, 'model', 0, math.inf, 'vocab_size', 'segments')
+        within(self, 'model', 0, math.inf, 'vocab_size', 'segments', 'first_position')
         within(self, 'model', 1, math.inf, 'positions', 'pad_vocab_to')
         super().__post_init__()
 
@@ -99,7 +101,7 @@ class Bert(nnx.Module):
     def __init__(self, config: Config, rngs: nnx.Rngs, pooler: bool = True):
         c = self.config = config
         self.words = param(rngs, (c.padded_vocab, c.width), ('vocab', 'embed'), c.init_std)
-        learned = (c.positions, c.width), ('position', 'embed')
+        learned = (c.first_position + c.positions, c.width), ('position', 'embed')
         self.positions = None if c.rotary else param(rngs, *learned, c.init_std)
         kinds = (c.segments, c.width), (None, 'embed')
         self.segments = param(rngs, *kinds, c.init_std) if c.segments else None
@@ -135,7 +137,8 @@ class Bert(nnx.Module):
         if self.segments is not None:
             kinds = jnp.zeros_like(tokens) if segments is None else jnp.minimum(segments, c.segments - 1)
             x = x + self.segments[...][kinds]
-        x = x if self.positions is None else x + self.positions[...][:length]
+        if self.positions is not None:
+            x = x + self.positions[...][c.first_position :][:length]
         x = dropout(self.norm(x.astype(dtype)), c.dropout, fold(key, 0)).reshape(batch * length, c.width)
         mask = None if valid is None else masks.padding(valid)
         positions = jnp.broadcast_to(jnp.arange(length), (batch, length))

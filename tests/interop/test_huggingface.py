@@ -72,8 +72,7 @@ def test_out_again_to_the_bit(name):
     again = huggingface.to_tensors(params, written)
     assert again.keys() == tensors.keys()
     for key, value in tensors.items():
-        unused = family.skipped(config) if key.endswith('position_embeddings.weight') else 0
-        np.testing.assert_array_equal(again[key][unused:], value[unused:])
+        np.testing.assert_array_equal(again[key], value)
 
 
 def spoil(change):
@@ -113,9 +112,11 @@ def test_a_tied_tensor_may_be_saved_under_the_name_of_its_copy():
 @pytest.mark.parametrize('pad', [0, 1, 3])
 def test_positions_of_roberta_are_counted_from_its_padding(pad):
     config, tensors, _ = CASES['RobertaModel']
-    _, params = convert(config | {'pad_token_id': pad}, tensors)
+    config = config | {'pad_token_id': pad}
+    model, (_, params) = huggingface.model_config(config), convert(config, tensors)
     table = tensors['embeddings.position_embeddings.weight']
-    np.testing.assert_array_equal(params['bert/positions'], table[pad + 1 :])
+    assert (model.first_position, model.positions) == (pad + 1, len(table) - pad - 1)
+    np.testing.assert_array_equal(params['bert/positions'], table)
 
 
 def test_the_family_follows_the_tokenizer():
@@ -127,6 +128,11 @@ def test_the_family_follows_the_tokenizer():
         huggingface.write_config(one, 'encode', (), words['roberta'])['max_position_embeddings']
         == one.positions + 2
     )
+    for words_of, first in (('roberta', 2), ('bert', 0)):
+        counted = tiny.config(segments=1, norm_kind='layer', first_position=first)
+        assert huggingface.kind_of(counted, words[words_of]) == words_of
+        with pytest.raises(UserError, match='model.first_position'):
+            huggingface.kind_of(tiny.config(norm_kind='layer', first_position=5), words[words_of])
     written = huggingface.write_config(one, 'regress', (), words['bert'])
     assert (written['id2label'], written['problem_type']) == ({'0': 'LABEL_0'}, 'regression')
     assert huggingface.family(written)[1] == 'regress'
