@@ -18,7 +18,7 @@ def main() -> int:
     flags = parser.parse_args()
 
     if flags.out:
-        cli.check_writable(flags.out, '--out')
+        cli.check_output(flags.out, '--out')
     from bert_jax.evals import speed
 
     results = speed.compare(

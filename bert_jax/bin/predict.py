@@ -34,7 +34,8 @@ def main() -> int:
 
     hosts.prepare_process()
     if flags.output:
-        cli.check_writable(pathlib.Path(flags.output), '--output')
+        cli.check_output(pathlib.Path(flags.output), '--output')
+        predicting.check_output(pathlib.Path(flags.output), flags.input)
     predictor = predicting.Predictor(flags.checkpoint, overrides)
     if flags.question:
         data = predictor.task.data
@@ -42,7 +43,10 @@ def main() -> int:
             raise UserError(
                 f'{flags.checkpoint!r} answers no questions: give one that was fine-tuned on the task qa.'
             )
-        context = pathlib.Path(flags.context).read_text(encoding='utf-8')
+        try:
+            context = pathlib.Path(flags.context).read_text(encoding='utf-8')
+        except UnicodeDecodeError as e:
+            raise UserError(f'{flags.context!r} is not UTF-8 text: convert it.') from e
         record = Record(flags.context, {data.question: flags.question, data.context: context})
         (answer,) = predictor([record])
         for best in (answer or {}).get('n_best', [])[:5]:

@@ -34,7 +34,7 @@ def main() -> int:
     score = flags.score or experiment.read(flags.config, overrides).checkpoint.best or 'accuracy'
     grid = dict(repeats.RECIPE) if flags.recipe else {}
     grid |= {key: tuple(values.split(',')) for key, _, values in (word.partition('=') for word in flags.over)}
-    if status := repeats.run(flags.config, workdir, grid, flags.seeds, overrides):
+    if status := repeats.run(flags.config, workdir, grid, flags.seeds, overrides, score):
         return status
     found = repeats.summary(workdir, grid, flags.seeds, score)
     paths.write(workdir / 'summary.json', json.dumps(found, indent=2) + '\n')

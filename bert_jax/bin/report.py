@@ -25,9 +25,11 @@ def main() -> int:
     from bert_jax.evals import filling, report
     from bert_jax.evals import runs as runs_lib
 
-    cli.check_writable(flags.out, '--out')
+    cli.check_output(flags.out, '--out')
     found = [runs_lib.find(workdir) for workdir in flags.workdirs]
     pretrained = [w for w, (run, *_) in zip(flags.workdirs, found, strict=True) if run.pretraining]
+    if flags.fill and not pretrained:
+        parser.error('--fill needs a pretrained --workdir among the runs')
     filled = filling.fill(str(pretrained[0]), flags.fill) if flags.fill and pretrained else []
     page = report.page(
         [run for group in found for run in group], list(zip(flags.fill, filled, strict=False)), flags.plots

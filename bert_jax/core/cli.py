@@ -46,6 +46,13 @@ def check_writable(path: pathlib.Path, flag: str) -> None:
         raise UserError(f'{str(path)!r} cannot be written: choose another {flag}.')
 
 
+def check_output(path: pathlib.Path, flag: str) -> None:
+    """Raises UserError if a door cannot write its result to `path`, or should not since a run has written it."""
+    if path.name in ('config.json', 'metrics.jsonl') and path.exists():
+        raise UserError(f'{str(path)!r} belongs to a run: choose another {flag}.')
+    check_writable(path, flag)
+
+
 def run(main: Callable[[], int | None]) -> None:
     """Runs a door and exits with its status; a `UserError` becomes one sentence and status 1."""
     logging.basicConfig(level=logging.INFO, format='%(message)s', stream=sys.stderr, force=True)
@@ -55,7 +62,7 @@ def run(main: Callable[[], int | None]) -> None:
         status = main()
     except UserError as e:
         print(f'error: {e}', file=sys.stderr)
-        status = 1
+        status = e.status
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = 0

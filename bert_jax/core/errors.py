@@ -2,7 +2,19 @@
 
 
 class UserError(Exception):
-    """Something the user can mend; its text is one sentence that says what to do."""
+    """Something the user can mend; its text is one sentence that says what to do.
+
+    Attributes:
+      status: with which a door exits.
+    """
+
+    status = 1
+
+
+class Diverged(UserError):
+    """Training that cannot go on, since its loss or gradient is not finite."""
+
+    status = 3
 
 
 def first_line(e: BaseException) -> str:

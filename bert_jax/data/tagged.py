@@ -5,8 +5,8 @@ the label plus one at the first piece of each word and 0 elsewhere.
 """
 
 import dataclasses
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -62,10 +62,10 @@ def rows(
     out: list[np.ndarray] = []
     sentences = []
     for record in found:
-        words = [str(w) for w in record.get(data.tokens)]
+        words = [str(w) for w in _list(record, data.tokens)]
         tags = [0] * len(words)
         if with_labels:
-            given = record.get(data.label)
+            given = _list(record, data.label)
             if len(given) != len(words):
                 raise UserError(
                     f'{record.where} has {len(words)} words but {len(given)} labels: mend or remove it.'
@@ -86,6 +86,15 @@ def rows(
     if not out:
         raise UserError(f'{data.source} has no words: check data.source and data.tokens.')
     return np.stack(out), sentences
+
+
+def _list(record: Record, field: str) -> list[Any]:
+    value = record.get(field)
+    if isinstance(value, str | Mapping) or not isinstance(value, Iterable):
+        raise UserError(
+            f'{record.where} has {str(value)[:40]!r} in the field {field!r}: make it a list, an entry a word.'
+        )
+    return [*value]
 
 
 def _windows(sizes: Sequence[int], room: int) -> list[list[int]]:

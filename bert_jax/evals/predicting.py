@@ -2,11 +2,12 @@
 
 import json
 import logging
+import os
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from bert_jax.core import partitioning
+from bert_jax.core import partitioning, paths
 from bert_jax.core.errors import UserError
 from bert_jax.data import records
 from bert_jax.data.records import Record
@@ -73,31 +74,37 @@ class Predictor:
 
 
 def read(source: str, split: str) -> tuple[list[Record], int]:
-    """Records of a file, or of a split of a TFDS data set; a line that cannot be read is logged.
+    """Records of a file, or of a split of a TFDS data set; one that cannot be read is logged.
 
     Returns:
-      The records, each named by its line, and how many lines were left out.
+      The records, each named by its line, and how many were left out.
+
+    Raises:
+      UserError: if there is no such file, or nothing in it.
     """
     if not records.is_files(source):
+        if pathlib.Path(source).is_file():
+            raise UserError(f'{source!r} is of no known format: write one of {", ".join(records.FORMATS)}.')
         return records.read(source, split), 0
     if not pathlib.Path(source).is_file():
         raise UserError(f'There is no file {source!r}: set --input.')
-    if not source.endswith('.jsonl'):
-        return [Record(f'{source}, example {i},', f) for i, f in enumerate(records.read_file(source))], 0
-    found, bad = [], 0
-    for number, line in enumerate(pathlib.Path(source).read_bytes().splitlines(), 1):
-        if not line.strip():
-            continue
-        where = f'{source}, line {number}'
-        try:
-            found.append(Record(f'{where},', records.parse(line.decode('utf-8-sig'), where)))
-        except UnicodeDecodeError:
-            logging.warning('left out: %s is not UTF-8 text.', where)
-            bad += 1
-        except UserError as e:
-            logging.warning('left out: %s', e)
-            bad += 1
-    return found, bad
+    bad: list[str] = []
+    found = list(records.read_file(source, bad.append))
+    for problem in bad:
+        logging.warning('left out: %s', problem)
+    if not found and not bad:
+        raise UserError(f'There is nothing in {source!r} to predict.')
+    return found, len(bad)
+
+
+def check_output(path: pathlib.Path, source: str) -> None:
+    """Raises UserError if predictions cannot be written to `path`, or would overwrite what they are of."""
+    if path.suffix not in _WRITERS:
+        raise UserError(
+            f'{str(path)!r} is of no known format: write one of {", ".join(_WRITERS)} as --output.'
+        )
+    if path.exists() and os.path.exists(source) and path.samefile(source):
+        raise UserError(f'--output={path} would overwrite --input: choose another.')
 
 
 def write(
@@ -109,32 +116,44 @@ def write(
     them; `.tsv` an index and a label, as the GLUE server does, whose `numbers` are those of the classes; the index
     is the field `idx` of a record, in whose order TFDS does not keep them, or else its place.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    whole = [m for m in made if m is not None]
-    if path.suffix == '.json':
-        if any('answer' not in m for m in whole):
-            raise UserError('A .json file is for answers to questions: write a .jsonl file of these.')
-        path.write_text(
-            json.dumps({m['id']: m['answer'] for m in whole}, ensure_ascii=False), encoding='utf-8'
-        )
-    elif path.suffix == '.tsv':
-        lines = [
-            (int(record.fields.get('idx', i)), _glue(m, numbers))
-            for i, (record, m) in enumerate(zip(found, made, strict=True))
-            if m is not None
-        ]
-        text = ''.join(f'{index}\t{prediction}\n' for index, prediction in sorted(lines))
-        path.write_text(f'index\tprediction\n{text}', encoding='utf-8')
-    else:
-        with path.open('w', encoding='utf-8') as file:
-            for record, m in zip(found, made, strict=True):
-                if m is not None:
-                    file.write(json.dumps({'of': record.where.rstrip(','), **m}, ensure_ascii=False) + '\n')
+    whole = [(i, record, m) for i, (record, m) in enumerate(zip(found, made, strict=True)) if m is not None]
+    paths.write(path, _WRITERS[path.suffix](whole, numbers))
 
 
-def _glue(prediction: Prediction, numbers: bool) -> str:
-    if 'value' in prediction:
-        return f'{prediction["value"]:.3f}'
-    if 'label' not in prediction:
-        raise UserError('A .tsv file is for one label or number a text: write a .jsonl file of these.')
-    return str(prediction['number'] if numbers else prediction['label'])
+_Made = Sequence[tuple[int, Record, Prediction]]
+
+
+def _json_lines(made: _Made, numbers: bool) -> str:
+    return ''.join(
+        json.dumps({'of': record.where.rstrip(','), **m}, ensure_ascii=False) + '\n' for _, record, m in made
+    )
+
+
+def _squad(made: _Made, numbers: bool) -> str:
+    if any('answer' not in m for _, _, m in made):
+        raise UserError('A .json file is for answers to questions: write a .jsonl file of these.')
+    return json.dumps({m['id']: m['answer'] for _, _, m in made}, ensure_ascii=False)
+
+
+def _glue(made: _Made, numbers: bool) -> str:
+    lines = []
+    for i, record, m in made:
+        index = record.fields.get('idx', i)
+        if not str(index).isdecimal():
+            raise UserError(
+                f'{record.where} has the idx {index!r}, which is no number: mend it, or write .jsonl.'
+            )
+        if 'value' in m:
+            lines.append((int(index), f'{m["value"]:.3f}'))
+        elif 'label' in m:
+            lines.append((int(index), str(m['number'] if numbers else m['label'])))
+        else:
+            raise UserError('A .tsv file is for one label or number a text: write a .jsonl file of these.')
+    return 'index\tprediction\n' + ''.join(f'{index}\t{value}\n' for index, value in sorted(lines))
+
+
+_WRITERS: Mapping[str, Callable[[_Made, bool], str]] = {
+    '.jsonl': _json_lines,
+    '.tsv': _glue,
+    '.json': _squad,
+}

@@ -1,16 +1,19 @@
 """Many runs of one config: over seeds, over a grid, and what they say together."""
 
+import contextlib
 import itertools
 import logging
 import pathlib
+import signal
 import statistics
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from bert_jax.core.errors import UserError
+from bert_jax.core.errors import Diverged, UserError
 from bert_jax.evals import runs
+from bert_jax.train import experiment
 
 # Devlin et al. 2019, appendix A.3: every task was tried with all of these, and the best on the development set kept.
 RECIPE = {
@@ -39,31 +42,60 @@ def run(
     grid: Mapping[str, Sequence[str]],
     seeds: int,
     overrides: Sequence[str],
+    score: str,
 ) -> int:
     """Trains every cell with every seed, one after the other, each in a working directory of its own.
 
-    What is finished stays; what was interrupted goes on. A run that fails (a loss that is not finite, say)
-    is noted by its missing evaluation, and the others go on.
+    Args:
+      config: the config file, with its argument.
+      workdir: the folder of all runs.
+      grid: values of keys, as they are written on the command line.
+      seeds: how many, from 0.
+      overrides: `a.b=value` for all runs.
+      score: the name of the score, such as 'accuracy'; the last evaluation of each run counts.
+
+    What is finished stays; what was interrupted goes on. A run whose loss is not finite is noted by its
+    missing evaluation, and the others go on.
 
     Returns:
       0, or the status of a run that was told to stop.
+
+    Raises:
+      UserError: before any run, if one of them has settings that cannot be; after one that could not be
+        trained, or that has no such score.
     """
-    todo = [(cell, seed) for cell in cells(grid) for seed in range(seeds)]
-    for number, (cell, seed) in enumerate(todo, 1):
-        place = workdir / folder(cell) / f'seed{seed}'
+    todo = {
+        workdir / folder(cell) / f'seed{seed}': [*overrides, *_settings(cell), f'train.seed={seed}']
+        for cell in cells(grid)
+        for seed in range(seeds)
+    }
+    for settings in todo.values():
+        experiment.read(config, settings)
+    for number, (place, settings) in enumerate(todo.items(), 1):
         logging.info('run %d of %d: %s', number, len(todo), place)
-        settings = [*overrides, *(f'{k}={v}' for k, v in cell.items()), f'train.seed={seed}']
         words = ['-m', 'bert_jax.bin.train', f'--config={config}', f'--workdir={place}']
-        status = subprocess.call([sys.executable, *words, *(f'--config.{s}' for s in settings)])
-        if status == 2 or (status and not (place / 'config.json').exists()):
-            raise UserError(
-                f'The first runs cannot begin: mend the command, as said above (status {status}).'
-            )
+        status = _call([sys.executable, *words, *(f'--config.{s}' for s in settings)])
         if status in (75, 130, 143) or status < 0:
             return status if status > 0 else 128 - status
-        if status:
-            logging.warning('%s ended with status %d and counts as failed', place, status)
+        if status == Diverged.status:
+            logging.warning('%s: the loss was not finite, and the run counts as failed', place)
+        elif status:
+            raise UserError(f'{str(place)!r} was not trained (status {status}): mend what is said above.')
+        _score(place, score)
     return 0
+
+
+def _settings(cell: Cell) -> list[str]:
+    return [f'{key}={value}' for key, value in cell.items()]
+
+
+def _call(command: Sequence[str]) -> int:
+    """Runs a command to its end; returns its status. What tells this process to stop tells the command."""
+    with subprocess.Popen(command) as child, contextlib.ExitStack() as stack:
+        for number in (signal.SIGTERM, signal.SIGINT):  # a terminal sends SIGINT to both
+            before = signal.signal(number, lambda *_: child.terminate())
+            stack.callback(signal.signal, number, before)
+        return child.wait()
 
 
 def summary(
@@ -72,8 +104,7 @@ def summary(
     """What the runs say together.
 
     Args:
-      workdir, grid, seeds: as given to `run`.
-      score: the name of the score, such as 'accuracy'; the last evaluation of each run counts.
+      workdir, grid, seeds, score: as given to `run`.
 
     Returns:
       `cells`, each with its settings, the score of every seed (None for a failed run) and mean, std (n - 1),
@@ -82,12 +113,8 @@ def summary(
     """
     found: list[dict[str, Any]] = []
     for cell in cells(grid):
-        scores = [_last(workdir / folder(cell) / f'seed{seed}') for seed in range(seeds)]
-        values = [s.get(score) for s in scores]
-        if known := next((s for s in scores if s and score not in s), None):
-            raise UserError(
-                f'The runs have no score {score!r}: known are {", ".join(k for k in known if k != "step")}.'
-            )
+        places = [workdir / folder(cell) / f'seed{seed}' for seed in range(seeds)]
+        scores, values = [_last(place) for place in places], [_score(place, score) for place in places]
         right = [v for v in values if v is not None]
         found.append(
             {
@@ -111,6 +138,15 @@ def _last(place: pathlib.Path) -> dict[str, float]:
     except UserError:
         return {}
     return dict(evals[-1]) if evals else {}
+
+
+def _score(place: pathlib.Path, name: str) -> float | None:
+    """The score at the end of a run; None if it has no scores at all."""
+    scores = _last(place)
+    if scores and name not in scores:
+        known = ', '.join(k for k in scores if k != 'step')
+        raise UserError(f'The runs have no score {name!r}: known are {known}.')
+    return scores.get(name)
 
 
 def _failed(scores: Mapping[str, float]) -> bool:

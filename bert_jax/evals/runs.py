@@ -71,11 +71,16 @@ def read(workdir: pathlib.Path, name: str = '') -> Run:
     """
     try:
         config = json.loads((workdir / 'config.json').read_text())
-        lines = metrics.read(workdir)
-    except (OSError, json.JSONDecodeError) as e:
+    except (OSError, ValueError) as e:
         raise UserError(
-            f'{str(workdir)!r} holds no run (no readable config.json and metrics.jsonl): give a --workdir that was trained.'
+            f'{str(workdir)!r} holds no run (no readable config.json): give a --workdir that was trained.'
         ) from e
+    sections = ('data', 'model', 'train', 'init', 'checkpoint')
+    if not isinstance(config, dict) or not all(isinstance(config.get(s), dict) for s in sections):
+        raise UserError(
+            f'{str(workdir)!r} has a config.json of something else: give a --workdir that was trained.'
+        )
+    lines = metrics.read(workdir) if (workdir / 'metrics.jsonl').exists() else []  # it may just have begun
     train = [line for line in lines if 'loss' in line]
     evals = [{k.removeprefix('eval/'): v for k, v in line.items()} for line in lines if 'eval/loss' in line]
     return Run(name or workdir.name, config, train, evals, _scored(workdir))

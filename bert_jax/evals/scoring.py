@@ -104,7 +104,7 @@ def run(task: str, flags: argparse.Namespace, overrides: Sequence[str]) -> int:
     """What an eval binary does with the flags of `cli.eval_parser`; returns its exit status."""
     hosts.prepare_process()
     out, path = pathlib.Path(flags.out), pathlib.Path(flags.checkpoint)
-    cli.check_writable(out, '--out')
+    cli.check_output(out, '--out')
     scorer = Scorer(flags.config, overrides, task)
     result = None
     for step in watch(path, flags.poll, flags.timeout) if flags.watch else [path]:

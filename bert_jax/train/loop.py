@@ -19,7 +19,7 @@ import numpy as np
 from bert_jax import optim
 from bert_jax.core import hosts, metrics
 from bert_jax.core.cadence import Every, duration
-from bert_jax.core.errors import UserError
+from bert_jax.core.errors import Diverged, UserError
 from bert_jax.core.partitioning import Partitioner
 from bert_jax.data.pipeline import Batches
 from bert_jax.train import state as state_lib
@@ -147,7 +147,7 @@ def train(
             due,
         )
     except UserError as e:
-        raise UserError(f'{e} {_what_is_kept(checkpointer.latest, workdir)}') from e
+        raise type(e)(f'{e} {_what_is_kept(checkpointer.latest, workdir)}') from e
     finally:
         checkpointer.close()
         writer.close()
@@ -257,7 +257,7 @@ class Meter:
         values = metrics.combine([means])
         for name in ('loss', 'grad_norm'):
             if not math.isfinite(values[name]):
-                raise UserError(
+                raise Diverged(
                     f'The {name.replace("_", " ")} is {values[name]} at step {step}: lower optim.learning_rate, '
                     'lengthen optim.warmup, or look at the data.'
                 )

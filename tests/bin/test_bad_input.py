@@ -103,6 +103,15 @@ def test_output_that_cannot_be_written(door, tmp_path):
     )
 
 
+@pytest.mark.parametrize('name', ['config.json', 'metrics.jsonl'])
+def test_output_in_the_place_of_what_a_run_wrote(door, tmp_path, name):
+    (tmp_path / name).write_text('{}')
+    words = (f'--config={TINY}:classify', f'--checkpoint={tmp_path}')
+    assert_sentence(door('eval_classify', *words, f'--out={tmp_path}/{name}'), 'belongs to a run', '--out')
+    assert_sentence(door('report', tmp_path, f'--out={tmp_path}/{name}'), 'belongs to a run', '--out')
+    assert (tmp_path / name).read_text() == '{}'
+
+
 def test_workdir_of_another_config(pretrain):
     assert pretrain('train.steps=1', 'optim.warmup=0')[0] == 0
     assert_sentence(
@@ -122,7 +131,7 @@ def test_label_outside_the_range(pretrain, door, tmp_path, label):
         f'--config.init.checkpoint={tmp_path}/run',
     )
     result = door('train', *words, f'--config.data.source={tmp_path}/{{split}}.jsonl')
-    assert_sentence(result, f'label {label}', '2 classes', 'example 1')
+    assert_sentence(result, f'label {label}', '2 classes', 'validation.jsonl, line 2')
 
 
 def test_checkpoint_that_is_not_there(door, tmp_path):

@@ -69,6 +69,13 @@ def test_conll_columns_and_schemes(tmp_path, text, tokens, tags):
     assert fields(tmp_path / 'train.conll', text) == [{'tokens': tokens, 'tags': tags}]
 
 
+def test_words_without_tags_can_be_predicted(tmp_path):
+    assert fields(tmp_path / 'train.conll', 'New\nYork\n\na O\n') == [
+        {'tokens': ['New', 'York']},
+        {'tokens': ['a'], 'tags': ['O']},
+    ]
+
+
 def test_conllu_skips_contractions_and_words_left_out(tmp_path):
     assert fields(tmp_path / 'train.conllu', CONLLU) == [
         {'tokens': ['vamos', 'nos'], 'upos': ['VERB', 'PRON'], 'xpos': ['VB', 'PR']}
@@ -105,11 +112,49 @@ def test_questions_without_answers_have_none_to_be_scored_by(tmp_path):
             r"train\.json' is not in the format of SQuAD \(KeyError: 'paragraphs'\)",
         ),
         ('train.json', '[', r"train\.json' is not in the format of SQuAD"),
+        ('train.json', '[' * 100_000, r"train\.json' is not in the format of SQuAD \(RecursionError"),
+        ('train.jsonl', '[' * 100_000, r'train\.jsonl, line 1 is not JSON'),
+        ('train.jsonl', '{"label": ' + '9' * 5000 + '}', r'train\.jsonl, line 1 is not JSON \(Exceeds'),
     ],
 )
 def test_what_is_wrong_is_named(tmp_path, name, text, message):
     with pytest.raises(UserError, match=message):
         fields(tmp_path / name, text)
+
+
+@pytest.mark.parametrize(
+    ('name', 'data', 'good', 'problem'),
+    [
+        (
+            'a.jsonl',
+            b'{"a": 1}\n\n{\n{"a": "\xe9"}\n{"a": 2}\n',
+            [1, 5],
+            ['line 3 is not', 'line 4 is not UTF-8'],
+        ),
+        ('a.csv', b'a,b\nx,1\n\xe9,2\n"y\ny",3\n', [2, 5], ['line 3 is not UTF-8']),
+        ('a.conll', b'a O\n\nb O\nc\n\nd O\n', [1, 6], ['line 4 has one column']),
+        ('a.conll', b'a O\n\nb \xe9\n', [1], ['line 3 is not UTF-8']),
+        ('a.conllu', b'# x\n1\ta' + b'\t_' * 8 + b'\n\n1\ta\n', [2], ['line 4 has 2 columns']),
+    ],
+)
+def test_a_bad_record_is_named_and_the_rest_is_read(tmp_path, name, data, good, problem):
+    (tmp_path / name).write_bytes(data)
+    bad = []
+    found = list(records.read_file(str(tmp_path / name), bad.append))
+    assert [r.where for r in found] == [f'{tmp_path / name}, line {n},' for n in good]
+    assert len(bad) == len(problem)
+    assert all(p in b for p, b in zip(problem, bad, strict=True))
+
+
+def test_a_bad_question_is_named_and_the_rest_is_read(tmp_path):
+    good = {'id': 'a', 'question': 'q'}
+    odd = [{'id': 'b'}, {**good, 'answers': [{'text': 't'}]}, 'what?']
+    squad = {'data': [{'paragraphs': [{'context': 'c', 'qas': [good, *odd]}]}]}
+    (tmp_path / 'a.json').write_text(json.dumps(squad))
+    bad = []
+    (found,) = records.read_file(str(tmp_path / 'a.json'), bad.append)
+    assert found.fields['id'] == 'a'
+    assert ['question 2' in bad[0], 'question 3' in bad[1], 'question 4' in bad[2]] == [True] * 3
 
 
 def test_parts_of_a_field_and_languages_of_a_translation():

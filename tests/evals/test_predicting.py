@@ -91,6 +91,17 @@ def test_the_glue_server_gets_its_own_index_in_order(tmp_path):
     assert (tmp_path / 'out.tsv').read_text() == 'index\tprediction\n0\ta\n1\tb\n2\tc\n'
 
 
+def test_an_index_that_is_no_number_is_named(tmp_path):
+    with pytest.raises(UserError, match="line 1, has the idx 'x', which is no number"):
+        predicting.write(
+            tmp_path / 'o.tsv',
+            [Record('line 1,', {'idx': 'x'})],
+            [{'label': 'a', 'number': 0}],
+            numbers=False,
+        )
+    assert not (tmp_path / 'o.tsv').exists()
+
+
 def test_a_pretrained_model_predicts_nothing(pretrained):
     with pytest.raises(UserError, match="task 'mlm', which predicts nothing"):
         predicting.Predictor(str(pretrained))
@@ -102,10 +113,16 @@ def test_a_pretrained_model_predicts_nothing(pretrained):
         (('--input=no.jsonl', '--output=o.jsonl'), "no file 'no.jsonl'"),
         (('--question=why?', '--context=README.md'), 'answers no questions'),
         (('--input=x.jsonl',), '--input goes with --output'),
+        (('--input=README.md', '--output=o.jsonl'), "'README.md' is of no known format"),
+        (('--input=glue/sst2', '--output=o.txt'), "'o.txt' is of no known format"),
+        (('--input={there}', '--output={there}'), 'would overwrite --input'),
+        (('--input={there}', '--output=o.jsonl'), 'nothing in'),
     ],
 )
-def test_what_cannot_be_done_is_said(classifier, words, message):
-    done = predict(f'--checkpoint={classifier}', *words)
+def test_what_cannot_be_done_is_said(tmp_path, classifier, words, message):
+    there = tmp_path / 'empty.jsonl'
+    there.write_text('')
+    done = predict(f'--checkpoint={classifier}', *(w.format(there=there) for w in words))
     assert done.returncode != 0
     assert message in done.stderr
     assert 'Traceback' not in done.stderr

@@ -1,17 +1,21 @@
 """Runs over seeds and grids: the figures, and a real grid that is resumed."""
 
 import json
+import signal
+import subprocess
+import sys
 
 import pytest
 
 from bert_jax.core.errors import UserError
 from bert_jax.evals import repeats
-from tests.runs import TINY, run_here
+from tests.runs import ROOT, TINY, run_here
 
 
 def write(place, accuracy, majority=0.5):
     place.mkdir(parents=True)
-    (place / 'config.json').write_text('{}')
+    sections = ('data', 'model', 'train', 'init', 'checkpoint')
+    (place / 'config.json').write_text(json.dumps({name: {} for name in sections}))
     lines = [{'step': 1, 'loss': 1.0}]
     if accuracy is not None:
         lines.append({'step': 2, 'eval/loss': 1.0, 'eval/accuracy': accuracy, 'eval/majority': majority})
@@ -59,7 +63,7 @@ def train_here(monkeypatch):
         written.append(done.stderr)
         return done.returncode
 
-    monkeypatch.setattr(repeats.subprocess, 'call', call)
+    monkeypatch.setattr(repeats, '_call', call)
     return written
 
 
@@ -83,6 +87,62 @@ def test_a_grid_is_run_and_resumed(tmp_path, pretrained, labelled, train_here):
     assert again.returncode == 0, again.stderr
     assert ['resuming at step 30 of 30' in text for text in train_here] == [False, False, True, True]
     assert again.stdout == done.stdout
+
+
+def grid_of(tmp_path, pretrained, labelled, *more):
+    return run_here(
+        'bert_jax.bin.repeat',
+        f'--config={TINY}:classify',
+        f'--workdir={tmp_path}',
+        f'--config.data.source={labelled}',
+        f'--config.init.checkpoint={pretrained}',
+        '--config.train.steps=4',
+        *more,
+    )
+
+
+def test_a_wrong_value_is_noticed_before_any_run(tmp_path, pretrained, labelled, train_here):
+    done = grid_of(tmp_path, pretrained, labelled, '--over=optim.learning_rate=0.01,-1')
+    assert done.returncode == 1
+    assert 'optim.learning_rate=-1.0 must be at least 0' in done.stderr
+    assert not train_here
+
+
+def test_a_wrong_score_is_noticed_after_the_first_run(tmp_path, pretrained, labelled, train_here):
+    done = grid_of(tmp_path, pretrained, labelled, '--seeds=3', '--score=f2')
+    assert done.returncode == 1
+    assert "no score 'f2': known are loss, cross_entropy, accuracy" in done.stderr
+    assert len(train_here) == 1
+
+
+def test_runs_of_another_config_are_not_reported(tmp_path, pretrained, labelled, train_here):
+    assert grid_of(tmp_path, pretrained, labelled).returncode == 0
+    done = grid_of(tmp_path, pretrained, labelled, '--config.train.batch_size=8')
+    assert done.returncode == 1
+    assert 'made by another config' in train_here[-1]
+    assert not done.stdout
+
+
+def test_runs_that_diverge_leave_the_others(tmp_path, pretrained, labelled, train_here):
+    # Gradients beyond what a float32 can hold.
+    done = grid_of(
+        tmp_path, pretrained, labelled, '--over=optim.learning_rate=1e38,0.01', '--config.train.steps=9'
+    )
+    assert done.returncode == 0, done.stderr
+    first, second = json.loads((tmp_path / 'summary.json').read_text())['cells']
+    assert (first['n'], first['failed']) == (0, 1)
+    assert second['n'] == 1
+
+
+@pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT])
+def test_what_stops_a_repeat_stops_its_run(number):
+    """The run is told, and its own status comes back."""
+    child = 'import signal, sys, time; signal.signal(signal.SIGTERM, lambda *_: sys.exit(75)); print(1, flush=True); time.sleep(60)'
+    parent = f'import sys; from bert_jax.evals import repeats; sys.exit(repeats._call([sys.executable, "-c", {child!r}]))'
+    with subprocess.Popen([sys.executable, '-c', parent], stdout=subprocess.PIPE, cwd=ROOT) as process:
+        assert process.stdout.readline()
+        process.send_signal(number)
+        assert process.wait(timeout=30) == 75
 
 
 def test_what_cannot_begin_is_said_once(tmp_path, train_here):

@@ -1,5 +1,7 @@
 """Reports: repetitions of a run are one line, mean and spread."""
 
+import json
+
 import numpy as np
 import pytest
 
@@ -103,11 +105,25 @@ def test_all_tasks_are_one_table_and_one_picture(tmp_path):
     assert 'All tasks' not in report.page(found[:4])
 
 
+def test_a_run_that_has_just_begun_has_no_curve_yet(tmp_path):
+    (tmp_path / 'config.json').write_text(json.dumps({**run('one').config, 'model': {}}))
+    begun = runs.read(tmp_path, 'two')
+    assert rows(report.page([run('one', weights='random'), begun]))[2][:2] == ['two: pretrained weights', '']
+
+
+@pytest.mark.parametrize('text', ['[1]', '{"data": {}}', 'no', '{"data": "x", "model": {}}'])
+def test_a_config_of_something_else_is_named(tmp_path, text):
+    (tmp_path / 'config.json').write_text(text)
+    with pytest.raises(UserError, match=r'config\.json'):
+        runs.read(tmp_path)
+
+
 def test_runs_are_found_below_a_folder_and_named_by_their_path(tmp_path):
+    config = {**run('one', source='x').config, 'model': {}}
     for place in ('runs/seed0', 'runs/seed1', 'batch_size=16/seed0'):
         folder = tmp_path / 'mrpc' / place
         folder.mkdir(parents=True)
-        (folder / 'config.json').write_text('{"data": {"source": "x", "limit": 0}}')
+        (folder / 'config.json').write_text(json.dumps(config))
         (folder / 'metrics.jsonl').write_text('{"step": 1, "loss": 2.0}\n{"step": 1, "eval/loss": 3.0}\n')
         (folder / 'scores.json').write_text('{"source": "x", "split": "test", "scores": {"f1": 0.5}}')
     found = runs.find(tmp_path / 'mrpc')
