@@ -1,9 +1,11 @@
 #!/usr/bin/env bash
 # The uses of BERT on real data, for a small encoder: nine tasks, from pretrained and from random weights, three seeds;
 # one table and one picture. A second call goes on from where it was.
-# Usage: bash launch/uses.sh CHECKPOINT [DIR]    (default: runs/uses; data is found through TFDS_DATA_DIR)
+# Usage: bash launch/uses.sh CHECKPOINT [DIR [WEIGHTS]]    (default: runs/uses; data is found through TFDS_DATA_DIR)
+# WEIGHTS is random or pretrained, to make one half alone: a small model runs on two cores best as two such calls,
+# each on a core of its own (taskset -c 0 bash launch/uses.sh ... random & taskset -c 1 ... pretrained & wait).
 set -euo pipefail
-checkpoint=$(realpath "${1:?usage: bash launch/uses.sh CHECKPOINT [DIR]}")
+checkpoint=$(realpath "${1:?usage: bash launch/uses.sh CHECKPOINT [DIR [WEIGHTS]]}")
 out=$(realpath -m "${2:-$(dirname "$0")/../runs/uses}")
 cd "$(dirname "$0")/.."
 source launch/env.sh
@@ -11,30 +13,30 @@ seeds=3
 
 # Every update is logged, for curves; scores are taken at the end alone.
 tune() {
-    local name=$1 config=$2 weights=$3
-    shift 3
+    local name=$1 config=$2
+    shift 2
     python -m bert_jax.bin.repeat --config="configs/finetune/$config" --workdir="$out/${name}_$weights" --seeds=$seeds \
         --config.init.checkpoint="$checkpoint" --config.init.weights="$weights" \
         --config.optim.learning_rate=3e-4 --config.train.log_every=1 \
         --config.train.eval_every=0 --config.checkpoint.every=1.0 "$@"
 }
 
-for weights in random pretrained; do
-    tune cola glue.py:cola $weights
-    tune mrpc glue.py:mrpc $weights
-    tune rte glue.py:rte $weights
-    tune stsb glue.py:stsb $weights
-    tune pos pos.py:en_ewt $weights
-    tune ner ner.py:en $weights
-    tune sst2 glue.py:sst2 $weights
-    tune nli xnli.py $weights
+for weights in ${3:-random pretrained}; do
+    tune cola glue.py:cola
+    tune mrpc glue.py:mrpc
+    tune rte glue.py:rte
+    tune stsb glue.py:stsb
+    tune pos pos.py:en_ewt
+    tune ner ner.py:en
+    tune sst2 glue.py:sst2 --config.train.steps='2 epochs'
+    tune nli xnli.py
     for ((seed = 0; seed < seeds; seed++)); do
         run="$out/nli_$weights/runs/seed$seed"
         [ -e "$run/xnli_en.json" ] || python -m bert_jax.bin.eval_classify --config=configs/finetune/xnli.py:en \
             --checkpoint="$run" --out="$run/xnli_en.json"
     done
-    tune squad squad.py:v1.1 $weights --config.data.limit=10000 --config.train.steps='3 epochs'
+    tune squad squad.py:v1.1 --config.data.limit=10000 --config.train.steps='3 epochs'
 done
 
-python -m bert_jax.bin.report "$checkpoint" "$out"/*_random "$out"/*_pretrained \
+[ $# -gt 2 ] || python -m bert_jax.bin.report "$checkpoint" "$out"/*_random "$out"/*_pretrained \
     --out="$out/report.html" --plots="$out/plots"

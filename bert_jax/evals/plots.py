@@ -14,23 +14,27 @@ _COLORS = ('#0072b2', '#d55e00', '#009e73', '#cc79a7', '#56b4e9', '#e69f00')
 
 @dataclasses.dataclass(frozen=True)
 class Curve:
-    """One metric over the steps, its mean over runs that are repetitions."""
+    """One metric over the steps, of runs that are repetitions."""
 
     label: str
     runs: Sequence[Run]
     key: str
 
-    def mean(self, kind: str) -> tuple[list[float], list[float]]:
-        """Steps that all runs have, and the means, of `train` or `evals`."""
+    def values(self, kind: str) -> tuple[list[float], np.ndarray]:
+        """Steps S that all n runs with lines of `train` or `evals` have, and the values [n, S]."""
         lines = [
             {line['step']: line[self.key] for line in getattr(r, kind) if self.key in line} for r in self.runs
         ]
-        steps = sorted(set.intersection(*map(set, lines)))
-        return steps, [float(np.mean([found[s] for found in lines])) for s in steps]
+        lines = [found for found in lines if found]
+        steps = sorted(set.intersection(*map(set, lines))) if lines else []
+        return steps, np.array([[found[s] for s in steps] for found in lines]).reshape(len(lines), len(steps))
 
 
 def figure(curves: Sequence[Curve], title: str) -> Any:
-    """Curves against steps: training thin and smoothed thick, evaluation as dots."""
+    """Curves against steps: training as it is thin and smoothed thick, evaluation as dots.
+
+    Of repetitions the mean, with a standard deviation of the smoothed curves on both sides.
+    """
     fig, axes = _pyplot().subplots(figsize=(8, 4.5), layout='constrained')
     _draw(axes, zip(curves, itertools.cycle(_COLORS), strict=False))
     axes.set(title=title, xlabel='step', ylabel='loss (nats)')
@@ -65,14 +69,22 @@ def panels(groups: Mapping[str, Sequence[Curve]]) -> Any:
 
 def _draw(axes: Any, curves: Iterable[tuple[Curve, str]]) -> None:
     for curve, color in curves:
-        steps, values = curve.mean('train')
-        axes.plot(steps, values, color=color, alpha=0.2, linewidth=1)
-        label = f'{curve.label} (training, smoothed)'
-        axes.plot(steps, smooth(np.array(values)), color=color, linewidth=2, label=label)
-        steps, values = curve.mean('evals')
+        of = f', {len(curve.runs)} seeds' if len(curve.runs) > 1 else ''
+        steps, values = curve.values('train')
         if steps:
-            label = f'{curve.label} (held out)'
-            axes.plot(steps, values, 'o', color=color, markeredgecolor='white', label=label)
+            smoothed = np.array([smooth(v) for v in values])
+            mean = smoothed.mean(0)
+            if len(values) > 1:
+                spread = smoothed.std(0, ddof=1)
+                axes.fill_between(steps, mean - spread, mean + spread, color=color, alpha=0.25, linewidth=0)
+            else:
+                axes.plot(steps, values[0], color=color, alpha=0.2, linewidth=1)
+            axes.plot(steps, mean, color=color, linewidth=2, label=f'{curve.label} (training, smoothed{of})')
+        steps, values = curve.values('evals')
+        if steps:
+            spread = values.std(0, ddof=1) if len(values) > 1 else None
+            style = dict(color=color, markeredgecolor='white', label=f'{curve.label} (held out{of})')
+            axes.errorbar(steps, values.mean(0), spread, fmt='o', **style)
     axes.grid(alpha=0.3)
 
 

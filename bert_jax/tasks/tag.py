@@ -91,19 +91,22 @@ class Task(Downstream):
         return Result(
             {'cross_entropy': mean(losses, weight)},
             {'accuracy': mean(predicted == labels, weight)},
-            {'predicted': predicted, 'labels': labels},
+            {'predicted': predicted, 'labels': labels, 'probability': jax.nn.softmax(logits).max(-1)},
         )
 
     def flops(self, model: Any, batch: Batch) -> float:
         return model.encoder_flops(batch['valid'].sum(), batch['valid'].shape[1])
 
     def predictions(self, outputs: dict[str, np.ndarray], about: Sequence[Sentence]) -> list[dict[str, Any]]:
-        """The words of each record and their labels."""
+        """The words of each record, their labels, and the probability of each label."""
         names = np.array(self.config.labels)
-        return [
-            {'tokens': [*s.words], 'labels': names[outputs['predicted'][tuple(s.places.T)]].tolist()}
-            for s in about
-        ]
+        found = []
+        for sentence in about:
+            places = tuple(sentence.places.T)
+            labels, sure = names[outputs['predicted'][places]].tolist(), outputs['probability'][places]
+            probabilities = [round(float(p), 6) for p in sure]
+            found.append({'tokens': [*sentence.words], 'labels': labels, 'probabilities': probabilities})
+        return found
 
     def scores(self, outputs: dict[str, np.ndarray], about: Sequence[Sentence]) -> dict[str, Any]:
         """Precision, recall and F1 of each label, and of entities (strict BIO) if they are entities.

@@ -66,12 +66,15 @@ def test_few_labels_and_all_are_apart():
     ]
 
 
-def test_a_curve_is_the_mean_of_its_runs_where_all_have_steps():
-    curve = plots.Curve('few', [run('a', 0, steps=(10, 20, 30)), run('b', 1, steps=(20, 30, 40))], 'loss')
-    steps, values = curve.mean('train')
+def test_a_curve_has_the_steps_that_all_its_runs_have():
+    begun = runs.Run('c', run('c').config, [], [])
+    group = [run('a', 0, steps=(10, 20, 30)), run('b', 1, steps=(20, 30, 40)), begun]
+    curve = plots.Curve('few', group, 'loss')
+    steps, values = curve.values('train')
     assert steps == [20, 30]
-    assert values == pytest.approx([1 / 20 + 0.5, 1 / 30 + 0.5])
-    assert curve.mean('evals') == ([], [])
+    np.testing.assert_allclose(values, [[1 / 20, 1 / 30], [1 / 20 + 1, 1 / 30 + 1]])
+    assert curve.values('evals')[0] == []
+    assert plots.Curve('none', [begun], 'loss').values('train')[0] == []
 
 
 @pytest.mark.parametrize('n', [0, 1, 2, 3, 41])

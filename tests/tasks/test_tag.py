@@ -83,8 +83,11 @@ def test_sentences_that_were_cut_off_do_not_count(vocabulary):
 def test_predictions_are_words_with_labels(vocabulary):
     made = task(vocabulary)
     found = examples(made)
-    got = made.predictions(outputs(made, found, PREDICTED), found.about)
-    assert got[1] == {'tokens': ['xy'] * 4, 'labels': PREDICTED[1]}
+    whole = outputs(made, found, PREDICTED)
+    sure = np.arange(whole['predicted'].size).reshape(whole['predicted'].shape) / 1000
+    got = made.predictions({**whole, 'probability': sure}, found.about)
+    expected = [float(sure[row, place]) for row, place in found.about[1].places]
+    assert got[1] == {'tokens': ['xy'] * 4, 'labels': PREDICTED[1], 'probabilities': expected}
 
 
 def test_only_first_pieces_count_in_the_loss(vocabulary):
@@ -98,6 +101,8 @@ def test_only_first_pieces_count_in_the_loss(vocabulary):
     expected = np.log(np.exp(chosen).sum(1)) - chosen[[0, 1], [1, 0]]
     assert float(result.terms['cross_entropy'].value()) == pytest.approx(expected.mean(), rel=1e-5)
     assert float(result.terms['cross_entropy'].weight) == 2
+    likeliest = (np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)).max(-1)
+    np.testing.assert_allclose(result.outputs['probability'], likeliest, rtol=1e-5)
 
 
 def test_entities_need_bio_labels(vocabulary):
