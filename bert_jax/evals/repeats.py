@@ -90,12 +90,20 @@ def _settings(cell: Cell) -> list[str]:
 
 
 def _call(command: Sequence[str]) -> int:
-    """Runs a command to its end; returns its status. What tells this process to stop tells the command."""
+    """Runs a command to its end; returns its status. What tells this process to stop tells the command.
+
+    If that has just ended well, the status is that of a process which was stopped.
+    """
+    told = []
     with subprocess.Popen(command) as child, contextlib.ExitStack() as stack:
-        for number in (signal.SIGTERM, signal.SIGINT):  # a terminal sends SIGINT to both
-            before = signal.signal(number, lambda *_: child.terminate())
-            stack.callback(signal.signal, number, before)
-        return child.wait()
+
+        def stop(number: int, frame: Any) -> None:  # a terminal sends SIGINT to both
+            told.append(128 + number)
+            child.terminate()
+
+        for number in (signal.SIGTERM, signal.SIGINT):
+            stack.callback(signal.signal, number, signal.signal(number, stop))
+        return child.wait() or next(iter(told), 0)
 
 
 def summary(

@@ -135,14 +135,15 @@ def test_runs_that_diverge_leave_the_others(tmp_path, pretrained, labelled, trai
 
 
 @pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT])
-def test_what_stops_a_repeat_stops_its_run(number):
-    """The run is told, and its own status comes back."""
-    child = 'import signal, sys, time; signal.signal(signal.SIGTERM, lambda *_: sys.exit(75)); print(1, flush=True); time.sleep(60)'
+@pytest.mark.parametrize('own', [75, 0])
+def test_what_stops_a_repeat_stops_its_run(number, own):
+    """The run is told, and its own status comes back, unless it had just ended well."""
+    child = f'import signal, sys, time; signal.signal(signal.SIGTERM, lambda *_: sys.exit({own})); print(1, flush=True); time.sleep(60)'
     parent = f'import sys; from bert_jax.evals import repeats; sys.exit(repeats._call([sys.executable, "-c", {child!r}]))'
     with subprocess.Popen([sys.executable, '-c', parent], stdout=subprocess.PIPE, cwd=ROOT) as process:
         assert process.stdout.readline()
         process.send_signal(number)
-        assert process.wait(timeout=30) == 75
+        assert process.wait(timeout=30) == (own or 128 + number)
 
 
 def test_what_cannot_begin_is_said_once(tmp_path, train_here):
