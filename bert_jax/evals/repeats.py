@@ -116,7 +116,7 @@ def summary(
 
     Returns:
       `cells`, each with its settings, the score of every seed (None for a failed run) and mean, std (n - 1),
-      median, n and failed; and `best`, the number of the cell with the best mean. A run has failed if it
+      median, n and failed; and `best`, the number of the cell with the best mean, of a loss the lowest. A run has failed if it
       was not finished, or its accuracy is not above the share of the largest class.
     """
     found: list[dict[str, Any]] = []
@@ -135,8 +135,12 @@ def summary(
                 'failed': sum(map(_failed, scores)),
             }
         )
-    means = [c['mean'] if c['mean'] is not None else float('-inf') for c in found]
+    sign = -1 if score.endswith(_LOSSES) else 1
+    means = [sign * c['mean'] if c['mean'] is not None else float('-inf') for c in found]
     return {'score': score, 'cells': found, 'best': means.index(max(means))}
+
+
+_LOSSES = ('loss', 'cross_entropy', 'squared_error')
 
 
 def _last(place: pathlib.Path) -> dict[str, float]:

@@ -18,7 +18,9 @@ def write(place, accuracy, majority=0.5):
     (place / 'config.json').write_text(json.dumps({name: {} for name in sections}))
     lines = [{'step': 1, 'loss': 1.0}]
     if accuracy is not None:
-        lines.append({'step': 2, 'eval/loss': 1.0, 'eval/accuracy': accuracy, 'eval/majority': majority})
+        lines.append(
+            {'step': 2, 'eval/loss': 1 - accuracy, 'eval/accuracy': accuracy, 'eval/majority': majority}
+        )
     (place / 'metrics.jsonl').write_text(''.join(json.dumps(line) + '\n' for line in lines))
 
 
@@ -36,6 +38,7 @@ def test_figures_and_failed_runs(tmp_path):
     assert second['scores'] == [0.9, None, 0.7]
     assert (second['n'], second['failed']) == (2, 1)
     assert found['best'] == 1
+    assert repeats.summary(tmp_path, grid, 3, 'loss')['best'] == 1, 'of a loss the lowest is best'
     best = repeats.table(found).splitlines()[2]
     assert best.startswith('* 3e-4')
     assert best.split()[-2:] == ['2', '1']
@@ -105,6 +108,13 @@ def test_a_wrong_value_is_noticed_before_any_run(tmp_path, pretrained, labelled,
     done = grid_of(tmp_path, pretrained, labelled, '--over=optim.learning_rate=0.01,-1')
     assert done.returncode == 1
     assert 'optim.learning_rate=-1.0 must be at least 0' in done.stderr
+    assert not train_here
+
+
+def test_seeds_are_no_grid(tmp_path, pretrained, labelled, train_here):
+    done = grid_of(tmp_path, pretrained, labelled, '--over=train.seed=3,4')
+    assert done.returncode == 2
+    assert '--seeds=N' in done.stderr
     assert not train_here
 
 
