@@ -27,7 +27,7 @@ for weights in ${3:-random pretrained}; do
     tune rte glue.py:rte
     tune stsb glue.py:stsb
     tune pos pos.py:en_ewt
-    tune ner ner.py:en
+    tune ner ner.py:en --config.train.steps='1 epochs'
     tune sst2 glue.py:sst2 --config.train.steps='1 epochs'
     tune nli xnli.py --config.train.steps='1 epochs'
     for ((seed = 0; seed < seeds; seed++)); do
@@ -35,7 +35,7 @@ for weights in ${3:-random pretrained}; do
         [ -e "$run/xnli_en.json" ] || python -m bert_jax.bin.eval_classify --config=configs/finetune/xnli.py:en \
             --checkpoint="$run" --out="$run/xnli_en.json"
     done
-    tune squad squad.py:v1.1 --config.data.limit=4000
+    tune squad squad.py:v1.1 --config.data.limit=3000 --config.train.eval_rows=4000
 done
 
 [ $# -gt 2 ] || python -m bert_jax.bin.report "$checkpoint" "$out"/*_random "$out"/*_pretrained \

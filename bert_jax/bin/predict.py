@@ -48,14 +48,16 @@ def main() -> int:
         except UnicodeDecodeError as e:
             raise UserError(f'{flags.context!r} is not UTF-8 text: convert it.') from e
         record = Record(flags.context, {data.question: flags.question, data.context: context})
+        if not context.strip():
+            raise UserError(f'There is no text in {flags.context!r} to answer from.')
         (answer,) = predictor([record])
         for best in (answer or {}).get('n_best', [])[:5]:
             print(f'{best["probability"]:7.1%}  {best["text"] or "(no answer)"}')
         return 0 if answer else 1
-    found, bad = predicting.read(flags.input, flags.split)
+    found = predicting.read(flags.input, flags.split)
     made = predictor(found)
     predicting.write(pathlib.Path(flags.output), found, made, flags.numbers)
-    bad += made.count(None)
+    bad = made.count(None)
     print(f'{flags.output}: {len(made) - made.count(None):,} predictions')
     if bad:
         print(f'error: {bad:,} bad lines were left out.', file=sys.stderr)

@@ -24,8 +24,8 @@ def main() -> int:
         parser.error('--seeds must be at least 1')
     if wrong := [word for word in flags.over if not word.partition('=')[2]]:
         parser.error(f'--over={wrong[0]} has no values: write KEY=A,B')
-    if any(word.startswith('train.seed=') for word in flags.over):
-        parser.error('--over=train.seed is what --seeds=N is for')
+    if any(word.startswith('train.seed=') for word in (*flags.over, *overrides)):
+        parser.error('seeds are counted from 0: write --seeds=N, and leave train.seed out')
 
     from bert_jax.core import paths
     from bert_jax.evals import repeats

@@ -33,6 +33,10 @@ def run(spec: str, workdir: pathlib.Path, overrides: list[str]) -> int:
     loop.check(experiment, partitioner)
     experiment_lib.claim(workdir, experiment)
     task = experiment.make_task(tokenizer)
+    if labels := getattr(experiment.task, 'labels', ()):
+        logging.info(
+            '%d classes: %s', len(labels), ', '.join(labels[:20]) + (' ...' if len(labels) > 20 else '')
+        )
     data = setup.RowsOf(task, experiment, tokenizer, workdir)
     c = experiment.train
 

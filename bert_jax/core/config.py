@@ -54,7 +54,7 @@ def load(spec: str) -> ConfigDict:
     module = importlib.util.module_from_spec(module_spec)
     try:
         module_spec.loader.exec_module(module)
-    except (SyntaxError, ImportError, NameError) as e:
+    except (SyntaxError, ImportError, NameError, AttributeError, TypeError) as e:
         raise UserError(f'{path!r} does not run ({type(e).__name__}: {e}): mend the config.') from e
     if not hasattr(module, 'get_config'):
         raise UserError(f'{path!r} has no get_config(): a config file returns its ConfigDict there.')
@@ -65,8 +65,12 @@ def load(spec: str) -> ConfigDict:
         raise UserError(f'{path!r} needs an argument: write --config={path}:ARGUMENT.')
     try:
         return module.get_config(arg) if arg else module.get_config()
-    except (KeyError, ValueError) as e:
+    except KeyError as e:
+        raise UserError(f'{path!r} does not accept the argument {arg!r}: it has no {e}.') from e
+    except ValueError as e:
         raise UserError(f'{path!r} does not accept the argument {arg!r}: {e}.') from e
+    except (AttributeError, TypeError) as e:
+        raise UserError(f'get_config of {path!r} does not run ({e}): mend the config.') from e
 
 
 def override(config: ConfigDict, assignments: Sequence[str]) -> None:

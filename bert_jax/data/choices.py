@@ -1,7 +1,7 @@
 """Questions with several endings to choose from, as rows of one text and ending each."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -56,7 +56,12 @@ def rows(found: Sequence[Record], data: ChoiceConfig, tokenizer: Tokenizer, with
 
 
 def _endings(record: Record, data: ChoiceConfig) -> list[str]:
-    one = len(data.endings) == 1 and not isinstance(record.get(data.endings[0]), str)
-    texts = [str(e) for e in record.get(data.endings[0])] if one else [record.text(f) for f in data.endings]
+    given = record.get(data.endings[0])
+    one = len(data.endings) == 1 and not isinstance(given, str)
+    if one and (not isinstance(given, Iterable) or len(given) < 2 or None in given):  # type: ignore[arg-type]
+        raise UserError(
+            f'{record.where} has no two endings or more in {data.endings[0]!r}: mend or remove it.'
+        )
+    texts = [str(e) for e in given] if one else [record.text(f) for f in data.endings]
     start = record.text(data.start) if data.start else ''
     return [f'{start} {text}'.strip() for text in texts]

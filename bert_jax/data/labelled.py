@@ -67,8 +67,12 @@ def label_names(data: Any, of_each: bool = False) -> tuple[str, ...]:
     labels: list[Any] = [r.fields.get(data.label) for r in found]
     if of_each:
         labels = [tag for tags in labels if tags is not None for tag in tags]
-    if odd := [label for label in labels if isinstance(label, list | dict)]:
-        raise UserError(f'{data.source} has the label {odd[0]!r}: a label is a number or a name.')
+    labels = [_plain(label) for label in labels]
+    if odd := [label for label in labels if isinstance(label, list | dict | float) or label == '']:
+        raise UserError(
+            f'{data.source} has the label {odd[0]!r}: a label is a whole number or a name; '
+            'numbers of any kind are for the task regress.'
+        )
     seen: set[Any] = {*labels} - {None}
     if not seen:
         raise UserError(f'{data.source} has no field {data.label!r} to classify by: set data.label.')
@@ -118,9 +122,12 @@ class Classes:
         Raises:
           UserError: for one that is no class, naming its record.
         """
-        if str(label) in self._numbers and (self._by_name or not isinstance(label, int | np.integer)):
+        label = _plain(label)
+        if label is None:
+            raise UserError(f'{where} has no label: mend or remove it.')
+        if str(label) in self._numbers and (self._by_name or not isinstance(label, int)):
             return self._numbers[str(label)]
-        if not _is_integer(label):
+        if not _is_integer(label) or (self._by_name and any(map(_is_integer, self._numbers))):
             raise UserError(f'{where} has the label {label!r}: {nearest(str(label), self._numbers)}')
         if not 0 <= int(label) < len(self._own or self._numbers):
             last = len(self._numbers) - 1
@@ -153,7 +160,7 @@ def _real(record: Record, label: str) -> float:
         number = float(value)
     except (TypeError, ValueError):
         number = math.nan
-    if not math.isfinite(number):
+    if not abs(number) <= np.finfo(np.float32).max:
         raise UserError(
             f'{record.where} has the label {value!r}, which is no number: mend it, or set data.label.'
         )
@@ -188,6 +195,15 @@ def rows(
         a, b = (a[:most], None) if b is None else truncate_pair(a, b, most)
         out[i] = pack(a, b, label, data.length, tokenizer)
     return out
+
+
+def _plain(label: Any) -> Any:
+    """A label without its accidents: 1.0 is 1, and no space is around a name."""
+    if isinstance(label, str):
+        return label.strip()
+    if isinstance(label, int | np.integer) or (isinstance(label, float) and label.is_integer()):
+        return int(label)
+    return label
 
 
 def _is_integer(label: Any) -> bool:

@@ -153,7 +153,16 @@ def _answers(
 ) -> tuple[Sequence[str], tuple[int, int] | None]:
     """All right answers, and the tokens of the first where it is nearest to its `answer_start`, both ends included."""
     found = record.get(data.answers)
-    texts, starts = [str(t) for t in found['text']], [int(s) for s in found['answer_start']]
+    try:
+        texts, starts = [str(t) for t in found['text']], [int(s) for s in found['answer_start']]
+    except (TypeError, KeyError, ValueError) as e:
+        raise UserError(
+            f'{record.where} has answers that are no lists {{"text": [...], "answer_start": [...]}}: mend or remove it.'
+        ) from e
+    if len(texts) != len(starts):
+        raise UserError(
+            f'{record.where} has {len(texts)} answers but {len(starts)} places: mend or remove it.'
+        )
     if not texts:
         return (), None
     places = [m.start() for m in re.finditer(f'(?={re.escape(texts[0])})', context)]

@@ -151,6 +151,8 @@ def _table(file: TextIO, path: str) -> _Found:
     else:
         reader = csv.DictReader(file, restkey='')
     try:
+        if not _is_utf8(str(reader.fieldnames)):
+            raise UserError(f'{path!r} is not UTF-8 text: convert it.')
         for row in reader:
             whole = all(_is_utf8(str(value)) for value in row.values())
             yield f'line {reader.line_num}', row if whole else _NOT_UTF8

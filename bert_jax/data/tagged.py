@@ -63,6 +63,8 @@ def rows(
     sentences = []
     for record in found:
         words = [str(w) for w in _list(record, data.tokens)]
+        if not words and not with_labels:
+            raise UserError(f'{record.where} has no words: there is nothing to tag.')
         tags = [0] * len(words)
         if with_labels:
             given = _list(record, data.label)
@@ -94,7 +96,11 @@ def _list(record: Record, field: str) -> list[Any]:
         raise UserError(
             f'{record.where} has {str(value)[:40]!r} in the field {field!r}: make it a list, an entry a word.'
         )
-    return [*value]
+    if None in (entries := [*value]):
+        raise UserError(
+            f'{record.where} has an entry that is nothing in the field {field!r}: mend or remove it.'
+        )
+    return entries
 
 
 def _windows(sizes: Sequence[int], room: int) -> list[list[int]]:

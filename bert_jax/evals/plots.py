@@ -38,7 +38,8 @@ def figure(curves: Sequence[Curve], title: str) -> Any:
     fig, axes = _pyplot().subplots(figsize=(8, 4.5), layout='constrained')
     _draw(axes, zip(curves, itertools.cycle(_COLORS), strict=False))
     axes.set(title=title, xlabel='step', ylabel='loss (nats)')
-    axes.legend(fontsize='small')
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(fontsize='small')
     return fig
 
 

@@ -39,8 +39,8 @@ class Predictor:
                 'nothing of a text: give the --workdir of a fine-tuning.'
             )
 
-    def __call__(self, found: Sequence[Record]) -> list[Prediction | None]:
-        """Predictions, in order; None for a record that is bad, which is logged."""
+    def __call__(self, found: Sequence[Record | None]) -> list[Prediction | None]:
+        """Predictions, in order; None for None, and for a record that is bad, which is logged."""
         good, examples = self._examples(found)
         if not good:
             return [None] * len(found)
@@ -56,28 +56,28 @@ class Predictor:
         made = dict(zip(good, evaluator.predictions(self._trained.params), strict=True))
         return [made.get(i) for i in range(len(found))]
 
-    def _examples(self, found: Sequence[Record]) -> tuple[Sequence[int], Examples]:
+    def _examples(self, found: Sequence[Record | None]) -> tuple[Sequence[int], Examples]:
         """Which records can be made into rows, and these rows; says what is wrong with the others."""
+        given = [(i, record) for i, record in enumerate(found) if record is not None]
         try:
-            return range(len(found)), self.task.examples(found, labelled=False)
+            return [i for i, _ in given], self.task.examples([record for _, record in given], labelled=False)
         except UserError:
-            good = []
-            for i, record in enumerate(found):
-                try:
-                    self.task.examples([record], labelled=False)
-                    good.append(i)
+            good: list[tuple[int, Record]] = []
+            for i, record in given:
+                try:  # beside the first, since rows may have to be alike
+                    self.task.examples([*(r for _, r in good[:1]), record], labelled=False)
+                    good.append((i, record))
                 except UserError as e:
                     logging.warning('left out: %s', e)
-            return good, self.task.examples([found[i] for i in good], labelled=False) if good else Examples(
-                ()
-            )
+            rows = self.task.examples([r for _, r in good], labelled=False) if good else Examples(())
+            return [i for i, _ in good], rows
 
 
-def read(source: str, split: str) -> tuple[list[Record], int]:
+def read(source: str, split: str) -> list[Record | None]:
     """Records of a file, or of a split of a TFDS data set; one that cannot be read is logged.
 
     Returns:
-      The records, each named by its line, and how many were left out.
+      The records, each named by its line, with None in the place of one that cannot be read.
 
     Raises:
       UserError: if there is no such file, or nothing in it.
@@ -85,16 +85,20 @@ def read(source: str, split: str) -> tuple[list[Record], int]:
     if not records.is_files(source):
         if pathlib.Path(source).is_file():
             raise UserError(f'{source!r} is of no known format: write one of {", ".join(records.FORMATS)}.')
-        return records.read(source, split), 0
+        return [*records.read(source, split)]
     if not pathlib.Path(source).is_file():
         raise UserError(f'There is no file {source!r}: set --input.')
-    bad: list[str] = []
-    found = list(records.read_file(source, bad.append))
-    for problem in bad:
+    found: list[Record | None] = []
+
+    def refuse(problem: str) -> None:
         logging.warning('left out: %s', problem)
-    if not found and not bad:
+        found.append(None)
+
+    for record in records.read_file(source, refuse):
+        found.append(record)
+    if not found:
         raise UserError(f'There is nothing in {source!r} to predict.')
-    return found, len(bad)
+    return found
 
 
 def check_output(path: pathlib.Path, source: str) -> None:
@@ -108,15 +112,18 @@ def check_output(path: pathlib.Path, source: str) -> None:
 
 
 def write(
-    path: pathlib.Path, found: Sequence[Record], made: Sequence[Prediction | None], numbers: bool
+    path: pathlib.Path, found: Sequence[Record | None], made: Sequence[Prediction | None], numbers: bool
 ) -> None:
-    """Writes predictions as the suffix of `path` says.
+    """Writes predictions as the suffix of `path` says; raises UserError if there is none.
 
     `.jsonl` has one object for each record; `.json` the answers by question, as the scripts of SQuAD read
     them; `.tsv` an index and a label, as the GLUE server does, whose `numbers` are those of the classes; the index
     is the field `idx` of a record, in whose order TFDS does not keep them, or else its place.
     """
-    whole = [(i, record, m) for i, (record, m) in enumerate(zip(found, made, strict=True)) if m is not None]
+    pairs = zip(found, made, strict=True)
+    whole = [(i, record, m) for i, (record, m) in enumerate(pairs) if record is not None and m is not None]
+    if not whole:
+        raise UserError('Nothing could be predicted, and nothing was written: mend what is said above.')
     paths.write(path, _WRITERS[path.suffix](whole, numbers))
 
 
@@ -132,7 +139,12 @@ def _json_lines(made: _Made, numbers: bool) -> str:
 def _squad(made: _Made, numbers: bool) -> str:
     if any('answer' not in m for _, _, m in made):
         raise UserError('A .json file is for answers to questions: write a .jsonl file of these.')
-    return json.dumps({m['id']: m['answer'] for _, _, m in made}, ensure_ascii=False)
+    answers = {m['id']: m['answer'] for _, _, m in made}
+    if len(answers) < len(made):
+        logging.warning(
+            '%d questions share an id with another: its last answer is kept', len(made) - len(answers)
+        )
+    return json.dumps(answers, ensure_ascii=False)
 
 
 def _glue(made: _Made, numbers: bool) -> str:
@@ -146,7 +158,7 @@ def _glue(made: _Made, numbers: bool) -> str:
         if 'value' in m:
             lines.append((int(index), f'{m["value"]:.3f}'))
         elif 'label' in m:
-            lines.append((int(index), str(m['number'] if numbers else m['label'])))
+            lines.append((int(index), str(m.get('number', m['label']) if numbers else m['label'])))
         else:
             raise UserError('A .tsv file is for one label or number a text: write a .jsonl file of these.')
     return 'index\tprediction\n' + ''.join(f'{index}\t{value}\n' for index, value in sorted(lines))

@@ -54,7 +54,8 @@ def page(
         title = f'Fine-tuning loss on {data}'
         curves = [Curve(_label(group), group, 'loss') for group in groups.values()]
         parts.append(_image(figure(curves, title), title, plots))
-        shown = dict.fromkeys(['loss', run.score, 'accuracy', 'f1_macro', 'matthews', 'majority'])
+        wanted = ['accuracy', 'f1', 'exact_match', 'f1_macro', 'matthews', 'pearson', 'spearman', 'majority']
+        shown = dict.fromkeys(['loss', run.score, *wanted])
         parts.append(_table([*groups.values()], [*shown]))
     if masks:
         parts.append('<h2>Filled masks</h2>')
@@ -71,18 +72,25 @@ def page(
 
 def _label(group: Sequence[Run]) -> str:
     """The name that repetitions share, and what they began from."""
-    name = os.path.commonprefix([re.sub(r'/seed\d+$', '', r.name) for r in group])  # noqa: RUF071
+    names = [re.sub(r'/seed\d+$', '', r.name) for r in group]
+    name = os.path.commonprefix(names)  # noqa: RUF071
+    if name != names[0]:
+        name = re.sub(r'[-_.]?\d*$', '', name)  # what is common to 10 and 11
     name = name.rstrip('-_.') or group[0].name
     return name if group[0].pretraining else f'{name}: {group[0].start}'
 
 
 def _together(runs: Sequence[Run], plots: pathlib.Path | None) -> str:
-    """All tasks in one picture and one table, from pretrained weights against random ones."""
+    """All tasks in one picture and one table, from pretrained weights against random ones.
+
+    Of runs with several settings the best count, by their mean.
+    """
     curves, lines = {}, []
     for data in dict.fromkeys(r.data for r in runs):
-        by_start = {start: [r for r in runs if (r.data, r.start) == (data, start)] for start in _STARTS}
-        curves[data] = [Curve(start, group, 'loss') for start, group in by_start.items() if group]
         score = next(r.score for r in runs if r.data == data)
+        of_data = [r for r in runs if r.data == data]
+        by_start = {s: _best_setting([r for r in of_data if r.start == s], score, data) for s in _STARTS}
+        curves[data] = [Curve(start, group, 'loss') for start, group in by_start.items() if group]
         wanted = dict.fromkeys(name for r in runs if r.data == data for name, _ in r.scored)
         for name in [data, *(n for n in wanted if not n.startswith(f'{data}, '))]:
             random, pretrained = (_scores_of(by_start[start], score, name) for start in _STARTS)
@@ -94,6 +102,14 @@ def _together(runs: Sequence[Run], plots: pathlib.Path | None) -> str:
     table = f'<div class="wide"><table><tr><th>held out</th>{head}</tr>{"".join(lines)}</table></div>'
     title = 'Fine-tuning losses of all tasks'
     return f'<h2>All tasks</h2>{_image(panels(curves), title, plots)}{table}'
+
+
+def _best_setting(runs: Sequence[Run], score: str, name: str) -> list[Run]:
+    """Of these runs those that differ in their seed alone and have the best mean."""
+    groups: dict[str, list[Run]] = {}
+    for run in runs:
+        groups.setdefault(run.but_for_the_seed, []).append(run)
+    return max(groups.values(), key=lambda g: np.mean(_scores_of(g, score, name) or -np.inf), default=[])
 
 
 _STARTS = ('random weights', 'pretrained weights')

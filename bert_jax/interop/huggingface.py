@@ -259,7 +259,10 @@ _HEADS = {
 def labels(config: Mapping[str, Any]) -> tuple[str, ...]:
     """Names of the classes of a `config.json`, which are numbers if it gives none."""
     names = config.get('id2label') or {str(i): f'LABEL_{i}' for i in range(config.get('num_labels', 2))}
-    return tuple(names[k] for k in sorted(names, key=int))
+    found = tuple(names[k] for k in sorted(names, key=int))
+    if len({*found}) < len(found):
+        raise UserError(f'config.json gives one name to two classes ({", ".join(found)}): mend id2label.')
+    return found
 
 
 def model_config(config: Mapping[str, Any]) -> bert.Config:

@@ -67,7 +67,7 @@ class Config(BlockConfig):
         if length > self.positions and not self.rotary:
             raise UserError(
                 f'Rows of {length} tokens are longer than the {self.positions} positions of the model: '
-                'set model.positions higher or data.length lower.'
+                'set data.length lower or, for a new model, model.positions higher.'
             )
 
     def encoder_flops(self, tokens: float, length: float, at: float | None = None) -> float:

@@ -62,6 +62,10 @@ def from_hf(source: str, workdir: pathlib.Path, tokenizer: str = '', leave_out: 
     if name in ('classify', 'regress', 'tag', 'choice'):
         sections['data'] = {'length': model.positions}  # as long as transformers reads a text
     words = _tokenizer(folder, tokenizer)
+    if len(words) < model.vocab_size - model.pad_vocab_to:
+        logging.warning(
+            'the model has %d words, but the tokenizer %d: is it its own?', model.vocab_size, len(words)
+        )
     experiment = experiment_lib.complete(experiment_lib.from_config(sections), words)
     made = experiment.make_task(words)
     _, shapes, _ = module.abstract(lambda rngs: made.module(experiment.model, rngs))

@@ -226,7 +226,7 @@ def complete(experiment: Experiment, tokenizer: Tokenizer) -> Experiment:
 
 
 def claim(workdir: pathlib.Path, experiment: Experiment) -> None:
-    """Writes `config.json` into a working directory, or checks that it is this experiment's.
+    """Writes `config.json` into a working directory, or checks that it is this experiment's if it has begun.
 
     Raises:
       UserError: if the directory cannot be written, or another config made it.
@@ -235,7 +235,7 @@ def claim(workdir: pathlib.Path, experiment: Experiment) -> None:
     now = experiment.as_dict()
     try:
         workdir.mkdir(parents=True, exist_ok=True)
-        if file.is_file():
+        if file.is_file() and any((workdir / name).exists() for name in ('metrics.jsonl', 'checkpoints')):
             before = json.loads(file.read_text())
             for key, old, new in _differences(before, now):
                 if not key.startswith(FREE):

@@ -43,3 +43,10 @@ def test_what_is_wrong_is_named(words, second, message):
     found = [Record('a', {'text': 'w1', 'endings': ['w2', 'w3'], 'label': 0}), Record('b', second)]
     with pytest.raises(UserError, match=message):
         choices.rows(found, ChoiceConfig('x.jsonl', length=8), words, True)
+
+
+@pytest.mark.parametrize('endings', [None, [], ['a'], 3, ['a', None]])
+def test_endings_that_are_none_are_named(words, endings):
+    found = [Record('line 3,', {'text': 'w1', 'endings': endings, 'label': 0})]
+    with pytest.raises(UserError, match='line 3, has no two endings'):
+        choices.rows(found, ChoiceConfig('x.jsonl'), words, True)

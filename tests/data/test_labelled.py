@@ -116,11 +116,25 @@ def test_names_are_numbered_in_the_order_given(tmp_path, words):
     assert [r.label for r in read(config(source), ('good', 'bad'), words)] == [0, 1, 0]
 
 
-def test_numbers_with_a_point_are_names(tmp_path, words):
-    source = write(tmp_path, [{'text': 'w1', 'label': i} for i in (1.0, 0.0, 1.0)], '.jsonl')
+def test_whole_numbers_with_a_point_are_whole_numbers(tmp_path, words):
+    source = write(tmp_path, [{'text': 'w1', 'label': i} for i in (1.0, 3.0, 1)], '.jsonl')
     labels = label_names(config(source))
-    assert labels == ('0.0', '1.0')
-    assert [r.label for r in read(config(source), labels, words)] == [1, 0, 1]
+    assert labels == ('1', '3')
+    assert [r.label for r in read(config(source), labels, words)] == [0, 1, 0]
+
+
+def test_spaces_around_a_name_are_not_part_of_it(tmp_path, words):
+    source = write(tmp_path, [{'text': 'w1', 'label': label} for label in ('no', ' no', 'yes ')], '.jsonl')
+    labels = label_names(config(source))
+    assert labels == ('no', 'yes')
+    assert [r.label for r in read(config(source), labels, words)] == [0, 0, 1]
+
+
+@pytest.mark.parametrize('label', [0.5, float('nan'), ''])
+def test_what_is_no_class_is_an_error(tmp_path, label):
+    source = write(tmp_path, [{'text': 'w1', 'label': label}, {'text': 'w1', 'label': 'a'}], '.jsonl')
+    with pytest.raises(UserError, match='a label is a whole number or a name'):
+        label_names(config(source))
 
 
 @pytest.mark.parametrize('value', [True, False])
@@ -141,21 +155,38 @@ def test_a_label_outside_the_classes_names_the_example(tmp_path, words, label):
     source = write(tmp_path, [{'text': 'w1', 'label': 0}, {'text': 'w2', 'label': label}], '.jsonl')
     with pytest.raises(UserError) as error:
         read(config(source), ('0', '1'), words)
-    message = str(error.value)
-    assert message.startswith('example 1 of ')
-    assert f"split 'train', has the label {label}, but there are 2 classes, 0 to 1: mend it" in message
+    assert str(error.value) == f'{tmp_path}/train.jsonl, line 2, has the label {label}: known: 0, 1.'
+
+
+@pytest.mark.parametrize('label', [0, 2, 4])
+def test_a_number_that_is_no_class_is_not_taken_for_the_place_of_one(tmp_path, words, label):
+    source = write(tmp_path, [{'text': 'w1', 'label': label}], '.jsonl')
+    with pytest.raises(UserError, match=f'has the label {label}: known: 1, 3'):
+        read(config(source), ('1', '3'), words)
+
+
+def test_a_label_that_is_null_is_named(tmp_path, words):
+    source = write(tmp_path, [{'text': 'w1', 'label': None}], '.jsonl')
+    with pytest.raises(UserError, match='line 1, has no label'):
+        read(config(source), ('0', '1'), words)
+
+
+def test_places_of_names_end_with_the_last(tmp_path, words):
+    source = write(tmp_path, [{'text': 'w1', 'label': 2}], '.jsonl')
+    with pytest.raises(UserError, match='has the label 2, but there are 2 classes, 0 to 1: mend it'):
+        read(config(source), ('no', 'yes'), words)
 
 
 def test_an_unknown_label_names_the_example_and_the_nearest(tmp_path, words):
     source = write(tmp_path, [*EXAMPLES, {'text': 'w2', 'label': 'goood'}], '.jsonl')
-    with pytest.raises(UserError, match=r"example 3 of .* has the label 'goood': did you mean 'good'\?"):
+    with pytest.raises(UserError, match=r"line 4, has the label 'goood': did you mean 'good'\?"):
         read(config(source), ('bad', 'good'), words)
 
 
 def test_a_bad_label_is_named_by_its_place_in_the_data(tmp_path, words):
     examples = [{'text': 'w1', 'label': int(i == 17) * 9} for i in range(30)]
     source = write(tmp_path, examples, '.jsonl')
-    with pytest.raises(UserError, match='example 17 of'):
+    with pytest.raises(UserError, match='line 18, has the label 9'):
         read(config(source), ('0', '1'), words, limit=30)
 
 

@@ -106,3 +106,20 @@ def test_a_long_context_takes_memory_in_proportion(words):
 def test_a_stride_that_skips_text_is_refused():
     with pytest.raises(UserError, match=r'data\.stride=128 would skip text'):
         QuestionConfig('x.json', length=128)
+
+
+@pytest.mark.parametrize(
+    'answers',
+    [
+        None,
+        'x',
+        3,
+        [{'text': 'w1', 'answer_start': 0}],
+        {'text': ['w1']},
+        {'text': ['w1'], 'answer_start': []},
+    ],
+)
+def test_answers_of_another_shape_are_named(words, answers):
+    found = Record('line 2,', {'id': 'a', 'context': 'w1 w2', 'question': 'w3', 'answers': answers})
+    with pytest.raises(UserError, match='line 2, has (answers that are no lists|1 answers but 0 places)'):
+        rows(found, words)

@@ -74,3 +74,17 @@ def test_a_word_without_pieces_is_unknown(words):
 def test_what_is_wrong_is_named(words, tokens, tags, message):
     with pytest.raises(UserError, match=message):
         rows([Record('example 0', {'tokens': tokens, 'tags': tags})], words)
+
+
+@pytest.mark.parametrize(
+    ('fields', 'message'),
+    [
+        ({'tokens': 'New York'}, "line 1, has 'New York' in the field 'tokens': make it a list"),
+        ({'tokens': None}, "line 1, has 'None' in the field 'tokens'"),
+        ({'tokens': ['a', None]}, 'line 1, has an entry that is nothing'),
+        ({'tokens': []}, 'line 1, has no words'),
+    ],
+)
+def test_words_that_are_none_are_named(words, fields, message):
+    with pytest.raises(UserError, match=message):
+        rows([Record('line 1,', fields)], words, labelled=False)

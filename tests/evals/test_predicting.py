@@ -75,12 +75,12 @@ def test_predictions_do_not_depend_on_their_company(classifier):
 
 def test_answers_are_written_as_squad_reads_them(tmp_path):
     made = [{'id': 'a', 'answer': 'x'}, None, {'id': 'b', 'answer': ''}]
-    predicting.write(tmp_path / 'out.json', [None] * 3, made, numbers=False)
+    predicting.write(tmp_path / 'out.json', [Record('r', {})] * 3, made, numbers=False)
     assert json.loads((tmp_path / 'out.json').read_text()) == {'a': 'x', 'b': ''}
     with pytest.raises(UserError, match=r'\.tsv file is for one label'):
         predicting.write(tmp_path / 'out.tsv', [Record('a', {})] * 3, made, numbers=False)
     with pytest.raises(UserError, match=r'\.json file is for answers'):
-        predicting.write(tmp_path / 'other.json', [None], [{'label': 'a'}], numbers=False)
+        predicting.write(tmp_path / 'other.json', [Record('r', {})], [{'label': 'a'}], numbers=False)
 
 
 def test_the_glue_server_gets_its_own_index_in_order(tmp_path):
@@ -89,6 +89,47 @@ def test_the_glue_server_gets_its_own_index_in_order(tmp_path):
     made = [{'label': name, 'number': 0} for name in 'cab']
     predicting.write(tmp_path / 'out.tsv', found, made, numbers=False)
     assert (tmp_path / 'out.tsv').read_text() == 'index\tprediction\n0\ta\n1\tb\n2\tc\n'
+
+
+def test_the_place_of_a_line_counts_those_that_cannot_be_read(tmp_path, classifier):
+    (tmp_path / 'in.jsonl').write_text('{"text": "the good dog"}\n{\n{"text": "the bad dog"}\n')
+    done = predict(
+        f'--checkpoint={classifier}', f'--input={tmp_path / "in.jsonl"}', f'--output={tmp_path / "o.tsv"}'
+    )
+    assert done.returncode == 1
+    assert (tmp_path / 'o.tsv').read_text() == 'index\tprediction\n0\tgood\n2\tbad\n'
+
+
+def test_nothing_is_written_of_nothing(tmp_path, classifier):
+    (tmp_path / 'in.jsonl').write_text('{"body": "x"}\n')
+    (tmp_path / 'o.jsonl').write_text('before')
+    done = predict(
+        f'--checkpoint={classifier}', f'--input={tmp_path / "in.jsonl"}', f'--output={tmp_path / "o.jsonl"}'
+    )
+    assert done.returncode == 1
+    assert 'nothing was written' in done.stderr
+    assert (tmp_path / 'o.jsonl').read_text() == 'before'
+
+
+def test_records_that_cannot_stand_together_are_left_out():
+    """A choice has as many endings as the first."""
+
+    class Task:
+        def examples(self, found, labelled):
+            if len({r.fields['n'] for r in found}) > 1:
+                raise UserError(f'{found[-1].where} is not as the first.')
+            return [r.fields['n'] for r in found]
+
+    predictor = object.__new__(predicting.Predictor)
+    predictor.task = Task()
+    found = [Record('a', {'n': 2}), None, Record('b', {'n': 3}), Record('c', {'n': 2})]
+    assert predictor._examples(found) == ([0, 3], [2, 2])
+
+
+def test_questions_that_share_an_id_are_said(tmp_path, caplog):
+    made = [{'id': 'a', 'answer': 'x'}, {'id': 'a', 'answer': 'y'}]
+    predicting.write(tmp_path / 'out.json', [Record('r', {})] * 2, made, numbers=False)
+    assert '1 questions share an id' in caplog.text
 
 
 def test_an_index_that_is_no_number_is_named(tmp_path):

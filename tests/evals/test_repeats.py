@@ -114,7 +114,7 @@ def test_a_wrong_value_is_noticed_before_any_run(tmp_path, pretrained, labelled,
 def test_seeds_are_no_grid(tmp_path, pretrained, labelled, train_here):
     done = grid_of(tmp_path, pretrained, labelled, '--over=train.seed=3,4')
     assert done.returncode == 2
-    assert '--seeds=N' in done.stderr
+    assert 'write --seeds=N' in done.stderr
     assert not train_here
 
 

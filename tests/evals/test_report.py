@@ -108,6 +108,22 @@ def test_all_tasks_are_one_table_and_one_picture(tmp_path):
     assert 'All tasks' not in report.page(found[:4])
 
 
+def test_of_several_settings_the_best_count():
+    def group(batch, scores):
+        made = [run(f'r{batch}', seed=i, accuracy=a) for i, a in enumerate(scores)]
+        for r in made:
+            r.config['train']['batch_size'] = batch
+        return made
+
+    found = rows(report.page([*group(16, (0.5, 0.7)), *group(32, (0.8, 0.9)), run('x', source='other')]))
+    assert found[1][:1] + found[1][3:] == ['glue/sst2', '0.8500 ± 0.0707', '', '2']
+
+
+def test_a_name_is_not_cut_within_a_number():
+    names = [rows(report.page([run(f'a_{i}', seed=i) for i in seeds]))[1][0] for seeds in ((10, 11), (1, 2))]
+    assert names == ['a: pretrained weights'] * 2
+
+
 def test_a_run_that_has_just_begun_has_no_curve_yet(tmp_path):
     (tmp_path / 'config.json').write_text(json.dumps({**run('one').config, 'model': {}}))
     begun = runs.read(tmp_path, 'two')
