@@ -35,8 +35,8 @@ def test_endings_in_fields_of_their_own_with_a_shared_beginning(words):
 @pytest.mark.parametrize(
     ('second', 'message'),
     [
-        ({'text': 'w1', 'endings': ['w2'], 'label': 0}, 'b has not 2 endings as the first'),
-        ({'text': 'w1', 'endings': ['w2', 'w3'], 'label': 2}, 'b has the label 2, but there are 2 classes'),
+        ({'text': 'w1', 'endings': ['w2'] * 3, 'label': 0}, 'b has not 2 endings as the first'),
+        ({'text': 'w1', 'endings': ['w2', 'w3'], 'label': 2}, 'b has the label 2: known: 0, 1'),
     ],
 )
 def test_what_is_wrong_is_named(words, second, message):

