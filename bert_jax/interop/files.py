@@ -89,7 +89,11 @@ def _parts(folder: pathlib.Path, name: str) -> list[pathlib.Path]:
     index = folder / f'{name}.index.json'
     if not index.is_file():
         return []
-    files = [folder / part for part in sorted({*json.loads(index.read_text())['weight_map'].values()})]
+    try:
+        parts = sorted({*json.loads(index.read_text())['weight_map'].values()})
+        files = [folder / part for part in parts]
+    except (ValueError, KeyError, TypeError, AttributeError) as e:
+        raise UserError(f'{str(index)!r} is damaged: download it again.') from e
     if missing := next((file for file in files if not file.is_file()), None):
         raise UserError(f'{str(missing)!r} is missing, which {index.name} names: download it again.')
     return files

@@ -55,7 +55,7 @@ def from_hf(source: str, workdir: pathlib.Path, tokenizer: str = '', leave_out: 
     if name == 'mlm':
         task['next'] = 'random' if any('seq_relationship' in key for key in tensors) else 'none'
     elif name == 'encode':
-        task['pooler'] = any('pooler' in key for key in tensors)
+        task['pooler'] = any(key.endswith('pooler.dense.weight') for key in tensors)
     elif name in ('classify', 'tag'):
         task['labels'] = huggingface.labels(config)
     sections = {'task': task, 'model': {'name': 'bert', **as_dict(model)}}

@@ -99,6 +99,15 @@ def test_weights_in_several_files(tmp_path):
         convert.from_hf(str(source), tmp_path / 'again')
 
 
+@pytest.mark.parametrize('text', ['{"a"', '[]', '{"weight_map": 3}'])
+def test_a_damaged_index_is_named(tmp_path, text):
+    source = folder(tmp_path / 'theirs')
+    (source / 'model.safetensors').unlink()
+    (source / 'model.safetensors.index.json').write_text(text)
+    with pytest.raises(UserError, match=r"index\.json' is damaged"):
+        convert.from_hf(str(source), tmp_path / 'ours')
+
+
 def test_files_beside_the_weights_are_not_mixed_in(tmp_path):
     source = folder(tmp_path / 'theirs')
     wrong = {k: v + 1 for k, v in load_file(source / 'model.safetensors').items()}
