@@ -53,8 +53,9 @@ def panels(groups: Mapping[str, Sequence[Curve]]) -> Any:
         lines, columns, figsize=(4 * columns, 0.5 + 2.6 * lines), layout='constrained', squeeze=False
     )
     for axes, (title, curves) in zip(grid.flat, groups.items(), strict=False):
-        _draw(axes, [(curve, colors[curve.label]) for curve in curves])
-        axes.set_title(title, fontsize='medium')
+        _draw(axes, [(curve, colors[curve.label]) for curve in curves], counted=False)
+        n = max(len(curve.runs) for curve in curves)
+        axes.set_title(f'{title} ({n} seed{"s" * (n > 1)})', fontsize='medium')
     for axes in grid.flat[len(groups) :]:
         axes.set_axis_off()
     fig.supxlabel('step')
@@ -68,9 +69,10 @@ def panels(groups: Mapping[str, Sequence[Curve]]) -> Any:
     return fig
 
 
-def _draw(axes: Any, curves: Iterable[tuple[Curve, str]]) -> None:
+def _draw(axes: Any, curves: Iterable[tuple[Curve, str]], counted: bool = True) -> None:
+    """Draws curves in their colours; `counted` says how many runs each has in the legend."""
     for curve, color in curves:
-        of = f', {len(curve.runs)} seeds' if len(curve.runs) > 1 else ''
+        of = f', {len(curve.runs)} seeds' if counted and len(curve.runs) > 1 else ''
         steps, values = curve.values('train')
         if steps:
             smoothed = np.array([smooth(v) for v in values])
