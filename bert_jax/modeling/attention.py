@@ -23,7 +23,8 @@ def attend(
     """Attention of queries to keys.
 
     Args:
-      q, k, v: [B, N, T, H], heads in front of positions.
+      q: [B, N, Tq, H], heads in front of positions.
+      k, v: [B, K, Tk, H]; each of the K heads serves N / K of the queries' heads, in order.
       mask: broadcastable to [B, N, Tq, Tk], true where allowed, or None.
       implementation: 'auto' takes cuDNN on NVIDIA GPUs of compute capability 8 or more in half
         precision without dropout, and XLA elsewhere.
@@ -31,7 +32,7 @@ def attend(
       key: randomness, or None for no dropout.
 
     Returns:
-      [B, N, T, H] in the type of `q`; the softmax is computed in float32.
+      [B, N, Tq, H] in the type of `q`; the softmax is computed in float32.
     """
     drops = key is not None and rate > 0
     if implementation == 'auto':
@@ -41,6 +42,8 @@ def attend(
         if mask is not None:
             mask = jnp.broadcast_to(mask, (*mask.shape[:2], q.shape[1], k.shape[1]))
         return jnp.swapaxes(jax.nn.dot_product_attention(q, k, v, mask=mask, implementation='cudnn'), 1, 2)
+    if k.shape[1] != q.shape[1]:
+        k, v = (jnp.repeat(x, q.shape[1] // k.shape[1], axis=1) for x in (k, v))
     scores = jnp.einsum('bnqh,bnkh->bnqk', q * q.shape[-1] ** -0.5, k, preferred_element_type=jnp.float32)
     if mask is not None:
         scores = jnp.where(mask, scores, jnp.finfo(jnp.float32).min)

@@ -11,8 +11,9 @@ from flax import nnx
 from bert_jax.core.config import within
 from bert_jax.core.errors import UserError
 from bert_jax.modeling import masks
+from bert_jax.modeling.config import ModelConfig
 from bert_jax.modeling.dropout import dropout, fold
-from bert_jax.modeling.layers import BlockConfig, Dense, Norm, param
+from bert_jax.modeling.layers import Dense, Norm, param
 from bert_jax.modeling.stack import Stack
 
 # Layers, width, heads, feed-forward: section 3 of the paper for base and large, the miniatures of
@@ -28,58 +29,26 @@ SIZES = {
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(BlockConfig):
+class Config(ModelConfig):
     """A BERT; see `BlockConfig` for the shape of its blocks.
 
     Attributes:
       size: a name in `SIZES`; it fills in width, heads, mlp and layers where they are 0.
-      vocab_size: V, entries of the tokenizer; 0 takes the tokenizer's own size.
-      positions: learned positions, the longest row; with `rotary` there are none, and no limit.
-      first_position: rows of their table before that of the first token, which stand for none (RoBERTa has two).
       segments: learned segment vectors; 0 is none, and 1 is the same for both texts.
       pooler: activation of the pooled vector; 'relu' is DistilBERT's.
-      pad_vocab_to: the stored vocabulary is rounded up to a multiple of this.
     """
 
     size: str = 'base'
-    vocab_size: int = 0
-    positions: int = 512
-    first_position: int = 0
     segments: int = 2
     pooler: Literal['tanh', 'relu'] = 'tanh'
-    pad_vocab_to: int = 128
 
     def __post_init__(self) -> None:
         if self.size not in SIZES:
             raise UserError(f'There is no BERT size {self.size!r}: choose one of {", ".join(SIZES)}.')
         for name, value in zip(('layers', 'width', 'heads', 'mlp'), SIZES[self.size], strict=True):
             object.__setattr__(self, name, getattr(self, name) or value)
-        within(self, 'model', 0, math.inf, 'vocab_size', 'segments', 'first_position')
-        within(self, 'model', 1, math.inf, 'positions', 'pad_vocab_to')
+        within(self, 'model', 0, math.inf, 'segments')
         super().__post_init__()
-
-    @property
-    def padded_vocab(self) -> int:
-        return -(-self.vocab_size // self.pad_vocab_to) * self.pad_vocab_to
-
-    def check_length(self, length: int) -> None:
-        """Raises a `UserError` if a row of this length has more tokens than there are positions."""
-        if length > self.positions and not self.rotary:
-            raise UserError(
-                f'Rows of {length} tokens are longer than the {self.positions} positions of the model: '
-                'set data.length lower or, for a new model, model.positions higher.'
-            )
-
-    def encoder_flops(self, tokens: float, length: float, at: float | None = None) -> float:
-        """Floating-point operations of a forward pass over `tokens` tokens in rows of `length`.
-
-        `at` is the number of tokens that the last layer's output is wanted of; None is all.
-        """
-        inputs: float = 6 * self.width**2  # of a token that is attended to
-        outputs: float = 2 * self.width**2 + (6 if self.gated else 4) * self.width * self.mlp
-        outputs += 4 * length * self.width  # of a token that attends
-        last = tokens if at is None else at
-        return self.layers * tokens * inputs + ((self.layers - 1) * tokens + last) * outputs
 
 
 class Output(NamedTuple):

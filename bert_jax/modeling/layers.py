@@ -5,23 +5,21 @@ moves heads in front, [B, N, T, H]. Parameters carry logical axis names (`axes=`
 of `partitioning.LOGICAL`.
 """
 
-import dataclasses
 import functools
 import math
 from collections.abc import Callable
-from typing import Literal
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from bert_jax.core.config import within
-from bert_jax.core.errors import UserError
 from bert_jax.core.partitioning import constrain
-from bert_jax.modeling.attention import Implementation, attend
+from bert_jax.modeling.attention import attend
+from bert_jax.modeling.config import Activation, BlockConfig
 from bert_jax.modeling.dropout import dropout, fold
 
-ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
+ACTIVATIONS: dict[Activation, Callable[[jax.Array], jax.Array]] = {
     'gelu': functools.partial(jax.nn.gelu, approximate=False),
     'gelu_tanh': functools.partial(jax.nn.gelu, approximate=True),
     'relu': jax.nn.relu,
@@ -29,62 +27,8 @@ ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
 }
 
 
-@dataclasses.dataclass(frozen=True)
-class BlockConfig:
-    """Shape and choices of a stack of transformer blocks; the defaults are BERT's.
-
-    Attributes:
-      width: D, model width.
-      heads: N; width must divide by it.
-      mlp: F, feed-forward width.
-      layers: L.
-      norm: 'post' normalises after the residual sum (Vaswani et al. 2017), 'pre' before each
-        sublayer, with one more norm at the end (Xiong et al. 2020).
-      norm_kind: layer norm (Ba et al. 2016) or RMS norm (Zhang & Sennrich 2019).
-      norm_eps: added to the variance.
-      bias: whether dense layers have a bias.
-      activation: of the feed-forward layer; 'gelu' is the exact one, by erf.
-      gated: multiply the activation by a second projection (Shazeer 2020, GLU variants).
-      rotary: rotate queries and keys by position (Su et al. 2021) with this base; 0 is off.
-      dropout: of embeddings and of each sublayer's output.
-      attention_dropout: of attention probabilities.
-      init_std: parameters are drawn from a normal truncated at two of these.
-      dtype: of computation; parameters, softmax and losses stay float32.
-      attention: how attention is computed, see `attention.attend`.
-      scan: run the layers as one loop, which compiles faster.
-      remat: what the backward pass computes again: nothing, all of a block but its matrix
-        products ('dots'), or the whole block ('full').
-    """
-
-    width: int = 0
-    heads: int = 0
-    mlp: int = 0
-    layers: int = 0
-    norm: Literal['post', 'pre'] = 'post'
-    norm_kind: Literal['layer', 'rms'] = 'layer'
-    norm_eps: float = 1e-12
-    bias: bool = True
-    activation: Literal['gelu', 'gelu_tanh', 'relu', 'silu'] = 'gelu'
-    gated: bool = False
-    rotary: float = 0.0
-    dropout: float = 0.1
-    attention_dropout: float = 0.1
-    init_std: float = 0.02
-    dtype: Literal['float32', 'bfloat16'] = 'float32'
-    attention: Implementation = 'auto'
-    scan: bool = False
-    remat: Literal['none', 'dots', 'full'] = 'none'
-
-    def __post_init__(self) -> None:
-        within(self, 'model', 1, math.inf, 'width', 'heads', 'mlp', 'layers')
-        within(self, 'model', 0, math.inf, 'norm_eps', 'rotary', 'init_std')
-        within(self, 'model', 0, 0.99, 'dropout', 'attention_dropout')
-        if self.width % self.heads:
-            raise UserError(f'model.width={self.width} does not divide by model.heads={self.heads}.')
-        if self.rotary and self.width // self.heads % 2:
-            raise UserError(
-                'model.rotary turns pairs, so the width of a head, model.width / model.heads, must be even.'
-            )
+# Keys and values of an attention, [B, K, S, H] each: S slots for tokens.
+Cache = tuple[jax.Array, jax.Array]
 
 
 def param(
@@ -121,11 +65,23 @@ class Dense(nnx.Module):
     product itself is two-dimensional.
     """
 
-    def __init__(self, config: BlockConfig, inputs: dict[str, int], outputs: dict[str, int], rngs: nnx.Rngs):
-        """`inputs` and `outputs` map logical axes to sizes; an axis named '' is never split."""
+    def __init__(
+        self,
+        config: BlockConfig,
+        inputs: dict[str, int],
+        outputs: dict[str, int],
+        rngs: nnx.Rngs,
+        residual: bool = False,
+    ):
+        """`inputs` and `outputs` map logical axes to sizes; an axis named '' is never split.
+
+        `residual` says that its output is added to the residual stream.
+        """
         axes = tuple(a or None for a in (*inputs, *outputs))
         self.features_in = functools.reduce(int.__mul__, inputs.values())
-        self.kernel = param(rngs, (*inputs.values(), *outputs.values()), axes, config.init_std)
+        small = residual and config.scale_residual
+        std = config.init_std / math.sqrt(2 * config.layers) if small else config.init_std
+        self.kernel = param(rngs, (*inputs.values(), *outputs.values()), axes, std)
         self.bias = param(rngs, tuple(outputs.values()), axes[len(inputs) :], 0) if config.bias else None
 
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -151,13 +107,20 @@ _hold_gradient.defvjp(lambda y: (y, None), _hold_backward)
 
 
 class Attention(nnx.Module):
-    """Multi-head self-attention with one fused projection for query, key and value."""
+    """Multi-head self-attention with one fused projection for query, key and value.
+
+    With `kv_heads` queries have a projection of their own.
+    """
 
     def __init__(self, config: BlockConfig, rngs: nnx.Rngs):
         c = self.config = config
         heads = {'heads': c.heads, 'kv': c.width // c.heads}
-        self.qkv = Dense(c, {'embed': c.width}, {'': 3, **heads}, rngs)
-        self.out = Dense(c, heads, {'embed': c.width}, rngs)
+        if c.kv_heads in (0, c.heads):
+            self.qkv = Dense(c, {'embed': c.width}, {'': 3, **heads}, rngs)
+        else:
+            self.q = Dense(c, {'embed': c.width}, heads, rngs)
+            self.kv = Dense(c, {'embed': c.width}, {'': 2, **heads, 'heads': c.kv_heads}, rngs)
+        self.out = Dense(c, heads, {'embed': c.width}, rngs, residual=True)
 
     def __call__(
         self,
@@ -167,15 +130,40 @@ class Attention(nnx.Module):
         key: jax.Array | None,
         at: jax.Array | None = None,
     ) -> jax.Array:
-        c, (batch, length) = self.config, positions.shape
-        x = self.qkv(x).reshape(batch, length, 3, c.heads, -1)
-        q, k, v = (constrain(a, 'batch', 'heads', None, None) for a in x.transpose(2, 0, 3, 1, 4))
-        if c.rotary:
-            q, k = rotate(q, positions, c.rotary), rotate(k, positions, c.rotary)
+        c = self.config
+        q, k, v = self._project(x, positions)
         if at is not None:
             q = jnp.take_along_axis(q, at[:, None, :, None], axis=2)
         x = attend(q, k, v, mask, implementation=c.attention, rate=c.attention_dropout, key=key)
-        return self.out(x.transpose(0, 2, 1, 3).reshape(batch * q.shape[2], -1))
+        return self.out(x.transpose(0, 2, 1, 3).reshape(len(x) * x.shape[2], -1))
+
+    def extend(
+        self, x: jax.Array, mask: jax.Array, positions: jax.Array, cache: Cache, index: jax.Array
+    ) -> tuple[jax.Array, Cache]:
+        """As a call on [B*t, D] tokens that go on from those in the cache, which gets theirs from slot `index` on."""
+        q, *new = self._project(x, positions)
+        at = (0, 0, index, 0)
+        k, v = (
+            jax.lax.dynamic_update_slice(a, b.astype(a.dtype), at) for a, b in zip(cache, new, strict=True)
+        )
+        y = attend(q, k, v, mask, implementation=self.config.attention)
+        return self.out(y.transpose(0, 2, 1, 3).reshape(len(x), -1)), (k, v)
+
+    def _project(self, x: jax.Array, positions: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """[B*T, D] to queries [B, N, T, H], keys and values [B, K, T, H]."""
+        c, (batch, length) = self.config, positions.shape
+
+        def heads(y: jax.Array, parts: int) -> list[jax.Array]:
+            y = y.reshape(batch, length, parts, -1, c.width // c.heads).transpose(2, 0, 3, 1, 4)
+            return [constrain(part, 'batch', 'heads', None, None) for part in y]
+
+        if c.kv_heads in (0, c.heads):
+            q, k, v = heads(self.qkv(x), 3)
+        else:
+            q, k, v = *heads(self.q(x), 1), *heads(self.kv(x), 2)
+        if c.rotary:
+            q, k = rotate(q, positions, c.rotary), rotate(k, positions, c.rotary)
+        return q, k, v
 
 
 def rotate(x: jax.Array, positions: jax.Array, base: float) -> jax.Array:
@@ -196,7 +184,7 @@ class FeedForward(nnx.Module):
         self.activation = ACTIVATIONS[c.activation]
         self.up = Dense(c, {'embed': c.width}, {'mlp': c.mlp}, rngs)
         self.gate = Dense(c, {'embed': c.width}, {'mlp': c.mlp}, rngs) if c.gated else None
-        self.down = Dense(c, {'mlp': c.mlp}, {'embed': c.width}, rngs)
+        self.down = Dense(c, {'mlp': c.mlp}, {'embed': c.width}, rngs, residual=True)
 
     def __call__(self, x: jax.Array) -> jax.Array:
         up = self.up(x)
@@ -221,23 +209,120 @@ class Block(nnx.Module):
         positions: jax.Array,
         key: jax.Array | None,
         at: jax.Array | None = None,
+        memory: Any = None,
     ) -> jax.Array:
         """Runs flat activations [B*T, D] through the block.
 
         Args:
           x, mask, positions, key: see `Stack`.
           at: [B, P]; every position is attended to, but only these go on. None is all.
+          memory: what a block that looks at another text sees of it.
 
         Returns:
           [B*P, D], or [B*T, D] without `at`.
         """
-        rate, pre = self.config.dropout, self.config.norm == 'pre'
-        y = self.attention(self.attention_norm(x) if pre else x, mask, positions, fold(key, 0), at)
+        y = self.attention(self._enter(x, self.attention_norm), mask, positions, fold(key, 0), at)
         if at is not None:
             rows = x.reshape(len(at), -1, x.shape[-1])
             x = jnp.take_along_axis(rows, at[..., None], axis=1).reshape(y.shape)
-        x = x + dropout(y, rate, fold(key, 1))
-        x = x if pre else self.attention_norm(x)
-        y = self.mlp(self.mlp_norm(x) if pre else x)
-        x = x + dropout(y, rate, fold(key, 2))
-        return constrain(x if pre else self.mlp_norm(x), 'batch', None)
+        x = self._leave(x, y, self.attention_norm, fold(key, 1))
+        return self._after_attention(x, key, memory)
+
+    def _enter(self, x: jax.Array, norm: Norm) -> jax.Array:
+        """What a sublayer reads."""
+        return norm(x) if self.config.norm == 'pre' else x
+
+    def _leave(self, x: jax.Array, y: jax.Array, norm: Norm, key: jax.Array | None) -> jax.Array:
+        """The residual stream `x` with a sublayer's output `y` in it."""
+        x = x + dropout(y, self.config.dropout, key)
+        return x if self.config.norm == 'pre' else norm(x)
+
+    def _after_attention(self, x: jax.Array, key: jax.Array | None, memory: Any) -> jax.Array:
+        y = self.mlp(self._enter(x, self.mlp_norm))
+        return constrain(self._leave(x, y, self.mlp_norm, fold(key, 2)), 'batch', None)
+
+    def empty_cache(self, batch: int, slots: int, memory: Any = None) -> Any:
+        """Of an attention to `slots` tokens."""
+        c = self.config
+        shape = (batch, c.kv_heads or c.heads, slots, c.width // c.heads)
+        return jnp.zeros(shape, c.dtype), jnp.zeros(shape, c.dtype)
+
+    def extend(
+        self,
+        x: jax.Array,
+        mask: jax.Array,
+        positions: jax.Array,
+        cache: Cache,
+        index: jax.Array,
+        memory: Any = None,
+    ) -> tuple[jax.Array, Cache]:
+        """As a call, on tokens that go on from those in the cache; see `Stack.extend`."""
+        y, cache = self.attention.extend(self._enter(x, self.attention_norm), mask, positions, cache, index)
+        x = self._leave(x, y, self.attention_norm, None)
+        return self._after_attention(x, None, memory), cache
+
+
+class CrossAttention(nnx.Module):
+    """Multi-head attention to another text (Vaswani et al. 2017, section 3.2.3)."""
+
+    def __init__(self, config: BlockConfig, rngs: nnx.Rngs):
+        c = self.config = config
+        heads = {'heads': c.heads, 'kv': c.width // c.heads}
+        self.q = Dense(c, {'embed': c.width}, heads, rngs)
+        self.kv = Dense(c, {'embed': c.width}, {'': 2, **heads}, rngs)
+        self.out = Dense(c, heads, {'embed': c.width}, rngs, residual=True)
+
+    def keys(self, memory: jax.Array, batch: int) -> Cache:
+        """Keys and values of the other text's hidden states [B*S, D]."""
+        k, v = self._heads(self.kv(memory), batch, 2)
+        return k, v
+
+    def __call__(self, x: jax.Array, keys: Cache, mask: jax.Array | None, key: jax.Array | None) -> jax.Array:
+        """[B*T, D] to [B*T, D]; the mask is broadcastable to [B, 1, T, S]."""
+        c = self.config
+        (q,) = self._heads(self.q(x), len(keys[0]), 1)
+        y = attend(q, *keys, mask, implementation=c.attention, rate=c.attention_dropout, key=key)
+        return self.out(y.transpose(0, 2, 1, 3).reshape(len(x), -1))
+
+    def _heads(self, y: jax.Array, batch: int, parts: int) -> list[jax.Array]:
+        """[B*T, parts * D] to parts of [B, N, T, H]."""
+        y = y.reshape(batch, -1, parts, self.config.heads, self.config.width // self.config.heads)
+        return [constrain(part, 'batch', 'heads', None, None) for part in y.transpose(2, 0, 3, 1, 4)]
+
+
+class DecoderBlock(Block):
+    """A block that looks at an encoder's output between self-attention and feed-forward.
+
+    Its `memory` is the hidden states [B*S, D] with their mask or, in `extend`, the mask alone: the cache has
+    the keys.
+    """
+
+    def __init__(self, config: BlockConfig, rngs: nnx.Rngs):
+        super().__init__(config, rngs)
+        self.cross = CrossAttention(config, rngs)
+        self.cross_norm = Norm(config, rngs)
+
+    def empty_cache(self, batch: int, slots: int, memory: Any = None) -> Any:
+        """As of `Block`; `memory` is the encoder's output [B*S, D]."""
+        return super().empty_cache(batch, slots), self.cross.keys(memory, batch)
+
+    def _after_attention(self, x: jax.Array, key: jax.Array | None, memory: Any) -> jax.Array:
+        hidden, mask = memory
+        keys = hidden if isinstance(hidden, tuple) else self.cross.keys(hidden, len(mask))
+        y = self.cross(self._enter(x, self.cross_norm), keys, mask, fold(key, 3))
+        x = self._leave(x, y, self.cross_norm, fold(key, 4))
+        return super()._after_attention(x, key, None)
+
+    def extend(
+        self,
+        x: jax.Array,
+        mask: jax.Array,
+        positions: jax.Array,
+        cache: Any,
+        index: jax.Array,
+        memory: Any = None,
+    ) -> tuple[jax.Array, Any]:
+        """As of `Block`; the cache is that of the self-attention, and the keys of the encoder's output."""
+        own, keys = cache
+        x, own = super().extend(x, mask, positions, own, index, (keys, memory))
+        return x, (own, keys)

@@ -64,3 +64,39 @@ def _vocabulary_loss_backward(saved: Any, cotangents: Any) -> Any:
 
 
 vocabulary_loss.defvjp(_vocabulary_loss, _vocabulary_loss_backward)
+
+
+def sequence_loss(
+    hidden: jax.Array, table: jax.Array, bias: jax.Array, labels: jax.Array, chunk: int = 0
+) -> tuple[jax.Array, jax.Array]:
+    """`vocabulary_loss` of every position of a row, some positions at a time.
+
+    A chunk's logits are computed again in the backward pass, so that [B, chunk, V] is the most that is
+    in memory at once.
+
+    Args:
+      hidden: [B, T, D].
+      table, bias: as of `vocabulary_loss`.
+      labels: [B, T] integers.
+      chunk: positions of each row at a time; 0 takes all at once and keeps [B, T, V].
+
+    Returns:
+      The loss and whether the label had the highest score, [B, T] each.
+    """
+    batch, length, width = hidden.shape
+
+    def some(hidden: jax.Array, labels: jax.Array) -> tuple[jax.Array, jax.Array]:
+        loss, right = vocabulary_loss(hidden.reshape(-1, width), table, bias, labels.reshape(-1))
+        return loss.reshape(labels.shape), right.reshape(labels.shape)
+
+    if not 0 < chunk < length:
+        return some(hidden, labels)
+    n = -(-length // chunk)
+
+    def parts(x: jax.Array) -> jax.Array:
+        x = jnp.pad(x, [(0, 0), (0, n * chunk - length), *[(0, 0)] * (x.ndim - 2)])
+        return x.reshape(batch, n, chunk, *x.shape[2:]).swapaxes(0, 1)
+
+    found = jax.lax.map(lambda part: jax.checkpoint(some)(*part), (parts(hidden), parts(labels)))
+    loss, right = (x.swapaxes(0, 1).reshape(batch, -1)[:, :length] for x in found)
+    return loss, right

@@ -4,6 +4,20 @@ import jax
 import jax.numpy as jnp
 
 
+def causal(length: int, valid: jax.Array | None = None) -> jax.Array:
+    """A token sees itself and what stands before it.
+
+    Args:
+      length: T.
+      valid: as of `padding`, or None where every token is real.
+
+    Returns:
+      [1, 1, T, T], or [B, 1, T, T] with `valid`.
+    """
+    before = jnp.tril(jnp.ones((length, length), bool))[None, None]
+    return before if valid is None else before & padding(valid)
+
+
 def padding(valid: jax.Array) -> jax.Array:
     """Every token sees every real token.
 

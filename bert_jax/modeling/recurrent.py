@@ -4,7 +4,8 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from bert_jax.modeling.layers import BlockConfig, Dense, param
+from bert_jax.modeling.config import BlockConfig
+from bert_jax.modeling.layers import Dense, param
 
 
 class Lstm(nnx.Module):

@@ -8,16 +8,17 @@ import jax.numpy as jnp
 from flax import nnx
 
 from bert_jax.modeling import module
+from bert_jax.modeling.config import BlockConfig
 from bert_jax.modeling.dropout import fold
-from bert_jax.modeling.layers import Block, BlockConfig, Norm
+from bert_jax.modeling.layers import Block, Norm
 
 
 class Stack(nnx.Module):
     """L blocks, run one by one or as a scan; the parameters are stored by layer either way."""
 
-    def __init__(self, config: BlockConfig, rngs: nnx.Rngs):
+    def __init__(self, config: BlockConfig, rngs: nnx.Rngs, block: type[Block] = Block):
         self.config = config
-        self.blocks = nnx.List([Block(config, rngs) for _ in range(config.layers)])
+        self.blocks = nnx.List([block(config, rngs) for _ in range(config.layers)])
         self.final_norm = Norm(config, rngs) if config.norm == 'pre' else None
 
     def __call__(
@@ -27,6 +28,7 @@ class Stack(nnx.Module):
         positions: jax.Array,
         key: jax.Array | None,
         at: jax.Array | None = None,
+        memory: Any = None,
     ) -> list[jax.Array]:
         """Runs flat activations [B*T, D] through the blocks.
 
@@ -37,6 +39,7 @@ class Stack(nnx.Module):
           key: randomness of dropout, or None.
           at: [B, P], where the last block's output is wanted; None is everywhere. The mask must then
             be the same for every query.
+          memory: for blocks that look at another text, see `DecoderBlock`.
 
         Returns:
           L arrays [B*T, D], the output of each block, the last [B*P, D] with `at`; of pre-norm
@@ -47,7 +50,7 @@ class Stack(nnx.Module):
         def run(
             params: module.Params, x: jax.Array, layer: jax.Array, at: jax.Array | None = None
         ) -> jax.Array:
-            return module.merge(graph, params)(x, mask, positions, fold(key, layer), at)
+            return module.merge(graph, params)(x, mask, positions, fold(key, layer), at, memory)
 
         run = _REMAT[self.config.remat](run)
         layers = [module.split(block)[1] for block in self.blocks]
@@ -68,6 +71,38 @@ class Stack(nnx.Module):
         if self.final_norm is not None:
             outputs[-1] = self.final_norm(outputs[-1])
         return outputs
+
+    def empty_cache(self, batch: int, slots: int, memory: Any = None) -> list[Any]:
+        """For `slots` tokens of each of `batch` rows, layer by layer; `memory` as of `DecoderBlock`."""
+        return [block.empty_cache(batch, slots, memory) for block in self.blocks]
+
+    def extend(
+        self,
+        x: jax.Array,
+        mask: jax.Array,
+        positions: jax.Array,
+        cache: list[Any],
+        index: jax.Array,
+        memory: Any = None,
+    ) -> tuple[jax.Array, list[Any]]:
+        """Runs t tokens that go on from those in the cache.
+
+        Args:
+          x: [B*t, D].
+          mask: [B, 1, t, S], which slots each of them sees, its own included.
+          positions: [B, t] integers, for rotary embeddings.
+          cache: of each layer.
+          index: the slot of the first of them.
+          memory: see `DecoderBlock`.
+
+        Returns:
+          The last layer's output [B*t, D], normalised of pre-norm blocks, and the cache with the tokens in it.
+        """
+        after = []
+        for block, kept in zip(self.blocks, cache, strict=True):
+            x, kept = block.extend(x, mask, positions, kept, index, memory)
+            after.append(kept)
+        return (x if self.final_norm is None else self.final_norm(x)), after
 
 
 _REMAT: dict[str, Any] = {

@@ -63,7 +63,7 @@ class Task(Downstream):
 
     def flops(self, model: Any, batch: Batch) -> float:
         valid = batch['valid']
-        return model.encoder_flops(valid.sum(), valid.shape[2], valid.shape[0] * valid.shape[1])
+        return model.block_flops(valid.sum(), valid.shape[2], valid.shape[0] * valid.shape[1])
 
     def predictions(self, outputs: dict[str, np.ndarray], about: Any) -> list[dict[str, Any]]:
         """The number of the likeliest ending, and the probability of each."""

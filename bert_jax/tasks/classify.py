@@ -79,7 +79,7 @@ class Task(Downstream):
         )
 
     def flops(self, model: Any, batch: Batch) -> float:
-        return model.encoder_flops(batch['valid'].sum(), batch['valid'].shape[1], len(batch['valid']))
+        return model.block_flops(batch['valid'].sum(), batch['valid'].shape[1], len(batch['valid']))
 
     def predictions(self, outputs: dict[str, np.ndarray], about: Any) -> list[dict[str, Any]]:
         """The likeliest class, its number, and the probability of each."""

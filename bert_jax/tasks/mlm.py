@@ -93,7 +93,7 @@ class Task:
     def flops(self, model: Any, batch: Batch) -> float:
         tokens, predicted = batch['valid'].sum(), batch['weights'].sum()
         head = predicted * 2 * (model.width**2 + model.width * model.vocab_size)
-        return model.encoder_flops(tokens, batch['valid'].shape[1], predicted + len(batch['valid'])) + head
+        return model.block_flops(tokens, batch['valid'].shape[1], predicted + len(batch['valid'])) + head
 
     def scores(self, outputs: dict[str, np.ndarray], about: Any) -> dict[str, Any]:
         return {}

@@ -84,7 +84,7 @@ class Task(Downstream):
         )
 
     def flops(self, model: Any, batch: Batch) -> float:
-        return model.encoder_flops(batch['valid'].sum(), batch['valid'].shape[1])
+        return model.block_flops(batch['valid'].sum(), batch['valid'].shape[1])
 
     def predictions(self, outputs: dict[str, np.ndarray], about: Sequence[Question]) -> list[dict[str, Any]]:
         """For each question its answer ('' for none), the n best with their probabilities, and by how much no

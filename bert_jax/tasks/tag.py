@@ -95,7 +95,7 @@ class Task(Downstream):
         )
 
     def flops(self, model: Any, batch: Batch) -> float:
-        return model.encoder_flops(batch['valid'].sum(), batch['valid'].shape[1])
+        return model.block_flops(batch['valid'].sum(), batch['valid'].shape[1])
 
     def predictions(self, outputs: dict[str, np.ndarray], about: Sequence[Sentence]) -> list[dict[str, Any]]:
         """The words of each record, their labels, and the probability of each label."""

@@ -233,7 +233,7 @@ def test_the_last_layer_where_it_is_wanted_is_the_same(choices):
 
 
 @pytest.mark.parametrize('at', [None, np.zeros((2, 3), np.int32)])
-def test_encoder_flops_count_the_matrix_products(at):
+def test_block_flops_count_the_matrix_products(at):
     config = tiny.config()
     tokens, segments = tiny.texts(2, 16)
     jaxpr = jax.make_jaxpr(module.merge(*tiny.parts()))(tokens, segments, at=at).jaxpr
@@ -244,4 +244,4 @@ def test_encoder_flops_count_the_matrix_products(at):
             flops += 2 * int(np.prod(eqn.outvars[0].aval.shape)) * int(np.prod([left[i] for i in contracted]))
     pooler = 2 * 2 * config.width**2
     wanted = None if at is None else 2 * (3 + 1)
-    assert config.encoder_flops(2 * 16, 16, wanted) == flops - pooler
+    assert config.block_flops(2 * 16, 16, wanted) == flops - pooler

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bert_jax.modeling import bert, module
+from bert_jax.modeling import bart, bert, gpt, module
 from bert_jax.modeling.bert import Bert
 
 VOCAB, WIDTH = 100, 32
@@ -24,14 +24,17 @@ DEFAULTS = dict(
 MODERN = dict(norm='pre', norm_kind='rms', bias=False, gated=True, activation='silu', rotary=10_000.0)
 
 
-def config(**changes):
-    return bert.Config(**{**DEFAULTS, **changes})
+def config(make=Bert, **changes):
+    """The config of a model, by its class."""
+    name = getattr(make, '__name__', '').lower()
+    of = next((m for m in (gpt, bart) if name.startswith(m.__name__.rpartition('.')[2])), bert)
+    return of.Config(**{**DEFAULTS, **changes})
 
 
 @functools.cache
 def parts(make=Bert, **changes):
     """Structure and parameters of `make(config, rngs)`; no bias is zero and no norm scale one."""
-    graph, shapes, _ = module.abstract(functools.partial(make, config(**changes)))
+    graph, shapes, _ = module.abstract(functools.partial(make, config(make, **changes)))
     rng = np.random.default_rng(0)
     params = {
         name: rng.normal(name.endswith('scale'), 0.3, s.shape).astype(s.dtype) for name, s in shapes.items()

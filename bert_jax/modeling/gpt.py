@@ -1,0 +1,151 @@
+"""GPT-2 (Radford et al. 2019): a decoder that predicts the next token, and its later variants as settings."""
+
+import dataclasses
+from typing import ClassVar, Literal
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from bert_jax.core.errors import UserError
+from bert_jax.modeling import masks
+from bert_jax.modeling.bert import Output
+from bert_jax.modeling.config import Activation, ModelConfig
+from bert_jax.modeling.dropout import dropout, fold
+from bert_jax.modeling.heads import HeadOutput
+from bert_jax.modeling.layers import Cache, param
+from bert_jax.modeling.losses import sequence_loss
+from bert_jax.modeling.stack import Stack
+
+# Layers, width, heads: table 2 of the paper; tiny and mini are as wide as BERT's miniatures.
+SIZES = {
+    'tiny': (2, 128, 2),
+    'mini': (4, 256, 4),
+    'small': (12, 768, 12),
+    'medium': (24, 1024, 16),
+    'large': (36, 1280, 20),
+    'xl': (48, 1600, 25),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(ModelConfig):
+    """A GPT; the defaults are GPT-2's, and `BlockConfig` has what came after it.
+
+    Attributes:
+      size: a name in `SIZES`; it fills in layers, width and heads where they are 0, and four widths for `mlp`.
+    """
+
+    causal: ClassVar[bool] = True
+    size: str = 'small'
+    positions: int = 1024
+    norm: Literal['post', 'pre'] = 'pre'
+    norm_eps: float = 1e-5
+    activation: Activation = 'gelu_tanh'
+    scale_residual: bool = True
+
+    def __post_init__(self) -> None:
+        if self.size not in SIZES:
+            raise UserError(f'There is no GPT size {self.size!r}: choose one of {", ".join(SIZES)}.')
+        for name, value in zip(('layers', 'width', 'heads'), SIZES[self.size], strict=True):
+            object.__setattr__(self, name, getattr(self, name) or value)
+        object.__setattr__(self, 'mlp', self.mlp or 4 * self.width)
+        super().__post_init__()
+
+
+class Gpt(nnx.Module):
+    """The decoder: embeddings and blocks in which a token sees what stands before it."""
+
+    def __init__(self, config: Config, rngs: nnx.Rngs):
+        c = self.config = config
+        self.words = param(rngs, (c.padded_vocab, c.width), ('vocab', 'embed'), c.init_std)
+        learned = (c.first_position + c.positions, c.width), ('position', 'embed')
+        self.positions = None if c.rotary else param(rngs, *learned, c.init_std)
+        self.layers = Stack(c, rngs)
+
+    def __call__(
+        self,
+        tokens: jax.Array,
+        segments: jax.Array | None = None,
+        valid: jax.Array | None = None,
+        key: jax.Array | None = None,
+    ) -> Output:
+        """Reads a batch.
+
+        Args:
+          tokens: [B, T] ids.
+          segments: not used; here for the call that all models share.
+          valid: [B, T], see `masks.padding`: with numbered texts a token sees its own alone. Positions count
+            from the first column on all the same.
+          key: randomness of dropout; None is evaluation.
+
+        Raises:
+          UserError: if a row is longer than the learned positions.
+        """
+        c, (batch, length) = self.config, tokens.shape
+        c.check_length(length)
+        positions = jnp.broadcast_to(jnp.arange(length), (batch, length))
+        places = None if self.positions is None else self.positions[...][c.first_position :][:length]
+        x = dropout(self._embed(tokens, places), c.dropout, fold(key, 0))
+        outputs = self.layers(x, masks.causal(length, valid), positions, fold(key, 1))
+        return Output(tuple(h.reshape(batch, length, c.width) for h in (x, *outputs)), None)
+
+    def _embed(self, tokens: jax.Array, places: jax.Array | None) -> jax.Array:
+        """[B, T] tokens and the vectors of their positions, [T, D] or [B, T, D], to [B*T, D]."""
+        x = self.words[...][tokens]
+        x = x if places is None else x + places
+        return x.astype(self.config.dtype).reshape(-1, self.config.width)
+
+    def extend(
+        self, tokens: jax.Array, mask: jax.Array, positions: jax.Array, cache: list[Cache], index: jax.Array
+    ) -> tuple[jax.Array, list[Cache]]:
+        """Hidden states [B, t, D] of tokens [B, t] that go on from those in the cache; see `Stack.extend`."""
+        c = self.config
+        places = None if self.positions is None else self.positions[...][c.first_position + positions]
+        x, cache = self.layers.extend(self._embed(tokens, places), mask, positions, cache, index)
+        return x.reshape(*tokens.shape, -1), cache
+
+
+class GptForCausalLM(nnx.Module):
+    """GPT whose words are its own output table."""
+
+    def __init__(self, config: Config, rngs: nnx.Rngs):
+        self.gpt = Gpt(config, rngs)
+
+    def __call__(
+        self,
+        tokens: jax.Array,
+        segments: jax.Array | None = None,
+        valid: jax.Array | None = None,
+        key: jax.Array | None = None,
+    ) -> HeadOutput:
+        """As `Gpt`, with the scores [B, T, V] of each next token."""
+        out = self.gpt(tokens, segments, valid, key)
+        return HeadOutput(*out, self._scores(out.hidden_states[-1]))
+
+    def _scores(self, hidden: jax.Array) -> jax.Array:
+        """[..., D] to float32 [..., V]."""
+        table = self.gpt.words[...].astype(hidden.dtype)
+        scores = jnp.matmul(hidden, table.T, preferred_element_type=jnp.float32)
+        return scores[..., : self.gpt.config.vocab_size]
+
+    def empty_cache(self, batch: int, slots: int) -> list[Cache]:
+        """For `slots` tokens of each of `batch` rows."""
+        self.gpt.config.check_length(slots)
+        return self.gpt.layers.empty_cache(batch, slots)
+
+    def extend(
+        self, tokens: jax.Array, mask: jax.Array, positions: jax.Array, cache: list[Cache], index: jax.Array
+    ) -> tuple[jax.Array, list[Cache]]:
+        """The scores [B, V] of what follows the last of tokens [B, t], and the cache; see `Stack.extend`."""
+        hidden, cache = self.gpt.extend(tokens, mask, positions, cache, index)
+        return self._scores(hidden[:, -1]), cache
+
+    def token_loss(self, hidden: jax.Array, labels: jax.Array, chunk: int = 0) -> tuple[jax.Array, jax.Array]:
+        """Loss and correctness [B, T] of predicting `labels` [B, T] from hidden states [B, T, D].
+
+        `chunk` positions at a time, see `sequence_loss`.
+        """
+        c = self.gpt.config
+        bias = jnp.where(jnp.arange(c.padded_vocab) < c.vocab_size, jnp.float32(0), -1e9)
+        return sequence_loss(hidden, self.gpt.words[...].astype(hidden.dtype), bias, labels, chunk)
