@@ -301,7 +301,7 @@ def _make_shard(
     """Rows of one input shard, written to a file of its own."""
     from array_record.python import array_record_module
 
-    split_documents = [sentences(d) for d in documents]
+    split_documents = [['\n'.join(d)] if maker.whole else sentences(d) for d in documents]
     ids = iter(_worker_tokenizer.encode([s for d in split_documents for s in d]))
     encoded = [[t for t in itertools.islice(ids, len(d)) if len(t)] for d in split_documents]
     rng = np.random.default_rng((seed, number))

@@ -9,7 +9,7 @@ import json
 import pathlib
 import re
 from collections.abc import Iterator, Sequence
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol
 
 import numpy as np
 
@@ -79,14 +79,21 @@ def sentences(paragraphs: Sequence[str]) -> list[str]:
 
 
 class RowMaker(Protocol):
-    """What a pretraining task gives to `prepare`; must pickle, and import no JAX."""
+    """What a pretraining task gives to `prepare`; must pickle, and import no JAX.
+
+    Attributes:
+      length: T, tokens in a row.
+      whole: whether a document is one text, paragraphs by line, or is split into sentences, the space between
+        which is lost.
+    """
 
     length: int
+    whole: ClassVar[bool]
 
     def __call__(
         self, documents: list[list[np.ndarray]], tokenizer: Tokenizer, rng: np.random.Generator
     ) -> Iterator[np.ndarray]:
-        """Rows [3 + T] from documents, each a list of its sentences' token ids."""
+        """Rows [3 + T] from documents, each a list of its sentences' token ids, or of one array if `whole`."""
         ...
 
 
@@ -106,6 +113,7 @@ class SegmentRows:
       short_rate: share of the rows that aim at a random shorter length.
     """
 
+    whole: ClassVar[bool] = False
     length: int
     next: Literal['random', 'swap', 'none'] = 'random'
     next_rate: float = 0.5

@@ -7,6 +7,7 @@ import itertools
 import json
 import math
 import pathlib
+import re
 import types
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
@@ -25,6 +26,7 @@ _FAMILIES = {
     'gpt2': ('<|endoftext|>',) * 4,  # one token for all, and none to mask with
 }
 FILE = 'tokenizer.json'
+_STOP = re.compile('[.!?。！？]["\'”’»)]?\\s*$')
 # Files of merges, as Hugging Face and as OpenAI name them, and of the entries beside them.
 _MERGES = {'merges.txt': 'vocab.json', 'vocab.bpe': 'encoder.json'}
 
@@ -122,6 +124,14 @@ class Tokenizer:
         return flags
 
     @functools.cached_property
+    def stops(self) -> np.ndarray:
+        """[V] booleans: this entry ends a sentence."""
+        flags = np.zeros(len(self), bool)
+        for index in self.backend.get_vocab().values():
+            flags[index] = bool(_STOP.search(self.backend.decode([index])))
+        return flags
+
+    @functools.cached_property
     def ordinary(self) -> np.ndarray:
         """Ids that are not special tokens, for drawing a random replacement."""
         vocab = self.backend.get_vocab()
@@ -139,21 +149,27 @@ class Tokenizer:
     def save(self, path: pathlib.Path) -> None:
         path.write_text(self.to_json(), encoding='utf-8')
 
-    def save_for_hf(self, folder: pathlib.Path, positions: int, segments: bool) -> None:
-        """Writes what transformers reads: `tokenizer.json` that adds [CLS] and [SEP], and its config.
+    def save_for_hf(self, folder: pathlib.Path, positions: int, segments: bool, closed: bool = True) -> None:
+        """Writes what transformers reads: `tokenizer.json` and its config.
 
-        `positions` are those of the model, and `segments` says whether it tells two texts apart.
+        Args:
+          folder: where to.
+          positions: of the model.
+          segments: whether the model tells two texts apart.
+          closed: whether a text gets [CLS] and [SEP], as for all models but those that go on with it.
         """
         _, _, cls, sep, *_ = self.special
         backend = tokenizers.Tokenizer.from_str(self.to_json())
         second = int(self.family != 'roberta')
-        backend.post_processor = processors.TemplateProcessing(
-            single=f'{cls}:0 $A:0 {sep}:0',
-            pair=f'{cls}:0 $A:0 {f"{sep}:0 " * len(self.between)}$B:{second} {sep}:{second}',
-            special_tokens=[(cls, self.cls), (sep, self.sep)],
-        )
+        if closed:
+            backend.post_processor = processors.TemplateProcessing(
+                single=f'{cls}:0 $A:0 {sep}:0',
+                pair=f'{cls}:0 $A:0 {f"{sep}:0 " * len(self.between)}$B:{second} {sep}:{second}',
+                special_tokens=[(cls, self.cls), (sep, self.sep)],
+            )
         backend.save(str(folder / FILE), pretty=False)
-        keys = ('pad_token', 'unk_token', 'cls_token', 'sep_token', 'mask_token')
+        ends = ('cls_token', 'sep_token') if closed else ('bos_token', 'eos_token')
+        keys = ('pad_token', 'unk_token', *ends, 'mask_token')
         names = dict(zip(keys, self.special, strict=False))
         wordpiece = isinstance(backend.model, models.WordPiece)
         config: dict[str, Any] = {
@@ -262,6 +278,14 @@ def from_vocab(
         tokenizer.backend.add_tokens(more)
         return Tokenizer(tokenizer.backend)
     return tokenizer
+
+
+def from_words(text: str) -> Tokenizer:
+    """A tokenizer whose entries are the words and marks of a text, for looking at examples."""
+    split = pre_tokenizers.BertPreTokenizer().pre_tokenize_str(text)
+    return _wordpiece(
+        {w: i for i, w in enumerate(dict.fromkeys([*SPECIAL, *(w for w, _ in split)]))}, lowercase=False
+    )
 
 
 def from_merges(vocab: dict[str, int], merges: str, prefix: bool = False) -> Tokenizer:

@@ -214,7 +214,8 @@ def complete(experiment: Experiment, tokenizer: Tokenizer) -> Experiment:
     """
     model = experiment.model
     if not model.vocab_size:
-        model = dataclasses.replace(model, vocab_size=len(tokenizer))
+        extra = getattr(tasks.get(experiment.task.name).Task, 'extra_tokens', lambda _: 0)(experiment.task)
+        model = dataclasses.replace(model, vocab_size=len(tokenizer) + extra)
     if model.vocab_size < len(tokenizer):
         raise UserError(
             f'The model has a vocabulary of {model.vocab_size} but the tokenizer one of {len(tokenizer)}: '

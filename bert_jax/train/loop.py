@@ -246,7 +246,7 @@ class Meter:
 
     def work(self, batch: Mapping[str, np.ndarray]) -> tuple[float, float]:
         """Real tokens of the global batch, and floating-point operations of forward and backward."""
-        tokens, flops = float(batch['valid'].sum()), 3 * self._task.flops(self._model, batch)
+        tokens, flops = float(np.count_nonzero(batch['valid'])), 3 * self._task.flops(self._model, batch)
         return tokens * jax.process_count(), flops * jax.process_count()
 
     def report(

@@ -269,6 +269,7 @@ def test_an_error_in_the_text_ends_in_its_message(words, tmp_path):
 class Dying:
     """A row maker whose process ends, as one does that is out of memory."""
 
+    whole = False
     length: int = 32
 
     def __call__(self, documents, tokenizer, rng):

@@ -1,0 +1,120 @@
+"""Denoising: what goes in, what is to come out, and the loss."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bert_jax.core.errors import UserError
+from bert_jax.data import tokenizer as tokenizer_lib
+from bert_jax.data.joined import DocumentRows
+from bert_jax.data.pipeline import stack
+from bert_jax.data.prepare import TextConfig
+from bert_jax.data.rows import unpack
+from bert_jax.modeling import module
+from bert_jax.modeling.bart import BartForSeq2Seq
+from bert_jax.tasks import denoise
+from tests.modeling import tiny
+
+VOCABULARY = tokenizer_lib.from_vocab([*tokenizer_lib.SPECIAL, *(f'w{i}' for i in range(74)), '.'])
+LENGTH = 24
+COMBINATIONS = [
+    ('mask',),
+    ('delete',),
+    ('infill',),
+    ('permute',),
+    ('rotate',),
+    ('permute', 'infill'),
+    ('mass',),
+    ('spans',),
+]
+
+
+def task(noise, **settings):
+    return denoise.Task(denoise.Config(noise=noise, sentinels=20, **settings), TextConfig(), VOCABULARY)
+
+
+def row(n, seed=0):
+    text = np.random.default_rng(seed).integers(5, len(VOCABULARY), n)
+    (made,) = DocumentRows(LENGTH)([[text]], VOCABULARY, np.random.default_rng(0))
+    return text, made
+
+
+@pytest.mark.parametrize('noise', COMBINATIONS)
+@given(st.integers(1, LENGTH - 2), st.integers(0, 1000), st.floats(0, 1), st.floats(0.5, 5))
+def test_the_target_restores_the_original(noise, n, seed, rate, span):
+    text, packed = row(n, seed)
+    made = task(noise, rate=rate, span=span)
+    batch = made.example(packed, np.random.default_rng(seed))
+    source = batch['tokens'][batch['valid']][1:-1]
+    labels = batch['labels'][batch['weights'] == 1]
+    before = batch['targets'][: len(labels)]
+    assert len(batch['tokens']) == LENGTH
+    assert source.tolist().count(VOCABULARY.sep) == 0
+    if noise == ('mass',):
+        gap = np.flatnonzero(source == VOCABULARY.mask)
+        restored = source.copy()
+        restored[gap] = labels
+        assert restored.tolist() == text.tolist()
+        whole = [VOCABULARY.cls, *text]
+        assert before.tolist() == [whole[i] for i in gap]
+        assert batch['positions'][: len(gap)].tolist() == gap.tolist()
+        return
+    assert before.tolist() == [VOCABULARY.sep, *labels[:-1]]
+    if noise == ('spans',):
+        first = len(VOCABULARY)
+        parts = np.split(labels[:-1], np.flatnonzero(labels[:-1] >= first))[1:]
+        by_sentinel = {int(p[0]): p[1:].tolist() for p in parts}
+        restored = [x for t in source.tolist() for x in (by_sentinel[t] if t >= first else [t])]
+        assert restored == text.tolist()
+    else:
+        assert labels.tolist() == [VOCABULARY.cls, *text, VOCABULARY.sep]
+
+
+def test_documents_do_not_share_rows():
+    documents = [[np.arange(10, 40)], [np.arange(50, 53)]]
+    rows = [unpack(r) for r in DocumentRows(LENGTH)(documents, VOCABULARY, np.random.default_rng(0))]
+    assert [r.tokens[1 : r.length - 1].tolist() for r in rows] == [
+        [*range(10, 32)],
+        [*range(32, 40)],
+        [50, 51, 52],
+    ]
+
+
+@pytest.mark.parametrize('noise', [('permute', 'infill'), ('mass',)])
+@pytest.mark.parametrize('chunk', [0, 5])
+def test_the_loss_is_that_of_the_logits(noise, chunk):
+    made = task(noise, chunk=chunk, rate=0.5)
+    rows = [row(n, n)[1] for n in (20, 9)]
+    batch = stack([made.example(r, np.random.default_rng(i)) for i, r in enumerate(rows)])
+    graph, params = tiny.parts(BartForSeq2Seq)
+    model = module.merge(graph, params)
+    given_ = {k: jnp.asarray(v) for k, v in batch.items()}
+    where = given_['positions'] if noise == ('mass',) else None
+    logits = model(given_['tokens'], given_['targets'], given_['valid'], positions=where).logits
+    scores = np.asarray(jax.nn.log_softmax(logits))
+    term = made.loss(model, given_, None).terms['restore_loss']
+    chosen = np.take_along_axis(scores, batch['labels'][..., None], -1)[..., 0]
+    assert float(term.value()) == pytest.approx(
+        -(chosen * batch['weights']).sum() / batch['weights'].sum(), rel=1e-5
+    )
+
+
+@pytest.mark.parametrize(
+    ('settings', 'message'),
+    [
+        ({'noise': ('infil',)}, "no noise 'infil': did you mean 'infill'"),
+        ({'noise': ('mass', 'mask')}, 'mass goes with no other'),
+        ({'rate': 1.5}, 'task.rate=1.5'),
+    ],
+)
+def test_what_cannot_be_is_named(settings, message):
+    with pytest.raises(UserError, match=message):
+        denoise.Config(**settings)
+
+
+def test_stops_are_what_ends_a_sentence():
+    found = {VOCABULARY.token(i) for i in np.flatnonzero(VOCABULARY.stops)}
+    assert found == {'.'}
