@@ -43,7 +43,7 @@ def from_hf(source: str, workdir: pathlib.Path, tokenizer: str = '', leave_out: 
     if not config.get('architectures'):
         config['architectures'] = [huggingface.architecture(tensors)]
     try:
-        _, name = huggingface.family(config)
+        found, name = huggingface.family(config)
         model = huggingface.model_config(config)
     except UserError:
         raise
@@ -58,7 +58,7 @@ def from_hf(source: str, workdir: pathlib.Path, tokenizer: str = '', leave_out: 
         task['pooler'] = any(key.endswith('pooler.dense.weight') for key in tensors)
     elif name in ('classify', 'tag'):
         task['labels'] = huggingface.labels(config)
-    sections = {'task': task, 'model': {'name': 'bert', **as_dict(model)}}
+    sections = {'task': task, 'model': {'name': found.model, **as_dict(model)}}
     if name in ('classify', 'regress', 'tag', 'choice'):
         sections['data'] = {'length': model.positions}  # as long as transformers reads a text
     words = _tokenizer(folder, tokenizer)
@@ -104,7 +104,8 @@ def to_hf(source: pathlib.Path, folder: pathlib.Path) -> None:
         {name: np.asarray(value) for name, value in trained.params.items()}, config
     )
     folder.mkdir(parents=True, exist_ok=True)
-    words.save_for_hf(folder, model.positions, model.segments > 1)
+    segments = config.get('type_vocab_size', 1) > 1
+    words.save_for_hf(folder, model.positions, segments, closed=not model.causal)
     save_file(tensors, folder / 'model.safetensors', metadata={'format': 'pt'})
     paths.write(
         folder / 'config.json', json.dumps(config, indent=2) + '\n'

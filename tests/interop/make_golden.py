@@ -20,6 +20,12 @@ BERT = dict(
 )  # fmt: skip
 ROBERTA = {**BERT, 'type_vocab_size': 1, 'pad_token_id': 1, 'layer_norm_eps': 1e-5}
 DISTILBERT = dict(dim=32, n_layers=2, n_heads=4, hidden_dim=48, max_position_embeddings=40, vocab_size=99)
+GPT2 = dict(n_embd=32, n_layer=2, n_head=4, n_positions=40, vocab_size=99, bos_token_id=37, eos_token_id=37)
+BART = dict(
+    d_model=32, encoder_layers=2, decoder_layers=3, encoder_attention_heads=4, decoder_attention_heads=4, encoder_ffn_dim=48,
+    decoder_ffn_dim=48, max_position_embeddings=40, vocab_size=99, bos_token_id=0, pad_token_id=1, eos_token_id=37,
+    decoder_start_token_id=37, forced_eos_token_id=None,
+)  # fmt: skip
 CASES = {
     'BertModel': BERT,
     'BertForPreTraining': BERT,
@@ -35,6 +41,14 @@ CASES = {
     'DistilBertForMaskedLM': DISTILBERT,
     'DistilBertForSequenceClassification': DISTILBERT,
     'DistilBertForQuestionAnswering': DISTILBERT,
+    'GPT2LMHeadModel': GPT2 | {'n_inner': 48},
+    'GPT2Model': GPT2,
+    'BartForConditionalGeneration': BART,
+    'BartModel': BART,
+}
+GENERATED = {
+    'greedy': {'do_sample': False},
+    'beams': {'do_sample': False, 'num_beams': 4, 'length_penalty': 0.6},
 }
 
 
@@ -46,17 +60,37 @@ def run(name, settings, inputs):
     model = kind(config).eval()
     shapes = {}
     with torch.no_grad():
-        for tensor, value in model.named_parameters():
+        buffers = [(k, v) for k, v in model.named_buffers() if k == 'final_logits_bias']
+        for tensor, value in [*model.named_parameters(), *buffers]:
             shapes[tensor] = list(value.shape)
             value.copy_(torch.tensor(draw(tensor, value.shape)))
         model = model.double()
         given = {'input_ids': inputs['tokens'], 'attention_mask': inputs['valid']}
-        if 'Distil' not in name:
+        if config.is_encoder_decoder:
+            given['decoder_input_ids'] = inputs['tokens'][::-1, :7].copy()
+        if hasattr(config, 'type_vocab_size'):
             given['token_type_ids'] = inputs['segments'] * (config.type_vocab_size > 1)
         out = model(
             **{k: torch.tensor(v.astype(np.int64)) for k, v in given.items()}, output_hidden_states=True
         )
-    outputs = {'hidden_states': np.stack([h.numpy() for h in out.hidden_states])}
+    generated = {}
+    if name.endswith(('LMHeadModel', 'ForConditionalGeneration')):
+        model.generation_config.pad_token_id = 0
+        for key, options in GENERATED.items():
+            prompts = torch.tensor(inputs['tokens'][:, :5])
+            rows = model.generate(
+                prompts, attention_mask=torch.ones_like(prompts), max_new_tokens=30, **options
+            )
+            generated[key] = rows[:, 1 if config.is_encoder_decoder else 5 :].numpy()
+    outputs = {
+        ours: np.stack([h.numpy() for h in out[theirs]])
+        for theirs, ours in (
+            ('hidden_states', 'hidden_states'),
+            ('encoder_hidden_states', 'encoder_hidden_states'),
+            ('decoder_hidden_states', 'hidden_states'),
+        )
+        if theirs in out
+    }
     if 'start_logits' in out:
         outputs['logits'] = np.stack([out.start_logits.numpy(), out.end_logits.numpy()], -1)
     for theirs, ours in (
@@ -67,7 +101,7 @@ def run(name, settings, inputs):
     ):
         if theirs in out:
             outputs[ours] = out[theirs].numpy()
-    return json.loads(config.to_json_string(use_diff=False)), shapes, outputs
+    return json.loads(config.to_json_string(use_diff=False)), shapes, outputs | generated
 
 
 def main():
@@ -84,7 +118,7 @@ def main():
     for name, settings in CASES.items():
         config, shapes, outputs = run(name, settings, inputs)
         about[name] = config, shapes
-        arrays |= {f'{name}:{k}': v.astype(np.float32) for k, v in outputs.items()}
+        arrays |= {f'{name}:{k}': v if k in GENERATED else v.astype(np.float32) for k, v in outputs.items()}
     np.savez_compressed(
         FILE, about=json.dumps(about), **{f'inputs:{k}': v for k, v in inputs.items()}, **arrays
     )

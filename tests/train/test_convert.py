@@ -53,6 +53,28 @@ def test_in_and_out_again(tmp_path, name):
     assert json.loads((tmp_path / 'again' / 'config.json').read_text())['architectures'] == [name]
 
 
+@pytest.mark.parametrize(
+    ('name', 'task'), [('GPT2LMHeadModel', 'clm'), ('BartForConditionalGeneration', 'denoise')]
+)
+def test_models_that_write_in_and_out_again(tmp_path, name, task):
+    source = folder(tmp_path / 'theirs', name)
+    assert convert.from_hf(str(source), tmp_path / 'ours') == task
+    model, _ = bert_jax.load(tmp_path / 'ours')
+    _, tensors, expected = CASES[name]
+    tokens = jnp.asarray(INPUTS['tokens'], jnp.int32)
+    out = model(tokens, tokens[::-1, :7], jnp.asarray(INPUTS['valid']))
+    logits, wanted = np.asarray(out.logits), expected['logits']
+    if task == 'clm':
+        logits, wanted = logits[INPUTS['valid']], wanted[INPUTS['valid']]
+    np.testing.assert_allclose(logits, wanted, atol=2e-5)
+    convert.to_hf(tmp_path / 'ours', tmp_path / 'again')
+    written = load_file(tmp_path / 'again' / 'model.safetensors')
+    assert written.keys() == tensors.keys()
+    for key, value in tensors.items():
+        np.testing.assert_array_equal(written[key], value)
+    assert json.loads((tmp_path / 'again' / 'config.json').read_text())['architectures'] == [name]
+
+
 def test_the_doors_take_a_converted_model(tmp_path, labelled):
     source = folder(tmp_path / 'theirs')
     done = run_here('bert_jax.bin.convert', f'--from_hf={source}', f'--to={tmp_path / "ours"}')
