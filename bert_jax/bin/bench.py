@@ -1,4 +1,4 @@
-"""Times the train step of BERT: [tiny mini base], beside Hugging Face transformers if PyTorch is installed."""
+"""Times the train step of BERT, or fine-tuning, or generation, beside Hugging Face transformers if PyTorch is installed."""
 
 import argparse
 import json
@@ -9,10 +9,24 @@ from bert_jax.core import cli, paths
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog='python -m bert_jax.bin.bench', description=__doc__)
-    parser.add_argument('sizes', nargs='*', default=['tiny', 'mini', 'base'])
+    parser.add_argument('sizes', nargs='*', help='tiny mini base; of generation mini small')
     parser.add_argument('--rounds', type=int, default=2, help='the two are timed in turn so many times')
     parser.add_argument('--seconds', type=float, default=8, help='about how long one timing takes')
-    parser.add_argument('--finetuning', action='store_true', help='time short texts, as those of SST-2')
+    kinds = parser.add_mutually_exclusive_group()
+    kinds.add_argument(
+        '--finetuning',
+        dest='kind',
+        action='store_const',
+        const='finetuning',
+        help='time short texts, as those of SST-2',
+    )
+    kinds.add_argument(
+        '--generation',
+        dest='kind',
+        action='store_const',
+        const='generation',
+        help='time a GPT that goes on with 8 prompts',
+    )
     parser.add_argument('--no_reference', action='store_true', help='time bert_jax alone')
     parser.add_argument('--out', type=pathlib.Path, help='JSON file for the figures')
     flags = parser.parse_args()
@@ -21,9 +35,9 @@ def main() -> int:
         cli.check_output(flags.out, '--out')
     from bert_jax.evals import speed
 
-    results = speed.compare(
-        flags.sizes, flags.rounds, flags.seconds, not flags.no_reference, flags.finetuning
-    )
+    kind = flags.kind or 'pretraining'
+    sizes = flags.sizes or (['mini', 'small'] if kind == 'generation' else ['tiny', 'mini', 'base'])
+    results = speed.compare(sizes, flags.rounds, flags.seconds, not flags.no_reference, kind)
     if flags.out:
         paths.write(flags.out, json.dumps(results, indent=2) + '\n')
     return 0

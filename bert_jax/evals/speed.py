@@ -30,37 +30,53 @@ _SIDES: dict[str, tuple[str, dict[str, str]]] = {
 }
 
 
+# By what is timed: the module with the two functions, and the figure that they return.
+_KINDS = {
+    'pretraining': ('speed', 'seconds'),
+    'finetuning': ('finetuning_speed', 'texts_per_second'),
+    'generation': ('generation_speed', 'tokens_per_second'),
+}
+
+
 def compare(
-    sizes: Sequence[str], rounds: int, seconds: float, reference: bool, finetuning: bool = False
+    sizes: Sequence[str], rounds: int, seconds: float, reference: bool, kind: str = 'pretraining'
 ) -> dict[str, Any]:
-    """Times each size on both sides in turn, prints a table, returns the figures."""
-    module = 'finetuning_speed' if finetuning else 'speed'
+    """Times each size on both sides in turn, prints a table, returns the figures.
+
+    `kind` is pretraining, finetuning or generation.
+    """
+    from bert_jax.modeling import gpt
+
+    module, key = _KINDS[kind]
+    known: Any = gpt.SIZES if kind == 'generation' else ROWS
     sides = list(_SIDES) if reference and _reference_is_there() else ['bert_jax']
     results: dict[str, Any] = {}
     for size in sizes:
-        if size not in ROWS:
-            raise UserError(f'There is no size {size!r}: choose from {", ".join(ROWS)}.')
+        if size not in known:
+            raise UserError(f'There is no size {size!r}: choose from {", ".join(known)}.')
         runs: dict[str, list[dict[str, float]]] = {side: [] for side in sides}
         for _ in range(rounds):
             for side in sides:
                 runs[side].append(_time_in_process(module, side, size, seconds))
-        key = 'texts_per_second' if finetuning else 'seconds'
         results[size] = {
             side: {**found[0], key: statistics.median(r[key] for r in found), 'runs': [r[key] for r in found]}
             for side, found in runs.items()
         }
-        print((_texts if finetuning else _text)(size, results[size]), flush=True)
+        print(
+            _text(size, results[size]) if key == 'seconds' else _rates(size, results[size], key), flush=True
+        )
     return results
 
 
-def _texts(size: str, result: dict[str, Any]) -> str:
-    """The figures of fine-tuning one size, a line a side."""
-    ours = result['bert_jax']['texts_per_second']
+def _rates(size: str, result: dict[str, Any], key: str) -> str:
+    """The figures of one size that are so many a second, a line a side."""
+    ours = result['bert_jax'][key]
     lines = []
     for side, timed in result.items():
-        speed = timed['texts_per_second']
-        line = f'{size:6} fine-tuned  {side:25}  {speed:8,.0f} texts/s'
-        lines.append(line + ('' if speed == ours else f'  {ours / speed:5.1f} times as slow'))
+        line = f'{size:6} {side:25}  {timed[key]:8,.0f} {key.partition("_")[0]}/s'
+        lines.append(line + ('' if timed[key] == ours else f'  {ours / timed[key]:5.1f} times as slow'))
+    if floor := result['bert_jax'].get('floor'):
+        lines.append(f'{size:6} reading the weights once a token would allow {floor:,.0f} tokens/s')
     return '\n'.join(lines)
 
 

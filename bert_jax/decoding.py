@@ -1,0 +1,297 @@
+"""Text from a model that predicts the next token: greedy, sampled, by beams; with a key-value cache."""
+
+import dataclasses
+import functools
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from bert_jax.core.errors import UserError
+from bert_jax.modeling import module
+
+
+@dataclasses.dataclass(frozen=True)
+class Sampling:
+    """How each next token is chosen.
+
+    Attributes:
+      temperature: scores are divided by it; 0 takes the likeliest token.
+      top_k: only the k likeliest are drawn from; 0 is all (Fan et al. 2018).
+      top_p: only the likeliest whose probabilities add up to p are drawn from (Holtzman et al. 2020).
+    """
+
+    temperature: float = 0.0
+    top_k: int = 0
+    top_p: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.temperature < 0 or self.top_k < 0 or not 0 < self.top_p <= 1:
+            raise UserError(
+                f'temperature and top_k are at least 0, and top_p is above 0 and at most 1; got {self}.'
+            )
+
+
+class State(NamedTuple):
+    """A generation on its way.
+
+    Attributes:
+      scores: [B, V] of the next token.
+      cache: keys and values of the tokens so far.
+      seen: [B, S] booleans, which slots of the cache hold a token.
+      positions: [B], of the next token.
+      slot: where in the cache it goes.
+      done: [B] booleans, whether the row has ended.
+      key: randomness of what is drawn.
+    """
+
+    scores: jax.Array
+    cache: Any
+    seen: jax.Array
+    positions: jax.Array
+    slot: jax.Array
+    done: jax.Array
+    key: jax.Array
+
+
+def right_aligned(prompts: Sequence[np.ndarray], pad: int) -> tuple[np.ndarray, np.ndarray]:
+    """Prompts as rows that end together: tokens [B, T], padded in front, and which are real."""
+    length = max(map(len, prompts))
+    tokens = np.full((len(prompts), length), pad, np.int32)
+    for row, prompt in zip(tokens, prompts, strict=True):
+        row[length - len(prompt) :] = prompt
+    sizes = np.array([*map(len, prompts)])
+    return tokens, np.arange(length) >= length - sizes[:, None]
+
+
+def _checked(prompts: Sequence[np.ndarray], pad: int) -> tuple[np.ndarray, np.ndarray]:
+    if not prompts or min(map(len, prompts)) == 0:
+        raise UserError('There is nothing to go on from: give a prompt of one token or more.')
+    return right_aligned(prompts, pad)
+
+
+def _until(row: np.ndarray, end: int) -> np.ndarray:
+    return row[: np.argmax(row == end)] if (row == end).any() else row
+
+
+def stream(
+    graph: module.Graph,
+    params: Mapping[str, jax.Array],
+    prompts: Sequence[np.ndarray],
+    length: int,
+    *,
+    end: int,
+    source: Sequence[np.ndarray] = (),
+    sampling: Sampling = Sampling(),
+    seed: int = 0,
+    every: int = 1,
+) -> Iterator[np.ndarray]:
+    """Generates up to `length` tokens for each prompt.
+
+    Args:
+      graph, params: a model that has `empty_cache` and `extend`.
+      prompts: ids, each of one token or more.
+      length: new tokens at most.
+      end: the token after which a row has ended.
+      source: for an encoder-decoder, the text that is read, [B, S] tokens, and which of them are real.
+      sampling: how tokens are chosen.
+      seed: of what is drawn.
+      every: how many tokens are made at a time.
+
+    Yields:
+      [B, every] new tokens, `end` where a row has ended; it stops when all have.
+
+    Raises:
+      UserError: for a prompt without tokens, or if prompt and text are longer than the model's positions.
+    """
+    tokens, valid = _checked(prompts, end)
+    state = _begin(graph, params, tokens, valid, source, jax.random.key(seed), tokens.shape[1] + length)
+    for made in range(0, length, every):
+        state, new = _go_on(graph, params, state, sampling, end, min(every, length - made))
+        yield np.asarray(new)
+        if bool(state.done.all()):
+            return
+
+
+def generate(
+    graph: module.Graph,
+    params: Mapping[str, jax.Array],
+    prompts: Sequence[np.ndarray],
+    length: int,
+    *,
+    end: int,
+    source: Sequence[np.ndarray] = (),
+    sampling: Sampling = Sampling(),
+    seed: int = 0,
+) -> list[np.ndarray]:
+    """As `stream`, at once: the new tokens of each prompt, without `end`."""
+    options: Any = dict(end=end, source=source, sampling=sampling, seed=seed, every=length)
+    (rows,) = stream(graph, params, prompts, length, **options)
+    return [_until(row, end) for row in rows]
+
+
+@functools.partial(jax.jit, static_argnums=(0, 6))
+def _begin(
+    graph: module.Graph,
+    params: Any,
+    tokens: jax.Array,
+    valid: jax.Array,
+    source: Sequence[jax.Array],
+    key: jax.Array,
+    slots: int,
+) -> State:
+    """Reads the prompts."""
+    model = module.merge(graph, params)
+    batch, length = tokens.shape
+    seen = jnp.pad(valid, ((0, 0), (0, slots - length)))
+    positions = jnp.maximum(jnp.cumsum(valid, 1) - 1, 0)
+    mask = jnp.tril(jnp.ones((length, slots), bool)) & seen[:, None, None, :]
+    scores, cache = model.extend(
+        tokens, mask, positions, model.empty_cache(batch, slots, *source), jnp.int32(0)
+    )
+    done = jnp.zeros(batch, bool)
+    return State(scores, cache, seen, positions[:, -1] + 1, jnp.int32(length), done, key)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 3, 4, 5), donate_argnums=2)
+def _go_on(
+    graph: module.Graph, params: Any, state: State, sampling: Sampling, end: int, n: int
+) -> tuple[State, jax.Array]:
+    """n more tokens."""
+
+    def step(state: State, _: None) -> tuple[State, jax.Array]:
+        key, draw = jax.random.split(state.key)
+        new = jnp.where(state.done, end, choose(state.scores, sampling, draw))
+        state = _read(graph, params, state, new)
+        return state._replace(done=state.done | (new == end), key=key), new
+
+    state, made = jax.lax.scan(step, state, None, n)
+    return state, made.T
+
+
+def _read(graph: module.Graph, params: Any, state: State, new: jax.Array) -> State:
+    """Goes on from a token [B] of each row."""
+    seen = state.seen.at[:, state.slot].set(True)
+    scores, cache = module.merge(graph, params).extend(
+        new[:, None], seen[:, None, None, :], state.positions[:, None], state.cache, state.slot
+    )
+    return state._replace(
+        scores=scores, cache=cache, seen=seen, positions=state.positions + 1, slot=state.slot + 1
+    )
+
+
+def choose(scores: jax.Array, sampling: Sampling, key: jax.Array) -> jax.Array:
+    """One token [B] for each row of scores [B, V]."""
+    if sampling.temperature == 0:
+        return scores.argmax(-1).astype(jnp.int32)
+    scores = scores / sampling.temperature
+    if sampling.top_k:
+        lowest = jax.lax.top_k(scores, min(sampling.top_k, scores.shape[-1]))[0][:, -1:]
+        scores = jnp.where(scores < lowest, -jnp.inf, scores)
+    if sampling.top_p < 1:
+        ordered = jnp.sort(scores, axis=-1, descending=True)
+        before = jnp.cumsum(jax.nn.softmax(ordered), -1) - jax.nn.softmax(ordered)
+        kept = (before < sampling.top_p).sum(-1, keepdims=True)  # the first always
+        lowest = jnp.take_along_axis(ordered, kept - 1, axis=-1)
+        scores = jnp.where(scores < lowest, -jnp.inf, scores)
+    return jax.random.categorical(key, scores).astype(jnp.int32)
+
+
+class Beams(NamedTuple):
+    """A beam search on its way; K beams a row.
+
+    Attributes:
+      state: of the B * K rows that go on.
+      tokens: [B, K, length], what they have made so far.
+      totals: [B, K], their log-probabilities.
+      ended: [B, K, length], the best that have ended.
+      best: [B, K], the log-probabilities of these, normalised by length; -inf is none.
+      made: how many tokens were made.
+    """
+
+    state: State
+    tokens: jax.Array
+    totals: jax.Array
+    ended: jax.Array
+    best: jax.Array
+    made: jax.Array
+
+
+def search(
+    graph: module.Graph,
+    params: Mapping[str, jax.Array],
+    prompts: Sequence[np.ndarray],
+    length: int,
+    *,
+    end: int,
+    source: Sequence[np.ndarray] = (),
+    beams: int = 4,
+    length_penalty: float = 1.0,
+) -> list[np.ndarray]:
+    """The likeliest texts that a beam search finds.
+
+    A text that has ended counts with its log-probability over its number of tokens to the power of
+    `length_penalty` (Wu et al. 2016, section 7, in the simpler form that transformers has); the search of a row
+    stops when the best beam, as long as it is, is behind all of its `beams` ended texts.
+
+    Args:
+      graph, params, prompts, length, end, source: as of `stream`.
+      beams: K, how many texts go on at a time.
+      length_penalty: above 0 favours long texts, below short ones.
+
+    Returns:
+      The new tokens of the best text of each prompt, without `end`.
+    """
+    if beams < 1:
+        raise UserError(f'A search needs one beam or more, not {beams}.')
+    tokens, valid = _checked(prompts, end)
+    slots = tokens.shape[1] + length
+    state = _begin(graph, params, tokens, valid, source, jax.random.key(0), slots)
+    rows = np.asarray(_search(graph, params, state, beams, end, length, length_penalty))
+    return [_until(row, end) for row in rows]
+
+
+@functools.partial(jax.jit, static_argnums=(0, 3, 4, 5, 6))
+def _search(
+    graph: module.Graph, params: Any, state: State, k: int, end: int, length: int, penalty: float
+) -> jax.Array:
+    batch, vocabulary = state.scores.shape
+    spread = {f: jax.tree.map(lambda x: jnp.repeat(x, k, 0), getattr(state, f)) for f in _BY_ROW}
+    nothing = jnp.full((batch, k, length), end, jnp.int32)
+    none = jnp.full((batch, k), -jnp.inf)
+    first = jnp.where(jnp.arange(k) == 0, 0.0, none)  # all beams of a row are the same yet
+    begin = Beams(state._replace(**spread), nothing, first, nothing, none, jnp.int32(0))
+
+    def step(now: Beams) -> Beams:
+        scores = jax.nn.log_softmax(now.state.scores).reshape(batch, k, vocabulary)
+        totals = (now.totals[..., None] + scores).reshape(batch, -1)
+        totals, chosen = jax.lax.top_k(totals, 2 * k)  # k of them go on, however many end
+        beam, token = chosen // vocabulary, (chosen % vocabulary).astype(jnp.int32)
+        tokens = jnp.take_along_axis(now.tokens, beam[..., None], 1).at[:, :, now.made].set(token)
+        made = now.made + 1
+        ends = (token == end) | (made == length)
+        normal = totals / made.astype(jnp.float32) ** penalty
+        normal = jnp.where(ends & (jnp.arange(2 * k) < k), normal, -jnp.inf)
+        best, kept = jax.lax.top_k(jnp.concatenate([now.best, normal], 1), k)
+        ended = jnp.take_along_axis(jnp.concatenate([now.ended, tokens], 1), kept[..., None], 1)
+        totals, kept = jax.lax.top_k(jnp.where(token == end, -jnp.inf, totals), k)
+        beam, token = (jnp.take_along_axis(x, kept, 1) for x in (beam, token))
+        tokens = jnp.take_along_axis(tokens, kept[..., None], 1)
+        rows = (jnp.arange(batch)[:, None] * k + beam).reshape(-1)
+        state = now.state._replace(
+            **{f: jax.tree.map(lambda x: x[rows], getattr(now.state, f)) for f in _BY_ROW}
+        )
+        return Beams(_read(graph, params, state, token.reshape(-1)), tokens, totals, ended, best, made)
+
+    def goes_on(now: Beams) -> jax.Array:
+        hope = now.totals.max(1) / jnp.maximum(now.made, 1).astype(jnp.float32) ** penalty
+        return (now.made < length) & (hope > now.best.min(1)).any()
+
+    found = jax.lax.while_loop(goes_on, step, begin)
+    return found.ended[:, 0]
+
+
+# What a state has of each row.
+_BY_ROW = ('scores', 'cache', 'seen', 'positions', 'done')

@@ -1,0 +1,45 @@
+"""Text by a model that predicts the next token."""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from bert_jax import decoding
+from bert_jax.core.errors import UserError
+from bert_jax.decoding import Sampling
+from bert_jax.train import load
+
+
+class Writer:
+    """Goes on with texts.
+
+    Args:
+      checkpoint: of a causal language model.
+
+    Raises:
+      UserError: if there is no checkpoint, or it is of another kind.
+    """
+
+    def __init__(self, checkpoint: str):
+        self._trained = load.read(checkpoint)
+        if not self._trained.experiment.model.causal:
+            raise UserError(
+                f'{checkpoint!r} does not predict the next token: give the --workdir of a task clm.'
+            )
+
+    def stream(self, prompt: str, length: int, sampling: Sampling, seed: int = 0) -> Iterator[str]:
+        """Pieces of text that go on with the prompt, as they are made.
+
+        An empty prompt begins a document.
+        """
+        t = self._trained
+        (ids,) = t.tokenizer.encode([prompt])
+        ids = ids if len(ids) else np.array([t.tokenizer.sep], np.int32)
+        before, made = t.tokenizer.decode(ids), [*ids]
+        options = dict(end=t.tokenizer.sep, sampling=sampling, seed=seed)
+        for new in decoding.stream(t.graph, t.params, [ids], length, **options):  # type: ignore[arg-type]
+            made += [token for token in new[0] if token != t.tokenizer.sep]
+            text = t.tokenizer.decode(made)
+            if not text.endswith('\ufffd'):  # part of a character
+                yield text[len(before) :]
+                before = text
