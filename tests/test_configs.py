@@ -14,6 +14,9 @@ from tests.runs import ROOT
 
 ARGUMENTS = {
     'pretrain/bert': ['tiny', 'base', 'large'],
+    'pretrain/cpu': ['128', '192'],
+    'pretrain/gpt': ['small', 'medium'],
+    'pretrain/bart': ['base', 'large'],
     'finetune/choice': ['swag', 'hellaswag'],
     'finetune/glue': ['cola', 'mnli', 'stsb'],
     'finetune/ner': ['en', 'en,sum_all'],

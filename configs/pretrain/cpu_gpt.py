@@ -1,0 +1,19 @@
+"""A GPT that learns on two CPU cores: 4 layers, 256 wide, rotary positions.
+
+python -m bert_jax.bin.train --config=configs/pretrain/cpu_gpt.py --workdir=runs/gpt --config.data.sources=novels_en.txt.gz
+python -m bert_jax.bin.generate --checkpoint=runs/gpt "The captain looked at the"
+"""
+
+from ml_collections import ConfigDict
+
+
+def get_config() -> ConfigDict:
+    config = ConfigDict()
+    config.task = dict(name='clm')
+    config.model = dict(name='gpt', size='mini', rotary=10_000.0, dropout=0.0, attention_dropout=0.0)
+    config.data = dict(sources=('pydocs/text',), length=256)
+    config.tokenizer = dict(kind='bpe', vocab_size=8192)
+    config.optim = dict(learning_rate=1e-3, warmup=0.05, b2=0.98)
+    config.train = dict(steps=6_000, batch_size=16, log_every=50, eval_every=1000, eval_rows=256)
+    config.checkpoint = dict(every=1000)
+    return config
