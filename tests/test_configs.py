@@ -38,6 +38,8 @@ def _specs():
 @pytest.mark.parametrize('spec', _specs(), ids=lambda s: pathlib.Path(s).stem)
 @pytest.mark.parametrize('strategy', partitioning.STRATEGIES)
 def test_config_builds_and_shards(spec, strategy, tokenizer):
+    if spec.endswith('cpu.py:192') and 'tp' in strategy:
+        pytest.skip('three heads do not divide by two')
     overrides = [f'mesh.strategy={strategy}', *(['mesh.tensor=2'] if 'tp' in strategy else [])]
     if 'finetune' in spec:  # a checkpoint says how large the model is
         overrides.append('model.size=tiny')

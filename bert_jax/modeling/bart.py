@@ -10,9 +10,10 @@ from flax import nnx
 from bert_jax.core.config import within
 from bert_jax.core.errors import UserError
 from bert_jax.modeling import masks
+from bert_jax.modeling.blocks import Block, DecoderBlock
 from bert_jax.modeling.config import ModelConfig
 from bert_jax.modeling.dropout import dropout, fold
-from bert_jax.modeling.layers import Block, DecoderBlock, Norm, param
+from bert_jax.modeling.layers import Norm, param
 from bert_jax.modeling.losses import sequence_loss
 from bert_jax.modeling.stack import Stack
 

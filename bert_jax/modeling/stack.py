@@ -8,9 +8,10 @@ import jax.numpy as jnp
 from flax import nnx
 
 from bert_jax.modeling import module
+from bert_jax.modeling.blocks import Block
 from bert_jax.modeling.config import BlockConfig
 from bert_jax.modeling.dropout import fold
-from bert_jax.modeling.layers import Block, Norm
+from bert_jax.modeling.layers import Norm
 
 
 class Stack(nnx.Module):

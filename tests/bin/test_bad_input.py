@@ -131,7 +131,7 @@ def test_label_outside_the_range(pretrain, door, tmp_path, label):
         f'--config.init.checkpoint={tmp_path}/run',
     )
     result = door('train', *words, f'--config.data.source={tmp_path}/{{split}}.jsonl')
-    assert_sentence(result, f'label {label}', 'known: 0, 1', 'validation.jsonl, line 2')
+    assert_sentence(result, f'has the label {label}: ', 'validation.jsonl, line 2')
 
 
 def test_checkpoint_that_is_not_there(door, tmp_path):
