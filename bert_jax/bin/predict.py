@@ -58,7 +58,7 @@ def main() -> int:
     made = predictor(found)
     predicting.write(pathlib.Path(flags.output), found, made, flags.numbers)
     bad = made.count(None)
-    print(f'{flags.output}: {len(made) - made.count(None):,} predictions')
+    print(f'{flags.output}: {len(made) - bad:,} predictions')
     if bad:
         print(f'error: {bad:,} bad lines were left out.', file=sys.stderr)
     return 1 if bad else 0

@@ -47,16 +47,15 @@ def page(
     if len({r.data for r in downstream}) > 1:
         parts.append(_together(downstream, plots))
     for data in dict.fromkeys(r.data for r in downstream):
-        groups: dict[str, list[Run]] = {}
-        for run in (r for r in downstream if r.data == data):
-            groups.setdefault(run.but_for_the_seed, []).append(run)
+        of_data = [r for r in downstream if r.data == data]
+        groups = _repetitions(of_data)
         parts.append(f'<h2>Fine-tuning: {html.escape(data)}</h2>')
         title = f'Fine-tuning loss on {data}'
-        curves = [Curve(_label(group), group, 'loss') for group in groups.values()]
+        curves = [Curve(_label(group), group, 'loss') for group in groups]
         parts.append(_image(figure(curves, title), title, plots))
         wanted = ['accuracy', 'f1', 'exact_match', 'f1_macro', 'matthews', 'pearson', 'spearman', 'majority']
-        shown = dict.fromkeys(['loss', run.score, *wanted])
-        parts.append(_table([*groups.values()], [*shown]))
+        shown = dict.fromkeys(['loss', of_data[-1].score, *wanted])
+        parts.append(_table(groups, [*shown]))
     if masks:
         parts.append('<h2>Filled masks</h2>')
         for text, filled in masks:
@@ -68,6 +67,14 @@ def page(
             parts.append('</ul>')
     head = f'<meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>bert_jax report</title><style>{_STYLE}</style>'
     return f'<!doctype html><html lang="en"><head>{head}</head><body>{"".join(parts)}</body></html>\n'
+
+
+def _repetitions(runs: Sequence[Run]) -> list[list[Run]]:
+    """Runs that differ in their seed alone, together."""
+    groups: dict[str, list[Run]] = {}
+    for run in runs:
+        groups.setdefault(run.but_for_the_seed, []).append(run)
+    return [*groups.values()]
 
 
 def _label(group: Sequence[Run]) -> str:
@@ -106,10 +113,7 @@ def _together(runs: Sequence[Run], plots: pathlib.Path | None) -> str:
 
 def _best_setting(runs: Sequence[Run], score: str, name: str) -> list[Run]:
     """Of these runs those that differ in their seed alone and have the best mean."""
-    groups: dict[str, list[Run]] = {}
-    for run in runs:
-        groups.setdefault(run.but_for_the_seed, []).append(run)
-    return max(groups.values(), key=lambda g: np.mean(_scores_of(g, score, name) or -np.inf), default=[])
+    return max(_repetitions(runs), key=lambda g: np.mean(_scores_of(g, score, name) or -np.inf), default=[])
 
 
 _STARTS = ('random weights', 'pretrained weights')

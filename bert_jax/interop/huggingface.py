@@ -131,9 +131,8 @@ def kind_of(config: Any, words: Tokenizer) -> str:
     Raises:
       UserError: for a choice that none of them has.
     """
-    model = type(config).__module__.rpartition('.')[2]
-    if model != 'bert':
-        kind = next(kind for kind, found in FAMILIES.items() if found.model == model)
+    if config.name != 'bert':
+        kind = next(kind for kind, found in FAMILIES.items() if found.model == config.name)
     else:
         kind = 'distilbert' if not config.segments else 'roberta' if words.family == 'roberta' else 'bert'
     skipped = FAMILIES[kind].skipped({'pad_token_id': words.pad})
@@ -145,7 +144,7 @@ def kind_of(config: Any, words: Tokenizer) -> str:
         'rotary': 0.0,
         'kv_heads': config.heads if config.kv_heads == config.heads else 0,
         'first_position': skipped if config.first_position else 0,  # without them zeros are written
-        **({'pooler': 'tanh'} if model == 'bert' else {}),
+        **({'pooler': 'tanh'} if config.name == 'bert' else {}),
     }
     for key, value in {**wanted, **FAMILIES[kind].fixed}.items():
         if getattr(config, key) != value:

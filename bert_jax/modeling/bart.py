@@ -8,12 +8,12 @@ import jax.numpy as jnp
 from flax import nnx
 
 from bert_jax.core.config import within
-from bert_jax.core.errors import UserError
 from bert_jax.modeling import masks
 from bert_jax.modeling.blocks import Block, DecoderBlock
 from bert_jax.modeling.config import ModelConfig
 from bert_jax.modeling.dropout import dropout, fold
-from bert_jax.modeling.layers import Norm, param
+from bert_jax.modeling.heads import real_words_only, word_scores
+from bert_jax.modeling.layers import Norm, param, position_table, word_table
 from bert_jax.modeling.losses import sequence_loss
 from bert_jax.modeling.stack import Stack
 
@@ -41,10 +41,7 @@ class Config(ModelConfig):
     norm_eps: float = 1e-5
 
     def __post_init__(self) -> None:
-        if self.size not in SIZES:
-            raise UserError(f'There is no BART size {self.size!r}: choose one of {", ".join(SIZES)}.')
-        for name, value in zip(('layers', 'width', 'heads', 'mlp'), SIZES[self.size], strict=True):
-            object.__setattr__(self, name, getattr(self, name) or value)
+        self._take_size(SIZES, self.size, 'layers', 'width', 'heads', 'mlp')
         within(self, 'model', 0, float('inf'), 'decoder_layers')
         object.__setattr__(self, 'decoder_layers', self.decoder_layers or self.layers)
         super().__post_init__()
@@ -82,8 +79,7 @@ class Half(nnx.Module):
 
     def __init__(self, config: Config, rngs: nnx.Rngs, block: type[Block]):
         c = self.config = config
-        learned = (c.first_position + c.positions, c.width), ('position', 'embed')
-        self.positions = None if c.rotary else param(rngs, *learned, c.init_std)
+        self.positions = position_table(c, rngs)
         self.norm = Norm(c, rngs) if c.norm == 'post' else None
         self.layers = Stack(c, rngs, block)
 
@@ -117,7 +113,7 @@ class Bart(nnx.Module):
 
     def __init__(self, config: Config, rngs: nnx.Rngs):
         c = self.config = config
-        self.words = param(rngs, (c.padded_vocab, c.width), ('vocab', 'embed'), c.init_std)
+        self.words = word_table(c, rngs)
         self.encoder = Half(c, rngs, Block)
         self.decoder = Half(dataclasses.replace(c, layers=c.decoder_layers), rngs, DecoderBlock)
 
@@ -126,7 +122,6 @@ class Bart(nnx.Module):
         tokens: jax.Array,
         targets: jax.Array,
         valid: jax.Array | None = None,
-        targets_valid: jax.Array | None = None,
         key: jax.Array | None = None,
         positions: jax.Array | None = None,
     ) -> Seq2SeqOutput:
@@ -135,33 +130,30 @@ class Bart(nnx.Module):
         Args:
           tokens: [B, S] ids of the text that is read.
           targets: [B, T] ids that the decoder goes on from; each sees those before it.
-          valid, targets_valid: which of them are real, see `masks.padding`; None is all.
+          valid: [B, S], which tokens are real, see `masks.padding`; None is all.
           key: randomness of dropout; None is evaluation.
           positions: [B, T], of the targets; None counts from 0.
         """
-        encoded = self.encoder(self.words[...][tokens], self._mask(valid), fold(key, 0))
-        memory = encoded[-1].reshape(-1, self.config.width), self._memory_mask(tokens, valid)
-        causal = masks.causal(targets.shape[1], targets_valid)
+        encoded, memory = self._encode(tokens, valid, fold(key, 0))
+        causal = masks.causal(targets.shape[1])
         decoded = self.decoder(self.words[...][targets], causal, fold(key, 1), memory, positions)
         return Seq2SeqOutput(decoded, encoded)
 
-    @staticmethod
-    def _mask(valid: jax.Array | None) -> jax.Array | None:
-        return None if valid is None else masks.padding(valid)
-
-    @staticmethod
-    def _memory_mask(tokens: jax.Array, valid: jax.Array | None) -> jax.Array:
-        return masks.padding(jnp.ones(tokens.shape, bool) if valid is None else valid)
+    def _encode(
+        self, tokens: jax.Array, valid: jax.Array | None, key: jax.Array | None
+    ) -> tuple[tuple[jax.Array, ...], tuple[jax.Array, jax.Array]]:
+        """The encoder's hidden states, and what the decoder sees: the last, [B*S, D], with their mask."""
+        mask = masks.padding(jnp.ones(tokens.shape, bool) if valid is None else valid)
+        encoded = self.encoder(self.words[...][tokens], mask, key)
+        return encoded, (encoded[-1].reshape(-1, self.config.width), mask)
 
     def empty_cache(
         self, batch: int, slots: int, tokens: jax.Array, valid: jax.Array | None = None
     ) -> dict[str, Any]:
         """Reads the text [B, S] and makes room for `slots` tokens of the decoder."""
         self.config.check_length(slots)
-        encoded = self.encoder(self.words[...][tokens], self._mask(valid), None)[-1]
-        memory = encoded.reshape(-1, self.config.width)
-        layers = self.decoder.layers.empty_cache(batch, slots, memory)
-        return {'layers': layers, 'memory': self._memory_mask(tokens, valid)}
+        _, (hidden, mask) = self._encode(tokens, valid, None)
+        return {'layers': self.decoder.layers.empty_cache(batch, slots, hidden), 'memory': mask}
 
     def extend(
         self,
@@ -192,14 +184,11 @@ class BartForSeq2Seq(nnx.Module):
 
     def _scores(self, hidden: jax.Array) -> jax.Array:
         """[..., D] to float32 [..., V]."""
-        table = self.bart.words[...].astype(hidden.dtype)
-        scores = jnp.matmul(hidden, table.T, preferred_element_type=jnp.float32) + self.logits_bias[...]
-        return scores[..., : self.bart.config.vocab_size]
+        return word_scores(hidden, self.bart.words, self.bart.config, self.logits_bias[...])
 
     def token_loss(self, hidden: jax.Array, labels: jax.Array, chunk: int = 0) -> tuple[jax.Array, jax.Array]:
         """Loss and correctness [B, T] of predicting `labels` [B, T] from the decoder's [B, T, D]; see `sequence_loss`."""
-        c = self.bart.config
-        bias = jnp.where(jnp.arange(c.padded_vocab) < c.vocab_size, self.logits_bias[...], -1e9)
+        bias = real_words_only(self.bart.config, self.logits_bias[...])
         return sequence_loss(hidden, self.bart.words[...].astype(hidden.dtype), bias, labels, chunk)
 
     def empty_cache(self, *args: Any) -> dict[str, Any]:

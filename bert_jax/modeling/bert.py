@@ -9,11 +9,10 @@ import jax.numpy as jnp
 from flax import nnx
 
 from bert_jax.core.config import within
-from bert_jax.core.errors import UserError
 from bert_jax.modeling import masks
 from bert_jax.modeling.config import ModelConfig
 from bert_jax.modeling.dropout import dropout, fold
-from bert_jax.modeling.layers import Dense, Norm, param
+from bert_jax.modeling.layers import Dense, Norm, param, position_table, word_table
 from bert_jax.modeling.stack import Stack
 
 # Layers, width, heads, feed-forward: section 3 of the paper for base and large, the miniatures of
@@ -43,10 +42,7 @@ class Config(ModelConfig):
     pooler: Literal['tanh', 'relu'] = 'tanh'
 
     def __post_init__(self) -> None:
-        if self.size not in SIZES:
-            raise UserError(f'There is no BERT size {self.size!r}: choose one of {", ".join(SIZES)}.')
-        for name, value in zip(('layers', 'width', 'heads', 'mlp'), SIZES[self.size], strict=True):
-            object.__setattr__(self, name, getattr(self, name) or value)
+        self._take_size(SIZES, self.size, 'layers', 'width', 'heads', 'mlp')
         within(self, 'model', 0, math.inf, 'segments')
         super().__post_init__()
 
@@ -69,9 +65,8 @@ class Bert(nnx.Module):
 
     def __init__(self, config: Config, rngs: nnx.Rngs, pooler: bool = True):
         c = self.config = config
-        self.words = param(rngs, (c.padded_vocab, c.width), ('vocab', 'embed'), c.init_std)
-        learned = (c.first_position + c.positions, c.width), ('position', 'embed')
-        self.positions = None if c.rotary else param(rngs, *learned, c.init_std)
+        self.words = word_table(c, rngs)
+        self.positions = position_table(c, rngs)
         kinds = (c.segments, c.width), (None, 'embed')
         self.segments = param(rngs, *kinds, c.init_std) if c.segments else None
         self.norm = Norm(c, rngs)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from collections.abc import Mapping
 from typing import ClassVar, Literal
 
 from bert_jax.core.config import within
@@ -97,6 +98,20 @@ class ModelConfig(BlockConfig):
         within(self, 'model', 0, math.inf, 'vocab_size', 'first_position')
         within(self, 'model', 1, math.inf, 'positions', 'pad_vocab_to')
         super().__post_init__()
+
+    @property
+    def name(self) -> str:
+        """The file of this model in `modeling/`, which is `model.name` of a config."""
+        return type(self).__module__.rpartition('.')[2]
+
+    def _take_size(self, sizes: Mapping[str, tuple[int, ...]], size: str, *names: str) -> None:
+        """Fills in what is 0 of these fields from a table of sizes, before anything is checked."""
+        if size not in sizes:
+            raise UserError(
+                f'There is no {self.name.upper()} size {size!r}: choose one of {", ".join(sizes)}.'
+            )
+        for name, value in zip(names, sizes[size], strict=True):
+            object.__setattr__(self, name, getattr(self, name) or value)
 
     @property
     def padded_vocab(self) -> int:

@@ -7,13 +7,12 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from bert_jax.core.errors import UserError
 from bert_jax.modeling import masks
 from bert_jax.modeling.bert import Output
 from bert_jax.modeling.config import Activation, ModelConfig
 from bert_jax.modeling.dropout import dropout, fold
-from bert_jax.modeling.heads import HeadOutput
-from bert_jax.modeling.layers import Cache, param
+from bert_jax.modeling.heads import HeadOutput, real_words_only, word_scores
+from bert_jax.modeling.layers import Cache, position_table, word_table
 from bert_jax.modeling.losses import sequence_loss
 from bert_jax.modeling.stack import Stack
 
@@ -45,10 +44,7 @@ class Config(ModelConfig):
     scale_residual: bool = True
 
     def __post_init__(self) -> None:
-        if self.size not in SIZES:
-            raise UserError(f'There is no GPT size {self.size!r}: choose one of {", ".join(SIZES)}.')
-        for name, value in zip(('layers', 'width', 'heads'), SIZES[self.size], strict=True):
-            object.__setattr__(self, name, getattr(self, name) or value)
+        self._take_size(SIZES, self.size, 'layers', 'width', 'heads')
         object.__setattr__(self, 'mlp', self.mlp or 4 * self.width)
         super().__post_init__()
 
@@ -58,9 +54,8 @@ class Gpt(nnx.Module):
 
     def __init__(self, config: Config, rngs: nnx.Rngs):
         c = self.config = config
-        self.words = param(rngs, (c.padded_vocab, c.width), ('vocab', 'embed'), c.init_std)
-        learned = (c.first_position + c.positions, c.width), ('position', 'embed')
-        self.positions = None if c.rotary else param(rngs, *learned, c.init_std)
+        self.words = word_table(c, rngs)
+        self.positions = position_table(c, rngs)
         self.layers = Stack(c, rngs)
 
     def __call__(
@@ -125,9 +120,7 @@ class GptForCausalLM(nnx.Module):
 
     def _scores(self, hidden: jax.Array) -> jax.Array:
         """[..., D] to float32 [..., V]."""
-        table = self.gpt.words[...].astype(hidden.dtype)
-        scores = jnp.matmul(hidden, table.T, preferred_element_type=jnp.float32)
-        return scores[..., : self.gpt.config.vocab_size]
+        return word_scores(hidden, self.gpt.words, self.gpt.config)
 
     def empty_cache(self, batch: int, slots: int) -> list[Cache]:
         """For `slots` tokens of each of `batch` rows."""
@@ -146,6 +139,5 @@ class GptForCausalLM(nnx.Module):
 
         `chunk` positions at a time, see `sequence_loss`.
         """
-        c = self.gpt.config
-        bias = jnp.where(jnp.arange(c.padded_vocab) < c.vocab_size, jnp.float32(0), -1e9)
+        bias = real_words_only(self.gpt.config)
         return sequence_loss(hidden, self.gpt.words[...].astype(hidden.dtype), bias, labels, chunk)

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from bert_jax.modeling.bert import Bert, Config
+from bert_jax.modeling.config import ModelConfig
 from bert_jax.modeling.dropout import dropout, fold
 from bert_jax.modeling.layers import ACTIVATIONS, Dense, Norm, param
 from bert_jax.modeling.losses import vocabulary_loss
@@ -31,6 +32,23 @@ class HeadOutput(NamedTuple):
     next_sentence: Any = None
 
 
+def word_scores(
+    hidden: jax.Array, words: nnx.Param, config: ModelConfig, bias: jax.Array | None = None
+) -> jax.Array:
+    """Float32 scores [..., V] of the entries of the vocabulary for hidden states [..., D]."""
+    table = words[...].astype(hidden.dtype)
+    scores = jnp.matmul(hidden, table.T, preferred_element_type=jnp.float32)
+    return (scores if bias is None else scores + bias)[..., : config.vocab_size]
+
+
+def real_words_only(config: ModelConfig, bias: jax.Array | None = None) -> jax.Array:
+    """[V] float32, a bias (or none) by which the entries that only pad the vocabulary can never win."""
+    c = config
+    return jnp.where(
+        jnp.arange(c.padded_vocab) < c.vocab_size, jnp.float32(0) if bias is None else bias, -1e9
+    )
+
+
 class MaskedLM(nnx.Module):
     """Dense, activation, norm, then the transposed word embeddings with a bias of their own."""
 
@@ -46,8 +64,7 @@ class MaskedLM(nnx.Module):
 
     def biases(self) -> jax.Array:
         """[V] float32, where the entries that only pad the vocabulary can never win."""
-        c = self.config
-        return jnp.where(jnp.arange(c.padded_vocab) < c.vocab_size, self.bias[...], -1e9)
+        return real_words_only(self.config, self.bias[...])
 
 
 class BertForPretraining(nnx.Module):
@@ -69,10 +86,8 @@ class BertForPretraining(nnx.Module):
         out = self.bert(tokens, segments, valid, key)
         hidden = out.hidden_states[-1]
         features = self.masked_lm.features(hidden.reshape(-1, hidden.shape[-1]))
-        table = self.bert.words[...].astype(features.dtype)
-        logits = jnp.matmul(features, table.T, preferred_element_type=jnp.float32) + self.masked_lm.biases()
-        logits = logits.reshape(*tokens.shape, -1)[..., : self.bert.config.vocab_size]
-        return HeadOutput(*out, logits, self.next_scores(out.pooled))
+        logits = word_scores(features, self.bert.words, self.bert.config, self.masked_lm.biases())
+        return HeadOutput(*out, logits.reshape(*tokens.shape, -1), self.next_scores(out.pooled))
 
     def next_scores(self, pooled: jax.Array) -> Any:
         """[B, D] to [B, 2] float32; None without next-sentence prediction."""

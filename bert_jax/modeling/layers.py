@@ -15,7 +15,7 @@ from flax import nnx
 
 from bert_jax.core.partitioning import constrain
 from bert_jax.modeling.attention import attend
-from bert_jax.modeling.config import Activation, BlockConfig
+from bert_jax.modeling.config import Activation, BlockConfig, ModelConfig
 
 ACTIVATIONS: dict[Activation, Callable[[jax.Array], jax.Array]] = {
     'gelu': functools.partial(jax.nn.gelu, approximate=False),
@@ -38,6 +38,19 @@ def param(
     if std == 0:
         return nnx.Param(jnp.zeros(shape), axes=axes)
     return nnx.Param(jax.nn.initializers.truncated_normal(std)(rngs.params(), shape), axes=axes)
+
+
+def word_table(config: ModelConfig, rngs: nnx.Rngs) -> nnx.Param:
+    """[V, D] word embeddings, of the padded vocabulary."""
+    return param(rngs, (config.padded_vocab, config.width), ('vocab', 'embed'), config.init_std)
+
+
+def position_table(config: ModelConfig, rngs: nnx.Rngs) -> nnx.Param | None:
+    """[rows, D] learned positions; None where they are rotary."""
+    c = config
+    if c.rotary:
+        return None
+    return param(rngs, (c.first_position + c.positions, c.width), ('position', 'embed'), c.init_std)
 
 
 class Norm(nnx.Module):

@@ -143,7 +143,7 @@ class Task:
 
     def loss(self, model: BartForSeq2Seq, batch: dict[str, jax.Array], key: jax.Array | None) -> Result:
         where = batch['positions'] if self.config.noise == ('mass',) else None
-        out = model.bart(batch['tokens'], batch['targets'], batch['valid'], None, key, where)
+        out = model.bart(batch['tokens'], batch['targets'], batch['valid'], key, where)
         weights = batch['weights'] * batch['row_weight'][:, None]
         losses, correct = model.token_loss(out.hidden_states[-1], batch['labels'], self.config.chunk)
         return Result(

@@ -120,7 +120,7 @@ class Experiment:
     init: InitConfig
 
     def as_dict(self) -> dict[str, Any]:
-        named = {'model': {'name': type(self.model).__module__.rsplit('.', 1)[-1]}}
+        named = {'model': {'name': self.model.name}}
         sections = {k: config_lib.as_dict(v) for k, v in vars(self).items()}
         return {k: {**named.get(k, {}), **v} for k, v in sections.items()}
 

@@ -10,11 +10,13 @@ from bert_jax.decoding import Sampling
 from bert_jax.evals import runs, writing
 from tests.runs import pretrain, run_here
 
+SAVED = 'checkpoint.every=1.0'  # at the end alone
+
 
 @pytest.fixture(scope='module')
 def gpt(tmp_path_factory, corpus):
     workdir = tmp_path_factory.mktemp('gpt')
-    overrides = ('task.name=clm', 'model.name=gpt', 'train.steps=60', 'optim.learning_rate=0.01')
+    overrides = ('task.name=clm', 'model.name=gpt', 'train.steps=60', 'optim.learning_rate=0.01', SAVED)
     assert pretrain(workdir, corpus, workdir / 'rows', *overrides) == 0
     return workdir
 
@@ -28,7 +30,7 @@ def test_a_gpt_learns(gpt):
 @pytest.mark.parametrize('noise', ["('permute','infill')", 'mass', 'spans'])
 def test_a_bart_learns(tmp_path, corpus, noise):
     overrides = ('task.name=denoise', 'model.name=bart', f'task.noise={noise}', 'train.steps=40')
-    assert pretrain(tmp_path, corpus, tmp_path / 'rows', *overrides, 'optim.learning_rate=0.01') == 0
+    assert pretrain(tmp_path, corpus, tmp_path / 'rows', *overrides, 'optim.learning_rate=0.01', SAVED) == 0
     found = runs.read(tmp_path)
     assert found.evals[-1]['restore_loss'] < found.train[0]['restore_loss'] - 1
 
