@@ -164,7 +164,7 @@ def time_ours(size: str, seconds: float) -> dict[str, float]:
     from bert_jax import optim
     from bert_jax.core import partitioning
     from bert_jax.modeling import bert, module
-    from bert_jax.modeling.heads import BertForPretraining
+    from bert_jax.modeling.bert import BertForPretraining
     from bert_jax.tasks import mlm
     from bert_jax.train import state as state_lib
     from bert_jax.train.step import jit_train_step, update

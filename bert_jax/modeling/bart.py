@@ -9,11 +9,12 @@ from flax import nnx
 
 from bert_jax.core.config import within
 from bert_jax.modeling import masks
+from bert_jax.modeling.bert import Output
 from bert_jax.modeling.blocks import Block, DecoderBlock
 from bert_jax.modeling.config import ModelConfig
 from bert_jax.modeling.dropout import dropout, fold
 from bert_jax.modeling.heads import real_words_only, word_scores
-from bert_jax.modeling.layers import Norm, param, position_table, word_table
+from bert_jax.modeling.layers import Dense, Norm, param, position_table, word_table
 from bert_jax.modeling.losses import sequence_loss
 from bert_jax.modeling.stack import Stack
 
@@ -45,6 +46,12 @@ class Config(ModelConfig):
         within(self, 'model', 0, float('inf'), 'decoder_layers')
         object.__setattr__(self, 'decoder_layers', self.decoder_layers or self.layers)
         super().__post_init__()
+
+    def body(self, rngs: nnx.Rngs, pooler: bool) -> 'Bart':
+        return Bart(self, rngs, pooler)
+
+    def read_flops(self, tokens: float, length: float, at: float | None = None) -> float:
+        return self.seq2seq_flops(tokens, length, tokens, length)
 
     def seq2seq_flops(self, tokens: float, length: float, targets: float, target_length: float) -> float:
         """Floating-point operations of a forward pass through the blocks of both halves.
@@ -109,13 +116,14 @@ class Half(nnx.Module):
 
 
 class Bart(nnx.Module):
-    """Both halves, with one table of words."""
+    """Both halves, with one table of words; a pooler is for heads over a whole row."""
 
-    def __init__(self, config: Config, rngs: nnx.Rngs):
+    def __init__(self, config: Config, rngs: nnx.Rngs, pooler: bool = False):
         c = self.config = config
         self.words = word_table(c, rngs)
         self.encoder = Half(c, rngs, Block)
         self.decoder = Half(dataclasses.replace(c, layers=c.decoder_layers), rngs, DecoderBlock)
+        self.pooler = Dense(c, {'embed': c.width}, {'': c.width}, rngs) if pooler else None
 
     def __call__(
         self,
@@ -138,6 +146,29 @@ class Bart(nnx.Module):
         causal = masks.causal(targets.shape[1])
         decoded = self.decoder(self.words[...][targets], causal, fold(key, 1), memory, positions)
         return Seq2SeqOutput(decoded, encoded)
+
+    def read(
+        self,
+        tokens: jax.Array,
+        segments: jax.Array | None = None,
+        valid: jax.Array | None = None,
+        key: jax.Array | None = None,
+    ) -> Output:
+        """Both halves read the same texts (section 3.1 and 3.2 of the paper).
+
+        The decoder goes on from the last token of each row, then its tokens but the last, as in pretraining: at a
+        token it has seen those before it, and the encoder all. The hidden states are the decoder's; the pooled
+        vector is tanh of a dense layer over its last.
+        """
+        before = jnp.roll(tokens, 1, 1).at[:, 0].set(masks.at_last(tokens, valid))
+        hidden = self(tokens, before, valid, key).hidden_states
+        if self.pooler is None:
+            return Output(hidden, None)
+        return Output(hidden, jnp.tanh(self.pooler(masks.at_last(hidden[-1], valid))))
+
+    def pool(self, *args: Any) -> jax.Array:
+        """The pooled vectors [B, D] of `read`."""
+        return self.read(*args).pooled
 
     def _encode(
         self, tokens: jax.Array, valid: jax.Array | None, key: jax.Array | None

@@ -12,7 +12,9 @@ from bert_jax.core.config import within
 from bert_jax.modeling import masks
 from bert_jax.modeling.config import ModelConfig
 from bert_jax.modeling.dropout import dropout, fold
-from bert_jax.modeling.layers import Dense, Norm, param, position_table, word_table
+from bert_jax.modeling.heads import HeadOutput, real_words_only, word_scores
+from bert_jax.modeling.layers import ACTIVATIONS, Dense, Norm, param, position_table, word_table
+from bert_jax.modeling.losses import vocabulary_loss
 from bert_jax.modeling.stack import Stack
 
 # Layers, width, heads, feed-forward: section 3 of the paper for base and large, the miniatures of
@@ -45,6 +47,9 @@ class Config(ModelConfig):
         self._take_size(SIZES, self.size, 'layers', 'width', 'heads', 'mlp')
         within(self, 'model', 0, math.inf, 'segments')
         super().__post_init__()
+
+    def body(self, rngs: nnx.Rngs, pooler: bool) -> 'Bert':
+        return Bert(self, rngs, pooler)
 
 
 class Output(NamedTuple):
@@ -114,5 +119,78 @@ class Bert(nnx.Module):
             return Output(hidden, None)
         return Output(hidden, _POOLERS[c.pooler](self.pooler(hidden[-1][:, 0])))
 
+    read = __call__
+
+    def pool(
+        self,
+        tokens: jax.Array,
+        segments: jax.Array | None = None,
+        valid: jax.Array | None = None,
+        key: jax.Array | None = None,
+    ) -> jax.Array:
+        """The pooled vectors [B, D] alone: the last layer's output is computed at the first position only."""
+        nowhere_else = jnp.zeros((len(tokens), 0), jnp.int32)
+        return self(tokens, segments, valid, key, nowhere_else).pooled
+
 
 _POOLERS = {'tanh': jnp.tanh, 'relu': jax.nn.relu}
+
+
+class MaskedLM(nnx.Module):
+    """Dense, activation, norm, then the transposed word embeddings with a bias of their own."""
+
+    def __init__(self, config: Config, rngs: nnx.Rngs):
+        c = self.config = config
+        self.dense = Dense(c, {'embed': c.width}, {'': c.width}, rngs)
+        self.norm = Norm(c, rngs)
+        self.bias = param(rngs, (c.padded_vocab,), ('vocab',), 0)
+
+    def features(self, x: jax.Array) -> jax.Array:
+        """[M, D] hidden states to the [M, D] that meet the word embeddings."""
+        return self.norm(ACTIVATIONS[self.config.activation](self.dense(x)))
+
+    def biases(self) -> jax.Array:
+        """[V] float32, where the entries that only pad the vocabulary can never win."""
+        return real_words_only(self.config, self.bias[...])
+
+
+class BertForPretraining(nnx.Module):
+    """BERT with the heads of section 3.1: masked LM and, if `next`, next-sentence prediction."""
+
+    def __init__(self, config: Config, rngs: nnx.Rngs, next: bool = True):
+        self.bert = Bert(config, rngs, pooler=next)
+        self.masked_lm = MaskedLM(config, rngs)
+        self.next_sentence = Dense(config, {'embed': config.width}, {'': 2}, rngs) if next else None
+
+    def __call__(
+        self,
+        tokens: jax.Array,
+        segments: jax.Array | None = None,
+        valid: jax.Array | None = None,
+        key: jax.Array | None = None,
+    ) -> HeadOutput:
+        """As `Bert`, with scores for every position."""
+        out = self.bert(tokens, segments, valid, key)
+        hidden = out.hidden_states[-1]
+        features = self.masked_lm.features(hidden.reshape(-1, hidden.shape[-1]))
+        logits = word_scores(features, self.bert.words, self.bert.config, self.masked_lm.biases())
+        return HeadOutput(*out, logits.reshape(*tokens.shape, -1), self.next_scores(out.pooled))
+
+    def next_scores(self, pooled: jax.Array) -> Any:
+        """[B, D] to [B, 2] float32; None without next-sentence prediction."""
+        return None if self.next_sentence is None else self.next_sentence(pooled).astype(jnp.float32)
+
+    def masked_loss(self, hidden: jax.Array, labels: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Loss and correctness of the positions to predict; no other reaches the vocabulary.
+
+        Args:
+          hidden: [B, P, D], the last hidden states at these positions.
+          labels: [B, P].
+
+        Returns:
+          [B, P] float32 losses, and [B, P] booleans.
+        """
+        features = self.masked_lm.features(hidden.reshape(-1, hidden.shape[-1]))
+        table = self.bert.words[...].astype(features.dtype)
+        loss, correct = vocabulary_loss(features, table, self.masked_lm.biases(), labels.reshape(-1))
+        return loss.reshape(labels.shape), correct.reshape(labels.shape)

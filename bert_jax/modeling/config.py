@@ -3,7 +3,7 @@
 import dataclasses
 import math
 from collections.abc import Mapping
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from bert_jax.core.config import within
 from bert_jax.core.errors import UserError
@@ -116,6 +116,14 @@ class ModelConfig(BlockConfig):
     @property
     def padded_vocab(self) -> int:
         return -(-self.vocab_size // self.pad_vocab_to) * self.pad_vocab_to
+
+    def body(self, rngs: Any, pooler: bool) -> Any:
+        """The model of this config without a head, as a module that reads texts; see `heads.Head`."""
+        raise NotImplementedError
+
+    def read_flops(self, tokens: float, length: float, at: float | None = None) -> float:
+        """Floating-point operations of the forward pass in which it reads; arguments as of `block_flops`."""
+        return self.block_flops(tokens, length, at)
 
     def check_length(self, length: int) -> None:
         """Raises a `UserError` if a row of this length has more tokens than there are positions."""

@@ -1,7 +1,7 @@
 """GPT-2 (Radford et al. 2019): a decoder that predicts the next token, and its later variants as settings."""
 
 import dataclasses
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
@@ -48,6 +48,12 @@ class Config(ModelConfig):
         object.__setattr__(self, 'mlp', self.mlp or 4 * self.width)
         super().__post_init__()
 
+    def body(self, rngs: nnx.Rngs, pooler: bool) -> 'Gpt':
+        return Gpt(self, rngs)
+
+    def read_flops(self, tokens: float, length: float, at: float | None = None) -> float:
+        return self.block_flops(tokens, length)
+
 
 class Gpt(nnx.Module):
     """The decoder: embeddings and blocks in which a token sees what stands before it."""
@@ -84,6 +90,21 @@ class Gpt(nnx.Module):
         x = dropout(self._embed(tokens, places), c.dropout, fold(key, 0))
         outputs = self.layers(x, masks.causal(length, valid), positions, fold(key, 1))
         return Output(tuple(h.reshape(batch, length, c.width) for h in (x, *outputs)), None)
+
+    def read(
+        self,
+        tokens: jax.Array,
+        segments: jax.Array | None = None,
+        valid: jax.Array | None = None,
+        key: jax.Array | None = None,
+    ) -> Output:
+        """As a call; a row's vector is the last hidden state of its last token (Radford et al. 2018, section 3.2)."""
+        out = self(tokens, segments, valid, key)
+        return out._replace(pooled=masks.at_last(out.hidden_states[-1], valid))
+
+    def pool(self, *args: Any) -> jax.Array:
+        """The rows' vectors [B, D] of `read`."""
+        return self.read(*args).pooled
 
     def _embed(self, tokens: jax.Array, places: jax.Array | None) -> jax.Array:
         """[B, T] tokens and the vectors of their positions, [T, D] or [B, T, D], to [B*T, D]."""

@@ -1,16 +1,15 @@
-"""Heads on an encoder: masked LM with next sentence, and the four uses of BERT."""
+"""Heads: the uses of BERT, on whatever reads texts, be it BERT, GPT or BART; scores of a vocabulary."""
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from bert_jax.modeling.bert import Bert, Config
 from bert_jax.modeling.config import ModelConfig
 from bert_jax.modeling.dropout import dropout, fold
-from bert_jax.modeling.layers import ACTIVATIONS, Dense, Norm, param
-from bert_jax.modeling.losses import vocabulary_loss
+from bert_jax.modeling.layers import Dense, param
 from bert_jax.modeling.recurrent import BiLstm
 
 
@@ -21,8 +20,7 @@ class HeadOutput(NamedTuple):
       hidden_states: L+1 arrays, see `bert.Output`.
       pooled: [B, D], or None where the head does not use it.
       logits: the head's float32 scores: [B, T, V] of masked LM, [B, classes] of a class for the row,
-        [B, T, classes] of one for each token, [B, T, 2] of the start and end of a span, [B] of one among
-        choices; None without a head.
+        [B, T, classes] of one for each token, [B, T, 2] of the start and end of a span; None without a head.
       next_sentence: [B, 2] scores (is next, is random) of a pretraining model, or None.
     """
 
@@ -49,72 +47,34 @@ def real_words_only(config: ModelConfig, bias: jax.Array | None = None) -> jax.A
     )
 
 
-class MaskedLM(nnx.Module):
-    """Dense, activation, norm, then the transposed word embeddings with a bias of their own."""
-
-    def __init__(self, config: Config, rngs: nnx.Rngs):
-        c = self.config = config
-        self.dense = Dense(c, {'embed': c.width}, {'': c.width}, rngs)
-        self.norm = Norm(c, rngs)
-        self.bias = param(rngs, (c.padded_vocab,), ('vocab',), 0)
-
-    def features(self, x: jax.Array) -> jax.Array:
-        """[M, D] hidden states to the [M, D] that meet the word embeddings."""
-        return self.norm(ACTIVATIONS[self.config.activation](self.dense(x)))
-
-    def biases(self) -> jax.Array:
-        """[V] float32, where the entries that only pad the vocabulary can never win."""
-        return real_words_only(self.config, self.bias[...])
+def by_token(dense: Dense, hidden: jax.Array) -> jax.Array:
+    """A dense layer over hidden states [B, T, D], as float32 scores [B, T, classes]."""
+    scores = dense(hidden.reshape(-1, hidden.shape[-1]))
+    return scores.reshape(*hidden.shape[:-1], -1).astype(jnp.float32)
 
 
-class BertForPretraining(nnx.Module):
-    """BERT with the heads of section 3.1: masked LM and, if `next`, next-sentence prediction."""
+class Head(nnx.Module):
+    """A model that reads texts, with something to say of them.
 
-    def __init__(self, config: Config, rngs: nnx.Rngs, next: bool = True):
-        self.bert = Bert(config, rngs, pooler=next)
-        self.masked_lm = MaskedLM(config, rngs)
-        self.next_sentence = Dense(config, {'embed': config.width}, {'': 2}, rngs) if next else None
+    The model is whatever `config.body` makes: BERT, GPT or BART. It is an attribute by its name, as in the paths of
+    its parameters, and has `read`, which gives hidden states and a vector of each row, and `pool`, which gives
+    that vector alone.
+    """
 
-    def __call__(
-        self,
-        tokens: jax.Array,
-        segments: jax.Array | None = None,
-        valid: jax.Array | None = None,
-        key: jax.Array | None = None,
-    ) -> HeadOutput:
-        """As `Bert`, with scores for every position."""
-        out = self.bert(tokens, segments, valid, key)
-        hidden = out.hidden_states[-1]
-        features = self.masked_lm.features(hidden.reshape(-1, hidden.shape[-1]))
-        logits = word_scores(features, self.bert.words, self.bert.config, self.masked_lm.biases())
-        return HeadOutput(*out, logits.reshape(*tokens.shape, -1), self.next_scores(out.pooled))
-
-    def next_scores(self, pooled: jax.Array) -> Any:
-        """[B, D] to [B, 2] float32; None without next-sentence prediction."""
-        return None if self.next_sentence is None else self.next_sentence(pooled).astype(jnp.float32)
-
-    def masked_loss(self, hidden: jax.Array, labels: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Loss and correctness of the positions to predict; no other reaches the vocabulary.
-
-        Args:
-          hidden: [B, P, D], the last hidden states at these positions.
-          labels: [B, P].
-
-        Returns:
-          [B, P] float32 losses, and [B, P] booleans.
-        """
-        features = self.masked_lm.features(hidden.reshape(-1, hidden.shape[-1]))
-        table = self.bert.words[...].astype(features.dtype)
-        loss, correct = vocabulary_loss(features, table, self.masked_lm.biases(), labels.reshape(-1))
-        return loss.reshape(labels.shape), correct.reshape(labels.shape)
-
-
-class BertForClassification(nnx.Module):
-    """BERT with a class for the row, from the pooled vector (section 4.1 of the paper)."""
-
-    def __init__(self, config: Config, classes: int, rngs: nnx.Rngs):
+    def __init__(self, config: ModelConfig, rngs: nnx.Rngs, pooler: bool = False):
         self.config = config
-        self.bert = Bert(config, rngs)
+        setattr(self, config.name, config.body(rngs, pooler))
+
+    @property
+    def body(self) -> Any:
+        return getattr(self, self.config.name)
+
+
+class ForClassification(Head):
+    """A class for the row, from its pooled vector (section 4.1 of the paper)."""
+
+    def __init__(self, config: ModelConfig, classes: int, rngs: nnx.Rngs):
+        super().__init__(config, rngs, pooler=True)
         self.classifier = Dense(config, {'embed': config.width}, {'': classes}, rngs)
 
     def __call__(
@@ -123,20 +83,25 @@ class BertForClassification(nnx.Module):
         segments: jax.Array | None = None,
         valid: jax.Array | None = None,
         key: jax.Array | None = None,
-        at: jax.Array | None = None,
     ) -> HeadOutput:
         """As `Bert`, with a score for every class."""
-        out = self.bert(tokens, segments, valid, fold(key, 0), at)
-        logits = self.classifier(dropout(out.pooled, self.config.dropout, fold(key, 1)))
-        return HeadOutput(*out, logits.astype(jnp.float32))
+        out = self.body.read(tokens, segments, valid, fold(key, 0))
+        return HeadOutput(out.hidden_states, out.pooled, self._scores(out.pooled, key))
+
+    def scores(self, batch: Mapping[str, jax.Array], key: jax.Array | None = None) -> jax.Array:
+        """Of a batch's `tokens`, `segments` and `valid`, [B, T] each, the logits [B, classes] alone."""
+        pooled = self.body.pool(batch['tokens'], batch['segments'], batch['valid'], fold(key, 0))
+        return self._scores(pooled, key)
+
+    def _scores(self, pooled: jax.Array, key: jax.Array | None) -> jax.Array:
+        return self.classifier(dropout(pooled, self.config.dropout, fold(key, 1))).astype(jnp.float32)
 
 
-class BertForTokenClassification(nnx.Module):
-    """BERT with a class for each token, from the last hidden states (section 5.3 of the paper)."""
+class ForTokenClassification(Head):
+    """A class for each token, from the last hidden states (section 5.3 of the paper)."""
 
-    def __init__(self, config: Config, classes: int, rngs: nnx.Rngs):
-        self.config = config
-        self.bert = Bert(config, rngs, pooler=False)
+    def __init__(self, config: ModelConfig, classes: int, rngs: nnx.Rngs):
+        super().__init__(config, rngs)
         self.classifier = Dense(config, {'embed': config.width}, {'': classes}, rngs)
 
     def __call__(
@@ -147,21 +112,20 @@ class BertForTokenClassification(nnx.Module):
         key: jax.Array | None = None,
     ) -> HeadOutput:
         """As `Bert`, with a score for every class at every position."""
-        out = self.bert(tokens, segments, valid, fold(key, 0))
+        out = self.body.read(tokens, segments, valid, fold(key, 0))
         hidden = dropout(out.hidden_states[-1], self.config.dropout, fold(key, 1))
-        logits = self.classifier(hidden.reshape(-1, hidden.shape[-1])).reshape(*tokens.shape, -1)
-        return HeadOutput(*out, logits.astype(jnp.float32))
+        return HeadOutput(out.hidden_states, None, by_token(self.classifier, hidden))
 
 
-class BertFeatures(nnx.Module):
-    """A class for each token from hidden states of a frozen BERT, by two layers of a BiLSTM (table 7 of the paper).
+class Features(Head):
+    """A class for each token from hidden states of a frozen model, by two layers of a BiLSTM (table 7 of the paper).
 
     Sums are weighted, by a softmax over layers times a factor, both learned (Peters et al. 2018, equation 1).
     """
 
-    def __init__(self, config: Config, classes: int, features: str, lstm: int, rngs: nnx.Rngs):
+    def __init__(self, config: ModelConfig, classes: int, features: str, lstm: int, rngs: nnx.Rngs):
+        super().__init__(config, rngs)
         self.features = features
-        self.bert = Bert(config, rngs, pooler=False)
         layers = {'sum_last_four': min(4, config.layers), 'sum_all': config.layers}.get(features, 0)
         self.mixture = param(rngs, (layers,), (None,), 0) if layers else None
         self.factor = param(rngs, (1,), (None,), None) if layers else None
@@ -176,14 +140,13 @@ class BertFeatures(nnx.Module):
         valid: jax.Array | None = None,
         key: jax.Array | None = None,
     ) -> HeadOutput:
-        """As `BertForTokenClassification`; the encoder has no dropout and gets no gradient."""
-        out = self.bert(tokens, segments, valid)
+        """As `ForTokenClassification`; the model below has no dropout and gets no gradient."""
+        out = self.body.read(tokens, segments, valid)
         x = self._chosen(jax.lax.stop_gradient(out.hidden_states))
         valid = jnp.ones(tokens.shape, bool) if valid is None else valid
-        x = self.lstm(dropout(x, self.bert.config.dropout, fold(key, 0)), valid)
-        x = dropout(x, self.bert.config.dropout, fold(key, 1))
-        logits = self.classifier(x.reshape(-1, x.shape[-1])).reshape(*tokens.shape, -1)
-        return HeadOutput(*out, logits.astype(jnp.float32))
+        x = self.lstm(dropout(x, self.config.dropout, fold(key, 0)), valid)
+        x = dropout(x, self.config.dropout, fold(key, 1))
+        return HeadOutput(out.hidden_states, None, by_token(self.classifier, x))
 
     def _chosen(self, hidden: tuple[jax.Array, ...]) -> jax.Array:
         if self.mixture is not None and self.factor is not None:
@@ -198,11 +161,11 @@ class BertFeatures(nnx.Module):
         return hidden[{'embeddings': 0, 'second_to_last': -2, 'last': -1}[self.features]]
 
 
-class BertForQuestionAnswering(nnx.Module):
-    """BERT with two vectors, for the start and the end of the answer (section 4.2 of the paper)."""
+class ForQuestionAnswering(Head):
+    """Two vectors, for the start and the end of the answer (section 4.2 of the paper)."""
 
-    def __init__(self, config: Config, rngs: nnx.Rngs):
-        self.bert = Bert(config, rngs, pooler=False)
+    def __init__(self, config: ModelConfig, rngs: nnx.Rngs):
+        super().__init__(config, rngs)
         self.spans = Dense(config, {'embed': config.width}, {'': 2}, rngs)
 
     def __call__(
@@ -213,17 +176,12 @@ class BertForQuestionAnswering(nnx.Module):
         key: jax.Array | None = None,
     ) -> HeadOutput:
         """As `Bert`, with scores of start and end at every position."""
-        out = self.bert(tokens, segments, valid, key)
-        hidden = out.hidden_states[-1]
-        logits = self.spans(hidden.reshape(-1, hidden.shape[-1])).reshape(*tokens.shape, 2)
-        return HeadOutput(*out, logits.astype(jnp.float32))
+        out = self.body.read(tokens, segments, valid, key)
+        return HeadOutput(out.hidden_states, None, by_token(self.spans, out.hidden_states[-1]))
 
 
-class BertEncoder(nnx.Module):
-    """BERT without a head."""
-
-    def __init__(self, config: Config, rngs: nnx.Rngs, pooler: bool = True):
-        self.bert = Bert(config, rngs, pooler)
+class Encoder(Head):
+    """A model without a head."""
 
     def __call__(
         self,
@@ -233,4 +191,5 @@ class BertEncoder(nnx.Module):
         key: jax.Array | None = None,
     ) -> HeadOutput:
         """As `Bert`."""
-        return HeadOutput(*self.bert(tokens, segments, valid, key), None)
+        out = self.body.read(tokens, segments, valid, key)
+        return HeadOutput(out.hidden_states, out.pooled, None)

@@ -18,6 +18,18 @@ def causal(length: int, valid: jax.Array | None = None) -> jax.Array:
     return before if valid is None else before & padding(valid)
 
 
+def last(length: int, valid: jax.Array | None, batch: int) -> jax.Array:
+    """[B], the place of the last real token of each row of `length` tokens; `valid` as of `padding`."""
+    if valid is None:
+        return jnp.full(batch, length - 1)
+    return jnp.where(valid.astype(bool), jnp.arange(length), 0).max(1)
+
+
+def at_last(x: jax.Array, valid: jax.Array | None) -> jax.Array:
+    """Of [B, T, ...] what stands at the last real token, [B, ...]."""
+    return x[jnp.arange(len(x)), last(x.shape[1], valid, len(x))]
+
+
 def padding(valid: jax.Array) -> jax.Array:
     """Every token sees every real token.
 

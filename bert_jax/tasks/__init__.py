@@ -80,7 +80,7 @@ class Downstream(abc.ABC):
     """What downstream tasks share: rows in memory, made from records of labelled data."""
 
     data: Any
-    frozen: tuple[str, ...] = ()  # parameters that are not trained, see `optim.OptimConfig`
+    frozen: bool = False  # whether the model below the head stays as it is
 
     @abc.abstractmethod
     def examples(self, found: Sequence[Record], labelled: bool = True) -> Examples:

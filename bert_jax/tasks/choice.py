@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from scipy.special import softmax
 
@@ -16,7 +15,7 @@ from bert_jax.data.pipeline import Batch, stack
 from bert_jax.data.records import Record
 from bert_jax.data.rows import unpack
 from bert_jax.data.tokenizer import Tokenizer
-from bert_jax.modeling.heads import BertForClassification
+from bert_jax.modeling.heads import ForClassification
 from bert_jax.modeling.losses import cross_entropy
 from bert_jax.modeling.module import Rngs
 from bert_jax.tasks import Downstream, Examples, Result
@@ -44,16 +43,13 @@ class Task(Downstream):
         inputs = stack([row.inputs() for row in endings])
         return {**inputs, 'label': np.int32(endings[0].label), 'row_weight': np.float32(1)}
 
-    def module(self, model: Any, rngs: Rngs) -> BertForClassification:
-        return BertForClassification(model, 1, rngs)
+    def module(self, model: Any, rngs: Rngs) -> ForClassification:
+        return ForClassification(model, 1, rngs)
 
-    def loss(
-        self, model: BertForClassification, batch: dict[str, jax.Array], key: jax.Array | None
-    ) -> Result:
+    def loss(self, model: ForClassification, batch: dict[str, jax.Array], key: jax.Array | None) -> Result:
         n, k, length = batch['tokens'].shape
         flat = {name: batch[name].reshape(n * k, length) for name in ('tokens', 'segments', 'valid')}
-        first_only = jnp.zeros((n * k, 0), jnp.int32)
-        logits = model(**flat, key=key, at=first_only).logits.reshape(n, k)
+        logits = model.scores(flat, key).reshape(n, k)
         weight, labels = batch['row_weight'], batch['label']
         return Result(
             {'cross_entropy': mean(cross_entropy(logits, labels), weight)},
@@ -63,7 +59,7 @@ class Task(Downstream):
 
     def flops(self, model: Any, batch: Batch) -> float:
         valid = batch['valid']
-        return model.block_flops(valid.sum(), valid.shape[2], valid.shape[0] * valid.shape[1])
+        return model.read_flops(valid.sum(), valid.shape[2], valid.shape[0] * valid.shape[1])
 
     def predictions(self, outputs: dict[str, np.ndarray], about: Any) -> list[dict[str, Any]]:
         """The number of the likeliest ending, and the probability of each."""

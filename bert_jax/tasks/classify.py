@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from scipy.special import softmax
 
@@ -17,7 +16,7 @@ from bert_jax.data.pipeline import Batch
 from bert_jax.data.records import Record
 from bert_jax.data.rows import unpack
 from bert_jax.data.tokenizer import Tokenizer
-from bert_jax.modeling.heads import BertForClassification
+from bert_jax.modeling.heads import ForClassification
 from bert_jax.modeling.losses import cross_entropy
 from bert_jax.modeling.module import Rngs
 from bert_jax.tasks import Downstream, Examples, Result
@@ -63,14 +62,11 @@ class Task(Downstream):
             'row_weight': np.float32(1),
         }
 
-    def module(self, model: Any, rngs: Rngs) -> BertForClassification:
-        return BertForClassification(model, len(self.config.labels), rngs)
+    def module(self, model: Any, rngs: Rngs) -> ForClassification:
+        return ForClassification(model, len(self.config.labels), rngs)
 
-    def loss(
-        self, model: BertForClassification, batch: dict[str, jax.Array], key: jax.Array | None
-    ) -> Result:
-        first_only = jnp.zeros((len(batch['tokens']), 0), jnp.int32)
-        logits = model(batch['tokens'], batch['segments'], batch['valid'], key, at=first_only).logits
+    def loss(self, model: ForClassification, batch: dict[str, jax.Array], key: jax.Array | None) -> Result:
+        logits = model.scores(batch, key)
         weight, labels = batch['row_weight'], batch['label']
         return Result(
             {'cross_entropy': mean(cross_entropy(logits, labels), weight)},
@@ -79,7 +75,7 @@ class Task(Downstream):
         )
 
     def flops(self, model: Any, batch: Batch) -> float:
-        return model.block_flops(batch['valid'].sum(), batch['valid'].shape[1], len(batch['valid']))
+        return model.read_flops(batch['valid'].sum(), batch['valid'].shape[1], len(batch['valid']))
 
     def predictions(self, outputs: dict[str, np.ndarray], about: Any) -> list[dict[str, Any]]:
         """The likeliest class, its number, and the probability of each."""

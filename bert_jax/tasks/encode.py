@@ -10,7 +10,7 @@ from bert_jax.core.errors import UserError
 from bert_jax.data.labelled import LabelledConfig
 from bert_jax.data.pipeline import Batch
 from bert_jax.data.tokenizer import Tokenizer
-from bert_jax.modeling.heads import BertEncoder
+from bert_jax.modeling.heads import Encoder
 from bert_jax.modeling.module import Rngs
 from bert_jax.tasks import Examples, Result
 
@@ -37,8 +37,8 @@ class Task:
     def __init__(self, config: Config, data: LabelledConfig, tokenizer: Tokenizer):
         self.config = config
 
-    def module(self, model: Any, rngs: Rngs) -> BertEncoder:
-        return BertEncoder(model, rngs, self.config.pooler)
+    def module(self, model: Any, rngs: Rngs) -> Encoder:
+        return Encoder(model, rngs, self.config.pooler)
 
     def train_rows(self) -> np.ndarray:
         raise UserError(_NOTHING)
@@ -49,7 +49,7 @@ class Task:
     def example(self, packed: np.ndarray, rng: np.random.Generator) -> Batch:
         raise UserError(_NOTHING)
 
-    def loss(self, model: BertEncoder, batch: dict[str, jax.Array], key: jax.Array | None) -> Result:
+    def loss(self, model: Encoder, batch: dict[str, jax.Array], key: jax.Array | None) -> Result:
         raise UserError(_NOTHING)
 
     def flops(self, model: Any, batch: Batch) -> float:

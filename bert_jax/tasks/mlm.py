@@ -13,7 +13,7 @@ from bert_jax.data.pipeline import Batch
 from bert_jax.data.prepare import TextConfig
 from bert_jax.data.rows import SegmentRows, unpack
 from bert_jax.data.tokenizer import Tokenizer
-from bert_jax.modeling.heads import BertForPretraining
+from bert_jax.modeling.bert import BertForPretraining
 from bert_jax.modeling.losses import cross_entropy
 from bert_jax.modeling.module import Rngs
 from bert_jax.tasks import Result

@@ -18,7 +18,7 @@ from bert_jax.data.questions import SPAN, Question, QuestionConfig
 from bert_jax.data.records import Record
 from bert_jax.data.rows import unpack
 from bert_jax.data.tokenizer import Tokenizer
-from bert_jax.modeling.heads import BertForQuestionAnswering
+from bert_jax.modeling.heads import ForQuestionAnswering
 from bert_jax.modeling.losses import cross_entropy
 from bert_jax.modeling.module import Rngs
 from bert_jax.tasks import Downstream, Examples, Result
@@ -66,12 +66,10 @@ class Task(Downstream):
             'row_weight': np.float32(1),
         }
 
-    def module(self, model: Any, rngs: Rngs) -> BertForQuestionAnswering:
-        return BertForQuestionAnswering(model, rngs)
+    def module(self, model: Any, rngs: Rngs) -> ForQuestionAnswering:
+        return ForQuestionAnswering(model, rngs)
 
-    def loss(
-        self, model: BertForQuestionAnswering, batch: dict[str, jax.Array], key: jax.Array | None
-    ) -> Result:
+    def loss(self, model: ForQuestionAnswering, batch: dict[str, jax.Array], key: jax.Array | None) -> Result:
         logits = model(batch['tokens'], batch['segments'], batch['valid'], key).logits
         logits = jnp.where(batch['valid'][..., None], logits, -1e9)
         weight = batch['row_weight']
@@ -84,7 +82,7 @@ class Task(Downstream):
         )
 
     def flops(self, model: Any, batch: Batch) -> float:
-        return model.block_flops(batch['valid'].sum(), batch['valid'].shape[1])
+        return model.read_flops(batch['valid'].sum(), batch['valid'].shape[1])
 
     def predictions(self, outputs: dict[str, np.ndarray], about: Sequence[Question]) -> list[dict[str, Any]]:
         """For each question its answer ('' for none), the n best with their probabilities, and by how much no

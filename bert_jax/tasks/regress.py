@@ -15,7 +15,7 @@ from bert_jax.data.pipeline import Batch
 from bert_jax.data.records import Record
 from bert_jax.data.rows import unpack
 from bert_jax.data.tokenizer import Tokenizer
-from bert_jax.modeling.heads import BertForClassification
+from bert_jax.modeling.heads import ForClassification
 from bert_jax.modeling.module import Rngs
 from bert_jax.tasks import Downstream, Examples, Result
 
@@ -41,14 +41,11 @@ class Task(Downstream):
         row = unpack(packed)
         return {**row.inputs(), 'value': data_lib.value(row.label), 'row_weight': np.float32(1)}
 
-    def module(self, model: Any, rngs: Rngs) -> BertForClassification:
-        return BertForClassification(model, 1, rngs)
+    def module(self, model: Any, rngs: Rngs) -> ForClassification:
+        return ForClassification(model, 1, rngs)
 
-    def loss(
-        self, model: BertForClassification, batch: dict[str, jax.Array], key: jax.Array | None
-    ) -> Result:
-        first_only = jnp.zeros((len(batch['tokens']), 0), jnp.int32)
-        predicted = model(batch['tokens'], batch['segments'], batch['valid'], key, at=first_only).logits[:, 0]
+    def loss(self, model: ForClassification, batch: dict[str, jax.Array], key: jax.Array | None) -> Result:
+        predicted = model.scores(batch, key)[:, 0]
         error = jnp.square(predicted - batch['value'])
         return Result(
             {'squared_error': mean(error, batch['row_weight'])},
@@ -57,7 +54,7 @@ class Task(Downstream):
         )
 
     def flops(self, model: Any, batch: Batch) -> float:
-        return model.block_flops(batch['valid'].sum(), batch['valid'].shape[1], len(batch['valid']))
+        return model.read_flops(batch['valid'].sum(), batch['valid'].shape[1], len(batch['valid']))
 
     def predictions(self, outputs: dict[str, np.ndarray], about: Any) -> list[dict[str, Any]]:
         return [{'value': round(float(value), 6)} for value in outputs['predicted']]

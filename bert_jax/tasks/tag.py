@@ -17,7 +17,7 @@ from bert_jax.data.records import Record
 from bert_jax.data.rows import HEADER, unpack
 from bert_jax.data.tagged import Sentence, TaggedConfig
 from bert_jax.data.tokenizer import Tokenizer
-from bert_jax.modeling.heads import BertFeatures, BertForTokenClassification
+from bert_jax.modeling.heads import Features, ForTokenClassification
 from bert_jax.modeling.losses import cross_entropy
 from bert_jax.modeling.module import Rngs
 from bert_jax.tasks import Downstream, Examples, Result
@@ -49,7 +49,7 @@ class Task(Downstream):
 
     def __init__(self, config: Config, data: TaggedConfig, tokenizer: Tokenizer):
         self.config, self.data, self.tokenizer = config, data, tokenizer
-        self.frozen = ('bert/',) if config.features else ()
+        self.frozen = bool(config.features)
         odd = [label for label in config.labels if label != 'O' and label[:2] not in ('B-', 'I-')]
         if config.entities and odd:
             raise UserError(f'The label {odd[0]!r} is not B-X, I-X or O: set task.entities=false.')
@@ -71,15 +71,15 @@ class Task(Downstream):
             'row_weight': np.float32(1),
         }
 
-    def module(self, model: Any, rngs: Rngs) -> BertForTokenClassification | BertFeatures:
+    def module(self, model: Any, rngs: Rngs) -> ForTokenClassification | Features:
         classes, c = len(self.config.labels), self.config
         if c.features:
-            return BertFeatures(model, classes, c.features, c.lstm, rngs)
-        return BertForTokenClassification(model, classes, rngs)
+            return Features(model, classes, c.features, c.lstm, rngs)
+        return ForTokenClassification(model, classes, rngs)
 
     def loss(
         self,
-        model: BertForTokenClassification | BertFeatures,
+        model: ForTokenClassification | Features,
         batch: dict[str, jax.Array],
         key: jax.Array | None,
     ) -> Result:
@@ -95,7 +95,7 @@ class Task(Downstream):
         )
 
     def flops(self, model: Any, batch: Batch) -> float:
-        return model.block_flops(batch['valid'].sum(), batch['valid'].shape[1])
+        return model.read_flops(batch['valid'].sum(), batch['valid'].shape[1])
 
     def predictions(self, outputs: dict[str, np.ndarray], about: Sequence[Sentence]) -> list[dict[str, Any]]:
         """The words of each record, their labels, and the probability of each label."""

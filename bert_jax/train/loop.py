@@ -112,8 +112,10 @@ def train(
     due = _cadences(experiment, total, units)
 
     # The state, born sharded; from a checkpoint if there is one.
-    frozen = (*experiment.optim.frozen, *getattr(task, 'frozen', ()))
-    tx = optim.make(dataclasses.replace(experiment.optim, frozen=frozen), total, **units)
+    body = [f'{experiment.model.name}/'] if getattr(task, 'frozen', False) else []
+    tx = optim.make(
+        dataclasses.replace(experiment.optim, frozen=(*experiment.optim.frozen, *body)), total, **units
+    )
     make = functools.partial(task.module, experiment.model)
     layout = state_lib.layout(make, tx, partitioner)
     logging.info('%s', layout.table())

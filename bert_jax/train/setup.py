@@ -57,11 +57,13 @@ def begin(experiment: Experiment, workdir: pathlib.Path) -> tuple[Experiment, To
             )
     experiment = experiment_lib.inherit_model(experiment, about['config'])
     experiment = experiment_lib.complete(experiment, tokenizer)
-    initial = functools.partial(_pretrained, step) if init.weights == 'pretrained' else None
+    initial = (
+        functools.partial(_pretrained, step, experiment.model.name) if init.weights == 'pretrained' else None
+    )
     return experiment, tokenizer, initial
 
 
-def _pretrained(step: pathlib.Path, layout: Layout) -> dict[str, jax.Array]:
+def _pretrained(step: pathlib.Path, model: str, layout: Layout) -> dict[str, jax.Array]:
     """The parameters that checkpoint and model share, placed as the layout says.
 
     A head of other shapes, such as one for another number of classes, is drawn anew.
@@ -69,7 +71,7 @@ def _pretrained(step: pathlib.Path, layout: Layout) -> dict[str, jax.Array]:
     saved, wanted = checkpoint.param_shapes(step), layout.abstract.params
     other = [name for name in wanted if name in saved and saved[name].shape != wanted[name].shape]
     for name in other:
-        if name.startswith('bert/'):
+        if name.startswith(f'{model}/'):
             raise UserError(
                 f'{name} has shape {saved[name].shape} in the checkpoint and {wanted[name].shape} in the model: '
                 'do not override the architecture of a checkpoint.'
@@ -78,8 +80,8 @@ def _pretrained(step: pathlib.Path, layout: Layout) -> dict[str, jax.Array]:
     shared = [name for name in wanted if name in saved and name.split('/')[0] not in heads]
     if not shared:
         raise UserError(f'No parameter of {str(step)!r} has a place in this model.')
-    fresh = sorted({_module(name) for name in wanted if name not in shared})
-    unused = sorted({_module(name) for name in saved if name not in shared})
+    fresh = sorted({_module(name, model) for name in wanted if name not in shared})
+    unused = sorted({_module(name, model) for name in saved if name not in shared})
     logging.info(
         '%d parameters from %s; new: %s; unused: %s',
         len(shared),
@@ -92,9 +94,9 @@ def _pretrained(step: pathlib.Path, layout: Layout) -> dict[str, jax.Array]:
     return {name: restored[name] for name in shared}
 
 
-def _module(name: str) -> str:
-    """The head that a parameter belongs to, or the part of the encoder."""
-    return '/'.join(name.split('/')[: 2 if name.startswith('bert/') else 1])
+def _module(name: str, model: str) -> str:
+    """The head that a parameter belongs to, or the part of the model."""
+    return '/'.join(name.split('/')[: 2 if name.startswith(f'{model}/') else 1])
 
 
 def rows_folder(experiment: Experiment, workdir: pathlib.Path) -> pathlib.Path:

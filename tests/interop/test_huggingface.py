@@ -12,14 +12,15 @@ from bert_jax.core.errors import UserError
 from bert_jax.interop import huggingface
 from bert_jax.modeling import heads, module
 from bert_jax.modeling.bart import BartForSeq2Seq
+from bert_jax.modeling.bert import BertForPretraining
 from bert_jax.modeling.gpt import GptForCausalLM
 from tests.interop import golden
 from tests.modeling import tiny
 
 INPUTS, CASES = golden.read()
 HEADS = {
-    'classify': heads.BertForClassification,
-    'tag': heads.BertForTokenClassification,
+    'classify': heads.ForClassification,
+    'tag': heads.ForTokenClassification,
 }
 
 
@@ -28,12 +29,12 @@ def make(task, config, tensors):
     if task in HEADS:
         return functools.partial(HEADS[task], classes=len(huggingface.labels(config)))
     if task == 'mlm':
-        return functools.partial(heads.BertForPretraining, next='cls.seq_relationship.weight' in tensors)
+        return functools.partial(BertForPretraining, next='cls.seq_relationship.weight' in tensors)
     if task in ('clm', 'denoise'):
         return {'clm': GptForCausalLM, 'denoise': BartForSeq2Seq}[task]
     if task == 'qa':
-        return heads.BertForQuestionAnswering
-    return functools.partial(heads.BertEncoder, pooler='pooler.dense.weight' in tensors)
+        return heads.ForQuestionAnswering
+    return functools.partial(heads.Encoder, pooler='pooler.dense.weight' in tensors)
 
 
 def convert(config, tensors):

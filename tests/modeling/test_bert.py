@@ -9,8 +9,7 @@ import pytest
 
 from bert_jax.core.errors import UserError
 from bert_jax.modeling import bert, module
-from bert_jax.modeling.bert import Bert
-from bert_jax.modeling.heads import BertForPretraining
+from bert_jax.modeling.bert import Bert, BertForPretraining
 from tests.modeling import tiny
 
 VARIANTS = pytest.mark.parametrize('variant', [{}, tiny.MODERN], ids=['bert', 'modern'])

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from bert_jax.modeling import module
-from bert_jax.modeling.heads import BertForClassification, BertForPretraining
+from bert_jax.modeling.bert import BertForPretraining
+from bert_jax.modeling.heads import ForClassification
 from bert_jax.modeling.losses import cross_entropy, vocabulary_loss
 from tests.modeling import tiny
 
@@ -19,7 +20,7 @@ pretraining = functools.partial(tiny.model, BertForPretraining, layers=1)
 
 
 def classifier(config, rngs):
-    return BertForClassification(config, 3, rngs)
+    return ForClassification(config, 3, rngs)
 
 
 def masked_loss():

@@ -59,7 +59,7 @@ def test_padding_changes_nothing():
 
 
 def tagger(features):
-    return functools.partial(heads.BertFeatures, classes=3, features=features, lstm=7)
+    return functools.partial(heads.Features, classes=3, features=features, lstm=7)
 
 
 @pytest.mark.parametrize('features', FEATURES)
