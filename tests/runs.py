@@ -39,6 +39,27 @@ def pretrained(tmp_path_factory, corpus, rows):
     return workdir
 
 
+SAVED = 'checkpoint.every=1.0'  # at the end alone
+GPT = ('task.name=clm', 'model.name=gpt', 'train.steps=60', 'optim.learning_rate=0.01', SAVED)
+BART = ('task.name=denoise', 'model.name=bart', 'train.steps=40', 'optim.learning_rate=0.01', SAVED)
+
+
+@pytest.fixture(scope='session')
+def gpt(tmp_path_factory, corpus):
+    """The working directory of a GPT that has learnt what follows what."""
+    workdir = tmp_path_factory.mktemp('gpt')
+    assert pretrain(workdir, corpus, workdir / 'rows', *GPT) == 0
+    return workdir
+
+
+@pytest.fixture(scope='session')
+def bart(tmp_path_factory, corpus):
+    """The working directory of a BART that has begun to restore text."""
+    workdir = tmp_path_factory.mktemp('bart')
+    assert pretrain(workdir, corpus, workdir / 'rows', *BART) == 0
+    return workdir
+
+
 @pytest.fixture(scope='session')
 def labelled(tmp_path_factory):
     """`{split}.jsonl` files in which one word decides the class."""

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -39,13 +40,13 @@ def rows(found: Sequence[Record], data: ChoiceConfig, tokenizer: Tokenizer, with
     Raises:
       UserError: for a missing field, or records of different numbers of endings.
     """
-    endings = [_endings(r, data) for r in found]
-    k = len(endings[0])
-    if odd := [r for r, e in zip(found, endings, strict=True) if len(e) != k]:
+    given = [endings(r, data) for r in found]
+    k = len(given[0])
+    if odd := [r for r, e in zip(found, given, strict=True) if len(e) != k]:
         raise UserError(f'{odd[0].where} has not {k} endings as the first: mend or remove it.')
     out = np.empty((len(found), k, HEADER + data.length), np.uint32)
     texts = tokenizer.encode([r.text(data.text) for r in found])
-    encoded = tokenizer.encode([e for group in endings for e in group])
+    encoded = tokenizer.encode([e for group in given for e in group])
     classes = labelled.Classes(data, [*map(str, range(k))])
     for i, record in enumerate(found):
         label = classes.number(record.get(data.label), record.where) if with_labels else 0
@@ -55,7 +56,8 @@ def rows(found: Sequence[Record], data: ChoiceConfig, tokenizer: Tokenizer, with
     return out
 
 
-def _endings(record: Record, data: ChoiceConfig) -> list[str]:
+def endings(record: Record, data: Any) -> list[str]:
+    """The endings of a record; `data` has `endings` and `start` as a `ChoiceConfig`."""
     given = record.get(data.endings[0])
     one = len(data.endings) == 1 and not isinstance(given, str)
     if one and (not isinstance(given, Iterable) or len(given) < 2 or None in given):  # type: ignore[arg-type]

@@ -225,6 +225,13 @@ def _shards(text: TextConfig) -> Iterator[tuple[int, str, list[list[str]], float
             yield next(number), goes, documents, 1.0
 
 
+def held_out(text: TextConfig) -> Iterator[list[str]]:
+    """The documents, each a list of its paragraphs, that are no training text."""
+    for _, split, documents, _ in _shards(text):
+        if split == 'validation':
+            yield from documents
+
+
 def _in_order(
     work: Any, shards: Iterable[tuple[int, str, list[list[str]], float]], workers: int, folder: pathlib.Path
 ) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -6,7 +6,7 @@ import json
 import logging
 import pathlib
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from bert_jax import tasks
@@ -101,11 +101,16 @@ def watch(workdir: pathlib.Path, poll: float, timeout: float) -> Iterator[pathli
 
 
 def run(task: str, flags: argparse.Namespace, overrides: Sequence[str]) -> int:
-    """What an eval binary does with the flags of `cli.eval_parser`; returns its exit status."""
+    """What the eval binary of a downstream task does with the flags of `cli.eval_parser`; returns its exit status."""
+    return follow(lambda: Scorer(flags.config, overrides, task), flags)
+
+
+def follow(make: Callable[[], Any], flags: argparse.Namespace) -> int:
+    """Scores one checkpoint or, with --watch, each of a job; `make` gives a `Scorer` or what is called as one."""
     hosts.prepare_process()
     out, path = pathlib.Path(flags.out), pathlib.Path(flags.checkpoint)
     cli.check_output(out, '--out')
-    scorer = Scorer(flags.config, overrides, task)
+    scorer = make()
     result = None
     for step in watch(path, flags.poll, flags.timeout) if flags.watch else [path]:
         result = scorer(step)

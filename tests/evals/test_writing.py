@@ -7,18 +7,9 @@ import pytest
 
 from bert_jax.core.errors import UserError
 from bert_jax.decoding import Sampling
-from bert_jax.evals import runs, writing
-from tests.runs import pretrain, run_here
-
-SAVED = 'checkpoint.every=1.0'  # at the end alone
-
-
-@pytest.fixture(scope='module')
-def gpt(tmp_path_factory, corpus):
-    workdir = tmp_path_factory.mktemp('gpt')
-    overrides = ('task.name=clm', 'model.name=gpt', 'train.steps=60', 'optim.learning_rate=0.01', SAVED)
-    assert pretrain(workdir, corpus, workdir / 'rows', *overrides) == 0
-    return workdir
+from bert_jax.evals import runs, scoring, writing
+from bert_jax.train import load
+from tests.runs import BART, SAVED, TINY, finetune, pretrain, run_here
 
 
 def test_a_gpt_learns(gpt):
@@ -27,12 +18,32 @@ def test_a_gpt_learns(gpt):
     assert found.evals[-1]['lm_loss'] < 3
 
 
-@pytest.mark.parametrize('noise', ["('permute','infill')", 'mass', 'spans'])
-def test_a_bart_learns(tmp_path, corpus, noise):
-    overrides = ('task.name=denoise', 'model.name=bart', f'task.noise={noise}', 'train.steps=40')
-    assert pretrain(tmp_path, corpus, tmp_path / 'rows', *overrides, 'optim.learning_rate=0.01', SAVED) == 0
-    found = runs.read(tmp_path)
-    assert found.evals[-1]['restore_loss'] < found.train[0]['restore_loss'] - 1
+def learns_to_restore(workdir):
+    found = runs.read(workdir)
+    return found.evals[-1]['restore_loss'] < found.train[0]['restore_loss'] - 1
+
+
+def test_a_bart_learns(bart):
+    assert learns_to_restore(bart)
+
+
+@pytest.mark.parametrize('noise', ['mass', 'spans'])
+def test_a_bart_learns_with_targets_of_its_own(tmp_path, corpus, noise):
+    assert pretrain(tmp_path, corpus, tmp_path / 'rows', *BART, f'task.noise={noise}') == 0
+    assert learns_to_restore(tmp_path)
+
+
+@pytest.mark.parametrize('model', ['gpt', 'bart'])
+def test_what_was_pretrained_to_write_is_fine_tuned_as_a_bert_is(model, request, labelled, tmp_path):
+    checkpoint = request.getfixturevalue(model)
+    assert finetune(tmp_path, checkpoint, labelled, 'train.steps=60', SAVED) == 0
+    assert runs.read(tmp_path).evals[-1]['accuracy'] > 0.9
+    trained, began = load.read(tmp_path), load.read(checkpoint)
+    assert {n for n in trained.params if n in began.params} == {
+        n for n in began.params if n.startswith(f'{model}/')
+    }
+    again = scoring.Scorer(f'{TINY}:classify', [f'data.source={labelled}'], 'classify')(tmp_path)
+    assert again['scores']['accuracy'] == pytest.approx(runs.read(tmp_path).evals[-1]['accuracy'])
 
 
 def test_pieces_put_together_are_the_text(gpt):

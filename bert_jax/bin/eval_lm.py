@@ -1,0 +1,15 @@
+"""Asks a model that predicts the next token: --config=configs/eval/lm.py:WHAT --checkpoint=DIR --out=FILE.json [--watch]."""
+
+from bert_jax.core import cli
+
+
+def main() -> int:
+    flags, overrides = cli.parse(cli.eval_parser('lm', __doc__))
+
+    from bert_jax.evals import likelihood, scoring
+
+    return scoring.follow(lambda: likelihood.Scorer(flags.config, overrides), flags)
+
+
+if __name__ == '__main__':
+    cli.run(main)
