@@ -9,7 +9,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 FLOORS = [
     {'core'},
     {'modeling', 'data', 'optim'},
-    {'tasks', 'decoding', 'interop'},
+    {'tasks', 'interop'},
     {'train'},
     {'evals'},
     {'studies'},

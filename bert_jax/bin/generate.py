@@ -21,8 +21,8 @@ def main() -> int:
         parser.error('--length must be at least 1')
 
     from bert_jax.core import hosts
-    from bert_jax.decoding import Sampling
     from bert_jax.evals import writing
+    from bert_jax.modeling.decoding import Sampling
 
     hosts.prepare_process()
     sampling = Sampling(flags.temperature, flags.top_k, flags.top_p)

@@ -25,6 +25,7 @@ class Evaluator:
       seed: of noise, so that masked positions are the same each time.
       limit: only the first so many rows; 0 takes all.
       bins: see `pipeline.Batches`.
+      write: whether a task that writes does so, for its scores and predictions; it takes long.
     """
 
     def __init__(
@@ -37,6 +38,7 @@ class Evaluator:
         seed: int = 0,
         limit: int = 0,
         bins: int = 1,
+        write: bool = False,
     ):
         partitioner.check_batch(batch_size, 'train.eval_batch_size')
         self._task, self._partitioner = task, partitioner
@@ -48,8 +50,10 @@ class Evaluator:
 
         def step(params: Mapping[str, jax.Array], batch: dict[str, jax.Array]) -> Any:
             with partitioning.use(partitioner):
-                result = task.loss(module.merge(graph, params), batch, None)
-            return result.terms, result.metrics, result.outputs
+                model = module.merge(graph, params)
+                result = task.loss(model, batch, None)
+                more = task.written(model, batch) if write and hasattr(task, 'written') else {}
+            return result.terms, result.metrics, result.outputs | more
 
         self._step = jax.jit(step, out_shardings=partitioner.replicated)
 

@@ -24,8 +24,7 @@ def time_ours(size: str, seconds: float) -> dict[str, float]:
     hosts.prepare_process()
     import jax
 
-    from bert_jax import decoding
-    from bert_jax.modeling import gpt, module
+    from bert_jax.modeling import decoding, gpt, module
 
     config = gpt.Config(size=size, vocab_size=VOCAB)
 

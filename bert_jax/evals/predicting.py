@@ -52,6 +52,7 @@ class Predictor:
             train.eval_batch_size,
             self._partitioner,
             bins=train.bins,
+            write=True,
         )
         made = dict(zip(good, evaluator.predictions(self._trained.params), strict=True))
         return [made.get(i) for i in range(len(found))]

@@ -66,6 +66,7 @@ class Scorer:
                 c.seed,
                 c.eval_rows,
                 c.bins,
+                write=True,
             )
             self._made_for, self.describe = made_for, task.describe
         return {

@@ -4,9 +4,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from bert_jax import decoding
 from bert_jax.core.errors import UserError
-from bert_jax.decoding import Sampling
+from bert_jax.modeling import decoding
+from bert_jax.modeling.decoding import Sampling
 from bert_jax.train import load
 
 

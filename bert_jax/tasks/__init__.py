@@ -77,7 +77,11 @@ class Task(Protocol):
 
 
 class Downstream(abc.ABC):
-    """What downstream tasks share: rows in memory, made from records of labelled data."""
+    """What downstream tasks share: rows in memory, made from records of labelled data.
+
+    A task that writes has `written(model, batch) -> outputs` beside, for eval binaries and predictions. If its
+    `Config` has a field `labels`, names of classes, a checkpoint's own are used to score it and to convert it.
+    """
 
     data: Any
     frozen: bool = False  # whether the model below the head stays as it is

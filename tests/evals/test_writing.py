@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from bert_jax.core.errors import UserError
-from bert_jax.decoding import Sampling
 from bert_jax.evals import runs, scoring, writing
+from bert_jax.modeling.decoding import Sampling
 from bert_jax.train import load
 from tests.runs import BART, SAVED, TINY, finetune, pretrain, run_here
 

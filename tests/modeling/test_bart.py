@@ -5,9 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from bert_jax import decoding
 from bert_jax.core.errors import UserError
-from bert_jax.modeling import bart, module
+from bert_jax.modeling import bart, decoding, module
 from bert_jax.modeling.bart import Bart, BartForSeq2Seq
 from tests.modeling import tiny
 

@@ -1,4 +1,4 @@
-"""Text from a model that predicts the next token: greedy, sampled, by beams; with a key-value cache."""
+"""Text from a model that predicts the next token, greedy or sampled, with a key-value cache; see `beams` for a search."""
 
 import dataclasses
 import functools
@@ -66,13 +66,14 @@ def right_aligned(prompts: Sequence[np.ndarray], pad: int) -> tuple[np.ndarray, 
     return tokens, np.arange(length) >= length - sizes[:, None]
 
 
-def _checked(prompts: Sequence[np.ndarray], pad: int) -> tuple[np.ndarray, np.ndarray]:
+def checked(prompts: Sequence[np.ndarray], pad: int) -> tuple[np.ndarray, np.ndarray]:
     if not prompts or min(map(len, prompts)) == 0:
         raise UserError('There is nothing to go on from: give a prompt of one token or more.')
     return right_aligned(prompts, pad)
 
 
-def _until(row: np.ndarray, end: int) -> np.ndarray:
+def until(row: np.ndarray, end: int) -> np.ndarray:
+    """What stands in a row before `end`."""
     return row[: np.argmax(row == end)] if (row == end).any() else row
 
 
@@ -106,10 +107,10 @@ def stream(
     Raises:
       UserError: for a prompt without tokens, or if prompt and text are longer than the model's positions.
     """
-    tokens, valid = _checked(prompts, end)
-    state = _begin(graph, params, tokens, valid, source, jax.random.key(seed), tokens.shape[1] + length)
+    tokens, valid = checked(prompts, end)
+    state = begin(graph, params, tokens, valid, source, jax.random.key(seed), tokens.shape[1] + length)
     for made in range(0, length, every):
-        state, new = _go_on(graph, params, state, sampling, end, min(every, length - made))
+        state, new = go_on(graph, params, state, sampling, end, min(every, length - made))
         yield np.asarray(new)
         if bool(state.done.all()):
             return
@@ -129,11 +130,11 @@ def generate(
     """As `stream`, at once: the new tokens of each prompt, without `end`."""
     options: Any = dict(end=end, source=source, sampling=sampling, seed=seed, every=length)
     (rows,) = stream(graph, params, prompts, length, **options)
-    return [_until(row, end) for row in rows]
+    return [until(row, end) for row in rows]
 
 
 @functools.partial(jax.jit, static_argnums=(0, 6))
-def _begin(
+def begin(
     graph: module.Graph,
     params: Any,
     tokens: jax.Array,
@@ -156,7 +157,7 @@ def _begin(
 
 
 @functools.partial(jax.jit, static_argnums=(0, 3, 4, 5), donate_argnums=2)
-def _go_on(
+def go_on(
     graph: module.Graph, params: Any, state: State, sampling: Sampling, end: int, n: int
 ) -> tuple[State, jax.Array]:
     """n more tokens."""
@@ -164,14 +165,14 @@ def _go_on(
     def step(state: State, _: None) -> tuple[State, jax.Array]:
         key, draw = jax.random.split(state.key)
         new = jnp.where(state.done, end, choose(state.scores, sampling, draw))
-        state = _read(graph, params, state, new)
+        state = read(graph, params, state, new)
         return state._replace(done=state.done | (new == end), key=key), new
 
     state, made = jax.lax.scan(step, state, None, n)
     return state, made.T
 
 
-def _read(graph: module.Graph, params: Any, state: State, new: jax.Array) -> State:
+def read(graph: module.Graph, params: Any, state: State, new: jax.Array) -> State:
     """Goes on from a token [B] of each row."""
     seen = state.seen.at[:, state.slot].set(True)
     scores, cache = module.merge(graph, params).extend(
@@ -197,101 +198,3 @@ def choose(scores: jax.Array, sampling: Sampling, key: jax.Array) -> jax.Array:
         lowest = jnp.take_along_axis(ordered, kept - 1, axis=-1)
         scores = jnp.where(scores < lowest, -jnp.inf, scores)
     return jax.random.categorical(key, scores).astype(jnp.int32)
-
-
-class Beams(NamedTuple):
-    """A beam search on its way; K beams a row.
-
-    Attributes:
-      state: of the B * K rows that go on.
-      tokens: [B, K, length], what they have made so far.
-      totals: [B, K], their log-probabilities.
-      ended: [B, K, length], the best that have ended.
-      best: [B, K], the log-probabilities of these, normalised by length; -inf is none.
-      made: how many tokens were made.
-    """
-
-    state: State
-    tokens: jax.Array
-    totals: jax.Array
-    ended: jax.Array
-    best: jax.Array
-    made: jax.Array
-
-
-def search(
-    graph: module.Graph,
-    params: Mapping[str, jax.Array],
-    prompts: Sequence[np.ndarray],
-    length: int,
-    *,
-    end: int,
-    source: Sequence[np.ndarray] = (),
-    beams: int = 4,
-    length_penalty: float = 1.0,
-) -> list[np.ndarray]:
-    """The likeliest texts that a beam search finds.
-
-    A text that has ended counts with its log-probability over its number of tokens to the power of
-    `length_penalty` (Wu et al. 2016, section 7, in the simpler form that transformers has); the search of a row
-    stops when the best beam, as long as it is, is behind all of its `beams` ended texts.
-
-    Args:
-      graph, params, prompts, length, end, source: as of `stream`.
-      beams: K, how many texts go on at a time.
-      length_penalty: above 0 favours long texts, below short ones.
-
-    Returns:
-      The new tokens of the best text of each prompt, without `end`.
-    """
-    if beams < 1:
-        raise UserError(f'A search needs one beam or more, not {beams}.')
-    tokens, valid = _checked(prompts, end)
-    slots = tokens.shape[1] + length
-    state = _begin(graph, params, tokens, valid, source, jax.random.key(0), slots)
-    rows = np.asarray(_search(graph, params, state, beams, end, length, length_penalty))
-    return [_until(row, end) for row in rows]
-
-
-@functools.partial(jax.jit, static_argnums=(0, 3, 4, 5, 6))
-def _search(
-    graph: module.Graph, params: Any, state: State, k: int, end: int, length: int, penalty: float
-) -> jax.Array:
-    batch, vocabulary = state.scores.shape
-    spread = {f: jax.tree.map(lambda x: jnp.repeat(x, k, 0), getattr(state, f)) for f in _BY_ROW}
-    nothing = jnp.full((batch, k, length), end, jnp.int32)
-    none = jnp.full((batch, k), -jnp.inf)
-    first = jnp.where(jnp.arange(k) == 0, 0.0, none)  # all beams of a row are the same yet
-    begin = Beams(state._replace(**spread), nothing, first, nothing, none, jnp.int32(0))
-
-    def step(now: Beams) -> Beams:
-        scores = jax.nn.log_softmax(now.state.scores).reshape(batch, k, vocabulary)
-        totals = (now.totals[..., None] + scores).reshape(batch, -1)
-        totals, chosen = jax.lax.top_k(totals, 2 * k)  # k of them go on, however many end
-        beam, token = chosen // vocabulary, (chosen % vocabulary).astype(jnp.int32)
-        tokens = jnp.take_along_axis(now.tokens, beam[..., None], 1).at[:, :, now.made].set(token)
-        made = now.made + 1
-        ends = (token == end) | (made == length)
-        normal = totals / made.astype(jnp.float32) ** penalty
-        normal = jnp.where(ends & (jnp.arange(2 * k) < k), normal, -jnp.inf)
-        best, kept = jax.lax.top_k(jnp.concatenate([now.best, normal], 1), k)
-        ended = jnp.take_along_axis(jnp.concatenate([now.ended, tokens], 1), kept[..., None], 1)
-        totals, kept = jax.lax.top_k(jnp.where(token == end, -jnp.inf, totals), k)
-        beam, token = (jnp.take_along_axis(x, kept, 1) for x in (beam, token))
-        tokens = jnp.take_along_axis(tokens, kept[..., None], 1)
-        rows = (jnp.arange(batch)[:, None] * k + beam).reshape(-1)
-        state = now.state._replace(
-            **{f: jax.tree.map(lambda x: x[rows], getattr(now.state, f)) for f in _BY_ROW}
-        )
-        return Beams(_read(graph, params, state, token.reshape(-1)), tokens, totals, ended, best, made)
-
-    def goes_on(now: Beams) -> jax.Array:
-        hope = now.totals.max(1) / jnp.maximum(now.made, 1).astype(jnp.float32) ** penalty
-        return (now.made < length) & (hope > now.best.min(1)).any()
-
-    found = jax.lax.while_loop(goes_on, step, begin)
-    return found.ended[:, 0]
-
-
-# What a state has of each row.
-_BY_ROW = ('scores', 'cache', 'seen', 'positions', 'done')

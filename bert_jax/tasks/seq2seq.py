@@ -1,0 +1,146 @@
+"""Write one text of another: a summary, a translation (Lewis et al. 2020, section 3.3 and 3.4)."""
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from bert_jax.core.config import within
+from bert_jax.core.errors import UserError
+from bert_jax.core.metrics import mean
+from bert_jax.data import pairs
+from bert_jax.data.pairs import Pair, PairConfig
+from bert_jax.data.pipeline import Batch
+from bert_jax.data.records import Record
+from bert_jax.data.rows import unpack
+from bert_jax.data.tokenizer import Tokenizer
+from bert_jax.modeling import beams, decoding, module
+from bert_jax.modeling.bart import BartForSeq2Seq
+from bert_jax.modeling.module import Rngs
+from bert_jax.tasks import Downstream, Examples, Result
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """How texts are written.
+
+    Attributes:
+      beams: of the search; 1 always takes the likeliest token.
+      length_penalty: of the search, see `beams.search`.
+      chunk: as of the task denoise.
+      samples: so many texts are shown with the scores.
+    """
+
+    name: str = 'seq2seq'
+    beams: int = 4
+    length_penalty: float = 1.0
+    chunk: int = 0
+    samples: int = 5
+
+    def __post_init__(self) -> None:
+        within(self, 'task', 1, math.inf, 'beams')
+        within(self, 'task', 0, math.inf, 'chunk', 'samples')
+
+
+class Task(Downstream):
+    Data = PairConfig
+
+    def __init__(self, config: Config, data: PairConfig, tokenizer: Tokenizer):
+        self.config, self.data, self.tokenizer = config, data, tokenizer
+
+    def examples(self, found: Sequence[Record], labelled: bool = True) -> Examples:
+        return Examples(*pairs.rows(found, self.data, self.tokenizer, labelled))
+
+    def example(self, packed: np.ndarray, rng: np.random.Generator) -> Batch:
+        source, target = unpack(packed[0]), unpack(packed[1])
+        labels = target.tokens[: self.data.target_length or self.data.length]
+        before = np.concatenate([[self.tokenizer.sep], labels[:-1]]).astype(np.int32)
+        source = source._replace(tokens=source.tokens[: self.data.length])
+        return {
+            'tokens': source.tokens,
+            'valid': source.inputs()['valid'],
+            'targets': before,
+            'labels': labels,
+            'weights': (np.arange(len(labels)) < target.length).astype(np.float32),
+            'row_weight': np.float32(1),
+        }
+
+    def module(self, model: Any, rngs: Rngs) -> BartForSeq2Seq:
+        if model.name != 'bart':
+            raise UserError(
+                f'A {model.name} has no decoder that reads another text: set model.name=bart, and init.checkpoint to one.'
+            )
+        return BartForSeq2Seq(model, rngs)
+
+    def loss(self, model: BartForSeq2Seq, batch: dict[str, jax.Array], key: jax.Array | None) -> Result:
+        hidden = model.bart(batch['tokens'], batch['targets'], batch['valid'], key).hidden_states[-1]
+        weights = batch['weights'] * batch['row_weight'][:, None]
+        losses, correct = model.token_loss(hidden, batch['labels'], self.config.chunk)
+        return Result({'target_loss': mean(losses, weights)}, {'target_accuracy': mean(correct, weights)}, {})
+
+    def written(self, model: BartForSeq2Seq, batch: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
+        """[B, N] tokens that the model writes of each row, as far as a target may go."""
+        begin = jnp.full((len(batch['tokens']), 1), self.tokenizer.sep, jnp.int32)
+        tokens = beams.written(
+            *module.split(model),
+            begin,
+            jnp.ones(begin.shape, bool),
+            self.data.target_length or self.data.length,
+            end=self.tokenizer.sep,
+            source=(batch['tokens'], batch['valid']),
+            beams=self.config.beams,
+            length_penalty=self.config.length_penalty,
+        )
+        return {'written': tokens}
+
+    def flops(self, model: Any, batch: Batch) -> float:
+        tokens, targets = np.count_nonzero(batch['valid']), batch['weights'].sum()
+        lengths = batch['valid'].shape[1], batch['weights'].shape[1]
+        head = targets * 2 * model.width * model.vocab_size
+        return model.seq2seq_flops(tokens, lengths[0], targets, lengths[1]) + head
+
+    def predictions(self, outputs: dict[str, np.ndarray], about: Any) -> list[dict[str, Any]]:
+        return [{'text': text} for text in self._texts(outputs['written'])]
+
+    def _texts(self, rows: np.ndarray) -> list[str]:
+        return [self.tokenizer.decode(decoding.until(row, self.tokenizer.sep)).strip() for row in rows]
+
+    def scores(self, outputs: dict[str, np.ndarray], about: Sequence[Pair]) -> dict[str, Any]:
+        """Of texts that were written: ROUGE (F1, stemmed: English), BLEU and chrF, in percent, and the share that is exact."""
+        if 'written' not in outputs:
+            return {}
+        import sacrebleu
+        from rouge_score.rouge_scorer import RougeScorer
+
+        texts = self._texts(outputs['written'])
+        right = [pair.target for pair in about[: len(texts)]]
+        kinds = ['rouge1', 'rouge2', 'rougeL', 'rougeLsum']
+        scorer = RougeScorer(kinds, use_stemmer=True)
+        each = [scorer.score(target, text) for target, text in zip(right, texts, strict=True)]
+        shown = zip(about, texts, strict=False)
+        return {
+            **{kind: 100 * float(np.mean([s[kind].fmeasure for s in each])) for kind in kinds},
+            'bleu': sacrebleu.corpus_bleu(texts, [right]).score,
+            'chrf': sacrebleu.corpus_chrf(texts, [right]).score,
+            'exact_match': float(np.mean([a == b.strip() for a, b in zip(texts, right, strict=True)])),
+            'samples': [
+                {'text': pair.text, 'target': pair.target, 'written': text}
+                for _, (pair, text) in zip(range(self.config.samples), shown, strict=False)
+            ],
+        }
+
+    def describe(self, scores: dict[str, Any]) -> str:
+        """A table of the scores, and samples."""
+        lines = [super().describe(scores)]
+        for sample in scores.get('samples', ()):
+            lines += ['', *(f'{name:>8}  {_short(text)}' for name, text in sample.items())]
+        return '\n'.join(lines)
+
+
+def _short(text: str, most: int = 200) -> str:
+    text = ' '.join(text.split())
+    return text if len(text) <= most else text[:most] + ' ...'

@@ -1,0 +1,29 @@
+"""Write one text of another: summaries of dialogues (DialogSum, Chen et al. 2021), translations of captions (Multi30k,
+Elliott et al. 2016).
+
+python -m bert_jax.bin.train --config=configs/finetune/seq2seq.py:dialogsum --workdir=runs/dialogsum --config.init.checkpoint=runs/bart
+python -m bert_jax.bin.eval_seq2seq --config=configs/finetune/seq2seq.py:dialogsum --checkpoint=runs/dialogsum --out=runs/dialogsum/scores.json
+python -m bert_jax.bin.predict --checkpoint=runs/dialogsum --input=FILE.jsonl --output=written.jsonl
+
+Data of your own: --config.data.source='data/{split}.jsonl' --config.data.text=FIELD --config.data.target=FIELD
+"""
+
+from ml_collections import ConfigDict
+
+
+def get_config(arg: str = 'dialogsum') -> ConfigDict:
+    """`arg` is dialogsum, or multi30k/FROM-TO with two of en, de and fr."""
+    name, _, languages = arg.partition('/')
+    config = ConfigDict()
+    config.task = dict(name='seq2seq')
+    config.model = dict(name='bart')
+    if name == 'multi30k':
+        text, _, target = (languages or 'en-de').partition('-')
+        config.data = dict(source='multi30k', text=text, target=target, length=64)
+    else:
+        config.data = dict(source=name, text='dialogue', target='summary', length=384, target_length=96)
+    config.init = dict(checkpoint='', weights='pretrained')
+    config.optim = dict(learning_rate=3e-5, warmup=0.1)
+    config.train = dict(steps='3 epochs', batch_size=32)
+    config.checkpoint = dict(best='target_loss', best_mode='min')
+    return config
