@@ -142,6 +142,7 @@ def kind_of(config: Any, words: Tokenizer) -> str:
         'bias': True,
         'gated': False,
         'rotary': 0.0,
+        'relative': 0,
         'kv_heads': config.heads if config.kv_heads == config.heads else 0,
         'first_position': skipped if config.first_position else 0,  # without them zeros are written
         **({'pooler': 'tanh'} if config.name == 'bert' else {}),

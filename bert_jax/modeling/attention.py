@@ -1,6 +1,6 @@
 """Scaled dot-product attention (Vaswani et al. 2017, section 3.2.1) by the means of each device."""
 
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -25,7 +25,7 @@ def attend(
     Args:
       q: [B, N, Tq, H], heads in front of positions.
       k, v: [B, K, Tk, H]; each of the K heads serves N / K of the queries' heads, in order.
-      mask: broadcastable to [B, N, Tq, Tk], true where allowed, or None.
+      mask: broadcastable to [B, N, Tq, Tk], true where allowed, or float32 numbers to add to the scores, or None.
       implementation: 'auto' takes cuDNN on NVIDIA GPUs of compute capability 8 or more in half
         precision without dropout, and XLA elsewhere.
       rate: dropout of attention probabilities, with `key`; only XLA does it.
@@ -39,14 +39,18 @@ def attend(
         implementation = 'cudnn' if _cudnn_can(q) and not drops else 'xla'
     if implementation == 'cudnn' and not drops:
         q, k, v = (jnp.swapaxes(x, 1, 2) for x in (q, k, v))
+        given: dict[str, Any] = {}
         if mask is not None:
             mask = jnp.broadcast_to(mask, (*mask.shape[:2], q.shape[1], k.shape[1]))
-        return jnp.swapaxes(jax.nn.dot_product_attention(q, k, v, mask=mask, implementation='cudnn'), 1, 2)
+            given = {'mask': mask} if mask.dtype == bool else {'bias': mask.astype(q.dtype)}
+        return jnp.swapaxes(jax.nn.dot_product_attention(q, k, v, implementation='cudnn', **given), 1, 2)
     if k.shape[1] != q.shape[1]:
         k, v = (jnp.repeat(x, q.shape[1] // k.shape[1], axis=1) for x in (k, v))
     scores = jnp.einsum('bnqh,bnkh->bnqk', q * q.shape[-1] ** -0.5, k, preferred_element_type=jnp.float32)
-    if mask is not None:
+    if mask is not None and mask.dtype == bool:
         scores = jnp.where(mask, scores, jnp.finfo(jnp.float32).min)
+    elif mask is not None:
+        scores += mask
     weights = jax.nn.softmax(scores, axis=-1).astype(q.dtype)
     if drops:
         weights = dropout(weights, rate, key)

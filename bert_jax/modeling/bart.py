@@ -88,7 +88,7 @@ class Half(nnx.Module):
         c = self.config = config
         self.positions = position_table(c, rngs)
         self.norm = Norm(c, rngs) if c.norm == 'post' else None
-        self.layers = Stack(c, rngs, block)
+        self.layers = Stack(c, rngs, block, causal=block is DecoderBlock)
 
     def embed(self, words: jax.Array, positions: jax.Array, key: jax.Array | None = None) -> jax.Array:
         """Word vectors [B, T, D] at positions [T] or [B, T] to [B*T, D]."""

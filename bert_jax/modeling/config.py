@@ -30,6 +30,8 @@ class BlockConfig:
       activation: of the feed-forward layer; 'gelu' is the exact one, by erf.
       gated: multiply the activation by a second projection (Shazeer 2020, GLU variants).
       rotary: rotate queries and keys by position (Su et al. 2021) with this base; 0 is off.
+      relative: so many buckets of relative positions, see `relative.Relative`; T5 has 32, 0 is off.
+      relative_range: the distance from which on all share the last bucket.
       dropout: of embeddings and of each sublayer's output.
       attention_dropout: of attention probabilities.
       init_std: parameters are drawn from a normal truncated at two of these.
@@ -54,6 +56,8 @@ class BlockConfig:
     activation: Activation = 'gelu'
     gated: bool = False
     rotary: float = 0.0
+    relative: int = 0
+    relative_range: int = 128
     dropout: float = 0.1
     attention_dropout: float = 0.1
     init_std: float = 0.02
@@ -65,8 +69,12 @@ class BlockConfig:
 
     def __post_init__(self) -> None:
         within(self, 'model', 1, math.inf, 'width', 'heads', 'mlp', 'layers')
-        within(self, 'model', 0, math.inf, 'kv_heads', 'norm_eps', 'rotary', 'init_std')
+        within(self, 'model', 0, math.inf, 'kv_heads', 'norm_eps', 'rotary', 'relative', 'init_std')
         within(self, 'model', 0, 0.99, 'dropout', 'attention_dropout')
+        if self.relative and (self.relative < 4 or self.relative_range <= self.relative):
+            raise UserError(
+                f'model.relative={self.relative} must be 4 or more, and model.relative_range above it.'
+            )
         if self.width % self.heads:
             raise UserError(f'model.width={self.width} does not divide by model.heads={self.heads}.')
         if self.kv_heads and self.heads % self.kv_heads:
@@ -83,7 +91,7 @@ class ModelConfig(BlockConfig):
 
     Attributes:
       vocab_size: V, entries of the tokenizer; 0 takes the tokenizer's own size.
-      positions: learned positions, the longest row; with `rotary` there are none, and no limit.
+      positions: learned positions, the longest row; with `rotary` or `relative` there are none, and no limit.
       first_position: rows of their table before that of the first token, which stand for none (RoBERTa has two).
       pad_vocab_to: the stored vocabulary is rounded up to a multiple of this.
     """
@@ -127,7 +135,7 @@ class ModelConfig(BlockConfig):
 
     def check_length(self, length: int) -> None:
         """Raises a `UserError` if a row of this length has more tokens than there are positions."""
-        if length > self.positions and not self.rotary:
+        if length > self.positions and not (self.rotary or self.relative):
             raise UserError(
                 f'Rows of {length} tokens are longer than the {self.positions} positions of the model: '
                 'set data.length lower or, for a new model, model.positions higher.'

@@ -62,7 +62,7 @@ class Gpt(nnx.Module):
         c = self.config = config
         self.words = word_table(c, rngs)
         self.positions = position_table(c, rngs)
-        self.layers = Stack(c, rngs)
+        self.layers = Stack(c, rngs, causal=True)
 
     def __call__(
         self,

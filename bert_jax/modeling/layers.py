@@ -46,9 +46,9 @@ def word_table(config: ModelConfig, rngs: nnx.Rngs) -> nnx.Param:
 
 
 def position_table(config: ModelConfig, rngs: nnx.Rngs) -> nnx.Param | None:
-    """[rows, D] learned positions; None where they are rotary."""
+    """[rows, D] learned positions; None where they are rotary or relative."""
     c = config
-    if c.rotary:
+    if c.rotary or c.relative:
         return None
     return param(rngs, (c.first_position + c.positions, c.width), ('position', 'embed'), c.init_std)
 
@@ -145,6 +145,9 @@ class Attention(nnx.Module):
         q, k, v = self._project(x, positions)
         if at is not None:
             q = jnp.take_along_axis(q, at[:, None, :, None], axis=2)
+            if mask is not None and mask.shape[2] > 1:
+                mask = jnp.broadcast_to(mask, (len(at), *mask.shape[1:]))
+                mask = jnp.take_along_axis(mask, at[:, None, :, None], axis=2)
         x = attend(q, k, v, mask, implementation=c.attention, rate=c.attention_dropout, key=key)
         return self.out(x.transpose(0, 2, 1, 3).reshape(len(x) * x.shape[2], -1))
 

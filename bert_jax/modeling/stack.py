@@ -12,13 +12,15 @@ from bert_jax.modeling.blocks import Block
 from bert_jax.modeling.config import BlockConfig
 from bert_jax.modeling.dropout import fold
 from bert_jax.modeling.layers import Norm
+from bert_jax.modeling.relative import Relative
 
 
 class Stack(nnx.Module):
     """L blocks, run one by one or as a scan; the parameters are stored by layer either way."""
 
-    def __init__(self, config: BlockConfig, rngs: nnx.Rngs, block: type[Block] = Block):
+    def __init__(self, config: BlockConfig, rngs: nnx.Rngs, block: type[Block] = Block, causal: bool = False):
         self.config = config
+        self.relative = Relative(config, causal, rngs) if config.relative else None
         self.blocks = nnx.List([block(config, rngs) for _ in range(config.layers)])
         self.final_norm = Norm(config, rngs) if config.norm == 'pre' else None
 
@@ -38,14 +40,15 @@ class Stack(nnx.Module):
           mask: see `attend`.
           positions: [B, T] integers, for rotary embeddings.
           key: randomness of dropout, or None.
-          at: [B, P], where the last block's output is wanted; None is everywhere. The mask must then
-            be the same for every query.
+          at: [B, P], where the last block's output is wanted; None is everywhere.
           memory: for blocks that look at another text, see `DecoderBlock`.
 
         Returns:
           L arrays [B*T, D], the output of each block, the last [B*P, D] with `at`; of pre-norm
           blocks the last is normalised.
         """
+        if self.relative is not None:
+            mask = self.relative(mask, jnp.arange(positions.shape[1]), positions.shape[1])
         graph = module.split(self.blocks[0])[0]
 
         def run(
@@ -99,6 +102,8 @@ class Stack(nnx.Module):
         Returns:
           The last layer's output [B*t, D], normalised of pre-norm blocks, and the cache with the tokens in it.
         """
+        if self.relative is not None:
+            mask = self.relative(mask, index + jnp.arange(positions.shape[1]), mask.shape[-1])
         after = []
         for block, kept in zip(self.blocks, cache, strict=True):
             x, kept = block.extend(x, mask, positions, kept, index, memory)

@@ -11,7 +11,7 @@ from bert_jax.modeling.bart import Bart, BartForSeq2Seq
 from tests.modeling import tiny
 
 VARIANTS = pytest.mark.parametrize(
-    'variant', [{}, tiny.MODERN, {'scan': True}], ids=['bart', 'modern', 'scan']
+    'variant', [{}, tiny.MODERN, tiny.T5, {'scan': True}], ids=['bart', 'modern', 't5', 'scan']
 )
 S, T = 7, 5
 
@@ -53,7 +53,7 @@ def test_no_half_sees_padding(variant):
     assert (seen[S:, :4] > 1e-4).all()
 
 
-@pytest.mark.parametrize('variant', [{}, tiny.MODERN], ids=['bart', 'modern'])
+@pytest.mark.parametrize('variant', [{}, tiny.MODERN, tiny.T5], ids=['bart', 'modern', 't5'])
 def test_greedy_is_the_likeliest_token_again_and_again(variant):
     graph, params = tiny.parts(BartForSeq2Seq, **variant)
     tokens = tiny.texts(2, S)[0]

@@ -215,7 +215,8 @@ def test_parameters_find_their_layer_whatever_their_order():
 
 
 @pytest.mark.parametrize(
-    'choices', [{}, {'layers': 1}, {'scan': True}, {'remat': 'full'}, {'norm': 'pre'}, {'rotary': 100.0}]
+    'choices',
+    [{}, {'layers': 1}, {'scan': True}, {'remat': 'full'}, {'norm': 'pre'}, {'rotary': 100.0}, tiny.T5],
 )
 def test_the_last_layer_where_it_is_wanted_is_the_same(choices):
     graph, params = tiny.parts(**choices)

@@ -22,6 +22,8 @@ DEFAULTS = dict(
 )
 # Settings of a present-day encoder: every variant at once.
 MODERN = dict(norm='pre', norm_kind='rms', bias=False, gated=True, activation='silu', rotary=10_000.0)
+# As T5: its positions are learned distances.
+T5 = dict(norm='pre', norm_kind='rms', bias=False, activation='relu', relative=8, relative_range=12)
 
 
 def config(make=Bert, **changes):
