@@ -66,6 +66,14 @@ def right_aligned(prompts: Sequence[np.ndarray], pad: int) -> tuple[np.ndarray, 
     return tokens, np.arange(length) >= length - sizes[:, None]
 
 
+def aligned(tokens: jax.Array, valid: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """As `right_aligned`, of rows [B, T] that are padded at their ends; for a compiled function to call."""
+    length = tokens.shape[1]
+    sizes = valid.sum(1, keepdims=True, dtype=jnp.int32)
+    places = jnp.arange(length, dtype=jnp.int32) - (length - sizes)
+    return jnp.take_along_axis(tokens, jnp.maximum(places, 0), axis=1), places >= 0
+
+
 def checked(prompts: Sequence[np.ndarray], pad: int) -> tuple[np.ndarray, np.ndarray]:
     if not prompts or min(map(len, prompts)) == 0:
         raise UserError('There is nothing to go on from: give a prompt of one token or more.')

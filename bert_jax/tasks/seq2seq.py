@@ -20,6 +20,7 @@ from bert_jax.data.rows import unpack
 from bert_jax.data.tokenizer import Tokenizer
 from bert_jax.modeling import beams, decoding, module
 from bert_jax.modeling.bart import BartForSeq2Seq
+from bert_jax.modeling.gpt import GptForCausalLM
 from bert_jax.modeling.module import Rngs
 from bert_jax.tasks import Downstream, Examples, Result
 
@@ -29,6 +30,8 @@ class Config:
     """How texts are written.
 
     Attributes:
+      prefix: for a decoder alone, such as GPT: the text stands before its target in one row, and the loss is of the
+        target (Lewis et al. 2020, section 4.1); otherwise an encoder reads it.
       beams: of the search; 1 always takes the likeliest token.
       length_penalty: of the search, see `beams.search`.
       chunk: as of the task denoise.
@@ -36,6 +39,7 @@ class Config:
     """
 
     name: str = 'seq2seq'
+    prefix: bool = False
     beams: int = 4
     length_penalty: float = 1.0
     chunk: int = 0
@@ -57,41 +61,59 @@ class Task(Downstream):
 
     def example(self, packed: np.ndarray, rng: np.random.Generator) -> Batch:
         source, target = unpack(packed[0]), unpack(packed[1])
+        tokens, valid = source.tokens[: self.data.length], source.inputs()['valid'][: self.data.length]
         labels = target.tokens[: self.data.target_length or self.data.length]
-        before = np.concatenate([[self.tokenizer.sep], labels[:-1]]).astype(np.int32)
-        source = source._replace(tokens=source.tokens[: self.data.length])
+        weights = (np.arange(len(labels)) < target.length).astype(np.float32)
+        if self.config.prefix:  # [CLS] text [SEP] target [SEP]
+            n, more = source.length, labels[1 : target.length]
+            joined = np.full(len(tokens) + len(labels) - 1, self.tokenizer.pad, np.int32)
+            joined[:n], joined[n : n + len(more)] = tokens[:n], more
+            places = np.arange(len(joined) - 1)
+            weights = ((places >= n - 1) & (places < n - 1 + len(more))).astype(np.float32)
+            before, labels = joined[:-1], joined[1:]
+        else:
+            before = np.concatenate([[self.tokenizer.sep], labels[:-1]]).astype(np.int32)
         return {
-            'tokens': source.tokens,
-            'valid': source.inputs()['valid'],
+            'tokens': tokens,
+            'valid': valid,
             'targets': before,
             'labels': labels,
-            'weights': (np.arange(len(labels)) < target.length).astype(np.float32),
+            'weights': weights,
             'row_weight': np.float32(1),
         }
 
-    def module(self, model: Any, rngs: Rngs) -> BartForSeq2Seq:
-        if model.name != 'bart':
+    def module(self, model: Any, rngs: Rngs) -> BartForSeq2Seq | GptForCausalLM:
+        wanted = 'gpt' if self.config.prefix else 'bart'
+        if model.name != wanted:
             raise UserError(
-                f'A {model.name} has no decoder that reads another text: set model.name=bart, and init.checkpoint to one.'
+                f'With task.prefix={self.config.prefix} the model is a {wanted}, not a {model.name}: set task.prefix '
+                '(true for gpt, false for bart), or init.checkpoint.'
             )
-        return BartForSeq2Seq(model, rngs)
+        return GptForCausalLM(model, rngs) if self.config.prefix else BartForSeq2Seq(model, rngs)
 
-    def loss(self, model: BartForSeq2Seq, batch: dict[str, jax.Array], key: jax.Array | None) -> Result:
-        hidden = model.bart(batch['tokens'], batch['targets'], batch['valid'], key).hidden_states[-1]
+    def loss(self, model: Any, batch: dict[str, jax.Array], key: jax.Array | None) -> Result:
+        if self.config.prefix:
+            hidden = model.gpt(batch['targets'], key=key).hidden_states[-1]
+        else:
+            hidden = model.bart(batch['tokens'], batch['targets'], batch['valid'], key).hidden_states[-1]
         weights = batch['weights'] * batch['row_weight'][:, None]
         losses, correct = model.token_loss(hidden, batch['labels'], self.config.chunk)
         return Result({'target_loss': mean(losses, weights)}, {'target_accuracy': mean(correct, weights)}, {})
 
-    def written(self, model: BartForSeq2Seq, batch: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
+    def written(self, model: Any, batch: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
         """[B, N] tokens that the model writes of each row, as far as a target may go."""
-        begin = jnp.full((len(batch['tokens']), 1), self.tokenizer.sep, jnp.int32)
+        text, valid = batch['tokens'], batch['valid']
+        if self.config.prefix:
+            begin = decoding.aligned(text, valid)
+        else:
+            first = jnp.full((len(text), 1), self.tokenizer.sep, jnp.int32)
+            begin = first, jnp.ones(first.shape, bool)
         tokens = beams.written(
             *module.split(model),
-            begin,
-            jnp.ones(begin.shape, bool),
+            *begin,
             self.data.target_length or self.data.length,
             end=self.tokenizer.sep,
-            source=(batch['tokens'], batch['valid']),
+            source=() if self.config.prefix else (text, valid),
             beams=self.config.beams,
             length_penalty=self.config.length_penalty,
         )
@@ -101,6 +123,8 @@ class Task(Downstream):
         tokens, targets = np.count_nonzero(batch['valid']), batch['weights'].sum()
         lengths = batch['valid'].shape[1], batch['weights'].shape[1]
         head = targets * 2 * model.width * model.vocab_size
+        if self.config.prefix:
+            return model.read_flops(tokens + targets, lengths[1]) + head
         return model.seq2seq_flops(tokens, lengths[0], targets, lengths[1]) + head
 
     def predictions(self, outputs: dict[str, np.ndarray], about: Any) -> list[dict[str, Any]]:

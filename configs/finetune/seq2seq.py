@@ -5,6 +5,7 @@ python -m bert_jax.bin.train --config=configs/finetune/seq2seq.py:dialogsum --wo
 python -m bert_jax.bin.eval_seq2seq --config=configs/finetune/seq2seq.py:dialogsum --checkpoint=runs/dialogsum --out=runs/dialogsum/scores.json
 python -m bert_jax.bin.predict --checkpoint=runs/dialogsum --input=FILE.jsonl --output=written.jsonl
 
+A GPT has the text before what it writes: --config.task.prefix=true --config.init.checkpoint=runs/gpt
 Data of your own: --config.data.source='data/{split}.jsonl' --config.data.text=FIELD --config.data.target=FIELD
 """
 

@@ -142,6 +142,41 @@ def test_one_beam_takes_the_likeliest(writer, pairs, tmp_path):
     assert sum(a == b for a, b in zip(written[1], written[4], strict=True)) > 8
 
 
-def test_a_model_without_a_decoder_is_refused(pretrained, pairs, tmp_path):
-    with pytest.raises(UserError, match='has no decoder that reads another text'):
-        finetune(tmp_path, pretrained, pairs, 'task.name=seq2seq')
+def test_before_a_target_stands_its_text(words):
+    t = seq2seq.Task(seq2seq.Config(prefix=True), PairConfig(length=6, target_length=5), words)
+    rows, _ = t.examples([record(text='w1 w2', target='w7 w8')])
+    row = t.example(rows[0], np.random.default_rng(0))
+    joined = [words.cls, *words.encode(['w1 w2'])[0], words.sep, *words.encode(['w7 w8'])[0], words.sep]
+    assert [*row['targets'][:6], row['labels'][5]] == joined
+    np.testing.assert_array_equal(row['labels'][:-1], row['targets'][1:])
+    predicted = row['labels'][row['weights'] == 1]
+    assert predicted.tolist() == joined[4:]
+    assert row['weights'].shape == row['labels'].shape == (6 + 5 - 2,)
+
+
+def test_a_gpt_writes_what_follows_from_the_text(gpt, pairs, tmp_path):
+    data = ('task.name=seq2seq', 'task.prefix=true', 'data.length=24', 'data.target_length=20')
+    course = (
+        'train.steps=150',
+        'optim.learning_rate=0.01',
+        'train.log_every=50',
+        'train.eval_every=0',
+        SAVED,
+    )
+    assert finetune(tmp_path, gpt, pairs, *data, *course) == 0
+    assert runs.read(tmp_path).evals[-1]['target_loss'] < 0.5
+    out = tmp_path / 'written.jsonl'
+    source = pairs.format(split='validation')
+    done = run_here(
+        'bert_jax.bin.predict', f'--checkpoint={tmp_path}', f'--input={source}', f'--output={out}'
+    )
+    assert done.returncode == 0, done.stderr
+    written = [json.loads(line)['text'] for line in out.read_text().splitlines()]
+    wanted = [json.loads(line)['target'] for line in pathlib.Path(source).read_text().splitlines()]
+    assert sum(a == b for a, b in zip(written, wanted, strict=True)) > 8
+
+
+@pytest.mark.parametrize('prefix', ['true', 'false'])
+def test_a_model_that_cannot_is_refused(pretrained, pairs, tmp_path, prefix):
+    with pytest.raises(UserError, match=f'With task.prefix={prefix.title()} the model is a'):
+        finetune(tmp_path, pretrained, pairs, 'task.name=seq2seq', f'task.prefix={prefix}')
