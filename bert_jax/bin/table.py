@@ -1,0 +1,47 @@
+"""Runs what a paper's table needs, and prints it: --config=configs/tables/X.py --workdir=DIR [--jobs=N] [--list]."""
+
+import argparse
+import pathlib
+
+from bert_jax.core import cli
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog='python -m bert_jax.bin.table', description=__doc__)
+    parser.add_argument('--config', required=True, help='the config of the table, with :arg if it takes one')
+    parser.add_argument('--workdir', required=True, help='a folder for all runs; the same command goes on')
+    parser.add_argument('--jobs', type=int, default=1, help='so many runs at a time')
+    parser.add_argument('--list', action='store_true', help='run nothing: list the runs that are missing')
+    flags, overrides = cli.parse(parser)
+    if flags.jobs < 1:
+        parser.error('--jobs must be at least 1')
+
+    from bert_jax.core import paths
+    from bert_jax.evals import jobs, tables
+
+    workdir = pathlib.Path(flags.workdir)
+    cli.check_writable(workdir / 'table.md', '--workdir')
+    table = tables.read(flags.config, overrides)
+    todo = table.jobs(workdir)
+    failed = {}
+    if flags.list:
+        missing = [job for job in todo if not job.finished]
+        print(f'{len(missing)} of {len(todo)} runs are missing', *(job.place for job in missing), sep='\n')
+    else:
+        failed = jobs.run(todo, flags.jobs)
+    lines = table.lines(workdir, failed)
+    text = (
+        f'# {table.title}\n\n{table.about}\n\n{tables.markdown(lines)}\n'
+        + '\n'.join(table.orders(workdir))
+        + '\n'
+    )
+    if not flags.list:
+        paths.write(workdir / 'table.md', text)
+        paths.write(workdir / 'table.csv', tables.comma_separated(lines))
+        paths.write(workdir / 'table.tex', tables.latex(lines))
+    print(text, end='')
+    return 1 if failed else 0
+
+
+if __name__ == '__main__':
+    cli.run(main)

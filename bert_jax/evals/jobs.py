@@ -1,0 +1,141 @@
+"""Training runs that wait for one another, some at a time, each in a process and a working directory of its own."""
+
+import json
+import logging
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from bert_jax.core import paths
+from bert_jax.core.errors import UserError
+from bert_jax.evals import runs
+from bert_jax.train import experiment
+
+DONE, LOG = 'done.json', 'log.txt'
+
+
+class Job(NamedTuple):
+    """One run of `bin/train`.
+
+    Attributes:
+      place: its working directory.
+      config: its config file, with the argument.
+      settings: `a.b=value`.
+      after: the working directory of a run that must end well before; None is none.
+    """
+
+    place: pathlib.Path
+    config: str
+    settings: tuple[str, ...]
+    after: pathlib.Path | None = None
+
+    @property
+    def finished(self) -> bool:
+        """Whether it has ended well, with these settings."""
+        file = self.place / DONE
+        return file.is_file() and json.loads(file.read_text()) == self._about
+
+    @property
+    def _about(self) -> dict[str, Any]:
+        return {'config': self.config, 'settings': [*self.settings]}
+
+    def finish(self) -> None:
+        paths.write(self.place / DONE, json.dumps(self._about, indent=2) + '\n')
+
+
+def run(jobs: Sequence[Job], at_once: int = 1) -> dict[pathlib.Path, str]:
+    """Runs what has not ended well yet; an interrupted run goes on where it was.
+
+    Of several at once on Linux each has its share of the cores. What a run prints goes to `log.txt` in its
+    working directory. A run that fails leaves the others; those that wait for it are not begun.
+
+    Args:
+      jobs: in the order in which they are begun.
+      at_once: how many processes.
+
+    Returns:
+      For each run that did not end well, why.
+
+    Raises:
+      UserError: before any run, if one of them has settings that cannot be.
+      KeyboardInterrupt: if this process is told to stop, after it has stopped its runs.
+    """
+    waiting = [job for job in jobs if not job.finished]
+    for job in waiting:
+        experiment.read(job.config, job.settings)
+    failed: dict[pathlib.Path, str] = {}
+    running: dict[int, tuple[Job, subprocess.Popen[bytes], float]] = {}
+    shares = _shares(at_once)
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        while waiting or running:
+            for slot, (job, process, began) in [*running.items()]:
+                if process.poll() is not None:
+                    del running[slot]
+                    _end(job, process.returncode, began, failed)
+            todo = {job.place for job in waiting} | {job.place for job, _, _ in running.values()}
+            for job in [job for job in waiting if job.after not in todo]:
+                free = [slot for slot in range(at_once) if slot not in running]
+                if job.after in failed:
+                    failed[job.place] = f'{str(job.after)!r} failed'
+                elif free:
+                    running[free[0]] = job, _start(job, shares[free[0]]), time.monotonic()
+                else:
+                    continue
+                waiting.remove(job)
+            time.sleep(0.2)
+    finally:
+        for _, process, _ in running.values():
+            process.terminate()
+        for _, process, _ in running.values():
+            process.wait()
+        signal.signal(signal.SIGTERM, before)
+    return failed
+
+
+def _start(job: Job, cores: set[int]) -> 'subprocess.Popen[bytes]':
+    words = ['-m', 'bert_jax.bin.train', f'--config={job.config}', f'--workdir={job.place}']
+    job.place.mkdir(parents=True, exist_ok=True)
+    logging.info('begins: %s', job.place)
+    with (job.place / LOG).open('ab') as log:
+        process = subprocess.Popen(
+            [sys.executable, *words, *(f'--config.{s}' for s in job.settings)], stdout=log, stderr=log
+        )
+    if cores:
+        os.sched_setaffinity(process.pid, cores)
+    return process
+
+
+def _shares(n: int) -> list[set[int]]:
+    """The cores of each of n processes; none where they cannot be had, or all are one's."""
+    if n == 1 or not hasattr(os, 'sched_getaffinity'):
+        return [set()] * n
+    cores = sorted(os.sched_getaffinity(0))
+    return [{*cores[i::n]} or {*cores} for i in range(n)]
+
+
+def _end(job: Job, status: int, began: float, failed: dict[pathlib.Path, str]) -> None:
+    if status:
+        lines = (job.place / LOG).read_text(errors='replace').strip().splitlines()
+        failed[job.place] = lines[-1] if lines else f'status {status}'
+        logging.warning('failed: %s: %s', job.place, failed[job.place])
+        return
+    job.finish()
+    logging.info('ended: %s, %.0f s', job.place, time.monotonic() - began)
+
+
+def score(place: pathlib.Path, name: str) -> float | None:
+    """The score at the end of a run; None if it was not evaluated."""
+    try:
+        evals = runs.read(place).evals
+    except UserError:
+        return None
+    if evals and name not in evals[-1]:
+        known = ', '.join(k for k in evals[-1] if k != 'step')
+        raise UserError(f'{str(place)!r} has no score {name!r}: known are {known}.')
+    return evals[-1][name] if evals else None

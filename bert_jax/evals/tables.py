@@ -1,0 +1,255 @@
+"""A paper's table: which runs its cells need, their scores beside the published ones, and how it is printed."""
+
+import csv
+import dataclasses
+import io
+import math
+import pathlib
+import re
+import statistics
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+from ml_collections import ConfigDict
+
+from bert_jax.core import config as config_lib
+from bert_jax.core.config import within
+from bert_jax.core.errors import UserError
+from bert_jax.evals import jobs
+from bert_jax.evals.jobs import Job
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """A way of pretraining.
+
+    Attributes:
+      name: as the table has it.
+      config: of the pretraining.
+      settings: `a.b=value` for it; {workdir} stands for the folder of the table, {text} for what to train on.
+      skip: columns that this row has no cell in, and why.
+      also: `a.b=value` for the runs of a column that start from it.
+      random: the runs start from random weights of this shape instead.
+    """
+
+    name: str
+    config: str
+    settings: tuple[str, ...] = ()
+    skip: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    also: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
+    random: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Column:
+    """What is done with a pretrained model.
+
+    Attributes:
+      name: as the table has it.
+      config: of the fine-tuning.
+      score: at its end.
+      settings: `a.b=value`.
+      shown: 'percent' of a share, 'exp' of a loss (perplexity), or the score as it is.
+      published: what the published column is of, if it is of something else.
+      lower: whether a lower number is better.
+    """
+
+    name: str
+    config: str
+    score: str
+    settings: tuple[str, ...] = ()
+    shown: Literal['', 'percent', 'exp'] = ''
+    published: str = ''
+    lower: bool = False
+
+    def number(self, score: float) -> float:
+        if self.shown == 'exp':
+            return math.exp(min(score, 700.0))
+        return 100 * score if self.shown == 'percent' else score
+
+
+@dataclasses.dataclass(frozen=True)
+class Table:
+    """A table config.
+
+    Attributes:
+      title, about: what it is, and where it was published.
+      rows, columns: of the table.
+      published: numbers by row and column.
+      text: what is pretrained on; it stands for {text} in the settings of rows.
+      seeds: so many runs of each cell, from 0; pretraining is repeated too.
+    """
+
+    title: str
+    about: str
+    rows: tuple[Row, ...]
+    columns: tuple[Column, ...]
+    published: Mapping[str, Mapping[str, float]] = dataclasses.field(default_factory=dict)
+    text: str = 'pydocs/text'
+    seeds: int = 1
+
+    def __post_init__(self) -> None:
+        within(self, 'table', 1, math.inf, 'seeds')
+
+    def jobs(self, workdir: pathlib.Path) -> list[Job]:
+        """All runs: a seed's before the next seed's, and each pretraining before what starts from it."""
+        return [
+            job for seed in range(self.seeds) for row in self.rows for job in self._jobs(row, workdir, seed)
+        ]
+
+    def _jobs(self, row: Row, workdir: pathlib.Path, seed: int) -> list[Job]:
+        def filled(settings: Sequence[str]) -> list[str]:
+            return [s.replace('{workdir}', str(workdir)).replace('{text}', self.text) for s in settings]
+
+        place = workdir / 'pretrain' / folder(row.name) / f'seed{seed}'
+        settings = [*filled(row.settings), f'train.seed={seed}']
+        found = [Job(place, row.config, tuple(settings))]
+        weights = 'random' if row.random else 'pretrained'
+        for column in self.columns:
+            if column.name not in row.skip:
+                own = [*column.settings, *row.also.get(column.name, ()), f'train.seed={seed}']
+                begin = [f'init.checkpoint={place}', f'init.weights={weights}']
+                found.append(
+                    Job(
+                        self._cell(workdir, row, column, seed),
+                        column.config,
+                        (*filled(own), *begin),
+                        place,
+                    )
+                )
+        return found
+
+    def _cell(self, workdir: pathlib.Path, row: Row, column: Column, seed: int) -> pathlib.Path:
+        return workdir / folder(column.name) / folder(row.name) / f'seed{seed}'
+
+    def numbers(self, workdir: pathlib.Path) -> dict[tuple[str, str], list[float]]:
+        """What the finished runs have scored, by row and column."""
+        found = {}
+        for row in self.rows:
+            for column in self.columns:
+                places = [self._cell(workdir, row, column, seed) for seed in range(self.seeds)]
+                scores = [jobs.score(p, column.score) for p in places if (p / jobs.DONE).exists()]
+                found[row.name, column.name] = [column.number(s) for s in scores if s is not None]
+        return found
+
+    def lines(self, workdir: pathlib.Path, failed: Mapping[pathlib.Path, str]) -> list[list[str]]:
+        """The table as text, a head line first: for each column what was published, own mean ± std (n), and by how
+        much this is more."""
+        numbers = self.numbers(workdir)
+        head = ['']
+        for c in self.columns:
+            head += [
+                f'{c.name}: published' + (f' ({c.published})' if c.published else ''),
+                'own',
+                'difference',
+            ]
+        out = [head]
+        for row in self.rows:
+            line = [row.name]
+            for column in self.columns:
+                published = self.published.get(row.name, {}).get(column.name)
+                own = numbers[row.name, column.name]
+                why = row.skip.get(column.name, '')
+                gone = [
+                    failed[p]
+                    for s in range(self.seeds)
+                    if (p := self._cell(workdir, row, column, s)) in failed
+                ]
+                line += [
+                    '' if published is None else f'{published:.4g}',
+                    _mean(own) or why or (f'failed: {gone[0]}' if gone else 'not run'),
+                    '' if published is None or not own else f'{statistics.fmean(own) - published:+.1f}',
+                ]
+            out.append(line)
+        return out
+
+    def orders(self, workdir: pathlib.Path) -> list[str]:
+        """For each column, whether the rows come in the published order: Spearman's rank correlation."""
+        from scipy import stats
+
+        numbers = self.numbers(workdir)
+        found = []
+        for column in self.columns:
+            both = [
+                (self.published[row.name][column.name], statistics.fmean(numbers[row.name, column.name]))
+                for row in self.rows
+                if column.name in self.published.get(row.name, {}) and numbers[row.name, column.name]
+            ]
+            if len(both) > 2:
+                rank = float(stats.spearmanr(*zip(*both, strict=True)).statistic)
+                found.append(
+                    f'{column.name}: rank correlation with the published order {rank:+.2f} ({len(both)} rows)'
+                )
+        return found
+
+
+def _mean(numbers: Sequence[float]) -> str:
+    if not numbers:
+        return ''
+    spread = f' ± {statistics.stdev(numbers):.1f}' if len(numbers) > 1 else ''
+    return f'{statistics.fmean(numbers):.1f}{spread} ({len(numbers)})'
+
+
+def folder(name: str) -> str:
+    """A name as a folder."""
+    return re.sub('[^a-z0-9.]+', '_', name.lower()).strip('_')
+
+
+def read(spec: str, overrides: Sequence[str] = ()) -> Table:
+    """A table from a config file; `seeds=N` overrides.
+
+    Raises:
+      UserError: for unknown keys, or rows of one name.
+    """
+    config = config_lib.load(spec)
+    defaults = {f.name: f.default for f in dataclasses.fields(Table) if isinstance(f.default, str | int)}
+    config = ConfigDict({**defaults, **config})
+    config_lib.override(config, overrides)
+    given: dict[str, Any] = {**config}
+    for key, cls in (('rows', Row), ('columns', Column)):
+        made = [
+            config_lib.section(cls, _plain(entry), f'{key}[{i}]')
+            for i, entry in enumerate(given.get(key, ()))
+        ]
+        names = [folder(x.name) for x in made]
+        if not made or len({*names}) < len(names):
+            raise UserError(f'{spec!r} needs {key} with a name of its own each: mend the config.')
+        given[key] = tuple(made)
+    return config_lib.section(Table, _plain(given), 'table')
+
+
+def _plain(value: Any) -> Any:
+    return {k: _plain(v) for k, v in value.items()} if isinstance(value, ConfigDict | dict) else value
+
+
+def markdown(lines: Sequence[Sequence[str]]) -> str:
+    rows = ['| ' + ' | '.join(line) + ' |' for line in lines]
+    return '\n'.join([rows[0], '|' + '---|' * len(lines[0]), *rows[1:]]) + '\n'
+
+
+def comma_separated(lines: Sequence[Sequence[str]]) -> str:
+    out = io.StringIO()
+    csv.writer(out, lineterminator='\n').writerows(lines)
+    return out.getvalue()
+
+
+def latex(lines: Sequence[Sequence[str]]) -> str:
+    """A tabular, for booktabs."""
+
+    def escaped(text: str) -> str:
+        return re.sub(r'([%&_#$])', r'\\\1', text).replace('±', r'$\pm$')
+
+    head, *body = [' & '.join(map(escaped, line)) + r' \\' for line in lines]
+    columns = 'l' + 'r' * (len(lines[0]) - 1)
+    return '\n'.join(
+        [
+            rf'\begin{{tabular}}{{{columns}}}',
+            r'\toprule',
+            head,
+            r'\midrule',
+            *body,
+            r'\bottomrule',
+            r'\end{tabular}',
+            '',
+        ]
+    )

@@ -1,0 +1,187 @@
+"""A paper's table: the runs it needs, each once and in order; its numbers beside the published ones; what fails."""
+
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import threading
+
+import pytest
+
+from bert_jax.core.errors import UserError
+from bert_jax.evals import jobs, tables
+from bert_jax.evals.jobs import Job
+from bert_jax.evals.tables import Column, Row, Table
+from bert_jax.train import experiment
+from tests.runs import ROOT, TINY, run_here
+
+CONFIG = """
+from ml_collections import ConfigDict
+
+
+def get_config():
+    config = ConfigDict()
+    config.title, config.about = 'A table', 'Published: nowhere.'
+    config.rows = (
+        dict(name='GPT', config='{tiny}:pretrain', settings=(
+            'task.name=clm', 'model.name=gpt', 'data.sources=("{{text}}",)', 'data.rows={{workdir}}/rows',
+            'train.steps=4', 'train.eval_every=0', 'checkpoint.every=1.0')),
+    )
+    config.columns = (
+        dict(name='Class', config='{tiny}:classify', score='accuracy', shown='percent', settings=(
+            'data.source={source}', 'train.steps=4', 'train.eval_every=0', 'checkpoint.every=1.0')),
+    )
+    config.published = dict(GPT=dict(Class=90.0))
+    config.text = '{corpus}'
+    return config
+"""
+
+
+def table(**changes):
+    rows = (Row('one way', 'one.py', ('a=1',)), Row('No way', 'two.py', skip={'Loss': 'cannot'}, random=True))
+    columns = (
+        Column('Share', 'c.py', 'accuracy', shown='percent'),
+        Column('Loss', 'd.py', 'loss', shown='exp', lower=True),
+    )
+    given = dict(title='T', about='', rows=rows, columns=columns, seeds=2)
+    return Table(**{**given, **changes})
+
+
+def pretend(place, **scores):
+    """A working directory with the scores of a finished run."""
+    place.mkdir(parents=True)
+    sections = {name: {} for name in ('data', 'model', 'train', 'init', 'checkpoint')}
+    (place / 'config.json').write_text(json.dumps(sections))
+    line = {'step': 9, 'eval/loss': 1.0} | {f'eval/{k}': v for k, v in scores.items()}
+    (place / 'metrics.jsonl').write_text(json.dumps(line) + '\n')
+    (place / jobs.DONE).write_text('{}')
+
+
+def test_each_seed_is_pretrained_and_then_every_column_starts_from_it(tmp_path):
+    found = table().jobs(tmp_path)
+    names = [str(job.place.relative_to(tmp_path)) for job in found]
+    first = ['pretrain/one_way/seed0', 'share/one_way/seed0', 'loss/one_way/seed0', 'pretrain/no_way/seed0', 'share/no_way/seed0']  # fmt: skip
+    assert names == [*first, *(name.replace('seed0', 'seed1') for name in first)]
+    assert found[0].after is None
+    assert all(
+        job.after == tmp_path / 'pretrain' / job.place.parent.name / job.place.name
+        for job in found
+        if job.after
+    )
+    assert found[0].settings == ('a=1', 'train.seed=0')
+    assert f'init.checkpoint={tmp_path}/pretrain/one_way/seed0' in found[1].settings
+    assert 'init.weights=pretrained' in found[1].settings
+    assert 'init.weights=random' in found[4].settings
+
+
+def test_numbers_stand_beside_the_published_ones(tmp_path):
+    pretend(tmp_path / 'share/one_way/seed0', accuracy=0.5)
+    pretend(tmp_path / 'share/one_way/seed1', accuracy=0.6)
+    pretend(tmp_path / 'loss/one_way/seed0')
+    published = {'one way': {'Share': 80.0}}
+    failed = {tmp_path / 'share/no_way/seed1': 'no data'}
+    head, one, other = table(published=published).lines(tmp_path, failed)
+    assert head == ['', 'Share: published', 'own', 'difference', 'Loss: published', 'own', 'difference']
+    assert one == ['one way', '80', '55.0 ± 7.1 (2)', '-25.0', '', '2.7 (1)', '']
+    assert other == ['No way', '', 'failed: no data', '', '', 'cannot', '']
+    assert tables.markdown([head, one]).splitlines()[1] == '|---' * 7 + '|'
+    assert tables.comma_separated([one]) == 'one way,80,55.0 ± 7.1 (2),-25.0,,2.7 (1),\n'
+    assert r'55.0 $\pm$ 7.1 (2)' in tables.latex([head, one])
+
+
+def test_the_published_order_is_compared(tmp_path):
+    rows = tuple(Row(f'r{i}', 'one.py') for i in range(4))
+    published = {f'r{i}': {'Share': 10.0 * i} for i in range(4)}
+    for i, accuracy in enumerate((0.1, 0.3, 0.2, 0.4)):
+        pretend(tmp_path / f'share/r{i}/seed0', accuracy=accuracy)
+    (line,) = table(rows=rows, published=published).orders(tmp_path)
+    assert line == 'Share: rank correlation with the published order +0.80 (4 rows)'
+
+
+@pytest.fixture(scope='module')
+def made(tmp_path_factory, corpus, labelled):
+    """A table config, the folder of its runs, and what its door printed."""
+    folder = tmp_path_factory.mktemp('table')
+    config = folder / 'config.py'
+    config.write_text(CONFIG.format(tiny=TINY, source=labelled, corpus=corpus))
+    flags = ('bert_jax.bin.table', f'--config={config}', f'--workdir={folder}/runs')
+    before = run_here(*flags, '--list')
+    return config, folder / 'runs', before, run_here(*flags, '--jobs=2')
+
+
+def test_a_table_is_run_and_printed(made):
+    _, workdir, before, done = made
+    assert '2 of 2 runs are missing' in before.stdout
+    assert '| GPT | 90 | not run |  |' in before.stdout
+    assert done.returncode == 0, done.stderr
+    assert '| GPT | 90 | ' in done.stdout
+    assert 'not run' not in done.stdout
+    assert {p.name for p in workdir.glob('table.*')} == {'table.md', 'table.csv', 'table.tex'}
+    assert 'evaluation' in (workdir / 'class/gpt/seed0' / jobs.LOG).read_text()
+
+
+def test_what_is_finished_is_not_run_again(made, monkeypatch):
+    config, workdir, *_ = made
+    monkeypatch.setattr(jobs, '_start', lambda *_: pytest.fail('ran'))
+    assert jobs.run(tables.read(str(config)).jobs(workdir)) == {}
+    more = tables.read(str(config), ['seeds=2']).jobs(workdir)
+    assert [job.finished for job in more] == [True, True, False, False]
+
+
+def test_a_run_that_fails_leaves_the_others(tmp_path, labelled):
+    bad = Job(tmp_path / 'bad', f'{TINY}:classify', (f'data.source={labelled}',))
+    waits = Job(tmp_path / 'waits', f'{TINY}:classify', ('data.source=x',), tmp_path / 'bad')
+    failed = jobs.run([bad, waits])
+    assert 'A downstream task needs a tokenizer' in failed[tmp_path / 'bad']
+    assert failed[tmp_path / 'waits'] == f"'{tmp_path / 'bad'}' failed"
+
+
+def test_settings_that_cannot_be_are_said_before_any_run(tmp_path):
+    with pytest.raises(UserError, match="did you mean 'steps'"):
+        jobs.run([Job(tmp_path / 'x', f'{TINY}:classify', ('train.step=1',))])
+    assert not (tmp_path / 'x').exists()
+
+
+def test_told_to_stop_it_stops_its_runs(tmp_path, monkeypatch):
+    started = []
+
+    def start(job, cores):
+        started.append(subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)']))
+        return started[-1]
+
+    monkeypatch.setattr(jobs, '_start', start)
+    threading.Timer(1, os.kill, (os.getpid(), signal.SIGTERM)).start()
+    todo = [Job(tmp_path / name, f'{TINY}:classify', ('data.source=x',)) for name in 'ab']
+    with pytest.raises(KeyboardInterrupt):
+        jobs.run(todo, at_once=2)
+    assert [process.returncode for process in started] == [-signal.SIGTERM] * 2
+
+
+def test_cores_are_shared():
+    every = sorted(os.sched_getaffinity(0))
+    found = jobs._shares(2)
+    assert sorted(set().union(*found)) == every
+    assert jobs._shares(1) == [set()]
+
+
+@pytest.mark.parametrize('name', sorted(p.name for p in (ROOT / 'configs' / 'tables').glob('*.py')))
+@pytest.mark.parametrize('scale', ['mini', 'paper'])
+def test_every_run_of_a_table_has_settings_that_can_be(name, scale, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    found = tables.read(f'configs/tables/{name}:{scale}', ['seeds=1']).jobs(pathlib.Path('runs'))
+    assert len(found) > 20
+    for job in found:
+        experiment.read(job.config, job.settings)
+
+
+@pytest.mark.parametrize(
+    ('change', 'problem'), [('row', 'needs rows with a name'), ('seeds', 'table.seeds=0 must be at least 1')]
+)
+def test_a_table_that_cannot_be_is_said(tmp_path, corpus, labelled, change, problem):
+    config = tmp_path / 'config.py'
+    text = CONFIG.format(tiny=TINY, source=labelled, corpus=corpus)
+    config.write_text(text.replace('config.rows = (', 'config.rows = () and (') if change == 'row' else text)
+    with pytest.raises(UserError, match=problem):
+        tables.read(str(config), ['seeds=0'] if change == 'seeds' else ['text=y'])
