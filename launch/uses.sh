@@ -36,6 +36,11 @@ for weights in ${3:-random pretrained}; do
             --checkpoint="$run" --out="$run/xnli_en.json"
     done
     tune squad squad.py:v1.1 --config.data.limit=3000 --config.train.eval_rows=4000
+    for ((seed = 0; seed < seeds; seed++)); do
+        run="$out/squad_$weights/runs/seed$seed"
+        [ -e "$run/validation.json" ] || python -m bert_jax.bin.eval_qa --config=configs/finetune/squad.py:v1.1 \
+            --checkpoint="$run" --out="$run/validation.json"
+    done
 done
 
 [ $# -gt 2 ] || python -m bert_jax.bin.report "$checkpoint" "$out"/*_random "$out"/*_pretrained \

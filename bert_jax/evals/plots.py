@@ -65,7 +65,7 @@ def panels(groups: Mapping[str, Sequence[Curve]]) -> Any:
         for axes in grid.flat
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
     }
-    fig.legend(handles.values(), handles, loc='outside upper center', ncols=4, fontsize='small')
+    fig.legend(handles.values(), handles, loc='outside upper center', ncols=2, fontsize='small')
     return fig
 
 
