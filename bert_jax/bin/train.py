@@ -21,7 +21,7 @@ def main() -> int:
 
 def run(spec: str, workdir: pathlib.Path, overrides: list[str]) -> int:
     """Trains the config `spec` in `workdir`; returns the exit status."""
-    from bert_jax.core import hosts, partitioning
+    from bert_jax.core import hosts, partitioning, paths
     from bert_jax.evals.evaluator import Evaluator
     from bert_jax.train import experiment as experiment_lib
     from bert_jax.train import loop, setup
@@ -52,7 +52,8 @@ def run(spec: str, workdir: pathlib.Path, overrides: list[str]) -> int:
         return evaluator
 
     about = {'config': experiment.as_dict(), 'tokenizer': json.loads(tokenizer.to_json())}
-    return loop.train(experiment, task, data.train, partitioner, workdir, about, start, make_evaluator)
+    with paths.held(workdir):
+        return loop.train(experiment, task, data.train, partitioner, workdir, about, start, make_evaluator)
 
 
 if __name__ == '__main__':

@@ -7,6 +7,8 @@ import os
 import pathlib
 from collections.abc import Iterator
 
+from bert_jax.core.errors import UserError
+
 
 def cache_dir() -> pathlib.Path:
     """Where what is built on this machine is kept: BERT_JAX_CACHE or ~/.cache/bert_jax."""
@@ -19,6 +21,26 @@ def write(path: pathlib.Path, text: str) -> None:
     temporary = path.with_name(path.name + '.tmp')
     temporary.write_text(text, encoding='utf-8')
     temporary.replace(path)
+
+
+@contextlib.contextmanager
+def held(folder: pathlib.Path) -> Iterator[None]:
+    """Keeps a working directory from every other process on this machine, to the end of this one at the latest.
+
+    Raises:
+      UserError: if another has it.
+    """
+    lock = os.open(folder / '.lock', os.O_RDWR | os.O_CREAT)
+    try:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as e:
+            raise UserError(
+                f'Another process trains in {str(folder)!r}: wait for it, or choose another --workdir.'
+            ) from e
+        yield
+    finally:
+        os.close(lock)
 
 
 @contextlib.contextmanager

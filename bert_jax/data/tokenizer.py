@@ -161,7 +161,11 @@ class Tokenizer:
         _, _, cls, sep, *_ = self.special
         backend = tokenizers.Tokenizer.from_str(self.to_json())
         second = int(self.family != 'roberta')
-        if closed:
+        if closed and isinstance(backend.model, models.BPE) and self.family == 'roberta':
+            prefix = bool(getattr(backend.pre_tokenizer, 'add_prefix_space', False))
+            marks = (sep, self.sep), (cls, self.cls)  # offsets leave the space before a word out
+            backend.post_processor = processors.RobertaProcessing(*marks, add_prefix_space=prefix)
+        elif closed:
             backend.post_processor = processors.TemplateProcessing(
                 single=f'{cls}:0 $A:0 {sep}:0',
                 pair=f'{cls}:0 $A:0 {f"{sep}:0 " * len(self.between)}$B:{second} {sep}:{second}',

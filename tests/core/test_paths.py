@@ -3,7 +3,10 @@
 import subprocess
 import sys
 
-from bert_jax.core.paths import alone, cache_dir
+import pytest
+
+from bert_jax.core.errors import UserError
+from bert_jax.core.paths import alone, cache_dir, held
 from tests.runs import ROOT
 
 
@@ -25,3 +28,11 @@ def test_a_second_process_waits_for_the_first(tmp_path):
         assert 'waiting for another process' in other.stderr.readline()
         assert other.poll() is None
     assert other.communicate(timeout=20)[0] == 'in\n'
+
+
+def test_a_working_directory_has_one_process(tmp_path):
+    refused = pytest.raises(UserError, match='Another process trains in')
+    with held(tmp_path), alone(tmp_path), refused, held(tmp_path):
+        pass
+    with held(tmp_path):
+        pass
