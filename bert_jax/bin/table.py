@@ -1,7 +1,8 @@
-"""Runs what a paper's table needs, and prints it: --config=configs/tables/X.py --workdir=DIR [--jobs=N] [--list]."""
+"""Runs what a paper's table needs, and prints it: --config=configs/tables/X.py --workdir=DIR [--jobs=N] [--list] [--config.seeds=N]."""
 
 import argparse
 import pathlib
+import sys
 
 from bert_jax.core import cli
 
@@ -11,7 +12,11 @@ def main() -> int:
     parser.add_argument('--config', required=True, help='the config of the table, with :arg if it takes one')
     parser.add_argument('--workdir', required=True, help='a folder for all runs; the same command goes on')
     parser.add_argument('--jobs', type=int, default=1, help='so many runs at a time')
-    parser.add_argument('--list', action='store_true', help='run nothing: list the runs that are missing')
+    parser.add_argument(
+        '--list',
+        action='store_true',
+        help='run nothing: list the runs that are missing, and the table as it is',
+    )
     flags, overrides = cli.parse(parser)
     if flags.jobs < 1:
         parser.error('--jobs must be at least 1')
@@ -28,7 +33,11 @@ def main() -> int:
         missing = [job for job in todo if not job.finished]
         print(f'{len(missing)} of {len(todo)} runs are missing', *(job.place for job in missing), sep='\n')
     else:
-        failed = jobs.run(todo, flags.jobs)
+        try:
+            failed = jobs.run(todo, flags.jobs)
+        except KeyboardInterrupt:
+            print('interrupted: the same command goes on', file=sys.stderr)
+            return 130
     lines = table.lines(workdir, failed)
     text = (
         f'# {table.title}\n\n{table.about}\n\n{tables.markdown(lines)}\n'

@@ -27,7 +27,9 @@ def eval_parser(task: str, doc: str | None) -> argparse.ArgumentParser:
     """The flags that all eval binaries share."""
     parser = argparse.ArgumentParser(prog=f'python -m bert_jax.bin.eval_{task}', description=doc)
     parser.add_argument('--config', required=True, help='the config of the task: which data to score')
-    parser.add_argument('--checkpoint', required=True, help='a fine-tuned --workdir, or one of its steps')
+    parser.add_argument(
+        '--checkpoint', required=True, help='a --workdir that was trained, or one of its steps'
+    )
     parser.add_argument('--out', required=True, help='JSON file for the scores')
     parser.add_argument(
         '--watch', action='store_true', help='score each new checkpoint of a running job to its end'

@@ -59,8 +59,11 @@ def rows(found: Sequence[Record], data: ChoiceConfig, tokenizer: Tokenizer, with
 def endings(record: Record, data: Any) -> list[str]:
     """The endings of a record; `data` has `endings` and `start` as a `ChoiceConfig`."""
     given = record.get(data.endings[0])
-    one = len(data.endings) == 1 and not isinstance(given, str)
-    if one and (not isinstance(given, Iterable) or len(given) < 2 or None in given):  # type: ignore[arg-type]
+    one = len(data.endings) == 1
+    whole = (
+        isinstance(given, Iterable) and not isinstance(given, str) and len([*given]) > 1 and None not in given
+    )
+    if one and not whole:
         raise UserError(
             f'{record.where} has no two endings or more in {data.endings[0]!r}: mend or remove it.'
         )

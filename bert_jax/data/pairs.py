@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from bert_jax.core.config import within
+from bert_jax.core.errors import UserError
 from bert_jax.data.labelled import DataConfig
 from bert_jax.data.records import Record
 from bert_jax.data.rows import HEADER, pack, room
@@ -30,7 +31,8 @@ class PairConfig(DataConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        within(self, 'data', 0, math.inf, 'target_length')
+        if self.target_length:
+            within(self, 'data', 4, math.inf, 'target_length')
 
 
 class Pair(NamedTuple):
@@ -52,6 +54,9 @@ def rows(
       UserError: for a missing field or text.
     """
     pairs = [Pair(r.text(data.text), r.text(data.target) if with_targets else '') for r in found]
+    for record, pair in zip(found, pairs, strict=True):
+        if not pair.text.strip() or (with_targets and not pair.target.strip()):
+            raise UserError(f'{record.where} has an empty text: mend or remove it.')
     limits = data.length, data.target_length or data.length
     out = np.empty((len(found), 2, HEADER + max(limits)), np.uint32)
     for side, (texts, limit) in enumerate(zip(zip(*pairs, strict=True), limits, strict=True)):

@@ -39,7 +39,7 @@ class Record(NamedTuple):
             elif isinstance(value, Mapping) and part in value.get('language', ()):
                 value = value['translation'][[*value['language']].index(part)]
             else:
-                known = [*value] if isinstance(value, Mapping) else []
+                known = [*value] if isinstance(value, Mapping) else [*self.fields]
                 raise UserError(f'{self.where} has no field {name!r}: {nearest(part, known)}')
         return value
 

@@ -71,7 +71,24 @@ class LmConfig:
     def __post_init__(self) -> None:
         within(self, 'eval', 0, math.inf, 'shots', 'length', 'stride', 'limit', 'seed')
         within(self, 'eval', 1, math.inf, 'batch_size')
-        if self.kind == 'choice' and not self.template.endswith('{answer}'):
+        if self.kind == 'choice':
+            self._check_template()
+        if len({*self.answers}) < len(self.answers):
+            raise UserError(
+                f'eval.answers={self.answers} has an answer twice: give each class one of its own.'
+            )
+
+    def _check_template(self) -> None:
+        """Raises UserError if the template is not text with names of fields in braces, and {answer} at its end."""
+        try:
+            parts = [*string.Formatter().parse(self.template)]
+        except ValueError as e:
+            raise UserError(
+                f'eval.template={self.template!r} cannot be read ({e}): put names of fields in braces.'
+            ) from e
+        if any(field == '' or spec or conversion for _, field, spec, conversion in parts):
+            raise UserError(f'eval.template={self.template!r} may have names of fields alone in its braces.')
+        if not self.template.endswith('{answer}'):
             raise UserError(
                 f'eval.template={self.template!r} must end with {{answer}}, as "Review: {{sentence}} Sentiment: {{answer}}".'
             )
@@ -183,7 +200,9 @@ class Scorer:
         model = trained.experiment.model
         length = c.length or trained.experiment.data.length
         model.check_length(length)
-        if length < 2 or c.stride >= length:
+        if length < 2:
+            raise UserError(f'eval.length={length} leaves nothing to predict: set it to 2 or more.')
+        if c.stride >= length:
             raise UserError(
                 f'eval.stride={c.stride} must be less than the {length} tokens that the model sees at a time.'
             )
@@ -267,7 +286,7 @@ def _last_words(config: LmConfig, reader: Reader, length: int) -> tuple[int, dic
         context, space, word = record.text(config.text).rstrip().rpartition(' ')
         if not space:
             raise UserError(f'{record.where} has no word before its last: mend or remove it.')
-        asked.append((context, space + word))
+        asked.append((record.where, context, space + word))
     made = reader(_continued(asked, reader.trained.tokenizer, length))
     return len(found), {
         'accuracy': float(np.mean([piece.likeliest.all() for piece in made])),
@@ -275,19 +294,23 @@ def _last_words(config: LmConfig, reader: Reader, length: int) -> tuple[int, dic
     }
 
 
-def _continued(asked: Sequence[tuple[str, str]], tokenizer: Tokenizer, length: int) -> list[Piece]:
-    """Contexts with what goes on from them, which begins with their last space; contexts lose their start if too long."""
-    contexts = tokenizer.encode([context for context, _ in asked])
-    wholes = tokenizer.encode([context + more for context, more in asked])
+def _continued(asked: Sequence[tuple[str, str, str]], tokenizer: Tokenizer, length: int) -> list[Piece]:
+    """Contexts with what goes on from them, which begins with their last space; contexts lose their start if too long.
+
+    `asked` has for each the place of its record, the context, and what goes on.
+    """
+    contexts = tokenizer.encode([context for _, context, _ in asked])
+    wholes = tokenizer.encode([context + more for _, context, more in asked])
     pieces = []
-    for (_, more), before, whole in zip(asked, contexts, wholes, strict=True):
+    for (where, _, more), before, whole in zip(asked, contexts, wholes, strict=True):
         # Where a token reaches over the border it belongs to what goes on.
         same = min(len(before), len(whole) - 1)
         equal = before[:same] == whole[:same]
         first = same if equal.all() else int(np.argmin(equal))
         if len(whole) - first >= length:
             raise UserError(
-                f'{more[:60]!r} has more tokens than the {length} that the model sees at a time: set eval.length higher.'
+                f'{where} asks for {more[:40]!r}, more tokens than the {length} that the model sees at a time: set '
+                'eval.length higher, if the model can, or remove it.'
             )
         tokens = _after_end(whole, tokenizer)
         cut = max(0, len(tokens) - length)
@@ -301,9 +324,9 @@ def _choices(config: LmConfig, reader: Reader, length: int) -> tuple[int, dict[s
     options, right = _options(config, found)
     prompts = _prompts(config, found)
     asked = []
-    for prompt, answers in zip(prompts, options, strict=True):
+    for record, prompt, answers in zip(found, prompts, options, strict=True):
         context = prompt.rstrip(' ')
-        asked += [(context, prompt[len(context) :] + answer) for answer in answers]
+        asked += [(record.where, context, prompt[len(context) :] + answer) for answer in answers]
     made = iter(reader(_continued(asked, reader.trained.tokenizer, length)))
     correct = []
     for answers, label in zip(options, right, strict=True):
@@ -323,6 +346,8 @@ def _options(config: LmConfig, found: Sequence[Record]) -> tuple[list[list[str]]
         names: Sequence[str] = [str(i) for i in range(max(map(len, options)))]
     else:
         names = labelled.label_names(config)
+        if config.answers and all(name.isdecimal() for name in names):  # also if some do not occur
+            names = [str(i) for i in range(len(config.answers))]
         options = [[*(config.answers or names)] for _ in found]
         if config.answers and len(config.answers) != len(names):
             raise UserError(
@@ -336,10 +361,16 @@ def _prompts(config: LmConfig, found: Sequence[Record]) -> list[str]:
     """What stands before the answer of each record."""
     if not config.shots:
         return [_fill(config, record) for record in found]
+    one_file = records.is_files(config.source) and '{split}' not in config.source
+    if one_file or config.train_split == config.split:
+        raise UserError(
+            'eval.shots would show the records that are asked for: put {split} into eval.source, and name others as '
+            'eval.train_split.'
+        )
     shown = records.read(config.source, config.train_split)
     if len(shown) < config.shots:
         raise UserError(
-            f'eval.shots={config.shots} is more than the {len(shown)} records of {config.train_split!r}.'
+            f'eval.shots={config.shots} is more than the {len(shown)} records of {config.train_split!r}: set it lower.'
         )
     options, right = _options(config, shown)
     prompts = []

@@ -52,9 +52,8 @@ class Scorer:
             )
         made_for = trained.experiment, trained.tokenizer.fingerprint
         if self._evaluator is None or made_for != self._made_for:
-            config = ours.task
-            if labels := getattr(trained.experiment.task, 'labels', None):
-                config = dataclasses.replace(config, labels=labels)
+            own = {k: v for k, v in vars(trained.experiment.task).items() if k in tasks.OF_A_CHECKPOINT and v}
+            config = dataclasses.replace(ours.task, **own)
             task = tasks.get(config.name).Task(config, ours.data, trained.tokenizer)
             c = ours.train
             self._evaluator = Evaluator(
@@ -116,7 +115,7 @@ def follow(make: Callable[[], Any], flags: argparse.Namespace) -> int:
     for step in watch(path, flags.poll, flags.timeout) if flags.watch else [path]:
         result = scorer(step)
         print(
-            f'{path}, step {result["step"]:,}, {result["source"]} {result["split"]}, {result["rows"]:,} rows'
+            f'{path}, step {result["step"]:,}, {" ".join([result["source"], result["split"]]).strip()}, {result["rows"]:,} rows'
         )
         print(scorer.describe(result['scores']), flush=True)
         paths.write(out, json.dumps(result, indent=2) + '\n')

@@ -90,6 +90,23 @@ class Table:
 
     def __post_init__(self) -> None:
         within(self, 'table', 1, math.inf, 'seeds')
+        rows, columns = [r.name for r in self.rows], [c.name for c in self.columns]
+        used: list[Any] = [
+            (self.published, rows),
+            *((r.skip, columns) for r in self.rows),
+            *((r.also, columns) for r in self.rows),
+        ]
+        used += [(numbers, columns) for numbers in self.published.values()]
+        for names, known in used:
+            for name in names:
+                if name not in known:
+                    raise UserError(f'The table has no {name!r}: {config_lib.nearest(name, known)}')
+        for numbers in self.published.values():
+            for name, number in numbers.items():
+                if not isinstance(number, int | float):
+                    raise UserError(
+                        f'What was published of {name!r} is {number!r}, which is no number: mend the config.'
+                    )
 
     def jobs(self, workdir: pathlib.Path) -> list[Job]:
         """All runs: a seed's before the next seed's, and each pretraining before what starts from it."""
@@ -123,12 +140,13 @@ class Table:
         return workdir / folder(column.name) / folder(row.name) / f'seed{seed}'
 
     def numbers(self, workdir: pathlib.Path) -> dict[tuple[str, str], list[float]]:
-        """What the finished runs have scored, by row and column."""
+        """What the finished runs have scored, by row and column; runs with other settings do not count."""
+        finished = {job.place for job in self.jobs(workdir) if job.finished}
         found = {}
         for row in self.rows:
             for column in self.columns:
                 places = [self._cell(workdir, row, column, seed) for seed in range(self.seeds)]
-                scores = [jobs.score(p, column.score) for p in places if (p / jobs.DONE).exists()]
+                scores = [jobs.score(p, column.score) for p in places if p in finished]
                 found[row.name, column.name] = [column.number(s) for s in scores if s is not None]
         return found
 

@@ -76,11 +76,16 @@ class Task(Protocol):
         ...
 
 
+# Fields of a task's `Config` that belong to the model that was trained.
+OF_A_CHECKPOINT = ('labels', 'prefix')
+
+
 class Downstream(abc.ABC):
     """What downstream tasks share: rows in memory, made from records of labelled data.
 
     A task that writes has `written(model, batch) -> outputs` beside, for eval binaries and predictions. If its
-    `Config` has a field `labels`, names of classes, a checkpoint's own are used to score it and to convert it.
+    `Config` has a field of `OF_A_CHECKPOINT`, such as `labels`, the names of the classes, a checkpoint is scored with
+    its own; `labels` also go out with converted weights.
     """
 
     data: Any

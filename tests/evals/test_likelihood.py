@@ -169,11 +169,11 @@ def test_prompts_with_examples_are_scored(gpt, written):
 def test_long_prompts_lose_their_start(reader):
     tokenizer = reader.trained.tokenizer
     text = ' '.join(['the river'] * 30)
-    (piece,) = likelihood._continued([(text, ' again')], tokenizer, 12)
+    (piece,) = likelihood._continued([('line 1,', text, ' again')], tokenizer, 12)
     assert len(piece.tokens) == 12
     assert tokenizer.decode(piece.tokens[piece.first :]) == 'again'
-    with pytest.raises(UserError, match='has more tokens than the 4 that the model sees'):
-        likelihood._continued([('the', text)], tokenizer, 4)
+    with pytest.raises(UserError, match="line 1, asks for 'the river.*more tokens than the 4 that"):
+        likelihood._continued([('line 1,', 'the', text)], tokenizer, 4)
 
 
 def test_a_token_over_the_border_belongs_to_what_goes_on():
@@ -182,7 +182,7 @@ def test_a_token_over_the_border_belongs_to_what_goes_on():
     bpe = tokenizer_lib.train(
         ['New York is a city'] * 9, tokenizer_lib.TokenizerConfig(kind='bpe', vocab_size=300)
     )
-    (piece,) = likelihood._continued([('New Y', 'ork')], bpe, 50)
+    (piece,) = likelihood._continued([('line 1,', 'New Y', 'ork')], bpe, 50)
     assert bpe.decode(piece.tokens[: piece.first]) + bpe.decode(piece.tokens[piece.first :]) == 'New York'
     assert bpe.decode(piece.tokens[piece.first :]).endswith('York')
 
@@ -201,6 +201,10 @@ def test_the_door_prints_and_writes_scores(gpt, written, tmp_path):
     ('arg', 'override', 'problem'),
     [
         ('sst2', 'eval.template=x', 'must end with {answer}'),
+        ('sst2', 'eval.template={q {answer}', 'cannot be read'),
+        ('sst2', 'eval.template={} {answer}', 'names of fields alone'),
+        ('sst2', "eval.answers=('a','a')", 'an answer twice'),
+        ('text', 'eval.length=1', 'leaves nothing to predict'),
         ('text', 'eval.stride=40', 'must be less than the 32 tokens'),
         ('text', 'eval.sources=x', "did you mean 'source'"),
         ('text', 'eval.source=no.txt', "No file matches 'no.txt'"),
@@ -211,6 +215,23 @@ def test_the_door_prints_and_writes_scores(gpt, written, tmp_path):
 def test_what_cannot_be_asked_is_said(gpt, arg, override, problem):
     with pytest.raises(UserError, match=problem):
         score(gpt, arg, override)
+
+
+def test_examples_are_not_those_that_are_asked_for(gpt, written):
+    source = f'eval.source={written}/train.jsonl'
+    with pytest.raises(UserError, match='would show the records that are asked for'):
+        score(gpt, 'sst2', source, 'eval.template={passage} {answer}', 'eval.shots=1')
+
+
+def test_answers_are_in_the_order_of_the_numbers_of_classes(tmp_path):
+    options = ['eval.template={q} {answer}', f'eval.source={tmp_path}/x.jsonl']
+    config = likelihood.read_config(f'{CONFIG}:sst2', options)
+    (tmp_path / 'x.jsonl').write_text('{"q": "a", "label": 1}\n')
+    found = likelihood.records.read(config.source, '')
+    assert likelihood._options(config, found) == ([['negative', 'positive']], [1])
+    (tmp_path / 'x.jsonl').write_text('{"q": "a", "label": 1}\n{"q": "b", "label": 7}\n')
+    with pytest.raises(UserError, match='line 2, has the label 7'):
+        likelihood._options(config, likelihood.records.read(config.source, ''))
 
 
 def test_a_bert_predicts_no_next_token(pretrained):

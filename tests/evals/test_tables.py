@@ -49,14 +49,15 @@ def table(**changes):
     return Table(**{**given, **changes})
 
 
-def pretend(place, **scores):
-    """A working directory with the scores of a finished run."""
+def pretend(of, workdir, name, **scores):
+    """A working directory with the scores of a finished run of a table."""
+    place = workdir / name
     place.mkdir(parents=True)
     sections = {name: {} for name in ('data', 'model', 'train', 'init', 'checkpoint')}
     (place / 'config.json').write_text(json.dumps(sections))
     line = {'step': 9, 'eval/loss': 1.0} | {f'eval/{k}': v for k, v in scores.items()}
     (place / 'metrics.jsonl').write_text(json.dumps(line) + '\n')
-    (place / jobs.DONE).write_text('{}')
+    next(job for job in of.jobs(workdir) if job.place == place).finish()
 
 
 def test_each_seed_is_pretrained_and_then_every_column_starts_from_it(tmp_path):
@@ -77,12 +78,13 @@ def test_each_seed_is_pretrained_and_then_every_column_starts_from_it(tmp_path):
 
 
 def test_numbers_stand_beside_the_published_ones(tmp_path):
-    pretend(tmp_path / 'share/one_way/seed0', accuracy=0.5)
-    pretend(tmp_path / 'share/one_way/seed1', accuracy=0.6)
-    pretend(tmp_path / 'loss/one_way/seed0')
     published = {'one way': {'Share': 80.0}}
+    made = table(published=published)
+    pretend(made, tmp_path, 'share/one_way/seed0', accuracy=0.5)
+    pretend(made, tmp_path, 'share/one_way/seed1', accuracy=0.6)
+    pretend(made, tmp_path, 'loss/one_way/seed0')
     failed = {tmp_path / 'share/no_way/seed1': 'no data'}
-    head, one, other = table(published=published).lines(tmp_path, failed)
+    head, one, other = made.lines(tmp_path, failed)
     assert head == ['', 'Share: published', 'own', 'difference', 'Loss: published', 'own', 'difference']
     assert one == ['one way', '80', '55.0 ± 7.1 (2)', '-25.0', '', '2.7 (1)', '']
     assert other == ['No way', '', 'failed: no data', '', '', 'cannot', '']
@@ -91,12 +93,34 @@ def test_numbers_stand_beside_the_published_ones(tmp_path):
     assert r'55.0 $\pm$ 7.1 (2)' in tables.latex([head, one])
 
 
+def test_numbers_of_other_settings_do_not_count(tmp_path):
+    pretend(table(), tmp_path, 'share/one_way/seed0', accuracy=0.5)
+    other = (Column('Share', 'c.py', 'accuracy', ('train.steps=9',), shown='percent'),)
+    assert table().numbers(tmp_path)['one way', 'Share'] == [50.0]
+    rows = (Row('one way', 'one.py', ('a=1',)),)
+    assert table(rows=rows, columns=other).numbers(tmp_path)['one way', 'Share'] == []
+
+
+@pytest.mark.parametrize(
+    ('published', 'problem'),
+    [
+        ({'one': {}}, "no 'one': did you mean 'one way'"),
+        ({'one way': {'Shares': 1.0}}, "did you mean 'Share'"),
+        ({'one way': {'Share': 'x'}}, 'is no number'),
+    ],
+)
+def test_what_was_published_must_have_a_place(published, problem):
+    with pytest.raises(UserError, match=problem):
+        table(published=published)
+
+
 def test_the_published_order_is_compared(tmp_path):
     rows = tuple(Row(f'r{i}', 'one.py') for i in range(4))
     published = {f'r{i}': {'Share': 10.0 * i} for i in range(4)}
+    made = table(rows=rows, published=published)
     for i, accuracy in enumerate((0.1, 0.3, 0.2, 0.4)):
-        pretend(tmp_path / f'share/r{i}/seed0', accuracy=accuracy)
-    (line,) = table(rows=rows, published=published).orders(tmp_path)
+        pretend(made, tmp_path, f'share/r{i}/seed0', accuracy=accuracy)
+    (line,) = made.orders(tmp_path)
     assert line == 'Share: rank correlation with the published order +0.80 (4 rows)'
 
 

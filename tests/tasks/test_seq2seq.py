@@ -142,6 +142,12 @@ def test_one_beam_takes_the_likeliest(writer, pairs, tmp_path):
     assert sum(a == b for a, b in zip(written[1], written[4], strict=True)) > 8
 
 
+@pytest.mark.parametrize('fields', [dict(text=' ', target='w1'), dict(text='w1', target='')])
+def test_an_empty_text_is_named(words, fields):
+    with pytest.raises(UserError, match='line 1, has an empty text'):
+        task(words).examples([record(**fields)])
+
+
 def test_before_a_target_stands_its_text(words):
     t = seq2seq.Task(seq2seq.Config(prefix=True), PairConfig(length=6, target_length=5), words)
     rows, _ = t.examples([record(text='w1 w2', target='w7 w8')])
