@@ -74,7 +74,7 @@ PAPER = dict(
 
 def get_config(arg: str = 'mini') -> ConfigDict:
     """`arg` is mini or paper."""
-    scale = {'mini': MINI, 'paper': PAPER}[arg]
+    scale: dict = {'mini': MINI, 'paper': PAPER}[arg]
     config = ConfigDict()
     config.title = 'BART, table 1'
     config.about = (
@@ -116,7 +116,7 @@ def get_config(arg: str = 'mini') -> ConfigDict:
 
 
 def _row(name: str, scale: dict) -> dict:
-    row = dict(name=name)
+    row: dict = dict(name=name)
     bert, gpt, bart = (model.split() for model in scale['models'])
     if name == 'masked LM':
         (file, size), layers, settings = bert, 2 * scale['layers'], ['task.next=none']
