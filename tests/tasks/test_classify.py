@@ -129,7 +129,7 @@ def test_the_loss_counts_real_rows_only():
     logits = jnp.log(jnp.array([[0.5, 0.25, 0.25], [0.1, 0.1, 0.8], [0.2, 0.2, 0.6]]))
     batch = {k: jnp.zeros((3, 12), jnp.int32) for k in ('tokens', 'segments', 'valid')}
     batch |= {'label': jnp.array([0, 1, 2]), 'row_weight': jnp.array([1.0, 1.0, 0.0])}
-    result = task().loss(lambda *_, at: types.SimpleNamespace(logits=logits), batch, None)
+    result = task().loss(types.SimpleNamespace(scores=lambda *_: logits), batch, None)
     loss, accuracy = result.terms['cross_entropy'], result.metrics['accuracy']
     assert float(loss.total) == pytest.approx(-np.log(0.5) - np.log(0.1), rel=1e-6)
     assert float(loss.weight) == 2

@@ -1,5 +1,7 @@
 """Numbers and choices: the loss, and scores against values worked out by hand."""
 
+import types
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -8,7 +10,6 @@ from bert_jax.core.errors import UserError
 from bert_jax.data.choices import ChoiceConfig
 from bert_jax.data.labelled import LabelledConfig
 from bert_jax.data.records import Record
-from bert_jax.modeling.heads import HeadOutput
 from bert_jax.tasks import choice, regress
 
 
@@ -43,7 +44,7 @@ def test_the_squared_error(words):
     found = made.examples([Record('a', {'text': 'w1', 'label': v}) for v in (1.0, 4.0)])
     examples = [made.example(row, None) for row in found.rows]
     batch = {k: jnp.asarray(np.stack([e[k] for e in examples])) for k in examples[0]}
-    result = made.loss(lambda *_, **__: HeadOutput((), None, jnp.array([[2.0], [2.0]])), batch, None)
+    result = made.loss(types.SimpleNamespace(scores=lambda *_: jnp.array([[2.0], [2.0]])), batch, None)
     assert float(result.terms['squared_error'].value()) == (1 + 4) / 2
 
 
@@ -53,11 +54,11 @@ def test_endings_compete(words):
     batch = {k: jnp.asarray(v)[None] for k, v in made.example(found.rows[0], None).items()}
     assert batch['tokens'].shape == (1, 3, 8)
 
-    def model(tokens, segments, valid, key, at):
-        assert tokens.shape == segments.shape == valid.shape == (3, 8)
-        return HeadOutput((), None, jnp.where(tokens[:, 3] == words.encode(['w4'])[0][0], 2.0, 0.0)[:, None])
+    def scores(flat, key):
+        assert flat['tokens'].shape == flat['segments'].shape == flat['valid'].shape == (3, 8)
+        return jnp.where(flat['tokens'][:, 3] == words.encode(['w4'])[0][0], 2.0, 0.0)[:, None]
 
-    result = made.loss(model, batch, None)
+    result = made.loss(types.SimpleNamespace(scores=scores), batch, None)
     assert float(result.terms['cross_entropy'].value()) == pytest.approx(np.log(1 + 2 * np.exp(-2)))
     assert float(result.metrics['accuracy'].value()) == 1
     outputs = {k: np.asarray(v) for k, v in result.outputs.items()}
