@@ -12,8 +12,6 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from bert_jax.core import paths
-from bert_jax.core.errors import UserError
-from bert_jax.evals import runs
 from bert_jax.train import experiment
 
 DONE, LOG = 'done.json', 'log.txt'
@@ -127,15 +125,3 @@ def _end(job: Job, status: int, began: float, failed: dict[pathlib.Path, str]) -
         return
     job.finish()
     logging.info('ended: %s, %.0f s', job.place, time.monotonic() - began)
-
-
-def score(place: pathlib.Path, name: str) -> float | None:
-    """The score at the end of a run; None if it was not evaluated."""
-    try:
-        evals = runs.read(place).evals
-    except UserError:
-        return None
-    if evals and name not in evals[-1]:
-        known = ', '.join(k for k in evals[-1] if k != 'step')
-        raise UserError(f'{str(place)!r} has no score {name!r}: known are {known}.')
-    return evals[-1][name] if evals else None

@@ -81,7 +81,7 @@ def run(
             logging.warning('%s: the loss was not finite, and the run counts as failed', place)
         elif status:
             raise UserError(f'{str(place)!r} was not trained (status {status}): mend what is said above.')
-        _score(place, score)
+        runs.score(place, score)
     return 0
 
 
@@ -122,7 +122,10 @@ def summary(
     found: list[dict[str, Any]] = []
     for cell in cells(grid):
         places = [workdir / folder(cell) / f'seed{seed}' for seed in range(seeds)]
-        scores, values = [_last(place) for place in places], [_score(place, score) for place in places]
+        scores, values = (
+            [runs.last_scores(place) for place in places],
+            [runs.score(place, score) for place in places],
+        )
         right = [v for v in values if v is not None]
         found.append(
             {
@@ -141,24 +144,6 @@ def summary(
 
 
 _LOSSES = ('loss', 'cross_entropy', 'squared_error')
-
-
-def _last(place: pathlib.Path) -> dict[str, float]:
-    """The scores at the end of a run; empty if it has none."""
-    try:
-        evals = runs.read(place).evals
-    except UserError:
-        return {}
-    return dict(evals[-1]) if evals else {}
-
-
-def _score(place: pathlib.Path, name: str) -> float | None:
-    """The score at the end of a run; None if it has no scores at all."""
-    scores = _last(place)
-    if scores and name not in scores:
-        known = ', '.join(k for k in scores if k != 'step')
-        raise UserError(f'The runs have no score {name!r}: known are {known}.')
-    return scores.get(name)
 
 
 def _failed(scores: Mapping[str, float]) -> bool:

@@ -86,6 +86,24 @@ def read(workdir: pathlib.Path, name: str = '') -> Run:
     return Run(name or workdir.name, config, train, evals, _scored(workdir))
 
 
+def last_scores(place: pathlib.Path) -> dict[str, float]:
+    """The scores at the end of a run; empty if it has none."""
+    try:
+        evals = read(place).evals
+    except UserError:
+        return {}
+    return dict(evals[-1]) if evals else {}
+
+
+def score(place: pathlib.Path, name: str) -> float | None:
+    """The score at the end of a run; None if it has no scores at all."""
+    scores = last_scores(place)
+    if scores and name not in scores:
+        known = ', '.join(k for k in scores if k != 'step')
+        raise UserError(f'The runs have no score {name!r}: known are {known}.')
+    return scores.get(name)
+
+
 def find(folder: pathlib.Path) -> list[Run]:
     """The run of a working directory, or all runs below a folder such as `bin/repeat` makes.
 

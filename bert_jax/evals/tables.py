@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 from bert_jax.core import config as config_lib
 from bert_jax.core.config import within
 from bert_jax.core.errors import UserError
-from bert_jax.evals import jobs
+from bert_jax.evals import runs
 from bert_jax.evals.jobs import Job
 
 
@@ -51,7 +51,6 @@ class Column:
       settings: `a.b=value`.
       shown: 'percent' of a share, 'exp' of a loss (perplexity), or the score as it is.
       published: what the published column is of, if it is of something else.
-      lower: whether a lower number is better.
     """
 
     name: str
@@ -60,7 +59,6 @@ class Column:
     settings: tuple[str, ...] = ()
     shown: Literal['', 'percent', 'exp'] = ''
     published: str = ''
-    lower: bool = False
 
     def number(self, score: float) -> float:
         if self.shown == 'exp':
@@ -146,7 +144,7 @@ class Table:
         for row in self.rows:
             for column in self.columns:
                 places = [self._cell(workdir, row, column, seed) for seed in range(self.seeds)]
-                scores = [jobs.score(p, column.score) for p in places if p in finished]
+                scores = [runs.score(p, column.score) for p in places if p in finished]
                 found[row.name, column.name] = [column.number(s) for s in scores if s is not None]
         return found
 

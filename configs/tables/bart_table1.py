@@ -103,7 +103,6 @@ def get_config(arg: str = 'mini') -> ConfigDict:
             config='configs/finetune/seq2seq.py:dialogsum',
             score='target_loss',
             shown='exp',
-            lower=True,
             settings=scale['tune'] + scale['summaries'],
             published='CNN/DM',
         ),

@@ -43,7 +43,7 @@ def table(**changes):
     rows = (Row('one way', 'one.py', ('a=1',)), Row('No way', 'two.py', skip={'Loss': 'cannot'}, random=True))
     columns = (
         Column('Share', 'c.py', 'accuracy', shown='percent'),
-        Column('Loss', 'd.py', 'loss', shown='exp', lower=True),
+        Column('Loss', 'd.py', 'loss', shown='exp'),
     )
     given = dict(title='T', about='', rows=rows, columns=columns, seeds=2)
     return Table(**{**given, **changes})
