@@ -35,8 +35,10 @@ def word_scores(
 ) -> jax.Array:
     """Float32 scores [..., V] of the entries of the vocabulary for hidden states [..., D]."""
     table = words[...].astype(hidden.dtype)
-    if hidden.ndim == 2 and len(hidden) <= 64:  # with the table first a CPU reads it faster, in order
-        scores = jnp.matmul(table, hidden.T, preferred_element_type=jnp.float32).T
+    if hidden.ndim == 2 and len(hidden) <= 64:
+        # With the table first a CPU reads it faster, in order; without the barrier XLA takes the hidden states first.
+        scores = jnp.matmul(table, hidden.T, preferred_element_type=jnp.float32)
+        scores = jax.lax.optimization_barrier(scores).T
     else:
         scores = jnp.matmul(hidden, table.T, preferred_element_type=jnp.float32)
     return (scores if bias is None else scores + bias)[..., : config.vocab_size]

@@ -131,3 +131,10 @@ def test_one_beam_is_greedy():
     one = beams.search(graph, params, PROMPTS, 9, end=NEVER, beams=1)
     greedy = decoding.generate(graph, params, PROMPTS, 9, end=NEVER)
     assert [r.tolist() for r in one] == [r.tolist() for r in greedy]
+
+
+@pytest.mark.parametrize('vocabulary', [1, 7, 256, 257, 1000])
+def test_the_likeliest_is_the_first_of_the_highest(vocabulary):
+    scores = np.random.default_rng(0).integers(0, 9, (5, vocabulary)).astype(np.float32)
+    scores[1] = -np.inf
+    np.testing.assert_array_equal(decoding.likeliest(scores), scores.argmax(-1))
