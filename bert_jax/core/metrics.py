@@ -29,14 +29,14 @@ def mean(values: jax.Array, weights: jax.Array) -> Mean:
 
 
 def combine(parts: Iterable[Mapping[str, Mean]]) -> dict[str, float]:
-    """The exact mean of each name over all parts, added up in double precision."""
+    """The exact mean of each name over all parts, added up in double precision; without those of nothing."""
     totals: dict[str, list[float]] = {}
     for part in jax.device_get([dict(p) for p in parts]):
         for name, m in part.items():
             sums = totals.setdefault(name, [0.0, 0.0])
             sums[0] += float(m.total)
             sums[1] += float(m.weight)
-    return {name: total / weight if weight else 0.0 for name, (total, weight) in totals.items()}
+    return {name: total / weight for name, (total, weight) in totals.items() if weight}
 
 
 def human(n: float) -> str:

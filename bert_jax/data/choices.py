@@ -35,7 +35,7 @@ def rows(found: Sequence[Record], data: ChoiceConfig, tokenizer: Tokenizer, with
     """Tokenizes records.
 
     Returns:
-      [n, K, 3 + T] unsigned integers: a row for each of the K endings, each with the number of the right one.
+      [n, K, 4 + T] unsigned integers: a row for each of the K endings, each with the number of the right one.
 
     Raises:
       UserError: for a missing field, or records of different numbers of endings.

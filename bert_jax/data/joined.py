@@ -44,7 +44,7 @@ class JoinedRows:
 
     def _row(self, tokens: np.ndarray, tokenizer: Tokenizer) -> np.ndarray:
         row = np.full(HEADER + self.length, tokenizer.pad, np.uint32)
-        row[:HEADER] = len(tokens), len(tokens), 0
+        row[:HEADER] = len(tokens), len(tokens), 0, 0
         row[HEADER : HEADER + len(tokens)] = tokens
         return row
 

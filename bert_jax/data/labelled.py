@@ -179,7 +179,7 @@ def rows(
       tokenizer: makes the ids.
 
     Returns:
-      [n, 3 + T] unsigned integers, see `rows.Row`.
+      [n, 4 + T] unsigned integers, see `rows.Row`.
 
     Raises:
       UserError: for a missing field or text.

@@ -48,7 +48,7 @@ def rows(
     """Tokenizes records.
 
     Returns:
-      [n, 2, 3 + T] unsigned integers, the text and its target as rows of their own, and the pairs.
+      [n, 2, 4 + T] unsigned integers, the text and its target as rows of their own, and the pairs.
 
     Raises:
       UserError: for a missing field or text.

@@ -19,7 +19,8 @@ MakeExample = Callable[[np.ndarray, np.random.Generator], Batch]
 class Batches:
     """`batches(step)` is this host's share of the global batch of a step.
 
-    There is no iterator state: the rows form an endless stream that is shuffled anew in each epoch,
+    There is no iterator state: the rows form an endless stream that is shuffled anew in each epoch (if the
+    rows have `weights`, each part of them on its own, and the stream takes from them in this proportion),
     row i of the stream has noise of its own, from (seed, i), and batch `step` is the stream's rows
     from `step * batch_size` on. The global batch is the same on one host and on many.
 
@@ -28,7 +29,7 @@ class Batches:
     lengths that holds its rows, see `cuts`. This too depends on the step alone.
 
     Args:
-      rows: random access to [3 + T] integers, or [..., 3 + T], several that belong together.
+      rows: random access to [4 + T] integers, or [..., 4 + T], several that belong together.
       make: turns a row and a generator into an example, a dict of arrays.
       batch_size: rows in the global batch.
       seed: of order and noise.
@@ -56,7 +57,7 @@ class Batches:
         self.batch_size = batch_size
         self._rows, self._make, self._seed = rows, make, seed
         self._local = slice(batch_size // hosts * host, batch_size // hosts * (host + 1))
-        self._order = grain.MapDataset.range(len(rows)).seed(seed).shuffle().repeat()
+        self._order = _order(rows, seed)
         self._lengths, self._cuts = _lengths_and_cuts(rows, bins)
 
     def __call__(self, step: int) -> Batch:
@@ -90,6 +91,20 @@ class Batches:
                     pending.append(pool.submit(self, step))
                 if step >= start + ahead:
                     yield pending.popleft().result()
+
+
+def _order(rows: Any, seed: int) -> Any:
+    """Which row stands at each place of the endless stream."""
+    parts = [len(rows)] if getattr(rows, 'weights', None) is None else rows.parts
+    ends = np.cumsum(parts).tolist()
+    streams = [
+        grain.MapDataset.range(end - n, end).seed(seed).shuffle().repeat()
+        for n, end in zip(parts, ends, strict=True)
+        if n
+    ]
+    if len(streams) == 1:
+        return streams[0]
+    return grain.MapDataset.mix(streams, weights=[weight for weight in rows.weights if weight])
 
 
 def stack(examples: Sequence[Batch]) -> Batch:

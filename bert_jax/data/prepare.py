@@ -19,7 +19,7 @@ import pathlib
 import shutil
 import threading
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from tqdm import tqdm
@@ -29,7 +29,7 @@ from bert_jax.core.errors import UserError
 from bert_jax.core.paths import alone
 from bert_jax.data import sources
 from bert_jax.data import tokenizer as tokenizer_lib
-from bert_jax.data.rows import HEADER, MANIFEST, RowMaker, read_manifest, sentences
+from bert_jax.data.rows import HEADER, MANIFEST, SOURCE, RowMaker, read_manifest, sentences
 from bert_jax.data.tokenizer import Tokenizer, TokenizerConfig
 
 
@@ -38,11 +38,14 @@ class TextConfig:
     """Text to pretrain on, and the rows made from it.
 
     Attributes:
-      sources: TFDS names, files or globs; several are put one after the other.
+      sources: TFDS names, files or globs; several are put one after the other. Written as NAME=SOURCE, such as
+        de=novels_de.txt.gz, they are corpora that have names: languages, say. Losses are logged of each.
       split: of TFDS sources.
       validation_split: a TFDS split to hold out; empty holds out a share of the documents instead.
       validation_fraction: the share of documents held out, evenly spread; 0 holds out none.
       text_key: the field with the text, in TFDS and `.jsonl` records.
+      exponent: a corpus with a name is drawn from in proportion to the number of its rows to this power: 0.7 in
+        multilingual BERT; 1 takes each row as often as any other.
       length: T, tokens in a row.
       rows: the folder of prepared rows; empty is `rows` in the working directory.
       seed: of everything random in the rows.
@@ -55,6 +58,7 @@ class TextConfig:
     validation_split: str = ''
     validation_fraction: float = 0.01
     text_key: str = 'text'
+    exponent: float = 1.0
     length: int = 128
     rows: str = ''
     seed: int = 0
@@ -62,9 +66,26 @@ class TextConfig:
     workers: int = 0
 
     def __post_init__(self) -> None:
-        within(self, 'data', 0, 1, 'validation_fraction')
+        within(self, 'data', 0, 1, 'validation_fraction', 'exponent')
         within(self, 'data', 0, math.inf, 'seed', 'workers')
         within(self, 'data', 1, math.inf, 'shard_chars')
+        if self.names and '' in self.names:
+            raise UserError('Some of data.sources have names and some have not: write all as NAME=SOURCE.')
+        if self.exponent != 1 and not self.names:
+            raise UserError(
+                f'data.exponent={self.exponent} weighs corpora that have names: write data.sources=en=FILE,de=FILE.'
+            )
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of the corpora, in order; none if they have no names."""
+        names = tuple(dict.fromkeys(sources.named(s)[0] for s in self.sources))
+        return () if names == ('',) else names
+
+    def corpora(self) -> list[list[str]]:
+        """The sources of each corpus; of one alone if they have no names."""
+        pairs = [*map(sources.named, self.sources)]
+        return [[source for name, source in pairs if name == wanted] for wanted in self.names or ('',)]
 
 
 def get_tokenizer(text: TextConfig, config: TokenizerConfig, folder: pathlib.Path) -> Tokenizer:
@@ -94,8 +115,7 @@ def _kept_or_trained(
             )
         return tokenizer_lib.load(file)
     logging.info('training a %s tokenizer of %d entries', config.kind, config.vocab_size)
-    share = config.train_bytes // len(text.sources)
-    texts = _training_text(text, share)
+    texts = _training_text(text, config.train_bytes)
     first = next(texts, None)
     if first is None:
         raise _no_text(text)
@@ -114,10 +134,10 @@ def prepare(text: TextConfig, maker: RowMaker, tokenizer: Tokenizer, folder: pat
       UserError: if the corpus has no text, or the folder holds rows of other settings or of text
         files that have another size now.
     """
-    ignored = ('rows', 'workers')
+    ignored = ('rows', 'workers', 'exponent')
     wanted = {k: v for k, v in dataclasses.asdict(text).items() if k not in ignored}
     wanted |= {'maker': [type(maker).__name__, dataclasses.asdict(maker)], 'tokenizer': tokenizer.fingerprint}  # type: ignore[call-overload]
-    wanted |= {'bytes': [sources.sizes(source) for source in text.sources]}
+    wanted |= {'bytes': [sources.sizes(source) for corpus in text.corpora() for source in corpus]}
     wanted = json.loads(json.dumps(wanted))
     with alone(folder.parent):
         if (folder / MANIFEST).is_file():
@@ -156,11 +176,14 @@ def _make(
     dtype = np.dtype(np.uint16 if max(len(tokenizer), maker.length) < 1 << 16 else np.uint32)
     work = functools.partial(_make_shard, maker=maker, folder=partial, seed=text.seed, dtype=dtype)
     files: dict[str, list[str]] = {'train': [], 'validation': []}
+    parts = {split: [0] * len(text.corpora()) for split in files}
     counts: collections.Counter[str] = collections.Counter()
     for shard, done in _in_order(work, _shards(text), text.workers or os.cpu_count() or 1, partial):
+        file = done.pop('file')
         if done['rows']:
-            files[shard].append(done['file'])
-        counts.update({f'{shard}_{k}': v for k, v in done.items() if k != 'file'})
+            files[shard.split].append(file)
+            parts[shard.split][shard.source] += done['rows']
+        counts.update({f'{shard.split}_{k}': v for k, v in done.items()})
     if not counts['train_rows']:
         shutil.rmtree(partial)
         raise _no_text(text)
@@ -170,6 +193,7 @@ def _make(
         'row': f'[{HEADER} + {maker.length}]',
         'dtype': dtype.name,
         'files': files,
+        'parts': parts,
         'counts': dict(counts),
     }
     (partial / MANIFEST).write_text(json.dumps(manifest, indent=2) + '\n')
@@ -184,58 +208,80 @@ def _no_text(text: TextConfig) -> UserError:
     )
 
 
-def _training_text(text: TextConfig, share: int) -> Iterator[str]:
-    """Up to `share` bytes of paragraphs of each source."""
-    for source in text.sources:
-        left = share
-        for document in sources.documents(source, text.split, text.text_key):
-            yield from document.paragraphs
-            left -= sum(len(p.encode()) for p in document.paragraphs)
-            if left < 0:
-                break
+def _training_text(text: TextConfig, most: int) -> Iterator[str]:
+    """Up to `most` bytes of paragraphs, an equal share of each corpus and of each of its sources."""
+    for corpus in text.corpora():
+        for source in corpus:
+            left = most // len(text.corpora()) // len(corpus)
+            for document in sources.documents(source, text.split, text.text_key):
+                yield from document.paragraphs
+                left -= sum(len(p.encode()) for p in document.paragraphs)
+                if left < 0:
+                    break
 
 
-def _shards(text: TextConfig) -> Iterator[tuple[int, str, list[list[str]], float]]:
-    """Numbered input shards: (number, split, documents, progress from 0 to 1)."""
+class Shard(NamedTuple):
+    """A stretch of text that is made into rows at once.
+
+    Attributes:
+      number: from 0.
+      split: train or validation.
+      source: the number of its corpus.
+      documents: their paragraphs.
+      progress: how far into all text it lies, 0 to 1.
+    """
+
+    number: int
+    split: str
+    source: int
+    documents: list[list[str]]
+    progress: float
+
+
+def _shards(text: TextConfig) -> Iterator[Shard]:
+    """Input shards, corpus by corpus."""
     share = 0 if text.validation_split else text.validation_fraction
-    streams = [(source, text.split, '') for source in text.sources]
+    found = [(source, number) for number, corpus in enumerate(text.corpora()) for source in corpus]
+    streams = [(source, number, text.split, '') for source, number in found]
     if text.validation_split:
-        if all(sources.is_files(s) for s in text.sources):
+        if all(sources.is_files(source) for source, _ in found):
             raise UserError(
                 f'data.validation_split={text.validation_split!r} is a split of TFDS data, but the sources are files: '
                 'leave it empty and set data.validation_fraction.'
             )
-        streams += [(s, text.validation_split, 'validation') for s in text.sources if not sources.is_files(s)]
+        streams += [(s, i, text.validation_split, 'validation') for s, i in found if not sources.is_files(s)]
     held: dict[str, list[list[str]]] = {'train': [], 'validation': []}
     sizes = {'train': 0, 'validation': 0}
-    number, count, progress = itertools.count(), 0, 0.0
-    for i, (source, split, fixed) in enumerate(streams):
+    number, count = itertools.count(), 0
+    for i, (source, corpus, split, fixed) in enumerate(streams):
         for document in sources.documents(source, split, text.text_key):
             count += 1
             due = int(count * share) > int((count - 1) * share)
             goes = fixed or ('validation' if due else 'train')
             held[goes].append(document.paragraphs)
             sizes[goes] += sum(map(len, document.paragraphs))
-            progress = (i + document.progress) / len(streams)
             if sizes[goes] >= text.shard_chars:
-                yield next(number), goes, held[goes], progress
+                yield Shard(next(number), goes, corpus, held[goes], (i + document.progress) / len(streams))
                 held[goes], sizes[goes] = [], 0
-    for goes, documents in held.items():
-        if documents:
-            yield next(number), goes, documents, 1.0
+        if i + 1 < len(streams) and (corpus, fixed) == (streams[i + 1][1], streams[i + 1][3]):
+            continue
+        for goes, documents in held.items():
+            if documents:
+                yield Shard(next(number), goes, corpus, documents, (i + 1) / len(streams))
+        held, sizes = {goes: [] for goes in held}, dict.fromkeys(sizes, 0)
 
 
 def held_out(text: TextConfig) -> Iterator[list[str]]:
     """The documents, each a list of its paragraphs, that are no training text."""
-    for _, split, documents, _ in _shards(text):
-        if split == 'validation':
-            yield from documents
+    for shard in _shards(text):
+        if shard.split == 'validation':
+            yield from shard.documents
 
 
 def _in_order(
-    work: Any, shards: Iterable[tuple[int, str, list[list[str]], float]], workers: int, folder: pathlib.Path
-) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Runs `work` over the shards in a process pool, a few at a time; yields (split, result) in order."""
+    work: Any, shards: Iterable[Shard], workers: int, folder: pathlib.Path
+) -> Iterator[tuple[Shard, dict[str, Any]]]:
+    """Runs `work` over the shards in a process pool, a few at a time; yields them and their results in order."""
     context = multiprocessing.get_context('spawn')
     pending: collections.deque[Any] = collections.deque()
     bar = tqdm(
@@ -247,14 +293,14 @@ def _in_order(
     )
     rows = tokens = 0
 
-    def finish() -> tuple[str, dict[str, Any]]:
+    def finish() -> tuple[Shard, dict[str, Any]]:
         nonlocal rows, tokens
-        split, progress, future = pending.popleft()
+        shard, future = pending.popleft()
         result = future.result()
         rows, tokens = rows + result['rows'], tokens + result['tokens']
         bar.set_postfix_str(f'{rows:,} rows, {tokens / 1e6:.1f}M tokens', refresh=False)
-        bar.update(100 * progress - bar.n)
-        return split, result
+        bar.update(100 * shard.progress - bar.n)
+        return shard, result
 
     with (
         bar,
@@ -263,8 +309,8 @@ def _in_order(
         ) as pool,
     ):
         try:
-            for number, split, documents, progress in shards:
-                pending.append((split, progress, pool.submit(work, number, split, documents)))
+            for shard in shards:
+                pending.append((shard._replace(documents=[]), pool.submit(work, shard)))
                 if len(pending) > workers + 1:
                     yield finish()
             while pending:
@@ -296,29 +342,23 @@ def _end_with_parent() -> None:
 
 
 def _make_shard(
-    number: int,
-    split: str,
-    documents: list[list[str]],
-    *,
-    maker: RowMaker,
-    folder: pathlib.Path,
-    seed: int,
-    dtype: np.dtype,
+    shard: Shard, *, maker: RowMaker, folder: pathlib.Path, seed: int, dtype: np.dtype
 ) -> dict[str, Any]:
     """Rows of one input shard, written to a file of its own."""
     from array_record.python import array_record_module
 
-    split_documents = [['\n'.join(d)] if maker.whole else sentences(d) for d in documents]
+    split_documents = [['\n'.join(d)] if maker.whole else sentences(d) for d in shard.documents]
     ids = iter(_worker_tokenizer.encode([s for d in split_documents for s in d]))
     encoded = [[t for t in itertools.islice(ids, len(d)) if len(t)] for d in split_documents]
-    rng = np.random.default_rng((seed, number))
-    file = f'{split}-{number:05d}.array_record'
+    rng = np.random.default_rng((seed, shard.number))
+    file = f'{shard.split}-{shard.number:05d}.array_record'
     rows = tokens = 0
     writer = array_record_module.ArrayRecordWriter(str(folder / file), 'group_size:1')
     for row in maker([d for d in encoded if d], _worker_tokenizer, rng):
+        row[SOURCE] = shard.source
         writer.write(row.astype(dtype).tobytes())
         rows, tokens = rows + 1, tokens + int(row[0])
     writer.close()
     if not rows:
         (folder / file).unlink()
-    return {'file': file, 'rows': rows, 'tokens': tokens, 'documents': len(documents)}
+    return {'file': file, 'rows': rows, 'tokens': tokens, 'documents': len(shard.documents)}

@@ -94,7 +94,7 @@ def rows(
     which is [CLS], in one that does not.
 
     Returns:
-      [n, 3 + T] unsigned integers, and a `Question` for each record.
+      [n, 4 + T] unsigned integers, and a `Question` for each record.
 
     Raises:
       UserError: for a missing field, or an answer that is not where it says.

@@ -1,7 +1,7 @@
 """Rows: fixed-length training examples, how BERT's are packed, and how they lie on disk.
 
-A row is [3 + T] unsigned integers: the number of real tokens, the number of them in the first
-segment, a label, then the tokens, padded. `Row` names these parts.
+A row is [4 + T] unsigned integers: the number of real tokens, the number of them in the first
+segment, a label, a source, then the tokens, padded. `Row` names these parts.
 """
 
 import dataclasses
@@ -16,7 +16,8 @@ import numpy as np
 from bert_jax.core.errors import UserError
 from bert_jax.data.tokenizer import Tokenizer
 
-HEADER = 3
+HEADER = 4
+SOURCE = 3  # where in it the number of the source stands
 MANIFEST = 'manifest.json'
 
 # A sentence ends at . ! or ? before a space, maybe with one closing quote between, or at a full-width stop.
@@ -31,12 +32,14 @@ class Row(NamedTuple):
       length: real tokens.
       first: of these, how many belong to the first segment.
       label: of the row: 0 for a true next segment or 1 for another; or a class.
+      source: of the corpora that have names, the number of the one it is from.
     """
 
     tokens: np.ndarray
     length: int
     first: int
     label: int
+    source: int
 
     def inputs(self) -> dict[str, np.ndarray]:
         """What an encoder takes: `tokens`, `segments` and `valid`, [T] each."""
@@ -50,9 +53,8 @@ class Row(NamedTuple):
 
 
 def unpack(row: np.ndarray) -> Row:
-    """Takes [3 + T] integers apart."""
-    length, first, label = map(int, row[:HEADER])
-    return Row(row[HEADER:].astype(np.int32), length, first, label)
+    """Takes [4 + T] integers apart."""
+    return Row(row[HEADER:].astype(np.int32), *map(int, row[:HEADER]))
 
 
 def pack(a: np.ndarray, b: np.ndarray | None, label: int, length: int, tokenizer: Tokenizer) -> np.ndarray:
@@ -63,7 +65,7 @@ def pack(a: np.ndarray, b: np.ndarray | None, label: int, length: int, tokenizer
     row = np.full(HEADER + length, tokenizer.pad, np.uint32)
     middle: list[Any] = [] if b is None else [tokenizer.between, b]
     tokens = np.concatenate([[tokenizer.cls], a, *middle, [tokenizer.sep]])
-    row[:HEADER] = len(tokens), len(a) + 2, label
+    row[:HEADER] = len(tokens), len(a) + 2, label, 0
     row[HEADER : HEADER + len(tokens)] = tokens
     return row
 
@@ -93,7 +95,7 @@ class RowMaker(Protocol):
     def __call__(
         self, documents: list[list[np.ndarray]], tokenizer: Tokenizer, rng: np.random.Generator
     ) -> Iterator[np.ndarray]:
-        """Rows [3 + T] from documents, each a list of its sentences' token ids, or of one array if `whole`."""
+        """Rows [4 + T] from documents, each a list of its sentences' token ids, or of one array if `whole`."""
         ...
 
 
@@ -211,16 +213,24 @@ def truncate_pair(
 
 
 class Rows(Sequence):
-    """Random access to the prepared rows of one split: `rows[i]` is [3 + T] integers.
+    """Random access to the prepared rows of one split: `rows[i]` is [4 + T] integers.
+
+    Attributes:
+      manifest: how they were made.
+      parts: the number of rows of each corpus; they come one after the other.
+      weights: how often a batch takes from each, in proportion; None takes each row as often as any other.
 
     Raises:
       UserError: if the folder holds no finished rows.
     """
 
-    def __init__(self, folder: pathlib.Path, split: str):
+    def __init__(self, folder: pathlib.Path, split: str, exponent: float = 1.0):
+        """`exponent` is that of `prepare.TextConfig`."""
         from array_record.python import array_record_data_source
 
         self.manifest = read_manifest(folder)
+        self.parts: list[int] = self.manifest['parts'][split]
+        self.weights = None if exponent == 1 else [n**exponent if n else 0.0 for n in self.parts]
         files = [str(folder / f) for f in self.manifest['files'][split]]
         missing = [f for f in files if not pathlib.Path(f).is_file()]
         if missing:
@@ -248,6 +258,21 @@ class Rows(Sequence):
         return np.frombuffer(record, self._dtype)
 
 
+class Interleaved(Sequence):
+    """The same rows, the corpora in turn, so that the first so many rows are of all of them in proportion."""
+
+    def __init__(self, rows: Rows):
+        self._rows = rows
+        places = [(np.arange(n) + 0.5) / n for n in rows.parts if n]
+        self._order = np.argsort(np.concatenate([*places, []]), kind='stable')
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, index: Any) -> Any:
+        return self._rows[int(self._order[index])]
+
+
 def read_manifest(folder: pathlib.Path) -> dict[str, Any]:
     """The manifest of a folder of finished rows.
 
@@ -260,6 +285,11 @@ def read_manifest(folder: pathlib.Path) -> dict[str, Any]:
             f'There are no prepared rows in {str(folder)!r}: run python -m bert_jax.bin.prepare first.'
         )
     try:
-        return json.loads(file.read_text())
+        manifest = json.loads(file.read_text())
     except json.JSONDecodeError as e:
         raise UserError(f'{str(file)!r} is damaged: delete {str(folder)!r} and prepare again.') from e
+    if 'parts' not in manifest:
+        raise UserError(
+            f'The rows in {str(folder)!r} are from an earlier version: delete them and prepare again.'
+        )
+    return manifest

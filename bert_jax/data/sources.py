@@ -9,6 +9,7 @@ import json
 import logging
 import os
 import pathlib
+import re
 import zlib
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
@@ -20,6 +21,7 @@ from bert_jax.core.paths import cache_dir
 # A line or a document longer than this is cut, so that memory stays bounded on any input.
 MAX_DOCUMENT_CHARS = 1 << 16
 _SUFFIXES = ('.txt', '.txt.gz', '.jsonl', '.jsonl.gz')
+_NAMED = re.compile(r'([\w-]+)=(.+)', re.DOTALL)
 
 
 class Document(NamedTuple):
@@ -32,6 +34,12 @@ class Document(NamedTuple):
 
     paragraphs: list[str]
     progress: float
+
+
+def named(source: str) -> tuple[str, str]:
+    """The name of a corpus, such as 'de' in 'de=novels_de.txt', or '', and the source itself."""
+    match = _NAMED.fullmatch(source)
+    return (match[1], match[2]) if match else ('', source)
 
 
 def is_files(source: str) -> bool:

@@ -1,6 +1,6 @@
 """Sentences with a label for each word, as rows whose first word pieces carry the labels.
 
-A row is [2, 3 + T]: the tokens as in `rows.Row`, and beside them, under a copy of its header, the number of
+A row is [2, 4 + T]: the tokens as in `rows.Row`, and beside them, under a copy of its header, the number of
 the label plus one at the first piece of each word and 0 elsewhere.
 """
 
@@ -53,7 +53,7 @@ def rows(
     """Rows of sentences, and where each word is.
 
     Returns:
-      [n, 2, 3 + T] unsigned integers, and a `Sentence` for each record.
+      [n, 2, 4 + T] unsigned integers, and a `Sentence` for each record.
 
     Raises:
       UserError: for a missing field, or as many labels as there are not words.

@@ -21,12 +21,12 @@ _PIECES = (1, 2, 4, 5, 6, 8, 11, 14, 18, 25, 31, 37, 41, 62)
 
 
 def rows() -> Any:
-    """[n, 3 + T] rows of random tokens as long as the sentences of SST-2, with random classes."""
+    """[n, 4 + T] rows of random tokens as long as the sentences of SST-2, with random classes."""
     rng = np.random.default_rng(0)
     lengths = np.interp(rng.permutation(np.linspace(0, 1, TEXTS)), _SHARES, _PIECES)
     out = np.zeros((TEXTS, HEADER + LENGTH), np.uint32)
     for row, n in zip(out, 2 + np.round(lengths).astype(int), strict=True):
-        row[:HEADER] = n, n, rng.integers(2)
+        row[:HEADER] = n, n, rng.integers(2), 0
         row[HEADER : HEADER + n] = rng.integers(1000, VOCAB, n)
     return out
 

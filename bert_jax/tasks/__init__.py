@@ -11,7 +11,7 @@ import numpy as np
 
 from bert_jax.core.config import nearest
 from bert_jax.core.errors import UserError
-from bert_jax.core.metrics import Mean
+from bert_jax.core.metrics import Mean, mean
 from bert_jax.data import records
 from bert_jax.data.pipeline import Batch
 from bert_jax.data.records import Record
@@ -36,7 +36,7 @@ class Examples(NamedTuple):
     """Rows and what they were made from.
 
     Attributes:
-      rows: integers, [..., 3 + T] each.
+      rows: integers, [..., 4 + T] each.
       about: what `scores` and `predictions` need to know beside the outputs.
     """
 
@@ -56,7 +56,7 @@ class Task(Protocol):
     Data: type
 
     def example(self, packed: np.ndarray, rng: np.random.Generator) -> Batch:
-        """One example from a row [3 + T], in numpy; `rng` is for what is random in it."""
+        """One example from a row [4 + T], in numpy; `rng` is for what is random in it."""
         ...
 
     def module(self, model: Any, rngs: Rngs) -> Module:
@@ -74,6 +74,16 @@ class Task(Protocol):
     def scores(self, outputs: dict[str, np.ndarray], about: Any) -> dict[str, Any]:
         """Scores of all outputs of an evaluation, in numpy; `about` is that of its `Examples`."""
         ...
+
+
+def of_each(
+    corpora: Sequence[str], name: str, values: jax.Array, weights: jax.Array, batch: dict[str, jax.Array]
+) -> dict[str, Mean]:
+    """Means of `values` [B, T] over the rows of each corpus that has a name, as NAME/CORPUS."""
+    return {
+        f'{name}/{c}': mean(values, weights * (batch['source'] == i)[:, None].astype(weights.dtype))
+        for i, c in enumerate(corpora)
+    }
 
 
 # Fields of a task's `Config` that belong to the model that was trained.

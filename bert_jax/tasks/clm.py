@@ -16,7 +16,7 @@ from bert_jax.data.rows import unpack
 from bert_jax.data.tokenizer import Tokenizer
 from bert_jax.modeling.gpt import GptForCausalLM
 from bert_jax.modeling.module import Rngs
-from bert_jax.tasks import Result
+from bert_jax.tasks import Result, of_each
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,6 +57,7 @@ class Task:
             'tokens': row.tokens,
             'valid': documents if self.config.boundaries else documents > 0,
             'weights': known.astype(np.float32),
+            'source': np.int32(row.source),
             'row_weight': np.float32(1),
         }
 
@@ -67,7 +68,9 @@ class Task:
         hidden = model.gpt(batch['tokens'], None, batch['valid'], key).hidden_states[-1]
         weights = batch['weights'] * batch['row_weight'][:, None]
         losses, correct = model.token_loss(hidden[:, :-1], batch['tokens'][:, 1:], self.config.chunk)
-        return Result({'lm_loss': mean(losses, weights)}, {'lm_accuracy': mean(correct, weights)}, {})
+        metrics = {'lm_accuracy': mean(correct, weights)}
+        metrics |= of_each(self.data.names, 'lm_loss', losses, weights, batch)
+        return Result({'lm_loss': mean(losses, weights)}, metrics, {})
 
     def flops(self, model: Any, batch: Batch) -> float:
         head = batch['weights'].sum() * 2 * model.width * model.vocab_size

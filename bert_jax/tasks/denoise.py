@@ -18,7 +18,7 @@ from bert_jax.data.rows import unpack
 from bert_jax.data.tokenizer import Tokenizer
 from bert_jax.modeling.bart import BartForSeq2Seq
 from bert_jax.modeling.module import Rngs
-from bert_jax.tasks import Result
+from bert_jax.tasks import Result, of_each
 
 NOISES = ('mask', 'delete', 'infill', 'permute', 'rotate')
 ALONE = ('mass', 'spans')  # these have targets of their own
@@ -132,6 +132,7 @@ class Task:
             'positions': np.minimum(first + np.arange(length), len(row.tokens) - 1).astype(np.int32),
             'labels': self._padded(labels, length),
             'weights': (np.arange(length) < len(labels)).astype(np.float32),
+            'source': np.int32(row.source),
             'row_weight': np.float32(1),
         }
 
@@ -146,9 +147,9 @@ class Task:
         out = model.bart(batch['tokens'], batch['targets'], batch['valid'], key, where)
         weights = batch['weights'] * batch['row_weight'][:, None]
         losses, correct = model.token_loss(out.hidden_states[-1], batch['labels'], self.config.chunk)
-        return Result(
-            {'restore_loss': mean(losses, weights)}, {'restore_accuracy': mean(correct, weights)}, {}
-        )
+        metrics = {'restore_accuracy': mean(correct, weights)}
+        metrics |= of_each(self.data.names, 'restore_loss', losses, weights, batch)
+        return Result({'restore_loss': mean(losses, weights)}, metrics, {})
 
     def flops(self, model: Any, batch: Batch) -> float:
         tokens, targets = np.count_nonzero(batch['valid']), batch['weights'].sum()

@@ -16,7 +16,7 @@ from bert_jax.data.tokenizer import Tokenizer
 from bert_jax.modeling.bert import BertForPretraining
 from bert_jax.modeling.losses import cross_entropy
 from bert_jax.modeling.module import Rngs
-from bert_jax.tasks import Result
+from bert_jax.tasks import Result, of_each
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,6 +73,7 @@ class Task:
             'labels': row.tokens[positions],
             'weights': (np.arange(most) < len(chosen)).astype(np.float32),
             'next': np.int32(row.label),
+            'source': np.int32(row.source),
             'row_weight': np.float32(1),
         }
 
@@ -84,6 +85,7 @@ class Task:
         weights = batch['weights'] * batch['row_weight'][:, None]
         losses, correct = model.masked_loss(out.hidden_states[-1][:, 1:], batch['labels'])
         terms, metrics = {'mlm_loss': mean(losses, weights)}, {'mlm_accuracy': mean(correct, weights)}
+        metrics |= of_each(self.data.names, 'mlm_loss', losses, weights, batch)
         if self.config.next != 'none':
             scores = model.next_scores(out.pooled)
             terms['next_loss'] = mean(cross_entropy(scores, batch['next']), batch['row_weight'])

@@ -14,7 +14,7 @@ from bert_jax.core.errors import UserError
 from bert_jax.data import prepare as prepare_lib
 from bert_jax.data import tokenizer as tokenizer_lib
 from bert_jax.data.prepare import TextConfig
-from bert_jax.data.rows import Rows
+from bert_jax.data.rows import Interleaved, Rows
 from bert_jax.data.tokenizer import Tokenizer
 from bert_jax.tasks import Examples
 from bert_jax.train import checkpoint
@@ -116,12 +116,14 @@ class RowsOf:
 
     @functools.cache  # noqa: B019
     def train(self, length: int) -> Sequence[np.ndarray]:
-        return Rows(self.prepare(length), 'train') if self._prepares else self._task.train_rows()
+        if self._prepares:
+            return Rows(self.prepare(length), 'train', self._data.exponent)
+        return self._task.train_rows()
 
     @functools.cache  # noqa: B019
     def validation(self, length: int) -> Examples:
         if self._prepares:
-            return Examples(Rows(self.prepare(length), 'validation'))
+            return Examples(Interleaved(Rows(self.prepare(length), 'validation')))
         return self._task.eval_examples()
 
     def prepare(self, length: int) -> pathlib.Path:

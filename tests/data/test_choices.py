@@ -17,7 +17,7 @@ def texts(out, words):
 def test_a_list_of_endings(words):
     found = [Record('a', {'text': 'w1', 'endings': ['w2 w3', 'w4'], 'label': 1})]
     out = choices.rows(found, ChoiceConfig('x.jsonl', length=8), words, True)
-    assert out.shape == (1, 2, 11)
+    assert out.shape == (1, 2, 12)
     assert texts(out, words) == [['[CLS] w1 [SEP] w2 w3 [SEP]', '[CLS] w1 [SEP] w4 [SEP]']]
     assert out[0, :, 2].tolist() == [1, 1]
 

@@ -68,7 +68,7 @@ def test_files_become_rows(tmp_path, words, suffix):
         r.first == r.length and r.tokens[0] == words.cls and r.tokens[r.length - 1] == words.sep
         for r in found
     )
-    assert rows(data, 'train', labels, words).shape == (3, 3 + 16)
+    assert rows(data, 'train', labels, words).shape == (3, 4 + 16)
 
 
 def test_a_quote_in_tsv_is_only_a_quote(tmp_path, words):
@@ -345,7 +345,7 @@ def test_a_real_data_set(sst2, words):
     labels = label_names(data)
     assert labels == ('negative', 'positive')
     found = rows(data, 'validation', labels, words)
-    assert found.shape == (872, 3 + 32)
+    assert found.shape == (872, 4 + 32)
     assert np.bincount(found[:, 2]).tolist() == [428, 444]
 
 

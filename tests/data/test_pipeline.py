@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from bert_jax.core.errors import UserError
 from bert_jax.data.pipeline import Batches, cuts, once, stack
+from bert_jax.data.rows import HEADER
 
 ROWS = np.arange(53 * 4).reshape(53, 4)
 
@@ -84,6 +85,27 @@ def test_the_stream_is_the_same_for_every_batch_size(size):
     parts = [batches(size)(s) for s in range(104 // size)]
     for key in whole:
         assert np.array_equal(np.concatenate([p[key] for p in parts]), whole[key])
+
+
+class Corpora(list):
+    """Rows of two corpora, 45 and 8."""
+
+    parts, weights = (45, 8), None
+
+
+def test_corpora_are_drawn_from_by_their_weights_and_each_in_full():
+    rows = Corpora(ROWS)
+    assert equal(Batches(rows, make, 8, 0)(3), batches()(3))
+    rows.weights = [3.0, 1.0]
+    made = Batches(rows, make, 8, 0)
+    drawn = np.concatenate([made(step)['row'] for step in range(60)])
+    small = drawn[drawn >= 45]
+    assert abs(len(small) - 120) <= 1
+    assert sorted(small[:8]) == [*range(45, 53)]
+    assert sorted(drawn[drawn < 45][:45]) == [*range(45)]
+    assert equal(Batches(rows, make, 8, 0)(59), made(59))
+    rows.parts, rows.weights = (53, 0), [1.0, 0.0]
+    assert equal(Batches(rows, make, 8, 0)(3), batches()(3))
 
 
 @pytest.mark.parametrize('hosts', [2, 4])
@@ -172,13 +194,13 @@ def test_weights_of_the_example_are_replaced():
     assert last['row_weight'].tolist() == [1, 0, 0, 0]
 
 
-TEXTS = np.zeros((300, 3 + 40), np.uint32)
+TEXTS = np.zeros((300, HEADER + 40), np.uint32)
 TEXTS[:, 0] = np.random.default_rng(0).integers(1, 41, 300)
-TEXTS[:, 3] = np.arange(300)
+TEXTS[:, HEADER] = np.arange(300)
 
 
 def text(row, rng):
-    return {'number': row[3], 'real': row[0], 'tokens': row[3:], 'noise': rng.random()}
+    return {'number': row[HEADER], 'real': row[0], 'tokens': row[HEADER:], 'noise': rng.random()}
 
 
 def binned(size=4, bins=8, rows=TEXTS, **hosts):

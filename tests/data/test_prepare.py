@@ -98,7 +98,7 @@ def test_held_out_documents_are_not_trained_on(folders, words):
 
 def test_rows_have_the_length_and_type_of_the_manifest(folders):
     rows = Rows(folders[1], 'train')
-    assert rows[0].shape == (3 + 32,)
+    assert rows[0].shape == (4 + 32,)
     assert rows[0].dtype == np.uint16
     assert rows.manifest['dtype'] == 'uint16'
 
@@ -209,18 +209,18 @@ def test_a_fraction_that_is_no_share_is_refused(fraction):
 
 def test_shards_keep_every_document_once_and_in_order(text):
     shards = list(prepare_lib._shards(text))
-    assert [s[0] for s in shards] == list(range(len(shards)))
-    progress = [s[3] for s in shards]
+    assert [s.number for s in shards] == list(range(len(shards)))
+    progress = [s.progress for s in shards]
     assert progress == sorted(progress)
     assert progress[-1] == 1
     for split, numbers in (
         ('train', [d for d in range(60) if d % 10 != 9]),
         ('validation', [9, 19, 29, 39, 49, 59]),
     ):
-        found = [d for s in shards if s[1] == split for d in s[2]]
+        found = [d for s in shards if s.split == split for d in s.documents]
         assert found == [sentences(d) for d in numbers]
-    full = [s for s in shards if s[1] == 'train'][:-1]
-    assert all(6000 <= sum(len(p) for d in s[2] for p in d) < 7000 for s in full)
+    full = [s for s in shards if s.split == 'train'][:-1]
+    assert all(6000 <= sum(len(p) for d in s.documents for p in d) < 7000 for s in full)
 
 
 def test_sources_follow_one_another(text, tmp_path):
@@ -230,17 +230,45 @@ def test_sources_follow_one_another(text, tmp_path):
         text, sources=(str(tmp_path / 'b.txt'), str(tmp_path / 'a.txt')), validation_fraction=0.5
     )
     shards = list(prepare_lib._shards(both))
-    assert [s[1:3] for s in shards] == [
+    assert [(s.split, s.documents) for s in shards] == [
         ('train', [['b0'], ['b2'], ['a1']]),
         ('validation', [['b1'], ['a0'], ['a2']]),
     ]
+
+
+def test_corpora_with_names_do_not_share_rows(text, words, tmp_path):
+    for name in 'abc':
+        (tmp_path / f'{name}.txt').write_text('\n\n'.join(' '.join(sentences(d)) for d in range(10)))
+    files = [f'{name}={tmp_path / file}.txt' for name, file in (('x', 'a'), ('y', 'b'), ('x', 'c'))]
+    config = dataclasses.replace(text, sources=tuple(files), validation_fraction=0.2)
+    assert config.names == ('x', 'y')
+    prepare_lib.prepare(config, MAKER, words, tmp_path / 'rows')
+    for split in ('train', 'validation'):
+        rows = Rows(tmp_path / 'rows', split)
+        found = [unpack(rows[i]).source for i in range(len(rows))]
+        assert found == [0] * rows.parts[0] + [1] * rows.parts[1]
+        assert rows.parts[0] == pytest.approx(2 * rows.parts[1], abs=3)
+        assert rows.parts[1] > 0
+
+
+@pytest.mark.parametrize(
+    ('settings', 'said'),
+    [
+        ({'sources': ('en=a.txt', 'b.txt')}, 'write all as NAME=SOURCE'),
+        ({'sources': ('a.txt', 'b.txt'), 'exponent': 0.7}, 'exponent=0.7 weighs corpora that have names'),
+        ({'sources': ('en=a.txt', 'de=b.txt'), 'exponent': 2.0}, 'exponent'),
+    ],
+)
+def test_names_and_weights_of_corpora_that_make_no_sense(settings, said):
+    with pytest.raises(UserError, match=said):
+        TextConfig(**settings)
 
 
 def test_a_validation_split_is_held_out_and_nothing_else(sst2):
     config = TextConfig(
         (sst2,), 'validation[:40]', 'train[:15]', validation_fraction=0.5, text_key='sentence'
     )
-    found = {s[1]: s[2] for s in prepare_lib._shards(config)}
+    found = {s.split: s.documents for s in prepare_lib._shards(config)}
     held = [e['sentence'].strip() for e in sources.examples(sst2, 'train[:15]')]
     assert [d[0] for d in found['validation']] == held
     assert len(found['train']) == 40

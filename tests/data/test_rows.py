@@ -65,15 +65,15 @@ def check_layout(row, length, tokenizer):
 
 def test_a_pair_is_laid_out_with_its_special_tokens(words):
     row = rows_lib.pack(np.array([7, 8]), np.array([9]), 1, 9, words)
-    assert row.tolist() == [6, 4, 1, words.cls, 7, 8, words.sep, 9, words.sep, *[words.pad] * 3]
-    tokens, length, first, label = rows_lib.unpack(row)
-    assert (tokens.tolist(), length, first, label) == (row[HEADER:].tolist(), 6, 4, 1)
+    assert row.tolist() == [6, 4, 1, 0, words.cls, 7, 8, words.sep, 9, words.sep, *[words.pad] * 3]
+    tokens, length, first, label, source = rows_lib.unpack(row)
+    assert (tokens.tolist(), length, first, label, source) == (row[HEADER:].tolist(), 6, 4, 1, 0)
     assert tokens.dtype == np.int32
 
 
 def test_one_text_is_its_own_first_segment(words):
     row = rows_lib.pack(np.array([7, 8]), None, 3, 5, words)
-    assert row.tolist() == [4, 4, 3, words.cls, 7, 8, words.sep, words.pad]
+    assert row.tolist() == [4, 4, 3, 0, words.cls, 7, 8, words.sep, words.pad]
 
 
 def test_text_that_does_not_fit_is_no_row(words):

@@ -33,7 +33,7 @@ def test_labels_stand_at_first_pieces(words):
     assert tokens == ['[CLS]', 'w1', 'x', '##y', '##z', 'w2', '[SEP]']
     assert out[0, 1, HEADER:].tolist() == [0, 1, 2, 0, 0, 3, 0, 0, 0, 0, 0, 0]
     assert sentence.places.tolist() == [[0, 1], [0, 2], [0, 5]]
-    assert out[0, 0, :HEADER].tolist() == out[0, 1, :HEADER].tolist() == [7, 7, 0]
+    assert out[0, 0, :HEADER].tolist() == out[0, 1, :HEADER].tolist() == [7, 7, 0, 0]
 
 
 @given(

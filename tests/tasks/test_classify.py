@@ -33,7 +33,7 @@ def outputs(true, predicted, classes=3):
 def test_an_example_says_what_each_token_is(vocabulary):
     row = rows_lib.pack(np.array([7, 8]), np.array([9]), 2, 12, vocabulary)
     batch = task(vocabulary).example(row, np.random.default_rng(0))
-    assert batch['tokens'].tolist() == row[3:].tolist()
+    assert batch['tokens'].tolist() == row[rows_lib.HEADER :].tolist()
     assert batch['segments'].tolist() == [0] * 4 + [1] * 2 + [0] * 6
     assert batch['valid'].tolist() == [True] * 6 + [False] * 6
     assert (batch['label'], batch['row_weight']) == (2, 1)
@@ -160,6 +160,6 @@ def test_classes_are_taken_from_the_data_unless_given(source):
 
 def test_the_limit_is_for_training_only(vocabulary, source):
     made = task(vocabulary, ('a', 'b'), source)
-    assert made.train_rows().shape == (3, 3 + 12)
-    assert made.eval_examples().rows.shape == (5, 3 + 12)
+    assert made.train_rows().shape == (3, 4 + 12)
+    assert made.eval_examples().rows.shape == (5, 4 + 12)
     assert made.eval_examples().rows[:, 2].tolist() == [0, 1, 0, 1, 0]

@@ -82,6 +82,7 @@ def test_every_example_has_the_same_shapes_and_types(vocabulary):
         'positions': ((5,), 'int32'),
         'labels': ((5,), 'int32'),
         'weights': ((5,), 'float32'),
+        'source': ((), 'int32'),
         'next': ((), 'int32'),
         'row_weight': ((), 'float32'),
     }
@@ -174,6 +175,14 @@ def test_the_loss_counts_real_predictions_of_real_rows(vocabulary):
     loss, accuracy = result.terms['mlm_loss'], result.metrics['mlm_accuracy']
     assert (float(loss.total), float(loss.weight)) == (1 + 2 + 3, 3)
     assert (float(accuracy.total), float(accuracy.weight)) == (2, 3)
+
+
+def test_corpora_with_names_have_losses_of_their_own(vocabulary):
+    data = TextConfig(('en=a.txt', 'de=b.txt', 'fr=c.txt'))
+    batch = {**fake_batch(), 'source': jnp.array([1, 0, 0])}
+    metrics = mlm.Task(mlm.Config(), data, vocabulary).loss(Model(), batch, None).metrics
+    found = {k: (float(m.total), float(m.weight)) for k, m in metrics.items() if '/' in k}
+    assert found == {'mlm_loss/en': (3, 1), 'mlm_loss/de': (1 + 2, 2), 'mlm_loss/fr': (0, 0)}
 
 
 def test_the_loss_of_the_second_objective(vocabulary):

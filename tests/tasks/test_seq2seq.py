@@ -62,7 +62,7 @@ def test_rows_hold_both_texts_and_each_is_cut(words):
     long = ' '.join(f'w{i}' for i in range(30))
     t = task(words, target_length=5)
     rows, about = t.examples([record(text='w1 w2', target=long), record(text=long, target='w9')])
-    assert rows.shape == (2, 2, 3 + 12)
+    assert rows.shape == (2, 2, 4 + 12)
     assert rows[..., 0].tolist() == [[4, 5], [12, 3]]
     assert about[0].target == long
     first = t.example(rows[0], np.random.default_rng(0))
