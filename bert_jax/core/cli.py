@@ -5,7 +5,7 @@ import logging
 import os
 import pathlib
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from bert_jax.core.errors import UserError
 
@@ -39,6 +39,42 @@ def eval_parser(task: str, doc: str | None) -> argparse.ArgumentParser:
         '--timeout', type=float, default=3600, help='with --watch: give up after so many idle seconds'
     )
     return parser
+
+
+def add_texts(parser: argparse.ArgumentParser) -> None:
+    """The flags that say in which texts a study reads its languages."""
+    parser.add_argument(
+        '--text',
+        action='append',
+        default=[],
+        metavar='NAME=SOURCE',
+        help='a text of a language, once for each (with --parallel: the field that has it); without, what was held '
+        'out in pretraining',
+    )
+    parser.add_argument(
+        '--parallel', default='', help='data with translations: a TFDS name, or {split}.jsonl'
+    )
+    parser.add_argument('--split', default='test', help='of --parallel')
+    parser.add_argument('--sentences', type=int, default=1000, help='how many of each language')
+
+
+def texts(given: Sequence[str]) -> dict[str, str]:
+    """The values of --text, by name."""
+    found = {}
+    for text in given:
+        name, equals, source = text.partition('=')
+        if not (name and equals and source):
+            raise UserError(f'--text={text!r} names no language: write --text=de=FILE.')
+        found[name] = source
+    return found
+
+
+def numbers(text: str, flag: str) -> list[float]:
+    """Numbers with commas between them."""
+    try:
+        return [float(part) for part in text.split(',')]
+    except ValueError as e:
+        raise UserError(f'{flag}={text!r} must be numbers with commas between them.') from e
 
 
 def check_writable(path: pathlib.Path, flag: str) -> None:

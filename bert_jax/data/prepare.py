@@ -178,7 +178,7 @@ def _make(
     files: dict[str, list[str]] = {'train': [], 'validation': []}
     parts = {split: [0] * len(text.corpora()) for split in files}
     counts: collections.Counter[str] = collections.Counter()
-    for shard, done in _in_order(work, _shards(text), text.workers or os.cpu_count() or 1, partial):
+    for shard, done in _in_order(work, shards(text), text.workers or os.cpu_count() or 1, partial):
         file = done.pop('file')
         if done['rows']:
             files[shard.split].append(file)
@@ -238,7 +238,7 @@ class Shard(NamedTuple):
     progress: float
 
 
-def _shards(text: TextConfig) -> Iterator[Shard]:
+def shards(text: TextConfig) -> Iterator[Shard]:
     """Input shards, corpus by corpus."""
     share = 0 if text.validation_split else text.validation_fraction
     found = [(source, number) for number, corpus in enumerate(text.corpora()) for source in corpus]
@@ -273,7 +273,7 @@ def _shards(text: TextConfig) -> Iterator[Shard]:
 
 def held_out(text: TextConfig) -> Iterator[list[str]]:
     """The documents, each a list of its paragraphs, that are no training text."""
-    for shard in _shards(text):
+    for shard in shards(text):
         if shard.split == 'validation':
             yield from shard.documents
 

@@ -35,7 +35,7 @@ def figure(curves: Sequence[Curve], title: str) -> Any:
 
     Of repetitions the mean, with a standard deviation of the smoothed curves on both sides.
     """
-    fig, axes = _pyplot().subplots(figsize=(8, 4.5), layout='constrained')
+    fig, axes = pyplot().subplots(figsize=(8, 4.5), layout='constrained')
     _draw(axes, zip(curves, itertools.cycle(_COLORS), strict=False))
     axes.set(title=title, xlabel='step', ylabel='loss (nats)')
     if axes.get_legend_handles_labels()[0]:
@@ -49,7 +49,7 @@ def panels(groups: Mapping[str, Sequence[Curve]]) -> Any:
     colors = dict(zip(labels, itertools.cycle(_COLORS), strict=False))
     columns = min(3, len(groups))
     lines = -(-len(groups) // columns)
-    fig, grid = _pyplot().subplots(
+    fig, grid = pyplot().subplots(
         lines, columns, figsize=(4 * columns, 0.5 + 2.6 * lines), layout='constrained', squeeze=False
     )
     for axes, (title, curves) in zip(grid.flat, groups.items(), strict=False):
@@ -100,10 +100,11 @@ def smooth(values: np.ndarray) -> np.ndarray:
     return np.convolve(values, kernel, 'same') / np.convolve(np.ones(len(values)), kernel, 'same')
 
 
-def _pyplot() -> Any:
+def pyplot() -> Any:
+    """Matplotlib, without a display."""
     import matplotlib
 
     matplotlib.use('Agg')
-    from matplotlib import pyplot
+    from matplotlib import pyplot as plt
 
-    return pyplot
+    return plt

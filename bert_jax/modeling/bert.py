@@ -85,6 +85,7 @@ class Bert(nnx.Module):
         valid: jax.Array | None = None,
         key: jax.Array | None = None,
         at: jax.Array | None = None,
+        positions: jax.Array | None = None,
     ) -> Output:
         """Encodes a batch.
 
@@ -95,6 +96,7 @@ class Bert(nnx.Module):
           key: randomness of dropout; None is evaluation.
           at: [B, P], the only positions beside the first where the last layer's output is wanted,
             which saves most of that layer; None is everywhere.
+          positions: [B, T], where each token counts as standing; None is 0, 1, 2, ...
 
         Raises:
           UserError: if a row is longer than the learned positions.
@@ -107,10 +109,12 @@ class Bert(nnx.Module):
             kinds = jnp.zeros_like(tokens) if segments is None else jnp.minimum(segments, c.segments - 1)
             x = x + self.segments[...][kinds]
         if self.positions is not None:
-            x = x + self.positions[...][c.first_position :][:length]
+            table = self.positions[...][c.first_position :]
+            x = x + (table[:length] if positions is None else table[positions])
+        if positions is None:
+            positions = jnp.broadcast_to(jnp.arange(length), (batch, length))
         x = dropout(self.norm(x.astype(dtype)), c.dropout, fold(key, 0)).reshape(batch * length, c.width)
         mask = None if valid is None else masks.padding(valid)
-        positions = jnp.broadcast_to(jnp.arange(length), (batch, length))
         if at is not None:
             at = jnp.pad(at, ((0, 0), (1, 0)))
         outputs = self.layers(x, mask, positions, fold(key, 1), at)
@@ -120,6 +124,23 @@ class Bert(nnx.Module):
         return Output(hidden, _POOLERS[c.pooler](self.pooler(hidden[-1][:, 0])))
 
     read = __call__
+
+    def go_on(
+        self,
+        hidden: jax.Array,
+        layer: int,
+        valid: jax.Array | None = None,
+        positions: jax.Array | None = None,
+    ) -> jax.Array:
+        """The last hidden states [B, T, D] if those of `layer`, 0 to L, were these; the rest is as in a call."""
+        c, (batch, length, _) = self.config, hidden.shape
+        if layer == c.layers:
+            return hidden
+        mask = None if valid is None else masks.padding(valid)
+        if positions is None:
+            positions = jnp.broadcast_to(jnp.arange(length), (batch, length))
+        x = hidden.reshape(-1, c.width)
+        return self.layers(x, mask, positions, None, first=layer)[-1].reshape(hidden.shape)
 
     def pool(
         self,
@@ -171,10 +192,13 @@ class BertForPretraining(nnx.Module):
     ) -> HeadOutput:
         """As `Bert`, with scores for every position."""
         out = self.bert(tokens, segments, valid, key)
-        hidden = out.hidden_states[-1]
+        return HeadOutput(*out, self.word_scores(out.hidden_states[-1]), self.next_scores(out.pooled))
+
+    def word_scores(self, hidden: jax.Array) -> jax.Array:
+        """[..., D] last hidden states to the float32 scores [..., V] of the masked LM."""
         features = self.masked_lm.features(hidden.reshape(-1, hidden.shape[-1]))
         logits = word_scores(features, self.bert.words, self.bert.config, self.masked_lm.biases())
-        return HeadOutput(*out, logits.reshape(*tokens.shape, -1), self.next_scores(out.pooled))
+        return logits.reshape(*hidden.shape[:-1], -1)
 
     def next_scores(self, pooled: jax.Array) -> Any:
         """[B, D] to [B, 2] float32; None without next-sentence prediction."""

@@ -68,7 +68,7 @@ class Task:
             )
 
     @staticmethod
-    def extra_tokens(config: Config) -> int:
+    def extra_tokens(config: Config, tokenizer: Tokenizer) -> int:
         """Entries of the vocabulary beyond those of the tokenizer."""
         return config.sentinels if config.noise == ('spans',) else 0
 

@@ -1,6 +1,7 @@
 """Masked language model with next-sentence prediction (Devlin et al. 2019, section 3.1)."""
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import jax
@@ -13,7 +14,7 @@ from bert_jax.data.pipeline import Batch
 from bert_jax.data.prepare import TextConfig
 from bert_jax.data.rows import SegmentRows, unpack
 from bert_jax.data.tokenizer import Tokenizer
-from bert_jax.modeling.bert import BertForPretraining
+from bert_jax.modeling.bert import BertForPretraining, Output
 from bert_jax.modeling.losses import cross_entropy
 from bert_jax.modeling.module import Rngs
 from bert_jax.tasks import Result, of_each
@@ -42,9 +43,11 @@ class Config:
 
 class Task:
     Data = TextConfig
+    config: Config
+    corpora: Sequence[str]
 
     def __init__(self, config: Config, data: TextConfig, tokenizer: Tokenizer):
-        self.config, self.data, self.tokenizer = config, data, tokenizer
+        self.config, self.data, self.tokenizer, self.corpora = config, data, tokenizer, data.names
         if tokenizer.mask is None:
             raise UserError(
                 'Masked LM needs a token to mask with, which this tokenizer has not: set tokenizer.path.'
@@ -81,16 +84,26 @@ class Task:
         return BertForPretraining(model, rngs, next=self.config.next != 'none')
 
     def loss(self, model: BertForPretraining, batch: dict[str, jax.Array], key: jax.Array | None) -> Result:
-        out = model.bert(batch['tokens'], batch['segments'], batch['valid'], key, at=batch['positions'])
+        out = self.encoded(model, batch, key, batch['positions'])
         weights = batch['weights'] * batch['row_weight'][:, None]
         losses, correct = model.masked_loss(out.hidden_states[-1][:, 1:], batch['labels'])
         terms, metrics = {'mlm_loss': mean(losses, weights)}, {'mlm_accuracy': mean(correct, weights)}
-        metrics |= of_each(self.data.names, 'mlm_loss', losses, weights, batch)
+        metrics |= of_each(self.corpora, 'mlm_loss', losses, weights, batch)
         if self.config.next != 'none':
             scores = model.next_scores(out.pooled)
             terms['next_loss'] = mean(cross_entropy(scores, batch['next']), batch['row_weight'])
             metrics['next_accuracy'] = mean(scores.argmax(-1) == batch['next'], batch['row_weight'])
         return Result(terms, metrics, {})
+
+    def encoded(
+        self,
+        model: BertForPretraining,
+        batch: dict[str, jax.Array],
+        key: jax.Array | None = None,
+        at: jax.Array | None = None,
+    ) -> Output:
+        """What the encoder makes of a batch; `at` as of `Bert`."""
+        return model.bert(batch['tokens'], batch['segments'], batch['valid'], key, at)
 
     def flops(self, model: Any, batch: Batch) -> float:
         tokens, predicted = batch['valid'].sum(), batch['weights'].sum()

@@ -214,7 +214,8 @@ def complete(experiment: Experiment, tokenizer: Tokenizer) -> Experiment:
     """
     model = experiment.model
     if not model.vocab_size:
-        extra = getattr(tasks.get(experiment.task.name).Task, 'extra_tokens', lambda _: 0)(experiment.task)
+        more = getattr(tasks.get(experiment.task.name).Task, 'extra_tokens', lambda *_: 0)
+        extra = more(experiment.task, tokenizer)
         model = dataclasses.replace(model, vocab_size=len(tokenizer) + extra)
     if model.vocab_size < len(tokenizer):
         raise UserError(

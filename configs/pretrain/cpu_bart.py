@@ -13,7 +13,7 @@ def get_config() -> ConfigDict:
         name='bart', size='mini', layers=2, norm='pre', rotary=10_000.0, dropout=0.0, attention_dropout=0.0
     )
     config.data = dict(sources=('pydocs/text',), length=128)
-    config.tokenizer = dict(vocab_size=8192)
+    config.tokenizer = dict(kind='bpe', vocab_size=8192)
     config.optim = dict(learning_rate=1e-3, warmup=0.05, b2=0.98)
     config.train = dict(steps=6_000, batch_size=32, log_every=50, eval_every=1000, eval_rows=512)
     config.checkpoint = dict(every=1000)

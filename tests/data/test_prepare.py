@@ -208,7 +208,7 @@ def test_a_fraction_that_is_no_share_is_refused(fraction):
 
 
 def test_shards_keep_every_document_once_and_in_order(text):
-    shards = list(prepare_lib._shards(text))
+    shards = list(prepare_lib.shards(text))
     assert [s.number for s in shards] == list(range(len(shards)))
     progress = [s.progress for s in shards]
     assert progress == sorted(progress)
@@ -229,7 +229,7 @@ def test_sources_follow_one_another(text, tmp_path):
     both = dataclasses.replace(
         text, sources=(str(tmp_path / 'b.txt'), str(tmp_path / 'a.txt')), validation_fraction=0.5
     )
-    shards = list(prepare_lib._shards(both))
+    shards = list(prepare_lib.shards(both))
     assert [(s.split, s.documents) for s in shards] == [
         ('train', [['b0'], ['b2'], ['a1']]),
         ('validation', [['b1'], ['a0'], ['a2']]),
@@ -268,7 +268,7 @@ def test_a_validation_split_is_held_out_and_nothing_else(sst2):
     config = TextConfig(
         (sst2,), 'validation[:40]', 'train[:15]', validation_fraction=0.5, text_key='sentence'
     )
-    found = {s.split: s.documents for s in prepare_lib._shards(config)}
+    found = {s.split: s.documents for s in prepare_lib.shards(config)}
     held = [e['sentence'].strip() for e in sources.examples(sst2, 'train[:15]')]
     assert [d[0] for d in found['validation']] == held
     assert len(found['train']) == 40

@@ -1,0 +1,41 @@
+"""Where does a model keep the language? --checkpoint=DIR --out=DIR [--text=en=FILE --text=de=FILE] [--parallel=multi30k]."""
+
+import argparse
+import json
+import pathlib
+
+from bert_jax.core import cli
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog='python -m bert_jax.bin.study_language', description=__doc__)
+    parser.add_argument(
+        '--checkpoint', required=True, help='a --workdir that was pretrained on several languages'
+    )
+    parser.add_argument('--out', required=True, type=pathlib.Path, help='a folder for table and figure')
+    cli.add_texts(parser)
+    parser.add_argument('--alphas', default='1,2,3', help='by how many differences of the means to shift')
+    flags = parser.parse_args()
+    alphas = cli.numbers(flags.alphas, '--alphas')
+    cli.check_writable(flags.out / 'language.json', '--out')
+
+    from bert_jax.core import hosts, paths
+    from bert_jax.evals import tables
+    from bert_jax.studies import language, reading
+
+    hosts.prepare_process()
+    reader = reading.open_reader(
+        flags.checkpoint, cli.texts(flags.text), flags.parallel, flags.split, flags.sentences
+    )
+    found = language.study(reader, alphas)
+    table = tables.markdown(language.lines(found))
+    flags.out.mkdir(parents=True, exist_ok=True)
+    paths.write(flags.out / 'language.json', json.dumps(found, indent=2) + '\n')
+    paths.write(flags.out / 'language.md', table)
+    language.figure(found).savefig(flags.out / 'language.png', dpi=150)
+    print(table, end='')
+    return 0
+
+
+if __name__ == '__main__':
+    cli.run(main)

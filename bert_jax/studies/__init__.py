@@ -1,0 +1,1 @@
+"""Floor 5: why it works, one study a file."""

@@ -1,0 +1,124 @@
+"""The study of where the language sits and how languages are aligned: numbers by layer, a table, a figure."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from bert_jax.core.errors import UserError
+from bert_jax.evals import plots
+from bert_jax.studies import alignment, location
+from bert_jax.studies.reading import Reader
+
+
+def study(reader: Reader, alphas: Sequence[float]) -> dict[str, Any]:
+    """All that is measured, ready for JSON.
+
+    Of each pair of languages, both ways: word alignment and sentence retrieval by layer, and the shift at each layer by
+    each of `alphas`.
+    """
+    if len(reader.languages) < 2:
+        raise UserError(
+            f'There is one language only, {reader.languages[0]!r}: give a text of each by --text=NAME=FILE.'
+        )
+    mean = {language: location.means(reader, language) for language in reader.languages}
+    usage = location.Usage(reader)
+    pairs = []
+    for i, a in enumerate(reader.languages):
+        for b in reader.languages[i + 1 :]:
+            words = alignment.dictionary(reader, a, b)
+            ranks, known = alignment.word_alignment(reader, words, a, b)
+            shifts = []
+            for source, target, translations in (a, b, words), (b, a, {j: i for i, j in words.items()}):
+                difference = mean[target] - mean[source]
+                shifts += [
+                    location.shift(reader, source, target, difference, layer, alpha, usage, translations)
+                    for layer in range(reader.layers)
+                    for alpha in alphas
+                ]
+            pairs.append(
+                {
+                    'languages': [a, b],
+                    'words': known,
+                    'word_alignment': ranks,
+                    'sentence_retrieval': alignment.sentence_retrieval(reader, a, b)
+                    if reader.parallel
+                    else [],
+                    'shifts': [s._asdict() for s in shifts],
+                }
+            )
+    return {
+        'languages': [*reader.languages],
+        'sentences': reader.sentences,
+        'layers': reader.layers,
+        'alphas': [*alphas],
+        'probe': location.probe(reader),
+        'pairs': pairs,
+    }
+
+
+def lines(found: dict[str, Any]) -> list[list[str]]:
+    """A table, a head line first: a line for each layer, means over the pairs of languages and both ways."""
+    aligned, retrieved = (_by_layer(found, key) for key in ('word_alignment', 'sentence_retrieval'))
+    head = ['layer', 'tells the language']
+    head += ['word alignment (MRR)'] * bool(aligned) + ['sentence retrieval'] * bool(retrieved)
+    for alpha in found['alphas']:
+        head += [f'converted, α={alpha:g}'] + [f'translated, α={alpha:g}'] * bool(aligned)
+    out = [head]
+    for layer in range(found['layers']):
+        line = [str(layer), f'{found["probe"][layer]:.1%}']
+        line += [f'{aligned[layer]:.3f}'] if aligned else []
+        line += [f'{retrieved[layer]:.1%}'] if retrieved else []
+        for alpha in found['alphas']:
+            line.append(f'{_shifted(found, "converted", layer, alpha):.1%}')
+            line += [f'{_shifted(found, "translated", layer, alpha):.1%}'] if aligned else []
+        out.append(line)
+    return out
+
+
+def _by_layer(found: dict[str, Any], key: str) -> list[float]:
+    values = [pair[key] for pair in found['pairs'] if pair[key]]
+    return np.mean(values, axis=0).tolist() if values else []
+
+
+def _shifted(found: dict[str, Any], key: str, layer: int, alpha: float) -> float:
+    shifts = [s for pair in found['pairs'] for s in pair['shifts']]
+    chosen = [s[key] for s in shifts if (s['layer'], s['alpha']) == (layer, alpha)]
+    known = [c for c in chosen if c is not None]
+    return float(np.mean(known)) if known else float('nan')
+
+
+def figure(found: dict[str, Any]) -> Any:
+    """Alignment by layer, and what a shift does by layer and α."""
+    aligned = _by_layer(found, 'word_alignment')
+    fig, axes = plots.pyplot().subplots(
+        1, 2 + bool(aligned), figsize=(4.2 * (2 + bool(aligned)), 3.6), layout='constrained'
+    )
+    layers = range(found['layers'])
+    axes[0].plot(layers, found['probe'], 'o-', label='a classifier tells the language')
+    for key, label in (
+        ('word_alignment', 'word alignment (MRR)'),
+        ('sentence_retrieval', 'sentence retrieval'),
+    ):
+        if values := _by_layer(found, key):
+            axes[0].plot(layers, values, 'o-', label=label)
+    axes[0].set(ylabel='share, or mean reciprocal rank', title='How far apart are the languages?')
+    axes[0].legend(fontsize='small')
+    for ax, key, title in zip(
+        axes[1:],
+        ('converted', 'translated'),
+        ('Predicted words of the other language', 'Predicted words that are the translation'),
+        strict=False,
+    ):
+        for alpha in found['alphas']:
+            ax.plot(
+                layers, [_shifted(found, key, layer, alpha) for layer in layers], 'o-', label=f'α = {alpha:g}'
+            )
+        ax.set(ylabel='share', title=title)
+        ax.legend(fontsize='small', title='shift by')
+    for ax in axes:
+        ax.set(xlabel='layer (0: embeddings)', ylim=(-0.02, 1.02), xticks=[*layers])
+        ax.grid(alpha=0.3)
+    names = ', '.join(found['languages'])
+    fig.suptitle(f'{names}: {found["sentences"]:,} sentences each', fontsize='medium')
+    return fig

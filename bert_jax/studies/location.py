@@ -1,0 +1,106 @@
+"""Where is the language? The mean of its hidden states says it; moved by the difference of two, words come out in the other.
+
+After Liu et al. 2020 (arXiv 2010.10041).
+"""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+
+from bert_jax.studies.alignment import sentence_vectors
+from bert_jax.studies.reading import Reader
+
+
+def means(reader: Reader, language: str) -> np.ndarray:
+    """The mean hidden state of a language's ordinary tokens: [L+1, D]."""
+    total, count = np.zeros(1), 0
+    for _, batch in reader.batches(language):
+        hidden = reader.hidden(batch)
+        total = total + hidden[:, batch['ordinary']].sum(1, dtype=np.float64)
+        count += int(batch['ordinary'].sum())
+    return total / count
+
+
+class Usage:
+    """How often each language uses each token, to tell which language a token is of."""
+
+    def __init__(self, reader: Reader):
+        self._languages = reader.languages
+        size = 2 * len(reader.tokenizer)
+        self._shares = np.zeros((len(self._languages), size))
+        for share, language in zip(self._shares, self._languages, strict=True):
+            for _, batch in reader.batches(language):
+                np.add.at(share, batch['tokens'][batch['ordinary']], 1)
+            share /= max(share.sum(), 1)
+
+    def more_in(self, a: str, b: str) -> np.ndarray:
+        """[V] booleans: the token is commoner in language a than in b."""
+        first, second = (self._shares[self._languages.index(name)] for name in (a, b))
+        return first > second
+
+
+class Shift(NamedTuple):
+    """What came out when the hidden states of `source` were moved towards `target`.
+
+    Attributes:
+      layer, alpha: where, and by how many times the difference of the means.
+      converted: share of the predicted words that are commoner in the target language than in the source.
+      translated: share that are the translation of the word that was read, of the words whose translation is known; None
+        if it is of none.
+    """
+
+    source: str
+    target: str
+    layer: int
+    alpha: float
+    converted: float
+    translated: float | None
+
+
+def shift(
+    reader: Reader,
+    source: str,
+    target: str,
+    difference: np.ndarray,
+    layer: int,
+    alpha: float,
+    usage: Usage,
+    translations: Mapping[int, int],
+) -> Shift:
+    """Adds `alpha` times the difference of the means [L+1, D] at one layer, and reads the masked LM.
+
+    Args:
+      difference: the mean of the target less that of the source.
+      translations: of tokens of the source, as far as they are known.
+    """
+    vector = (alpha * difference[layer]).astype(np.float32)
+    of_target = usage.more_in(target, source)
+    converted = right = count = known = 0
+    table = np.full(2 * len(reader.tokenizer), -1)
+    table[[*translations]] = [*translations.values()]
+    for _, batch in reader.batches(source):
+        ordinary = batch['ordinary']
+        words = reader.shifted(batch, layer, vector)[ordinary]
+        converted += int(of_target[words].sum())
+        count += len(words)
+        wanted = table[batch['tokens'][ordinary]]
+        right, known = right + int((words == wanted).sum()), known + int((wanted >= 0).sum())
+    return Shift(source, target, layer, alpha, converted / count, right / known if known else None)
+
+
+def probe(reader: Reader, seed: int = 0) -> list[float]:
+    """For each layer, how often a linear classifier tells the language of a new sentence by its mean vector."""
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.model_selection import cross_val_score
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    vectors = [sentence_vectors(reader, language) for language in reader.languages]
+    labels = np.repeat(np.arange(len(vectors)), [v.shape[1] for v in vectors])
+    order = np.random.default_rng(seed).permutation(len(labels))
+    found = []
+    for layer in np.concatenate(vectors, 1):
+        classifier = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
+        found.append(float(cross_val_score(classifier, layer[order], labels[order], cv=5).mean()))
+    return found

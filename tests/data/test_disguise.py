@@ -1,0 +1,31 @@
+"""A fake language: every token has one double, and order can be inverted and set right again."""
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bert_jax.data import rows as rows_lib
+from bert_jax.data.disguise import disguise
+
+
+def test_every_token_has_a_double_of_its_own(words):
+    ids = np.arange(len(words))
+    for shared in (True, False):
+        doubles = disguise(words, shared).ids(ids)
+        assert len({*doubles.tolist()}) == len(words)
+        same = ids[doubles == ids].tolist()
+        special = [words.pad, words.unk, words.cls, words.sep, words.mask]
+        assert same == (sorted(special) if shared else [words.pad])
+        assert {*doubles.tolist()} & {*ids.tolist()} == {*same}
+
+
+@given(st.integers(1, 9), st.integers(0, 9))
+def test_inverting_turns_each_text_round_and_twice_is_nothing(words, n, m):
+    a, b = np.arange(10, 10 + n), np.arange(30, 30 + m) if m else None
+    row = rows_lib.unpack(rows_lib.pack(a, b, 0, 32, words))
+    order = disguise(words, inverted=True).order(row)
+    assert sorted(order) == [*range(32)]
+    np.testing.assert_array_equal(order[order], np.arange(32))
+    turned = rows_lib.pack(a[::-1], None if b is None else b[::-1], 0, 32, words)
+    np.testing.assert_array_equal(row.tokens[order], rows_lib.unpack(turned).tokens)
+    np.testing.assert_array_equal(disguise(words).order(row), np.arange(32))

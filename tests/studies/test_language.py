@@ -1,0 +1,156 @@
+"""What a model makes of several languages: alignment, where the language sits, and moving it."""
+
+import json
+
+import numpy as np
+import pytest
+
+from bert_jax.core.errors import UserError
+from bert_jax.modeling import module
+from bert_jax.studies import alignment, location, reading
+from bert_jax.train import load
+from tests.runs import SAVED, pretrain, run_here
+
+BILINGUAL = ('task.name=bilingual', 'task.next=none', SAVED)
+
+
+@pytest.fixture(scope='module')
+def checkpoint(tmp_path_factory, corpus):
+    workdir = tmp_path_factory.mktemp('bilingual')
+    assert pretrain(workdir, corpus, workdir / 'rows', *BILINGUAL) == 0
+    return workdir
+
+
+@pytest.fixture(scope='module')
+def trained(checkpoint):
+    return load.read(checkpoint)
+
+
+SENTENCES = ['The river finds the yellow boat.', 'My neighbour carries a long letter again.', 'A bird.'] * 3
+
+
+@pytest.fixture(scope='module')
+def reader(trained):
+    return reading.Reader(trained, {'any': SENTENCES})
+
+
+def test_a_model_of_two_languages_reads_the_same_sentences_in_both(reader):
+    assert reader.languages == ('real', 'fake')
+    assert reader.parallel
+    for (i, real), (j, fake) in zip(reader.batches('real'), reader.batches('fake'), strict=True):
+        assert i.tolist() == j.tolist()
+        np.testing.assert_array_equal(fake['tokens'], reader.disguise.ids(real['tokens']))
+
+
+def test_ordinary_tokens_are_those_of_the_text(reader):
+    found = sum(batch['ordinary'].sum() for _, batch in reader.batches('real', size=4))
+    assert found == sum(map(len, reader.tokenizer.encode(SENTENCES)))
+
+
+def test_vectors_are_means_of_hidden_states(reader, trained):
+    model = module.merge(trained.graph, trained.params)
+    vectors = alignment.sentence_vectors(reader, 'real')
+    mean = location.means(reader, 'real')
+    words = alignment.word_vectors(reader, 'real', least=1)
+    t = reader.tokenizer
+    tokens, states = [], []
+    for i, ids in enumerate(t.encode(SENTENCES)):
+        row = np.concatenate([[t.cls], ids, [t.sep]])[None].astype(np.int32)
+        hidden = np.stack(model.bert(row).hidden_states)[:, 0, 1:-1]
+        np.testing.assert_allclose(vectors[:, i], hidden.mean(1), atol=1e-4)
+        tokens.append(ids)
+        states.append(hidden)
+    tokens, states = np.concatenate(tokens), np.concatenate(states, 1)
+    np.testing.assert_allclose(mean, states.mean(1), atol=1e-4)
+    assert {*words} == {*tokens.tolist()}
+    for token, vector in words.items():
+        np.testing.assert_allclose(vector, states[:, tokens == token].mean(1), atol=1e-4)
+
+
+def test_going_on_from_any_layer_is_the_call(trained, reader):
+    model = module.merge(trained.graph, trained.params)
+    _, batch = next(reader.batches('real'))
+    hidden = model.bert(batch['tokens'], batch['segments'], batch['valid']).hidden_states
+    for layer, states in enumerate(hidden):
+        np.testing.assert_allclose(
+            model.bert.go_on(states, layer, batch['valid']), hidden[-1], atol=1e-5, err_msg=str(layer)
+        )
+
+
+def test_at_the_last_layer_the_mean_of_one_word_is_that_word(trained):
+    """With one word of text the difference of the means leads exactly from the word to its double."""
+    reader = reading.Reader(trained, {'any': ['river']})
+    ((_, real),) = reader.batches('real', size=1)
+    ((_, fake),) = reader.batches('fake', size=1)
+    difference = location.means(reader, 'fake') - location.means(reader, 'real')
+    nothing = np.zeros_like(difference[0], np.float32)
+    last = reader.layers - 1
+    moved = reader.shifted(real, last, difference[last].astype(np.float32))
+    ordinary = real['ordinary']
+    assert ordinary.sum() == len(reader.tokenizer.encode(['river'])[0])
+    if ordinary.sum() == 1:
+        np.testing.assert_array_equal(moved[ordinary], reader.shifted(fake, last, nothing)[ordinary])
+
+
+def test_ranks_count_what_lies_nearer():
+    a = np.array([[1.0, 0.0], [0.0, 2.0], [1.0, 1.0]])
+    assert alignment.ranks(a, a).tolist() == [1, 1, 1]
+    assert alignment.ranks(a, a[[1, 0, 2]]).tolist() == [3, 3, 1]
+
+
+def test_a_dictionary_comes_from_parallel_sentences(trained):
+    left = ['the river', 'the bird', 'the boat', 'river boat', 'bird boat'] * 5
+    swapped = {'river': 'letter', 'bird': 'window', 'boat': 'house', 'the': 'some'}
+    right = [' '.join(swapped[w] for w in s.split()) for s in left]
+    trained = trained._replace(experiment=_monolingual(trained.experiment))
+    reader = reading.Reader(trained, {'a': left, 'b': right}, parallel=True)
+    encoded = {w: reader.tokenizer.encode([w])[0].tolist() for w in (*swapped, *swapped.values())}
+    found = alignment.dictionary(reader, 'a', 'b')
+    single = [(a, b) for a, b in swapped.items() if len(encoded[a]) == len(encoded[b]) == 1]
+    assert len(single) >= 2
+    for a, b in single:
+        assert found[encoded[a][0]] == encoded[b][0]
+
+
+def _monolingual(experiment):
+    import dataclasses
+
+    from bert_jax.tasks import mlm
+
+    return dataclasses.replace(experiment, task=mlm.Config(next='none'))
+
+
+def test_the_door_writes_table_numbers_and_figure(checkpoint, tmp_path):
+    done = run_here(
+        'bert_jax.bin.study_language', '--checkpoint', checkpoint, '--out', tmp_path / 'x', '--alphas', '1,2',
+        '--sentences', 40,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    found = json.loads((tmp_path / 'x/language.json').read_text())
+    assert found['sentences'] == 40
+    (pair,) = found['pairs']
+    assert len(pair['shifts']) == 2 * 2 * found['layers']
+    assert done.stdout.count('\n') == 2 + found['layers']
+    assert (tmp_path / 'x/language.png').stat().st_size > 10_000
+
+
+@pytest.mark.parametrize(
+    ('words', 'said'),
+    [
+        (('--alphas', '1,x'), 'numbers with commas'),
+        (('--text', 'a.txt'), 'write --text=de=FILE'),
+    ],
+)
+def test_bad_flags_are_sentences(checkpoint, tmp_path, words, said):
+    done = run_here(
+        'bert_jax.bin.study_language', '--checkpoint', checkpoint, '--out', tmp_path / 'x', *words
+    )
+    assert done.returncode == 1
+    assert said in done.stderr
+
+
+def test_one_language_is_too_few(pretrained, tmp_path):
+    with pytest.raises(UserError, match='one language only'):
+        from bert_jax.studies import language
+
+        language.study(reading.open_reader(str(pretrained), {}, limit=20), [1.0])
