@@ -18,6 +18,7 @@ ARGUMENTS = {
     'pretrain/gpt': ['small', 'medium'],
     'pretrain/bart': ['base', 'large'],
     'pretrain/multilingual': ['cpu', 'base'],
+    'finetune/dna': ['splice', 'h3'],
     'finetune/choice': ['swag', 'hellaswag'],
     'finetune/glue': ['cola', 'mnli', 'stsb'],
     'finetune/ner': ['en', 'en,sum_all'],

@@ -25,7 +25,7 @@ def main() -> int:
 
     hosts.prepare_process()
     reader = reading.open_reader(
-        flags.checkpoint, cli.texts(flags.text), flags.parallel, flags.split, flags.sentences
+        flags.checkpoint, cli.texts(flags.text), flags.parallel, flags.split, flags.limit
     )
     found = language.study(reader, alphas)
     table = tables.markdown(language.lines(found))

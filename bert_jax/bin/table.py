@@ -41,7 +41,7 @@ def main() -> int:
     lines = table.lines(workdir, failed)
     text = (
         f'# {table.title}\n\n{table.about}\n\n{tables.markdown(lines)}\n'
-        + '\n'.join(table.orders(workdir))
+        + '\n'.join([*table.orders(workdir), *table.differences(workdir)])
         + '\n'
     )
     if not flags.list:

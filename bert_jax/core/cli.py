@@ -55,7 +55,7 @@ def add_texts(parser: argparse.ArgumentParser) -> None:
         '--parallel', default='', help='data with translations: a TFDS name, or {split}.jsonl'
     )
     parser.add_argument('--split', default='test', help='of --parallel')
-    parser.add_argument('--sentences', type=int, default=1000, help='how many of each language')
+    parser.add_argument('--limit', type=int, default=1000, help='how many sentences of each language')
 
 
 def texts(given: Sequence[str]) -> dict[str, str]:
@@ -67,6 +67,14 @@ def texts(given: Sequence[str]) -> dict[str, str]:
             raise UserError(f'--text={text!r} names no language: write --text=de=FILE.')
         found[name] = source
     return found
+
+
+def table(lines: Sequence[Sequence[str]]) -> str:
+    """Lines of cells under one another."""
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return '\n'.join(
+        '  '.join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)).rstrip() for line in lines
+    )
 
 
 def numbers(text: str, flag: str) -> list[float]:

@@ -104,6 +104,11 @@ def score(place: pathlib.Path, name: str) -> float | None:
     return scores.get(name)
 
 
+def curve(place: pathlib.Path, name: str) -> dict[int, float]:
+    """A score of a run by the steps at which it was evaluated."""
+    return {int(line['step']): line[name] for line in read(place).evals if name in line}
+
+
 def find(folder: pathlib.Path) -> list[Run]:
     """The run of a working directory, or all runs below a folder such as `bin/repeat` makes.
 

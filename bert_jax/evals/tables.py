@@ -21,23 +21,23 @@ from bert_jax.evals.jobs import Job
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """A way of pretraining.
+    """A pretrained model.
 
     Attributes:
       name: as the table has it.
-      config: of the pretraining.
+      config: of its pretraining; none where all rows start from the table's `checkpoint`.
       settings: `a.b=value` for it; {workdir} stands for the folder of the table, {text} for what to train on.
       skip: columns that this row has no cell in, and why.
       also: `a.b=value` for the runs of a column that start from it.
-      random: the runs start from random weights of this shape instead.
+      weights: what the runs take of it, see `experiment.InitConfig`.
     """
 
     name: str
-    config: str
+    config: str = ''
     settings: tuple[str, ...] = ()
     skip: Mapping[str, str] = dataclasses.field(default_factory=dict)
     also: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
-    random: bool = False
+    weights: Literal['pretrained', 'body', 'random'] = 'pretrained'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,14 +51,19 @@ class Column:
       settings: `a.b=value`.
       shown: 'percent' of a share, 'exp' of a loss (perplexity), or the score as it is.
       published: what the published column is of, if it is of something else.
+      of: a column whose runs this one is about too, instead of runs of its own.
+      reach: a row; the number is then at which step a run first scores as well as that row's runs at their best, in the
+        mean. A run that never does has none.
     """
 
     name: str
-    config: str
-    score: str
+    config: str = ''
+    score: str = 'accuracy'
     settings: tuple[str, ...] = ()
     shown: Literal['', 'percent', 'exp'] = ''
     published: str = ''
+    of: str = ''
+    reach: str = ''
 
     def number(self, score: float) -> float:
         if self.shown == 'exp':
@@ -75,7 +80,9 @@ class Table:
       rows, columns: of the table.
       published: numbers by row and column.
       text: what is pretrained on; it stands for {text} in the settings of rows.
+      checkpoint: what rows without a pretraining of their own start from.
       seeds: so many runs of each cell, from 0; pretraining is repeated too.
+      against: a row; of each other row it is said whether its difference from that one is more than seed noise.
     """
 
     title: str
@@ -84,7 +91,9 @@ class Table:
     columns: tuple[Column, ...]
     published: Mapping[str, Mapping[str, float]] = dataclasses.field(default_factory=dict)
     text: str = 'pydocs/text'
+    checkpoint: str = ''
     seeds: int = 1
+    against: str = ''
 
     def __post_init__(self) -> None:
         within(self, 'table', 1, math.inf, 'seeds')
@@ -95,10 +104,17 @@ class Table:
             *((r.also, columns) for r in self.rows),
         ]
         used += [(numbers, columns) for numbers in self.published.values()]
+        used += [([c.of], ['', *(k.name for k in self.columns if k.config)]) for c in self.columns]
+        used += [([name], ['', *rows]) for name in (self.against, *(c.reach for c in self.columns))]
         for names, known in used:
             for name in names:
                 if name not in known:
                     raise UserError(f'The table has no {name!r}: {config_lib.nearest(name, known)}')
+        if not all(row.config for row in self.rows) and not self.checkpoint:
+            raise UserError('The table starts from a pretrained model: give --config.checkpoint=DIR.')
+        for column in self.columns:
+            if not column.config and not column.of:
+                raise UserError(f'The column {column.name!r} needs a config, or another column to be of.')
         for numbers in self.published.values():
             for name, number in numbers.items():
                 if not isinstance(number, int | float):
@@ -116,36 +132,48 @@ class Table:
         def filled(settings: Sequence[str]) -> list[str]:
             return [s.replace('{workdir}', str(workdir)).replace('{text}', self.text) for s in settings]
 
-        place = workdir / 'pretrain' / folder(row.name) / f'seed{seed}'
-        settings = [*filled(row.settings), f'train.seed={seed}']
-        found = [Job(place, row.config, tuple(settings))]
-        weights = 'random' if row.random else 'pretrained'
+        found, before = [], None
+        if row.config:
+            before = workdir / 'pretrain' / folder(row.name) / f'seed{seed}'
+            found.append(Job(before, row.config, (*filled(row.settings), f'train.seed={seed}')))
         for column in self.columns:
-            if column.name not in row.skip:
+            if column.config and column.name not in row.skip:
                 own = [*column.settings, *row.also.get(column.name, ()), f'train.seed={seed}']
-                begin = [f'init.checkpoint={place}', f'init.weights={weights}']
-                found.append(
-                    Job(
-                        self._cell(workdir, row, column, seed),
-                        column.config,
-                        (*filled(own), *begin),
-                        place,
-                    )
-                )
+                begin = [f'init.checkpoint={before or self.checkpoint}', f'init.weights={row.weights}']
+                place = self._cell(workdir, row, column, seed)
+                found.append(Job(place, column.config, (*filled(own), *begin), before))
         return found
 
     def _cell(self, workdir: pathlib.Path, row: Row, column: Column, seed: int) -> pathlib.Path:
-        return workdir / folder(column.name) / folder(row.name) / f'seed{seed}'
+        return workdir / folder(column.of or column.name) / folder(row.name) / f'seed{seed}'
 
     def numbers(self, workdir: pathlib.Path) -> dict[tuple[str, str], list[float]]:
         """What the finished runs have scored, by row and column; runs with other settings do not count."""
         finished = {job.place for job in self.jobs(workdir) if job.finished}
         found = {}
-        for row in self.rows:
-            for column in self.columns:
-                places = [self._cell(workdir, row, column, seed) for seed in range(self.seeds)]
-                scores = [runs.score(p, column.score) for p in places if p in finished]
-                found[row.name, column.name] = [column.number(s) for s in scores if s is not None]
+        for column in self.columns:
+            places = {
+                row.name: [
+                    p
+                    for seed in range(self.seeds)
+                    if (p := self._cell(workdir, row, column, seed)) in finished
+                ]
+                for row in self.rows
+            }
+            if column.reach:
+                bests = [
+                    max(values.values())
+                    for p in places[column.reach]
+                    if (values := runs.curve(p, column.score))
+                ]
+                goal = statistics.fmean(bests) if bests else math.inf
+            for row in self.rows:
+                if column.reach:
+                    numbers = [_first(runs.curve(p, column.score), goal) for p in places[row.name]]
+                else:
+                    scores = [runs.score(p, column.score) for p in places[row.name]]
+                    numbers = [None if s is None else column.number(s) for s in scores]
+                found[row.name, column.name] = [n for n in numbers if n is not None]
         return found
 
     def lines(self, workdir: pathlib.Path, failed: Mapping[pathlib.Path, str]) -> list[list[str]]:
@@ -197,6 +225,32 @@ class Table:
                     f'{column.name}: rank correlation with the published order {rank:+.2f} ({len(both)} rows)'
                 )
         return found
+
+    def differences(self, workdir: pathlib.Path) -> list[str]:
+        """For each column, by how much each row differs from `against`, and whether by more than seed noise: Welch's t-test."""
+        from scipy import stats
+
+        if not self.against:
+            return []
+        numbers, found = self.numbers(workdir), []
+        for column in self.columns:
+            base = numbers[self.against, column.name]
+            for row in self.rows:
+                own = numbers[row.name, column.name]
+                if row.name == self.against or min(len(own), len(base)) < 2:
+                    continue
+                p = float(stats.ttest_ind(own, base, equal_var=False).pvalue)
+                more = statistics.fmean(own) - statistics.fmean(base)
+                found.append(
+                    f"{column.name}: {row.name} against {self.against} {more:+.1f}, p = {p:.2g} (Welch's t-test, "
+                    f'{len(own)} and {len(base)} runs)'
+                )
+        return found
+
+
+def _first(curve: Mapping[int, float], goal: float) -> float | None:
+    """The first step at which a score is as high as `goal`."""
+    return next((float(step) for step, value in curve.items() if value >= goal), None)
 
 
 def _mean(numbers: Sequence[float]) -> str:

@@ -3,7 +3,7 @@
 After Liu et al. 2020 (arXiv 2010.10041).
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -87,6 +87,23 @@ def shift(
         wanted = table[batch['tokens'][ordinary]]
         right, known = right + int((words == wanted).sum()), known + int((wanted >= 0).sum())
     return Shift(source, target, layer, alpha, converted / count, right / known if known else None)
+
+
+def shifted_words(
+    reader: Reader,
+    sentence: str,
+    source: str,
+    target: str,
+    layer: int,
+    alphas: Sequence[float],
+) -> list[list[str]]:
+    """For each token of a sentence: itself, and what is predicted there at each of `alphas`; see `shift`."""
+    difference = (means(reader, target) - means(reader, source))[layer]
+    ((_, batch),) = reader.batches(source, 1, [sentence])
+    places = np.flatnonzero(batch['ordinary'][0])
+    columns = [batch['tokens'][0]]
+    columns += [reader.shifted(batch, layer, (alpha * difference).astype(np.float32))[0] for alpha in alphas]
+    return [[reader.word(int(column[i])) for column in columns] for i in places]
 
 
 def probe(reader: Reader, seed: int = 0) -> list[float]:

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from bert_jax.core.config import nearest
 from bert_jax.core.errors import UserError
 from bert_jax.data import pipeline, prepare, records, sources
 from bert_jax.data import rows as rows_lib
@@ -83,15 +84,24 @@ class Reader:
             'source': np.int32(fake),
         }
 
-    def batches(self, language: str, size: int = 64) -> Iterator[tuple[np.ndarray, Batch]]:
-        """The sentences of a language, cut to like lengths: which they are, and a batch, see `_example`."""
+    def batches(
+        self, language: str, size: int = 64, sentences: Sequence[str] = ()
+    ) -> Iterator[tuple[np.ndarray, Batch]]:
+        """The sentences of a language, or others in it, cut to like lengths: which they are, and a batch, see `_example`."""
+        if language not in self.languages:
+            raise UserError(f'There is no language {language!r}: {nearest(language, self.languages)}')
         make = functools.partial(
             self._example, fake=self.disguise is not None and language == bilingual.LANGUAGES[1]
         )
-        rows: Any = self._rows[language]
+        rows: Any = self._packed(language, sentences) if sentences else self._rows[language]
         for indices, batch in pipeline.once(rows, make, size, bins=8):
             batch['ordinary'] &= batch.pop('row_weight')[:, None] > 0
             yield indices, batch
+
+    def word(self, token: int) -> str:
+        """A token as it is written; those of the fake language with ~ before them."""
+        real = len(self.tokenizer)
+        return self.tokenizer.token(token) if token < real else f'~{self.tokenizer.token(token - real)}'
 
     @functools.cached_property
     def _hidden(self) -> Any:

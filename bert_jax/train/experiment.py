@@ -98,11 +98,11 @@ class InitConfig:
     Attributes:
       checkpoint: a working directory or a step of one, whose architecture and tokenizer are taken.
       weights: take its parameters too, or draw random ones: the comparison that shows what
-        pretraining is worth.
+        pretraining is worth; 'body' takes all but the vectors of words.
     """
 
     checkpoint: str = ''
-    weights: Literal['pretrained', 'random'] = 'pretrained'
+    weights: Literal['pretrained', 'body', 'random'] = 'pretrained'
 
 
 @dataclasses.dataclass(frozen=True)

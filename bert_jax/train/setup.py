@@ -57,14 +57,15 @@ def begin(experiment: Experiment, workdir: pathlib.Path) -> tuple[Experiment, To
             )
     experiment = experiment_lib.inherit_model(experiment, about['config'])
     experiment = experiment_lib.complete(experiment, tokenizer)
-    initial = (
-        functools.partial(_pretrained, step, experiment.model.name) if init.weights == 'pretrained' else None
-    )
-    return experiment, tokenizer, initial
+    if init.weights == 'random':
+        return experiment, tokenizer, None
+    model = experiment.model.name
+    drawn = (f'{model}/words',) if init.weights == 'body' else ()
+    return experiment, tokenizer, functools.partial(_pretrained, step, model, drawn)
 
 
-def _pretrained(step: pathlib.Path, model: str, layout: Layout) -> dict[str, jax.Array]:
-    """The parameters that checkpoint and model share, placed as the layout says.
+def _pretrained(step: pathlib.Path, model: str, drawn: Sequence[str], layout: Layout) -> dict[str, jax.Array]:
+    """The parameters that checkpoint and model share but for those `drawn` anew, placed as the layout says.
 
     A head of other shapes, such as one for another number of classes, is drawn anew.
     """
@@ -77,7 +78,7 @@ def _pretrained(step: pathlib.Path, model: str, layout: Layout) -> dict[str, jax
                 'do not override the architecture of a checkpoint.'
             )
     heads = {name.split('/')[0] for name in other}
-    shared = [name for name in wanted if name in saved and name.split('/')[0] not in heads]
+    shared = [n for n in wanted if n in saved and n.split('/')[0] not in heads and n not in drawn]
     if not shared:
         raise UserError(f'No parameter of {str(step)!r} has a place in this model.')
     fresh = sorted({_module(name, model) for name in wanted if name not in shared})

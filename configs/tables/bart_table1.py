@@ -131,6 +131,6 @@ def _row(name: str, scale: dict) -> dict:
     settings += [f'model.size={size}', f'model.layers={layers}', 'data.sources=("{text}",)']
     settings += [f'data.rows={{workdir}}/rows/{file.removesuffix(".py")}', *scale['common']]
     if name == NOTHING:  # one update, for a checkpoint with the shape
-        row['random'] = True
+        row['weights'] = 'random'
         settings += ['train.steps=1', 'optim.warmup=0']
     return {**row, 'settings': tuple(settings)}

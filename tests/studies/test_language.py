@@ -123,7 +123,7 @@ def _monolingual(experiment):
 def test_the_door_writes_table_numbers_and_figure(checkpoint, tmp_path):
     done = run_here(
         'bert_jax.bin.study_language', '--checkpoint', checkpoint, '--out', tmp_path / 'x', '--alphas', '1,2',
-        '--sentences', 40,
+        '--limit', 40,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     found = json.loads((tmp_path / 'x/language.json').read_text())

@@ -1,0 +1,44 @@
+"""Sequences of another discipline, such as DNA, in the words of a model of language: each symbol is a word piece drawn at random."""
+
+import itertools
+from collections.abc import Sequence
+
+import numpy as np
+
+from bert_jax.core.errors import UserError
+from bert_jax.data.tokenizer import Tokenizer
+
+
+class SymbolTokenizer(Tokenizer):
+    """A tokenizer whose texts are sequences of symbols (Kao & Lee 2021, arXiv 2103.07162, section 3).
+
+    Args:
+      tokenizer: of the pretrained model; its special tokens stay.
+      alphabet: the symbols, in capitals; texts may be in any case.
+      kmer: so many neighbouring symbols are one token, which begins at each symbol in turn.
+      seed: of the table; each k-mer has an ordinary word piece of its own.
+
+    Raises:
+      UserError: if there are more k-mers than word pieces.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, alphabet: str, kmer: int, seed: int):
+        self.__dict__.update(tokenizer.__dict__)
+        self.kmer = kmer
+        names = [''.join(symbols) for symbols in itertools.product(alphabet, repeat=kmer)]
+        used = [i for i in tokenizer.ordinary if not tokenizer.token(i).startswith('[unused')]
+        if len({*names}) < len(names) or len(names) > len(used):
+            raise UserError(
+                f'{len(names)} k-mers of {alphabet!r} need as many different word pieces, of which there are {len(used)}: '
+                'lower task.kmer.'
+            )
+        drawn = np.random.default_rng(seed).choice(used, len(names), replace=False)
+        self.table = {name: int(i) for name, i in zip(names, drawn, strict=True)}
+
+    def encode(self, texts: Sequence[str], special: bool = False) -> list[np.ndarray]:
+        """Ids of the k-mers of each text, of one that is not in the table [UNK]."""
+        return [np.array([*self._ids(text.strip().upper())], np.int32) for text in texts]
+
+    def _ids(self, text: str) -> list[int]:
+        places = range(len(text) - self.kmer + 1)
+        return [self.table.get(text[i : i + self.kmer], self.unk) for i in places]
