@@ -37,11 +37,12 @@ def sentence_vectors(reader: Reader, language: str) -> np.ndarray:
 
 def ranks(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Where b_i stands among all of b, by cosine with a_i: 1 is the nearest; [n, D] each, to [n] integers."""
-    similarity = _unit(a) @ _unit(b).T
+    similarity = unit(a) @ unit(b).T
     return 1 + (similarity > np.diag(similarity)[:, None]).sum(1)
 
 
-def _unit(x: np.ndarray) -> np.ndarray:
+def unit(x: np.ndarray) -> np.ndarray:
+    """Vectors [..., D] at length 1."""
     return x / np.maximum(np.linalg.norm(x, axis=-1, keepdims=True), 1e-12)
 
 

@@ -29,6 +29,7 @@ class Config:
       whole_words: mask all pieces of a word or none.
       next: the second objective: 'random' is next sentence, 'swap' sentence order, 'none' neither.
       next_rate, short_rate: see `rows.SegmentRows`.
+      shuffle: the ordinary tokens of each row come in random order: a control that learns words without their order.
     """
 
     name: str = 'mlm'
@@ -39,6 +40,7 @@ class Config:
     next: Literal['random', 'swap', 'none'] = 'random'
     next_rate: float = 0.5
     short_rate: float = 0.1
+    shuffle: bool = False
 
 
 class Task:
@@ -65,6 +67,9 @@ class Task:
 
     def example(self, packed: np.ndarray, rng: np.random.Generator) -> Batch:
         row = unpack(packed)
+        if self.config.shuffle:
+            places = np.flatnonzero(np.isin(row.tokens, self.tokenizer.ordinary))
+            row.tokens[places] = row.tokens[rng.permutation(places)]
         most = self.predictions(len(row.tokens))
         tokens, chosen = mask_tokens(row, self.rates, most, self.tokenizer, rng, self.config.whole_words)
         positions = np.zeros(most, np.int32)

@@ -18,10 +18,9 @@ MINI = {
 
 def get_config(arg: str = 'mini') -> ConfigDict:
     """`arg` is mini or paper."""
-    settings = {
-        'mini': {name: ('optim.learning_rate=3e-4', *own) for name, own in MINI.items()},
-        'paper': {name: () for name in MINI},
-    }[arg]
+    mini = {name: ('optim.learning_rate=3e-4', *own) for name, own in MINI.items()}
+    paper: dict = dict.fromkeys(MINI, ())
+    settings = {'mini': mini, 'paper': paper}[arg]
     config = ConfigDict()
     config.title = 'DNA by a model of language'
     config.about = 'Accuracy in percent, and updates until the best of random weights is reached; mean ± standard deviation (runs).'

@@ -71,6 +71,17 @@ def test_the_label_of_the_row_is_the_second_objective(vocabulary, label):
     assert example(vocabulary, packed(vocabulary, label=label))['next'] == label
 
 
+def test_shuffling_moves_ordinary_tokens_and_no_other(vocabulary):
+    row = packed(vocabulary)
+    shuffled = task(vocabulary, shuffle=True, mask=0.0, random=0.0).example(row, np.random.default_rng(0))
+    tokens, before = shuffled['tokens'], row[rows_lib.HEADER :]
+    assert sorted(tokens) == sorted(before)
+    assert tokens.tolist() != before.tolist()
+    special = np.isin(before, [vocabulary.cls, vocabulary.sep, vocabulary.pad])
+    np.testing.assert_array_equal(tokens[special], before[special])
+    np.testing.assert_array_equal(shuffled['labels'], tokens[shuffled['positions']])
+
+
 def test_every_example_has_the_same_shapes_and_types(vocabulary):
     make = task(vocabulary).example
     found = [make(packed(vocabulary, n), np.random.default_rng(0)) for n in (1, 5, 15)]

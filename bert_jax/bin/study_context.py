@@ -1,0 +1,58 @@
+"""How much of a word's vector is its sentence? --checkpoint=DIR --out=DIR [--word=kind --input=FILE.jsonl] [--control=DIR]."""
+
+import argparse
+import json
+import pathlib
+
+from bert_jax.core import cli
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog='python -m bert_jax.bin.study_context', description=__doc__)
+    parser.add_argument('--checkpoint', required=True, help='a --workdir that was pretrained')
+    parser.add_argument('--out', required=True, type=pathlib.Path, help='a folder for table and figure')
+    parser.add_argument('--word', default='', help='the word, in each line of --input')
+    parser.add_argument(
+        '--input', type=pathlib.Path, help='a .jsonl file with "text" and "sense" in each line'
+    )
+    parser.add_argument(
+        '--control', help='another --workdir, such as of a pretraining with task.shuffle=true'
+    )
+    parser.add_argument('--text', default='', help='sentences to compare words in: a source of text; without, what '
+                        'was held out in pretraining')  # fmt: skip
+    parser.add_argument('--limit', type=int, default=1000, help='how many of these sentences')
+    flags = parser.parse_args()
+    if bool(flags.word) != bool(flags.input):
+        parser.error('--word and --input go together')
+    cli.check_writable(flags.out / 'context.json', '--out')
+
+    from bert_jax.core import hosts, paths
+    from bert_jax.data import records
+    from bert_jax.evals import tables
+    from bert_jax.studies import context, reading
+
+    hosts.prepare_process()
+    word, examples = context.WORD, context.EXAMPLE
+    if flags.input:
+        read = records.read(str(flags.input), '')
+        word, examples = flags.word, tuple((r.text('sense'), r.text('text')) for r in read)
+    texts = {'text': flags.text} if flags.text else {}
+
+    def study(checkpoint: str) -> tuple:
+        return context.study(reading.open_reader(checkpoint, texts, limit=flags.limit), word, examples)
+
+    found, vectors = study(flags.checkpoint)
+    control = study(flags.control)[0] if flags.control else None
+    table = tables.markdown(context.lines(found))
+    if control:
+        table += f'\nControl, {flags.control}:\n\n' + tables.markdown(context.lines(control))
+    flags.out.mkdir(parents=True, exist_ok=True)
+    paths.write(flags.out / 'context.json', json.dumps({**found, 'control': control}, indent=2) + '\n')
+    paths.write(flags.out / 'context.md', table)
+    context.figure(found, vectors.vectors, control).savefig(flags.out / 'context.png', dpi=150)
+    print(table, end='')
+    return 0
+
+
+if __name__ == '__main__':
+    cli.run(main)
