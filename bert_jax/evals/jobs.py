@@ -1,4 +1,4 @@
-"""Training runs that wait for one another, some at a time, each in a process and a working directory of its own."""
+"""Trainings and evaluations that wait for one another, some at a time, each in a process and a folder of its own."""
 
 import json
 import logging
@@ -14,23 +14,25 @@ from typing import Any, NamedTuple
 from bert_jax.core import paths
 from bert_jax.train import experiment
 
-DONE, LOG = 'done.json', 'log.txt'
+DONE, LOG, SCORES = 'done.json', 'log.txt', 'scores.json'
 
 
 class Job(NamedTuple):
-    """One run of `bin/train`.
+    """One run of `bin/train`, or of an eval binary.
 
     Attributes:
-      place: its working directory.
+      place: its working directory, or the folder for its `SCORES`.
       config: its config file, with the argument.
       settings: `a.b=value`.
       after: the working directory of a run that must end well before; None is none.
+      evaluates: whether it scores that run instead of training.
     """
 
     place: pathlib.Path
     config: str
     settings: tuple[str, ...]
     after: pathlib.Path | None = None
+    evaluates: bool = False
 
     @property
     def finished(self) -> bool:
@@ -41,6 +43,16 @@ class Job(NamedTuple):
     @property
     def _about(self) -> dict[str, Any]:
         return {'config': self.config, 'settings': [*self.settings]}
+
+    @property
+    def words(self) -> list[str]:
+        """Its door with the arguments."""
+        if self.evaluates:
+            task = experiment.read(self.config, self.settings).task.name
+            door = [f'bert_jax.bin.eval_{task}', f'--checkpoint={self.after}', f'--out={self.place / SCORES}']
+        else:
+            door = ['bert_jax.bin.train', f'--workdir={self.place}']
+        return [*door, f'--config={self.config}', *(f'--config.{s}' for s in self.settings)]
 
     def finish(self) -> None:
         paths.write(self.place / DONE, json.dumps(self._about, indent=2) + '\n')
@@ -97,13 +109,10 @@ def run(jobs: Sequence[Job], at_once: int = 1) -> dict[pathlib.Path, str]:
 
 
 def _start(job: Job, cores: set[int]) -> 'subprocess.Popen[bytes]':
-    words = ['-m', 'bert_jax.bin.train', f'--config={job.config}', f'--workdir={job.place}']
     job.place.mkdir(parents=True, exist_ok=True)
     logging.info('begins: %s', job.place)
     with (job.place / LOG).open('ab') as log:
-        process = subprocess.Popen(
-            [sys.executable, *words, *(f'--config.{s}' for s in job.settings)], stdout=log, stderr=log
-        )
+        process = subprocess.Popen([sys.executable, '-m', *job.words], stdout=log, stderr=log)
     if cores:
         os.sched_setaffinity(process.pid, cores)
     return process

@@ -96,8 +96,8 @@ def last_scores(place: pathlib.Path) -> dict[str, float]:
 
 
 def score(place: pathlib.Path, name: str) -> float | None:
-    """The score at the end of a run; None if it has no scores at all."""
-    scores = last_scores(place)
+    """The score at the end of a run, or of an evaluation of one; None if it has no scores at all."""
+    scores = last_scores(place) or next((dict(found) for _, found in _scored(place)), {})
     if scores and name not in scores:
         known = ', '.join(k for k in scores if k != 'step')
         raise UserError(f'The runs have no score {name!r}: known are {known}.')

@@ -25,7 +25,8 @@ class Row:
 
     Attributes:
       name: as the table has it.
-      config: of its pretraining; none where all rows start from the table's `checkpoint`.
+      config: of its pretraining; without one the row starts from `checkpoint`, or else the table's.
+      checkpoint: a pretrained or converted model, or {NAME} of the table's `checkpoints`.
       settings: `a.b=value` for it; {workdir} stands for the folder of the table, {text} for what to train on.
       skip: columns that this row has no cell in, and why.
       also: `a.b=value` for the runs of a column that start from it.
@@ -38,6 +39,7 @@ class Row:
     skip: Mapping[str, str] = dataclasses.field(default_factory=dict)
     also: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
     weights: Literal['pretrained', 'body', 'random'] = 'pretrained'
+    checkpoint: str = ''
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,12 +48,12 @@ class Column:
 
     Attributes:
       name: as the table has it.
-      config: of the fine-tuning.
+      config: of the fine-tuning; or, with `of`, of an evaluation: what else to score those runs on.
       score: at its end.
       settings: `a.b=value`.
       shown: 'percent' of a share, 'exp' of a loss (perplexity), or the score as it is.
       published: what the published column is of, if it is of something else.
-      of: a column whose runs this one is about too, instead of runs of its own.
+      of: a column whose runs this one is about too, instead of fine-tunings of its own.
       reach: a row; the number is then at which step a run first scores as well as that row's runs at their best, in the
         mean. A run that never does has none.
     """
@@ -80,8 +82,10 @@ class Table:
       rows, columns: of the table.
       published: numbers by row and column.
       text: what is pretrained on; it stands for {text} in the settings of rows.
-      checkpoint: what rows without a pretraining of their own start from.
+      checkpoint: what rows start from that have no other.
+      checkpoints: models that rows name, set by `--config.checkpoints.NAME=DIR`.
       seeds: so many runs of each cell, from 0; pretraining is repeated too.
+      turned: whether it is printed with its rows side by side and its columns below one another.
       against: a row; of each other row it is said whether its difference from that one is more than seed noise.
     """
 
@@ -92,7 +96,9 @@ class Table:
     published: Mapping[str, Mapping[str, float]] = dataclasses.field(default_factory=dict)
     text: str = 'pydocs/text'
     checkpoint: str = ''
+    checkpoints: Mapping[str, str] = dataclasses.field(default_factory=dict)
     seeds: int = 1
+    turned: bool = False
     against: str = ''
 
     def __post_init__(self) -> None:
@@ -104,17 +110,23 @@ class Table:
             *((r.also, columns) for r in self.rows),
         ]
         used += [(numbers, columns) for numbers in self.published.values()]
-        used += [([c.of], ['', *(k.name for k in self.columns if k.config)]) for c in self.columns]
+        used += [([c.of], ['', *(k.name for k in self.columns if not k.of)]) for c in self.columns]
         used += [([name], ['', *rows]) for name in (self.against, *(c.reach for c in self.columns))]
         for names, known in used:
             for name in names:
                 if name not in known:
                     raise UserError(f'The table has no {name!r}: {config_lib.nearest(name, known)}')
-        if not all(row.config for row in self.rows) and not self.checkpoint:
-            raise UserError('The table starts from a pretrained model: give --config.checkpoint=DIR.')
+        for row in self.rows:
+            if not row.config and not self._start(row):
+                raise UserError(
+                    f'The row {row.name!r} starts from a pretrained model: give --config.checkpoint=DIR, or the one of '
+                    '--config.checkpoints that it names.'
+                )
         for column in self.columns:
-            if not column.config and not column.of:
-                raise UserError(f'The column {column.name!r} needs a config, or another column to be of.')
+            if bool(column.config) == bool(column.reach):
+                raise UserError(f'The column {column.name!r} needs a config, or else a row to reach.')
+            if column.reach and not column.of:
+                raise UserError(f'The column {column.name!r} needs another column to be of.')
         for numbers in self.published.values():
             for name, number in numbers.items():
                 if not isinstance(number, int | float):
@@ -136,16 +148,32 @@ class Table:
         if row.config:
             before = workdir / 'pretrain' / folder(row.name) / f'seed{seed}'
             found.append(Job(before, row.config, (*filled(row.settings), f'train.seed={seed}')))
+        start = before or self._start(row)
         for column in self.columns:
-            if column.config and column.name not in row.skip:
-                own = [*column.settings, *row.also.get(column.name, ()), f'train.seed={seed}']
-                begin = [f'init.checkpoint={before or self.checkpoint}', f'init.weights={row.weights}']
-                place = self._cell(workdir, row, column, seed)
-                found.append(Job(place, column.config, (*filled(own), *begin), before))
+            if not column.config or {column.name, column.of} & {*row.skip}:
+                continue
+            own = filled([*column.settings, *row.also.get(column.name, ())])
+            place = self._cell(workdir, row, column, seed)
+            if column.of:
+                trained = self._cell(workdir, row, self._column(column.of), seed)
+                found.append(Job(place, column.config, tuple(own), trained, evaluates=True))
+            else:
+                own += [f'train.seed={seed}', f'init.checkpoint={start}', f'init.weights={row.weights}']
+                found.append(Job(place, column.config, tuple(own), before))
         return found
 
+    def _start(self, row: Row) -> str:
+        named = re.fullmatch(r'\{(\w+)\}', row.checkpoint)
+        if named and named[1] not in self.checkpoints:
+            raise UserError(f'{row.checkpoint} is none of {", ".join(self.checkpoints)}: mend the config.')
+        return self.checkpoints[named[1]] if named else row.checkpoint or self.checkpoint
+
+    def _column(self, name: str) -> Column:
+        return next(column for column in self.columns if column.name == name)
+
     def _cell(self, workdir: pathlib.Path, row: Row, column: Column, seed: int) -> pathlib.Path:
-        return workdir / folder(column.of or column.name) / folder(row.name) / f'seed{seed}'
+        name = column.name if column.config else column.of
+        return workdir / folder(name) / folder(row.name) / f'seed{seed}'
 
     def numbers(self, workdir: pathlib.Path) -> dict[tuple[str, str], list[float]]:
         """What the finished runs have scored, by row and column; runs with other settings do not count."""
@@ -177,34 +205,33 @@ class Table:
         return found
 
     def lines(self, workdir: pathlib.Path, failed: Mapping[pathlib.Path, str]) -> list[list[str]]:
-        """The table as text, a head line first: for each column what was published, own mean ± std (n), and by how
-        much this is more."""
+        """The table as text, a head line first: own mean ± std (n), and where something was published for a column (or, if
+        turned, a row) that number before it and by how much one's own is more after it."""
         numbers = self.numbers(workdir)
-        head = ['']
-        for c in self.columns:
-            head += [
-                f'{c.name}: published' + (f' ({c.published})' if c.published else ''),
-                'own',
-                'difference',
-            ]
-        out = [head]
-        for row in self.rows:
-            line = [row.name]
-            for column in self.columns:
-                published = self.published.get(row.name, {}).get(column.name)
-                own = numbers[row.name, column.name]
-                why = row.skip.get(column.name, '')
-                gone = [
-                    failed[p]
-                    for s in range(self.seeds)
-                    if (p := self._cell(workdir, row, column, s)) in failed
-                ]
-                line += [
-                    '' if published is None else f'{published:.4g}',
-                    _mean(own) or why or (f'failed: {gone[0]}' if gone else 'not run'),
-                    '' if published is None or not own else f'{statistics.fmean(own) - published:+.1f}',
-                ]
-            out.append(line)
+        known = {(row, column) for row, found in self.published.items() for column in found}
+
+        def cell(row: Row, column: Column) -> tuple[str, str, str]:
+            published = self.published.get(row.name, {}).get(column.name)
+            own = numbers[row.name, column.name]
+            places = [self._cell(workdir, row, column, seed) for seed in range(self.seeds)]
+            gone = [failed[p] for p in places if p in failed]
+            why = row.skip.get(column.name) or row.skip.get(column.of)
+            return (
+                '' if published is None else f'{published:.4g}',
+                _mean(own) or why or (f'failed: {gone[0]}' if gone else 'not run'),
+                '' if published is None or not own else f'{statistics.fmean(own) - published:+.1f}',
+            )
+
+        down: Sequence[Any] = self.columns if self.turned else self.rows
+        across: Sequence[Any] = self.rows if self.turned else self.columns
+        out = [[''], *([x.name] for x in down)]
+        for y in across:
+            compared = any(y.name in pair for pair in known)
+            of = f' ({y.published})' if getattr(y, 'published', '') else ''
+            out[0] += [f'{y.name}: published{of}', 'own', 'difference'] if compared else [y.name]
+            for line, x in zip(out[1:], down, strict=True):
+                found = cell(y, x) if self.turned else cell(x, y)
+                line += found if compared else found[1:2]
         return out
 
     def orders(self, workdir: pathlib.Path) -> list[str]:

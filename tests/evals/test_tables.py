@@ -92,12 +92,17 @@ def test_numbers_stand_beside_the_published_ones(tmp_path):
     pretend(made, tmp_path, 'loss/one_way/seed0')
     failed = {tmp_path / 'share/no_way/seed1': 'no data'}
     head, one, other = made.lines(tmp_path, failed)
-    assert head == ['', 'Share: published', 'own', 'difference', 'Loss: published', 'own', 'difference']
-    assert one == ['one way', '80', '55.0 ± 7.1 (2)', '-25.0', '', '2.7 (1)', '']
-    assert other == ['No way', '', 'failed: no data', '', '', 'cannot', '']
-    assert tables.markdown([head, one]).splitlines()[1] == '|---' * 7 + '|'
-    assert tables.comma_separated([one]) == 'one way,80,55.0 ± 7.1 (2),-25.0,,2.7 (1),\n'
+    assert head == ['', 'Share: published', 'own', 'difference', 'Loss']
+    assert one == ['one way', '80', '55.0 ± 7.1 (2)', '-25.0', '2.7 (1)']
+    assert other == ['No way', '', 'failed: no data', '', 'cannot']
+    assert tables.markdown([head, one]).splitlines()[1] == '|---' * 5 + '|'
+    assert tables.comma_separated([one]) == 'one way,80,55.0 ± 7.1 (2),-25.0,2.7 (1)\n'
     assert r'55.0 $\pm$ 7.1 (2)' in tables.latex([head, one])
+    assert dataclasses.replace(made, turned=True).lines(tmp_path, failed) == [
+        ['', 'one way: published', 'own', 'difference', 'No way'],
+        ['Share', '80', '55.0 ± 7.1 (2)', '-25.0', 'failed: no data'],
+        ['Loss', '', '2.7 (1)', '', 'cannot'],
+    ]
 
 
 def test_numbers_of_other_settings_do_not_count(tmp_path):
@@ -150,6 +155,28 @@ def test_rows_may_start_from_one_checkpoint(tmp_path):
     assert all(job.after is None for job in found)
 
 
+def test_a_column_may_be_another_evaluation_of_the_runs_of_one(tmp_path):
+    columns = (
+        Column('en', 'en.py'),
+        Column('de', f'{TINY}:classify', settings=('data.source=de.csv',), of='en'),
+    )
+    rows = (Row('own', checkpoint='{own}'), Row('other', skip={'en': 'no'}))
+    made = table(rows=rows, columns=columns, checkpoint='runs/x', checkpoints={'own': 'runs/own'}, seeds=1)
+    training, evaluation = made.jobs(tmp_path)
+    assert training.settings == ('train.seed=0', 'init.checkpoint=runs/own', 'init.weights=pretrained')
+    place = tmp_path / 'en/own/seed0'
+    assert (evaluation.after, evaluation.evaluates) == (place, True)
+    assert evaluation.words == [
+        'bert_jax.bin.eval_classify', f'--checkpoint={place}', f'--out={tmp_path}/de/own/seed0/scores.json',
+        f'--config={TINY}:classify', '--config.data.source=de.csv',
+    ]  # fmt: skip
+    evaluation.place.mkdir(parents=True)
+    scored = {'source': 'de.csv', 'split': 'test', 'scores': {'accuracy': 0.25}}
+    (evaluation.place / 'scores.json').write_text(json.dumps(scored))
+    evaluation.finish()
+    assert made.numbers(tmp_path)['own', 'de'] == [0.25]
+
+
 def test_how_soon_a_row_is_as_good_as_another_at_its_best(tmp_path):
     made = of_one_checkpoint()
     pretend(made, tmp_path, 'share/random/seed0', 0.5, 0.6, 0.8, 0.7)
@@ -169,8 +196,10 @@ def test_how_soon_a_row_is_as_good_as_another_at_its_best(tmp_path):
     ('changes', 'problem'),
     [
         ({'checkpoint': ''}, 'give --config.checkpoint=DIR'),
+        ({'rows': (Row('random', checkpoint='{german}'),), 'columns': ()}, '{german} is none of'),
         ({'against': 'rando'}, "did you mean 'random'"),
-        ({'columns': (Column('Share'),)}, 'needs a config, or another column'),
+        ({'columns': (Column('Share'),)}, 'needs a config, or else a row'),
+        ({'columns': (Column('Share', reach='random'),)}, 'needs another column'),
         ({'columns': (Column('Updates', of='Share'),)}, "no 'Share'"),
     ],
 )
