@@ -27,7 +27,9 @@ def main() -> int:
     reader = reading.open_reader(
         flags.checkpoint, cli.texts(flags.text), flags.parallel, flags.split, flags.limit
     )
-    found = language.study(reader, alphas)
+    source = flags.parallel or ', '.join(flags.text) or 'held out in pretraining'
+    about = {'checkpoint': flags.checkpoint, 'source': source, 'split': flags.split if flags.parallel else ''}
+    found = {**about, **language.study(reader, alphas)}
     table = tables.markdown(language.lines(found))
     flags.out.mkdir(parents=True, exist_ok=True)
     paths.write(flags.out / 'language.json', json.dumps(found, indent=2) + '\n')

@@ -5,6 +5,7 @@ K et al. 2020 (arXiv 1912.07840, section 4.1.1); the parts that can be switched 
 """
 
 import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -38,6 +39,24 @@ class Disguise:
                 if start < stop:
                     index[start:stop] = index[start:stop][::-1]
         return index
+
+
+class DisguisedTokenizer(Tokenizer):
+    """A tokenizer that reads texts in the fake language, words in their real order."""
+
+    def __init__(self, tokenizer: Tokenizer, shared_special: bool = True):
+        self.__dict__.update(tokenizer.__dict__)
+        self._disguise = disguise(tokenizer, shared_special)
+        self.unk, self.cls, self.sep = (
+            int(self._disguise.ids(np.array(i))) for i in (self.unk, self.cls, self.sep)
+        )
+        self.between = (self.sep,) * len(self.between)
+
+    def encode(self, texts: Sequence[str], special: bool = False) -> list[np.ndarray]:
+        return [self._disguise.ids(ids) for ids in super().encode(texts, special)]
+
+    def encode_with_offsets(self, texts: Sequence[str]) -> list[tuple[np.ndarray, np.ndarray]]:
+        return [(self._disguise.ids(ids), places) for ids, places in super().encode_with_offsets(texts)]
 
 
 def disguise(tokenizer: Tokenizer, shared_special: bool = True, inverted: bool = False) -> Disguise:

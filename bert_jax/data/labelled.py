@@ -5,7 +5,7 @@ import logging
 import math
 import re
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -26,6 +26,8 @@ class DataConfig:
       train_split, eval_split: what to train on and what to score.
       length: T, tokens in a row.
       limit: train on the first so many examples of a fixed random order; 0 takes all.
+      fake: read the texts in the fake language of a model of `tasks.bilingual`, whose special tokens are 'shared' or its
+        'own'; empty reads them as they are.
     """
 
     source: str = ''
@@ -33,6 +35,7 @@ class DataConfig:
     eval_split: str = 'validation'
     length: int = 128
     limit: int = 0
+    fake: Literal['', 'shared', 'own'] = ''
 
     def __post_init__(self) -> None:
         within(self, 'data', 4, math.inf, 'length')

@@ -18,21 +18,21 @@ DONE, LOG, SCORES = 'done.json', 'log.txt', 'scores.json'
 
 
 class Job(NamedTuple):
-    """One run of `bin/train`, or of an eval binary.
+    """One run of `bin/train`, of an eval binary, or of a study.
 
     Attributes:
-      place: its working directory, or the folder for its `SCORES`.
-      config: its config file, with the argument.
-      settings: `a.b=value`.
+      place: its working directory, or the folder for its scores.
+      config: its config file, with the argument; of a study its door, `bin/STUDY.py`.
+      settings: `a.b=value`; of a study its flags, `name=value`.
       after: the working directory of a run that must end well before; None is none.
-      evaluates: whether it scores that run instead of training.
+      scores: the checkpoint that it scores, if it does not train.
     """
 
     place: pathlib.Path
     config: str
     settings: tuple[str, ...]
     after: pathlib.Path | None = None
-    evaluates: bool = False
+    scores: str = ''
 
     @property
     def finished(self) -> bool:
@@ -47,12 +47,19 @@ class Job(NamedTuple):
     @property
     def words(self) -> list[str]:
         """Its door with the arguments."""
-        if self.evaluates:
-            task = experiment.read(self.config, self.settings).task.name
-            door = [f'bert_jax.bin.eval_{task}', f'--checkpoint={self.after}', f'--out={self.place / SCORES}']
-        else:
-            door = ['bert_jax.bin.train', f'--workdir={self.place}']
-        return [*door, f'--config={self.config}', *(f'--config.{s}' for s in self.settings)]
+        of = f'--checkpoint={self.scores}'
+        if self.studies:
+            door = f'bert_jax.bin.{pathlib.Path(self.config).stem}'
+            return [door, of, f'--out={self.place}', *(f'--{s}' for s in self.settings)]
+        config = [f'--config={self.config}', *(f'--config.{s}' for s in self.settings)]
+        if not self.scores:
+            return ['bert_jax.bin.train', f'--workdir={self.place}', *config]
+        task = experiment.read(self.config, self.settings).task.name
+        return [f'bert_jax.bin.eval_{task}', of, f'--out={self.place / SCORES}', *config]
+
+    @property
+    def studies(self) -> bool:
+        return self.config.startswith('bin/')
 
     def finish(self) -> None:
         paths.write(self.place / DONE, json.dumps(self._about, indent=2) + '\n')
@@ -77,7 +84,8 @@ def run(jobs: Sequence[Job], at_once: int = 1) -> dict[pathlib.Path, str]:
     """
     waiting = [job for job in jobs if not job.finished]
     for job in waiting:
-        experiment.read(job.config, job.settings)
+        if not job.studies:
+            experiment.read(job.config, job.settings)
     failed: dict[pathlib.Path, str] = {}
     running: dict[int, tuple[Job, subprocess.Popen[bytes], float]] = {}
     shares = _shares(at_once)

@@ -53,8 +53,10 @@ class Scorer:
         made_for = trained.experiment, trained.tokenizer.fingerprint
         if self._evaluator is None or made_for != self._made_for:
             own = {k: v for k, v in vars(trained.experiment.task).items() if k in tasks.OF_A_CHECKPOINT and v}
-            config = dataclasses.replace(ours.task, **own)
-            task = tasks.get(config.name).Task(config, ours.data, trained.tokenizer)
+            read = dataclasses.replace(
+                trained.experiment, task=dataclasses.replace(ours.task, **own), data=ours.data
+            )
+            task = read.make_task(trained.tokenizer)
             c = ours.train
             self._evaluator = Evaluator(
                 task,

@@ -18,6 +18,8 @@ from bert_jax.core.errors import UserError
 from bert_jax.evals import runs
 from bert_jax.evals.jobs import Job
 
+PRETRAINING = 'pretraining'
+
 
 @dataclasses.dataclass(frozen=True)
 class Row:
@@ -48,12 +50,13 @@ class Column:
 
     Attributes:
       name: as the table has it.
-      config: of the fine-tuning; or, with `of`, of an evaluation: what else to score those runs on.
+      config: of the fine-tuning; or, with `of`, of an evaluation: what else to score those runs on. A study of the
+        pretrained model itself is `bin/study_language.py` and the like.
       score: at its end.
-      settings: `a.b=value`.
+      settings: `a.b=value`, or flags of the study.
       shown: 'percent' of a share, 'exp' of a loss (perplexity), or the score as it is.
       published: what the published column is of, if it is of something else.
-      of: a column whose runs this one is about too, instead of fine-tunings of its own.
+      of: a column whose runs this one is about too, instead of fine-tunings of its own; or 'pretraining'.
       reach: a row; the number is then at which step a run first scores as well as that row's runs at their best, in the
         mean. A run that never does has none.
     """
@@ -110,7 +113,9 @@ class Table:
             *((r.also, columns) for r in self.rows),
         ]
         used += [(numbers, columns) for numbers in self.published.values()]
-        used += [([c.of], ['', *(k.name for k in self.columns if not k.of)]) for c in self.columns]
+        used += [
+            ([c.of], ['', PRETRAINING, *(k.name for k in self.columns if not k.of)]) for c in self.columns
+        ]
         used += [([name], ['', *rows]) for name in (self.against, *(c.reach for c in self.columns))]
         for names, known in used:
             for name in names:
@@ -123,10 +128,8 @@ class Table:
                     '--config.checkpoints that it names.'
                 )
         for column in self.columns:
-            if bool(column.config) == bool(column.reach):
-                raise UserError(f'The column {column.name!r} needs a config, or else a row to reach.')
-            if column.reach and not column.of:
-                raise UserError(f'The column {column.name!r} needs another column to be of.')
+            if not (column.config or column.of) or (column.reach and not column.of):
+                raise UserError(f'The column {column.name!r} needs a config, or another column to be of.')
         for numbers in self.published.values():
             for name, number in numbers.items():
                 if not isinstance(number, int | float):
@@ -146,7 +149,7 @@ class Table:
 
         found, before = [], None
         if row.config:
-            before = workdir / 'pretrain' / folder(row.name) / f'seed{seed}'
+            before = self._cell(workdir, row, Column('', of=PRETRAINING), seed)
             found.append(Job(before, row.config, (*filled(row.settings), f'train.seed={seed}')))
         start = before or self._start(row)
         for column in self.columns:
@@ -154,9 +157,11 @@ class Table:
                 continue
             own = filled([*column.settings, *row.also.get(column.name, ())])
             place = self._cell(workdir, row, column, seed)
-            if column.of:
+            if column.config.startswith('bin/'):
+                found.append(Job(place, column.config, tuple(own), before, scores=str(start)))
+            elif column.of:
                 trained = self._cell(workdir, row, self._column(column.of), seed)
-                found.append(Job(place, column.config, tuple(own), trained, evaluates=True))
+                found.append(Job(place, column.config, tuple(own), trained, scores=str(trained)))
             else:
                 own += [f'train.seed={seed}', f'init.checkpoint={start}', f'init.weights={row.weights}']
                 found.append(Job(place, column.config, tuple(own), before))
@@ -172,7 +177,7 @@ class Table:
         return next(column for column in self.columns if column.name == name)
 
     def _cell(self, workdir: pathlib.Path, row: Row, column: Column, seed: int) -> pathlib.Path:
-        name = column.name if column.config else column.of
+        name = column.name if column.config else 'pretrain' if column.of == PRETRAINING else column.of
         return workdir / folder(name) / folder(row.name) / f'seed{seed}'
 
     def numbers(self, workdir: pathlib.Path) -> dict[tuple[str, str], list[float]]:

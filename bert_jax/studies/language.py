@@ -47,7 +47,7 @@ def study(reader: Reader, alphas: Sequence[float]) -> dict[str, Any]:
                     'shifts': [s._asdict() for s in shifts],
                 }
             )
-    return {
+    found = {
         'languages': [*reader.languages],
         'sentences': reader.sentences,
         'layers': reader.layers,
@@ -55,6 +55,20 @@ def study(reader: Reader, alphas: Sequence[float]) -> dict[str, Any]:
         'probe': location.probe(reader),
         'pairs': pairs,
     }
+    return {**found, 'scores': _scores(found)}
+
+
+def _scores(found: dict[str, Any]) -> dict[str, float]:
+    """For tables: of each measure that of the best layer (and α), and how well the language is told at the worst."""
+    scores = {'probe': min(found['probe'])}
+    for key in ('word_alignment', 'sentence_retrieval'):
+        if values := _by_layer(found, key):
+            scores[key] = max(values)
+    for key in ('converted', 'translated'):
+        values = [_shifted(found, key, i, alpha) for i in range(found['layers']) for alpha in found['alphas']]
+        if np.isfinite(values).any():
+            scores[key] = float(np.nanmax(values))
+    return scores
 
 
 def lines(found: dict[str, Any]) -> list[list[str]]:

@@ -17,6 +17,7 @@ from bert_jax.core import paths
 from bert_jax.core.config import within
 from bert_jax.core.errors import UserError
 from bert_jax.core.partitioning import MeshConfig
+from bert_jax.data.disguise import DisguisedTokenizer
 from bert_jax.data.tokenizer import Tokenizer, TokenizerConfig
 from bert_jax.optim import OptimConfig
 
@@ -125,6 +126,13 @@ class Experiment:
         return {k: {**named.get(k, {}), **v} for k, v in sections.items()}
 
     def make_task(self, tokenizer: Tokenizer) -> Any:
+        """The task, which reads texts by this tokenizer."""
+        if fake := getattr(self.data, 'fake', ''):
+            if self.model.vocab_size < 2 * len(tokenizer):
+                raise UserError(
+                    f'data.fake={fake} is for models that were pretrained on the task bilingual, which this one was not.'
+                )
+            tokenizer = DisguisedTokenizer(tokenizer, fake == 'shared')
         return tasks.get(self.task.name).Task(self.task, self.data, tokenizer)
 
 

@@ -12,11 +12,19 @@ from ml_collections import ConfigDict
 def get_config() -> ConfigDict:
     config = ConfigDict()
     config.task = dict(name='bilingual', next='none', short_rate=0.0)
-    # One layer of 64: small enough that the languages must share it (Dufter & Schütze 2020, section 2.2).
+    # Small enough that the languages must share it (Dufter & Schütze 2020, section 2.2).
     config.model = dict(
-        name='bert', size='tiny', layers=2, width=64, heads=4, mlp=256, dropout=0.0, attention_dropout=0.0
+        name='bert',
+        size='tiny',
+        width=64,
+        heads=4,
+        mlp=256,
+        norm='pre',
+        positions=128,
+        dropout=0.0,
+        attention_dropout=0.0,
     )
-    config.data = dict(sources=('pydocs/text',), length=64)
+    config.data = dict(sources=('pydocs/text',), length=64, validation_fraction=0.02)
     config.tokenizer = dict(vocab_size=2048)
     config.optim = dict(learning_rate=2e-3, warmup=0.05, b2=0.98)
     config.train = dict(steps=6_000, batch_size=64, log_every=100, eval_every=1000, eval_rows=2048)

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bert_jax.data import rows as rows_lib
-from bert_jax.data.disguise import disguise
+from bert_jax.data.disguise import DisguisedTokenizer, disguise
 
 
 def test_every_token_has_a_double_of_its_own(words):
@@ -29,3 +29,19 @@ def test_inverting_turns_each_text_round_and_twice_is_nothing(words, n, m):
     turned = rows_lib.pack(a[::-1], None if b is None else b[::-1], 0, 32, words)
     np.testing.assert_array_equal(row.tokens[order], rows_lib.unpack(turned).tokens)
     np.testing.assert_array_equal(disguise(words).order(row), np.arange(32))
+
+
+def test_texts_read_in_the_fake_language_are_the_doubles_of_real_ones(words):
+    texts = ['w7 w8', 'xy w9']
+    for shared in (True, False):
+        made, d = DisguisedTokenizer(words, shared), disguise(words, shared)
+        for a, b in zip(words.encode(texts), made.encode(texts), strict=True):
+            np.testing.assert_array_equal(d.ids(a), b)
+        (ids, places), (doubles, same) = (t.encode_with_offsets(texts[1:])[0] for t in (words, made))
+        np.testing.assert_array_equal(d.ids(ids), doubles)
+        np.testing.assert_array_equal(places, same)
+        row, double = (
+            rows_lib.pack(t.encode(['w7'])[0], t.encode(['w8'])[0], 0, 9, t)[rows_lib.HEADER :]
+            for t in (words, made)
+        )
+        np.testing.assert_array_equal(d.ids(row), double)

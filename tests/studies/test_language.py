@@ -9,7 +9,7 @@ from bert_jax.core.errors import UserError
 from bert_jax.modeling import module
 from bert_jax.studies import alignment, location, reading
 from bert_jax.train import load
-from tests.runs import SAVED, pretrain, run_here
+from tests.runs import SAVED, TINY, finetune, pretrain, run_here
 
 BILINGUAL = ('task.name=bilingual', 'task.next=none', SAVED)
 
@@ -154,3 +154,20 @@ def test_one_language_is_too_few(pretrained, tmp_path):
         from bert_jax.studies import language
 
         language.study(reading.open_reader(str(pretrained), {}, limit=20), [1.0])
+
+
+def test_a_use_learnt_in_one_language_is_scored_in_the_other(checkpoint, labelled, pretrained, tmp_path):
+    assert finetune(tmp_path / 'run', checkpoint, labelled, 'train.steps=4', SAVED) == 0
+    words = (
+        'bert_jax.bin.eval_classify', f'--config={TINY}:classify', f'--config.data.source={labelled}',
+        f'--out={tmp_path}/scores.json',
+    )  # fmt: skip
+    losses = []
+    for flags in ((), ('--config.data.fake=shared',)):
+        done = run_here(*words, f'--checkpoint={tmp_path}/run', *flags)
+        assert done.returncode == 0, done.stderr
+        losses.append(json.loads((tmp_path / 'scores.json').read_text())['scores']['loss'])
+    assert losses[0] != losses[1]
+    assert finetune(tmp_path / 'other', pretrained, labelled, 'train.steps=4', SAVED) == 0
+    done = run_here(*words, f'--checkpoint={tmp_path}/other', '--config.data.fake=shared')
+    assert 'pretrained on the task bilingual, which this one was not' in done.stderr

@@ -1,0 +1,73 @@
+"""What the ablations of BERT share: a pretraining of each way at the same budget, then some uses (Devlin et al. 2019, section 5)."""
+
+from collections.abc import Mapping, Sequence
+
+from ml_collections import ConfigDict
+
+# The uses, with their shortened forms on two cores, where nli_small stands for MNLI.
+USES = {
+    'MNLI': ('configs/finetune/glue.py:mnli', 'accuracy', ('data.limit=10_000', 'train.steps="2 epochs"')),
+    'QNLI': ('configs/finetune/glue.py:qnli', 'accuracy', ('data.limit=10_000', 'train.steps="2 epochs"')),
+    'MRPC': ('configs/finetune/glue.py:mrpc', 'accuracy', ('train.steps="3 epochs"',)),
+    'SST-2': ('configs/finetune/sst2.py', 'accuracy', ('data.limit=10_000', 'train.steps="2 epochs"')),
+    'SQuAD': (
+        'configs/finetune/squad.py:v1.1',
+        'f1',
+        ('data.limit=2000', 'train.steps="2 epochs"', 'train.eval_rows=1000', 'data.length=256'),
+    ),
+    'NER': ('configs/finetune/ner.py:en', 'entity_f1', ('data.limit=5000', 'train.steps="2 epochs"')),
+    'NER, features': (
+        'configs/finetune/ner.py:en,concat_last_four',
+        'entity_f1',
+        ('data.limit=5000', 'train.steps="2 epochs"'),
+    ),
+}
+BUDGET = ('train.steps=1200', 'train.eval_every=0', 'train.eval_rows=512', 'train.log_every=50')
+PAPER_BUDGET = ('train.eval_every=0',)
+
+
+def uses(names: Sequence[str], arg: str) -> list[dict]:
+    """Columns of these uses; `arg` is mini or paper."""
+    tune: tuple[str, ...] = ('optim.learning_rate=3e-4',) if arg == 'mini' else ()
+    return [
+        dict(
+            name=name,
+            config='configs/finetune/xnli.py' if (name, arg) == ('MNLI', 'mini') else config,
+            score=score,
+            shown='' if score == 'f1' else 'percent',
+            settings=(*tune, 'train.eval_every=0', 'checkpoint.every=1.0', *(short if arg == 'mini' else ())),
+        )
+        for name, (config, score, short) in ((n, USES[n]) for n in names)
+    ]
+
+
+def pretraining(name: str, arg: str, settings: Sequence[str] = (), model: str = 'bert') -> dict:
+    """A row; `model` is bert or gpt."""
+    files = {
+        'mini': {'bert': 'cpu.py', 'gpt': 'cpu_gpt.py'},
+        'paper': {'bert': 'bert.py:base', 'gpt': 'gpt.py:small'},
+    }
+    config = f'configs/pretrain/{files[arg][model]}'
+    common = ('data.sources=("{text}",)', f'data.rows={{workdir}}/rows/{name}', 'checkpoint.every=1.0')
+    budget = BUDGET if arg == 'mini' else PAPER_BUDGET
+    return dict(name=name, config=config, settings=(*common, *budget, *settings))
+
+
+def table(
+    title: str,
+    rows: Sequence[dict],
+    columns: Sequence[dict],
+    published: Mapping[str, Sequence[float]],
+    about: str = 'GLUE accuracy (in the mini form nli_small for MNLI), SQuAD and NER F1; own: mean ± std (runs)',
+) -> ConfigDict:
+    """A config; `published` has for each row the numbers of the columns, in order."""
+    config = ConfigDict()
+    config.title, config.about = title, f'{about}. Published: Devlin et al. 2019.'
+    config.seeds, config.text = 2, 'pydocs/text'
+    config.rows, config.columns = tuple(rows), tuple(columns)
+    names = [column['name'] for column in columns]
+    config.published = {
+        row: {name: float(n) for name, n in zip(names, numbers, strict=False)}
+        for row, numbers in published.items()
+    }
+    return config
