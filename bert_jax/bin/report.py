@@ -1,4 +1,4 @@
-"""Collects runs into one HTML page: DIR... --out=report.html."""
+"""Collects runs, tables and studies into one HTML page: DIR... --out=report.html."""
 
 import argparse
 import pathlib
@@ -9,7 +9,10 @@ from bert_jax.core import cli, paths
 def main() -> int:
     parser = argparse.ArgumentParser(prog='python -m bert_jax.bin.report', description=__doc__)
     parser.add_argument(
-        'workdirs', nargs='+', type=pathlib.Path, help='of runs, or folders with runs in them'
+        'workdirs',
+        nargs='+',
+        type=pathlib.Path,
+        help='of runs, of tables, of studies, or folders with runs in them',
     )
     parser.add_argument('--out', required=True, type=pathlib.Path)
     parser.add_argument(
@@ -22,17 +25,24 @@ def main() -> int:
     parser.add_argument('--plots', type=pathlib.Path, metavar='DIR', help='write the plots there as well')
     flags = parser.parse_args()
 
-    from bert_jax.evals import filling, report
+    from bert_jax.evals import filling, publish, report
     from bert_jax.evals import runs as runs_lib
 
     cli.check_output(flags.out, '--out')
-    found = [runs_lib.find(workdir) for workdir in flags.workdirs]
-    pretrained = [w for w, (run, *_) in zip(flags.workdirs, found, strict=True) if run.pretraining]
+    written = {workdir: publish.find(workdir) for workdir in flags.workdirs}
+    found = [
+        [] if written[workdir] and not (workdir / 'config.json').exists() else runs_lib.find(workdir)
+        for workdir in flags.workdirs
+    ]
+    pretrained = [w for w, runs in zip(flags.workdirs, found, strict=True) if runs and runs[0].pretraining]
     if flags.fill and not pretrained:
         parser.error('--fill needs a pretrained --workdir among the runs')
     filled = filling.fill(str(pretrained[0]), flags.fill) if flags.fill and pretrained else []
     page = report.page(
-        [run for group in found for run in group], list(zip(flags.fill, filled, strict=False)), flags.plots
+        [run for group in found for run in group],
+        list(zip(flags.fill, filled, strict=False)),
+        flags.plots,
+        [file for files in written.values() for file in files],
     )
     paths.write(flags.out, page)
     print(f'wrote {flags.out}')

@@ -1,7 +1,6 @@
 """How much of a word's vector is its sentence? --checkpoint=DIR --out=DIR [--word=kind --input=FILE.jsonl] [--control=DIR]."""
 
 import argparse
-import json
 import pathlib
 
 from bert_jax.core import cli
@@ -26,9 +25,9 @@ def main() -> int:
         parser.error('--word and --input go together')
     cli.check_writable(flags.out / 'context.json', '--out')
 
-    from bert_jax.core import hosts, paths
+    from bert_jax.core import hosts
     from bert_jax.data import records
-    from bert_jax.evals import tables
+    from bert_jax.evals import publish
     from bert_jax.studies import context, reading
 
     hosts.prepare_process()
@@ -43,14 +42,16 @@ def main() -> int:
 
     found, vectors = study(flags.checkpoint)
     control = study(flags.control)[0] if flags.control else None
-    table = tables.markdown(context.lines(found))
+    lines = context.lines(found)
+    text = (
+        f'# How much of a word is its sentence? {flags.checkpoint}\n\n“{word}” in {len(examples)} sentences; '
+        f'self-similarity of the words of {flags.limit:,} others.\n\n{publish.markdown(lines)}'
+    )
     if control:
-        table += f'\nControl, {flags.control}:\n\n' + tables.markdown(context.lines(control))
-    flags.out.mkdir(parents=True, exist_ok=True)
-    paths.write(flags.out / 'context.json', json.dumps({**found, 'control': control}, indent=2) + '\n')
-    paths.write(flags.out / 'context.md', table)
-    context.figure(found, vectors.vectors, control).savefig(flags.out / 'context.png', dpi=150)
-    print(table, end='')
+        text += f'\nControl, {flags.control}:\n\n' + publish.markdown(context.lines(control))
+    figure = context.figure(found, vectors.vectors, control)
+    publish.write(flags.out, 'context', text, lines, figure, {**found, 'control': control})
+    print(text, end='')
     return 0
 
 

@@ -1,7 +1,6 @@
 """Where does a model keep the language? --checkpoint=DIR --out=DIR [--text=en=FILE --text=de=FILE] [--parallel=multi30k]."""
 
 import argparse
-import json
 import pathlib
 
 from bert_jax.core import cli
@@ -19,8 +18,8 @@ def main() -> int:
     alphas = cli.numbers(flags.alphas, '--alphas')
     cli.check_writable(flags.out / 'language.json', '--out')
 
-    from bert_jax.core import hosts, paths
-    from bert_jax.evals import tables
+    from bert_jax.core import hosts
+    from bert_jax.evals import publish
     from bert_jax.studies import language, reading
 
     hosts.prepare_process()
@@ -30,12 +29,13 @@ def main() -> int:
     source = flags.parallel or ', '.join(flags.text) or 'held out in pretraining'
     about = {'checkpoint': flags.checkpoint, 'source': source, 'split': flags.split if flags.parallel else ''}
     found = {**about, **language.study(reader, alphas)}
-    table = tables.markdown(language.lines(found))
-    flags.out.mkdir(parents=True, exist_ok=True)
-    paths.write(flags.out / 'language.json', json.dumps(found, indent=2) + '\n')
-    paths.write(flags.out / 'language.md', table)
-    language.figure(found).savefig(flags.out / 'language.png', dpi=150)
-    print(table, end='')
+    lines = language.lines(found)
+    text = (
+        f'# Where is the language? {flags.checkpoint}\n\n{", ".join(reader.languages)}, {reader.sentences:,} sentences '
+        f'each, {source}. Means over languages and both ways.\n\n{publish.markdown(lines)}'
+    )
+    publish.write(flags.out, 'language', text, lines, language.figure(found), found)
+    print(text, end='')
     return 0
 
 

@@ -21,8 +21,7 @@ def main() -> int:
     if flags.jobs < 1:
         parser.error('--jobs must be at least 1')
 
-    from bert_jax.core import paths
-    from bert_jax.evals import jobs, tables
+    from bert_jax.evals import jobs, publish, tables
 
     workdir = pathlib.Path(flags.workdir)
     cli.check_writable(workdir / 'table.md', '--workdir')
@@ -40,14 +39,12 @@ def main() -> int:
             return 130
     lines = table.lines(workdir, failed)
     text = (
-        f'# {table.title}\n\n{table.about}\n\n{tables.markdown(lines)}\n'
+        f'# {table.title}\n\n{table.about}\n\n{publish.markdown(lines)}\n'
         + '\n'.join([*table.orders(workdir), *table.differences(workdir)])
         + '\n'
     )
     if not flags.list:
-        paths.write(workdir / 'table.md', text)
-        paths.write(workdir / 'table.csv', tables.comma_separated(lines))
-        paths.write(workdir / 'table.tex', tables.latex(lines))
+        publish.write(workdir, 'table', text, lines, table.figure(workdir))
     print(text, end='')
     return 1 if failed else 0
 

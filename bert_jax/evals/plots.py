@@ -69,6 +69,31 @@ def panels(groups: Mapping[str, Sequence[Curve]]) -> Any:
     return fig
 
 
+def amounts(panels: Mapping[str, Mapping[str, Sequence[tuple[float, list[float]]]]], xlabel: str) -> Any:
+    """A panel for each title and in it a line for each label, through the means of points (x, values of n runs); x is
+    logarithmic, bars are standard deviations."""
+    columns = min(3, len(panels))
+    lines = -(-len(panels) // columns)
+    fig, grid = pyplot().subplots(
+        lines, columns, figsize=(4.2 * columns, 0.6 + 3 * lines), layout='constrained', squeeze=False
+    )
+    for axes, (title, curves) in zip(grid.flat, panels.items(), strict=False):
+        n = max(len(values) for points in curves.values() for _, values in points)
+        for label, points in curves.items():
+            x = [x for x, _ in points]
+            spread = [np.std(values, ddof=1) if len(values) > 1 else 0.0 for _, values in points]
+            axes.errorbar(x, [np.mean(v) for _, v in points], spread, fmt='o-', capsize=3, label=label)
+        axes.set_xscale('log')
+        axes.set_title(f'{title} (n = {n})', fontsize='medium')
+        axes.grid(alpha=0.3)
+        if any(curves):
+            axes.legend(fontsize='small')
+    for axes in grid.flat[len(panels) :]:
+        axes.set_axis_off()
+    fig.supxlabel(xlabel)
+    return fig
+
+
 def _draw(axes: Any, curves: Iterable[tuple[Curve, str]], counted: bool = True) -> None:
     """Draws curves in their colours; `counted` says how many runs each has in the legend."""
     for curve, color in curves:

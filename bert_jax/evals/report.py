@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from bert_jax.core import metrics
+from bert_jax.evals import publish
 from bert_jax.evals.plots import Curve, figure, panels
 from bert_jax.evals.runs import Run
 
@@ -28,13 +29,18 @@ def page(
     runs: Sequence[Run],
     masks: Sequence[tuple[str, list[list[tuple[str, float]]]]] = (),
     plots: pathlib.Path | None = None,
+    written: Sequence[pathlib.Path] = (),
 ) -> str:
-    """The report of some runs, and of texts whose masks were filled.
+    """The report of some runs, of texts whose masks were filled, and of tables and studies (see `publish.find`).
 
     Runs that differ in their seed alone are one curve, their mean, and one line, mean ± standard
     deviation. The plots are written to the folder `plots` as well, if one is given.
     """
     parts = ['<h1>bert_jax report</h1>']
+    for file in written:
+        parts.append(publish.to_html(file.read_text(encoding='utf-8')))
+        if file.with_suffix('.png').is_file():
+            parts.append(_embedded(file.with_suffix('.png').read_bytes(), file.stem))
     for run in [r for r in runs if r.pretraining]:
         parts.append(f'<h2>Pretraining: {html.escape(run.name)}</h2>{_about(run)}')
         found = [k for k in (run.train[0] if run.train else {}) if k != 'loss' and k.endswith('_loss')]
@@ -136,7 +142,11 @@ def _image(fig: Any, title: str, plots: pathlib.Path | None) -> str:
         plots.mkdir(parents=True, exist_ok=True)
         name = re.sub(r'\W+', '_', title.lower()).strip('_')
         (plots / f'{name}.png').write_bytes(buffer.getvalue())
-    data = base64.b64encode(buffer.getvalue()).decode()
+    return _embedded(buffer.getvalue(), title)
+
+
+def _embedded(png: bytes, title: str) -> str:
+    data = base64.b64encode(png).decode()
     return f'<p><img alt="{html.escape(title)}" src="data:image/png;base64,{data}"></p>'
 
 

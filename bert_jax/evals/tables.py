@@ -1,8 +1,6 @@
 """A paper's table: which runs its cells need, their scores beside the published ones, and how it is printed."""
 
-import csv
 import dataclasses
-import io
 import math
 import pathlib
 import re
@@ -15,7 +13,7 @@ from ml_collections import ConfigDict
 from bert_jax.core import config as config_lib
 from bert_jax.core.config import within
 from bert_jax.core.errors import UserError
-from bert_jax.evals import runs
+from bert_jax.evals import plots, runs
 from bert_jax.evals.jobs import Job
 
 PRETRAINING = 'pretraining'
@@ -28,11 +26,12 @@ class Row:
     Attributes:
       name: as the table has it.
       config: of its pretraining; without one the row starts from `checkpoint`, or else the table's.
-      checkpoint: a pretrained or converted model, or {NAME} of the table's `checkpoints`.
       settings: `a.b=value` for it; {workdir} stands for the folder of the table, {text} for what to train on.
       skip: columns that this row has no cell in, and why.
       also: `a.b=value` for the runs of a column that start from it.
       weights: what the runs take of it, see `experiment.InitConfig`.
+      checkpoint: a pretrained or converted model, or {NAME} of the table's `checkpoints`.
+      x: where it stands in the figure, if rows are amounts of something.
     """
 
     name: str
@@ -42,6 +41,7 @@ class Row:
     also: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
     weights: Literal['pretrained', 'body', 'random'] = 'pretrained'
     checkpoint: str = ''
+    x: float = 0.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,6 +59,7 @@ class Column:
       of: a column whose runs this one is about too, instead of fine-tunings of its own; or 'pretraining'.
       reach: a row; the number is then at which step a run first scores as well as that row's runs at their best, in the
         mean. A run that never does has none.
+      panel, x: columns that are amounts of something make a panel of the figure, in which each stands at its x.
     """
 
     name: str
@@ -69,6 +70,8 @@ class Column:
     published: str = ''
     of: str = ''
     reach: str = ''
+    panel: str = ''
+    x: float = 0.0
 
     def number(self, score: float) -> float:
         if self.shown == 'exp':
@@ -89,6 +92,7 @@ class Table:
       checkpoints: models that rows name, set by `--config.checkpoints.NAME=DIR`.
       seeds: so many runs of each cell, from 0; pretraining is repeated too.
       turned: whether it is printed with its rows side by side and its columns below one another.
+      amount: of what `x` of the rows or of the columns is, with its unit; empty draws no figure.
       against: a row; of each other row it is said whether its difference from that one is more than seed noise.
     """
 
@@ -102,6 +106,7 @@ class Table:
     checkpoints: Mapping[str, str] = dataclasses.field(default_factory=dict)
     seeds: int = 1
     turned: bool = False
+    amount: str = ''
     against: str = ''
 
     def __post_init__(self) -> None:
@@ -258,6 +263,20 @@ class Table:
                 )
         return found
 
+    def figure(self, workdir: pathlib.Path) -> Any:
+        """Numbers against `amount`, with their standard deviations: a line for each row, or, if rows have an x, a panel for
+        each column; None if there are none."""
+        numbers = self.numbers(workdir)
+        of_rows = any(row.x for row in self.rows)
+        panels: dict[str, dict[str, list[tuple[float, list[float]]]]] = {}
+        for row in self.rows:
+            for column in self.columns:
+                if (found := numbers[row.name, column.name]) and (row.x if of_rows else column.panel):
+                    panel = panels.setdefault(column.name if of_rows else column.panel, {})
+                    label = '' if of_rows else row.name
+                    panel.setdefault(label, []).append((row.x if of_rows else column.x, found))
+        return plots.amounts(panels, self.amount) if self.amount and panels else None
+
     def differences(self, workdir: pathlib.Path) -> list[str]:
         """For each column, by how much each row differs from `against`, and whether by more than seed noise: Welch's t-test."""
         from scipy import stats
@@ -322,36 +341,3 @@ def read(spec: str, overrides: Sequence[str] = ()) -> Table:
 
 def _plain(value: Any) -> Any:
     return {k: _plain(v) for k, v in value.items()} if isinstance(value, ConfigDict | dict) else value
-
-
-def markdown(lines: Sequence[Sequence[str]]) -> str:
-    rows = ['| ' + ' | '.join(line) + ' |' for line in lines]
-    return '\n'.join([rows[0], '|' + '---|' * len(lines[0]), *rows[1:]]) + '\n'
-
-
-def comma_separated(lines: Sequence[Sequence[str]]) -> str:
-    out = io.StringIO()
-    csv.writer(out, lineterminator='\n').writerows(lines)
-    return out.getvalue()
-
-
-def latex(lines: Sequence[Sequence[str]]) -> str:
-    """A tabular, for booktabs."""
-
-    def escaped(text: str) -> str:
-        return re.sub(r'([%&_#$])', r'\\\1', text).replace('±', r'$\pm$')
-
-    head, *body = [' & '.join(map(escaped, line)) + r' \\' for line in lines]
-    columns = 'l' + 'r' * (len(lines[0]) - 1)
-    return '\n'.join(
-        [
-            rf'\begin{{tabular}}{{{columns}}}',
-            r'\toprule',
-            head,
-            r'\midrule',
-            *body,
-            r'\bottomrule',
-            r'\end{tabular}',
-            '',
-        ]
-    )

@@ -1,7 +1,5 @@
 """What the ablations of BERT share: a pretraining of each way at the same budget, then some uses (Devlin et al. 2019, section 5)."""
 
-from collections.abc import Mapping, Sequence
-
 from ml_collections import ConfigDict
 
 # The uses, with their shortened forms on two cores, where nli_small stands for MNLI.
@@ -26,7 +24,7 @@ BUDGET = ('train.steps=1200', 'train.eval_every=0', 'train.eval_rows=512', 'trai
 PAPER_BUDGET = ('train.eval_every=0',)
 
 
-def uses(names: Sequence[str], arg: str) -> list[dict]:
+def uses(names: tuple[str, ...], arg: str) -> list[dict]:
     """Columns of these uses; `arg` is mini or paper."""
     tune: tuple[str, ...] = ('optim.learning_rate=3e-4',) if arg == 'mini' else ()
     return [
@@ -41,7 +39,7 @@ def uses(names: Sequence[str], arg: str) -> list[dict]:
     ]
 
 
-def pretraining(name: str, arg: str, settings: Sequence[str] = (), model: str = 'bert') -> dict:
+def pretraining(name: str, arg: str, settings: tuple[str, ...] = (), model: str = 'bert') -> dict:
     """A row; `model` is bert or gpt."""
     files = {
         'mini': {'bert': 'cpu.py', 'gpt': 'cpu_gpt.py'},
@@ -55,9 +53,9 @@ def pretraining(name: str, arg: str, settings: Sequence[str] = (), model: str = 
 
 def table(
     title: str,
-    rows: Sequence[dict],
-    columns: Sequence[dict],
-    published: Mapping[str, Sequence[float]],
+    rows: list[dict],
+    columns: list[dict],
+    published: dict,
     about: str = 'GLUE accuracy (in the mini form nli_small for MNLI), SQuAD and NER F1; own: mean ± std (runs)',
 ) -> ConfigDict:
     """A config; `published` has for each row the numbers of the columns, in order."""

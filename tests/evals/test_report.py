@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from bert_jax.core.errors import UserError
-from bert_jax.evals import plots, report, runs
+from bert_jax.evals import plots, publish, report, runs
 
 
 def run(
@@ -154,3 +154,18 @@ def test_runs_are_found_below_a_folder_and_named_by_their_path(tmp_path):
     for place in ('empty', 'nowhere'):
         with pytest.raises(UserError, match='run'):
             runs.find(tmp_path / place)
+
+
+def test_tables_and_studies_are_on_the_page(tmp_path):
+    lines = [['', 'A & B'], ['one', '1 < 2']]
+    text = f'# A table\n\nWhat it is.\n\n{publish.markdown(lines)}\nA note\nand another\n'
+    fig = plots.pyplot().figure()
+    publish.write(tmp_path / 'x', 'study', text, lines, fig, {'a': 1})
+    (tmp_path / 'notes.md').write_text('# Not a table')
+    (file,) = publish.find(tmp_path)
+    page = report.page([], written=[file])
+    assert rows(page) == [['', 'A &amp; B'], ['one', '1 &lt; 2']]
+    assert '<h2>A table</h2><p>What it is.</p>' in page
+    assert 'A note<br>and another' in page
+    assert 'data:image/png;base64' in page
+    assert json.loads((tmp_path / 'x/study.json').read_text()) == {'a': 1}

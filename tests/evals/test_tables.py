@@ -13,7 +13,7 @@ import pytest
 from scipy import stats
 
 from bert_jax.core.errors import UserError
-from bert_jax.evals import jobs, tables
+from bert_jax.evals import jobs, publish, tables
 from bert_jax.evals.jobs import Job
 from bert_jax.evals.tables import Column, Row, Table
 from bert_jax.train import experiment
@@ -95,9 +95,9 @@ def test_numbers_stand_beside_the_published_ones(tmp_path):
     assert head == ['', 'Share: published', 'own', 'difference', 'Loss']
     assert one == ['one way', '80', '55.0 ± 7.1 (2)', '-25.0', '2.7 (1)']
     assert other == ['No way', '', 'failed: no data', '', 'cannot']
-    assert tables.markdown([head, one]).splitlines()[1] == '|---' * 5 + '|'
-    assert tables.comma_separated([one]) == 'one way,80,55.0 ± 7.1 (2),-25.0,2.7 (1)\n'
-    assert r'55.0 $\pm$ 7.1 (2)' in tables.latex([head, one])
+    assert publish.markdown([head, one]).splitlines()[1] == '|---' * 5 + '|'
+    assert publish.comma_separated([one]) == 'one way,80,55.0 ± 7.1 (2),-25.0,2.7 (1)\n'
+    assert r'55.0 $\pm$ 7.1 (2)' in publish.latex([head, one])
     assert dataclasses.replace(made, turned=True).lines(tmp_path, failed) == [
         ['', 'one way: published', 'own', 'difference', 'No way'],
         ['Share', '80', '55.0 ± 7.1 (2)', '-25.0', 'failed: no data'],
@@ -190,6 +190,31 @@ def test_a_column_may_be_of_the_pretraining_or_a_study_of_it(tmp_path):
     assert other.scores == 'runs/own'
     pretend(made, tmp_path, 'pretrain/r/seed0', loss=2.0)
     assert made.numbers(tmp_path)['r', 'Loss'] == [2.0]
+
+
+def test_amounts_are_drawn(tmp_path):
+    columns = [Column(f'{n}', f'{n}.py', shown='percent', panel='SST-2', x=n) for n in (100, 500)]
+    rows = (Row('a', checkpoint='x'), Row('b', checkpoint='y'))
+    made = table(rows=rows, columns=tuple(columns), amount='labels')
+    assert made.figure(tmp_path) is None
+    for place, accuracy in (
+        ('100/a/seed0', 0.5),
+        ('100/a/seed1', 0.7),
+        ('500/a/seed0', 0.8),
+        ('100/b/seed0', 0.4),
+    ):
+        pretend(made, tmp_path, place, accuracy=accuracy)
+    (axes,) = made.figure(tmp_path).axes
+    assert axes.get_title() == 'SST-2 (n = 2)'
+    drawn = {c.get_label(): c.lines[0].get_xydata().round(3).tolist() for c in axes.containers}
+    assert drawn == {'a': [[100, 60], [500, 80]], 'b': [[100, 40]]}
+    rows = tuple(Row(f'{n}', checkpoint='x', x=n) for n in (1, 2))
+    made = table(rows=rows, columns=(Column('Words', 'c.py'),), amount='MB', seeds=1)
+    for row, accuracy in (('1', 0.1), ('2', 0.3)):
+        pretend(made, tmp_path, f'words/{row}/seed0', accuracy=accuracy)
+    (axes,) = made.figure(tmp_path).axes
+    assert axes.get_title() == 'Words (n = 1)'
+    assert axes.containers[0].lines[0].get_xydata().tolist() == [[1, 0.1], [2, 0.3]]
 
 
 def test_how_soon_a_row_is_as_good_as_another_at_its_best(tmp_path):

@@ -1,0 +1,90 @@
+"""Tables and figures as files: Markdown, CSV, LaTeX, PNG, JSON; and as parts of a page."""
+
+import csv
+import html
+import io
+import json
+import pathlib
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from bert_jax.core import paths
+
+Lines = Sequence[Sequence[str]]
+
+
+def write(
+    folder: pathlib.Path,
+    name: str,
+    text: str,
+    lines: Lines,
+    figure: Any = None,
+    numbers: Any = None,
+) -> None:
+    """Writes NAME.md, which is `text`, NAME.csv and NAME.tex of its table `lines`, and, if given, NAME.png and NAME.json."""
+    folder.mkdir(parents=True, exist_ok=True)
+    paths.write(folder / f'{name}.md', text)
+    paths.write(folder / f'{name}.csv', comma_separated(lines))
+    paths.write(folder / f'{name}.tex', latex(lines))
+    if figure is not None:
+        figure.savefig(folder / f'{name}.png', dpi=150)
+    if numbers is not None:
+        paths.write(folder / f'{name}.json', json.dumps(numbers, indent=2) + '\n')
+
+
+def find(folder: pathlib.Path) -> list[pathlib.Path]:
+    """The Markdown files of what `write` has written, in a folder or below it."""
+    return sorted(p for p in folder.rglob('*.md') if p.with_suffix('.csv').is_file())
+
+
+def to_html(text: str) -> str:
+    """Markdown as `write` writes it, titles, tables and paragraphs, as HTML."""
+    parts = []
+    for block in re.split(r'\n\s*\n', text.strip()):
+        if block.startswith('|'):
+            head, _, *body = block.splitlines()
+            lines = [('th', head), *(('td', line) for line in body)]
+            rows = (
+                f'<tr>{"".join(f"<{tag}>{html.escape(cell.strip())}</{tag}>" for cell in line.split("|")[1:-1])}</tr>'
+                for tag, line in lines
+            )
+            parts.append(f'<div class="wide"><table>{"".join(rows)}</table></div>')
+        elif block.startswith('# '):
+            parts.append(f'<h2>{html.escape(block[2:])}</h2>')
+        else:
+            parts.append(f'<p>{html.escape(block).replace(chr(10), "<br>")}</p>')
+    return ''.join(parts)
+
+
+def markdown(lines: Lines) -> str:
+    rows = ['| ' + ' | '.join(line) + ' |' for line in lines]
+    return '\n'.join([rows[0], '|' + '---|' * len(lines[0]), *rows[1:]]) + '\n'
+
+
+def comma_separated(lines: Lines) -> str:
+    out = io.StringIO()
+    csv.writer(out, lineterminator='\n').writerows(lines)
+    return out.getvalue()
+
+
+def latex(lines: Lines) -> str:
+    """A tabular, for booktabs."""
+
+    def escaped(text: str) -> str:
+        return re.sub(r'([%&_#$])', r'\\\1', text).replace('±', r'$\pm$')
+
+    head, *body = [' & '.join(map(escaped, line)) + r' \\' for line in lines]
+    columns = 'l' + 'r' * (len(lines[0]) - 1)
+    return '\n'.join(
+        [
+            rf'\begin{{tabular}}{{{columns}}}',
+            r'\toprule',
+            head,
+            r'\midrule',
+            *body,
+            r'\bottomrule',
+            r'\end{tabular}',
+            '',
+        ]
+    )
