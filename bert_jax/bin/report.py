@@ -31,7 +31,7 @@ def main() -> int:
     cli.check_output(flags.out, '--out')
     written = {workdir: publish.find(workdir) for workdir in flags.workdirs}
     found = [
-        [] if written[workdir] and not (workdir / 'config.json').exists() else runs_lib.find(workdir)
+        [] if {p.parent for p in written[workdir]} == {workdir} else runs_lib.find(workdir)
         for workdir in flags.workdirs
     ]
     pretrained = [w for w, runs in zip(flags.workdirs, found, strict=True) if runs and runs[0].pretraining]

@@ -30,8 +30,9 @@ def main() -> int:
     layer = reader.layers // 2 if flags.layer is None else flags.layer
     if not 0 <= layer < reader.layers:
         raise UserError(f'--layer={layer} is none of the layers of the model: 0 to {reader.layers - 1}.')
+    difference = location.means(reader, flags.target) - location.means(reader, flags.source)
     for sentence in flags.sentences:
-        words = location.shifted_words(reader, sentence, flags.source, flags.target, layer, alphas)
+        words = location.shifted_words(reader, sentence, flags.source, difference, layer, alphas)
         head = [f'layer {layer}', *(f'α={alpha:g}' for alpha in alphas)]
         print(cli.table([head, *words]))
     return 0

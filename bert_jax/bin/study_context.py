@@ -17,7 +17,7 @@ def main() -> int:
     parser.add_argument(
         '--control', help='another --workdir, such as of a pretraining with task.shuffle=true'
     )
-    parser.add_argument('--text', default='', help='sentences to compare words in: a source of text; without, what '
+    parser.add_argument('--source', default='', help='sentences to compare words in: a source of text; without, what '
                         'was held out in pretraining')  # fmt: skip
     parser.add_argument('--limit', type=int, default=1000, help='how many of these sentences')
     flags = parser.parse_args()
@@ -35,17 +35,18 @@ def main() -> int:
     if flags.input:
         read = records.read(str(flags.input), '')
         word, examples = flags.word, tuple((r.text('sense'), r.text('text')) for r in read)
-    texts = {'text': flags.text} if flags.text else {}
+    texts = {'text': flags.source} if flags.source else {}
 
     def study(checkpoint: str) -> tuple:
-        return context.study(reading.open_reader(checkpoint, texts, limit=flags.limit), word, examples)
+        reader = reading.open_reader(checkpoint, texts, limit=flags.limit)
+        return reader.sentences, *context.study(reader, word, examples)
 
-    found, vectors = study(flags.checkpoint)
-    control = study(flags.control)[0] if flags.control else None
+    sentences, found, vectors = study(flags.checkpoint)
+    control = study(flags.control)[1] if flags.control else None
     lines = context.lines(found)
     text = (
         f'# How much of a word is its sentence? {flags.checkpoint}\n\n“{word}” in {len(examples)} sentences; '
-        f'self-similarity of the words of {flags.limit:,} others.\n\n{publish.markdown(lines)}'
+        f'self-similarity of the words of {sentences:,} others.\n\n{publish.markdown(lines)}'
     )
     if control:
         text += f'\nControl, {flags.control}:\n\n' + publish.markdown(context.lines(control))

@@ -13,7 +13,11 @@ def main() -> int:
     )
     parser.add_argument('--out', required=True, type=pathlib.Path, help='a folder for table and figure')
     cli.add_texts(parser)
-    parser.add_argument('--alphas', default='1,2,3', help='by how many differences of the means to shift')
+    parser.add_argument(
+        '--alphas',
+        default='0,1,2,3',
+        help='by how many differences of the means to shift; 0 is what comes out unmoved',
+    )
     flags = parser.parse_args()
     alphas = cli.numbers(flags.alphas, '--alphas')
     cli.check_writable(flags.out / 'language.json', '--out')

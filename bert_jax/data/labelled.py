@@ -27,7 +27,7 @@ class DataConfig:
       length: T, tokens in a row.
       limit: train on the first so many examples of a fixed random order; 0 takes all.
       fake: read the texts in the fake language of a model of `tasks.bilingual`, whose special tokens are 'shared' or its
-        'own'; empty reads them as they are.
+        'own', with the positions and the order of the real one; empty reads them as they are.
     """
 
     source: str = ''

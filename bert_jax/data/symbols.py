@@ -14,7 +14,7 @@ class SymbolTokenizer(Tokenizer):
 
     Args:
       tokenizer: of the pretrained model; its special tokens stay.
-      alphabet: the symbols, in capitals; texts may be in any case.
+      alphabet: the symbols, in any case, as are the texts.
       kmer: so many neighbouring symbols are one token, which begins at each symbol in turn.
       seed: of the table; each k-mer has an ordinary word piece of its own.
 
@@ -25,13 +25,14 @@ class SymbolTokenizer(Tokenizer):
     def __init__(self, tokenizer: Tokenizer, alphabet: str, kmer: int, seed: int):
         self.__dict__.update(tokenizer.__dict__)
         self.kmer = kmer
-        names = [''.join(symbols) for symbols in itertools.product(alphabet, repeat=kmer)]
+        symbols = sorted({*alphabet.upper()})
         used = [i for i in tokenizer.ordinary if not tokenizer.token(i).startswith('[unused')]
-        if len({*names}) < len(names) or len(names) > len(used):
+        if not 0 < (size := len(symbols) ** kmer) <= len(used):
             raise UserError(
-                f'{len(names)} k-mers of {alphabet!r} need as many different word pieces, of which there are {len(used)}: '
-                'lower task.kmer.'
+                f'{size:,} k-mers of {alphabet!r} need as many different word pieces, of which there are {len(used):,}: '
+                'lower task.kmer, or mend task.alphabet.'
             )
+        names = [''.join(parts) for parts in itertools.product(symbols, repeat=kmer)]
         drawn = np.random.default_rng(seed).choice(used, len(names), replace=False)
         self.table = {name: int(i) for name, i in zip(names, drawn, strict=True)}
 

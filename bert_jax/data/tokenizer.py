@@ -41,7 +41,7 @@ class TokenizerConfig:
       kind: what to train: WordPiece as in BERT, or byte-level BPE as in GPT-2.
       vocab_size: entries of a trained vocabulary, special tokens included.
       lowercase: of a trained WordPiece: also strips accents, as BERT's uncased models do.
-      train_bytes: a tokenizer is trained on at most this much text, an equal share a source.
+      train_bytes: a tokenizer is trained on at most this much text, an equal share a corpus.
     """
 
     path: str = ''

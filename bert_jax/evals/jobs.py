@@ -42,7 +42,8 @@ class Job(NamedTuple):
 
     @property
     def _about(self) -> dict[str, Any]:
-        return {'config': self.config, 'settings': [*self.settings]}
+        about = {'config': self.config, 'settings': [*self.settings]}
+        return about | ({'scores': self.scores} if self.scores else {})
 
     @property
     def words(self) -> list[str]:

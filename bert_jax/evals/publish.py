@@ -46,7 +46,7 @@ def to_html(text: str) -> str:
             head, _, *body = block.splitlines()
             lines = [('th', head), *(('td', line) for line in body)]
             rows = (
-                f'<tr>{"".join(f"<{tag}>{html.escape(cell.strip())}</{tag}>" for cell in line.split("|")[1:-1])}</tr>'
+                f'<tr>{"".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in _cells(line))}</tr>'
                 for tag, line in lines
             )
             parts.append(f'<div class="wide"><table>{"".join(rows)}</table></div>')
@@ -57,8 +57,13 @@ def to_html(text: str) -> str:
     return ''.join(parts)
 
 
+def _cells(line: str) -> list[str]:
+    """The cells of a line of `markdown`."""
+    return [cell.strip().replace(r'\|', '|') for cell in re.split(r'(?<!\\)\|', line)[1:-1]]
+
+
 def markdown(lines: Lines) -> str:
-    rows = ['| ' + ' | '.join(line) + ' |' for line in lines]
+    rows = ['| ' + ' | '.join(cell.replace('|', r'\|') for cell in line) + ' |' for line in lines]
     return '\n'.join([rows[0], '|' + '---|' * len(lines[0]), *rows[1:]]) + '\n'
 
 
@@ -68,11 +73,26 @@ def comma_separated(lines: Lines) -> str:
     return out.getvalue()
 
 
+_LATEX = str.maketrans(
+    {
+        **{c: f'\\{c}' for c in '%&_#${}'},
+        '\\': r'\textbackslash{}',
+        '~': r'\textasciitilde{}',
+        '^': r'\textasciicircum{}',
+        '<': r'\textless{}',
+        '>': r'\textgreater{}',
+        '|': r'\textbar{}',
+        '±': r'$\pm$',
+        'α': r'$\alpha$',
+    }
+)
+
+
 def latex(lines: Lines) -> str:
     """A tabular, for booktabs."""
 
     def escaped(text: str) -> str:
-        return re.sub(r'([%&_#$])', r'\\\1', text).replace('±', r'$\pm$')
+        return text.translate(_LATEX)
 
     head, *body = [' & '.join(map(escaped, line)) + r' \\' for line in lines]
     columns = 'l' + 'r' * (len(lines[0]) - 1)

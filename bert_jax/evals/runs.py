@@ -37,8 +37,11 @@ class Run:
     def start(self) -> str:
         """What a fine-tuning began from."""
         init = self.config['init']
-        pretrained = init['checkpoint'] and init['weights'] == 'pretrained'
-        return 'pretrained weights' if pretrained else 'random weights'
+        return {
+            'pretrained': 'pretrained weights',
+            'body': 'pretrained weights but for words',
+            'random': 'random weights',
+        }[init['weights'] if init['checkpoint'] else 'random']
 
     @property
     def data(self) -> str:

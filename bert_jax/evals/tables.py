@@ -58,7 +58,7 @@ class Column:
       published: what the published column is of, if it is of something else.
       of: a column whose runs this one is about too, instead of fine-tunings of its own; or 'pretraining'.
       reach: a row; the number is then at which step a run first scores as well as that row's runs at their best, in the
-        mean. A run that never does has none.
+        mean; infinite if it never does. Means are over those that do.
       panel, x: columns that are amounts of something make a panel of the figure, in which each stands at its x.
     """
 
@@ -133,6 +133,10 @@ class Table:
                     '--config.checkpoints that it names.'
                 )
         for column in self.columns:
+            if column.of == PRETRAINING and column.config:
+                raise UserError(
+                    f'The column {column.name!r} is of the pretraining and has no config of its own.'
+                )
             if not (column.config or column.of) or (column.reach and not column.of):
                 raise UserError(f'The column {column.name!r} needs a config, or another column to be of.')
         for numbers in self.published.values():
@@ -206,6 +210,7 @@ class Table:
                 ]
                 goal = statistics.fmean(bests) if bests else math.inf
             for row in self.rows:
+                numbers: list[float | None]
                 if column.reach:
                     numbers = [_first(runs.curve(p, column.score), goal) for p in places[row.name]]
                 else:
@@ -278,7 +283,8 @@ class Table:
         return plots.amounts(panels, self.amount) if self.amount and panels else None
 
     def differences(self, workdir: pathlib.Path) -> list[str]:
-        """For each column, by how much each row differs from `against`, and whether by more than seed noise: Welch's t-test."""
+        """For each column, by how much each row differs from `against`, and whether by more than seed noise: Welch's t-test,
+        or for columns with `reach`, where a run may never arrive, Mann and Whitney's test of ranks."""
         from scipy import stats
 
         if not self.against:
@@ -290,25 +296,30 @@ class Table:
                 own = numbers[row.name, column.name]
                 if row.name == self.against or min(len(own), len(base)) < 2:
                     continue
-                p = float(stats.ttest_ind(own, base, equal_var=False).pvalue)
-                more = statistics.fmean(own) - statistics.fmean(base)
+                if column.reach:
+                    p, test = stats.mannwhitneyu(own, base).pvalue, "Mann and Whitney's test"
+                else:
+                    p, test = stats.ttest_ind(own, base, equal_var=False).pvalue, "Welch's t-test"
                 found.append(
-                    f"{column.name}: {row.name} against {self.against} {more:+.1f}, p = {p:.2g} (Welch's t-test, "
-                    f'{len(own)} and {len(base)} runs)'
+                    f'{column.name}: {row.name} {_mean(own)}, {self.against} {_mean(base)}, p = {float(p):.2g} ({test})'
                 )
         return found
 
 
-def _first(curve: Mapping[int, float], goal: float) -> float | None:
-    """The first step at which a score is as high as `goal`."""
-    return next((float(step) for step, value in curve.items() if value >= goal), None)
+def _first(curve: Mapping[int, float], goal: float) -> float:
+    """The first step at which a score is as high as `goal`; infinite if none is."""
+    return next((float(step) for step, value in curve.items() if value >= goal), math.inf)
 
 
 def _mean(numbers: Sequence[float]) -> str:
+    finite = [n for n in numbers if math.isfinite(n)]
     if not numbers:
         return ''
-    spread = f' ± {statistics.stdev(numbers):.1f}' if len(numbers) > 1 else ''
-    return f'{statistics.fmean(numbers):.1f}{spread} ({len(numbers)})'
+    if not finite:
+        return f'never ({len(numbers)})'
+    spread = f' ± {statistics.stdev(finite):.1f}' if len(finite) > 1 else ''
+    count = f'{len(numbers)}' if len(finite) == len(numbers) else f'{len(finite)} of {len(numbers)}'
+    return f'{statistics.fmean(finite):.1f}{spread} ({count})'
 
 
 def folder(name: str) -> str:

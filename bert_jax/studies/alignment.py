@@ -36,9 +36,10 @@ def sentence_vectors(reader: Reader, language: str) -> np.ndarray:
 
 
 def ranks(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Where b_i stands among all of b, by cosine with a_i: 1 is the nearest; [n, D] each, to [n] integers."""
+    """Where b_i stands among all of b, by cosine with a_i: [n, D] each, to [n]; 1 is the nearest, ties are in the middle."""
     similarity = unit(a) @ unit(b).T
-    return 1 + (similarity > np.diag(similarity)[:, None]).sum(1)
+    own = np.diag(similarity)[:, None]
+    return 0.5 * (1 + (similarity > own).sum(1) + (similarity >= own).sum(1))
 
 
 def unit(x: np.ndarray) -> np.ndarray:
@@ -76,7 +77,8 @@ def dictionary(reader: Reader, a: str, b: str, least: int = 5) -> dict[int, int]
     """Translations of tokens of language a into b.
 
     Exact for a model of `tasks.bilingual`; else pairs of tokens each of which is the other's best match by the Dice
-    coefficient of the parallel sentences that they are in (Melamed 2000, section 3); none without parallel sentences.
+    coefficient of the parallel sentences that they are in; none without parallel sentences. What both languages write
+    alike, such as names and punctuation, is no translation.
     """
     if reader.disguise is not None:
         real = reader.tokenizer.ordinary
@@ -95,9 +97,13 @@ def dictionary(reader: Reader, a: str, b: str, least: int = 5) -> dict[int, int]
 
     x, y = occurrences(a), occurrences(b)
     often_x, often_y = (np.flatnonzero(least <= m.sum(0).A1) for m in (x, y))
+    if not len(often_x) or not len(often_y):
+        return {}
     x, y = x[:, often_x], y[:, often_y]
     dice = 2 * (x.T @ y).toarray() / (x.sum(0).T.A + y.sum(0).A)
     best_x, best_y = dice.argmax(1), dice.argmax(0)
     return {
-        int(often_x[i]): int(often_y[j]) for i, j in enumerate(best_x) if best_y[j] == i and dice[i, j] > 0.3
+        int(often_x[i]): int(often_y[j])
+        for i, j in enumerate(best_x)
+        if best_y[j] == i and dice[i, j] > 0.3 and often_x[i] != often_y[j]
     }

@@ -49,6 +49,8 @@ def occurrences(reader: Reader, word: str, examples: Sequence[tuple[str, str]]) 
     Raises:
       UserError: if a sentence does not have the word, or has it beyond the model's length.
     """
+    if len(examples) < 2:
+        raise UserError(f'{word!r} needs two sentences or more to be compared.')
     sentences = [text for _, text in examples]
     places = [_pieces(reader, word, text) for text in sentences]
     vectors: list[Any] = [None] * len(sentences)
@@ -58,7 +60,7 @@ def occurrences(reader: Reader, word: str, examples: Sequence[tuple[str, str]]) 
             pieces = 1 + places[i]  # after [CLS]
             if pieces[-1] >= batch['ordinary'].shape[1] or not batch['ordinary'][row, pieces].all():
                 raise UserError(
-                    f'{sentences[i]!r} is too long: the word lies beyond what the model reads at once.'
+                    f'{sentences[i]!r} cannot be read: {word!r} lies beyond the length of the model, or is unknown to it.'
                 )
             vectors[i] = hidden[:, row, pieces].mean(1)
     return Occurrences(word, [sense for sense, _ in examples], sentences, np.stack(vectors, 1))

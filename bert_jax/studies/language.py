@@ -59,13 +59,18 @@ def study(reader: Reader, alphas: Sequence[float]) -> dict[str, Any]:
 
 
 def _scores(found: dict[str, Any]) -> dict[str, float]:
-    """For tables: of each measure that of the best layer (and α), and how well the language is told at the worst."""
+    """For tables: of each measure that of the best layer (and α above 0), and how well the language is told at the worst."""
     scores = {'probe': min(found['probe'])}
     for key in ('word_alignment', 'sentence_retrieval'):
         if values := _by_layer(found, key):
             scores[key] = max(values)
     for key in ('converted', 'translated'):
-        values = [_shifted(found, key, i, alpha) for i in range(found['layers']) for alpha in found['alphas']]
+        values = [
+            _shifted(found, key, layer, alpha)
+            for layer in range(found['layers'])
+            for alpha in found['alphas']
+            if alpha > 0
+        ]
         if np.isfinite(values).any():
             scores[key] = float(np.nanmax(values))
     return scores

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from bert_jax.core.errors import UserError
 from bert_jax.studies.alignment import sentence_vectors
 from bert_jax.studies.reading import Reader
 
@@ -90,19 +91,13 @@ def shift(
 
 
 def shifted_words(
-    reader: Reader,
-    sentence: str,
-    source: str,
-    target: str,
-    layer: int,
-    alphas: Sequence[float],
+    reader: Reader, sentence: str, language: str, difference: np.ndarray, layer: int, alphas: Sequence[float]
 ) -> list[list[str]]:
     """For each token of a sentence: itself, and what is predicted there at each of `alphas`; see `shift`."""
-    difference = (means(reader, target) - means(reader, source))[layer]
-    ((_, batch),) = reader.batches(source, 1, [sentence])
+    ((_, batch),) = reader.batches(language, 1, [sentence])
     places = np.flatnonzero(batch['ordinary'][0])
-    columns = [batch['tokens'][0]]
-    columns += [reader.shifted(batch, layer, (alpha * difference).astype(np.float32))[0] for alpha in alphas]
+    vectors = [(alpha * difference[layer]).astype(np.float32) for alpha in alphas]
+    columns = [batch['tokens'][0], *(reader.shifted(batch, layer, vector)[0] for vector in vectors)]
     return [[reader.word(int(column[i])) for column in columns] for i in places]
 
 
@@ -116,8 +111,10 @@ def probe(reader: Reader, seed: int = 0) -> list[float]:
     vectors = [sentence_vectors(reader, language) for language in reader.languages]
     labels = np.repeat(np.arange(len(vectors)), [v.shape[1] for v in vectors])
     order = np.random.default_rng(seed).permutation(len(labels))
+    if (folds := min(5, *np.bincount(labels).tolist())) < 2:
+        raise UserError('One sentence of a language is too few to tell it by: read more of them.')
     found = []
     for layer in np.concatenate(vectors, 1):
         classifier = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
-        found.append(float(cross_val_score(classifier, layer[order], labels[order], cv=5).mean()))
+        found.append(float(cross_val_score(classifier, layer[order], labels[order], cv=folds).mean()))
     return found

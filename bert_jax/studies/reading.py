@@ -2,6 +2,7 @@
 
 import functools
 import itertools
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -66,8 +67,7 @@ class Reader:
         return np.stack([rows_lib.pack(ids[:most], None, 0, length, t) for ids in t.encode(sentences)])
 
     def _example(self, row: np.ndarray, rng: np.random.Generator, fake: bool) -> Batch:
-        """Clean tokens; `ordinary` says which are neither special nor padding, `index` which position of the real
-        sentence a token comes from."""
+        """Clean tokens; `ordinary` says which are neither special nor padding."""
         found = rows_lib.unpack(row)
         index = np.arange(len(found.tokens))
         if fake:
@@ -80,7 +80,6 @@ class Reader:
             **found.inputs(),
             'tokens': tokens,
             'ordinary': ordinary,
-            'index': index.astype(np.int32),
             'source': np.int32(fake),
         }
 
@@ -112,8 +111,8 @@ class Reader:
         return hidden
 
     def hidden(self, batch: Batch) -> np.ndarray:
-        """[L+1, B, T, D]."""
-        return np.asarray(self._hidden(self._params, batch))
+        """[L+1, B, T, D] float32."""
+        return np.asarray(self._hidden(self._params, batch), np.float32)
 
     @functools.cached_property
     def _shifted(self) -> Any:
@@ -134,40 +133,56 @@ class Reader:
 def open_reader(
     checkpoint: str, texts: Mapping[str, str], parallel: str = '', split: str = 'test', limit: int = 1000
 ) -> Reader:
-    """A reader of a checkpoint, with the first `limit` sentences of each language.
+    """A reader of a checkpoint, with `limit` sentences of each language.
 
     Args:
       checkpoint: of a pretraining.
-      texts: a source of running text for each language, or with `parallel` the field that it has there; if there are
-        none, the corpora of the pretraining, of which what was held out is read.
+      texts: a source of running text for each language, whose first sentences are read, or with `parallel` the field that
+        it has there; if there are none, the corpora of the pretraining, of which what was held out is read.
       parallel: labelled data, see `records.read`, with a sentence and its translations in each record.
       split: of it.
+      limit: at most so many sentences; of `parallel` in random order.
     """
+    if limit < 1:
+        raise UserError(f'--limit={limit} leaves nothing to read: give 1 or more.')
     trained = load.read(checkpoint)
     if parallel:
         found = records.read(parallel, split, limit)
         fields = texts or {k: k for k, v in found[0].fields.items() if isinstance(v, str)}
         return Reader(trained, {k: [r.text(field) for r in found] for k, field in fields.items()}, True)
     if texts:
-        documents: dict[str, Iterable[list[str]]] = {
-            name: (d.paragraphs for d in sources.documents(source, 'train', 'text'))
-            for name, source in texts.items()
-        }
+        sentences = {name: _first(_documents(source), limit) for name, source in texts.items()}
+    elif isinstance(trained.experiment.data, prepare.TextConfig):
+        sentences = _held_out(trained.experiment.data, limit)
     else:
-        documents = _held_out(trained.experiment.data)
-    return Reader(trained, {k: _first(found, limit) for k, found in documents.items()})
+        raise UserError(
+            f'{checkpoint!r} was not pretrained on running text: give the --workdir of a pretraining.'
+        )
+    return Reader(trained, sentences)
 
 
-def _held_out(text: prepare.TextConfig) -> dict[str, Iterable[list[str]]]:
-    """Documents of each corpus that a model was pretrained on, without having seen these."""
-    found: dict[str, list[list[str]]] = {name: [] for name in text.names or ('text',)}
+def _documents(source: str) -> Iterable[list[str]]:
+    return (document.paragraphs for document in sources.documents(source, 'train', 'text'))
+
+
+def _held_out(text: prepare.TextConfig, limit: int) -> dict[str, list[str]]:
+    """Sentences of each corpus that a model was pretrained on, without having seen these."""
+    names = text.names or ('text',)
+    found: dict[str, list[str]] = {name: [] for name in names}
     for shard in prepare.shards(text):
         if shard.split == 'validation':
-            [*found.values()][shard.source].extend(shard.documents)
-    return {**found}
+            kept = found[names[shard.source]]
+            kept += _first(shard.documents, limit - len(kept))
+        if all(len(kept) == limit for kept in found.values()):
+            break
+    return found
 
 
 def _first(documents: Iterable[list[str]], limit: int) -> list[str]:
     """The first sentences of documents, without those of a word or two."""
-    found = (s for document in documents for s in rows_lib.sentences(document) if len(s.split()) > 2)
+    found = (s for document in documents for s in rows_lib.sentences(document) if _SENTENCE.search(s))
     return [*itertools.islice(found, limit)]
+
+
+# Three words, or in a script without spaces a few characters.
+_SENTENCE = re.compile(r'\S\s+\S+\s+\S|[\u3040-\u30ff\u3400-\u9fff]{4}')

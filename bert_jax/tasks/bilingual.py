@@ -53,15 +53,10 @@ class Task(mlm.Task):
         return len(tokenizer)
 
     def module(self, model: Any, rngs: Rngs) -> BertForPretraining:
-        if self.config.positions == 'own':
-            if model.rotary or model.relative:
-                raise UserError(
-                    'task.positions=own is about learned positions: set model.rotary=0 and model.relative=0.'
-                )
-            if model.positions < 2 * self.data.length:
-                raise UserError(
-                    f'task.positions=own needs twice as many positions as a row: set model.positions={2 * self.data.length}.'
-                )
+        if self.config.positions == 'own' and (model.rotary or model.relative):
+            raise UserError(
+                'task.positions=own is about learned positions: set model.rotary=0 and model.relative=0.'
+            )
         return super().module(model, rngs)
 
     def example(self, packed: np.ndarray, rng: np.random.Generator) -> Batch:
@@ -86,8 +81,12 @@ class Task(mlm.Task):
         key: jax.Array | None = None,
         at: jax.Array | None = None,
     ) -> Output:
-        positions = None
+        positions, length = None, batch['tokens'].shape[1]
         if self.config.positions == 'own':
+            if model.bert.config.positions < 2 * length:
+                raise UserError(
+                    f'task.positions=own needs twice as many positions as a row: set model.positions={2 * length}.'
+                )
             first = batch['source'] * (model.bert.config.positions // 2)
-            positions = first[:, None] + jnp.arange(batch['tokens'].shape[1])
+            positions = first[:, None] + jnp.arange(length)
         return model.bert(batch['tokens'], batch['segments'], batch['valid'], key, at, positions)

@@ -1,5 +1,6 @@
 """A config made into objects: sections, tokenizer, task and model."""
 
+import contextlib
 import dataclasses
 import importlib
 import json
@@ -247,6 +248,10 @@ def claim(workdir: pathlib.Path, experiment: Experiment) -> None:
         workdir.mkdir(parents=True, exist_ok=True)
         if file.is_file() and any((workdir / name).exists() for name in ('metrics.jsonl', 'checkpoints')):
             before = json.loads(file.read_text())
+            with contextlib.suppress(
+                UserError, AttributeError
+            ):  # settings that are new since then had their defaults
+                before = from_config(before).as_dict()
             for key, old, new in _differences(before, now):
                 if not key.startswith(FREE):
                     raise UserError(

@@ -22,7 +22,7 @@ def get_config(arg: str = 'splice') -> ConfigDict:
     split, length = SETS[arg]
     config = ConfigDict()
     config.task = dict(name='dna')
-    config.model = dict(name='bert', size='base', dtype='bfloat16')
+    config.model = dict(name='bert')
     config.data = dict(source=f'dna/{arg}', text='sequence', eval_split=split, length=length)
     config.init = dict(checkpoint='', weights='pretrained')
     config.optim = dict(learning_rate=1e-4, warmup=0.1)

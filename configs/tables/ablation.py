@@ -2,51 +2,72 @@
 
 from ml_collections import ConfigDict
 
+RATE = 'optim.learning_rate=3e-4'
 # The uses, with their shortened forms on two cores, where nli_small stands for MNLI.
 USES = {
-    'MNLI': ('configs/finetune/glue.py:mnli', 'accuracy', ('data.limit=10_000', 'train.steps="2 epochs"')),
-    'QNLI': ('configs/finetune/glue.py:qnli', 'accuracy', ('data.limit=10_000', 'train.steps="2 epochs"')),
-    'MRPC': ('configs/finetune/glue.py:mrpc', 'accuracy', ('train.steps="3 epochs"',)),
-    'SST-2': ('configs/finetune/sst2.py', 'accuracy', ('data.limit=10_000', 'train.steps="2 epochs"')),
+    'MNLI': (
+        'configs/finetune/glue.py:mnli',
+        'accuracy',
+        (RATE, 'data.limit=10_000', 'train.steps="2 epochs"'),
+    ),
+    'QNLI': (
+        'configs/finetune/glue.py:qnli',
+        'accuracy',
+        (RATE, 'data.limit=10_000', 'train.steps="2 epochs"'),
+    ),
+    'MRPC': ('configs/finetune/glue.py:mrpc', 'accuracy', (RATE, 'train.steps="3 epochs"')),
+    'SST-2': (
+        'configs/finetune/glue.py:sst2',
+        'accuracy',
+        (RATE, 'data.limit=10_000', 'train.steps="2 epochs"'),
+    ),
     'SQuAD': (
         'configs/finetune/squad.py:v1.1',
         'f1',
-        ('data.limit=2000', 'train.steps="2 epochs"', 'train.eval_rows=1000', 'data.length=256'),
+        (RATE, 'data.limit=2000', 'train.steps="2 epochs"', 'train.eval_rows=1000', 'data.length=256'),
     ),
-    'NER': ('configs/finetune/ner.py:en', 'entity_f1', ('data.limit=5000', 'train.steps="2 epochs"')),
+    'NER': ('configs/finetune/ner.py:en', 'entity_f1', (RATE, 'data.limit=5000', 'train.steps="2 epochs"')),
     'NER, features': (
         'configs/finetune/ner.py:en,concat_last_four',
         'entity_f1',
         ('data.limit=5000', 'train.steps="2 epochs"'),
     ),
 }
-BUDGET = ('train.steps=1200', 'train.eval_every=0', 'train.eval_rows=512', 'train.log_every=50')
+BUDGET = (
+    'train.steps=1200',
+    'train.eval_every=0',
+    'train.eval_rows=512',
+    'train.log_every=50',
+    'checkpoint.every=1.0',
+)
 PAPER_BUDGET = ('train.eval_every=0',)
 
 
 def uses(names: tuple[str, ...], arg: str) -> list[dict]:
     """Columns of these uses; `arg` is mini or paper."""
-    tune: tuple[str, ...] = ('optim.learning_rate=3e-4',) if arg == 'mini' else ()
+    mini = arg == 'mini'
     return [
         dict(
             name=name,
-            config='configs/finetune/xnli.py' if (name, arg) == ('MNLI', 'mini') else config,
+            config='configs/finetune/xnli.py' if mini and name == 'MNLI' else config,
             score=score,
             shown='' if score == 'f1' else 'percent',
-            settings=(*tune, 'train.eval_every=0', 'checkpoint.every=1.0', *(short if arg == 'mini' else ())),
+            settings=('train.eval_every=0', 'checkpoint.every=1.0', *(short if mini else ())),
         )
         for name, (config, score, short) in ((n, USES[n]) for n in names)
     ]
 
 
-def pretraining(name: str, arg: str, settings: tuple[str, ...] = (), model: str = 'bert') -> dict:
-    """A row; `model` is bert or gpt."""
+def pretraining(
+    name: str, arg: str, settings: tuple[str, ...] = (), model: str = 'bert', rows: str = 'pairs'
+) -> dict:
+    """A row; `model` is bert or gpt, `rows` the folder of prepared rows, which alike ones share."""
     files = {
         'mini': {'bert': 'cpu.py', 'gpt': 'cpu_gpt.py'},
         'paper': {'bert': 'bert.py:base', 'gpt': 'gpt.py:small'},
     }
     config = f'configs/pretrain/{files[arg][model]}'
-    common = ('data.sources=("{text}",)', f'data.rows={{workdir}}/rows/{name}', 'checkpoint.every=1.0')
+    common = ('data.sources={text}', f'data.rows={{workdir}}/rows/{rows}')
     budget = BUDGET if arg == 'mini' else PAPER_BUDGET
     return dict(name=name, config=config, settings=(*common, *budget, *settings))
 

@@ -128,7 +128,7 @@ def _row(name: str, scale: dict) -> dict:
         (file, size), layers = bart, scale['layers']
         settings = [f'task.noise=({noises},)', f'task.rate={rate}']
     row['config'] = f'configs/pretrain/{file}'
-    settings += [f'model.size={size}', f'model.layers={layers}', 'data.sources=("{text}",)']
+    settings += [f'model.size={size}', f'model.layers={layers}', 'data.sources={text}']
     settings += [f'data.rows={{workdir}}/rows/{file.removesuffix(".py")}', *scale['common']]
     if name == NOTHING:  # one update, for a checkpoint with the shape
         row['weights'] = 'random'

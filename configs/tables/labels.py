@@ -5,7 +5,7 @@ python -m bert_jax.bin.table --config=configs/tables/labels.py --workdir=runs/la
 
 from ml_collections import ConfigDict
 
-# name, config, score, all labels, epochs of all labels
+# name, config, score, how many labels there are
 USES = (
     ('SST-2', 'configs/finetune/sst2.py', 'accuracy', 67_349),
     ('NLI', 'configs/finetune/xnli.py', 'accuracy', 27_478),

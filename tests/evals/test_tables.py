@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 
+import numpy as np
 import pytest
 from scipy import stats
 
@@ -224,12 +225,17 @@ def test_how_soon_a_row_is_as_good_as_another_at_its_best(tmp_path):
     pretend(made, tmp_path, 'share/pretrained/seed0', 0.6, 0.7, 0.9, 0.9)
     pretend(made, tmp_path, 'share/pretrained/seed1', 0.6, 0.6, 0.6, 0.69)
     numbers = made.numbers(tmp_path)
-    assert numbers['pretrained', 'Updates'] == [2.0]
-    assert numbers['random', 'Updates'] == [3.0]
+    assert numbers['pretrained', 'Updates'] == [2.0, np.inf]
+    assert numbers['random', 'Updates'] == [3.0, np.inf]
     assert numbers['pretrained', 'Share'] == pytest.approx([90, 69])
-    (line,) = made.differences(tmp_path)
+    share, updates = made.differences(tmp_path)
     p = stats.ttest_ind([90, 69], [70, 60], equal_var=False).pvalue
-    assert line == f"Share: pretrained against random +14.5, p = {p:.2g} (Welch's t-test, 2 and 2 runs)"
+    assert share == f"Share: pretrained 79.5 ± 14.8 (2), random 65.0 ± 7.1 (2), p = {p:.2g} (Welch's t-test)"
+    p = stats.mannwhitneyu([2, 9], [3, 9]).pvalue  # never is after all steps
+    assert (
+        updates
+        == f"Updates: pretrained 2.0 (1 of 2), random 3.0 (1 of 2), p = {p:.2g} (Mann and Whitney's test)"
+    )
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from bert_jax.core.errors import UserError
+from bert_jax.data import prepare
 from bert_jax.modeling import module
 from bert_jax.studies import alignment, location, reading
 from bert_jax.train import load
@@ -79,23 +80,78 @@ def test_going_on_from_any_layer_is_the_call(trained, reader):
 
 def test_at_the_last_layer_the_mean_of_one_word_is_that_word(trained):
     """With one word of text the difference of the means leads exactly from the word to its double."""
-    reader = reading.Reader(trained, {'any': ['river']})
+    t = trained.tokenizer
+    word = next(w for w in ('the', 'a', 'my', 'at') if len(t.encode([w])[0]) == 1)
+    reader = reading.Reader(trained, {'any': [word]})
     ((_, real),) = reader.batches('real', size=1)
     ((_, fake),) = reader.batches('fake', size=1)
     difference = location.means(reader, 'fake') - location.means(reader, 'real')
     nothing = np.zeros_like(difference[0], np.float32)
     last = reader.layers - 1
-    moved = reader.shifted(real, last, difference[last].astype(np.float32))
     ordinary = real['ordinary']
-    assert ordinary.sum() == len(reader.tokenizer.encode(['river'])[0])
-    if ordinary.sum() == 1:
-        np.testing.assert_array_equal(moved[ordinary], reader.shifted(fake, last, nothing)[ordinary])
+    assert ordinary.sum() == 1
+    moved = reader.shifted(real, last, difference[last].astype(np.float32))[ordinary]
+    np.testing.assert_array_equal(moved, reader.shifted(fake, last, nothing)[ordinary])
+    unmoved = [reader.shifted(real, layer, nothing) for layer in range(reader.layers)]
+    assert all(np.array_equal(unmoved[0], other) for other in unmoved)
+
+
+def test_what_was_held_out_of_each_corpus_is_read(tmp_path):
+    for name, words in (('x', 'one two three'), ('y', 'four five six')):
+        lines = [f'{words} number {i} of all.' for i in range(200)]
+        (tmp_path / f'{name}.txt').write_text('\n\n'.join(lines))
+    text = prepare.TextConfig((f'x={tmp_path}/x.txt', f'y={tmp_path}/y.txt'), validation_fraction=0.1)
+    found = reading._held_out(text, limit=5)
+    assert {k: len(v) for k, v in found.items()} == {'x': 5, 'y': 5}
+    assert all('one two' in s for s in found['x'])
+    assert all('four five' in s for s in found['y'])
+
+
+def test_sentences_of_a_word_or_two_are_left_out_in_any_script():
+    documents = [['One two. Yes. Now there are three.', '他看着海。海。海很平静。']]
+    assert reading._first(documents, 9) == ['Now there are three.', '他看着海。', '海很平静。']
+
+
+def test_half_precision_reads_as_float32(checkpoint):
+    trained = load.read(checkpoint, overrides=['model.dtype=bfloat16'])
+    reader = reading.Reader(trained, {'any': SENTENCES})
+    assert reader.hidden(next(reader.batches('real'))[1]).dtype == np.float32
+
+
+def test_a_sentence_is_printed_token_by_token(checkpoint):
+    words = (
+        'bert_jax.bin.shift',
+        '--checkpoint',
+        checkpoint,
+        '--limit',
+        20,
+        '--target',
+        'fake',
+        '--alphas',
+        '0,1',
+    )
+    done = run_here(*words, '--source', 'real', 'The river.')
+    assert done.returncode == 0, done.stderr
+    head, *lines = done.stdout.splitlines()
+    assert head.split() == ['layer', '1', 'α=0', 'α=1']
+    assert ''.join(line.split()[0].removeprefix('##') for line in lines) == 'theriver.'
+    assert 'no language' in run_here(*words, '--source', 'rea', 'The river.').stderr
+    assert '0 to 2' in run_here(*words, '--source', 'real', '--layer', 9, 'The river.').stderr
+
+
+@pytest.mark.parametrize(('limit', 'said'), [(0, 'give 1 or more'), (1, 'too few to tell it by')])
+def test_too_few_sentences(checkpoint, tmp_path, limit, said):
+    done = run_here(
+        'bert_jax.bin.study_language', '--checkpoint', checkpoint, '--out', tmp_path / 'x', '--limit', limit
+    )
+    assert said in done.stderr
 
 
 def test_ranks_count_what_lies_nearer():
     a = np.array([[1.0, 0.0], [0.0, 2.0], [1.0, 1.0]])
     assert alignment.ranks(a, a).tolist() == [1, 1, 1]
     assert alignment.ranks(a, a[[1, 0, 2]]).tolist() == [3, 3, 1]
+    assert alignment.ranks(np.ones((3, 2)), np.ones((3, 2))).tolist() == [2, 2, 2]
 
 
 def test_a_dictionary_comes_from_parallel_sentences(trained):
@@ -130,7 +186,7 @@ def test_the_door_writes_table_numbers_and_figure(checkpoint, tmp_path):
     assert found['sentences'] == 40
     (pair,) = found['pairs']
     assert len(pair['shifts']) == 2 * 2 * found['layers']
-    assert done.stdout.count('\n') == 2 + found['layers']
+    assert sum(line.startswith('|') for line in done.stdout.splitlines()) == 2 + found['layers']
     assert (tmp_path / 'x/language.png').stat().st_size > 10_000
 
 

@@ -89,9 +89,11 @@ def test_positions_of_ones_own_are_others(words):
     np.testing.assert_allclose(as_fake[0], normalise(words_and_segments + table[LENGTH:]), atol=1e-5)
 
 
-@pytest.mark.parametrize(
-    ('settings', 'said'), [({'rotary': 1e4}, 'model.rotary=0'), ({'positions': LENGTH}, 'model.positions=48')]
-)
-def test_positions_of_ones_own_need_room(words, settings, said):
-    with pytest.raises(UserError, match=said):
-        task(words, positions='own').module(model_config(words, **settings), Rngs(0))
+def test_positions_of_ones_own_need_room(words):
+    made = task(words, positions='own')
+    with pytest.raises(UserError, match=r'model\.rotary=0'):
+        made.module(model_config(words, rotary=1e4), Rngs(0))
+    model = made.module(model_config(words, positions=2 * LENGTH - 1), Rngs(0))
+    batch = stack([made.in_language(packed(words), np.random.default_rng(0), True)])
+    with pytest.raises(UserError, match=r'model\.positions=48'):
+        made.encoded(model, batch)

@@ -38,10 +38,11 @@ def test_the_table_is_drawn_by_its_seed_from_used_pieces():
 
 def test_a_symbol_that_is_not_in_the_alphabet_is_unknown(words):
     made = SymbolTokenizer(words, 'ACGT', 1, 0)
+    assert SymbolTokenizer(words, 'tgca', 1, 0).table == made.table
     assert made.encode(['ANA'])[0].tolist() == [made.table['A'], words.unk, made.table['A']]
 
 
-@pytest.mark.parametrize(('alphabet', 'k'), [('ACGT', 8), ('AACG', 1)])
+@pytest.mark.parametrize(('alphabet', 'k'), [('ACGT', 8), ('ACGT', 16), ('', 1)])
 def test_too_many_kmers_are_refused(words, alphabet, k):
     with pytest.raises(UserError, match='as many different word pieces'):
         SymbolTokenizer(words, alphabet, k, 0)
