@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from bert_jax.core.config import nearest
 from bert_jax.core.errors import UserError, first_line
-from bert_jax.core.paths import cache_dir
+from bert_jax.core.paths import alone, cache_dir
 
 # A line or a document longer than this is cut, so that memory stays bounded on any input.
 MAX_DOCUMENT_CHARS = 1 << 16
@@ -221,16 +221,14 @@ def _pydocs(name: str) -> Any:
     known = [c.name for c in pydocs.Pydocs.BUILDER_CONFIGS]
     if config not in known:
         raise UserError(f'pydocs has no config {config!r}: {nearest(config, known)}')
-    builder = pydocs.Pydocs(
-        config=config,
-        data_dir=str(cache_dir() / f'pydocs-{pydocs.fingerprint()}'),
-        file_format='array_record',
-    )
-    if not builder.is_prepared():
-        logging.info('making %s from the documentation of what is installed here', name)
-        tfds.display_progress_bar(False)
-        builder.download_and_prepare()
-        tfds.display_progress_bar(True)
+    folder = cache_dir() / f'pydocs-{pydocs.fingerprint()}'
+    with alone(folder):
+        builder = pydocs.Pydocs(config=config, data_dir=str(folder), file_format='array_record')
+        if not builder.is_prepared():
+            logging.info('making %s from the documentation of what is installed here', name)
+            tfds.display_progress_bar(False)
+            builder.download_and_prepare()
+            tfds.display_progress_bar(True)
     return builder
 
 
