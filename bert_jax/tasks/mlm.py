@@ -46,7 +46,7 @@ class Config:
 class Task:
     Data = TextConfig
     config: Config
-    corpora: Sequence[str]
+    corpora: Sequence[str] = ()
 
     def __init__(self, config: Config, data: TextConfig, tokenizer: Tokenizer):
         self.config, self.data, self.tokenizer, self.corpora = config, data, tokenizer, data.names
