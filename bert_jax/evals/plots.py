@@ -47,22 +47,16 @@ def panels(groups: Mapping[str, Sequence[Curve]]) -> Any:
     """One small picture for each title, with one legend: a label has the same colour in all."""
     labels = dict.fromkeys(curve.label for curves in groups.values() for curve in curves)
     colors = dict(zip(labels, itertools.cycle(_COLORS), strict=False))
-    columns = min(3, len(groups))
-    lines = -(-len(groups) // columns)
-    fig, grid = pyplot().subplots(
-        lines, columns, figsize=(4 * columns, 0.5 + 2.6 * lines), layout='constrained', squeeze=False
-    )
-    for axes, (title, curves) in zip(grid.flat, groups.items(), strict=False):
+    fig, grid = _grid(len(groups), 4, 2.6)
+    for axes, (title, curves) in zip(grid, groups.items(), strict=True):
         _draw(axes, [(curve, colors[curve.label]) for curve in curves], counted=False)
         n = max(len(curve.runs) for curve in curves)
         axes.set_title(f'{title} ({n} seed{"s" * (n > 1)})', fontsize='medium')
-    for axes in grid.flat[len(groups) :]:
-        axes.set_axis_off()
     fig.supxlabel('step')
     fig.supylabel('loss')
     handles = {
         label: handle
-        for axes in grid.flat
+        for axes in grid
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
     }
     fig.legend(handles.values(), handles, loc='outside upper center', ncols=2, fontsize='small')
@@ -72,12 +66,8 @@ def panels(groups: Mapping[str, Sequence[Curve]]) -> Any:
 def amounts(panels: Mapping[str, Mapping[str, Sequence[tuple[float, list[float]]]]], xlabel: str) -> Any:
     """A panel for each title and in it a line for each label, through the means of points (x, values of n runs); x is
     logarithmic, bars are standard deviations."""
-    columns = min(3, len(panels))
-    lines = -(-len(panels) // columns)
-    fig, grid = pyplot().subplots(
-        lines, columns, figsize=(4.2 * columns, 0.6 + 3 * lines), layout='constrained', squeeze=False
-    )
-    for axes, (title, curves) in zip(grid.flat, panels.items(), strict=False):
+    fig, grid = _grid(len(panels), 4.2, 3)
+    for axes, (title, curves) in zip(grid, panels.items(), strict=True):
         n = max(len(values) for points in curves.values() for _, values in points)
         for label, points in curves.items():
             x = [x for x, _ in points]
@@ -88,10 +78,20 @@ def amounts(panels: Mapping[str, Mapping[str, Sequence[tuple[float, list[float]]
         axes.grid(alpha=0.3)
         if any(curves):
             axes.legend(fontsize='small')
-    for axes in grid.flat[len(panels) :]:
-        axes.set_axis_off()
     fig.supxlabel(xlabel)
     return fig
+
+
+def _grid(n: int, width: float, height: float) -> tuple[Any, Sequence[Any]]:
+    """A picture of n small ones, three in a line, of this size in inches; and their axes."""
+    columns = min(3, n)
+    lines = -(-n // columns)
+    fig, grid = pyplot().subplots(
+        lines, columns, figsize=(width * columns, 0.5 + height * lines), layout='constrained', squeeze=False
+    )
+    for axes in grid.flat[n:]:
+        axes.set_axis_off()
+    return fig, grid.flat[:n]
 
 
 def _draw(axes: Any, curves: Iterable[tuple[Curve, str]], counted: bool = True) -> None:

@@ -47,12 +47,14 @@ def unit(x: np.ndarray) -> np.ndarray:
     return x / np.maximum(np.linalg.norm(x, axis=-1, keepdims=True), 1e-12)
 
 
-def word_alignment(reader: Reader, pairs: dict[int, int], a: str, b: str) -> tuple[list[float], int]:
+def word_alignment(
+    pairs: dict[int, int], first: dict[int, np.ndarray], second: dict[int, np.ndarray]
+) -> tuple[list[float], int]:
     """Mean reciprocal rank of the translations of words, both ways, for each layer, and of how many words.
 
-    `pairs` are tokens and their translations (Liu et al. 2020, arXiv 2004.09205, section 3.2).
+    `pairs` are tokens and their translations (Liu et al. 2020, arXiv 2004.09205, section 3.2); then come the
+    `word_vectors` of the two languages.
     """
-    first, second = word_vectors(reader, a), word_vectors(reader, b)
     known = [(i, j) for i, j in pairs.items() if i in first and j in second]
     if not known:
         return [], 0
@@ -64,9 +66,11 @@ def word_alignment(reader: Reader, pairs: dict[int, int], a: str, b: str) -> tup
     ], len(known)
 
 
-def sentence_retrieval(reader: Reader, a: str, b: str) -> list[float]:
-    """The share of sentences whose translation is their nearest neighbour, both ways, for each layer."""
-    x, y = sentence_vectors(reader, a), sentence_vectors(reader, b)
+def sentence_retrieval(x: np.ndarray, y: np.ndarray) -> list[float]:
+    """The share of sentences whose translation is their nearest neighbour, both ways, for each layer.
+
+    `x` and `y` are the `sentence_vectors` of two languages.
+    """
     return [
         float(np.mean([(ranks(u, v) == 1).mean(), (ranks(v, u) == 1).mean()]))
         for u, v in zip(x, y, strict=True)

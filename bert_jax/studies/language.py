@@ -22,12 +22,14 @@ def study(reader: Reader, alphas: Sequence[float]) -> dict[str, Any]:
             f'There is one language only, {reader.languages[0]!r}: give a text of each by --text=NAME=FILE.'
         )
     mean = {language: location.means(reader, language) for language in reader.languages}
+    vectors = {language: alignment.sentence_vectors(reader, language) for language in reader.languages}
+    of_words = {language: alignment.word_vectors(reader, language) for language in reader.languages}
     usage = location.Usage(reader)
     pairs = []
     for i, a in enumerate(reader.languages):
         for b in reader.languages[i + 1 :]:
             words = alignment.dictionary(reader, a, b)
-            ranks, known = alignment.word_alignment(reader, words, a, b)
+            ranks, known = alignment.word_alignment(words, of_words[a], of_words[b])
             shifts = []
             for source, target, translations in (a, b, words), (b, a, {j: i for i, j in words.items()}):
                 difference = mean[target] - mean[source]
@@ -41,7 +43,7 @@ def study(reader: Reader, alphas: Sequence[float]) -> dict[str, Any]:
                     'languages': [a, b],
                     'words': known,
                     'word_alignment': ranks,
-                    'sentence_retrieval': alignment.sentence_retrieval(reader, a, b)
+                    'sentence_retrieval': alignment.sentence_retrieval(vectors[a], vectors[b])
                     if reader.parallel
                     else [],
                     'shifts': [s._asdict() for s in shifts],
@@ -52,7 +54,7 @@ def study(reader: Reader, alphas: Sequence[float]) -> dict[str, Any]:
         'sentences': reader.sentences,
         'layers': reader.layers,
         'alphas': [*alphas],
-        'probe': location.probe(reader),
+        'probe': location.probe([*vectors.values()]),
         'pairs': pairs,
     }
     return {**found, 'scores': _scores(found)}

@@ -9,7 +9,6 @@ from typing import NamedTuple
 import numpy as np
 
 from bert_jax.core.errors import UserError
-from bert_jax.studies.alignment import sentence_vectors
 from bert_jax.studies.reading import Reader
 
 
@@ -101,14 +100,16 @@ def shifted_words(
     return [[reader.word(int(column[i])) for column in columns] for i in places]
 
 
-def probe(reader: Reader, seed: int = 0) -> list[float]:
-    """For each layer, how often a linear classifier tells the language of a new sentence by its mean vector."""
+def probe(vectors: Sequence[np.ndarray], seed: int = 0) -> list[float]:
+    """For each layer, how often a linear classifier tells the language of a new sentence by its mean vector.
+
+    `vectors` are the `sentence_vectors` of each language.
+    """
     from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import cross_val_score
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    vectors = [sentence_vectors(reader, language) for language in reader.languages]
     labels = np.repeat(np.arange(len(vectors)), [v.shape[1] for v in vectors])
     order = np.random.default_rng(seed).permutation(len(labels))
     if (folds := min(5, *np.bincount(labels).tolist())) < 2:

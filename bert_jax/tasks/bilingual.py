@@ -13,7 +13,7 @@ from bert_jax.data.pipeline import Batch
 from bert_jax.data.prepare import TextConfig
 from bert_jax.data.rows import HEADER, unpack
 from bert_jax.data.tokenizer import Tokenizer
-from bert_jax.modeling.bert import BertForPretraining, Output
+from bert_jax.modeling.bert import BertForPretraining
 from bert_jax.modeling.module import Rngs
 from bert_jax.tasks import mlm
 
@@ -74,19 +74,13 @@ class Task(mlm.Task):
             batch |= {k: self.disguise.ids(batch[k]).astype(np.int32) for k in ('tokens', 'labels')}
         return batch
 
-    def encoded(
-        self,
-        model: BertForPretraining,
-        batch: dict[str, jax.Array],
-        key: jax.Array | None = None,
-        at: jax.Array | None = None,
-    ) -> Output:
-        positions, length = None, batch['tokens'].shape[1]
-        if self.config.positions == 'own':
-            if model.bert.config.positions < 2 * length:
-                raise UserError(
-                    f'task.positions=own needs twice as many positions as a row: set model.positions={2 * length}.'
-                )
-            first = batch['source'] * (model.bert.config.positions // 2)
-            positions = first[:, None] + jnp.arange(length)
-        return model.bert(batch['tokens'], batch['segments'], batch['valid'], key, at, positions)
+    def placed(self, model: BertForPretraining, batch: dict[str, jax.Array]) -> dict[str, jax.Array]:
+        if self.config.positions == 'shared':
+            return {}
+        length = batch['tokens'].shape[1]
+        if model.bert.config.positions < 2 * length:
+            raise UserError(
+                f'task.positions=own needs twice as many positions as a row: set model.positions={2 * length}.'
+            )
+        first = batch['source'] * (model.bert.config.positions // 2)
+        return {'positions': first[:, None] + jnp.arange(length)}

@@ -108,7 +108,12 @@ class Task:
         at: jax.Array | None = None,
     ) -> Output:
         """What the encoder makes of a batch; `at` as of `Bert`."""
-        return model.bert(batch['tokens'], batch['segments'], batch['valid'], key, at)
+        placed = self.placed(model, batch)
+        return model.bert(batch['tokens'], batch['segments'], batch['valid'], key, at, **placed)
+
+    def placed(self, model: BertForPretraining, batch: dict[str, jax.Array]) -> dict[str, jax.Array]:
+        """The `positions` of `Bert`, if tokens do not count from the first column on."""
+        return {}
 
     def flops(self, model: Any, batch: Batch) -> float:
         tokens, predicted = batch['valid'].sum(), batch['weights'].sum()
