@@ -1,7 +1,7 @@
 """Batches as a pure function of the step: shuffled by index, noised by (seed, row), sliced by host."""
 
 import collections
-import concurrent.futures
+import concurrent.futures.process
 import functools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -9,6 +9,7 @@ from typing import Any
 import grain
 import numpy as np
 
+from bert_jax.core import processes
 from bert_jax.core.errors import UserError
 from bert_jax.data.rows import HEADER
 
@@ -82,15 +83,40 @@ class Batches:
         batches = np.random.default_rng((self._seed, number)).permutation(batches)
         return places[batches], lengths[batches].max(1)
 
-    def iterate(self, start: int, stop: int, ahead: int = 4) -> Iterator[Batch]:
-        """Batches of steps `start` to `stop`, made by a thread up to `ahead` steps in advance."""
-        with concurrent.futures.ThreadPoolExecutor(1, 'batches') as pool:
-            pending: collections.deque[concurrent.futures.Future[Batch]] = collections.deque()
+    def iterate(self, start: int, stop: int, ahead: int = 4, workers: int = 0) -> Iterator[Batch]:
+        """Batches of steps `start` to `stop`, made in advance: by a thread, `ahead` steps of them, or by `workers`, which are
+        processes, `ahead` steps by each."""
+        pool: concurrent.futures.Executor
+        if workers:
+            pool = processes.pool(workers, _hold, self)
+        else:
+            pool = concurrent.futures.ThreadPoolExecutor(1, 'batches')
+        make, ahead = (_make_held, ahead * workers) if workers else (self, ahead)
+        pending: collections.deque[concurrent.futures.Future[Batch]] = collections.deque()
+        try:
             for step in range(start, stop + ahead):
                 if step < stop:
-                    pending.append(pool.submit(self, step))
-                if step >= start + ahead:
+                    pending.append(pool.submit(make, step))
+                if step >= start + ahead and pending:
                     yield pending.popleft().result()
+        except concurrent.futures.process.BrokenProcessPool as e:
+            raise UserError(
+                'A process that makes batches was killed: give more memory, or fewer train.workers.'
+            ) from e
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+_held: Batches
+
+
+def _hold(batches: Batches) -> None:
+    global _held
+    _held = batches
+
+
+def _make_held(step: int) -> Batch:
+    return _held(step)
 
 
 def _order(rows: Any, seed: int) -> Any:

@@ -5,7 +5,6 @@ of processes changes nothing; at most a few shards are in memory at a time.
 """
 
 import collections
-import concurrent.futures
 import concurrent.futures.process
 import dataclasses
 import functools
@@ -13,17 +12,16 @@ import itertools
 import json
 import logging
 import math
-import multiprocessing
 import os
 import pathlib
 import shutil
-import threading
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
 from tqdm import tqdm
 
+from bert_jax.core import processes
 from bert_jax.core.config import within
 from bert_jax.core.errors import UserError
 from bert_jax.core.paths import alone
@@ -282,7 +280,6 @@ def _in_order(
     work: Any, shards: Iterable[Shard], workers: int, folder: pathlib.Path
 ) -> Iterator[tuple[Shard, dict[str, Any]]]:
     """Runs `work` over the shards in a process pool, a few at a time; yields them and their results in order."""
-    context = multiprocessing.get_context('spawn')
     pending: collections.deque[Any] = collections.deque()
     bar = tqdm(
         total=100,
@@ -304,9 +301,7 @@ def _in_order(
 
     with (
         bar,
-        concurrent.futures.ProcessPoolExecutor(
-            workers, context, _start, (folder / tokenizer_lib.FILE,)
-        ) as pool,
+        processes.pool(workers, _start, folder / tokenizer_lib.FILE) as pool,
     ):
         try:
             for shard in shards:
@@ -329,16 +324,7 @@ def _start(file: pathlib.Path) -> None:
     """Loads the tokenizer once in each worker process."""
     global _worker_tokenizer
     os.environ['TOKENIZERS_PARALLELISM'] = 'false'
-    threading.Thread(target=_end_with_parent, daemon=True).start()
     _worker_tokenizer = tokenizer_lib.load(file)
-
-
-def _end_with_parent() -> None:
-    """Ends this worker when the process that started it is gone, however that ended."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
 
 
 def _make_shard(

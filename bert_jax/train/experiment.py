@@ -30,6 +30,7 @@ FREE = (
     'checkpoint',
     'train.log_every',
     'train.eval_every',
+    'train.workers',
     'model.attention',
     'model.scan',
     'model.remat',
@@ -48,6 +49,7 @@ class TrainConfig:
         data.length. Devlin et al. 2019, appendix A.2: 900k steps at 128, then 100k at 512.
       bins: rows that are in memory, as those of a downstream task, go into batches of like length,
         which are cut to the shortest of so many lengths that holds them; 1 keeps the full length.
+      workers: processes that make batches; 0 is a thread of the training process, which is enough for CPU cores.
       accumulate: a batch is split into so many parts whose gradients are summed.
       seed: of initialisation, order, noise and dropout.
       log_every: a duration between lines of metrics.
@@ -60,6 +62,7 @@ class TrainConfig:
     batch_size: int = 32
     phases: tuple[tuple[int, ...], ...] = ()
     bins: int = 8
+    workers: int = 0
     accumulate: int = 1
     seed: int = 0
     log_every: int | float | str = 10
@@ -69,7 +72,7 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         within(self, 'train', 1, math.inf, 'batch_size', 'bins', 'accumulate', 'eval_batch_size')
-        within(self, 'train', 0, math.inf, 'eval_rows')
+        within(self, 'train', 0, math.inf, 'eval_rows', 'workers')
         within(self, 'train', 0, 2**32 - 1, 'seed')
         for phase in self.phases:
             if len(phase) != 3 or min(phase) < 1:

@@ -232,7 +232,7 @@ def _batches(
             hosts=jax.process_count(),
         )
         begin = max(start, phase.start)
-        stream = batches.iterate(begin - phase.start, phase.stop - phase.start)
+        stream = batches.iterate(begin - phase.start, phase.stop - phase.start, workers=config.workers)
         yield from enumerate(stream, begin + 1)
 
 

@@ -1,6 +1,7 @@
 """Batches: a pure function of the step, every row once an epoch, the same on many hosts."""
 
 import itertools
+import os
 import threading
 
 import numpy as np
@@ -277,3 +278,28 @@ def test_examples_are_stacked_by_key():
     assert found['a'].tolist() == [[0, 1]] * 3
     assert found['b'].tolist() == [0, 1, 2]
     assert found['b'].dtype == np.float32
+
+
+def test_processes_make_the_same_batches():
+    asked = batches()
+    made = [*asked.iterate(3, 12, ahead=2, workers=2)]
+    assert len(made) == 9
+    assert all(equal(batch, asked(step)) for step, batch in enumerate(made, 3))
+
+
+def refuse(row, rng):
+    raise UserError('This row is damaged: mend it.')
+
+
+def test_an_error_in_a_process_is_the_same_error():
+    with pytest.raises(UserError, match='mend it'):
+        next(Batches(ROWS, refuse, 8, 0).iterate(0, 9, workers=1))
+
+
+def end(row, rng):
+    os._exit(1)
+
+
+def test_a_killed_process_is_said():
+    with pytest.raises(UserError, match='fewer train.workers'):
+        next(Batches(ROWS, end, 8, 0).iterate(0, 9, workers=1))
