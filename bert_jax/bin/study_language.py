@@ -18,6 +18,11 @@ def main() -> int:
         default='0,1,2,3',
         help='by how many differences of the means to shift; 0 is what comes out unmoved',
     )
+    parser.add_argument(
+        '--static',
+        action='store_true',
+        help='hold word2vec beside it, made by gensim from the text of the pretraining',
+    )
     flags = parser.parse_args()
     alphas = cli.numbers(flags.alphas, '--alphas')
     cli.check_writable(flags.out / 'language.json', '--out')
@@ -25,6 +30,7 @@ def main() -> int:
     from bert_jax.core import hosts
     from bert_jax.evals import publish
     from bert_jax.studies import language, reading
+    from bert_jax.studies import static as static_lib
 
     hosts.prepare_process()
     reader = reading.open_reader(
@@ -32,7 +38,12 @@ def main() -> int:
     )
     source = flags.parallel or ', '.join(flags.text) or 'held out in pretraining'
     about = {'checkpoint': flags.checkpoint, 'source': source, 'split': flags.split if flags.parallel else ''}
-    found = {**about, **language.study(reader, alphas)}
+    static = (
+        static_lib.StaticReader(reader, static_lib.word2vec(flags.checkpoint, reader))
+        if flags.static
+        else None
+    )
+    found = {**about, **language.study(reader, alphas, static)}
     lines = language.lines(found)
     text = (
         f'# Where is the language? {flags.checkpoint}\n\n{", ".join(reader.languages)}, {reader.sentences:,} sentences '

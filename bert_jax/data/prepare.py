@@ -41,6 +41,7 @@ class TextConfig:
       split: of TFDS sources.
       validation_split: a TFDS split to hold out; empty holds out a share of the documents instead.
       validation_fraction: the share of documents held out, evenly spread; 0 holds out none.
+      limit: train on the first so many characters of each corpus; 0 takes all. The tokenizer learns from all.
       text_key: the field with the text, in TFDS and `.jsonl` records.
       exponent: a corpus with a name is drawn from in proportion to the number of its rows to this power: 0.7 in
         multilingual BERT; 1 takes each row as often as any other.
@@ -55,6 +56,7 @@ class TextConfig:
     split: str = 'train'
     validation_split: str = ''
     validation_fraction: float = 0.01
+    limit: int = 0
     text_key: str = 'text'
     exponent: float = 1.0
     length: int = 128
@@ -65,7 +67,7 @@ class TextConfig:
 
     def __post_init__(self) -> None:
         within(self, 'data', 0, 1, 'validation_fraction', 'exponent')
-        within(self, 'data', 0, math.inf, 'seed', 'workers')
+        within(self, 'data', 0, math.inf, 'limit', 'seed', 'workers')
         within(self, 'data', 1, math.inf, 'shard_chars')
         if self.names and '' in self.names:
             raise UserError('Some of data.sources have names and some have not: write all as NAME=SOURCE.')
@@ -147,7 +149,8 @@ def _kept(wanted: dict[str, Any], folder: pathlib.Path) -> dict[str, Any]:
     """The manifest of finished rows, if they are those that are wanted."""
     manifest = read_manifest(folder)
     gone = not any(wanted['bytes'])  # rows may travel without their text
-    differs = [k for k in wanted if manifest['made_from'].get(k) != wanted[k] and not (k == 'bytes' and gone)]
+    before = {'limit': 0, **manifest['made_from']}  # rows of before there were limits
+    differs = [k for k in wanted if before.get(k) != wanted[k] and not (k == 'bytes' and gone)]
     if differs == ['bytes']:
         raise UserError(
             f'The text files have changed since the rows in {str(folder)!r} were prepared: '
@@ -156,7 +159,7 @@ def _kept(wanted: dict[str, Any], folder: pathlib.Path) -> dict[str, Any]:
     if differs:
         raise UserError(
             f'The rows in {str(folder)!r} were prepared with another {differs[0]} '
-            f'({manifest["made_from"].get(differs[0])}, now {wanted[differs[0]]}): choose another data.rows, or delete them.'
+            f'({before.get(differs[0])}, now {wanted[differs[0]]}): choose another data.rows, or delete them.'
         )
     return manifest
 
@@ -250,14 +253,18 @@ def shards(text: TextConfig) -> Iterator[Shard]:
         streams += [(s, i, text.validation_split, 'validation') for s, i in found if not sources.is_files(s)]
     held: dict[str, list[list[str]]] = {'train': [], 'validation': []}
     sizes = {'train': 0, 'validation': 0}
-    number, count = itertools.count(), 0
+    number, count, used = itertools.count(), 0, 0
     for i, (source, corpus, split, fixed) in enumerate(streams):
         for document in sources.documents(source, split, text.text_key):
             count += 1
             due = int(count * share) > int((count - 1) * share)
             goes = fixed or ('validation' if due else 'train')
-            held[goes].append(document.paragraphs)
-            sizes[goes] += sum(map(len, document.paragraphs))
+            paragraphs = document.paragraphs
+            if text.limit and goes == 'train':
+                paragraphs = _first(paragraphs, text.limit - used)
+                used += sum(map(len, paragraphs))
+            held[goes] += [paragraphs] if paragraphs else []
+            sizes[goes] += sum(map(len, paragraphs))
             if sizes[goes] >= text.shard_chars:
                 yield Shard(next(number), goes, corpus, held[goes], (i + document.progress) / len(streams))
                 held[goes], sizes[goes] = [], 0
@@ -266,7 +273,13 @@ def shards(text: TextConfig) -> Iterator[Shard]:
         for goes, documents in held.items():
             if documents:
                 yield Shard(next(number), goes, corpus, documents, (i + 1) / len(streams))
-        held, sizes = {goes: [] for goes in held}, dict.fromkeys(sizes, 0)
+        held, sizes, used = {goes: [] for goes in held}, dict.fromkeys(sizes, 0), 0
+
+
+def _first(paragraphs: list[str], most: int) -> list[str]:
+    """The first paragraphs, as long as they have not more than `most` characters."""
+    ends = itertools.accumulate(map(len, paragraphs))
+    return [p for p, end in zip(paragraphs, ends, strict=True) if end <= most]
 
 
 def held_out(text: TextConfig) -> Iterator[list[str]]:

@@ -44,9 +44,7 @@ class Evaluator:
         self._task, self._partitioner = task, partitioner
         rows, self._about = examples
         self.rows = min(len(rows), limit or len(rows))
-        self._batches = lambda: pipeline.once(
-            rows, task.example, batch_size, seed, limit=self.rows, bins=bins
-        )
+        self.batches = lambda: pipeline.once(rows, task.example, batch_size, seed, limit=self.rows, bins=bins)
 
         def step(params: Mapping[str, jax.Array], batch: dict[str, jax.Array]) -> Any:
             with partitioning.use(partitioner):
@@ -60,7 +58,7 @@ class Evaluator:
     def outputs(self, params: Mapping[str, jax.Array]) -> tuple[dict[str, float], dict[str, np.ndarray]]:
         """Means over all rows, `loss` first, and the task's outputs of each row in their order."""
         terms, means, outputs, found = [], [], [], []
-        for indices, batch in self._batches():
+        for indices, batch in self.batches():
             term, mean, output = self._step(params, self._partitioner.global_batch(batch))
             terms.append(term)
             means.append(mean)

@@ -15,6 +15,7 @@ from bert_jax.core.errors import UserError
 from bert_jax.evals.evaluator import Evaluator
 from bert_jax.train import checkpoint, load
 from bert_jax.train import experiment as experiment_lib
+from bert_jax.train.load import Trained
 
 
 class Scorer:
@@ -24,15 +25,15 @@ class Scorer:
       spec: the task's config; it says which data, in what batches. The model, the tokenizer and
         the names of the classes come from the checkpoint.
       overrides: `a.b=value`.
-      task: the name of the task that this binary scores.
+      task: the name of the task that this binary scores; empty scores any.
 
     Raises:
       UserError: if the config is of another task.
     """
 
-    def __init__(self, spec: str, overrides: Sequence[str], task: str):
+    def __init__(self, spec: str, overrides: Sequence[str], task: str = ''):
         self._experiment = experiment_lib.read(spec, overrides)
-        if self._experiment.task.name != task:
+        if task and self._experiment.task.name != task:
             raise UserError(
                 f'{spec!r} is a config of the task {self._experiment.task.name!r}; this binary scores {task!r}.'
             )
@@ -43,6 +44,20 @@ class Scorer:
 
     def __call__(self, path: pathlib.Path) -> dict[str, Any]:
         """Scores of the newest checkpoint below `path`, with what they are scores of."""
+        trained, evaluator = self.evaluator(path)
+        ours = self._experiment
+        return {
+            'checkpoint': str(path),
+            'step': trained.step,
+            'source': ours.data.source,
+            'split': ours.data.eval_split,
+            'rows': evaluator.rows,
+            'labels': list(getattr(trained.experiment.task, 'labels', ())),
+            'scores': evaluator(trained.params),
+        }
+
+    def evaluator(self, path: pathlib.Path) -> tuple[Trained, Evaluator]:
+        """The newest checkpoint below `path`, and what scores its parameters on the data of the config."""
         trained = load.read(path, self._partitioner)
         ours = self._experiment
         if trained.experiment.task.name != ours.task.name:
@@ -70,15 +85,7 @@ class Scorer:
                 write=True,
             )
             self._made_for, self.describe = made_for, task.describe
-        return {
-            'checkpoint': str(path),
-            'step': trained.step,
-            'source': ours.data.source,
-            'split': ours.data.eval_split,
-            'rows': self._evaluator.rows,
-            'labels': list(getattr(trained.experiment.task, 'labels', ())),
-            'scores': self._evaluator(trained.params),
-        }
+        return trained, self._evaluator
 
 
 def watch(workdir: pathlib.Path, poll: float, timeout: float) -> Iterator[pathlib.Path]:

@@ -5,9 +5,10 @@ from typing import Any
 import numpy as np
 
 from bert_jax.studies.reading import Reader
+from bert_jax.studies.static import StaticReader
 
 
-def word_vectors(reader: Reader, language: str, least: int = 5) -> dict[int, np.ndarray]:
+def word_vectors(reader: Reader | StaticReader, language: str, least: int = 5) -> dict[int, np.ndarray]:
     """The mean hidden states [L+1, D] of each ordinary token that occurs `least` times or more."""
     sums: np.ndarray | None = None
     counts = np.zeros(0)
@@ -24,7 +25,7 @@ def word_vectors(reader: Reader, language: str, least: int = 5) -> dict[int, np.
     return {int(i): sums[i] / counts[i] for i in np.flatnonzero(counts >= least)}
 
 
-def sentence_vectors(reader: Reader, language: str) -> np.ndarray:
+def sentence_vectors(reader: Reader | StaticReader, language: str) -> np.ndarray:
     """The mean of each sentence's ordinary tokens in every layer: [L+1, n, D]."""
     found, order = [], []
     for indices, batch in reader.batches(language):

@@ -9,27 +9,28 @@ from bert_jax.core.errors import UserError
 from bert_jax.evals import plots
 from bert_jax.studies import alignment, location
 from bert_jax.studies.reading import Reader
+from bert_jax.studies.static import StaticReader
+
+STATIC = 'word2vec'
 
 
-def study(reader: Reader, alphas: Sequence[float]) -> dict[str, Any]:
+def study(reader: Reader, alphas: Sequence[float], static: StaticReader | None = None) -> dict[str, Any]:
     """All that is measured, ready for JSON.
 
-    Of each pair of languages, both ways: word alignment and sentence retrieval by layer, and the shift at each layer by
-    each of `alphas`.
+    Of each pair of languages, both ways: word alignment and sentence retrieval by layer, and of `static` vectors; and
+    the shift at each layer by each of `alphas`.
     """
     if len(reader.languages) < 2:
         raise UserError(
             f'There is one language only, {reader.languages[0]!r}: give a text of each by --text=NAME=FILE.'
         )
     mean = {language: location.means(reader, language) for language in reader.languages}
-    vectors = {language: alignment.sentence_vectors(reader, language) for language in reader.languages}
-    of_words = {language: alignment.word_vectors(reader, language) for language in reader.languages}
+    aligned = {'': _Aligned(reader)} | ({} if static is None else {'static_': _Aligned(static)})
     usage = location.Usage(reader)
     pairs = []
     for i, a in enumerate(reader.languages):
         for b in reader.languages[i + 1 :]:
             words = alignment.dictionary(reader, a, b)
-            ranks, known = alignment.word_alignment(words, of_words[a], of_words[b])
             shifts = []
             for source, target, translations in (a, b, words), (b, a, {j: i for i, j in words.items()}):
                 difference = mean[target] - mean[source]
@@ -41,11 +42,7 @@ def study(reader: Reader, alphas: Sequence[float]) -> dict[str, Any]:
             pairs.append(
                 {
                     'languages': [a, b],
-                    'words': known,
-                    'word_alignment': ranks,
-                    'sentence_retrieval': alignment.sentence_retrieval(vectors[a], vectors[b])
-                    if reader.parallel
-                    else [],
+                    **{k + name: v for k, of in aligned.items() for name, v in of(a, b, words).items()},
                     'shifts': [s._asdict() for s in shifts],
                 }
             )
@@ -54,16 +51,38 @@ def study(reader: Reader, alphas: Sequence[float]) -> dict[str, Any]:
         'sentences': reader.sentences,
         'layers': reader.layers,
         'alphas': [*alphas],
-        'probe': location.probe([*vectors.values()]),
+        'probe': location.probe([*aligned[''].sentences.values()]),
         'pairs': pairs,
     }
     return {**found, 'scores': _scores(found)}
 
 
+class _Aligned:
+    """The vectors of all languages, which are compared pair by pair."""
+
+    def __init__(self, reader: Reader | StaticReader):
+        self.sentences = {k: alignment.sentence_vectors(reader, k) for k in reader.languages}
+        self._words = {k: alignment.word_vectors(reader, k) for k in reader.languages}
+        self._parallel = reader.parallel
+
+    def __call__(self, a: str, b: str, words: dict[int, int]) -> dict[str, Any]:
+        """By layer; empty where there is nothing to compare."""
+        ranks, known = alignment.word_alignment(words, self._words[a], self._words[b])
+        retrieved = (
+            alignment.sentence_retrieval(self.sentences[a], self.sentences[b]) if self._parallel else []
+        )
+        return {'words': known, 'word_alignment': ranks, 'sentence_retrieval': retrieved}
+
+
 def _scores(found: dict[str, Any]) -> dict[str, float]:
     """For tables: of each measure that of the best layer (and α above 0), and how well the language is told at the worst."""
     scores = {'probe': min(found['probe'])}
-    for key in ('word_alignment', 'sentence_retrieval'):
+    for key in (
+        'word_alignment',
+        'sentence_retrieval',
+        'static_word_alignment',
+        'static_sentence_retrieval',
+    ):
         if values := _by_layer(found, key):
             scores[key] = max(values)
     for key in ('converted', 'translated'):
@@ -94,11 +113,21 @@ def lines(found: dict[str, Any]) -> list[list[str]]:
             line.append(f'{_shifted(found, "converted", layer, alpha):.1%}')
             line += [f'{_shifted(found, "translated", layer, alpha):.1%}'] if aligned else []
         out.append(line)
+    if static := [
+        v for key in ('word_alignment', 'sentence_retrieval') for v in _by_layer(found, f'static_{key}')
+    ]:
+        line = [
+            STATIC,
+            '',
+            *([f'{static[0]:.3f}'] if aligned else []),
+            *([f'{static[-1]:.1%}'] if retrieved else []),
+        ]
+        out.append(line + [''] * (len(head) - len(line)))
     return out
 
 
 def _by_layer(found: dict[str, Any], key: str) -> list[float]:
-    values = [pair[key] for pair in found['pairs'] if pair[key]]
+    values = [pair[key] for pair in found['pairs'] if pair.get(key)]
     return np.mean(values, axis=0).tolist() if values else []
 
 
@@ -122,7 +151,9 @@ def figure(found: dict[str, Any]) -> Any:
         ('sentence_retrieval', 'sentence retrieval'),
     ):
         if values := _by_layer(found, key):
-            axes[0].plot(layers, values, 'o-', label=label)
+            (line,) = axes[0].plot(layers, values, 'o-', label=label)
+        for value in _by_layer(found, f'static_{key}'):
+            axes[0].axhline(value, color=line.get_color(), linestyle='--', label=f'{label}, {STATIC}')
     axes[0].set(ylabel='share, or mean reciprocal rank', title='How far apart are the languages?')
     axes[0].legend(fontsize='small')
     for ax, key, title in zip(

@@ -274,6 +274,32 @@ def test_a_validation_split_is_held_out_and_nothing_else(sst2):
     assert len(found['train']) == 40
 
 
+def test_a_limit_cuts_the_training_text_of_each_corpus_and_nothing_held_out(tmp_path):
+    for name in 'xy':
+        documents = [f'{name} one {i:03}.\n{name} two {i:03}.' for i in range(100)]
+        (tmp_path / f'{name}.txt').write_text('\n\n'.join(documents))
+    settings = dict(sources=(f'x={tmp_path}/x.txt', f'y={tmp_path}/y.txt'), validation_fraction=0.1)
+    whole, cut = (
+        {
+            split: [
+                (s.source, d)
+                for s in prepare_lib.shards(TextConfig(**settings, limit=n))
+                if s.split == split
+                for d in s.documents
+            ]
+            for split in ('train', 'validation')
+        }
+        for n in (0, 95)
+    )
+    assert cut['validation'] == whole['validation']
+    for corpus in range(2):
+        kept, all_ = ([d for number, d in found['train'] if number == corpus] for found in (cut, whole))
+        assert kept[:4] == all_[:4]
+        assert kept[4:] == [all_[4][:1]]  # 5 * 22 characters are too many, 4 * 22 and half a document are not
+    with pytest.raises(UserError, match='data.limit'):
+        TextConfig(**settings, limit=-1)
+
+
 def test_ids_over_16_bits_are_kept(tmp_path):
     large = tokenizer_lib.from_vocab([*tokenizer_lib.SPECIAL, *(f'w{i}' for i in range(70_000))])
     (tmp_path / 'a.txt').write_text('w1 w69999 w2 w69998')

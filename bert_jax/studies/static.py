@@ -1,0 +1,85 @@
+"""Static word vectors to hold beside contextual ones: word2vec on the text that a model was pretrained on.
+
+Liu et al. 2020 (arXiv 2004.09205, section 3.3): how much of the alignment of two languages is due to context?
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from bert_jax.core.errors import UserError
+from bert_jax.data import prepare
+from bert_jax.data.rows import sentences
+from bert_jax.studies.reading import Reader
+from bert_jax.train import load
+from bert_jax.train.load import Trained
+
+
+class StaticReader:
+    """Reads what `reader` reads by a table of vectors [V, D]: one layer, in which a word is the same everywhere."""
+
+    def __init__(self, reader: Reader, table: np.ndarray):
+        self.tokenizer, self.languages, self.parallel = reader.tokenizer, reader.languages, reader.parallel
+        self.batches, self._table = reader.batches, table
+
+    def hidden(self, batch: dict[str, Any]) -> np.ndarray:
+        """[1, B, T, D] float32."""
+        return self._table[batch['tokens']][None]
+
+
+def word2vec(checkpoint: str, reader: Reader, width: int = 0, epochs: int = 5, seed: int = 0) -> np.ndarray:
+    """Skip-gram vectors [V, D] of the tokens that a model was pretrained on (Mikolov et al. 2013); rare ones are zero.
+
+    Args:
+      checkpoint: of a pretraining, whose training text is read.
+      reader: of it; in the fake language of `tasks.bilingual` every sentence is read too, as it was by the model.
+      width: D; 0 is that of the model.
+      epochs: passes over the text.
+      seed: of gensim; one thread makes it exact.
+
+    Raises:
+      UserError: without gensim.
+    """
+    try:
+        from gensim.models import Word2Vec
+    except ImportError as e:
+        raise UserError(
+            'Static vectors are made by gensim, which is not installed: pip install gensim (Python 3.11 to 3.13).'
+        ) from e
+    trained = load.read(checkpoint)
+    text = _Sentences(trained, reader)
+    model = Word2Vec(
+        text,
+        vector_size=width or trained.experiment.model.width,
+        sg=1,
+        workers=1,
+        epochs=epochs,
+        seed=seed + 1,
+    )
+    table = np.zeros((2 * len(reader.tokenizer), model.vector_size), np.float32)
+    for token in model.wv.index_to_key:
+        table[int(token)] = model.wv[token]
+    return table
+
+
+class _Sentences:
+    """The training sentences as lists of token ids, in words for gensim; in both languages of a bilingual model."""
+
+    def __init__(self, trained: Trained, reader: Reader):
+        self._text, self._tokenizer, self._reader = trained.experiment.data, trained.tokenizer, reader
+        if not isinstance(self._text, prepare.TextConfig):
+            raise UserError(
+                'The checkpoint was not pretrained on running text: give the --workdir of a pretraining.'
+            )
+
+    def __iter__(self) -> Iterator[list[str]]:
+        disguise = self._reader.disguise
+        for shard in prepare.shards(self._text):
+            if shard.split != 'train':
+                continue
+            for document in shard.documents:
+                for ids in self._tokenizer.encode(sentences(document)):
+                    yield [*map(str, ids)]
+                    if disguise is not None:
+                        yield [*map(str, disguise.ids(ids))]

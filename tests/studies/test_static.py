@@ -1,0 +1,64 @@
+"""Static word vectors beside contextual ones."""
+
+import json
+import sys
+import unittest.mock
+
+import numpy as np
+import pytest
+
+from bert_jax.core.errors import UserError
+from bert_jax.studies import alignment, reading, static
+from tests.runs import SAVED, pretrain, run_here
+
+BILINGUAL = ('task.name=bilingual', 'task.next=none', 'train.steps=2', 'optim.warmup=0', SAVED)
+
+
+@pytest.fixture(scope='module')
+def checkpoint(tmp_path_factory, corpus):
+    workdir = tmp_path_factory.mktemp('bilingual')
+    assert pretrain(workdir, corpus, workdir / 'rows', *BILINGUAL) == 0
+    return workdir
+
+
+@pytest.fixture(scope='module')
+def table(checkpoint):
+    pytest.importorskip('gensim', reason='gensim has no wheels for this Python')
+    reader = reading.open_reader(str(checkpoint), {}, limit=40)
+    return reader, static.word2vec(str(checkpoint), reader, width=16)
+
+
+def test_both_languages_have_vectors_of_the_words_of_the_text(table):
+    reader, vectors = table
+    size = len(reader.tokenizer)
+    (river,) = reader.tokenizer.encode(['river'])[0]
+    assert vectors.shape == (2 * size, 16)
+    assert all(np.linalg.norm(vectors[i]) > 0 for i in (river, river + size))
+    assert not vectors[reader.tokenizer.mask].any()
+
+
+def test_a_static_reader_has_one_layer_of_them(table):
+    reader, vectors = table
+    view = static.StaticReader(reader, vectors)
+    _, batch = next(view.batches('real'))
+    assert np.array_equal(view.hidden(batch)[0, 2, 3], vectors[batch['tokens'][2, 3]])
+    for token, vector in alignment.word_vectors(view, 'fake').items():
+        np.testing.assert_allclose(vector[0], vectors[token], rtol=1e-4)
+
+
+def test_the_study_holds_them_beside_the_layers(table, checkpoint, tmp_path):
+    words = ('bert_jax.bin.study_language', '--checkpoint', checkpoint, '--out', tmp_path, '--limit', 40)
+    done = run_here(*words, '--alphas', '1', '--static')
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1].startswith('| word2vec')
+    scores = json.loads((tmp_path / 'language.json').read_text())['scores']
+    assert 0 < scores['static_word_alignment'] <= 1
+
+
+def test_without_gensim_it_says_how_to_get_it(checkpoint):
+    reader = reading.open_reader(str(checkpoint), {}, limit=5)
+    with (
+        unittest.mock.patch.dict(sys.modules, {'gensim.models': None}),
+        pytest.raises(UserError, match='pip install gensim'),
+    ):
+        static.word2vec(str(checkpoint), reader)
