@@ -36,7 +36,7 @@ def attend(
     """
     drops = key is not None and rate > 0
     if implementation == 'auto':
-        implementation = 'cudnn' if _cudnn_can(q) and not drops else 'xla'
+        implementation = 'cudnn' if _cudnn_can(q, k) and not drops else 'xla'
     if implementation == 'cudnn' and not drops:
         q, k, v = (jnp.swapaxes(x, 1, 2) for x in (q, k, v))
         given: dict[str, Any] = {}
@@ -57,7 +57,9 @@ def attend(
     return jnp.einsum('bnqk,bnkh->bnqh', weights, v)
 
 
-def _cudnn_can(q: jax.Array) -> bool:
+def _cudnn_can(q: jax.Array, k: jax.Array) -> bool:
+    if q.shape[2] % 2 or k.shape[2] % 2:  # it has no gradients of odd lengths
+        return False
     if jax.default_backend() != 'gpu' or q.dtype not in (jnp.bfloat16, jnp.float16):
         return False
     capability = getattr(jax.devices()[0], 'compute_capability', '0')
