@@ -125,23 +125,6 @@ class Bert(nnx.Module):
 
     read = __call__
 
-    def go_on(
-        self,
-        hidden: jax.Array,
-        layer: int,
-        valid: jax.Array | None = None,
-        positions: jax.Array | None = None,
-    ) -> jax.Array:
-        """The last hidden states [B, T, D] if those of `layer`, 0 to L, were these; the rest is as in a call."""
-        c, (batch, length, _) = self.config, hidden.shape
-        if layer == c.layers:
-            return hidden
-        mask = None if valid is None else masks.padding(valid)
-        if positions is None:
-            positions = jnp.broadcast_to(jnp.arange(length), (batch, length))
-        x = hidden.reshape(-1, c.width)
-        return self.layers(x, mask, positions, None, first=layer)[-1].reshape(hidden.shape)
-
     def pool(
         self,
         tokens: jax.Array,

@@ -32,7 +32,6 @@ class Stack(nnx.Module):
         key: jax.Array | None,
         at: jax.Array | None = None,
         memory: Any = None,
-        first: int = 0,
     ) -> list[jax.Array]:
         """Runs flat activations [B*T, D] through the blocks.
 
@@ -43,7 +42,6 @@ class Stack(nnx.Module):
           key: randomness of dropout, or None.
           at: [B, P], where the last block's output is wanted; None is everywhere.
           memory: for blocks that look at another text, see `DecoderBlock`.
-          first: the block to begin with, if `x` is the output of the one before it.
 
         Returns:
           An array [B*T, D] for each block, its output, the last [B*P, D] with `at`; of pre-norm
@@ -59,7 +57,7 @@ class Stack(nnx.Module):
             return module.merge(graph, params)(x, mask, positions, fold(key, layer), at, memory)
 
         run = _REMAT[self.config.remat](run)
-        layers = [module.split(block)[1] for block in self.blocks[first:]]
+        layers = [module.split(block)[1] for block in self.blocks]
         outputs: list[jax.Array] = []
         whole = layers if at is None else layers[:-1]
         if self.config.scan and whole:
@@ -69,10 +67,10 @@ class Stack(nnx.Module):
                 y = run(inputs[0], x, inputs[1])
                 return y, y
 
-            x, ys = jax.lax.scan(body, x, (stacked, first + jnp.arange(len(whole))))
+            x, ys = jax.lax.scan(body, x, (stacked, jnp.arange(len(whole))))
             outputs.extend(ys)
         for i in range(len(outputs), len(layers)):
-            x = run(layers[i], x, jnp.asarray(first + i), at if i == len(layers) - 1 else None)
+            x = run(layers[i], x, jnp.asarray(i), at if i == len(layers) - 1 else None)
             outputs.append(x)
         if self.final_norm is not None:
             outputs[-1] = self.final_norm(outputs[-1])

@@ -14,7 +14,8 @@ from bert_jax.core.config import nearest
 from bert_jax.core.errors import UserError
 from bert_jax.data import pipeline, prepare, records, sources
 from bert_jax.data import rows as rows_lib
-from bert_jax.modeling import module
+from bert_jax.modeling import decoding, module
+from bert_jax.studies.moving import moved
 from bert_jax.tasks import bilingual, mlm
 from bert_jax.train import load
 from bert_jax.train.load import Trained
@@ -40,7 +41,7 @@ class Reader:
           UserError: if the model predicts no words, or a language has no sentences.
         """
         self.tokenizer = trained.tokenizer
-        self._graph, self._params = trained.graph, trained.params
+        self._graph, self._params, self._model = trained.graph, trained.params, trained.experiment.model
         self._task = trained.experiment.make_task(trained.tokenizer)
         if not isinstance(self._task, mlm.Task):
             raise UserError(
@@ -115,19 +116,18 @@ class Reader:
         return np.asarray(self._hidden(self._params, batch), np.float32)
 
     @functools.cached_property
-    def _shifted(self) -> Any:
-        @functools.partial(jax.jit, static_argnums=2)
-        def predicted(params: module.Params, batch: Batch, layer: int, vector: jax.Array) -> jax.Array:
+    def _words(self) -> Any:
+        @jax.jit
+        def likeliest(params: module.Params, batch: Batch) -> jax.Array:
             model = module.merge(self._graph, params)
-            hidden = self._task.encoded(model, batch).hidden_states[layer] + vector
-            last = model.bert.go_on(hidden, layer, batch['valid'])
-            return model.word_scores(last).argmax(-1)
+            scores = model.word_scores(self._task.encoded(model, batch).hidden_states[-1])
+            return decoding.likeliest(scores.reshape(-1, scores.shape[-1])).reshape(batch['tokens'].shape)
 
-        return predicted
+        return likeliest
 
     def shifted(self, batch: Batch, layer: int, vector: np.ndarray) -> np.ndarray:
         """The likeliest word [B, T] at each position if `vector` [D] were added to every hidden state of `layer`."""
-        return np.asarray(self._shifted(self._params, batch, layer, vector))
+        return np.asarray(self._words(moved(self._params, self._model, layer, vector), batch))
 
 
 def open_reader(

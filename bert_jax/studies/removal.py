@@ -13,6 +13,7 @@ from bert_jax.core.errors import UserError
 from bert_jax.evals import plots
 from bert_jax.evals.evaluator import Evaluator
 from bert_jax.modeling import module
+from bert_jax.studies.moving import moved
 from bert_jax.train.load import Trained
 
 
@@ -26,7 +27,10 @@ def study(trained: Trained, home: Evaluator, away: Evaluator, score: str) -> dic
     """
     difference = means(trained, home) - means(trained, away)
     unmoved = _score(away, trained.params, score)
-    by_layer = [_score(away, moved(trained, layer, vector), score) for layer, vector in enumerate(difference)]
+    by_layer = [
+        _score(away, moved(trained.params, trained.experiment.model, layer, vector), score)
+        for layer, vector in enumerate(difference)
+    ]
     return {
         'score': score,
         'rows': away.rows,
@@ -63,26 +67,6 @@ def means(trained: Trained, evaluator: Evaluator) -> np.ndarray:
         sums, n = encode(trained.params, {**batch, 'ordinary': ordinary})
         total, count = total + np.stack(sums).astype(np.float64), count + float(n)
     return total / count
-
-
-def moved(trained: Trained, layer: int, vector: np.ndarray) -> module.Params:
-    """Parameters by which every hidden state of `layer` is moved by `vector` [D]: it joins the bias that is added last.
-
-    Raises:
-      UserError: if the layer adds no bias.
-    """
-    model = trained.experiment.model
-    if layer == 0:
-        name = 'bert/norm/bias'
-    elif layer == model.layers and model.norm == 'pre':
-        name = 'bert/layers/final_norm/bias'
-    else:
-        last = 'mlp/down' if model.norm == 'pre' else 'mlp_norm'
-        name = f'bert/layers/blocks/{layer - 1}/{last}/bias'
-    if name not in trained.params:
-        raise UserError(f'The model has no {name} to move: a norm with a bias is needed.')
-    bias = trained.params[name]
-    return {**trained.params, name: bias + vector.astype(bias.dtype)}
 
 
 def _score(evaluator: Evaluator, params: module.Params, score: str) -> float:

@@ -34,9 +34,9 @@ TRAINED_ON = {
 OWN = 'entities de, trained on de'
 MINI = {
     NLI: ('train.steps="1 epochs"',),
-    TAGS: ('train.steps="3 epochs"',),
-    ENTITIES: ('train.steps="2 epochs"', 'data.limit=10_000'),
-    QA: ('train.steps="2 epochs"', 'data.limit=3000', 'train.eval_rows=1000'),
+    TAGS: ('train.steps="2 epochs"', 'data.limit=5000'),
+    ENTITIES: ('train.steps="2 epochs"', 'data.limit=5000'),
+    QA: ('train.steps="2 epochs"', 'data.limit=1500', 'train.eval_rows=500'),
 }
 
 

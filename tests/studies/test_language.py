@@ -68,16 +68,6 @@ def test_vectors_are_means_of_hidden_states(reader, trained):
         np.testing.assert_allclose(vector, states[:, tokens == token].mean(1), atol=1e-4)
 
 
-def test_going_on_from_any_layer_is_the_call(trained, reader):
-    model = module.merge(trained.graph, trained.params)
-    _, batch = next(reader.batches('real'))
-    hidden = model.bert(batch['tokens'], batch['segments'], batch['valid']).hidden_states
-    for layer, states in enumerate(hidden):
-        np.testing.assert_allclose(
-            model.bert.go_on(states, layer, batch['valid']), hidden[-1], atol=1e-5, err_msg=str(layer)
-        )
-
-
 def test_at_the_last_layer_the_mean_of_one_word_is_that_word(trained):
     """With one word of text the difference of the means leads exactly from the word to its double."""
     t = trained.tokenizer
