@@ -43,17 +43,17 @@ def figure(curves: Sequence[Curve], title: str) -> Any:
     return fig
 
 
-def panels(groups: Mapping[str, Sequence[Curve]]) -> Any:
-    """One small picture for each title, with one legend: a label has the same colour in all."""
-    labels = dict.fromkeys(curve.label for curves in groups.values() for curve in curves)
+def panels(groups: Sequence[tuple[str, Sequence[Curve]]], columns: int = 4) -> Any:
+    """One small picture of a metric for each (title, curves), with one legend: a label has the same colour in all."""
+    labels = dict.fromkeys(curve.label for _, curves in groups for curve in curves)
     colors = dict(zip(labels, itertools.cycle(_COLORS), strict=False))
-    fig, grid = _grid(len(groups), 4, 2.6)
-    for axes, (title, curves) in zip(grid, groups.items(), strict=True):
+    fig, grid = _grid(len(groups), 3.6, 2.6, columns)
+    for axes, (title, curves) in zip(grid, groups, strict=True):
         _draw(axes, [(curve, colors[curve.label]) for curve in curves], counted=False)
         n = max(len(curve.runs) for curve in curves)
-        axes.set_title(f'{title} ({n} seed{"s" * (n > 1)})', fontsize='medium')
+        axes.set_title(f'{title} (n = {n})', fontsize='medium')
+        axes.set_ylabel(curves[0].key.replace('_', ' '))
     fig.supxlabel('step')
-    fig.supylabel('loss')
     handles = {
         label: handle
         for axes in grid
@@ -82,9 +82,9 @@ def amounts(panels: Mapping[str, Mapping[str, Sequence[tuple[float, list[float]]
     return fig
 
 
-def _grid(n: int, width: float, height: float) -> tuple[Any, Sequence[Any]]:
-    """A picture of n small ones, three in a line, of this size in inches; and their axes."""
-    columns = min(3, n)
+def _grid(n: int, width: float, height: float, columns: int = 3) -> tuple[Any, Sequence[Any]]:
+    """A picture of n small ones, so many in a line, of this size in inches; and their axes."""
+    columns = min(columns, n)
     lines = -(-n // columns)
     fig, grid = pyplot().subplots(
         lines, columns, figsize=(width * columns, 0.5 + height * lines), layout='constrained', squeeze=False

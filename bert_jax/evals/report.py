@@ -94,16 +94,18 @@ def _label(group: Sequence[Run]) -> str:
 
 
 def _together(runs: Sequence[Run], plots: pathlib.Path | None) -> str:
-    """All tasks in one picture and one table, from pretrained weights against random ones.
+    """Loss and score of all tasks in one picture and one table, from pretrained weights against random ones.
 
     Of runs with several settings the best count, by their mean.
     """
-    curves, lines = {}, []
+    curves: list[tuple[str, list[Curve]]] = []
+    lines = []
     for data in dict.fromkeys(r.data for r in runs):
         score = next(r.score for r in runs if r.data == data)
         of_data = [r for r in runs if r.data == data]
         by_start = {s: _best_setting([r for r in of_data if r.start == s], score, data) for s in _STARTS}
-        curves[data] = [Curve(start, group, 'loss') for start, group in by_start.items() if group]
+        for key in ('loss', score):
+            curves.append((data, [Curve(start, group, key) for start, group in by_start.items() if group]))
         wanted = dict.fromkeys(name for r in runs if r.data == data for name, _ in r.scored)
         for name in [data, *(n for n in wanted if not n.startswith(f'{data}, '))]:
             random, pretrained = (_scores_of(by_start[start], score, name) for start in _STARTS)
@@ -113,7 +115,7 @@ def _together(runs: Sequence[Run], plots: pathlib.Path | None) -> str:
             lines.append(f'<tr><td>{html.escape(name)}</td>{"".join(f"<td>{c}</td>" for c in cells)}</tr>')
     head = ''.join(f'<th>{name}</th>' for name in ('score', *_STARTS, 'difference', 'n'))
     table = f'<div class="wide"><table><tr><th>held out</th>{head}</tr>{"".join(lines)}</table></div>'
-    title = 'Fine-tuning losses of all tasks'
+    title = 'Loss and score of all tasks'
     return f'<h2>All tasks</h2>{_image(panels(curves), title, plots)}{table}'
 
 

@@ -59,7 +59,8 @@ class Column:
       of: a column whose runs this one is about too, instead of fine-tunings of its own; or 'pretraining'.
       reach: a row; the number is then at which step a run first scores as well as that row's runs at their best, in the
         mean; infinite if it never does. Means are over those that do.
-      panel, x: columns that are amounts of something make a panel of the figure, in which each stands at its x.
+      panel, x: columns that are amounts of something make a panel of the figure, in which each stands at its x; if rows
+        are, columns of one panel are drawn together.
     """
 
     name: str
@@ -269,16 +270,16 @@ class Table:
         return found
 
     def figure(self, workdir: pathlib.Path) -> Any:
-        """Numbers against `amount`, with their standard deviations: a line for each row, or, if rows have an x, a panel for
-        each column; None if there are none."""
+        """Numbers against `amount`, with their standard deviations: a line for each row or, if rows have an x, for each column,
+        in the panels of the columns; None if there are none."""
         numbers = self.numbers(workdir)
         of_rows = any(row.x for row in self.rows)
         panels: dict[str, dict[str, list[tuple[float, list[float]]]]] = {}
         for row in self.rows:
             for column in self.columns:
                 if (found := numbers[row.name, column.name]) and (row.x if of_rows else column.panel):
-                    panel = panels.setdefault(column.name if of_rows else column.panel, {})
-                    label = '' if of_rows else row.name
+                    panel = panels.setdefault(column.panel or column.name, {})
+                    label = (column.name if column.panel else '') if of_rows else row.name
                     panel.setdefault(label, []).append((row.x if of_rows else column.x, found))
         return plots.amounts(panels, self.amount) if self.amount and panels else None
 

@@ -28,7 +28,7 @@ def get_config(arg: str = 'mini') -> ConfigDict:
     config = ConfigDict()
     config.title = 'A fake language'
     config.about = (
-        'Of the best layer: mean reciprocal rank of the double of a word, share of sentences whose double is nearest; words '
+        'In percent. Of the best layer: mean reciprocal rank of the double of a word, share of sentences whose double is nearest; words '
         'that are the double when hidden states are shifted (of the best α too); tags, fine-tuned on the real language.'
     )
     config.seeds = 1
@@ -53,7 +53,7 @@ def get_config(arg: str = 'mini') -> ConfigDict:
     study = dict(config='bin/study_language.py')
     tune = ('optim.learning_rate=1e-3', 'train.eval_every=0', 'checkpoint.every=1.0', 'data.length=64')
     config.columns = (
-        dict(name='word alignment', score='word_alignment', **study),
+        dict(name='word alignment', score='word_alignment', shown='percent', **study),
         dict(name='sentence retrieval', score='sentence_retrieval', shown='percent', of='word alignment'),
         dict(name='shifted and translated', score='translated', shown='percent', of='word alignment'),
         dict(name='tags', config='configs/finetune/pos.py:en_ewt', shown='percent', settings=tune),

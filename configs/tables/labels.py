@@ -53,6 +53,7 @@ def _columns(name: str, file: str, score: str, whole: int, arg: str) -> list[dic
                 f'optim.learning_rate={rate}',
                 f'train.eval_every={0.1 if n == amounts[-1] else 0}',  # curves of loss and score
                 'checkpoint.every=1.0',
+                *(('train.bins=2',) if n in LABELS else ()),  # few lengths, which take long to compile
                 *fewer,
             ),
         )

@@ -104,7 +104,7 @@ def test_all_tasks_are_one_table_and_one_picture(tmp_path):
         ['nli_small', 'accuracy', '', '0.5000', '', '1'],
         ['xnli, test', 'accuracy', '', '0.4000', '', '1'],
     ]
-    assert (tmp_path / 'fine_tuning_losses_of_all_tasks.png').read_bytes().startswith(b'\x89PNG')
+    assert (tmp_path / 'loss_and_score_of_all_tasks.png').read_bytes().startswith(b'\x89PNG')
     assert 'All tasks' not in report.page(found[:4])
 
 

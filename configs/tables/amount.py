@@ -1,0 +1,67 @@
+"""How much text does alignment need, and is it due to context? (Liu et al. 2020, arXiv 2004.09205, figure 2.)
+
+python -m bert_jax.bin.table --config=configs/tables/amount.py --workdir=runs/amount --jobs=2 --config.text=novels_en.txt.gz
+
+A language and its double, whose dictionary is exact, from more and more text at the same number of updates; beside the
+BERT word2vec on the same text.
+"""
+
+from ml_collections import ConfigDict
+
+# Millions of characters of each language, and updates.
+AMOUNTS = {'mini': ((0.1, 0.3, 1, 3, 10), 4000), 'paper': ((1, 3, 10, 30, 100, 300, 1000), 40_000)}
+WORDS, SENTENCES = 'word alignment, MRR × 100', 'sentence retrieval, %'
+
+
+def get_config(arg: str = 'mini') -> ConfigDict:
+    """`arg` is mini or paper."""
+    amounts, steps = AMOUNTS[arg]
+    config = ConfigDict()
+    config.title = 'Alignment and amount of text'
+    config.about = (
+        'Mean reciprocal rank of the double of a word and share of sentences whose double is nearest, of the best layer and '
+        'of word2vec; tags (accuracy), fine-tuned on the real language and scored in both.'
+    )
+    config.seeds = {'mini': 1, 'paper': 3}[arg]
+    config.text = 'pydocs/text'
+    config.amount = 'text of each language, million characters'
+    config.rows = tuple(
+        dict(
+            name=f'{amount} million',
+            x=amount,
+            config='configs/pretrain/bilingual.py',
+            settings=(
+                'data.sources={text}',
+                f'data.limit={int(amount * 1e6)}',
+                f'data.rows={{workdir}}/rows/{amount}',
+                f'train.steps={steps}',
+                'train.eval_every=0',
+                'checkpoint.every=1.0',
+            ),
+        )
+        for amount in amounts
+    )
+    study = dict(config='bin/study_language.py', settings=('static', 'alphas=1'))
+    tune = ('optim.learning_rate=1e-3', 'train.eval_every=0', 'checkpoint.every=1.0', 'data.length=64')
+    config.columns = (
+        dict(name='words, BERT', score='word_alignment', panel=WORDS, **study),
+        *(
+            dict(name=name, score=score, panel=panel, of='words, BERT')
+            for name, score, panel in (
+                ('words, word2vec', 'static_word_alignment', WORDS),
+                ('sentences, BERT', 'sentence_retrieval', SENTENCES),
+                ('sentences, word2vec', 'static_sentence_retrieval', SENTENCES),
+            )
+        ),
+        dict(name='tags', config='configs/finetune/pos.py:en_ewt', panel='tags, %', settings=tune),
+        dict(
+            name='tags, fake',
+            config='configs/finetune/pos.py:en_ewt',
+            panel='tags, %',
+            of='tags',
+            settings=('data.fake=shared', 'data.length=64'),
+        ),
+    )
+    for column in config.columns:
+        column['shown'] = 'percent'
+    return config
