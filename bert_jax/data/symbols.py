@@ -15,16 +15,17 @@ class SymbolTokenizer(Tokenizer):
     Args:
       tokenizer: of the pretrained model; its special tokens stay.
       alphabet: the symbols, in any case, as are the texts.
-      kmer: so many neighbouring symbols are one token, which begins at each symbol in turn.
+      kmer: so many neighbouring symbols are one token.
+      stride: by how many symbols a token begins after the one before: 1 is at each, `kmer` side by side.
       seed: of the table; each k-mer has an ordinary word piece of its own.
 
     Raises:
       UserError: if there are more k-mers than word pieces.
     """
 
-    def __init__(self, tokenizer: Tokenizer, alphabet: str, kmer: int, seed: int):
+    def __init__(self, tokenizer: Tokenizer, alphabet: str, kmer: int, seed: int, stride: int = 1):
         self.__dict__.update(tokenizer.__dict__)
-        self.kmer = kmer
+        self.kmer, self.stride = kmer, stride
         symbols = sorted({*alphabet.upper()})
         used = [i for i in tokenizer.ordinary if not tokenizer.token(i).startswith('[unused')]
         if not 0 < (size := len(symbols) ** kmer) <= len(used):
@@ -41,5 +42,5 @@ class SymbolTokenizer(Tokenizer):
         return [np.array([*self._ids(text.strip().upper())], np.int32) for text in texts]
 
     def _ids(self, text: str) -> list[int]:
-        places = range(len(text) - self.kmer + 1)
+        places = range(0, len(text) - self.kmer + 1, self.stride)
         return [self.table.get(text[i : i + self.kmer], self.unk) for i in places]

@@ -67,7 +67,11 @@ class Scorer:
             )
         made_for = trained.experiment, trained.tokenizer.fingerprint
         if self._evaluator is None or made_for != self._made_for:
-            own = {k: v for k, v in vars(trained.experiment.task).items() if k in tasks.OF_A_CHECKPOINT and v}
+            own = {
+                k: v
+                for k, v in vars(trained.experiment.task).items()
+                if k in tasks.OF_A_CHECKPOINT and v != ()
+            }
             read = dataclasses.replace(
                 trained.experiment, task=dataclasses.replace(ours.task, **own), data=ours.data
             )

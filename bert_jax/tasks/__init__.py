@@ -87,7 +87,7 @@ def of_each(
 
 
 # Fields of a task's `Config` that belong to the model that was trained.
-OF_A_CHECKPOINT = ('labels', 'prefix')
+OF_A_CHECKPOINT = ('labels', 'prefix', 'alphabet', 'kmer', 'stride', 'table')
 
 
 class Downstream(abc.ABC):

@@ -17,19 +17,22 @@ class Config(classify.Config):
     Attributes:
       alphabet: the symbols.
       kmer: so many neighbours are one token.
+      stride: by how many symbols each token begins after the one before.
       table: the seed by which symbols become word pieces.
     """
 
     name: str = 'dna'
     alphabet: str = 'ACGT'
     kmer: int = 1
+    stride: int = 1
     table: int = 0
 
     def __post_init__(self) -> None:
-        within(self, 'task', 1, 16, 'kmer')
+        within(self, 'task', 1, 16, 'kmer', 'stride')
         within(self, 'task', 0, math.inf, 'table')
 
 
 class Task(classify.Task):
     def __init__(self, config: Config, data: LabelledConfig, tokenizer: Tokenizer):
-        super().__init__(config, data, SymbolTokenizer(tokenizer, config.alphabet, config.kmer, config.table))
+        words = SymbolTokenizer(tokenizer, config.alphabet, config.kmer, config.table, config.stride)
+        super().__init__(config, data, words)

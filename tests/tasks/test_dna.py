@@ -1,5 +1,7 @@
 """Sequences of DNA in word pieces drawn at random."""
 
+import json
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -13,16 +15,16 @@ from bert_jax.data.rows import unpack
 from bert_jax.data.symbols import SymbolTokenizer
 from bert_jax.tasks import dna
 from bert_jax.train import load
-from tests.runs import TINY, run_here
+from tests.runs import TINY, losses, run_here
 
 
-@given(st.text('ACGT', max_size=20), st.integers(1, 3))
-def test_every_kmer_is_a_piece_of_its_own(words, text, k):
-    made = SymbolTokenizer(words, 'ACGT', k, 0)
+@given(st.text('ACGT', max_size=20), st.integers(1, 3), st.integers(1, 4))
+def test_every_kmer_is_a_piece_of_its_own(words, text, k, stride):
+    made = SymbolTokenizer(words, 'ACGT', k, 0, stride)
     assert len({*made.table.values()}) == 4**k
     names = {i: name for name, i in made.table.items()}
     (ids,) = made.encode([text])
-    assert [names[i] for i in ids] == [text[i : i + k] for i in range(len(text) - k + 1)]
+    assert [names[i] for i in ids] == [text[i : i + k] for i in range(0, len(text) - k + 1, stride)]
     np.testing.assert_array_equal(made.encode([f' {text.lower()}\n'])[0], ids)
 
 
@@ -67,7 +69,7 @@ def test_what_a_run_takes_of_the_pretrained_model(pretrained, tmp_path, weights)
         'bert_jax.bin.train', f'--config={TINY}:classify', f'--workdir={tmp_path}/run',
         f'--config.data.source={tmp_path}/{{split}}.csv', '--config.task.name=dna', f'--config.init.checkpoint={pretrained}',
         f'--config.init.weights={weights}', '--config.train.steps=1', '--config.optim.learning_rate=1e-9',
-        '--config.optim.warmup=0',
+        '--config.optim.warmup=0', '--config.task.kmer=2',
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     before, after = load.read(pretrained).params, load.read(tmp_path / 'run').params
@@ -80,3 +82,7 @@ def test_what_a_run_takes_of_the_pretrained_model(pretrained, tmp_path, weights)
         f'--config.data.source={tmp_path}/{{split}}.csv', f'--out={tmp_path}/scores.json',
     )  # fmt: skip
     assert scored.returncode == 0, scored.stderr
+    found = json.loads((tmp_path / 'scores.json').read_text())['scores']['loss']
+    assert found == pytest.approx(
+        losses(tmp_path / 'run')[-1]['eval/loss']
+    )  # read as it was trained, in pairs
