@@ -12,6 +12,11 @@ from bert_jax.studies.reading import Reader
 from bert_jax.studies.static import StaticReader
 
 STATIC = 'word2vec'
+_MEASURES = {
+    'word_alignment': 'word alignment (MRR)',
+    'sentence_retrieval': 'sentence retrieval',
+    'centred_retrieval': 'sentence retrieval, means removed',
+}
 
 
 def study(reader: Reader, alphas: Sequence[float], static: StaticReader | None = None) -> dict[str, Any]:
@@ -68,21 +73,19 @@ class _Aligned:
     def __call__(self, a: str, b: str, words: dict[int, int]) -> dict[str, Any]:
         """By layer; empty where there is nothing to compare."""
         ranks, known = alignment.word_alignment(words, self._words[a], self._words[b])
-        retrieved = (
-            alignment.sentence_retrieval(self.sentences[a], self.sentences[b]) if self._parallel else []
-        )
-        return {'words': known, 'word_alignment': ranks, 'sentence_retrieval': retrieved}
+        found = {'words': known, 'word_alignment': ranks}
+        if self._parallel:
+            x, y = self.sentences[a], self.sentences[b]
+            found['sentence_retrieval'] = alignment.sentence_retrieval(x, y)
+            x, y = (v - v.mean(1, keepdims=True) for v in (x, y))
+            found['centred_retrieval'] = alignment.sentence_retrieval(x, y)
+        return found
 
 
 def _scores(found: dict[str, Any]) -> dict[str, float]:
     """For tables: of each measure that of the best layer (and α above 0), and how well the language is told at the worst."""
     scores = {'probe': min(found['probe'])}
-    for key in (
-        'word_alignment',
-        'sentence_retrieval',
-        'static_word_alignment',
-        'static_sentence_retrieval',
-    ):
+    for key in (static + measure for static in ('', 'static_') for measure in _MEASURES):
         if values := _by_layer(found, key):
             scores[key] = max(values)
     for key in ('converted', 'translated'):
@@ -99,30 +102,21 @@ def _scores(found: dict[str, Any]) -> dict[str, float]:
 
 def lines(found: dict[str, Any]) -> list[list[str]]:
     """A table, a head line first: a line for each layer, means over the pairs of languages and both ways."""
-    aligned, retrieved = (_by_layer(found, key) for key in ('word_alignment', 'sentence_retrieval'))
-    head = ['layer', 'tells the language']
-    head += ['word alignment (MRR)'] * bool(aligned) + ['sentence retrieval'] * bool(retrieved)
+    measured = {key: values for key in _MEASURES if (values := _by_layer(found, key))}
+    aligned = 'word_alignment' in measured
+    head = ['layer', 'tells the language', *(_MEASURES[key] for key in measured)]
     for alpha in found['alphas']:
-        head += [f'converted, α={alpha:g}'] + [f'translated, α={alpha:g}'] * bool(aligned)
+        head += [f'converted, α={alpha:g}'] + [f'translated, α={alpha:g}'] * aligned
     out = [head]
     for layer in range(found['layers']):
         line = [str(layer), f'{found["probe"][layer]:.1%}']
-        line += [f'{aligned[layer]:.3f}'] if aligned else []
-        line += [f'{retrieved[layer]:.1%}'] if retrieved else []
+        line += [f'{values[layer]:.1%}' for values in measured.values()]
         for alpha in found['alphas']:
             line.append(f'{_shifted(found, "converted", layer, alpha):.1%}')
             line += [f'{_shifted(found, "translated", layer, alpha):.1%}'] if aligned else []
         out.append(line)
-    if static := [
-        v for key in ('word_alignment', 'sentence_retrieval') for v in _by_layer(found, f'static_{key}')
-    ]:
-        line = [
-            STATIC,
-            '',
-            *([f'{static[0]:.3f}'] if aligned else []),
-            *([f'{static[-1]:.1%}'] if retrieved else []),
-        ]
-        out.append(line + [''] * (len(head) - len(line)))
+    if static := [f'{value:.1%}' for key in measured for value in _by_layer(found, f'static_{key}')]:
+        out.append([STATIC, '', *static, *[''] * (len(head) - len(static) - 2)])
     return out
 
 
@@ -146,10 +140,7 @@ def figure(found: dict[str, Any]) -> Any:
     )
     layers = range(found['layers'])
     axes[0].plot(layers, found['probe'], 'o-', label='a classifier tells the language')
-    for key, label in (
-        ('word_alignment', 'word alignment (MRR)'),
-        ('sentence_retrieval', 'sentence retrieval'),
-    ):
+    for key, label in _MEASURES.items():
         if values := _by_layer(found, key):
             (line,) = axes[0].plot(layers, values, 'o-', label=label)
         for value in _by_layer(found, f'static_{key}'):

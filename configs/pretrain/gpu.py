@@ -12,9 +12,9 @@ from configs.pretrain import cpu
 def get_config() -> ConfigDict:
     config = cpu.get_config('256')
     config.model.dtype = 'bfloat16'
-    # A third of a billion tokens; the last part in rows as long as the windows of question answering.
+    # 282 million tokens, the last part in rows as long as the windows of question answering.
     config.train = dict(
-        phases=((10_000, 128, 256), (800, 384, 80)),
+        phases=((8_000, 128, 256), (640, 384, 80)),
         workers=6,
         log_every=200,
         eval_every=2000,
