@@ -42,16 +42,22 @@ MINI = dict(
         'tokenizer.kind=bpe',
         'tokenizer.vocab_size=8192',
         'train.batch_size=32',
-        'train.steps=1500',
+        'train.steps=1000',
         'train.eval_every=0',
         'train.eval_rows=512',
         'train.log_every=50',
         'checkpoint.every=1.0',
     ),
-    tune=('optim.learning_rate=3e-4', 'train.eval_every=0', 'train.log_every=50', 'checkpoint.every=1.0'),
-    nli=('train.steps="1 epochs"',),
-    squad=('data.limit=2000', 'train.steps="2 epochs"', 'train.eval_rows=2000', 'data.length=256'),
-    summaries=('data.limit=3000', 'train.steps="2 epochs"', 'data.length=256'),
+    tune=(
+        'optim.learning_rate=3e-4',
+        'train.bins=3',  # few lengths, which take long to compile
+        'train.eval_every=0',
+        'train.log_every=50',
+        'checkpoint.every=1.0',
+    ),
+    nli=('data.limit=15_000', 'train.steps="1 epochs"'),
+    squad=('data.limit=2000', 'train.steps="2 epochs"', 'train.eval_rows=1000', 'data.length=256'),
+    summaries=('data.limit=2000', 'train.steps="2 epochs"', 'data.length=256'),
 )
 PAPER = dict(
     models=('bert.py base', 'gpt.py small', 'bart.py base'),
