@@ -28,7 +28,7 @@ def main() -> int:
         scoring.Scorer(spec, overrides).evaluator(path) for spec in (flags.home, flags.away)
     )
     found = removal.study(trained, home, away, flags.score)
-    about = {'checkpoint': flags.checkpoint, 'home': flags.home, 'away': flags.away}
+    about = {'checkpoint': flags.checkpoint, 'home': flags.home, 'source': flags.away, 'split': ''}
     lines = removal.lines(found)
     text = (
         f'# Without the mean of the language: {flags.checkpoint}\n\nTrained on {flags.home}, scored on {flags.away}, '

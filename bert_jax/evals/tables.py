@@ -50,13 +50,13 @@ class Column:
 
     Attributes:
       name: as the table has it.
-      config: of the fine-tuning; or, with `of`, of an evaluation: what else to score those runs on. A study of the
-        pretrained model itself is `bin/study_language.py` and the like.
+      config: of the fine-tuning; or, with `of`, of an evaluation: what else to score those runs on. A study of those
+        runs, or of the pretrained model itself, is `bin/study_language.py` and the like.
       score: at its end.
       settings: `a.b=value`, or flags of the study.
       shown: 'percent' of a share, 'exp' of a loss (perplexity), or the score as it is.
       published: what the published column is of, if it is of something else.
-      of: a column whose runs this one is about too, instead of fine-tunings of its own; or 'pretraining'.
+      of: a column, not a study, whose runs this one is about too, instead of fine-tunings of its own; or 'pretraining'.
       reach: a row; the number is then at which step a run first scores as well as that row's runs at their best, in the
         mean; infinite if it never does. Means are over those that do.
       panel, x: columns that are amounts of something make a panel of the figure, in which each stands at its x; if rows
@@ -167,11 +167,11 @@ class Table:
                 continue
             own = filled([*column.settings, *row.also.get(column.name, ())])
             place = self._cell(workdir, row, column, seed)
-            if column.config.startswith('bin/'):
-                found.append(Job(place, column.config, tuple(own), before, scores=str(start)))
-            elif column.of:
+            if column.of:
                 trained = self._cell(workdir, row, self._column(column.of), seed)
                 found.append(Job(place, column.config, tuple(own), trained, scores=str(trained)))
+            elif column.config.startswith('bin/'):
+                found.append(Job(place, column.config, tuple(own), before, scores=str(start)))
             else:
                 own += [f'train.seed={seed}', f'init.checkpoint={start}', f'init.weights={row.weights}']
                 found.append(Job(place, column.config, tuple(own), before))

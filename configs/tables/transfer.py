@@ -48,7 +48,8 @@ def get_config(arg: str = 'mini') -> ConfigDict:
     config = ConfigDict()
     config.title = 'From English to other languages'
     config.about = (
-        'NLI and tags: accuracy; entities: F1; QA: F1 of XQuAD. Published: multilingual BERT, base size. '
+        'NLI and tags: accuracy; entities: F1; QA: F1 of XQuAD. Mean removed: the difference of the means of the two languages '
+        'is taken from the hidden states half-way up.  Published: multilingual BERT, base size. '
         'Own: mean ± standard deviation (runs).'
     )
     config.seeds = {'mini': 2, 'paper': 5}[arg]
@@ -70,6 +71,19 @@ def get_config(arg: str = 'mini') -> ConfigDict:
             for k, v in languages.items()
             if v != first
         ]
+        if task == TAGS:
+            columns += [
+                dict(
+                    name=f'{task} {k}, mean removed',
+                    config='bin/study_removal.py',
+                    score='removed',
+                    shown=shown,
+                    of=base,
+                    settings=(f'home={first}', f'away={v}'),
+                )
+                for k, v in languages.items()
+                if v != first
+            ]
     own = dict(name=OWN, config=TASKS[ENTITIES][0]['de'], score='entity_f1', shown='percent')
     config.columns = (*columns, {**own, 'settings': more[ENTITIES]})
     config.published = {

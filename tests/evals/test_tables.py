@@ -193,6 +193,17 @@ def test_a_column_may_be_of_the_pretraining_or_a_study_of_it(tmp_path):
     assert made.numbers(tmp_path)['r', 'Loss'] == [2.0]
 
 
+def test_a_study_may_be_of_the_runs_of_another_column(tmp_path):
+    columns = (
+        Column('tags', 'pos.py'),
+        Column('moved', 'bin/study_removal.py', 'removed', ('home=en.py', 'away=de.py'), of='tags'),
+    )
+    training, study = table(rows=(Row('own', checkpoint='x'),), columns=columns, seeds=1).jobs(tmp_path)
+    assert (study.after, study.scores) == (training.place, str(training.place))
+    assert study.words[0] == 'bert_jax.bin.study_removal'
+    assert study.words[-2:] == ['--home=en.py', '--away=de.py']
+
+
 def test_amounts_are_drawn(tmp_path):
     columns = [Column(f'{n}', f'{n}.py', shown='percent', panel='SST-2', x=n) for n in (100, 500)]
     rows = (Row('a', checkpoint='x'), Row('b', checkpoint='y'))
