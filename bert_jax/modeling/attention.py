@@ -27,7 +27,7 @@ def attend(
       k, v: [B, K, Tk, H]; each of the K heads serves N / K of the queries' heads, in order.
       mask: broadcastable to [B, N, Tq, Tk], true where allowed, or float32 numbers to add to the scores, or None.
       implementation: 'auto' takes cuDNN on NVIDIA GPUs of compute capability 8 or more in half
-        precision without dropout, and XLA elsewhere.
+        precision, for even lengths without dropout, and XLA elsewhere.
       rate: dropout of attention probabilities, with `key`; only XLA does it.
       key: randomness, or None for no dropout.
 
@@ -58,7 +58,7 @@ def attend(
 
 
 def _cudnn_can(q: jax.Array, k: jax.Array) -> bool:
-    if q.shape[2] % 2 or k.shape[2] % 2:  # it has no gradients of odd lengths
+    if q.shape[2] % 2 or k.shape[2] % 2:  # there are no gradients of masked attention for these
         return False
     if jax.default_backend() != 'gpu' or q.dtype not in (jnp.bfloat16, jnp.float16):
         return False

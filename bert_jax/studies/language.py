@@ -1,5 +1,6 @@
 """The study of where the language sits and how languages are aligned: numbers by layer, a table, a figure."""
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -39,8 +40,12 @@ def study(reader: Reader, alphas: Sequence[float], static: StaticReader | None =
             shifts = []
             for source, target, translations in (a, b, words), (b, a, {j: i for i, j in words.items()}):
                 difference = mean[target] - mean[source]
+                move = functools.partial(location.shift, reader, source, target, difference)
+                unmoved = move(0, 0.0, usage, translations) if 0 in alphas else None
                 shifts += [
-                    location.shift(reader, source, target, difference, layer, alpha, usage, translations)
+                    unmoved._replace(layer=layer)
+                    if unmoved and not alpha
+                    else move(layer, alpha, usage, translations)
                     for layer in range(reader.layers)
                     for alpha in alphas
                 ]

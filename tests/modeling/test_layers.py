@@ -2,6 +2,7 @@
 
 import functools
 import itertools
+import types
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from bert_jax.modeling import layers, masks, module
+from bert_jax.modeling import attention, layers, masks, module
 from bert_jax.modeling.attention import attend
 from bert_jax.modeling.dropout import dropout, fold
 from tests.modeling import tiny
@@ -272,3 +273,22 @@ def test_dropped_attention_is_dropped_by_weight():
     dropped = np.stack([drop(key=jax.random.key(i)) for i in range(20)])
     assert (dropped == 0).mean() == pytest.approx(0.5, abs=0.05)
     np.testing.assert_allclose(dropped, np.where(dropped == 0, 0, 2 * weights), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ('backend', 'dtype', 'lengths', 'width', 'wanted'),
+    [
+        ('gpu', 'bfloat16', (128, 128), 64, True),
+        ('gpu', 'bfloat16', (21, 128), 64, False),  # the last layer, at 20 positions and the first
+        ('gpu', 'bfloat16', (128, 77), 64, False),
+        ('gpu', 'float32', (128, 128), 64, False),
+        ('gpu', 'bfloat16', (128, 128), 20, False),
+        ('cpu', 'bfloat16', (128, 128), 64, False),
+    ],
+)
+def test_cudnn_is_taken_for_what_it_can(monkeypatch, backend, dtype, lengths, width, wanted):
+    gpu = types.SimpleNamespace(compute_capability='9.0')
+    monkeypatch.setattr(attention.jax, 'default_backend', lambda: backend)
+    monkeypatch.setattr(attention.jax, 'devices', lambda: [gpu])
+    q, k = (jax.ShapeDtypeStruct((2, 4, length, width), dtype) for length in lengths)
+    assert attention._cudnn_can(q, k) is wanted
