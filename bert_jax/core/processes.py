@@ -3,6 +3,7 @@
 import concurrent.futures
 import multiprocessing
 import os
+import pickle
 import signal
 import threading
 from collections.abc import Callable
@@ -15,13 +16,16 @@ def pool(workers: int, begin: Callable[..., Any], *args: Any) -> concurrent.futu
     They end with this process, however it ends; signals to stop are for it alone.
     """
     context = multiprocessing.get_context('spawn')
-    return concurrent.futures.ProcessPoolExecutor(workers, context, _begin, (begin, args))
+    # As bytes: what it takes to unpickle them, JAX perhaps, is imported when signals are seen to.
+    work = pickle.dumps((begin, args))
+    return concurrent.futures.ProcessPoolExecutor(workers, context, _begin, (work,))
 
 
-def _begin(begin: Callable[..., Any], args: tuple[Any, ...]) -> None:
+def _begin(work: bytes) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
+    begin, args = pickle.loads(work)
     begin(*args)
 
 

@@ -97,11 +97,11 @@ class Batches:
             for step in range(start, stop + ahead):
                 if step < stop:
                     pending.append(pool.submit(make, step))
-                if step >= start + ahead and pending:
+                if step >= start + ahead:
                     yield pending.popleft().result()
         except concurrent.futures.process.BrokenProcessPool as e:
             raise UserError(
-                'A process that makes batches was killed: give more memory, or fewer train.workers.'
+                'A process that makes batches has ended (see above; for want of memory?): set fewer train.workers.'
             ) from e
         finally:
             pool.shutdown(cancel_futures=True)

@@ -205,7 +205,7 @@ def _make(
 def _no_text(text: TextConfig) -> UserError:
     return UserError(
         f'No text to train on was found in {", ".join(text.sources)}: '
-        'give files with text, or hold out less (data.validation_fraction).'
+        'give files with text, hold out less (data.validation_fraction), or take more of it (data.limit).'
     )
 
 
@@ -262,7 +262,8 @@ def shards(text: TextConfig) -> Iterator[Shard]:
             paragraphs = document.paragraphs
             if text.limit and goes == 'train':
                 paragraphs = _first(paragraphs, text.limit - used)
-                used += sum(map(len, paragraphs))
+                cut = len(paragraphs) < len(document.paragraphs)
+                used = text.limit if cut else used + sum(map(len, paragraphs))
             held[goes] += [paragraphs] if paragraphs else []
             sizes[goes] += sum(map(len, paragraphs))
             if sizes[goes] >= text.shard_chars:
@@ -273,6 +274,10 @@ def shards(text: TextConfig) -> Iterator[Shard]:
         for goes, documents in held.items():
             if documents:
                 yield Shard(next(number), goes, corpus, documents, (i + 1) / len(streams))
+        if used < text.limit and not fixed:
+            logging.warning(
+                '%s has %d characters to train on, fewer than data.limit=%d', source, used, text.limit
+            )
         held, sizes, used = {goes: [] for goes in held}, dict.fromkeys(sizes, 0), 0
 
 

@@ -43,11 +43,11 @@ def figure(curves: Sequence[Curve], title: str) -> Any:
     return fig
 
 
-def panels(groups: Sequence[tuple[str, Sequence[Curve]]], columns: int = 4) -> Any:
+def panels(groups: Sequence[tuple[str, Sequence[Curve]]]) -> Any:
     """One small picture of a metric for each (title, curves), with one legend: a label has the same colour in all."""
     labels = dict.fromkeys(curve.label for _, curves in groups for curve in curves)
     colors = dict(zip(labels, itertools.cycle(_COLORS), strict=False))
-    fig, grid = _grid(len(groups), 3.6, 2.6, columns)
+    fig, grid = _grid(len(groups), 3.6, 2.6, columns=4)
     for axes, (title, curves) in zip(grid, groups, strict=True):
         _draw(axes, [(curve, colors[curve.label]) for curve in curves], counted=False)
         n = max(len(curve.runs) for curve in curves)

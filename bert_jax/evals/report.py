@@ -104,8 +104,9 @@ def _together(runs: Sequence[Run], plots: pathlib.Path | None) -> str:
         score = next(r.score for r in runs if r.data == data)
         of_data = [r for r in runs if r.data == data]
         by_start = {s: _best_setting([r for r in of_data if r.start == s], score, data) for s in _STARTS}
-        for key in ('loss', score):
-            curves.append((data, [Curve(start, group, key) for start, group in by_start.items() if group]))
+        groups = [(start, group) for start, group in by_start.items() if group]
+        if groups:
+            curves += [(data, [Curve(*group, key) for group in groups]) for key in ('loss', score)]
         wanted = dict.fromkeys(name for r in runs if r.data == data for name, _ in r.scored)
         for name in [data, *(n for n in wanted if not n.startswith(f'{data}, '))]:
             random, pretrained = (_scores_of(by_start[start], score, name) for start in _STARTS)

@@ -122,6 +122,11 @@ class Table:
         used += [
             ([c.of], ['', PRETRAINING, *(k.name for k in self.columns if not k.of)]) for c in self.columns
         ]
+        used += [
+            ([c.of], [k.name for k in self.columns if not k.config.startswith('bin/')])
+            for c in self.columns
+            if c.config and c.of
+        ]
         used += [([name], ['', *rows]) for name in (self.against, *(c.reach for c in self.columns))]
         for names, known in used:
             for name in names:

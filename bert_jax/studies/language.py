@@ -14,7 +14,7 @@ from bert_jax.studies.static import StaticReader
 
 STATIC = 'word2vec'
 _MEASURES = {
-    'word_alignment': 'word alignment (MRR)',
+    'word_alignment': 'word alignment (MRR, %)',
     'sentence_retrieval': 'sentence retrieval',
     'centred_retrieval': 'sentence retrieval, means removed',
 }
@@ -30,6 +30,8 @@ def study(reader: Reader, alphas: Sequence[float], static: StaticReader | None =
         raise UserError(
             f'There is one language only, {reader.languages[0]!r}: give a text of each by --text=NAME=FILE.'
         )
+    if any(alphas):
+        reader.check_shifts()
     mean = {language: location.means(reader, language) for language in reader.languages}
     aligned = {'': _Aligned(reader)} | ({} if static is None else {'static_': _Aligned(static)})
     usage = location.Usage(reader)

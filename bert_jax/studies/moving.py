@@ -12,7 +12,19 @@ def moved(params: module.Params, model: Config, layer: int, vector: np.ndarray) 
     """Parameters by which every hidden state of `layer`, 0 to L, is moved by `vector` [D].
 
     Raises:
-      UserError: if the layer adds no bias.
+      UserError: as `bias`.
+    """
+    if not np.any(vector):
+        return params
+    name = bias(params, model, layer)
+    return {**params, name: params[name] + jnp.asarray(vector, params[name].dtype)}
+
+
+def bias(params: module.Params, model: Config, layer: int) -> str:
+    """The name of the bias that is added last in a layer.
+
+    Raises:
+      UserError: if the layer adds none.
     """
     if layer == 0:
         name = 'bert/norm/bias'
@@ -23,4 +35,4 @@ def moved(params: module.Params, model: Config, layer: int, vector: np.ndarray) 
         name = f'bert/layers/blocks/{layer - 1}/{last}/bias'
     if name not in params:
         raise UserError(f'The model has no {name} to move its hidden states by: take one with biases.')
-    return {**params, name: params[name] + jnp.asarray(vector, params[name].dtype)}
+    return name

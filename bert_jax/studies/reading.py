@@ -15,7 +15,7 @@ from bert_jax.core.errors import UserError
 from bert_jax.data import pipeline, prepare, records, sources
 from bert_jax.data import rows as rows_lib
 from bert_jax.modeling import decoding, module
-from bert_jax.studies.moving import moved
+from bert_jax.studies.moving import bias, moved
 from bert_jax.tasks import bilingual, mlm
 from bert_jax.train import load
 from bert_jax.train.load import Trained
@@ -124,6 +124,11 @@ class Reader:
             return decoding.likeliest(scores.reshape(-1, scores.shape[-1])).reshape(batch['tokens'].shape)
 
         return likeliest
+
+    def check_shifts(self) -> None:
+        """Raises UserError if a layer cannot be shifted."""
+        for layer in range(self.layers):
+            bias(self._params, self._model, layer)
 
     def shifted(self, batch: Batch, layer: int, vector: np.ndarray) -> np.ndarray:
         """The likeliest word [B, T] at each position if `vector` [D] were added to every hidden state of `layer`."""

@@ -1,6 +1,7 @@
 """Does a model that learnt a task in one language read another better if the difference of their means is taken away?
 
-Libovický et al. 2020 (arXiv 2004.05160) centre the representations of each language in this way.
+Libovický et al. 2020 (arXiv 2004.05160) centre the representations of each language in this way. The means are those of the
+very rows that are scored, without their labels.
 """
 
 from typing import Any
@@ -66,6 +67,8 @@ def means(trained: Trained, evaluator: Evaluator) -> np.ndarray:
         ordinary &= batch['row_weight'][:, None] > 0
         sums, n = encode(trained.params, {**batch, 'ordinary': ordinary})
         total, count = total + np.stack(sums).astype(np.float64), count + float(n)
+    if not count:
+        raise UserError('No row has an ordinary word: look at the data of --home and --away.')
     return total / count
 
 

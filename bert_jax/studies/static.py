@@ -29,18 +29,23 @@ class StaticReader:
 
 
 def word2vec(checkpoint: str, reader: Reader, width: int = 0, epochs: int = 5, seed: int = 0) -> np.ndarray:
-    """Skip-gram vectors [V, D] of the tokens that a model was pretrained on (Mikolov et al. 2013); rare ones are zero.
+    """Skip-gram vectors of the tokens that a model was pretrained on (Mikolov et al. 2013); rare ones are zero.
 
     Args:
       checkpoint: of a pretraining, whose training text is read.
-      reader: of it; in the fake language of `tasks.bilingual` every sentence is read too, as it was by the model.
+      reader: of it; of a model of `tasks.bilingual` every sentence is read in both languages.
       width: D; 0 is that of the model.
       epochs: passes over the text.
       seed: of gensim; one thread makes it exact.
 
+    Returns:
+      [2V, D], the second half for the tokens of a fake language.
+
     Raises:
-      UserError: without gensim.
+      UserError: without gensim, without text, or without the translations by which they are compared.
     """
+    if not reader.parallel:
+        raise UserError('Static vectors are compared by translations: give some by --parallel.')
     try:
         from gensim.models import Word2Vec
     except ImportError as e:
@@ -68,7 +73,7 @@ class _Sentences:
 
     def __init__(self, trained: Trained, reader: Reader):
         self._text, self._tokenizer, self._reader = trained.experiment.data, trained.tokenizer, reader
-        if not isinstance(self._text, prepare.TextConfig):
+        if not isinstance(self._text, prepare.TextConfig) or not self._text.sources:
             raise UserError(
                 'The checkpoint was not pretrained on running text: give the --workdir of a pretraining.'
             )

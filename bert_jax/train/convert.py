@@ -59,6 +59,8 @@ def from_hf(source: str, workdir: pathlib.Path, tokenizer: str = '', leave_out: 
     elif name in ('classify', 'tag'):
         task['labels'] = huggingface.labels(config)
     sections = {'task': task, 'model': {'name': found.model, **as_dict(model)}}
+    if name in ('mlm', 'clm', 'denoise'):
+        sections['data'] = {'sources': ()}  # what it was pretrained on is not known
     if name in ('classify', 'regress', 'tag', 'choice'):
         sections['data'] = {'length': model.positions}  # as long as transformers reads a text
     words = _tokenizer(folder, tokenizer)

@@ -14,6 +14,7 @@ def get_config() -> ConfigDict:
     config.model.dtype = 'bfloat16'
     # 282 million tokens, the last part in rows as long as the windows of question answering.
     config.train = dict(
+        batch_size=256,
         phases=((8_000, 128, 256), (640, 384, 80)),
         workers=6,
         log_every=200,

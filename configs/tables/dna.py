@@ -8,12 +8,12 @@ python -m bert_jax.bin.table --config=configs/tables/dna.py --workdir=runs/dna -
 from ml_collections import ConfigDict
 
 SCRATCH = 'random weights'
-# On two cores histone marks are read in steps of three nucleotides, and an eighth of the promoters.
-CODONS = ('task.kmer=3', 'task.stride=3', 'data.length=170')
+# On two cores histone marks are read three nucleotides at a time, and an eighth of the promoters.
+TRIPLETS = ('task.kmer=3', 'task.stride=3', 'data.length=170')
 MINI = {
     'splice': ('train.steps="6 epochs"',),
-    'h3': ('train.steps="4 epochs"', *CODONS),
-    'h3k9ac': ('train.steps="3 epochs"', *CODONS),
+    'h3': ('train.steps="4 epochs"', *TRIPLETS),
+    'h3k9ac': ('train.steps="3 epochs"', *TRIPLETS),
     'promoter_core': ('train.steps="1 epochs"', 'data.limit=6000'),
 }
 
@@ -24,7 +24,6 @@ def get_config(arg: str = 'mini') -> ConfigDict:
         name: (
             'optim.learning_rate=3e-4',
             'train.eval_every=0.1',
-            'train.eval_rows=600',
             'train.bins=1',
             *own,
         )

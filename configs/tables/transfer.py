@@ -49,7 +49,7 @@ def get_config(arg: str = 'mini') -> ConfigDict:
     config.title = 'From English to other languages'
     config.about = (
         'NLI and tags: accuracy; entities: F1; QA: F1 of XQuAD. Mean removed: the difference of the means of the two languages '
-        'is taken from the hidden states half-way up.  Published: multilingual BERT, base size. '
+        'is taken from the hidden states half-way up. Published: multilingual BERT, base size. '
         'Own: mean ± standard deviation (runs).'
     )
     config.seeds = {'mini': 2, 'paper': 5}[arg]

@@ -274,28 +274,26 @@ def test_a_validation_split_is_held_out_and_nothing_else(sst2):
     assert len(found['train']) == 40
 
 
-def test_a_limit_cuts_the_training_text_of_each_corpus_and_nothing_held_out(tmp_path):
+def test_a_limit_takes_the_first_text_of_each_corpus_and_nothing_less_held_out(tmp_path, caplog):
     for name in 'xy':
-        documents = [f'{name} one {i:03}.\n{name} two {i:03}.' for i in range(100)]
+        documents = [f'{name} {i:02}\n{name} is what there is to be said.' for i in range(100)]
         (tmp_path / f'{name}.txt').write_text('\n\n'.join(documents))
     settings = dict(sources=(f'x={tmp_path}/x.txt', f'y={tmp_path}/y.txt'), validation_fraction=0.1)
-    whole, cut = (
-        {
-            split: [
-                (s.source, d)
-                for s in prepare_lib.shards(TextConfig(**settings, limit=n))
-                if s.split == split
-                for d in s.documents
-            ]
-            for split in ('train', 'validation')
-        }
-        for n in (0, 95)
-    )
-    assert cut['validation'] == whole['validation']
+
+    def documents(split, corpus, limit):
+        found = prepare_lib.shards(TextConfig(**settings, limit=limit))
+        return [d for s in found if (s.split, s.source) == (split, corpus) for d in s.documents]
+
     for corpus in range(2):
-        kept, all_ = ([d for number, d in found['train'] if number == corpus] for found in (cut, whole))
-        assert kept[:4] == all_[:4]
-        assert kept[4:] == [all_[4][:1]]  # 5 * 22 characters are too many, 4 * 22 and half a document are not
+        assert documents('validation', corpus, 95) == documents('validation', corpus, 0)
+        whole, cut = documents('train', corpus, 0), documents('train', corpus, 95)
+        assert cut == [
+            *whole[:2],
+            whole[2][:1],
+        ]  # 2 * 36 characters and 4; later headings would have had room
+        assert not caplog.records
+    assert documents('train', 0, 10**6) == documents('train', 0, 0)
+    assert 'fewer than data.limit=1000000' in caplog.text
     with pytest.raises(UserError, match='data.limit'):
         TextConfig(**settings, limit=-1)
 

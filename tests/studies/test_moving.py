@@ -31,4 +31,5 @@ def test_without_biases_nothing_can_be_moved(tmp_path, corpus, rows):
     assert pretrain(tmp_path, corpus, rows, *settings) == 0
     trained = load.read(tmp_path)
     with pytest.raises(UserError, match='take one with biases'):
-        moved(trained.params, trained.experiment.model, 0, np.zeros(1))
+        moved(trained.params, trained.experiment.model, 0, np.ones(1))
+    assert moved(trained.params, trained.experiment.model, 0, np.zeros(1)) is trained.params

@@ -10,6 +10,7 @@ from bert_jax.core.errors import UserError
 from bert_jax.evals import scoring
 from bert_jax.modeling import module
 from bert_jax.studies import removal
+from bert_jax.studies.moving import moved
 from tests.runs import TINY, finetune, run_here
 
 
@@ -35,6 +36,23 @@ def test_the_mean_is_over_the_ordinary_tokens_of_all_rows(finetuned, labelled):
         ordinary = np.isin(row[0], t.ordinary)  # digits are unknown
         states.append(np.stack(model.bert(row).hidden_states)[:, 0, ordinary])
     np.testing.assert_allclose(removal.means(trained, rows), np.concatenate(states, 1).mean(1), atol=1e-4)
+
+
+def test_moved_the_means_are_those_of_home(finetuned, labelled, tmp_path):
+    lines = [
+        json.dumps({'text': t, 'label': 'good'})
+        for t in ('my neighbour finds the river', 'a small bird again')
+    ]
+    (tmp_path / 'validation.jsonl').write_text('\n'.join(lines))
+    trained, home = evaluator(finetuned, labelled)
+    _, away = evaluator(finetuned, f'{tmp_path}/{{split}}.jsonl')
+    here, there = removal.means(trained, home), removal.means(trained, away)
+    assert np.abs(here - there).max() > 0.1
+    for layer, vector in enumerate(here - there):
+        params = moved(trained.params, trained.experiment.model, layer, vector)
+        np.testing.assert_allclose(
+            removal.means(trained._replace(params=params), away)[layer], here[layer], atol=1e-4
+        )
 
 
 def test_a_language_moved_to_itself_scores_as_before(finetuned, labelled):

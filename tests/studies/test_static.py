@@ -55,6 +55,13 @@ def test_the_study_holds_them_beside_the_layers(table, checkpoint, tmp_path):
     assert 0 < scores['static_word_alignment'] <= 1
 
 
+def test_without_translations_nothing_is_trained(checkpoint):
+    reader = reading.open_reader(str(checkpoint), {}, limit=5)
+    reader.parallel = False
+    with pytest.raises(UserError, match='give some by --parallel'):
+        static.word2vec(str(checkpoint), reader)
+
+
 def test_without_gensim_it_says_how_to_get_it(checkpoint):
     reader = reading.open_reader(str(checkpoint), {}, limit=5)
     with (
