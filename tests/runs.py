@@ -61,6 +61,14 @@ def bart(tmp_path_factory, corpus):
 
 
 @pytest.fixture(scope='session')
+def bilingual(tmp_path_factory, corpus):
+    """The working directory of a BERT of a language and its double."""
+    workdir = tmp_path_factory.mktemp('bilingual')
+    assert pretrain(workdir, corpus, workdir / 'rows', 'task.name=bilingual', 'task.next=none', SAVED) == 0
+    return workdir
+
+
+@pytest.fixture(scope='session')
 def labelled(tmp_path_factory):
     """`{split}.jsonl` files in which one word decides the class."""
     folder = tmp_path_factory.mktemp('labelled')

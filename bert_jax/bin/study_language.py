@@ -38,11 +38,7 @@ def main() -> int:
     )
     source = flags.parallel or ', '.join(flags.text) or 'held out in pretraining'
     about = {'checkpoint': flags.checkpoint, 'source': source, 'split': flags.split if flags.parallel else ''}
-    static = (
-        static_lib.StaticReader(reader, static_lib.word2vec(flags.checkpoint, reader))
-        if flags.static
-        else None
-    )
+    static = static_lib.StaticReader(reader, static_lib.word2vec(reader)) if flags.static else None
     found = {**about, **language.study(reader, alphas, static)}
     lines = language.lines(found)
     text = (

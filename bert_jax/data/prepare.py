@@ -287,10 +287,10 @@ def _first(paragraphs: list[str], most: int) -> list[str]:
     return [p for p, end in zip(paragraphs, ends, strict=True) if end <= most]
 
 
-def held_out(text: TextConfig) -> Iterator[list[str]]:
-    """The documents, each a list of its paragraphs, that are no training text."""
+def documents(text: TextConfig, split: str) -> Iterator[list[str]]:
+    """The documents of 'train' or, what is held out, of 'validation', each a list of its paragraphs."""
     for shard in shards(text):
-        if shard.split == 'validation':
+        if shard.split == split:
             yield from shard.documents
 
 

@@ -258,7 +258,7 @@ def _perplexity(config: LmConfig, reader: Reader, length: int) -> tuple[int, dic
 def _documents(config: LmConfig, pretraining: Any) -> list[str]:
     """The texts, paragraphs by line."""
     if not config.source:
-        found: Iterable[Sequence[str]] = prepare.held_out(pretraining)
+        found: Iterable[Sequence[str]] = prepare.documents(pretraining, 'validation')
     elif records.is_files(config.source) and not config.source.endswith('.jsonl'):
         raise UserError(f'{config.source!r} is no running text: name .txt, .txt.gz or .jsonl files.')
     else:

@@ -117,7 +117,8 @@ def _together(runs: Sequence[Run], plots: pathlib.Path | None) -> str:
     head = ''.join(f'<th>{name}</th>' for name in ('score', *_STARTS, 'difference', 'n'))
     table = f'<div class="wide"><table><tr><th>held out</th>{head}</tr>{"".join(lines)}</table></div>'
     title = 'Loss and score of all tasks'
-    return f'<h2>All tasks</h2>{_image(panels(curves), title, plots)}{table}'
+    picture = _image(panels(curves), title, plots) if curves else ''
+    return f'<h2>All tasks</h2>{picture}{table}'
 
 
 def _best_setting(runs: Sequence[Run], score: str, name: str) -> list[Run]:

@@ -56,7 +56,8 @@ class Column:
       settings: `a.b=value`, or flags of the study.
       shown: 'percent' of a share, 'exp' of a loss (perplexity), or the score as it is.
       published: what the published column is of, if it is of something else.
-      of: a column, not a study, whose runs this one is about too, instead of fine-tunings of its own; or 'pretraining'.
+      of: a column whose runs this one is about too, instead of fine-tunings of its own (no study, if there is a config);
+        or 'pretraining'.
       reach: a row; the number is then at which step a run first scores as well as that row's runs at their best, in the
         mean; infinite if it never does. Means are over those that do.
       panel, x: columns that are amounts of something make a panel of the figure, in which each stands at its x; if rows
@@ -119,13 +120,11 @@ class Table:
             *((r.also, columns) for r in self.rows),
         ]
         used += [(numbers, columns) for numbers in self.published.values()]
+        own = [c for c in self.columns if not c.of]
+        trained = [c.name for c in own if not c.config.startswith('bin/')]
         used += [
-            ([c.of], ['', PRETRAINING, *(k.name for k in self.columns if not k.of)]) for c in self.columns
-        ]
-        used += [
-            ([c.of], [k.name for k in self.columns if not k.config.startswith('bin/')])
+            ([c.of], ['', PRETRAINING, *(trained if c.config else (k.name for k in own))])
             for c in self.columns
-            if c.config and c.of
         ]
         used += [([name], ['', *rows]) for name in (self.against, *(c.reach for c in self.columns))]
         for names, known in used:

@@ -3,22 +3,32 @@
 After Liu et al. 2020 (arXiv 2010.10041).
 """
 
-from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from bert_jax.core.errors import UserError
-from bert_jax.studies.reading import Reader
+from bert_jax.studies.reading import Batch, Reader
 
 
 def means(reader: Reader, language: str) -> np.ndarray:
     """The mean hidden state of a language's ordinary tokens: [L+1, D]."""
+    return mean_of(reader.batches(language), reader.hidden)
+
+
+def mean_of(batches: Iterable[tuple[Any, Batch]], hidden: Callable[[Batch], np.ndarray]) -> np.ndarray:
+    """The mean of hidden states [L+1, B, T, D] where a batch is `ordinary`: [L+1, D].
+
+    Raises:
+      UserError: if it is nowhere.
+    """
     total, count = np.zeros(1), 0
-    for _, batch in reader.batches(language):
-        hidden = reader.hidden(batch)
-        total = total + hidden[:, batch['ordinary']].sum(1, dtype=np.float64)
+    for _, batch in batches:
+        total = total + hidden(batch)[:, batch['ordinary']].sum(1, dtype=np.float64)
         count += int(batch['ordinary'].sum())
+    if not count:
+        raise UserError('No text has an ordinary word: look at the data.')
     return total / count
 
 

@@ -28,6 +28,7 @@ class Reader:
 
     Attributes:
       tokenizer: of the model.
+      pretraining: the config by which it was trained.
       languages: their names. Those of a model of `tasks.bilingual` are real and fake, of the same sentences.
       parallel: whether sentence i of one language is a translation of sentence i of each other.
       sentences: how many there are of each language, at least.
@@ -41,7 +42,7 @@ class Reader:
           UserError: if the model predicts no words, or a language has no sentences.
         """
         self.tokenizer = trained.tokenizer
-        self._graph, self._params, self._model = trained.graph, trained.params, trained.experiment.model
+        self._graph, self._params, self.pretraining = trained.graph, trained.params, trained.experiment
         self._task = trained.experiment.make_task(trained.tokenizer)
         if not isinstance(self._task, mlm.Task):
             raise UserError(
@@ -128,11 +129,11 @@ class Reader:
     def check_shifts(self) -> None:
         """Raises UserError if a layer cannot be shifted."""
         for layer in range(self.layers):
-            bias(self._params, self._model, layer)
+            bias(self._params, self.pretraining.model, layer)
 
     def shifted(self, batch: Batch, layer: int, vector: np.ndarray) -> np.ndarray:
         """The likeliest word [B, T] at each position if `vector` [D] were added to every hidden state of `layer`."""
-        return np.asarray(self._words(moved(self._params, self._model, layer, vector), batch))
+        return np.asarray(self._words(moved(self._params, self.pretraining.model, layer, vector), batch))
 
 
 def open_reader(

@@ -4,6 +4,7 @@ Libovický et al. 2020 (arXiv 2004.05160) centre the representations of each lan
 very rows that are scored, without their labels.
 """
 
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -14,7 +15,9 @@ from bert_jax.core.errors import UserError
 from bert_jax.evals import plots
 from bert_jax.evals.evaluator import Evaluator
 from bert_jax.modeling import module
+from bert_jax.studies.location import mean_of
 from bert_jax.studies.moving import moved
+from bert_jax.studies.reading import Batch
 from bert_jax.train.load import Trained
 
 
@@ -52,24 +55,18 @@ def means(trained: Trained, evaluator: Evaluator) -> np.ndarray:
         raise UserError(f'The means are those of an encoder, and this is a {name}: give a fine-tuned BERT.')
 
     @jax.jit
-    def encode(params: module.Params, batch: dict[str, Any]) -> Any:
+    def encode(params: module.Params, batch: Batch) -> jax.Array:
         model = module.merge(trained.graph, params)
-        out = model.bert(*(batch[k] for k in ('tokens', 'segments', 'valid')))
-        chosen = batch['ordinary'][..., None]
-        sums = [jnp.where(chosen, h, 0).astype(jnp.float32).sum((0, 1)) for h in out.hidden_states]
-        return sums, chosen.sum()
+        return jnp.stack(model.bert(*(batch[k] for k in ('tokens', 'segments', 'valid'))).hidden_states)
 
-    total, count = np.zeros(1), 0.0
-    for _, batch in evaluator.batches():
-        if batch['tokens'].ndim > 2:
-            raise UserError('Choices of several texts each are not supported: take another task.')
-        ordinary = np.isin(batch['tokens'], trained.tokenizer.ordinary) & batch['valid']
-        ordinary &= batch['row_weight'][:, None] > 0
-        sums, n = encode(trained.params, {**batch, 'ordinary': ordinary})
-        total, count = total + np.stack(sums).astype(np.float64), count + float(n)
-    if not count:
-        raise UserError('No row has an ordinary word: look at the data of --home and --away.')
-    return total / count
+    def batches() -> Iterator[tuple[np.ndarray, Batch]]:
+        for indices, batch in evaluator.batches():
+            if batch['tokens'].ndim > 2:
+                raise UserError('Choices of several texts each are not supported: take another task.')
+            ordinary = np.isin(batch['tokens'], trained.tokenizer.ordinary) & batch['valid']
+            yield indices, {**batch, 'ordinary': ordinary & (batch['row_weight'][:, None] > 0)}
+
+    return mean_of(batches(), lambda batch: np.asarray(encode(trained.params, batch), np.float32))
 
 
 def _score(evaluator: Evaluator, params: module.Params, score: str) -> float:

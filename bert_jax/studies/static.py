@@ -12,8 +12,6 @@ from bert_jax.core.errors import UserError
 from bert_jax.data import prepare
 from bert_jax.data.rows import sentences
 from bert_jax.studies.reading import Reader
-from bert_jax.train import load
-from bert_jax.train.load import Trained
 
 
 class StaticReader:
@@ -28,15 +26,12 @@ class StaticReader:
         return self._table[batch['tokens']][None]
 
 
-def word2vec(checkpoint: str, reader: Reader, width: int = 0, epochs: int = 5, seed: int = 0) -> np.ndarray:
+def word2vec(reader: Reader, width: int = 0) -> np.ndarray:
     """Skip-gram vectors of the tokens that a model was pretrained on (Mikolov et al. 2013); rare ones are zero.
 
     Args:
-      checkpoint: of a pretraining, whose training text is read.
-      reader: of it; of a model of `tasks.bilingual` every sentence is read in both languages.
+      reader: of a pretraining, whose training text is read; of a model of `tasks.bilingual` in both languages.
       width: D; 0 is that of the model.
-      epochs: passes over the text.
-      seed: of gensim; one thread makes it exact.
 
     Returns:
       [2V, D], the second half for the tokens of a fake language.
@@ -52,39 +47,29 @@ def word2vec(checkpoint: str, reader: Reader, width: int = 0, epochs: int = 5, s
         raise UserError(
             'Static vectors are made by gensim, which is not installed: pip install gensim (Python 3.11 to 3.13).'
         ) from e
-    trained = load.read(checkpoint)
-    text = _Sentences(trained, reader)
-    model = Word2Vec(
-        text,
-        vector_size=width or trained.experiment.model.width,
-        sg=1,
-        workers=1,
-        epochs=epochs,
-        seed=seed + 1,
-    )
-    table = np.zeros((2 * len(reader.tokenizer), model.vector_size), np.float32)
+    width = width or reader.pretraining.model.width
+    model = Word2Vec(_Sentences(reader), vector_size=width, sg=1, workers=1)  # one thread makes it exact
+    table = np.zeros((2 * len(reader.tokenizer), width), np.float32)
     for token in model.wv.index_to_key:
         table[int(token)] = model.wv[token]
     return table
 
 
 class _Sentences:
-    """The training sentences as lists of token ids, in words for gensim; in both languages of a bilingual model."""
+    """The training sentences as lists of token ids, in words for gensim, which reads them several times."""
 
-    def __init__(self, trained: Trained, reader: Reader):
-        self._text, self._tokenizer, self._reader = trained.experiment.data, trained.tokenizer, reader
-        if not isinstance(self._text, prepare.TextConfig) or not self._text.sources:
+    def __init__(self, reader: Reader):
+        text = reader.pretraining.data
+        if not isinstance(text, prepare.TextConfig) or not text.sources:
             raise UserError(
                 'The checkpoint was not pretrained on running text: give the --workdir of a pretraining.'
             )
+        documents = prepare.documents(text, 'train')
+        self._ids = [ids for document in documents for ids in reader.tokenizer.encode(sentences(document))]
+        self._disguise = reader.disguise
 
     def __iter__(self) -> Iterator[list[str]]:
-        disguise = self._reader.disguise
-        for shard in prepare.shards(self._text):
-            if shard.split != 'train':
-                continue
-            for document in shard.documents:
-                for ids in self._tokenizer.encode(sentences(document)):
-                    yield [*map(str, ids)]
-                    if disguise is not None:
-                        yield [*map(str, disguise.ids(ids))]
+        for ids in self._ids:
+            yield [*map(str, ids)]
+            if self._disguise is not None:
+                yield [*map(str, self._disguise.ids(ids))]

@@ -8,6 +8,8 @@ BERT word2vec on the same text.
 
 from ml_collections import ConfigDict
 
+from configs.tables import bilingual
+
 # Millions of characters of each language, and updates.
 AMOUNTS = {'mini': ((0.1, 0.3, 1, 3, 10), 4000), 'paper': ((1, 3, 10, 30, 100, 300, 1000), 40_000)}
 WORDS, SENTENCES = 'word alignment, MRR × 100', 'sentence retrieval, %'
@@ -42,26 +44,17 @@ def get_config(arg: str = 'mini') -> ConfigDict:
         for amount in amounts
     )
     study = dict(config='bin/study_language.py', settings=('static', 'alphas=1'))
-    tune = ('optim.learning_rate=1e-3', 'train.eval_every=0', 'checkpoint.every=1.0', 'data.length=64')
+    of = dict(of='words, BERT')
     config.columns = (
-        dict(name='words, BERT', score='word_alignment', panel=WORDS, **study),
         *(
-            dict(name=name, score=score, panel=panel, of='words, BERT')
-            for name, score, panel in (
-                ('words, word2vec', 'static_word_alignment', WORDS),
-                ('sentences, BERT', 'sentence_retrieval', SENTENCES),
-                ('sentences, word2vec', 'static_sentence_retrieval', SENTENCES),
+            dict(name=name, score=score, panel=panel, shown='percent', **where)
+            for name, score, panel, where in (
+                ('words, BERT', 'word_alignment', WORDS, study),
+                ('words, word2vec', 'static_word_alignment', WORDS, of),
+                ('sentences, BERT', 'sentence_retrieval', SENTENCES, of),
+                ('sentences, word2vec', 'static_sentence_retrieval', SENTENCES, of),
             )
         ),
-        dict(name='tags', config='configs/finetune/pos.py:en_ewt', panel='tags, %', settings=tune),
-        dict(
-            name='tags, fake',
-            config='configs/finetune/pos.py:en_ewt',
-            panel='tags, %',
-            of='tags',
-            settings=('data.fake=shared', 'data.length=64'),
-        ),
+        *({**column, 'panel': 'tags, %'} for column in bilingual.TAGS),
     )
-    for column in config.columns:
-        column['shown'] = 'percent'
     return config

@@ -21,6 +21,14 @@ ROWS = {
     'four times as wide': ('model.width=256', 'model.mlp=1024'),
 }
 
+_TAGS = dict(config='configs/finetune/pos.py:en_ewt', shown='percent')
+_TUNE = ('optim.learning_rate=1e-3', 'train.eval_every=0', 'checkpoint.every=1.0', 'data.length=64')
+# Learnt in the real language and scored in both.
+TAGS = (
+    dict(name='tags', settings=_TUNE, **_TAGS),
+    dict(name='tags, fake', of='tags', settings=('data.fake=shared', 'data.length=64'), **_TAGS),
+)
+
 
 def get_config(arg: str = 'mini') -> ConfigDict:
     """`arg` is mini or paper: the latter trains ten times as long."""
@@ -51,18 +59,10 @@ def get_config(arg: str = 'mini') -> ConfigDict:
         for name, settings in ROWS.items()
     )
     study = dict(config='bin/study_language.py')
-    tune = ('optim.learning_rate=1e-3', 'train.eval_every=0', 'checkpoint.every=1.0', 'data.length=64')
     config.columns = (
         dict(name='word alignment', score='word_alignment', shown='percent', **study),
         dict(name='sentence retrieval', score='sentence_retrieval', shown='percent', of='word alignment'),
         dict(name='shifted and translated', score='translated', shown='percent', of='word alignment'),
-        dict(name='tags', config='configs/finetune/pos.py:en_ewt', shown='percent', settings=tune),
-        dict(
-            name='tags, fake',
-            config='configs/finetune/pos.py:en_ewt',
-            shown='percent',
-            of='tags',
-            settings=('data.fake=shared', 'data.length=64'),
-        ),
+        *TAGS,
     )
     return config

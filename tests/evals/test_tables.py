@@ -258,6 +258,8 @@ def test_how_soon_a_row_is_as_good_as_another_at_its_best(tmp_path):
         ({'columns': (Column('Share'),)}, 'needs a config, or another column'),
         ({'columns': (Column('Share', reach='random'),)}, 'or another column to be of'),
         ({'columns': (Column('Updates', of='Share'),)}, "no 'Share'"),
+        ({'columns': (Column('Words', 'bin/x.py'), Column('de', 'de.py', of='Words'))}, "no 'Words'"),
+        ({'columns': (Column('de', 'de.py', of='pretraining'),)}, 'has no config of its own'),
     ],
 )
 def test_a_table_that_makes_no_sense(changes, problem):

@@ -10,21 +10,12 @@ from bert_jax.data import prepare
 from bert_jax.modeling import module
 from bert_jax.studies import alignment, location, reading
 from bert_jax.train import load
-from tests.runs import SAVED, TINY, finetune, pretrain, run_here
-
-BILINGUAL = ('task.name=bilingual', 'task.next=none', SAVED)
+from tests.runs import SAVED, TINY, finetune, run_here
 
 
 @pytest.fixture(scope='module')
-def checkpoint(tmp_path_factory, corpus):
-    workdir = tmp_path_factory.mktemp('bilingual')
-    assert pretrain(workdir, corpus, workdir / 'rows', *BILINGUAL) == 0
-    return workdir
-
-
-@pytest.fixture(scope='module')
-def trained(checkpoint):
-    return load.read(checkpoint)
+def trained(bilingual):
+    return load.read(bilingual)
 
 
 SENTENCES = ['The river finds the yellow boat.', 'My neighbour carries a long letter again.', 'A bird.'] * 3
@@ -102,17 +93,17 @@ def test_sentences_of_a_word_or_two_are_left_out_in_any_script():
     assert reading._first(documents, 9) == ['Now there are three.', '他看着海。', '海很平静。']
 
 
-def test_half_precision_reads_as_float32(checkpoint):
-    trained = load.read(checkpoint, overrides=['model.dtype=bfloat16'])
+def test_half_precision_reads_as_float32(bilingual):
+    trained = load.read(bilingual, overrides=['model.dtype=bfloat16'])
     reader = reading.Reader(trained, {'any': SENTENCES})
     assert reader.hidden(next(reader.batches('real'))[1]).dtype == np.float32
 
 
-def test_a_sentence_is_printed_token_by_token(checkpoint):
+def test_a_sentence_is_printed_token_by_token(bilingual):
     words = (
         'bert_jax.bin.shift',
         '--checkpoint',
-        checkpoint,
+        bilingual,
         '--limit',
         20,
         '--target',
@@ -130,9 +121,9 @@ def test_a_sentence_is_printed_token_by_token(checkpoint):
 
 
 @pytest.mark.parametrize(('limit', 'said'), [(0, 'give 1 or more'), (1, 'too few to tell it by')])
-def test_too_few_sentences(checkpoint, tmp_path, limit, said):
+def test_too_few_sentences(bilingual, tmp_path, limit, said):
     done = run_here(
-        'bert_jax.bin.study_language', '--checkpoint', checkpoint, '--out', tmp_path / 'x', '--limit', limit
+        'bert_jax.bin.study_language', '--checkpoint', bilingual, '--out', tmp_path / 'x', '--limit', limit
     )
     assert said in done.stderr
 
@@ -166,9 +157,9 @@ def _monolingual(experiment):
     return dataclasses.replace(experiment, task=mlm.Config(next='none'))
 
 
-def test_the_door_writes_table_numbers_and_figure(checkpoint, tmp_path):
+def test_the_door_writes_table_numbers_and_figure(bilingual, tmp_path):
     done = run_here(
-        'bert_jax.bin.study_language', '--checkpoint', checkpoint, '--out', tmp_path / 'x', '--alphas', '1,2',
+        'bert_jax.bin.study_language', '--checkpoint', bilingual, '--out', tmp_path / 'x', '--alphas', '1,2',
         '--limit', 40,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -187,10 +178,8 @@ def test_the_door_writes_table_numbers_and_figure(checkpoint, tmp_path):
         (('--text', 'a.txt'), 'write --text=de=FILE'),
     ],
 )
-def test_bad_flags_are_sentences(checkpoint, tmp_path, words, said):
-    done = run_here(
-        'bert_jax.bin.study_language', '--checkpoint', checkpoint, '--out', tmp_path / 'x', *words
-    )
+def test_bad_flags_are_sentences(bilingual, tmp_path, words, said):
+    done = run_here('bert_jax.bin.study_language', '--checkpoint', bilingual, '--out', tmp_path / 'x', *words)
     assert done.returncode == 1
     assert said in done.stderr
 
@@ -202,8 +191,8 @@ def test_one_language_is_too_few(pretrained, tmp_path):
         language.study(reading.open_reader(str(pretrained), {}, limit=20), [1.0])
 
 
-def test_a_use_learnt_in_one_language_is_scored_in_the_other(checkpoint, labelled, pretrained, tmp_path):
-    assert finetune(tmp_path / 'run', checkpoint, labelled, 'train.steps=4', SAVED) == 0
+def test_a_use_learnt_in_one_language_is_scored_in_the_other(bilingual, labelled, pretrained, tmp_path):
+    assert finetune(tmp_path / 'run', bilingual, labelled, 'train.steps=4', SAVED) == 0
     words = (
         'bert_jax.bin.eval_classify', f'--config={TINY}:classify', f'--config.data.source={labelled}',
         f'--out={tmp_path}/scores.json',

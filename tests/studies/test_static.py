@@ -9,23 +9,14 @@ import pytest
 
 from bert_jax.core.errors import UserError
 from bert_jax.studies import alignment, reading, static
-from tests.runs import SAVED, pretrain, run_here
-
-BILINGUAL = ('task.name=bilingual', 'task.next=none', 'train.steps=2', 'optim.warmup=0', SAVED)
+from tests.runs import run_here
 
 
 @pytest.fixture(scope='module')
-def checkpoint(tmp_path_factory, corpus):
-    workdir = tmp_path_factory.mktemp('bilingual')
-    assert pretrain(workdir, corpus, workdir / 'rows', *BILINGUAL) == 0
-    return workdir
-
-
-@pytest.fixture(scope='module')
-def table(checkpoint):
+def table(bilingual):
     pytest.importorskip('gensim', reason='gensim has no wheels for this Python')
-    reader = reading.open_reader(str(checkpoint), {}, limit=40)
-    return reader, static.word2vec(str(checkpoint), reader, width=16)
+    reader = reading.open_reader(str(bilingual), {}, limit=40)
+    return reader, static.word2vec(reader, width=16)
 
 
 def test_both_languages_have_vectors_of_the_words_of_the_text(table):
@@ -46,8 +37,8 @@ def test_a_static_reader_has_one_layer_of_them(table):
         np.testing.assert_allclose(vector[0], vectors[token], rtol=1e-4)
 
 
-def test_the_study_holds_them_beside_the_layers(table, checkpoint, tmp_path):
-    words = ('bert_jax.bin.study_language', '--checkpoint', checkpoint, '--out', tmp_path, '--limit', 40)
+def test_the_study_holds_them_beside_the_layers(table, bilingual, tmp_path):
+    words = ('bert_jax.bin.study_language', '--checkpoint', bilingual, '--out', tmp_path, '--limit', 40)
     done = run_here(*words, '--alphas', '1', '--static')
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1].startswith('| word2vec')
@@ -55,17 +46,17 @@ def test_the_study_holds_them_beside_the_layers(table, checkpoint, tmp_path):
     assert 0 < scores['static_word_alignment'] <= 1
 
 
-def test_without_translations_nothing_is_trained(checkpoint):
-    reader = reading.open_reader(str(checkpoint), {}, limit=5)
+def test_without_translations_nothing_is_trained(bilingual):
+    reader = reading.open_reader(str(bilingual), {}, limit=5)
     reader.parallel = False
     with pytest.raises(UserError, match='give some by --parallel'):
-        static.word2vec(str(checkpoint), reader)
+        static.word2vec(reader)
 
 
-def test_without_gensim_it_says_how_to_get_it(checkpoint):
-    reader = reading.open_reader(str(checkpoint), {}, limit=5)
+def test_without_gensim_it_says_how_to_get_it(bilingual):
+    reader = reading.open_reader(str(bilingual), {}, limit=5)
     with (
         unittest.mock.patch.dict(sys.modules, {'gensim.models': None}),
         pytest.raises(UserError, match='pip install gensim'),
     ):
-        static.word2vec(str(checkpoint), reader)
+        static.word2vec(reader)
