@@ -1,6 +1,7 @@
 """Pretrains or fine-tunes: --config=configs/X.py[:arg] --workdir=DIR [--config.a.b=value]."""
 
 import argparse
+import contextlib
 import json
 import logging
 import pathlib
@@ -13,15 +14,20 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog='python -m bert_jax.bin.train', description=__doc__)
     parser.add_argument('--config', required=True, help='a config file, with :arg if it takes one')
     parser.add_argument('--workdir', required=True, help='made if missing; a run in it is resumed')
+    cli.add_processes(parser)
     flags, overrides = cli.parse(parser)
     workdir = pathlib.Path(flags.workdir)
     cli.check_writable(workdir / 'config.json', '--workdir')
-    return run(flags.config, workdir, overrides)
+
+    from bert_jax.core import cluster
+
+    with cluster.job(flags.coordinator, flags.processes, flags.process):
+        return run(flags.config, workdir, overrides)
 
 
 def run(spec: str, workdir: pathlib.Path, overrides: list[str]) -> int:
     """Trains the config `spec` in `workdir`; returns the exit status."""
-    from bert_jax.core import hosts, partitioning, paths
+    from bert_jax.core import cluster, hosts, partitioning, paths
     from bert_jax.evals.evaluator import Evaluator
     from bert_jax.train import experiment as experiment_lib
     from bert_jax.train import loop, setup
@@ -29,15 +35,18 @@ def run(spec: str, workdir: pathlib.Path, overrides: list[str]) -> int:
     hosts.prepare_process()
     experiment = experiment_lib.read(spec, overrides)
     partitioner = partitioning.make(experiment.mesh)
-    experiment, tokenizer, start = setup.begin(experiment, workdir)
-    loop.check(experiment, partitioner)
-    experiment_lib.claim(workdir, experiment)
-    task = experiment.make_task(tokenizer)
+    with cluster.lead_first():  # it trains a tokenizer and prepares rows if need be
+        experiment, tokenizer, start = setup.begin(experiment, workdir)
+        loop.check(experiment, partitioner)
+        if cluster.is_lead():
+            experiment_lib.claim(workdir, experiment)
+        task = experiment.make_task(tokenizer)
+        data = setup.RowsOf(task, experiment, tokenizer, workdir)
+        data.prepare_all()
     if labels := getattr(experiment.task, 'labels', ()):
         logging.info(
             '%d classes: %s', len(labels), ', '.join(labels[:20]) + (' ...' if len(labels) > 20 else '')
         )
-    data = setup.RowsOf(task, experiment, tokenizer, workdir)
     c = experiment.train
 
     def make_evaluator(graph: Any) -> Evaluator | None:
@@ -52,7 +61,7 @@ def run(spec: str, workdir: pathlib.Path, overrides: list[str]) -> int:
         return evaluator
 
     about = {'config': experiment.as_dict(), 'tokenizer': json.loads(tokenizer.to_json())}
-    with paths.held(workdir):
+    with paths.held(workdir) if cluster.is_lead() else contextlib.nullcontext():
         return loop.train(experiment, task, data.train, partitioner, workdir, about, start, make_evaluator)
 
 

@@ -23,6 +23,15 @@ def parse(
     return known, overrides
 
 
+def add_processes(parser: argparse.ArgumentParser) -> None:
+    """The flags that make a process one of several; SLURM and TPU VMs need none of them."""
+    parser.add_argument(
+        '--coordinator', default='', metavar='HOST:PORT', help='where process 0 of several listens'
+    )
+    parser.add_argument('--processes', type=int, default=0, metavar='N', help='how many processes there are')
+    parser.add_argument('--process', type=int, default=-1, metavar='I', help='which of them this is, from 0')
+
+
 def eval_parser(task: str, doc: str | None) -> argparse.ArgumentParser:
     """The flags that all eval binaries share."""
     parser = argparse.ArgumentParser(prog=f'python -m bert_jax.bin.eval_{task}', description=doc)
@@ -38,6 +47,7 @@ def eval_parser(task: str, doc: str | None) -> argparse.ArgumentParser:
     parser.add_argument(
         '--timeout', type=float, default=3600, help='with --watch: give up after so many idle seconds'
     )
+    add_processes(parser)
     return parser
 
 

@@ -70,7 +70,7 @@ def peak_flops() -> float:
     """
     kind = jax.devices()[0].device_kind
     if jax.default_backend() == 'cpu':
-        return _measure_cpu()
+        return _measure_cpu() * jax.process_count()
     for name, peak in _PEAK.items():
         if kind.startswith(name):
             return peak * jax.device_count()

@@ -8,13 +8,14 @@ goes to which mesh axis; an axis that it does not name is replicated.
 import contextlib
 import contextvars
 import dataclasses
+import functools
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import jax
 import numpy as np
-from jax.sharding import AxisType, Mesh, NamedSharding
+from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from bert_jax.core.config import nearest
@@ -113,9 +114,52 @@ class Partitioner:
                 'data*fsdp: it is the global batch, so choose a multiple.'
             )
 
+    def local_rows(self, batch_size: int) -> np.ndarray:
+        """Which rows of a global batch the devices of this process hold, in order."""
+        places = self.batch.addressable_devices_indices_map((batch_size,)).values()
+        return np.unique(np.concatenate([np.arange(batch_size)[place] for place in places]))
+
+    @functools.cached_property
+    def shares(self) -> int:
+        """How many shares like that of this process make a global batch."""
+        return self.batch_parts // len(self.local_rows(self.batch_parts))
+
     def global_batch(self, local: Mapping[str, np.ndarray]) -> dict[str, jax.Array]:
-        """Makes global arrays from this host's share of a batch."""
-        return {k: jax.make_array_from_process_local_data(self.batch, v) for k, v in local.items()}
+        """Makes global arrays from the `local_rows` of a batch."""
+        if jax.process_count() == 1:
+            return jax.device_put(dict(local), self.batch)
+        batch_size = len(next(iter(local.values()))) * self.shares
+        rows = self.local_rows(batch_size)
+
+        def make(values: np.ndarray) -> jax.Array:
+            def piece(index: Any) -> np.ndarray:
+                first, end, _ = index[0].indices(batch_size)
+                start = int(np.searchsorted(rows, first))
+                return values[start : start + end - first]
+
+            return jax.make_array_from_callback((batch_size, *values.shape[1:]), self.batch, piece)
+
+        return {k: make(v) for k, v in local.items()}
+
+
+def mesh_shape(config: MeshConfig, devices: int) -> tuple[int, ...]:
+    """Sizes of the mesh axes over so many devices.
+
+    Raises:
+      UserError: if they do not multiply to the number of devices.
+    """
+    sizes = {axis: getattr(config, axis) for axis in AXES}
+    main = _MAIN_AXIS[config.strategy]
+    given = math.prod(size or 1 for size in sizes.values())
+    if not sizes[main] and devices % given == 0:
+        sizes[main] = devices // given
+    shape = tuple(size or 1 for size in sizes.values())
+    if min(shape) < 1 or math.prod(shape) != devices:
+        raise UserError(
+            f'A mesh of {" x ".join(f"{a}={s}" for a, s in zip(AXES, shape, strict=True))} does not '
+            f'fit {devices} device(s): set mesh.data, mesh.fsdp and mesh.tensor to sizes whose product is that.'
+        )
+    return shape
 
 
 def make(config: MeshConfig, devices: Sequence[Any] | None = None) -> Partitioner:
@@ -125,18 +169,14 @@ def make(config: MeshConfig, devices: Sequence[Any] | None = None) -> Partitione
       UserError: if the sizes do not multiply to the number of devices.
     """
     devices = jax.devices() if devices is None else list(devices)
-    sizes = {axis: getattr(config, axis) for axis in AXES}
-    main = _MAIN_AXIS[config.strategy]
-    given = math.prod(size or 1 for size in sizes.values())
-    if not sizes[main] and len(devices) % given == 0:
-        sizes[main] = len(devices) // given
-    shape = tuple(size or 1 for size in sizes.values())
-    if min(shape) < 1 or math.prod(shape) != len(devices):
-        raise UserError(
-            f'A mesh of {" x ".join(f"{a}={s}" for a, s in zip(AXES, shape, strict=True))} does not '
-            f'fit {len(devices)} device(s): set mesh.data, mesh.fsdp and mesh.tensor to sizes whose product is that.'
-        )
+    shape = mesh_shape(config, len(devices))
     mesh = jax.make_mesh(shape, AXES, axis_types=(AxisType.Auto,) * 3, devices=devices)
+    return Partitioner(mesh, STRATEGIES[config.strategy])
+
+
+def abstract(config: MeshConfig, devices: int) -> Partitioner:
+    """As `make`, of devices that are not here: for shapes and shardings."""
+    mesh: Any = AbstractMesh(mesh_shape(config, devices), AXES, axis_types=(AxisType.Auto,) * 3)
     return Partitioner(mesh, STRATEGIES[config.strategy])
 
 

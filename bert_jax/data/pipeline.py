@@ -1,4 +1,4 @@
-"""Batches as a pure function of the step: shuffled by index, noised by (seed, row), sliced by host."""
+"""Batches as a pure function of the step: shuffled by index, noised by (seed, row), a share for each process."""
 
 import collections
 import concurrent.futures.process
@@ -18,12 +18,12 @@ MakeExample = Callable[[np.ndarray, np.random.Generator], Batch]
 
 
 class Batches:
-    """`batches(step)` is this host's share of the global batch of a step.
+    """`batches(step)` is the global batch of a step, or one process's share of it.
 
     There is no iterator state: the rows form an endless stream that is shuffled anew in each epoch (if the
     rows have `weights`, each part of them on its own, and the stream takes from them in this proportion),
     row i of the stream has noise of its own, from (seed, i), and batch `step` is the stream's rows
-    from `step * batch_size` on. The global batch is the same on one host and on many.
+    from `step * batch_size` on. The global batch is the same for one process and for many.
 
     With `bins` the padding of short texts falls away: the rows of `WINDOW` batches are sorted by
     length, the batches formed anew and put into random order, each cut to the shortest of `bins`
@@ -35,7 +35,7 @@ class Batches:
       batch_size: rows in the global batch.
       seed: of order and noise.
       bins: how many lengths there may be, if `rows` is one array; 1 is the full length alone.
-      host, hosts: which part of each batch is this host's.
+      local: which rows of each batch are wanted, in order; None takes all.
     """
 
     WINDOW = 32
@@ -48,21 +48,18 @@ class Batches:
         seed: int,
         *,
         bins: int = 1,
-        host: int = 0,
-        hosts: int = 1,
+        local: np.ndarray | None = None,
     ):
         if not len(rows):
             raise UserError('There are no rows to train on: prepare some text first.')
-        if batch_size % hosts:
-            raise UserError(f'The global batch of {batch_size} does not divide by {hosts} hosts.')
         self.batch_size = batch_size
         self._rows, self._make, self._seed = rows, make, seed
-        self._local = slice(batch_size // hosts * host, batch_size // hosts * (host + 1))
+        self._local = np.arange(batch_size) if local is None else local
         self._order = _order(rows, seed)
         self._lengths, self._cuts = _lengths_and_cuts(rows, bins)
 
     def __call__(self, step: int) -> Batch:
-        places: Any = range(step * self.batch_size, (step + 1) * self.batch_size)
+        places = np.arange(step * self.batch_size, (step + 1) * self.batch_size)
         width = None
         if self._cuts is not None:
             window, longest = self._window(step // self.WINDOW)
@@ -146,16 +143,17 @@ def once(
     *,
     limit: int = 0,
     bins: int = 1,
+    local: np.ndarray | None = None,
 ) -> Iterator[tuple[np.ndarray, Batch]]:
     """All rows once, for evaluation; noise depends on (seed, row) alone.
 
     Args:
-      rows, make, batch_size, seed, bins: as of `Batches`; with bins the shortest rows come first.
+      rows, make, batch_size, seed, bins, local: as of `Batches`; with bins the shortest rows come first.
       limit: only the first so many rows; 0 takes all.
 
     Yields:
-      Which rows they are, and their batch. The last is filled up with a row of weight 0: `row_weight`
-      [B] float32 is 1 for a real row.
+      Which rows they are in the whole batch, and the batch. The last is filled up with a row of weight 0:
+      `row_weight` [B] float32 is 1 for a real row.
     """
     n = min(len(rows), limit or len(rows))
     lengths, to = _lengths_and_cuts(rows, bins)
@@ -163,11 +161,11 @@ def once(
     for start in range(0, n, batch_size):
         indices = order[start : start + batch_size]
         width = None if to is None else _width(lengths[indices[-1]], to)
-        batch = stack([make(rows[i][..., :width], np.random.default_rng((seed, i))) for i in indices])
-        missing = batch_size - len(indices)
-        batch = {k: np.concatenate([v, np.repeat(v[:1], missing, 0)]) for k, v in batch.items()}
-        batch['row_weight'] = (np.arange(batch_size) < len(indices)).astype(np.float32)
-        yield indices, batch
+        wanted = np.arange(batch_size) if local is None else local
+        real = wanted < len(indices)
+        filled = indices[np.where(real, wanted, 0)]
+        batch = stack([make(rows[i][..., :width], np.random.default_rng((seed, i))) for i in filled])
+        yield indices, {**batch, 'row_weight': real.astype(np.float32)}
 
 
 def cuts(lengths: np.ndarray, bins: int, unit: int = 1) -> np.ndarray:

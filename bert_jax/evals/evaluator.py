@@ -44,7 +44,10 @@ class Evaluator:
         self._task, self._partitioner = task, partitioner
         rows, self._about = examples
         self.rows = min(len(rows), limit or len(rows))
-        self.batches = lambda: pipeline.once(rows, task.example, batch_size, seed, limit=self.rows, bins=bins)
+        local = partitioner.local_rows(batch_size)
+        self.batches = lambda: pipeline.once(
+            rows, task.example, batch_size, seed, limit=self.rows, bins=bins, local=local
+        )
 
         def step(params: Mapping[str, jax.Array], batch: dict[str, jax.Array]) -> Any:
             with partitioning.use(partitioner):

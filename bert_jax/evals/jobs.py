@@ -1,5 +1,6 @@
 """Trainings and evaluations that wait for one another, some at a time, each in a process and a folder of its own."""
 
+import importlib.util
 import json
 import logging
 import os
@@ -12,6 +13,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from bert_jax.core import paths
+from bert_jax.core.errors import UserError
 from bert_jax.train import experiment
 
 DONE, LOG, SCORES = 'done.json', 'log.txt', 'scores.json'
@@ -26,6 +28,7 @@ class Job(NamedTuple):
       settings: `a.b=value`; of a study its flags, `name=value`.
       after: the working directory of a run that must end well before; None is none.
       scores: the checkpoint that it scores, if it does not train.
+      watches: whether it runs beside `after` instead, and scores each of its checkpoints; on SLURM alone.
     """
 
     place: pathlib.Path
@@ -33,21 +36,31 @@ class Job(NamedTuple):
     settings: tuple[str, ...]
     after: pathlib.Path | None = None
     scores: str = ''
+    watches: bool = False
 
     @property
     def finished(self) -> bool:
         """Whether it has ended well, with these settings."""
         file = self.place / DONE
-        return file.is_file() and json.loads(file.read_text()) == self._about
+        return file.is_file() and json.loads(file.read_text()) == self.about
 
     @property
-    def _about(self) -> dict[str, Any]:
+    def about(self) -> dict[str, Any]:
+        """What stands in `done.json` when it has ended well."""
         about = {'config': self.config, 'settings': [*self.settings]}
         return about | ({'scores': self.scores} if self.scores else {})
 
     @property
+    def command(self) -> list[str]:
+        """Its door with the arguments.
+
+        Raises:
+          UserError: if no eval binary scores the task of its config.
+        """
+        return [sys.executable, '-m', *self.words, *(['--watch'] if self.watches else [])]
+
+    @property
     def words(self) -> list[str]:
-        """Its door with the arguments."""
         of = f'--checkpoint={self.scores}'
         if self.studies:
             door = f'bert_jax.bin.{pathlib.Path(self.config).stem}'
@@ -56,6 +69,8 @@ class Job(NamedTuple):
         if not self.scores:
             return ['bert_jax.bin.train', f'--workdir={self.place}', *config]
         task = experiment.read(self.config, self.settings).task.name
+        if importlib.util.find_spec(f'bert_jax.bin.eval_{task}') is None:
+            raise UserError(f'{self.config!r} is of the task {task!r}, which no eval binary scores.')
         return [f'bert_jax.bin.eval_{task}', of, f'--out={self.place / SCORES}', *config]
 
     @property
@@ -63,7 +78,14 @@ class Job(NamedTuple):
         return self.config.startswith('bin/')
 
     def finish(self) -> None:
-        paths.write(self.place / DONE, json.dumps(self._about, indent=2) + '\n')
+        paths.write(self.place / DONE, json.dumps(self.about, indent=2) + '\n')
+
+
+def check(jobs: Sequence[Job]) -> None:
+    """Raises UserError if one of them has settings that cannot be."""
+    for job in jobs:
+        if not job.studies:
+            experiment.read(job.config, job.settings)
 
 
 def run(jobs: Sequence[Job], at_once: int = 1) -> dict[pathlib.Path, str]:
@@ -84,9 +106,7 @@ def run(jobs: Sequence[Job], at_once: int = 1) -> dict[pathlib.Path, str]:
       KeyboardInterrupt: if this process is told to stop, after it has stopped its runs.
     """
     waiting = [job for job in jobs if not job.finished]
-    for job in waiting:
-        if not job.studies:
-            experiment.read(job.config, job.settings)
+    check(waiting)
     failed: dict[pathlib.Path, str] = {}
     running: dict[int, tuple[Job, subprocess.Popen[bytes], float]] = {}
     shares = _shares(at_once)
@@ -121,7 +141,7 @@ def _start(job: Job, cores: set[int]) -> 'subprocess.Popen[bytes]':
     job.place.mkdir(parents=True, exist_ok=True)
     logging.info('begins: %s', job.place)
     with (job.place / LOG).open('ab') as log:
-        process = subprocess.Popen([sys.executable, '-m', *job.words], stdout=log, stderr=log)
+        process = subprocess.Popen(job.command, stdout=log, stderr=log)
     if cores:
         os.sched_setaffinity(process.pid, cores)
     return process

@@ -95,6 +95,11 @@ class Checkpointer:
             except UserError:
                 raise
             except Exception as e:  # whatever the storage raises on damaged files
+                if jax.process_count() > 1:  # the others may have read their parts
+                    raise UserError(
+                        f'Checkpoint {step} in {str(self._folder)!r} cannot be read ({first_line(e)}): move it '
+                        'aside, and start again from the one before.'
+                    ) from e
                 logging.warning('checkpoint %d is damaged and passed over (%s)', step, first_line(e))
                 damaged.append(step)
                 continue
@@ -176,14 +181,16 @@ def read_params(step: pathlib.Path, abstract: Mapping[str, Any]) -> dict[str, ja
 
     Args:
       step: the folder of a step.
-      abstract: shapes of the parameters wanted, all of them in the checkpoint.
+      abstract: shapes of the parameters wanted, all of them in the checkpoint; those without a sharding go to one device.
 
     Raises:
       UserError: if the checkpoint is damaged or holds parameters of other names or shapes.
     """
+    here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    placed = {n: s if s.sharding is not None else s.update(sharding=here) for n, s in abstract.items()}
     try:
         with ocp.StandardCheckpointer() as checkpointer:
-            return checkpointer.restore(step.absolute() / 'params', dict(abstract))
+            return checkpointer.restore(step.absolute() / 'params', placed)
     except Exception as e:
         raise UserError(
             f'The parameters in {str(step)!r} cannot be read ({first_line(e)}): use another checkpoint.'

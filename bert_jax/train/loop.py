@@ -17,7 +17,7 @@ import jax
 import numpy as np
 
 from bert_jax import optim
-from bert_jax.core import hosts, metrics
+from bert_jax.core import cluster, hosts, metrics
 from bert_jax.core.cadence import Every, duration
 from bert_jax.core.errors import Diverged, UserError
 from bert_jax.core.partitioning import Partitioner
@@ -135,12 +135,12 @@ def train(
     options = {'schedule': schedule, 'seed': c.seed, 'dropout': dropout, 'accumulate': c.accumulate}
     step_fn = jit_train_step(task, layout, partitioner, tx, **options)
     evaluate = make_evaluator(layout.graph) if make_evaluator else None
-    writer = metrics.Writer(workdir, start)
-    meter = Meter(start, total, task, model, writer)
+    writer = metrics.Writer(workdir, start) if cluster.is_lead() else None
+    meter = Meter(start, total, task, model, writer, partitioner.shares)
     try:
         return _run(
             state,
-            _batches(plan, rows, task, c, start),
+            _batches(plan, rows, task, c, start, partitioner),
             step_fn,
             partitioner,
             evaluate,
@@ -152,7 +152,6 @@ def train(
         raise type(e)(f'{e} {_what_is_kept(checkpointer.latest, workdir)}') from e
     finally:
         checkpointer.close()
-        writer.close()
         meter.close()
 
 
@@ -183,22 +182,25 @@ def _run(
     """The loop. Metrics are fetched one step late, so that the device never waits for the host."""
     pending: tuple[int, Any, tuple[float, float]] | None = None
     compiled: set[tuple[int, ...]] = set()
+    several, told = jax.process_count() > 1, False
     with StopOnSignal() as stop:
         for step, batch in stream:
             shape = batch['valid'].shape
+            if several:  # what one was told all learn from the metrics, and stop at the same step
+                batch['stop'] = np.full(shape[0], stop.requested, np.float32)
             with contextlib.nullcontext() if shape in compiled else meter.paused():
                 state, latest = step_fn(state, partitioner.global_batch(batch))
             compiled.add(shape)
             if pending:
-                meter.report(*pending, log=due['log'](pending[0]))
+                told |= meter.report(*pending, log=due['log'](pending[0]))
             pending = step, latest, meter.work(batch)
-            stopping = stop.requested
+            stopping = told if several else stop.requested
             saves = due['save'](step) or stopping
             wanted = due['evaluate'](step) or (due['save'](step) and checkpointer.wants_scores)
             evaluates = evaluate is not None and wanted
             if not saves and not evaluates:
                 continue
-            meter.report(*pending, log=due['log'](step))  # a state with a bad loss is never saved
+            told |= meter.report(*pending, log=due['log'](step))  # a state with a bad loss is never saved
             pending = None
             scores: dict[str, Any] = {}
             with meter.paused():
@@ -216,7 +218,7 @@ def _run(
 
 
 def _batches(
-    plan: Sequence[Phase], rows: Rows, task: Any, config: TrainConfig, start: int
+    plan: Sequence[Phase], rows: Rows, task: Any, config: TrainConfig, start: int, partitioner: Partitioner
 ) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
     """(step after the update, batch) from step `start` to the end."""
     for phase in plan:
@@ -228,8 +230,7 @@ def _batches(
             phase.batch_size,
             config.seed,
             bins=config.bins,
-            host=jax.process_index(),
-            hosts=jax.process_count(),
+            local=partitioner.local_rows(phase.batch_size),
         )
         begin = max(start, phase.start)
         stream = batches.iterate(begin - phase.start, phase.stop - phase.start, workers=config.workers)
@@ -239,24 +240,34 @@ def _batches(
 class Meter:
     """Checks, times and reports what steps return."""
 
-    def __init__(self, start: int, total: int, task: Any, model: Any, writer: metrics.Writer):
-        self._task, self._model, self._writer = task, model, writer
+    def __init__(
+        self, start: int, total: int, task: Any, model: Any, writer: metrics.Writer | None, shares: int
+    ):
+        self._task, self._model, self._writer, self._shares = task, model, writer, shares
         self._progress = metrics.Progress(start, total)
         self._peak = hosts.peak_flops()
         self._tokens = self._flops = 0.0
         self._since = time.perf_counter()
 
     def work(self, batch: Mapping[str, np.ndarray]) -> tuple[float, float]:
-        """Real tokens of the global batch, and floating-point operations of forward and backward."""
+        """Real tokens of the global batch, and floating-point operations of forward and backward.
+
+        One of several processes takes the share of the others to be like its own.
+        """
         tokens, flops = float(np.count_nonzero(batch['valid'])), 3 * self._task.flops(self._model, batch)
-        return tokens * jax.process_count(), flops * jax.process_count()
+        return tokens * self._shares, flops * self._shares
 
     def report(
         self, step: int, means: Mapping[str, metrics.Mean], work: tuple[float, float], log: bool
-    ) -> None:
-        """Waits for the metrics of a step, refuses a loss that is not finite, logs if it is time."""
+    ) -> bool:
+        """Waits for the metrics of a step, refuses a loss that is not finite, logs if it is time.
+
+        Returns:
+          Whether one of several processes was told to stop.
+        """
         self._tokens, self._flops = self._tokens + work[0], self._flops + work[1]
         values = metrics.combine([means])
+        stop = values.pop('stop', 0.0) > 0
         for name in ('loss', 'grad_norm'):
             if not math.isfinite(values[name]):
                 raise Diverged(
@@ -269,11 +280,15 @@ class Meter:
                 'tokens_per_second': self._tokens / seconds,
                 'mfu': self._flops / seconds / self._peak,
             }
-            self._writer(step, values)
-            self._progress(step, values)
+            if self._writer:
+                self._writer(step, values)
+                self._progress(step, values)
             self._since, self._tokens, self._flops = time.perf_counter(), 0.0, 0.0
+        return stop
 
     def evaluation(self, step: int, scores: Mapping[str, Any]) -> None:
+        if not self._writer:
+            return
         numbers = {f'eval/{k}': v for k, v in scores.items() if isinstance(v, float)}
         self._writer(step, numbers)
         self._progress.say(
@@ -288,7 +303,9 @@ class Meter:
         self._since += time.perf_counter() - began
 
     def close(self) -> None:
-        self._progress.close()
+        if self._writer:
+            self._writer.close()
+            self._progress.close()
 
 
 class StopOnSignal:

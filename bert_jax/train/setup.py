@@ -90,7 +90,8 @@ def _pretrained(step: pathlib.Path, model: str, drawn: Sequence[str], layout: La
         ', '.join(fresh) or 'none',
         ', '.join(unused) or 'none',
     )
-    both = {name: wanted[name] if name in shared else saved[name] for name in saved}
+    whole = layout.shardings.step  # of what is read in vain: on each device, wherever it was saved
+    both = {n: wanted[n] if n in shared else saved[n].update(sharding=whole) for n in saved}
     restored = checkpoint.read_params(step, both)
     return {name: restored[name] for name in shared}
 
@@ -126,6 +127,11 @@ class RowsOf:
         if self._prepares:
             return Examples(Interleaved(Rows(self.prepare(length), 'validation')))
         return self._task.eval_examples()
+
+    def prepare_all(self) -> None:
+        """Prepares the rows of all lengths that are not there."""
+        for length in self.lengths if self._prepares else ():
+            self.prepare(length)
 
     def prepare(self, length: int) -> pathlib.Path:
         """The folder of the rows of a length, prepared now if it is not there."""

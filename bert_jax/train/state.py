@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from bert_jax.core.partitioning import Partitioner, table
@@ -80,11 +81,11 @@ def create(
 ) -> State:
     """A new state, drawn on the devices where it will stay."""
 
-    def init(key: jax.Array) -> State:
-        params = module.init(make, key)
+    def init(seed: jax.Array) -> State:
+        params = module.init(make, jax.random.key(seed))
         return State(jnp.zeros((), jnp.int32), params, tx.init(params))
 
-    return jax.jit(init, out_shardings=layout.shardings)(jax.random.key(seed))
+    return jax.jit(init, out_shardings=layout.shardings)(np.uint32(seed))
 
 
 def adopt(state: State, params: dict[str, Any], tx: optax.GradientTransformation, layout: Layout) -> State:

@@ -1,7 +1,6 @@
 """One update as a pure function of (state, batch)."""
 
 import functools
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -81,6 +80,8 @@ def train_step(
         'grad_norm': Mean(optax.global_norm(grads), one),
         'learning_rate': Mean(learning_rate, one),
     }
+    if 'stop' in batch:
+        metrics['stop'] = Mean(batch['stop'].sum(), one)
     return State(state.step + 1, params, opt_state), metrics
 
 
@@ -100,18 +101,18 @@ def jit_train_step(
     tx: optax.GradientTransformation,
     seed: int,
     **options: Any,
-) -> Callable[[State, Batch], tuple[State, Metrics]]:
-    """`train_step`, jitted with explicit shardings and a donated state; one program for all seeds."""
+) -> functools.partial[tuple[State, Metrics]]:
+    """`train_step` of (state, batch), jitted with explicit shardings and a donated state; one program for all seeds."""
     step: Any = functools.partial(train_step, task=task, graph=layout.graph, tx=tx, **options)
 
-    def traced(state: State, batch: Batch, seed: jax.Array) -> tuple[State, Metrics]:
+    def traced(seed: jax.Array, state: State, batch: Batch) -> tuple[State, Metrics]:
         with partitioning.use(partitioner):
             return step(state, batch, seed)
 
     jitted = jax.jit(
         traced,
-        in_shardings=(layout.shardings, partitioner.batch, partitioner.replicated),
+        in_shardings=(partitioner.replicated, layout.shardings, partitioner.batch),
         out_shardings=(layout.shardings, partitioner.replicated),
-        donate_argnums=0,
+        donate_argnums=1,
     )
-    return lambda state, batch: jitted(state, batch, np.uint32(seed))
+    return functools.partial(jitted, np.uint32(seed))

@@ -1,0 +1,49 @@
+"""What a pretraining will take on chips that are not here: --config=X.py[:arg] --topology=v5e:4x4[,v5e:16x16] [--search] [--config.a.b=value]."""
+
+import argparse
+import dataclasses
+
+from bert_jax.core import cli
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog='python -m bert_jax.bin.plan', description=__doc__)
+    parser.add_argument(
+        '--config', required=True, help='a config file of a pretraining, with :arg if it takes one'
+    )
+    parser.add_argument(
+        '--topology',
+        required=True,
+        help='a TPU, such as v5e:4x4, v4:2x2x2 (v4, v5e, v5p, v6e, tpu7x), asked of the real compiler; or GPUs, such '
+        'as h100:8 (a100, h100, h200, b200), by formula. Several with commas make a table',
+    )
+    parser.add_argument(
+        '--strategies', default='', help='in a table: values of mesh.strategy with commas between'
+    )
+    parser.add_argument(
+        '--search', action='store_true', help='the largest batch that fits with each rematerialisation'
+    )
+    parser.add_argument('--price', type=float, default=0.0, help='of a chip for an hour')
+    flags, overrides = cli.parse(parser)
+
+    from bert_jax.evals import plan, program
+    from bert_jax.train import experiment as experiment_lib
+    from bert_jax.train import loop
+
+    experiment, tokenizer = program.stand_in(experiment_lib.read(flags.config, overrides))
+    topologies = [plan.Topology(name) for name in flags.topology.split(',')]
+    phases = loop.phases(experiment, 0)
+    if flags.search:
+        print(*plan.search(experiment, tokenizer, phases[0], topologies[0]), sep='\n', flush=True)
+    elif len(topologies) > 1 or flags.strategies:
+        strategies = flags.strategies.split(',') if flags.strategies else [experiment.mesh.strategy]
+        meshes = [dataclasses.replace(experiment.mesh, strategy=strategy) for strategy in strategies]
+        print(cli.table(plan.compare(experiment, tokenizer, phases[0], topologies, meshes)))
+    else:
+        for line in plan.whole(experiment, tokenizer, phases, topologies[0], flags.price):
+            print(line, flush=True)
+    return 0
+
+
+if __name__ == '__main__':
+    cli.run(main)
