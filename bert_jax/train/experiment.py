@@ -31,6 +31,7 @@ FREE = (
     'train.log_every',
     'train.eval_every',
     'train.workers',
+    'train.profile',
     'model.attention',
     'model.scan',
     'model.remat',
@@ -56,6 +57,7 @@ class TrainConfig:
       eval_every: a duration between evaluations; 0 evaluates at the end alone.
       eval_batch_size: rows in an evaluation batch.
       eval_rows: evaluate on the first so many rows; 0 takes all.
+      profile: (first, last): the trace of these steps goes to `profile` in the working directory, for TensorBoard and XProf.
     """
 
     steps: int | float | str = 1000
@@ -69,8 +71,11 @@ class TrainConfig:
     eval_every: int | float | str = 0.2
     eval_batch_size: int = 32
     eval_rows: int = 0
+    profile: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
+        if self.profile and (len(self.profile) != 2 or not 0 < self.profile[0] <= self.profile[1]):
+            raise UserError(f'train.profile={self.profile} is no range of steps: write (100,105).')
         within(self, 'train', 1, math.inf, 'batch_size', 'bins', 'accumulate', 'eval_batch_size')
         within(self, 'train', 0, math.inf, 'eval_rows', 'workers')
         within(self, 'train', 0, 2**32 - 1, 'seed')

@@ -9,6 +9,7 @@ import math
 import os
 import pathlib
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -20,6 +21,7 @@ from bert_jax import optim
 from bert_jax.core import cluster, hosts, metrics
 from bert_jax.core.cadence import Every, duration
 from bert_jax.core.errors import Diverged, UserError
+from bert_jax.core.goodput import Ledger
 from bert_jax.core.partitioning import Partitioner
 from bert_jax.data.pipeline import Batches
 from bert_jax.train import state as state_lib
@@ -136,7 +138,8 @@ def train(
     step_fn = jit_train_step(task, layout, partitioner, tx, **options)
     evaluate = make_evaluator(layout.graph) if make_evaluator else None
     writer = metrics.Writer(workdir, start) if cluster.is_lead() else None
-    meter = Meter(start, total, task, model, writer, partitioner.shares)
+    ledger = Ledger(workdir, start, total)
+    meter = Meter(start, total, task, model, writer, ledger, partitioner.shares, c.profile)
     try:
         return _run(
             state,
@@ -184,11 +187,11 @@ def _run(
     compiled: set[tuple[int, ...]] = set()
     several, told = jax.process_count() > 1, False
     with StopOnSignal() as stop:
-        for step, batch in stream:
+        for step, batch in meter.fed(stream):
             shape = batch['valid'].shape
             if several:  # what one was told all learn from the metrics, and stop at the same step
                 batch['stop'] = np.full(shape[0], stop.requested, np.float32)
-            with contextlib.nullcontext() if shape in compiled else meter.paused():
+            with contextlib.nullcontext() if shape in compiled else meter.paused('compilation'):
                 state, latest = step_fn(state, partitioner.global_batch(batch))
             compiled.add(shape)
             if pending:
@@ -203,12 +206,14 @@ def _run(
             told |= meter.report(*pending, log=due['log'](step))  # a state with a bad loss is never saved
             pending = None
             scores: dict[str, Any] = {}
-            with meter.paused():
-                if evaluates and evaluate is not None:
+            if evaluates and evaluate is not None:
+                with meter.paused('evaluation'):
                     scores = evaluate(state.params)
                     meter.evaluation(step, scores)
-                if saves:
+            if saves:
+                with meter.paused('checkpoints'):
                     checkpointer.save(state, scores)
+            meter.note(step)
             if stopping and step < due['save'].total:
                 logging.info('stopped at step %d, saved; start again with the same --workdir to go on', step)
                 return STOPPED
@@ -241,9 +246,19 @@ class Meter:
     """Checks, times and reports what steps return."""
 
     def __init__(
-        self, start: int, total: int, task: Any, model: Any, writer: metrics.Writer | None, shares: int
+        self,
+        start: int,
+        total: int,
+        task: Any,
+        model: Any,
+        writer: metrics.Writer | None,
+        ledger: Ledger,
+        shares: int,
+        profile: Sequence[int] = (),
     ):
-        self._task, self._model, self._writer, self._shares = task, model, writer, shares
+        self._task, self._model, self._shares = task, model, shares
+        self._writer, self._ledger, self._profile = writer, ledger, profile
+        self._traces: pathlib.Path | None = None
         self._progress = metrics.Progress(start, total)
         self._peak = hosts.peak_flops()
         self._tokens = self._flops = 0.0
@@ -283,6 +298,7 @@ class Meter:
             if self._writer:
                 self._writer(step, values)
                 self._progress(step, values)
+            self.note(step)
             self._since, self._tokens, self._flops = time.perf_counter(), 0.0, 0.0
         return stop
 
@@ -296,13 +312,41 @@ class Meter:
         )
 
     @contextlib.contextmanager
-    def paused(self) -> Iterator[None]:
+    def paused(self, kind: str) -> Iterator[None]:
         """Keeps compilations, evaluations and saves out of the speed."""
         began = time.perf_counter()
-        yield
+        with self._ledger.lost(kind):
+            yield
         self._since += time.perf_counter() - began
 
+    def note(self, step: int) -> None:
+        """Writes down where the time has gone."""
+        if self._writer:
+            self._ledger.write(step)
+
+    def fed(self, stream: Iterator[Any]) -> Iterator[Any]:
+        """The stream; waiting for it is no step. Begins and ends the trace before the steps where that is due."""
+        while True:
+            with self._ledger.lost('data'):
+                item = next(stream, None)
+            if item is None:
+                return
+            self._trace(item[0])
+            yield item
+
+    def _trace(self, step: int) -> None:
+        first, last = self._profile or (0, 0)
+        if self._traces and step > last:
+            jax.profiler.stop_trace()
+            logging.info('the trace of steps %d to %d is in %s', first, last, self._traces)
+            self._traces = None
+        elif self._writer and step == first:
+            self._traces = self._ledger.folder / 'profile'
+            jax.profiler.start_trace(self._traces)
+
     def close(self) -> None:
+        self._trace(sys.maxsize)
+        self._ledger.close()
         if self._writer:
             self._writer.close()
             self._progress.close()

@@ -1,0 +1,32 @@
+"""A run at a glance, or all runs below a folder: DIR [--every=SECONDS]."""
+
+import argparse
+import pathlib
+import time
+
+from bert_jax.core import cli
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog='python -m bert_jax.bin.status', description=__doc__)
+    parser.add_argument('folder', type=pathlib.Path, help='a --workdir, or a folder of many')
+    parser.add_argument(
+        '--every', type=float, default=0.0, help='look again every so many seconds, until interrupted'
+    )
+    flags = parser.parse_args()
+
+    from bert_jax.evals import runs, status
+
+    while True:
+        if (flags.folder / 'config.json').exists():
+            print(*status.lines(flags.folder), sep='\n', flush=True)
+        else:
+            runs.find(flags.folder)  # or says that there is none
+            print(cli.table(status.table(flags.folder)), flush=True)
+        if not flags.every:
+            return 0
+        time.sleep(flags.every)
+
+
+if __name__ == '__main__':
+    cli.run(main)

@@ -1,0 +1,87 @@
+"""Where the time of a run goes, over all its starts: steps, and everything that is not a step."""
+
+import contextlib
+import itertools
+import json
+import pathlib
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from bert_jax.core import paths
+
+FILE = 'progress.json'
+_began = time.time()  # of this process, nearly; or of what it did after its last run
+
+
+class Ledger:
+    """Keeps `progress.json` of a working directory.
+
+    Attributes of a start in it: `began` and `time` (of the last entry), seconds since 1970; `from` and `step`, the first
+    and the last step; `lost`, seconds that were no steps, by what took them.
+
+    Args:
+      workdir: of the run.
+      step: from which it starts.
+      total: of the whole run.
+    """
+
+    def __init__(self, workdir: pathlib.Path, step: int, total: int):
+        self.folder, self._total = workdir, total
+        self._before = read(workdir).get('starts', []) if step else []
+        self._began, self._from = _began, step
+        self._lost = {'start': time.time() - _began}
+
+    @contextlib.contextmanager
+    def lost(self, kind: str) -> Iterator[None]:
+        """What is done inside is no step."""
+        since = time.perf_counter()
+        yield
+        self._lost[kind] = self._lost.get(kind, 0.0) + time.perf_counter() - since
+
+    def write(self, step: int) -> None:
+        now = {
+            'began': self._began,
+            'time': time.time(),
+            'from': self._from,
+            'step': step,
+            'lost': self._lost,
+        }
+        found = {'total': self._total, 'starts': [*self._before, now]}
+        paths.write(self.folder / FILE, json.dumps(found, indent=2) + '\n')
+
+    def close(self) -> None:
+        global _began
+        _began = time.time()
+
+
+def read(workdir: pathlib.Path) -> dict[str, Any]:
+    """What `Ledger` has written; nothing if there is nothing that can be read."""
+    try:
+        return json.loads((workdir / FILE).read_text())
+    except (OSError, ValueError):
+        return {}
+
+
+def shares(starts: list[dict[str, Any]]) -> dict[str, float]:
+    """The shares of the time from the first begin to the last entry: 'steps', and by what took the rest.
+
+    'down' is between one start and the next, 'again' are steps that a start had to repeat.
+    """
+    seconds: dict[str, float] = {}
+
+    def add(kind: str, value: float) -> None:
+        seconds[kind] = seconds.get(kind, 0.0) + max(0.0, value)
+
+    for start, after in itertools.zip_longest(starts, starts[1:]):
+        steps = start['time'] - start['began'] - sum(start['lost'].values())
+        done, kept = start['step'] - start['from'], start['step'] - start['from']
+        if after is not None:
+            add('down', after['began'] - start['time'])
+            kept = max(0, min(done, after['from'] - start['from']))
+        add('steps', steps * kept / max(1, done))
+        add('again', steps * (done - kept) / max(1, done))
+        for kind, value in start['lost'].items():
+            add(kind, value)
+    whole = sum(seconds.values())
+    return {kind: value / whole for kind, value in seconds.items()} if whole else {}
