@@ -1,13 +1,15 @@
-"""Runs what a paper's table needs, and prints it: --config=configs/tables/X.py --workdir=DIR [--jobs=N] [--list] [--config.seeds=N]."""
+"""Runs what a paper's table needs, and prints it: --config=configs/tables/X.py --workdir=DIR [--jobs=N] [--list] [--slurm=OPTIONS] [--config.seeds=N]."""
 
 import argparse
 import pathlib
+import shlex
 import sys
+from collections.abc import Sequence
 
-from bert_jax.core import cli
+from bert_jax.core import cli, paths
 
 
-def main() -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog='python -m bert_jax.bin.table', description=__doc__)
     parser.add_argument('--config', required=True, help='the config of the table, with :arg if it takes one')
     parser.add_argument('--workdir', required=True, help='a folder for all runs; the same command goes on')
@@ -17,11 +19,16 @@ def main() -> int:
         action='store_true',
         help='run nothing: list the runs that are missing, and the table as it is',
     )
-    flags, overrides = cli.parse(parser)
+    parser.add_argument(
+        '--slurm',
+        metavar='OPTIONS',
+        help='submit what is missing to SLURM instead, with these options of sbatch; --list shows the table later',
+    )
+    flags, overrides = cli.parse(parser, argv)
     if flags.jobs < 1:
         parser.error('--jobs must be at least 1')
 
-    from bert_jax.evals import jobs, publish, tables
+    from bert_jax.evals import jobs, publish, report, slurm, tables
 
     workdir = pathlib.Path(flags.workdir)
     cli.check_writable(workdir / 'table.md', '--workdir')
@@ -31,6 +38,10 @@ def main() -> int:
     if flags.list:
         missing = [job for job in todo if not job.finished]
         print(f'{len(missing)} of {len(todo)} runs are missing', *(job.place for job in missing), sep='\n')
+    elif flags.slurm is not None:
+        found = slurm.submit([(job, shlex.split(flags.slurm)) for job in todo])
+        print(*(f'{place}: job {number}' for place, number in found.items()), sep='\n')
+        return 0
     else:
         try:
             failed = jobs.run(todo, flags.jobs)
@@ -45,6 +56,7 @@ def main() -> int:
     )
     if not flags.list:
         publish.write(workdir, 'table', text, lines, table.figure(workdir))
+        paths.write(workdir / 'table.html', report.page([], written=[workdir / 'table.md']))
     print(text, end='')
     return 1 if failed else 0
 

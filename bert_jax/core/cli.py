@@ -11,7 +11,7 @@ from bert_jax.core.errors import UserError
 
 
 def parse(
-    parser: argparse.ArgumentParser, argv: list[str] | None = None
+    parser: argparse.ArgumentParser, argv: Sequence[str] | None = None
 ) -> tuple[argparse.Namespace, list[str]]:
     """Parses a door's flags; returns them and the `a.b=value` parts of `--config.a.b=value`."""
     known, rest = parser.parse_known_args(argv)

@@ -93,7 +93,9 @@ class Topology:
         Raises:
           UserError: without libtpu, or if there is no such TPU.
         """
-        os.environ.setdefault('TPU_SKIP_MDS_QUERY', '1')
+        known = {'TPU_SKIP_MDS_QUERY': '1', 'TPU_WORKER_HOSTNAMES': 'localhost', 'TPU_WORKER_ID': '0'}
+        for name, value in known.items():  # what libtpu would look for on a TPU VM
+            os.environ.setdefault(name, value)
         from jax.experimental import topologies
 
         try:

@@ -285,7 +285,7 @@ def test_a_table_is_run_and_printed(made):
     assert done.returncode == 0, done.stderr
     assert '| GPT | 90 | ' in done.stdout
     assert 'not run' not in done.stdout
-    assert {p.name for p in workdir.glob('table.*')} == {'table.md', 'table.csv', 'table.tex'}
+    assert {p.name for p in workdir.glob('table.*')} == {'table.md', 'table.csv', 'table.tex', 'table.html'}
     assert 'evaluation' in (workdir / 'class/gpt/seed0' / jobs.LOG).read_text()
 
 
@@ -345,10 +345,25 @@ def test_every_run_of_a_table_has_settings_that_can_be(name, scale, monkeypatch)
     found = tables.read(f'configs/tables/{name}:{scale}', ['seeds=1', 'checkpoint=runs/english']).jobs(
         pathlib.Path('runs')
     )
-    assert len(found) > 10
+    assert len(found) >= 4
     for job in found:
         if not job.studies:
             experiment.read(job.config, job.settings)
+
+
+def test_the_launcher_names_folder_and_scale(tmp_path):
+    words = [sys.executable, 'launch/table.py', 'configs/tables/bert_table1.py', '--list']
+    for scale, name, runs in (('mini', 'bert_table1', 16), ('paper', 'bert_table1_paper', 48)):
+        said = subprocess.run(
+            [*words, f'--scale={scale}', '--config.checkpoint=runs/none'],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        assert f'{runs} of {runs} runs are missing' in said
+        assert f'runs/{name}/mnli/random_weights/seed0' in said
+        assert ('84.6' in said) == (scale == 'paper')
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,69 @@
+"""BERT, table 1: GLUE, fine-tuned from a pretrained model and, beside it, from random weights of its shape.
+
+python launch/table.py configs/tables/bert_table1.py --config.checkpoint=runs/english
+python launch/table.py configs/tables/bert_table1.py --scale=paper --config.checkpoint=CONVERTED   # base; --scale=large
+
+Published numbers are of GLUE's test sets, own ones of its development sets. A task that is not prepared says so.
+"""
+
+from ml_collections import ConfigDict
+
+# name, task of GLUE, score; MNLI matched; F1 of QQP and MRPC.
+USES = (
+    ('MNLI', 'mnli', 'accuracy'),
+    ('QQP', 'qqp', 'f1'),
+    ('QNLI', 'qnli', 'accuracy'),
+    ('SST-2', 'sst2', 'accuracy'),
+    ('CoLA', 'cola', 'matthews'),
+    ('STS-B', 'stsb', 'spearman'),
+    ('MRPC', 'mrpc', 'f1'),
+    ('RTE', 'rte', 'accuracy'),
+)
+PUBLISHED = {
+    'paper': ('BERT base', (84.6, 71.2, 90.5, 93.5, 52.1, 85.8, 88.9, 66.4)),
+    'large': ('BERT large', (86.7, 72.1, 92.7, 94.9, 60.5, 86.5, 89.3, 70.1)),
+}
+# Of the published rates 5e-5, 4e-5, 3e-5 and 2e-5 the one in the middle; small models learn faster.
+SETTINGS = {
+    'mini': (
+        'optim.learning_rate=3e-4',
+        'data.limit=10_000',
+        'train.steps="2 epochs"',
+        'train.bins=3',
+        'train.eval_rows=2000',
+    ),
+    'paper': ('optim.learning_rate=3e-5', 'train.steps="3 epochs"'),
+    'large': ('optim.learning_rate=2e-5', 'train.steps="3 epochs"'),
+}
+
+
+def get_config(arg: str = 'mini') -> ConfigDict:
+    """`arg` is mini, paper (base) or large."""
+    config = ConfigDict()
+    config.title = 'BERT, table 1: GLUE'
+    config.about = (
+        'F1 of QQP and MRPC, Matthews correlation of CoLA, Spearman correlation of STS-B, accuracy of the rest. Published: '
+        'Devlin et al. 2019, test sets. Own: development sets, mean ± standard deviation (runs).'
+    )
+    config.seeds = {'mini': 1}.get(arg, 3)
+    config.checkpoint = ''
+    config.turned = True
+    name, numbers = PUBLISHED.get(arg, ('pretrained', ()))
+    config.rows = (dict(name=name), dict(name='random weights', weights='random'))
+    config.columns = columns(arg)
+    config.published = {name: dict(zip((use[0] for use in USES), numbers, strict=True))} if numbers else {}
+    return config
+
+
+def columns(arg: str) -> tuple[dict, ...]:
+    """A column for each task; `arg` as of `get_config`."""
+    return tuple(
+        dict(
+            name=name,
+            config=f'configs/finetune/glue.py:{task}',
+            score=score,
+            shown='percent',
+            settings=('train.eval_every=0', 'checkpoint.every=1.0', *SETTINGS[arg]),
+        )
+        for name, task, score in USES
+    )

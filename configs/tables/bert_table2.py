@@ -1,0 +1,54 @@
+"""BERT, tables 2 and 3: SQuAD 1.1 and 2.0, fine-tuned from a pretrained model and from random weights of its shape.
+
+python launch/table.py configs/tables/bert_table2.py --config.checkpoint=runs/english
+python launch/table.py configs/tables/bert_table2.py --scale=paper --config.checkpoint=CONVERTED   # base; --scale=large
+"""
+
+from ml_collections import ConfigDict
+
+# Columns: their data and their score.
+USES = {
+    'table 2, exact match': ('v1.1', 'exact_match'),
+    'table 2, F1': ('v1.1', 'f1'),
+    'table 3, exact match': ('v2.0', 'best_exact_match'),
+    'table 3, F1': ('v2.0', 'best_f1'),
+}
+PUBLISHED = {'paper': ('BERT base', (80.8, 88.5)), 'large': ('BERT large', (84.1, 90.9, 78.7, 81.9))}
+SETTINGS = {
+    'mini': (
+        'optim.learning_rate=3e-4',
+        'data.limit=5000',
+        'data.length=256',
+        'train.steps="2 epochs"',
+        'train.bins=3',
+        'train.eval_rows=2000',
+    ),
+    'paper': ('optim.learning_rate=5e-5',),
+    'large': ('optim.learning_rate=5e-5',),
+}
+
+
+def get_config(arg: str = 'mini') -> ConfigDict:
+    """`arg` is mini, paper (base) or large."""
+    config = ConfigDict()
+    config.title = 'BERT, tables 2 and 3: SQuAD'
+    config.about = (
+        'Table 2: SQuAD 1.1. Table 3: SQuAD 2.0, at the best threshold. Development sets. Published: Devlin et '
+        'al. 2019. Own: mean ± standard deviation (runs).'
+    )
+    config.seeds = {'mini': 1}.get(arg, 3)
+    config.checkpoint = ''
+    config.turned = True
+    name, numbers = PUBLISHED.get(arg, ('pretrained', ()))
+    config.rows = (dict(name=name), dict(name='random weights', weights='random'))
+    config.columns = tuple(_column(name, *use, arg) for name, use in USES.items())
+    config.published = {name: dict(zip(USES, numbers, strict=False))} if numbers else {}
+    return config
+
+
+def _column(name: str, version: str, score: str, arg: str) -> dict:
+    """The two scores of a data set are those of the same runs."""
+    if 'F1' in name:
+        return dict(name=name, score=score, of=name.replace('F1', 'exact match'))
+    settings = ('train.eval_every=0', 'checkpoint.every=1.0', *SETTINGS[arg])
+    return dict(name=name, config=f'configs/finetune/squad.py:{version}', score=score, settings=settings)
