@@ -45,17 +45,7 @@ def load(spec: str) -> ConfigDict:
       UserError: if the file is missing, fails, or has no `get_config`.
     """
     path, _, arg = spec.partition(':')
-    file = pathlib.Path(path)
-    if not file.is_file():
-        raise UserError(f'There is no config file {path!r}: give --config=configs/.../NAME.py.')
-    module_spec = importlib.util.spec_from_file_location(file.stem, file)
-    if module_spec is None or module_spec.loader is None:
-        raise UserError(f'{path!r} is not a Python file: a config is a .py file with get_config().')
-    module = importlib.util.module_from_spec(module_spec)
-    try:
-        module_spec.loader.exec_module(module)
-    except (SyntaxError, ImportError, NameError, AttributeError, TypeError) as e:
-        raise UserError(f'{path!r} does not run ({type(e).__name__}: {e}): mend the config.') from e
+    module = execute(path)
     if not hasattr(module, 'get_config'):
         raise UserError(f'{path!r} has no get_config(): a config file returns its ConfigDict there.')
     parameters = inspect.signature(module.get_config).parameters.values()
@@ -71,6 +61,26 @@ def load(spec: str) -> ConfigDict:
         raise UserError(f'{path!r} does not accept the argument {arg!r}: {e}.') from e
     except (AttributeError, TypeError) as e:
         raise UserError(f'get_config of {path!r} does not run ({e}): mend the config.') from e
+
+
+def execute(path: str) -> Any:
+    """The module of a config file.
+
+    Raises:
+      UserError: if the file is missing or fails.
+    """
+    file = pathlib.Path(path)
+    if not file.is_file():
+        raise UserError(f'There is no config file {path!r}: give --config=configs/.../NAME.py.')
+    module_spec = importlib.util.spec_from_file_location(file.stem, file)
+    if module_spec is None or module_spec.loader is None:
+        raise UserError(f'{path!r} is not a Python file: a config is a .py file with get_config().')
+    module = importlib.util.module_from_spec(module_spec)
+    try:
+        module_spec.loader.exec_module(module)
+    except (SyntaxError, ImportError, NameError, AttributeError, TypeError) as e:
+        raise UserError(f'{path!r} does not run ({type(e).__name__}: {e}): mend the config.') from e
+    return module
 
 
 def override(config: ConfigDict, assignments: Sequence[str]) -> None:

@@ -82,6 +82,21 @@ def amounts(panels: Mapping[str, Mapping[str, Sequence[tuple[float, list[float]]
     return fig
 
 
+def scatter(panels: Mapping[str, Sequence[tuple[Any, float]]], ylabel: str) -> Any:
+    """A panel for each parameter: a score against the parameter's values, logarithmic if they span a decade."""
+    fig, grid = _grid(len(panels), 3.6, 2.8)
+    for axes, (name, points) in zip(grid, panels.items(), strict=True):
+        x, y = [value for value, _ in points], [score for _, score in points]
+        numbers = all(isinstance(value, int | float) and not isinstance(value, bool) for value in x)
+        axes.plot(x if numbers else list(map(str, x)), y, 'o', alpha=0.7)
+        if numbers and min(x) > 0 and max(x) >= 10 * min(x):
+            axes.set_xscale('log')
+        axes.set_title(name, fontsize='medium')
+        axes.grid(alpha=0.3)
+    fig.supylabel(ylabel)
+    return fig
+
+
 def _grid(n: int, width: float, height: float, columns: int = 3) -> tuple[Any, Sequence[Any]]:
     """A picture of n small ones, so many in a line, of this size in inches; and their axes."""
     columns = min(columns, n)

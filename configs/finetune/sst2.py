@@ -6,6 +6,9 @@ From the encoder of configs/pretrain/cpu.py: 83.4 ± 0.1 % with all labels, 61.6
 text). All labels twice took eight minutes on one shared core.
 """
 
+from collections.abc import Callable
+from typing import Any
+
 from ml_collections import ConfigDict
 
 
@@ -20,3 +23,10 @@ def get_config(arg: str = 'all') -> ConfigDict:
     config.train = dict(steps={'all': '2 epochs', 'few': '20 epochs'}[arg], batch_size=32)
     config.checkpoint = dict(best='accuracy')
     return config
+
+
+def sweep(add: Callable[[dict[str, Any]], None]) -> None:
+    """Rates and batches around those above: `python launch/sweep.py --config=configs/finetune/sst2.py:few ...`."""
+    for rate in (1e-4, 3e-4, 1e-3):
+        for size in (16, 32):
+            add({'optim.learning_rate': rate, 'train.batch_size': size})

@@ -1,0 +1,93 @@
+"""Runs of one config that differ in some settings, as the function `sweep(add)` beside `get_config` says."""
+
+import hashlib
+import pathlib
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from bert_jax.core import config as config_lib
+from bert_jax.core.errors import UserError
+from bert_jax.evals import plots, runs, status
+from bert_jax.evals.jobs import Job
+from bert_jax.train import experiment
+
+Settings = dict[str, Any]
+
+
+def read(spec: str) -> list[Settings]:
+    """The settings of each run, as `sweep` of a config file adds them.
+
+    Raises:
+      UserError: if the file has no `sweep`, or it adds nothing, or something twice.
+    """
+    path = spec.partition(':')[0]
+    function = getattr(config_lib.execute(path), 'sweep', None)
+    if function is None:
+        raise UserError(
+            f'{path!r} has no sweep(add): write one beside get_config, which calls add({{"optim.learning_rate": 1e-4}}) '
+            'for each run.'
+        )
+    found: list[Settings] = []
+    function(found.append)
+    names = [name(settings) for settings in found]
+    if not found or len({*names}) < len(names):
+        raise UserError(f'sweep of {path!r} must add runs, each of them once.')
+    return found
+
+
+def name(settings: Settings) -> str:
+    """Of a run, from its settings alone: 'learning_rate=0.0001,batch_size=16'."""
+    short = [key.rpartition('.')[2] for key in settings]
+    keys = short if len({*short}) == len(short) else list(settings)
+    text = ','.join(f'{key}={value}' for key, value in zip(keys, settings.values(), strict=True))
+    plain = re.sub(r'[^\w.,=+-]+', '_', text)[:100]
+    if plain == text:
+        return plain
+    return f'{plain}-{hashlib.sha256(repr(sorted(settings.items())).encode()).hexdigest()[:8]}'
+
+
+def jobs(spec: str, workdir: pathlib.Path, overrides: Sequence[str]) -> dict[Job, Settings]:
+    """The runs, each in a folder of its own name, with `a.b=value` for all of them before its own."""
+    found = {}
+    for settings in read(spec):
+        own = [f'{key}={value!r}' for key, value in settings.items()]
+        found[Job(workdir / name(settings), spec, (*overrides, *own))] = settings
+    return found
+
+
+def lines(sweep: dict[Job, Settings]) -> list[list[str]]:
+    """A table: settings, state and score of each run, the best first, with a star."""
+    first = next(iter(sweep))
+    chosen = experiment.read(first.config, first.settings).checkpoint
+    score, sign = (chosen.best, -1 if chosen.best_mode == 'max' else 1) if chosen.best else ('loss', 1)
+    keys = list(dict.fromkeys(key for settings in sweep.values() for key in settings))
+    found = []
+    for job, settings in sweep.items():
+        state, step, value = 'not begun', '', None
+        if (job.place / 'config.json').is_file():
+            run = runs.read(job.place)
+            state, at, total = status.state(job.place, run)
+            step = f'{at:,}' + (f'/{total:,}' if total else '')
+            value = run.evals[-1].get(score) if run.evals else None
+        cells = [str(settings.get(key, '')) for key in keys]
+        found.append((float('inf') if value is None else sign * value, value, [*cells, state, step]))
+    found.sort(key=lambda item: item[0])
+    out = [['', *keys, 'state', 'step', score]]
+    for i, (_, value, cells) in enumerate(found):
+        best = '*' if i == 0 and value is not None else ''
+        out.append([best, *cells, '' if value is None else f'{value:.4f}'])
+    return out
+
+
+def figure(sweep: dict[Job, Settings], table: Sequence[Sequence[str]]) -> Any:
+    """The score against each setting that varies; None as long as no run has one."""
+    score = table[0][-1]
+    scores = {job: runs.score(job.place, score) for job in sweep if (job.place / 'config.json').is_file()}
+    panels: dict[str, list[tuple[Any, float]]] = {}
+    for job, value in scores.items():
+        for key, setting in sweep[job].items():
+            if value is not None:
+                panels.setdefault(key, []).append((setting, value))
+    varied = {key: points for key, points in panels.items() if len({str(x) for x, _ in points}) > 1}
+    return plots.scatter(varied, score) if varied else None

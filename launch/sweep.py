@@ -1,0 +1,61 @@
+"""Runs of a config that differ in some settings, as its `sweep(add)` says; the same command does what is missing.
+
+python launch/sweep.py --config=configs/X.py[:arg] --workdir=DIR [--jobs=N | --slurm=OPTIONS | --print | --list] [--config.a.b=value]
+"""
+
+import argparse
+import pathlib
+import shlex
+import sys
+
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
+
+from bert_jax.core import cli
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog='python launch/sweep.py', description=__doc__.splitlines()[0])
+    parser.add_argument(
+        '--config', required=True, help='a config file with sweep(add), and :arg if it takes one'
+    )
+    parser.add_argument('--workdir', required=True, help='a folder for all runs')
+    parser.add_argument('--jobs', type=int, default=1, help='so many runs at a time, here')
+    parser.add_argument(
+        '--slurm', metavar='OPTIONS', help='submit them to SLURM, with these options of sbatch'
+    )
+    parser.add_argument('--print', action='store_true', help='run nothing: print the command of each run')
+    parser.add_argument('--list', action='store_true', help='run nothing: the table as it is')
+    flags, overrides = cli.parse(parser)
+    if flags.jobs < 1:
+        parser.error('--jobs must be at least 1')
+
+    from bert_jax.evals import jobs, publish, slurm, sweeps
+
+    workdir = pathlib.Path(flags.workdir)
+    cli.check_writable(workdir / 'sweep.md', '--workdir')
+    sweep = sweeps.jobs(flags.config, workdir, overrides)
+    jobs.check([*sweep])
+    if flags.print:
+        print(*(shlex.join(job.command) for job in sweep), sep='\n')
+        return 0
+    failed = {}
+    if flags.slurm is not None:
+        slurm.submit([(job, shlex.split(flags.slurm)) for job in sweep])
+    elif not flags.list:
+        try:
+            failed = jobs.run([*sweep], flags.jobs)
+        except KeyboardInterrupt:
+            print('interrupted: the same command goes on', file=sys.stderr)
+            return 130
+    table = sweeps.lines(sweep)
+    print(cli.table(table))
+    if any(job.place.exists() for job in sweep):
+        text = f'# {flags.config}\n\n{publish.markdown(table)}'
+        publish.write(workdir, 'sweep', text, table, sweeps.figure(sweep, table))
+    for place, why in failed.items():
+        print(f'failed: {place}: {why}', file=sys.stderr)
+    return 1 if failed else 0
+
+
+if __name__ == '__main__':
+    cli.run(main)
