@@ -1,0 +1,94 @@
+"""What launchers that work on other machines share: commands that are run or shown, the project as an archive, its installation."""
+
+import pathlib
+import shlex
+import subprocess
+import sys
+from collections.abc import Sequence
+
+ROOT = pathlib.Path(__file__).parents[1]
+ARCHIVE = 'bert_jax.tar.gz'
+
+
+class Runner:
+    """Runs commands, or only shows them.
+
+    Args:
+      show: print what would be run, and run nothing.
+    """
+
+    def __init__(self, show: bool):
+        self.show = show
+
+    def __call__(self, *command: str, may_fail: bool = False) -> int:
+        """Runs a command to its end.
+
+        Returns:
+          Its status; 0 of one that is shown.
+
+        Raises:
+          SystemExit: if it fails and may not.
+        """
+        print(f'+ {shlex.join(command)}', file=sys.stdout if self.show else sys.stderr, flush=True)
+        if self.show:
+            return 0
+        try:
+            status = subprocess.run(command).returncode
+        except FileNotFoundError:
+            sys.exit(
+                f'error: There is no {command[0]} here: install it, or see with --print what would be run.'
+            )
+        if status and not may_fail:
+            sys.exit(f'error: {command[0]} ended with status {status}: see above.')
+        return status
+
+    def output(self, *command: str) -> str:
+        """What a command prints; nothing of one that is shown or fails."""
+        if self.show:
+            print(f'+ {shlex.join(command)}', flush=True)
+            return ''
+        return subprocess.run(command, stdout=subprocess.PIPE, text=True).stdout.strip()
+
+
+def archive(run: Runner, folder: pathlib.Path) -> pathlib.Path:
+    """The files of the project, as they are in the working tree, in an archive in `folder`."""
+    file = folder / ARCHIVE
+    files = ['bert_jax', 'configs', 'launch', 'requirements.txt', 'pyproject.toml', 'README.md']
+    run('tar', '-czf', str(file), '--exclude=__pycache__', '-C', str(ROOT), *files)
+    return file
+
+
+def install(extra: str) -> str:
+    """A shell command that unpacks the archive and installs what it needs, once.
+
+    Args:
+      extra: of JAX: 'tpu' or 'cuda13'.
+    """
+    python = (
+        'PYTHON=$(command -v python3.12 || command -v python3.11) || '
+        '{ python3 -m pip install -q --user uv && python3 -m uv python install -q 3.12 && '
+        'PYTHON=$(python3 -m uv python find 3.12); }'
+    )
+    jax = f'python -m pip install -q "jax[{extra}]==$(python -c \'import jax; print(jax.__version__)\')"'
+    unpack = f'mkdir -p bert_jax && tar -xzf {ARCHIVE} -C bert_jax && cd bert_jax'
+    return f'{unpack} && {{ {python}; }} && export PYTHON && source launch/env.sh && {jax}'
+
+
+def train(words: Sequence[str]) -> str:
+    """A shell command that trains with these arguments, which arrive as they are here."""
+    return f'cd bert_jax && source launch/env.sh && exec python -m bert_jax.bin.train {shlex.join(words)}'
+
+
+def after_dashes(parser_words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The words before `--` and those after it.
+
+    Raises:
+      SystemExit: if there are none after it.
+    """
+    words = list(parser_words)
+    at = words.index('--') if '--' in words else len(words)
+    if not words[at + 1 :] and '-h' not in words and '--help' not in words:
+        sys.exit(
+            'error: The arguments of the training go after two dashes: ... -- --config=configs/X.py --workdir=DIR'
+        )
+    return words[:at], words[at + 1 :]

@@ -1,0 +1,154 @@
+"""Launchers on other machines, with stand-ins for `gcloud`, `ssh` and `scp` that do here what would be done there."""
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+from tests.runs import ROOT
+
+WORDS = [
+    '--config=configs/x.py',
+    '--workdir=runs/a b',
+    "--config.data.sources=('it''s', \"$HOME\", `id`, \\\\)",
+]
+# A machine is a folder; what is said to it runs there, with a `python` that only notes what it was asked.
+PYTHON = """#!/usr/bin/env python3
+import json, os, pathlib, sys
+home = pathlib.Path(os.environ['MACHINES'])
+if sys.argv[1:3] != ['-m', 'bert_jax.bin.train']:
+    print('1.2.3')
+    sys.exit(0)
+with (home / 'trained.jsonl').open('a') as file:
+    file.write(json.dumps(sys.argv[3:]) + '\\n')
+left = (home / 'statuses').read_text().split()
+(home / 'statuses').write_text(' '.join(left[1:]))
+sys.exit(int(left[0]) if left else 0)
+"""
+GCLOUD = """#!/usr/bin/env python3
+import os, pathlib, subprocess, sys
+home, words = pathlib.Path(os.environ['MACHINES']), sys.argv[1:]
+kind, verb = words[2:4]
+with (home / 'verbs').open('a') as file:
+    file.write(verb + '\\n')
+if verb == 'describe':
+    states = (home / 'states').read_text().split()
+    print(states[0])
+    (home / 'states').write_text(' '.join(states[1:] or states))
+if verb == 'ssh':
+    (command,) = [w.removeprefix('--command=') for w in words if w.startswith('--command=')]
+    sys.exit(subprocess.run(['bash', '-c', command], cwd=home / 'worker').returncode)
+if verb == 'scp':
+    source, target = words[5:7]
+    if target.endswith(':'):
+        subprocess.run(['cp', source, home / 'worker'], check=True)
+    else:
+        (home / 'fetched').write_text(source + ' ' + target)
+"""
+SSH = """#!/usr/bin/env python3
+import os, pathlib, subprocess, sys
+words = [w for w in sys.argv[1:] if w != '-tt']
+sys.exit(subprocess.run(['bash', '-c', words[1]], cwd=pathlib.Path(os.environ['MACHINES']) / 'worker').returncode)
+"""
+SCP = """#!/usr/bin/env python3
+import os, subprocess, sys
+subprocess.run(['cp', sys.argv[2], os.environ['MACHINES'] + '/worker'], check=True)
+"""
+
+
+@pytest.fixture
+def machines(tmp_path, monkeypatch):
+    """A folder with a machine in it, and what it shall answer."""
+    tools = tmp_path / 'tools'
+    for name, text in (
+        ('python', PYTHON),
+        ('gcloud', GCLOUD),
+        ('ssh', SSH),
+        ('scp', SCP),
+        ('python3.12', PYTHON),
+    ):
+        tools.mkdir(exist_ok=True)
+        (tools / name).write_text(text.replace('/usr/bin/env python3', sys.executable))
+        (tools / name).chmod(0o755)
+    (tmp_path / 'worker').mkdir()
+    (tmp_path / 'statuses').write_text('')
+    (tmp_path / 'states').write_text('ACTIVE')
+    monkeypatch.setenv('PATH', f'{tools}:{os.environ["PATH"]}')
+    monkeypatch.setenv('MACHINES', str(tmp_path))
+    return tmp_path
+
+
+def launch(script, *words):
+    command = [sys.executable, str(ROOT / 'launch' / script), *words]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+
+
+def without_environment(machines: pathlib.Path):
+    """Makes the archive one whose launch/env.sh does nothing, since this machine has all that it needs."""
+    real = ROOT / 'launch' / 'remote.py'
+    folder = machines / 'project' / 'launch'
+    folder.mkdir(parents=True)
+    for name in ('remote.py', 'tpu.py', 'ssh.py'):
+        (folder / name).write_text((real.parent / name).read_text())
+    (folder / 'env.sh').write_text('')
+    for name in ('bert_jax', 'configs'):
+        (folder.parent / name).mkdir()
+    for name in ('requirements.txt', 'pyproject.toml', 'README.md'):
+        (folder.parent / name).write_text('')
+    return folder
+
+
+def trained(machines):
+    return [json.loads(line) for line in (machines / 'trained.jsonl').read_text().splitlines()]
+
+
+TPU = ['--name=t', '--zone=z', '--type=v5litepod-16', '--poll=0.01']
+
+
+def test_a_tpu_that_is_taken_away_is_asked_for_again_and_arguments_arrive_unharmed(machines):
+    (machines / 'states').write_text('WAITING_FOR_RESOURCES ACTIVE SUSPENDED PROVISIONING ACTIVE ACTIVE')
+    (machines / 'statuses').write_text('255 75 0')  # taken away, told to stop, done
+    script = without_environment(machines) / 'tpu.py'
+    done = launch(script, *TPU, '--fetch=here', '--', *WORDS)
+    assert done.returncode == 0, done.stderr
+    assert trained(machines) == [WORDS] * 3
+    verbs = (machines / 'verbs').read_text().split()
+    assert [v for v in verbs if v in ('create', 'delete')] == ['create', 'delete', 'create', 'delete']
+    assert 'the TPU was taken away' in done.stderr
+    assert (machines / 'fetched').read_text() == 't:bert_jax/runs/a b here'
+
+
+def test_a_training_that_fails_keeps_the_tpu(machines):
+    (machines / 'statuses').write_text('1')
+    done = launch(without_environment(machines) / 'tpu.py', *TPU, '--', *WORDS)
+    assert done.returncode == 1
+    assert 'ended with status 1' in done.stderr
+    assert 'delete' not in (machines / 'verbs').read_text()
+
+
+def test_what_would_be_run_is_shown_and_not_run(machines):
+    done = launch('tpu.py', *TPU, '--spot', '--bucket=b', '--print', '--', *WORDS)
+    assert done.returncode == 0
+    assert not (machines / 'verbs').exists()
+    for part in ('create t --zone=z', '--spot', 'gcsfuse', 'ssh t', 'delete t'):
+        assert part in done.stdout
+    done = launch('ssh.py', '--hosts=u@a,u@b', '--print', '--', *WORDS)
+    assert '--coordinator=a:1234 --processes=2 --process=1' in done.stdout
+    assert not (machines / 'trained.jsonl').exists()
+
+
+def test_hosts_get_an_address_and_a_number_each(machines):
+    done = launch(without_environment(machines) / 'ssh.py', '--hosts=u@a,u@b', '--', *WORDS)
+    assert done.returncode == 0, done.stderr
+    found = sorted(trained(machines))
+    assert found == [[*WORDS, '--coordinator=a:1234', '--processes=2', f'--process={i}'] for i in range(2)]
+
+
+@pytest.mark.parametrize('words', [[], ['--']])
+def test_a_launch_without_a_training_is_refused(words):
+    done = launch('tpu.py', *TPU, *words)
+    assert done.returncode == 1
+    assert 'go after two dashes' in done.stderr
