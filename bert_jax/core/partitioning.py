@@ -193,6 +193,19 @@ def use(partitioner: Partitioner) -> Iterator[None]:
         _active.reset(token)
 
 
+def active() -> Partitioner | None:
+    """The partitioner in use."""
+    return _active.get()
+
+
+def platform() -> str:
+    """What the program that is being traced will run on: 'cpu', 'gpu' or 'tpu'."""
+    partitioner = _active.get()
+    if partitioner is None or isinstance(partitioner.mesh, AbstractMesh):
+        return jax.default_backend()
+    return partitioner.mesh.devices.flat[0].platform
+
+
 def constrain(x: jax.Array, *logical: str | None) -> jax.Array:
     """Pins an activation to its place on the mesh; without a mesh of several devices, does nothing."""
     partitioner = _active.get()

@@ -16,6 +16,7 @@ from bert_jax.modeling.dropout import dropout, fold
 from bert_jax.modeling.heads import real_words_only, word_scores
 from bert_jax.modeling.layers import Dense, Norm, param, position_table, word_table
 from bert_jax.modeling.losses import sequence_loss
+from bert_jax.modeling.masks import Mask
 from bert_jax.modeling.stack import Stack
 
 # Layers of each half, width, heads, feed-forward: base and large of section 2; tiny and mini are as wide as BERT's.
@@ -100,7 +101,7 @@ class Half(nnx.Module):
     def __call__(
         self,
         words: jax.Array,
-        mask: jax.Array | None,
+        mask: Mask | jax.Array | None,
         key: jax.Array | None,
         memory: Any = None,
         positions: jax.Array | None = None,
@@ -143,7 +144,7 @@ class Bart(nnx.Module):
           positions: [B, T], of the targets; None counts from 0.
         """
         encoded, memory = self._encode(tokens, valid, fold(key, 0))
-        causal = masks.causal(targets.shape[1])
+        causal = masks.causal()
         decoded = self.decoder(self.words[...][targets], causal, fold(key, 1), memory, positions)
         return Seq2SeqOutput(decoded, encoded)
 
@@ -172,7 +173,7 @@ class Bart(nnx.Module):
 
     def _encode(
         self, tokens: jax.Array, valid: jax.Array | None, key: jax.Array | None
-    ) -> tuple[tuple[jax.Array, ...], tuple[jax.Array, jax.Array]]:
+    ) -> tuple[tuple[jax.Array, ...], tuple[jax.Array, Mask]]:
         """The encoder's hidden states, and what the decoder sees: the last, [B*S, D], with their mask."""
         mask = masks.padding(jnp.ones(tokens.shape, bool) if valid is None else valid)
         encoded = self.encoder(self.words[...][tokens], mask, key)

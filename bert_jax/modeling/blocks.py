@@ -11,6 +11,7 @@ from bert_jax.modeling.attention import attend
 from bert_jax.modeling.config import BlockConfig
 from bert_jax.modeling.dropout import dropout, fold
 from bert_jax.modeling.layers import Attention, Cache, Dense, FeedForward, Norm
+from bert_jax.modeling.masks import Mask
 
 
 class Block(nnx.Module):
@@ -26,7 +27,7 @@ class Block(nnx.Module):
     def __call__(
         self,
         x: jax.Array,
-        mask: jax.Array | None,
+        mask: Mask | jax.Array | None,
         positions: jax.Array,
         key: jax.Array | None,
         at: jax.Array | None = None,
@@ -98,7 +99,9 @@ class CrossAttention(nnx.Module):
         k, v = self._heads(self.kv(memory), batch, 2)
         return k, v
 
-    def __call__(self, x: jax.Array, keys: Cache, mask: jax.Array | None, key: jax.Array | None) -> jax.Array:
+    def __call__(
+        self, x: jax.Array, keys: Cache, mask: Mask | jax.Array | None, key: jax.Array | None
+    ) -> jax.Array:
         """[B*T, D] to [B*T, D]; the mask is broadcastable to [B, 1, T, S]."""
         c = self.config
         (q,) = self._heads(self.q(x), len(keys[0]), 1)

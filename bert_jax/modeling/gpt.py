@@ -88,7 +88,7 @@ class Gpt(nnx.Module):
         positions = jnp.broadcast_to(jnp.arange(length), (batch, length))
         places = None if self.positions is None else self.positions[...][c.first_position :][:length]
         x = dropout(self._embed(tokens, places), c.dropout, fold(key, 0))
-        outputs = self.layers(x, masks.causal(length, valid), positions, fold(key, 1))
+        outputs = self.layers(x, masks.causal(valid), positions, fold(key, 1))
         return Output(tuple(h.reshape(batch, length, c.width) for h in (x, *outputs)), None)
 
     def read(

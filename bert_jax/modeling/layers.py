@@ -13,9 +13,11 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from bert_jax.core import partitioning
 from bert_jax.core.partitioning import constrain
 from bert_jax.modeling.attention import attend
 from bert_jax.modeling.config import Activation, BlockConfig, ModelConfig
+from bert_jax.modeling.masks import Mask
 
 
 def gelu(x: jax.Array) -> jax.Array:
@@ -117,7 +119,7 @@ def _hold_gradient(y: jax.Array) -> jax.Array:
 
 
 def _hold_backward(_: None, gradient: jax.Array) -> tuple[jax.Array]:
-    return (jax.lax.optimization_barrier(gradient) if jax.default_backend() == 'cpu' else gradient,)
+    return (jax.lax.optimization_barrier(gradient) if partitioning.platform() == 'cpu' else gradient,)
 
 
 _hold_gradient.defvjp(lambda y: (y, None), _hold_backward)
@@ -142,7 +144,7 @@ class Attention(nnx.Module):
     def __call__(
         self,
         x: jax.Array,
-        mask: jax.Array | None,
+        mask: Mask | jax.Array | None,
         positions: jax.Array,
         key: jax.Array | None,
         at: jax.Array | None = None,
@@ -151,6 +153,7 @@ class Attention(nnx.Module):
         q, k, v = self._project(x, positions)
         if at is not None:
             q = jnp.take_along_axis(q, at[:, None, :, None], axis=2)
+            mask = mask.array(k.shape[2], k.shape[2]) if isinstance(mask, Mask) else mask
             if mask is not None and mask.shape[2] > 1:
                 mask = jnp.broadcast_to(mask, (len(at), *mask.shape[1:]))
                 mask = jnp.take_along_axis(mask, at[:, None, :, None], axis=2)

@@ -8,6 +8,7 @@ from flax import nnx
 
 from bert_jax.modeling.config import BlockConfig
 from bert_jax.modeling.layers import param
+from bert_jax.modeling.masks import Mask
 
 
 def buckets(distance: jax.Array, n: int, farthest: int, causal: bool) -> jax.Array:
@@ -31,7 +32,7 @@ class Relative(nnx.Module):
         self.config, self.causal = config, causal
         self.table = param(rngs, (config.relative, config.heads), (None, 'heads'), config.init_std)
 
-    def __call__(self, mask: jax.Array | None, queries: jax.Array, keys: int) -> jax.Array:
+    def __call__(self, mask: Mask | jax.Array | None, queries: jax.Array, keys: int) -> jax.Array:
         """What `attend` adds to scores.
 
         Args:
@@ -43,6 +44,8 @@ class Relative(nnx.Module):
           [B or 1, N, Tq, Tk] float32.
         """
         c = self.config
+        if isinstance(mask, Mask):
+            mask = mask.array(len(queries), keys)
         distance = jnp.arange(keys) - queries[:, None]
         found = self.table[...][buckets(distance, c.relative, c.relative_range, self.causal)]
         bias = found.transpose(2, 0, 1)[None]

@@ -12,6 +12,7 @@ from bert_jax.modeling.blocks import Block
 from bert_jax.modeling.config import BlockConfig
 from bert_jax.modeling.dropout import fold
 from bert_jax.modeling.layers import Norm
+from bert_jax.modeling.masks import Mask
 from bert_jax.modeling.relative import Relative
 
 
@@ -27,7 +28,7 @@ class Stack(nnx.Module):
     def __call__(
         self,
         x: jax.Array,
-        mask: jax.Array | None,
+        mask: Mask | jax.Array | None,
         positions: jax.Array,
         key: jax.Array | None,
         at: jax.Array | None = None,

@@ -210,9 +210,10 @@ def test_attention_of_half_precision_has_a_float32_softmax():
 
 
 def test_masks_show_real_tokens_or_those_of_the_same_text():
-    np.testing.assert_array_equal(masks.padding(jnp.array([[True, True, False]])), [[[[True, True, False]]]])
+    found = masks.padding(jnp.array([[True, True, False]])).array(3, 3)
+    np.testing.assert_array_equal(found, [[[[True, True, False]]]])
     np.testing.assert_array_equal(
-        masks.padding(jnp.array([[1, 1, 2, 0]]))[0, 0],
+        masks.padding(jnp.array([[1, 1, 2, 0]])).array(4, 4)[0, 0],
         [[1, 1, 0, 0], [1, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 0]],
     )
 
