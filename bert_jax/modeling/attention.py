@@ -40,9 +40,7 @@ def attend(
     """
     drops = key is not None and rate > 0
     if implementation == 'auto':
-        able: dict[str, Any] = {'tpu': (_splash_can, 'splash'), 'gpu': (_cudnn_can, 'cudnn')}
-        can, name = able.get(partitioning.platform(), (lambda *_: False, ''))
-        implementation = name if can(q, k, mask) and not drops else 'xla'
+        implementation = 'xla' if drops else _best(q, k, mask)
     if implementation == 'splash' and not drops and _splash_can(q, k, mask):
         return _splash(q, k, v, mask if isinstance(mask, Mask) else Mask())
     if isinstance(mask, Mask):
@@ -67,7 +65,14 @@ def attend(
     return jnp.einsum('bnqk,bnkh->bnqh', weights, v)
 
 
-def _cudnn_can(q: jax.Array, k: jax.Array, mask: Any) -> bool:
+def _best(q: jax.Array, k: jax.Array, mask: Any) -> Implementation:
+    """What the device is fastest with, of what it can do here."""
+    if partitioning.platform() == 'tpu' and _splash_can(q, k, mask):
+        return 'splash'
+    return 'cudnn' if partitioning.platform() == 'gpu' and _cudnn_can(q, k) else 'xla'
+
+
+def _cudnn_can(q: jax.Array, k: jax.Array) -> bool:
     if q.shape[2] % 2 or k.shape[2] % 2:  # there are no gradients of masked attention for these
         return False
     if q.dtype not in (jnp.bfloat16, jnp.float16):

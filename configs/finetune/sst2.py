@@ -6,9 +6,6 @@ From the encoder of configs/pretrain/cpu.py: 83.4 ± 0.1 % with all labels, 61.6
 text). All labels twice took eight minutes on one shared core.
 """
 
-from collections.abc import Callable
-from typing import Any
-
 from ml_collections import ConfigDict
 
 
@@ -25,7 +22,7 @@ def get_config(arg: str = 'all') -> ConfigDict:
     return config
 
 
-def sweep(add: Callable[[dict[str, Any]], None]) -> None:
+def sweep(add) -> None:
     """Rates and batches around those above: `python launch/sweep.py --config=configs/finetune/sst2.py:few ...`."""
     for rate in (1e-4, 3e-4, 1e-3):
         for size in (16, 32):

@@ -279,17 +279,19 @@ def test_dropped_attention_is_dropped_by_weight():
 @pytest.mark.parametrize(
     ('backend', 'dtype', 'lengths', 'width', 'wanted'),
     [
-        ('gpu', 'bfloat16', (128, 128), 64, True),
-        ('gpu', 'bfloat16', (21, 128), 64, False),  # the last layer, at 20 positions and the first
-        ('gpu', 'bfloat16', (128, 77), 64, False),
-        ('gpu', 'float32', (128, 128), 64, False),
-        ('gpu', 'bfloat16', (128, 128), 20, False),
-        ('cpu', 'bfloat16', (128, 128), 64, False),
+        ('gpu', 'bfloat16', (128, 128), 64, 'cudnn'),
+        ('gpu', 'bfloat16', (21, 128), 64, 'xla'),  # the last layer, at 20 positions and the first
+        ('gpu', 'bfloat16', (128, 77), 64, 'xla'),
+        ('gpu', 'float32', (128, 128), 64, 'xla'),
+        ('gpu', 'bfloat16', (128, 128), 20, 'xla'),
+        ('cpu', 'bfloat16', (128, 128), 64, 'xla'),
+        ('tpu', 'bfloat16', (128, 256), 64, 'splash'),
+        ('tpu', 'bfloat16', (21, 128), 64, 'xla'),
     ],
 )
-def test_cudnn_is_taken_for_what_it_can(monkeypatch, backend, dtype, lengths, width, wanted):
+def test_each_device_has_what_it_can(monkeypatch, backend, dtype, lengths, width, wanted):
     gpu = types.SimpleNamespace(compute_capability='9.0')
     monkeypatch.setattr(attention.jax, 'default_backend', lambda: backend)
     monkeypatch.setattr(attention.jax, 'devices', lambda: [gpu])
     q, k = (jax.ShapeDtypeStruct((2, 4, length, width), dtype) for length in lengths)
-    assert attention._cudnn_can(q, k) is wanted
+    assert attention._best(q, k, None) == wanted
