@@ -8,6 +8,12 @@ dir=$(realpath "$2")
 hosts='127.0.0.1 bert-jax-1 bert-jax-2 # for tests of bert_jax'
 
 down() {
+    export SLURM_CONF="$dir/slurm.conf"
+    scancel --full --signal=KILL --user="$(id -un)" 2>/dev/null || true
+    for _ in $(seq 40); do
+        if [ -z "$(squeue -h 2>/dev/null)" ]; then break; fi
+        sleep 0.5
+    done
     for name in bert-jax-1 bert-jax-2 slurmctld munged; do
         if [ -f "$dir/$name.pid" ]; then kill "$(cat "$dir/$name.pid")" 2>/dev/null || true; fi
     done

@@ -1,4 +1,4 @@
-"""Turns text into rows for pretraining: --config=configs/pretrain/X.py --rows=DIR."""
+"""Turns text into rows for pretraining: --config=configs/pretrain/X.py --rows=DIR [--beam=OPTIONS]."""
 
 import argparse
 import pathlib
@@ -12,9 +12,18 @@ def main() -> int:
     parser.add_argument(
         '--rows', required=True, help='folder for rows and tokenizer; train with --config.data.rows=DIR'
     )
+    parser.add_argument(
+        '--beam',
+        metavar='OPTIONS',
+        help='let Apache Beam make the rows, by the runner that its options name: "--runner=DirectRunner"',
+    )
+    parser.add_argument(
+        '--staging', default='', help='of Beam: a folder that all workers see, such as gs://BUCKET/tmp'
+    )
     flags, overrides = cli.parse(parser)
 
     from bert_jax.core.errors import UserError
+    from bert_jax.data import beam
     from bert_jax.data.prepare import TextConfig
     from bert_jax.data.rows import read_manifest
     from bert_jax.train import experiment as experiment_lib
@@ -25,8 +34,9 @@ def main() -> int:
         raise UserError(f'{flags.config!r} is not a pretraining config: only those have rows to prepare.')
     experiment, tokenizer, _ = setup.begin(experiment, pathlib.Path(flags.rows))
     rows = setup.RowsOf(experiment.make_task(tokenizer), experiment, tokenizer, pathlib.Path(flags.rows))
+    run = None if flags.beam is None else beam.runner(flags.beam, flags.staging)
     for length in rows.lengths:
-        folder = rows.prepare(length)
+        folder = rows.prepare(length, run)
         counts = read_manifest(folder)['counts']
         print(f'{folder}: ' + ', '.join(f'{v:,} {k.replace("_", " ")}' for k, v in counts.items()))
     return 0

@@ -125,10 +125,13 @@ def _kept_or_trained(
     return tokenizer
 
 
-def prepare(text: TextConfig, maker: RowMaker, tokenizer: Tokenizer, folder: pathlib.Path) -> dict[str, Any]:
+def prepare(
+    text: TextConfig, maker: RowMaker, tokenizer: Tokenizer, folder: pathlib.Path, run: Any = None
+) -> dict[str, Any]:
     """Writes the rows of a corpus to `folder` and returns the manifest; reuses what is there.
 
-    The folder appears under its name when all rows are in it; until then it is `NAME.partial`.
+    The folder appears under its name when all rows are in it; until then it is `NAME.partial`. `run` runs the
+    work over the shards: processes on this machine, or `beam.runner`.
 
     Raises:
       UserError: if the corpus has no text, or the folder holds rows of other settings or of text
@@ -142,7 +145,7 @@ def prepare(text: TextConfig, maker: RowMaker, tokenizer: Tokenizer, folder: pat
     with alone(folder.parent):
         if (folder / MANIFEST).is_file():
             return _kept(wanted, folder)
-        return _make(text, maker, tokenizer, folder, wanted)
+        return _make(text, maker, tokenizer, folder, wanted, run or _in_order)
 
 
 def _kept(wanted: dict[str, Any], folder: pathlib.Path) -> dict[str, Any]:
@@ -165,7 +168,12 @@ def _kept(wanted: dict[str, Any], folder: pathlib.Path) -> dict[str, Any]:
 
 
 def _make(
-    text: TextConfig, maker: RowMaker, tokenizer: Tokenizer, folder: pathlib.Path, wanted: dict[str, Any]
+    text: TextConfig,
+    maker: RowMaker,
+    tokenizer: Tokenizer,
+    folder: pathlib.Path,
+    wanted: dict[str, Any],
+    run: Any,
 ) -> dict[str, Any]:
     """Writes the rows, and last the manifest."""
     if folder.is_dir() and any(folder.iterdir()):
@@ -179,7 +187,7 @@ def _make(
     files: dict[str, list[str]] = {'train': [], 'validation': []}
     parts = {split: [0] * len(text.corpora()) for split in files}
     counts: collections.Counter[str] = collections.Counter()
-    for shard, done in _in_order(work, shards(text), text.workers or os.cpu_count() or 1, partial):
+    for shard, done in run(work, shards(text), text.workers or os.cpu_count() or 1, partial):
         file = done.pop('file')
         if done['rows']:
             files[shard.split].append(file)
@@ -319,7 +327,7 @@ def _in_order(
 
     with (
         bar,
-        processes.pool(workers, _start, folder / tokenizer_lib.FILE) as pool,
+        processes.pool(workers, start_worker, folder / tokenizer_lib.FILE) as pool,
     ):
         try:
             for shard in shards:
@@ -338,7 +346,7 @@ def _in_order(
 _worker_tokenizer: Tokenizer
 
 
-def _start(file: pathlib.Path) -> None:
+def start_worker(file: pathlib.Path) -> None:
     """Loads the tokenizer once in each worker process."""
     global _worker_tokenizer
     os.environ['TOKENIZERS_PARALLELISM'] = 'false'

@@ -133,8 +133,8 @@ class RowsOf:
         for length in self.lengths if self._prepares else ():
             self.prepare(length)
 
-    def prepare(self, length: int) -> pathlib.Path:
-        """The folder of the rows of a length, prepared now if it is not there."""
+    def prepare(self, length: int, run: Any = None) -> pathlib.Path:
+        """The folder of the rows of a length, prepared now if it is not there; `run` as of `prepare.prepare`."""
         folder = self._folder / f'length{length}'
-        prepare_lib.prepare(self._data, self._task.row_maker(length), self._tokenizer, folder)
+        prepare_lib.prepare(self._data, self._task.row_maker(length), self._tokenizer, folder, run)
         return folder

@@ -55,7 +55,6 @@ def cluster(tmp_path_factory):
             'XLA_FLAGS', '--xla_force_host_platform_device_count=4 --xla_backend_optimization_level=0'
         )
         yield
-        subprocess.run(['scancel', '--user=root', '--signal=KILL'], check=False)
         subprocess.run(['bash', script, 'down', folder], check=True)
 
 
