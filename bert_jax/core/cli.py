@@ -112,7 +112,7 @@ def check_output(path: pathlib.Path, flag: str) -> None:
 def run(main: Callable[[], int | None]) -> None:
     """Runs a door and exits with its status; a `UserError` becomes one sentence and status 1."""
     logging.basicConfig(level=logging.INFO, format='%(message)s', stream=sys.stderr, force=True)
-    for noisy in ('absl', 'jax', 'orbax', 'grain', 'tensorflow_datasets'):
+    for noisy in ('absl', 'apache_beam', 'jax', 'orbax', 'grain', 'tensorflow_datasets'):
         logging.getLogger(noisy).setLevel(logging.ERROR)
     try:
         status = main()
