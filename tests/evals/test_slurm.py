@@ -16,7 +16,7 @@ from bert_jax.core.errors import UserError
 from bert_jax.evals import slurm
 from bert_jax.evals.jobs import Job
 from tests.runs import ROOT, TINY, losses
-from tests.train.test_cluster import assert_close
+from tests.train.test_cluster import SLOW, assert_close
 
 
 def test_arguments_arrive_unharmed(tmp_path):
@@ -74,11 +74,11 @@ def test_a_training_on_two_nodes_is_requeued_when_it_is_stopped_and_goes_on(
     tmp_path, cluster, corpus, rows, pretrained
 ):
     words = [f'--config={TINY}:pretrain', f'--workdir={tmp_path}', f"--config.data.sources=('{corpus}',)"]
-    words += [f'--config.data.rows={rows}', '--sbatch=--nodes=2 --ntasks-per-node=1']
+    words += [f'--config.data.rows={rows}', f'--config.{SLOW}', '--sbatch=--nodes=2 --ntasks-per-node=1']
     (number,) = re.findall(r'job (\d+)', launch(*words))
+    assert f'job {number}' in launch(*words)  # it is in the queue, and not submitted again
     metrics = tmp_path / 'metrics.jsonl'
     wait_for(lambda: metrics.exists() and len(losses(tmp_path)) >= 4, tmp_path)
-    assert f'job {number}' in launch(*words)  # it is in the queue, and not submitted again
     subprocess.run(['scancel', '--signal=TERM', number], check=True)
     wait_for((tmp_path / 'done.json').exists, tmp_path)
     assert_close(losses(tmp_path), losses(pretrained))

@@ -57,8 +57,14 @@ def wait_for(step, workdir, job):
             assert process.poll() is None, process.communicate()
 
 
+# Steps are too quick for a signal to find them; so much evaluation slows them down.
+SLOW = 'train.eval_every=1'
+
+
 def assert_close(a, b):
-    assert len(a) == len(b)
+    """Metrics of training."""
+    a, b = ([line for line in lines if 'loss' in line] for lines in (a, b))
+    assert len(a) == len(b) > 0
     for ours, theirs in zip(a, b, strict=True):
         assert ours.keys() == theirs.keys()
         for key, value in ours.items():
@@ -68,18 +74,17 @@ def assert_close(a, b):
 def test_two_processes_stopped_by_one_signal_and_resumed_by_four_do_what_one_does(
     tmp_path, corpus, rows, pretrained, labelled
 ):
-    job = pretraining(2, tmp_path, corpus, rows, 'mesh.strategy=fsdp')
+    job = pretraining(2, tmp_path, corpus, rows, 'mesh.strategy=fsdp', SLOW)
     wait_for(4, tmp_path, job)
     job[1].send_signal(signal.SIGTERM)
     statuses, said = end(job)
     assert statuses == [os.EX_TEMPFAIL] * 2, said
-    steps = len(losses(tmp_path))
-    assert 4 <= steps < 20
+    assert losses(tmp_path)[-1]['step'] < 20
     assert 'step' not in said[1][1]  # the lead alone reports
-    statuses, said = end(pretraining(4, tmp_path, corpus, rows))
+    statuses, said = end(pretraining(4, tmp_path, corpus, rows, SLOW))
     assert statuses == [0] * 4, said
     assert 'resuming at step' in said[0][1]
-    assert bert_jax.load(tmp_path)[0].config.width == 32
+    assert bert_jax.load(tmp_path)[0].bert.config.width == 32
     assert finetune(tmp_path / 'tuned', tmp_path, labelled, 'train.steps=3') == 0
     assert_close(losses(tmp_path), losses(pretrained))
 
@@ -87,7 +92,7 @@ def test_two_processes_stopped_by_one_signal_and_resumed_by_four_do_what_one_doe
 def test_a_killed_process_ends_the_job_by_its_name_and_what_was_saved_goes_on(
     tmp_path, corpus, rows, pretrained
 ):
-    job = pretraining(2, tmp_path, corpus, rows, 'train.log_every=1')
+    job = pretraining(2, tmp_path, corpus, rows, SLOW)
     wait_for(7, tmp_path, job)
     job[1].kill()
     since = time.monotonic()
