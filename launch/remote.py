@@ -1,5 +1,6 @@
 """What launchers that work on other machines share: commands that are run or shown, the project as an archive, its installation."""
 
+import argparse
 import pathlib
 import shlex
 import subprocess
@@ -77,6 +78,13 @@ def install(extra: str) -> str:
 def train(words: Sequence[str]) -> str:
     """A shell command that trains with these arguments, which arrive as they are here."""
     return f'cd bert_jax && source launch/env.sh && exec python -m bert_jax.bin.train {shlex.join(words)}'
+
+
+def workdir(words: Sequence[str]) -> str:
+    """Where the working directory of a training with these arguments lies, for one who logs in."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument('--workdir', required=True)
+    return str(pathlib.PurePosixPath('bert_jax') / parser.parse_known_args(list(words))[0].workdir)
 
 
 def after_dashes(parser_words: Sequence[str]) -> tuple[list[str], list[str]]:

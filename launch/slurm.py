@@ -1,4 +1,4 @@
-"""Submits a training to SLURM, and beside it an evaluation job that scores each checkpoint.
+"""Submits a training to SLURM, and beside it an evaluation job that scores the newest checkpoint whenever there is one.
 
 python launch/slurm.py --config=configs/X.py[:arg] --workdir=DIR [--sbatch='--nodes=2 ...'] [--eval] [--print] [--config.a.b=value]
 """

@@ -49,9 +49,7 @@ def main() -> int:
             print(f'the processes ended with {statuses}', file=sys.stderr)
             return max(statuses)
     if flags.fetch:
-        workdir = next((w.split('=', 1)[1] for w in words if w.startswith('--workdir=')), '')
-        path = workdir if workdir.startswith('/') else f'bert_jax/{workdir}'
-        run('scp', '-q', '-r', f'{hosts[0]}:{path}', flags.fetch)
+        run('scp', '-q', '-r', f'{hosts[0]}:{remote.workdir(words)}', flags.fetch)
     return 0
 
 

@@ -18,7 +18,7 @@ import remote
 # The software of the virtual machine, by the beginning of --type.
 VERSIONS = {'v5lite': 'v2-alpha-tpuv5-lite', 'v5p': 'v2-alpha-tpuv5', 'v6e': 'v2-alpha-tpuv6e'}
 STOPPED = 75  # of a training that was told to stop, and has saved
-LOST = ('SUSPENDING', 'SUSPENDED', 'FAILED', 'DELETING', '')
+LOST = ('SUSPENDING', 'SUSPENDED', 'FAILED', 'DELETING')
 
 
 class Tpu:
@@ -41,13 +41,17 @@ class Tpu:
         self.run(*self.queued('create', *words, *(['--spot'] if f.spot else [])))
         while not self.run.show and (state := self.state()) != 'ACTIVE':
             if state in LOST:
-                sys.exit(
-                    f'error: The queued resource is {state or "gone"}: see {" ".join(self.queued("describe"))}'
-                )
+                sys.exit(f'error: The queued resource is {state}: see {" ".join(self.queued("describe"))}')
             time.sleep(f.poll)
 
-    def state(self) -> str:
-        return self.run.output(*self.queued('describe', '--format=value(state.state)'))
+    def state(self, tries: int = 20) -> str:
+        """Such as ACTIVE; empty if it cannot be had."""
+        for i in range(tries):
+            state = self.run.output(*self.queued('describe', '--format=value(state.state)'))
+            if state or self.run.show:
+                return state
+            time.sleep(self.flags.poll if i + 1 < tries else 0)
+        return ''
 
     def ssh(self, command: str, may_fail: bool = False) -> int:
         """Runs a shell command on all workers."""
@@ -92,10 +96,11 @@ def main() -> int:
     flags = parser.parse_args(own)
     tpu = Tpu(flags, remote.Runner(flags.print))
 
-    tpu.create()
+    if tpu.state(tries=1) != 'ACTIVE':  # one that was kept is taken again
+        tpu.create()
     tpu.install()
     while status := tpu.ssh(remote.train(words), may_fail=True):
-        if tpu.state() != 'ACTIVE':
+        if tpu.state() in LOST:
             print('the TPU was taken away: asking for another', file=sys.stderr)
             tpu.delete()
             tpu.create()
@@ -104,12 +109,14 @@ def main() -> int:
             print(f'the training ended with status {status}; the TPU is kept, for a look', file=sys.stderr)
             return status
     if flags.fetch:
-        workdir = next((w.split('=', 1)[1] for w in words if w.startswith('--workdir=')), '')
-        tpu.copy(f'{flags.name}:bert_jax/{workdir}', flags.fetch, '0')
+        tpu.copy(f'{flags.name}:{remote.workdir(words)}', flags.fetch, '0')
     if not flags.keep:
         tpu.delete()
     return 0
 
 
 if __name__ == '__main__':
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit('interrupted: the TPU is kept, and costs; the same command goes on with it')

@@ -1,7 +1,6 @@
 """What a pretraining will take on chips that are not here: --config=X.py[:arg] --topology=v5e:4x4[,v5e:16x16] [--search] [--config.a.b=value]."""
 
 import argparse
-import dataclasses
 
 from bert_jax.core import cli
 
@@ -25,6 +24,10 @@ def main() -> int:
     )
     parser.add_argument('--price', type=float, default=0.0, help='of a chip for an hour')
     flags, overrides = cli.parse(parser)
+    if flags.search and (',' in flags.topology or flags.strategies):
+        parser.error('--search is on one topology, with the mesh.strategy of the config')
+    if flags.price and (flags.search or ',' in flags.topology or flags.strategies):
+        parser.error('--price is for the plan of one run')
 
     from bert_jax.evals import plan, program
     from bert_jax.train import experiment as experiment_lib
@@ -33,11 +36,14 @@ def main() -> int:
     experiment, tokenizer = program.stand_in(experiment_lib.read(flags.config, overrides))
     topologies = [plan.Topology(name) for name in flags.topology.split(',')]
     phases = loop.phases(experiment, 0)
+    if flags.search or len(topologies) > 1 or flags.strategies:
+        print(f'{phases[0].batch_size:,} rows of {phases[0].length} tokens, the first phase')
     if flags.search:
         print(*plan.search(experiment, tokenizer, phases[0], topologies[0]), sep='\n', flush=True)
     elif len(topologies) > 1 or flags.strategies:
-        strategies = flags.strategies.split(',') if flags.strategies else [experiment.mesh.strategy]
-        meshes = [dataclasses.replace(experiment.mesh, strategy=strategy) for strategy in strategies]
+        settings = [f'mesh.strategy={s}' for s in flags.strategies.split(',') if s]
+        read = experiment_lib.read
+        meshes = [read(flags.config, [*overrides, s]).mesh for s in settings] or [experiment.mesh]
         print(cli.table(plan.compare(experiment, tokenizer, phases[0], topologies, meshes)))
     else:
         for line in plan.whole(experiment, tokenizer, phases, topologies[0], flags.price):

@@ -21,6 +21,8 @@ def main() -> int:
         '--staging', default='', help='of Beam: a folder that all workers see, such as gs://BUCKET/tmp'
     )
     flags, overrides = cli.parse(parser)
+    if flags.staging and flags.beam is None:
+        parser.error('--staging is for --beam')
 
     from bert_jax.core.errors import UserError
     from bert_jax.data import beam

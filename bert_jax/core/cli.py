@@ -116,18 +116,30 @@ def run(main: Callable[[], int | None]) -> None:
         logging.getLogger(noisy).setLevel(logging.ERROR)
     try:
         status = main()
-    except UserError as e:
-        print(f'error: {e}', file=sys.stderr)
-        status = e.status
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = 0
-    except OSError as e:
-        if e.filename is None:
+    except BaseException as e:
+        if (status := explain(e)) is None:
             raise
-        print(f'error: {e.filename!r} cannot be used ({e.strerror}): choose another path.', file=sys.stderr)
-        status = 1
-    except KeyboardInterrupt:
-        print('interrupted', file=sys.stderr)
-        status = 130
     sys.exit(status)
+
+
+def explain(e: BaseException, where: str = '') -> int | None:
+    """Prints the sentence of an error that a user can mend, and returns its exit status; of another None.
+
+    Args:
+      e: the error.
+      where: ' in process 1', if that is of interest.
+    """
+    if isinstance(e, UserError):
+        print(f'error{where}: {e}', file=sys.stderr, flush=True)
+        return e.status
+    if isinstance(e, OSError) and e.filename is not None:
+        said = f'{e.filename!r} cannot be used ({e.strerror}): choose another path.'
+        print(f'error{where}: {said}', file=sys.stderr, flush=True)
+        return 1
+    if isinstance(e, KeyboardInterrupt):
+        print('interrupted', file=sys.stderr, flush=True)
+        return 130
+    return None

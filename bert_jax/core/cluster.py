@@ -9,13 +9,13 @@ import itertools
 import logging
 import os
 import re
-import sys
 import time
 import traceback
 from collections.abc import Iterator
 
 import jax
 
+from bert_jax.core import cli
 from bert_jax.core.errors import UserError
 
 HEARTBEAT = 20  # seconds without a sign of life, after which a process counts as dead
@@ -69,13 +69,13 @@ def job(coordinator: str = '', processes: int = 0, process: int = -1) -> Iterato
     try:
         yield
     except BaseException as e:
-        if isinstance(e, UserError):
-            print(f'error in process {jax.process_index()}: {e}', file=sys.stderr, flush=True)
-        else:
+        status = cli.explain(e, f' in process {jax.process_index()}')
+        if status is None:
             traceback.print_exc()
-        if isinstance(e, jax.errors.JaxRuntimeError) and jax.process_count() > 1:
+        full = 'RESOURCE_EXHAUSTED' in str(e)
+        if isinstance(e, jax.errors.JaxRuntimeError) and jax.process_count() > 1 and not full:
             time.sleep(2 * HEARTBEAT)  # has another died? JAX is about to say which, and to end this one
-        os._exit(getattr(e, 'status', 1))  # an orderly end would wait for the others
+        os._exit(1 if status is None else status)  # an orderly end would wait for the others
 
 
 def is_lead() -> bool:

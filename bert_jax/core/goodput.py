@@ -28,7 +28,7 @@ class Ledger:
 
     def __init__(self, workdir: pathlib.Path, step: int, total: int):
         self.folder, self._total = workdir, total
-        self._before = read(workdir).get('starts', []) if step else []
+        self._before = read(workdir).get('starts', [])
         self._began, self._from = _began, step
         self._lost = {'start': time.time() - _began}
 

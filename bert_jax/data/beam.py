@@ -10,6 +10,7 @@ import pathlib
 import pickle
 import shlex
 import tempfile
+import uuid
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -24,7 +25,7 @@ def runner(options: str, staging: str = '') -> Callable[..., Iterator[tuple[Shar
 
     Args:
       options: of Beam, such as '--runner=DataflowRunner --project=P --region=R --temp_location=gs://B/tmp'.
-      staging: a folder that all workers see; empty is beside the rows.
+      staging: a folder that all workers see, in which one is made and deleted; empty is beside the rows.
 
     Raises:
       UserError: if Beam is not installed.
@@ -46,9 +47,7 @@ def _run(
     from apache_beam.io.filesystems import FileSystems
     from apache_beam.options.pipeline_options import PipelineOptions
 
-    place = staging.rstrip('/') or str((folder / 'staged').absolute())
-    if FileSystems.exists(place):
-        FileSystems.delete([place])
+    place = f'{staging.rstrip("/") or folder.absolute()}/bert_jax-{uuid.uuid4().hex}'
     FileSystems.mkdirs(place)
     _write(f'{place}/{tokenizer_lib.FILE}', (folder / tokenizer_lib.FILE).read_bytes())
     heads = []

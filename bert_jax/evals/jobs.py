@@ -141,7 +141,9 @@ def _start(job: Job, cores: set[int]) -> 'subprocess.Popen[bytes]':
     job.place.mkdir(parents=True, exist_ok=True)
     logging.info('begins: %s', job.place)
     with (job.place / LOG).open('ab') as log:
-        process = subprocess.Popen(job.command, stdout=log, stderr=log)
+        # Within a job of a cluster its processes are nevertheless jobs of their own.
+        env = {k: v for k, v in os.environ.items() if not k.startswith(('SLURM_', 'OMPI_'))}
+        process = subprocess.Popen(job.command, stdout=log, stderr=log, env=env)
     if cores:
         os.sched_setaffinity(process.pid, cores)
     return process

@@ -3,6 +3,7 @@
 For TPUs the real compiler says it (libtpu compiles without a TPU); for GPUs formulas do.
 """
 
+import contextlib
 import dataclasses
 import math
 import os
@@ -278,34 +279,32 @@ def _estimate(experiment: Experiment, tokenizer: Tokenizer, phase: Phase, topolo
 def largest(
     experiment: Experiment, tokenizer: Tokenizer, phase: Phase, topology: Topology
 ) -> Iterator[tuple[str, int, Plan | None]]:
-    """For each rematerialisation, the cheapest first, the largest global batch that fits, by doubling.
+    """For each rematerialisation, the cheapest first, the largest global batch that fits, by doubling from one row a device.
 
     Yields:
       Its name, the batch and its plan; 0 and None if not even a row a device fits.
     """
-    start = phase.batch_size
+    unit = partitioning.abstract(experiment.mesh, topology.chips * topology.chip.devices).batch_parts
+    unit *= experiment.train.accumulate
+    size = unit
+    while 2 * size <= phase.batch_size:  # where to look first
+        size *= 2
     for remat in ('none', 'dots', 'full'):
-        best: tuple[int, Plan | None] = (0, None)
-        size, grows = start, True
-        while size >= topology.chips:
-            tried = dataclasses.replace(experiment, model=dataclasses.replace(experiment.model, remat=remat))
-            try:
-                plan: Plan | None = measure(
-                    tried, tokenizer, dataclasses.replace(phase, batch_size=size), topology
-                )
-            except TooLarge:
-                plan = None
-            if plan is not None and plan.fits:
-                best = size, plan
-                if not grows:
-                    break
-                size *= 2
-            elif best[1] is not None:
-                break
-            else:
-                size, grows = size // 2, False
-        yield remat, *best
-        start = max(best[0], topology.chips)
+        tried = dataclasses.replace(experiment, model=dataclasses.replace(experiment.model, remat=remat))
+
+        def fitting(size: int, tried: Experiment = tried) -> Plan | None:
+            with contextlib.suppress(TooLarge):
+                plan = measure(tried, tokenizer, dataclasses.replace(phase, batch_size=size), topology)
+                return plan if plan.fits else None
+            return None
+
+        best = fitting(size)
+        while best is None and size > unit:
+            size //= 2
+            best = fitting(size)
+        while best is not None and (more := fitting(2 * size)) is not None:
+            size, best = 2 * size, more
+        yield remat, size if best else 0, best
 
 
 def whole(
@@ -362,9 +361,10 @@ def compare(
             except TooLarge:
                 lines.append([*line, 'does not fit', *[''] * 5])
                 continue
+            fits = '' if plan.fits else ', does not fit'
             times = [f'{1e3 * value:.2f}' for value in plan.times.values()]
             speed = human(plan.tokens / plan.seconds)
-            lines.append([*line, f'{plan.used / GiB:.2f}', *times, plan.limit, speed])
+            lines.append([*line, f'{plan.used / GiB:.2f}{fits}', *times, plan.limit, speed])
     return lines
 
 

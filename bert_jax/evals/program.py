@@ -18,7 +18,7 @@ from bert_jax.data.tokenizer import SPECIAL, Tokenizer
 from bert_jax.train import experiment as experiment_lib
 from bert_jax.train import state as state_lib
 from bert_jax.train.experiment import Experiment
-from bert_jax.train.loop import Phase
+from bert_jax.train.loop import Phase, check_shape
 from bert_jax.train.step import jit_train_step
 
 
@@ -84,9 +84,9 @@ def make(experiment: Experiment, tokenizer: Tokenizer, phase: Phase, partitioner
       partitioner: of devices that may be elsewhere.
 
     Raises:
-      UserError: if the batch does not divide.
+      UserError: if it could not be trained on.
     """
-    partitioner.check_batch(phase.batch_size, 'The batch')
+    check_shape(experiment, partitioner, phase.length, phase.batch_size)
     model, task = experiment.model, experiment.make_task(tokenizer)
     tx = optim.make(experiment.optim, phase.stop)
     layout = state_lib.layout(functools.partial(task.module, model), tx, partitioner)

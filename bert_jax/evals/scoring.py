@@ -9,6 +9,8 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+import jax
+
 from bert_jax import tasks
 from bert_jax.core import cli, cluster, hosts, partitioning, paths
 from bert_jax.core.errors import UserError
@@ -128,6 +130,8 @@ def follow(make: Callable[[], Any], flags: argparse.Namespace) -> int:
 
 def _follow(make: Callable[[], Any], flags: argparse.Namespace, path: pathlib.Path, out: pathlib.Path) -> int:
     hosts.prepare_process()
+    if flags.watch and jax.process_count() > 1:
+        raise UserError('--watch is for one process: several may see another newest checkpoint each.')
     scorer = make()
     result = None
     for step in watch(path, flags.poll, flags.timeout) if flags.watch else [path]:
@@ -139,4 +143,5 @@ def _follow(make: Callable[[], Any], flags: argparse.Namespace, path: pathlib.Pa
         )
         print(scorer.describe(result['scores']), flush=True)
         paths.write(out, json.dumps(result, indent=2) + '\n')
-    return 0 if result else 1
+    whole = result and (not flags.watch or result['step'] >= checkpoint.read_about(path)[1]['total_steps'])
+    return 0 if whole else 1

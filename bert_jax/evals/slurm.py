@@ -20,8 +20,8 @@ NOTICE = 120
 def script(job: Job, options: Sequence[str] = ()) -> str:
     """The batch script of a job.
 
-    A run that is told to stop saves and ends with status 75, upon which its job is put back into the queue; a job that
-    was cancelled is not.
+    A run that is told to stop saves and ends with status 75 (143 if it had not begun), upon which its job is put back
+    into the queue; a job that was cancelled is not.
 
     Args:
       job: what to run; each task of `srun` is one of its processes.
@@ -35,6 +35,7 @@ def script(job: Job, options: Sequence[str] = ()) -> str:
         '--open-mode=append',
         '--requeue',
         f'--signal=TERM@{NOTICE}',
+        '--kill-on-invalid-dep=yes',
     ]
     lines = [f'#SBATCH {_quoted(option)}' for option in (*own, *options)]
     return '\n'.join(
@@ -44,7 +45,7 @@ def script(job: Job, options: Sequence[str] = ()) -> str:
             'trap : TERM  # is for the training, which saves',
             f'srun {shlex.join(job.command)}',
             'status=$?',
-            'if [ $status -eq 75 ] && scontrol show job "$SLURM_JOB_ID" | grep -q JobState=RUNNING; then',
+            'if [[ $status -eq 75 || $status -eq 143 ]] && scontrol show job "$SLURM_JOB_ID" | grep -q JobState=RUNNING; then',
             '    scontrol requeue "$SLURM_JOB_ID"',
             'elif [ $status -eq 0 ]; then',
             f'    echo {shlex.quote(json.dumps(job.about))} > {shlex.quote(str(place / DONE))}',
@@ -73,14 +74,15 @@ def submit(jobs: Sequence[tuple[Job, Sequence[str]]]) -> dict[pathlib.Path, str]
       UserError: if SLURM is not there, or does not take a job.
     """
     check([job for job, _ in jobs if not job.finished])
+    scripts = {job.place: script(job, options) for job, options in jobs if not job.finished}
     queued = _call('squeue', '--me', '--noheader', '--format=%A').split()
     found: dict[pathlib.Path, str] = {}
-    for job, options in jobs:
-        if job.finished:
+    for job, _ in jobs:
+        if job.place not in scripts:
             continue
         file = job.place / ID
         if not (file.is_file() and file.read_text().strip() in queued):
-            paths.write(job.place / SCRIPT, script(job, options))
+            paths.write(job.place / SCRIPT, scripts[job.place])
             when = 'after' if job.watches else 'afterok'
             wait = [f'--dependency={when}:{found[job.after]}'] if job.after in found else []
             number = _call('sbatch', '--parsable', *wait, str(job.place / SCRIPT)).split(';')[0].strip()

@@ -1,10 +1,13 @@
 """A run at a glance, while it goes on or after."""
 
+import contextlib
+import math
 import pathlib
 import time
 from collections.abc import Sequence
 
 from bert_jax.core import goodput, metrics
+from bert_jax.core.errors import UserError
 from bert_jax.evals import runs
 from bert_jax.evals.runs import Run
 from bert_jax.train import checkpoint
@@ -13,7 +16,8 @@ _BARS = '▁▂▃▄▅▆▇█'
 
 
 def sparkline(values: Sequence[float], width: int = 40) -> str:
-    """Values as a line of bars, the mean of those that share one."""
+    """Finite values as a line of bars, the mean of those that share one."""
+    values = [value for value in values if math.isfinite(value)]
     if not values:
         return ''
     n = min(width, len(values))
@@ -39,7 +43,7 @@ def state(workdir: pathlib.Path, run: Run) -> tuple[str, int, int]:
         return 'begun' if step else 'not begun', step, 0
     last, total = noted['starts'][-1], noted['total']
     silent = time.time() - last['time']
-    usual = (last['time'] - last['began']) / max(1, len(run.train))
+    usual = (last['time'] - last['began']) / max(1, sum(line['step'] > last['from'] for line in run.train))
     if step >= total:
         return 'done', step, total
     return ('running' if silent < max(120, 5 * usual) else f'silent for {ago(silent)}'), step, total
@@ -74,13 +78,12 @@ def lines(workdir: pathlib.Path) -> list[str]:
     if run.evals and run.score in run.evals[-1]:
         values = [line[run.score] for line in run.evals]
         found.append(f'  {run.score:10} {sparkline(values)} {values[0]:.4f} to {values[-1]:.4f}')
-    saved = checkpoint.steps(workdir)
-    if saved:
-        found.append(
-            f'  checkpoint of step {int(saved[-1].name):,}, {ago(time.time() - saved[-1].stat().st_mtime)} ago'
-        )
-    else:
-        found.append('  no checkpoint yet')
+    last_saved = '  no checkpoint yet'
+    if saved := checkpoint.steps(workdir):
+        with contextlib.suppress(FileNotFoundError):  # it may just have made room for another
+            since = ago(time.time() - saved[-1].stat().st_mtime)
+            last_saved = f'  checkpoint of step {int(saved[-1].name):,}, {since} ago'
+    found.append(last_saved)
     if shares := goodput.shares(starts):
         rest = ', '.join(
             f'{kind} {share:.1%}'
@@ -93,14 +96,13 @@ def lines(workdir: pathlib.Path) -> list[str]:
 
 
 def table(folder: pathlib.Path) -> list[list[str]]:
-    """A line for each run below a folder: state, step, loss, score, and the best of them marked.
-
-    Raises:
-      UserError: if there is none.
-    """
+    """A line for each run below a folder: state, step, loss and score."""
     found = [['run', 'state', 'step', 'loss', 'score', 'value']]
     for place in sorted(p.parent for p in folder.rglob('config.json')):
-        run = runs.read(place)
+        try:
+            run = runs.read(place)
+        except UserError:  # a config.json of something else
+            continue
         what, step, total = state(place, run)
         value = run.evals[-1].get(run.score) if run.evals else None
         loss = f'{run.train[-1]["loss"]:.4f}' if run.train else ''

@@ -1,6 +1,7 @@
 """Runs of one config that differ in some settings, as the function `sweep(add)` beside `get_config` says."""
 
 import hashlib
+import math
 import pathlib
 import re
 from collections.abc import Sequence
@@ -37,14 +38,15 @@ def read(spec: str) -> list[Settings]:
 
 
 def name(settings: Settings) -> str:
-    """Of a run, from its settings alone: 'learning_rate=0.0001,batch_size=16'."""
+    """Of a run, from its settings alone, in whatever order: 'learning_rate=0.0001,batch_size=16'."""
+    settings = dict(sorted(settings.items()))
     short = [key.rpartition('.')[2] for key in settings]
     keys = short if len({*short}) == len(short) else list(settings)
     text = ','.join(f'{key}={value}' for key, value in zip(keys, settings.values(), strict=True))
     plain = re.sub(r'[^\w.,=+-]+', '_', text)[:100]
     if plain == text:
         return plain
-    return f'{plain}-{hashlib.sha256(repr(sorted(settings.items())).encode()).hexdigest()[:8]}'
+    return f'{plain}-{hashlib.sha256(repr(settings).encode()).hexdigest()[:8]}'
 
 
 def jobs(spec: str, workdir: pathlib.Path, overrides: Sequence[str]) -> dict[Job, Settings]:
@@ -71,11 +73,12 @@ def lines(sweep: dict[Job, Settings]) -> list[list[str]]:
             step = f'{at:,}' + (f'/{total:,}' if total else '')
             value = run.evals[-1].get(score) if run.evals else None
         cells = [str(settings.get(key, '')) for key in keys]
-        found.append((float('inf') if value is None else sign * value, value, [*cells, state, step]))
+        rank = math.inf if value is None or not math.isfinite(value) else sign * value
+        found.append((rank, value, [*cells, state, step]))
     found.sort(key=lambda item: item[0])
     out = [['', *keys, 'state', 'step', score]]
     for i, (_, value, cells) in enumerate(found):
-        best = '*' if i == 0 and value is not None else ''
+        best = '*' if i == 0 and value is not None and math.isfinite(value) else ''
         out.append([best, *cells, '' if value is None else f'{value:.4f}'])
     return out
 

@@ -132,7 +132,7 @@ class DecoderBlock(Block):
 
     def _after_attention(self, x: jax.Array, key: jax.Array | None, memory: Any) -> jax.Array:
         hidden, mask = memory
-        keys = hidden if isinstance(hidden, tuple) else self.cross.keys(hidden, len(mask))
+        keys = hidden if isinstance(hidden, tuple) else self.cross.keys(hidden, mask.batch)
         y = self.cross(self._enter(x, self.cross_norm), keys, mask, fold(key, 3))
         x = self._leave(x, y, self.cross_norm, fold(key, 4))
         return super()._after_attention(x, key, None)

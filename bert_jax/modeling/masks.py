@@ -22,8 +22,9 @@ class Mask:
     queries: jax.Array | None = None
     causal: bool = False
 
-    def __len__(self) -> int:
-        """B."""
+    @property
+    def batch(self) -> int:
+        """B, of a mask with keys."""
         assert self.keys is not None
         return len(self.keys)
 

@@ -69,12 +69,18 @@ def check(experiment: Experiment, partitioner: Partitioner) -> None:
     shapes = [(length, size) for _, length, size in c.phases] or [(experiment.data.length, c.batch_size)]
     partitioner.check_batch(c.eval_batch_size, 'train.eval_batch_size')
     for length, size in shapes:
-        partitioner.check_batch(size)
-        if size % (c.accumulate * partitioner.batch_parts):
-            raise UserError(
-                f'A batch of {size} does not divide into train.accumulate={c.accumulate} parts on this mesh.'
-            )
-        experiment.model.check_length(length)
+        check_shape(experiment, partitioner, length, size)
+
+
+def check_shape(experiment: Experiment, partitioner: Partitioner, length: int, batch_size: int) -> None:
+    """Raises UserError if batches of this shape cannot be trained on."""
+    parts = experiment.train.accumulate
+    partitioner.check_batch(batch_size)
+    if batch_size % (parts * partitioner.batch_parts):
+        raise UserError(
+            f'A batch of {batch_size} does not divide into train.accumulate={parts} parts on this mesh.'
+        )
+    experiment.model.check_length(length)
 
 
 def train(
@@ -263,6 +269,7 @@ class Meter:
         self._peak = hosts.peak_flops()
         self._tokens = self._flops = 0.0
         self._since = time.perf_counter()
+        self.note(start)
 
     def work(self, batch: Mapping[str, np.ndarray]) -> tuple[float, float]:
         """Real tokens of the global batch, and floating-point operations of forward and backward.

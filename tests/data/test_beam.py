@@ -32,7 +32,7 @@ def test_rows_are_those_of_local_processes(tmp_path, corpus, tokenizer, name):
         a, b = (Rows(tmp_path / place, split) for place in ('here', 'there'))
         assert len(a) == len(b) > 0
         assert all((a[i] == b[i]).all() for i in range(len(a)))
-    assert not list((tmp_path / 'there').glob('staged*'))
+    assert not list((tmp_path / 'there').rglob('bert_jax-*'))
 
 
 def test_without_beam_it_is_said_how_to_get_it():

@@ -126,7 +126,7 @@ def test_by_formula_parameters_are_split_and_messages_follow():
 
 def test_a_search_ends_where_memory_does():
     experiment, tokenizer = tiny()
-    phase = Phase(0, 10, 32, 1 << 20)
+    phase = Phase(0, 10, 32, 1_500_000)
     found = list(plan.largest(experiment, tokenizer, phase, Topology('a100:2')))
     sizes = [size for _, size, _ in found]
     assert [name for name, _, _ in found] == ['none', 'dots', 'full']
@@ -152,7 +152,7 @@ def test_the_door_says_hours_and_what_they_cost():
         '--topology=h100:8,h100:16',
         '--strategies=dp,fsdp',
     )
-    assert len(done.stdout.splitlines()) == 5
+    assert len(done.stdout.splitlines()) == 6
 
 
 @pytest.mark.parametrize(
@@ -161,6 +161,11 @@ def test_the_door_says_hours_and_what_they_cost():
         (('--config=configs/pretrain/bert.py', '--topology=v5:4x4'), "There is no chip 'v5'"),
         (('--config=configs/pretrain/bert.py', '--topology=v5e'), 'does not say how many chips'),
         (('--config=configs/pretrain/bert.py', '--topology=h100:7'), 'does not divide by 7'),
+        (('--config=configs/pretrain/bert.py', '--topology=h100:8', '--strategies=ddp'), "'ddp'"),
+        (
+            ('--config=configs/pretrain/bert.py', '--topology=h100:8', '--config.train.accumulate=7'),
+            'accumulate=7',
+        ),
         (('--config=configs/finetune/sst2.py', '--topology=h100:8'), 'is no pretraining'),
     ],
 )

@@ -40,7 +40,7 @@ def launch(*words):
 
 def test_names_come_from_the_settings_alone():
     assert sweeps.name({'optim.learning_rate': 1e-4, 'train.seed': 0}) == 'learning_rate=0.0001,seed=0'
-    assert sweeps.name({'train.seed': 0, 'data.seed': 1}) == 'train.seed=0,data.seed=1'
+    assert sweeps.name({'train.seed': 0, 'data.seed': 1}) == 'data.seed=1,train.seed=0'
     long = sweeps.name({'data.source': 'a/b c.jsonl'})
     assert long.startswith('source=a_b_c.jsonl-')
     assert long != sweeps.name({'data.source': 'a_b c.jsonl'})

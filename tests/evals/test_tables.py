@@ -345,7 +345,7 @@ def test_every_run_of_a_table_has_settings_that_can_be(name, scale, monkeypatch)
     found = tables.read(f'configs/tables/{name}:{scale}', ['seeds=1', 'checkpoint=runs/english']).jobs(
         pathlib.Path('runs')
     )
-    assert len(found) >= 4
+    assert len(found) >= {'bert_table2.py': 4, 'bert_table7.py': 7}.get(name, 11)
     for job in found:
         if not job.studies:
             experiment.read(job.config, job.settings)

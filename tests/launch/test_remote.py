@@ -109,7 +109,7 @@ TPU = ['--name=t', '--zone=z', '--type=v5litepod-16', '--poll=0.01']
 
 
 def test_a_tpu_that_is_taken_away_is_asked_for_again_and_arguments_arrive_unharmed(machines):
-    (machines / 'states').write_text('WAITING_FOR_RESOURCES ACTIVE SUSPENDED PROVISIONING ACTIVE ACTIVE')
+    (machines / 'states').write_text('NONE WAITING_FOR_RESOURCES ACTIVE SUSPENDED PROVISIONING ACTIVE ACTIVE')
     (machines / 'statuses').write_text('255 75 0')  # taken away, told to stop, done
     script = without_environment(machines) / 'tpu.py'
     done = launch(script, *TPU, '--fetch=here', '--', *WORDS)

@@ -4,6 +4,7 @@ import importlib.util
 import os
 import subprocess
 import sys
+import types
 
 import jax
 import jax.numpy as jnp
@@ -82,8 +83,10 @@ def test_splash_leaves_to_others_what_it_cannot_do():
 
 def test_the_platform_is_that_of_the_mesh():
     assert partitioning.platform() == 'cpu'
-    with partitioning.use(partitioning.make(MeshConfig())):
-        assert partitioning.platform() == 'cpu'
+    chip = types.SimpleNamespace(platform='tpu')
+    mesh = types.SimpleNamespace(devices=np.array([[[chip]]]))
+    with partitioning.use(partitioning.Partitioner(mesh, {})):
+        assert partitioning.platform() == 'tpu'
 
 
 TPU = """

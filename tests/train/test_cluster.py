@@ -104,13 +104,17 @@ def test_a_killed_process_ends_the_job_by_its_name_and_what_was_saved_goes_on(
     assert_close(losses(tmp_path), losses(pretrained))
 
 
-def test_evaluation_of_two_processes_is_that_of_one(tmp_path, pretrained, labelled):
-    assert finetune(tmp_path / 'run', pretrained, labelled, 'train.steps=4', 'train.bins=3') == 0
-    words = (
-        f'--config={TINY}:classify',
-        f'--config.data.source={labelled}',
-        f'--checkpoint={tmp_path / "run"}',
-    )
+def test_fine_tuning_and_evaluation_of_two_processes_are_those_of_one(tmp_path, pretrained, labelled):
+    settings = ('train.steps=4', 'train.bins=3')
+    assert finetune(tmp_path / 'run', pretrained, labelled, *settings) == 0
+    # All rows on both processes, since nothing but the unused axis is split.
+    own = ('mesh.data=1', 'mesh.tensor=8', f'init.checkpoint={pretrained}', *settings)
+    words: tuple[str, ...] = (f'--config={TINY}:classify', f'--config.data.source={labelled}')
+    more = [f'--config.{setting}' for setting in own]
+    statuses, said = end(start(2, 'train', *words, f'--workdir={tmp_path / "both"}', *more))
+    assert statuses == [0, 0], said
+    assert_close(losses(tmp_path / 'both'), losses(tmp_path / 'run'))
+    words = (*words, f'--checkpoint={tmp_path / "run"}')
     assert run_here('bert_jax.bin.eval_classify', *words, f'--out={tmp_path / "one.json"}').returncode == 0
     statuses, said = end(start(2, 'eval_classify', *words, f'--out={tmp_path / "two.json"}'))
     assert statuses == [0, 0], said
@@ -121,7 +125,7 @@ def test_evaluation_of_two_processes_is_that_of_one(tmp_path, pretrained, labell
     assert_close([one['scores']], [two['scores']])
 
 
-def test_an_error_of_all_is_said_by_each_and_ends_the_job(tmp_path, corpus, rows):
+def test_an_error_of_the_lead_is_said_and_ends_the_job(tmp_path, corpus, rows):
     statuses, said = end(pretraining(2, tmp_path, corpus, rows, 'train.batch_size=15'))
     assert 1 in statuses
     assert 'error in process 0: train.batch_size=15 does not divide by 8' in said[0][1]
