@@ -28,7 +28,7 @@ class Job(NamedTuple):
       settings: `a.b=value`; of a study its flags, `name=value`.
       after: the working directory of a run that must end well before; None is none.
       scores: the checkpoint that it scores, if it does not train.
-      watches: whether it runs beside `after` instead, and scores each of its checkpoints; on SLURM alone.
+      watches: whether it runs beside `after` instead, and scores its newest checkpoint whenever there is one; on SLURM alone.
     """
 
     place: pathlib.Path
@@ -52,15 +52,16 @@ class Job(NamedTuple):
 
     @property
     def command(self) -> list[str]:
+        """What runs it, as a process."""
+        return [sys.executable, '-m', *self.words, *(['--watch'] if self.watches else [])]
+
+    @property
+    def words(self) -> list[str]:
         """Its door with the arguments.
 
         Raises:
           UserError: if no eval binary scores the task of its config.
         """
-        return [sys.executable, '-m', *self.words, *(['--watch'] if self.watches else [])]
-
-    @property
-    def words(self) -> list[str]:
         of = f'--checkpoint={self.scores}'
         if self.studies:
             door = f'bert_jax.bin.{pathlib.Path(self.config).stem}'

@@ -39,19 +39,28 @@ SETTINGS = {
 
 def get_config(arg: str = 'mini') -> ConfigDict:
     """`arg` is mini, paper (base) or large."""
-    config = ConfigDict()
-    config.title = 'BERT, table 1: GLUE'
-    config.about = (
+    about = (
         'F1 of QQP and MRPC, Matthews correlation of CoLA, Spearman correlation of STS-B, accuracy of the rest. Published: '
         'Devlin et al. 2019, test sets. Own: development sets, mean ± standard deviation (runs).'
     )
+    return fine_tuned(
+        'BERT, table 1: GLUE', about, arg, columns(arg), *PUBLISHED.get(arg, ('pretrained', ()))
+    )
+
+
+def fine_tuned(
+    title: str, about: str, arg: str, columns: tuple[dict, ...], name: str, numbers: tuple[float, ...]
+) -> ConfigDict:
+    """A table of one pretrained model, with what was published of it for the first columns, and random weights beside it."""
+    config = ConfigDict()
+    config.title, config.about = title, about
     config.seeds = {'mini': 1}.get(arg, 3)
     config.checkpoint = ''
     config.turned = True
-    name, numbers = PUBLISHED.get(arg, ('pretrained', ()))
     config.rows = (dict(name=name), dict(name='random weights', weights='random'))
-    config.columns = columns(arg)
-    config.published = {name: dict(zip((use[0] for use in USES), numbers, strict=True))} if numbers else {}
+    config.columns = columns
+    names = [column['name'] for column in columns]
+    config.published = {name: dict(zip(names, numbers, strict=False))} if numbers else {}
     return config
 
 

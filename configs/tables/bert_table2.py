@@ -6,6 +6,8 @@ python launch/table.py configs/tables/bert_table2.py --scale=paper --config.chec
 
 from ml_collections import ConfigDict
 
+from configs.tables import bert_table1
+
 # Columns: their data and their score.
 USES = {
     'table 2, exact match': ('v1.1', 'exact_match'),
@@ -30,20 +32,13 @@ SETTINGS = {
 
 def get_config(arg: str = 'mini') -> ConfigDict:
     """`arg` is mini, paper (base) or large."""
-    config = ConfigDict()
-    config.title = 'BERT, tables 2 and 3: SQuAD'
-    config.about = (
+    about = (
         'Table 2: SQuAD 1.1. Table 3: SQuAD 2.0, at the best threshold. Development sets. Published: Devlin et '
         'al. 2019. Own: mean ± standard deviation (runs).'
     )
-    config.seeds = {'mini': 1}.get(arg, 3)
-    config.checkpoint = ''
-    config.turned = True
-    name, numbers = PUBLISHED.get(arg, ('pretrained', ()))
-    config.rows = (dict(name=name), dict(name='random weights', weights='random'))
-    config.columns = tuple(_column(name, *use, arg) for name, use in USES.items())
-    config.published = {name: dict(zip(USES, numbers, strict=False))} if numbers else {}
-    return config
+    columns = tuple(_column(name, *use, arg) for name, use in USES.items())
+    published = PUBLISHED.get(arg, ('pretrained', ()))
+    return bert_table1.fine_tuned('BERT, tables 2 and 3: SQuAD', about, arg, columns, *published)
 
 
 def _column(name: str, version: str, score: str, arg: str) -> dict:
