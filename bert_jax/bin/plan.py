@@ -39,7 +39,8 @@ def main() -> int:
     if flags.search or len(topologies) > 1 or flags.strategies:
         print(f'{phases[0].batch_size:,} rows of {phases[0].length} tokens, the first phase')
     if flags.search:
-        print(*plan.search(experiment, tokenizer, phases[0], topologies[0]), sep='\n', flush=True)
+        for line in plan.search(experiment, tokenizer, phases[0], topologies[0]):
+            print(line, flush=True)
     elif len(topologies) > 1 or flags.strategies:
         settings = [f'mesh.strategy={s}' for s in flags.strategies.split(',') if s]
         read = experiment_lib.read

@@ -9,22 +9,8 @@ import time
 import jax
 import jax.numpy as jnp
 
+from bert_jax.core import chips
 from bert_jax.core.paths import cache_dir
-
-# Peak of one chip in 16-bit matrix products, FLOP/s, from the makers' data sheets (dense).
-_PEAK = {
-    'TPU v2': 46e12,
-    'TPU v3': 123e12,
-    'TPU v4': 275e12,
-    'TPU v5 lite': 197e12,
-    'TPU v5p': 459e12,
-    'TPU v5': 459e12,
-    'TPU v6 lite': 918e12,
-    'NVIDIA V100': 125e12,
-    'NVIDIA A100': 312e12,
-    'NVIDIA H100': 989e12,
-    'NVIDIA H200': 989e12,
-}
 
 
 def prepare_process() -> None:
@@ -71,9 +57,8 @@ def peak_flops() -> float:
     kind = jax.devices()[0].device_kind
     if jax.default_backend() == 'cpu':
         return _measure_cpu() * jax.process_count()
-    for name, peak in _PEAK.items():
-        if kind.startswith(name):
-            return peak * jax.device_count()
+    if chip := chips.of_device(kind):
+        return chip.flops / chip.devices * jax.device_count()
     logging.warning('The peak speed of %r is unknown: utilisation is not reported.', kind)
     return float('nan')
 

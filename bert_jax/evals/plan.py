@@ -9,11 +9,12 @@ import math
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 
 from bert_jax.core import partitioning
+from bert_jax.core.chips import CHIPS, GPUS, Chip, GiB
 from bert_jax.core.config import nearest
 from bert_jax.core.errors import UserError
 from bert_jax.core.metrics import human
@@ -24,43 +25,6 @@ from bert_jax.evals.collectives import Collective, collectives
 from bert_jax.train.experiment import Experiment
 from bert_jax.train.loop import Phase
 
-GiB = 2**30
-
-
-class Chip(NamedTuple):
-    """What a maker says of a chip.
-
-    Attributes:
-      flops: FLOP/s of dense bf16 products.
-      memory: bytes.
-      bandwidth: of memory, bytes/s.
-      links: bytes/s that it can send to others over all its links.
-      devices: that JAX sees of it.
-    """
-
-    flops: float
-    memory: float
-    bandwidth: float
-    links: float
-    devices: int = 1
-
-
-# cloud.google.com/tpu/docs, pages of each generation: half of "bidirectional inter-chip interconnect bandwidth".
-TPUS = {
-    'v4': Chip(275e12, 32 * GiB, 1.23e12, 300e9),
-    'v5e': Chip(197e12, 16 * GiB, 0.82e12, 200e9),
-    'v5p': Chip(459e12, 95 * GiB, 2.77e12, 600e9),
-    'v6e': Chip(918e12, 32 * GiB, 1.64e12, 400e9),
-    'tpu7x': Chip(2307e12, 192 * GiB, 7.37e12, 600e9, 2),
-}
-# Data sheets; NVLink of one node.
-GPUS = {
-    'a100': Chip(312e12, 80 * GiB, 2.04e12, 300e9),
-    'h100': Chip(989e12, 80 * GiB, 3.35e12, 450e9),
-    'h200': Chip(989e12, 141e9, 4.8e12, 450e9),
-    'b200': Chip(2250e12, 180 * GiB, 8.0e12, 900e9),
-}
-
 
 @dataclasses.dataclass(frozen=True)
 class Topology:
@@ -69,10 +33,8 @@ class Topology:
     name: str
 
     def __post_init__(self) -> None:
-        if self.kind not in TPUS and self.kind not in GPUS:
-            raise UserError(
-                f'There is no chip {self.kind!r} in {self.name!r}: {nearest(self.kind, [*TPUS, *GPUS])}'
-            )
+        if self.kind not in CHIPS:
+            raise UserError(f'There is no chip {self.kind!r} in {self.name!r}: {nearest(self.kind, CHIPS)}')
         if not re.fullmatch(r'\d+(x\d+)*', self.name.partition(':')[2]) or not self.chips:
             raise UserError(f'{self.name!r} does not say how many chips: write v5e:4x4, v5p:4x4x4 or h100:8.')
 
@@ -82,7 +44,7 @@ class Topology:
 
     @property
     def chip(self) -> Chip:
-        return {**TPUS, **GPUS}[self.kind]
+        return CHIPS[self.kind]
 
     @property
     def chips(self) -> int:
@@ -94,16 +56,25 @@ class Topology:
         Raises:
           UserError: without libtpu, or if there is no such TPU.
         """
-        known = {'TPU_SKIP_MDS_QUERY': '1', 'TPU_WORKER_HOSTNAMES': 'localhost', 'TPU_WORKER_ID': '0'}
-        for name, value in known.items():  # what libtpu would look for on a TPU VM
+        known = {
+            # What libtpu would look for on a TPU VM, whatever the topology.
+            'TPU_SKIP_MDS_QUERY': '1',
+            'TPU_ACCELERATOR_TYPE': 'v5litepod-4',
+            'TPU_WORKER_HOSTNAMES': 'localhost',
+            'TPU_WORKER_ID': '0',
+            'ALLOW_MULTIPLE_LIBTPU_LOAD': '1',  # several plans at a time: none of them holds a TPU
+        }
+        for name, value in known.items():
             os.environ.setdefault(name, value)
         from jax.experimental import topologies
 
+        # As on TPU VMs, where the two cores of a v4 are one device.
+        cores = {'chip_config_name': 'megacore'} if self.kind == 'v4' else {}
         try:
-            return topologies.get_topology_desc(platform='tpu', topology_name=self.name).devices
+            return topologies.get_topology_desc(platform='tpu', topology_name=self.name, **cores).devices
         except Exception as e:
             text = str(e)
-            if 'not installed' in text or 'libtpu' in text.lower():
+            if 'not installed' in text:
                 raise UserError(
                     'The TPU compiler is not installed: pip install "jax[tpu]" in an environment of its own, and plan there.'
                 ) from e

@@ -4,7 +4,8 @@ import contextlib
 import math
 import pathlib
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from bert_jax.core import goodput, metrics
 from bert_jax.core.errors import UserError
@@ -35,9 +36,8 @@ def ago(seconds: float) -> str:
     return f'{seconds:.0f} seconds'
 
 
-def state(workdir: pathlib.Path, run: Run) -> tuple[str, int, int]:
-    """What a run is doing, its step, and of how many; 0 if that is not known."""
-    noted = goodput.read(workdir)
+def state(run: Run, noted: Mapping[str, Any]) -> tuple[str, int, int]:
+    """What a run is doing by what `goodput.read` found, its step, and of how many; 0 if that is not known."""
     step = int(run.train[-1]['step']) if run.train else 0
     if not noted:
         return 'begun' if step else 'not begun', step, 0
@@ -55,10 +55,10 @@ def lines(workdir: pathlib.Path) -> list[str]:
     Raises:
       UserError: if the folder holds no run.
     """
-    run = runs.read(workdir)
-    what, step, total = state(workdir, run)
+    run, noted = runs.read(workdir), goodput.read(workdir)
+    what, step, total = state(run, noted)
     found = [f'{workdir}: {what}, step {step:,}' + (f' of {total:,} ({step / total:.0%})' if total else '')]
-    starts = goodput.read(workdir).get('starts', [])
+    starts = noted.get('starts', [])
     if run.train:
         last = run.train[-1]
         speed = f'{metrics.human(last["tokens_per_second"])} tokens/s'
@@ -103,7 +103,7 @@ def table(folder: pathlib.Path) -> list[list[str]]:
             run = runs.read(place)
         except UserError:  # a config.json of something else
             continue
-        what, step, total = state(place, run)
+        what, step, total = state(run, goodput.read(place))
         value = run.evals[-1].get(run.score) if run.evals else None
         loss = f'{run.train[-1]["loss"]:.4f}' if run.train else ''
         name = str(place.relative_to(folder))

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from bert_jax.core import config as config_lib
+from bert_jax.core import goodput
 from bert_jax.core.errors import UserError
 from bert_jax.evals import plots, runs, status
 from bert_jax.evals.jobs import Job
@@ -69,7 +70,7 @@ def lines(sweep: dict[Job, Settings]) -> list[list[str]]:
         state, step, value = 'not begun', '', None
         if (job.place / 'config.json').is_file():
             run = runs.read(job.place)
-            state, at, total = status.state(job.place, run)
+            state, at, total = status.state(run, goodput.read(job.place))
             step = f'{at:,}' + (f'/{total:,}' if total else '')
             value = run.evals[-1].get(score) if run.evals else None
         cells = [str(settings.get(key, '')) for key in keys]

@@ -13,7 +13,7 @@ import pytest
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from bert_jax.core import partitioning
+from bert_jax.core import chips, partitioning
 from bert_jax.core.partitioning import MeshConfig
 from bert_jax.evals import plan, program
 from bert_jax.evals.collectives import collectives
@@ -182,9 +182,21 @@ def test_without_the_tpu_compiler_it_is_said_how_to_get_it():
     assert 'pip install "jax[tpu]"' in done.stderr
 
 
-def test_the_tpu_compiler_plans_a_step():
+@pytest.fixture
+def libtpu():
     if not importlib.util.find_spec('libtpu'):
         pytest.skip('needs the TPU compiler: pip install "jax[tpu]"')
+
+
+@pytest.mark.parametrize('name', ['v4:2x2x1', 'v5e:2x2', 'v5p:2x2x1', 'v6e:2x2', 'tpu7x:2x2x1'])
+def test_devices_are_as_on_a_tpu_vm(name, libtpu):
+    topology = plan.Topology(name)
+    devices = topology.devices()
+    assert len(devices) == 4 * topology.chip.devices
+    assert chips.of_device(devices[0].device_kind) == topology.chip
+
+
+def test_the_tpu_compiler_plans_a_step(libtpu):
     words = [f'--config={TINY}:pretrain', "--config.data.sources=('none.txt',)", '--topology=v5e:2x2']
     env = {**os.environ, 'PYTHONPATH': str(ROOT)}
     done = subprocess.run(
