@@ -32,12 +32,12 @@ def main() -> int:
             run('ssh', host, f'bash -c {shlex.quote(remote.install("cuda13"))}')
     commands = []
     for i, host in enumerate(hosts):
-        job = [
+        several = [
             f'--coordinator={hosts[0].rpartition("@")[2]}:{flags.port}',
             f'--processes={len(hosts)}',
             f'--process={i}',
         ]
-        command = remote.train([*words, *(job if len(hosts) > 1 else [])])
+        command = remote.train([*words, *(several if len(hosts) > 1 else [])])
         # With a terminal, what stops this end stops the other.
         commands.append(['ssh', '-tt', host, f'bash -c {shlex.quote(command)}'])
     if flags.print:

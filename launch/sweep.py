@@ -42,19 +42,13 @@ def main() -> int:
     if flags.slurm is not None:
         slurm.submit([(job, shlex.split(flags.slurm)) for job in sweep])
     elif not flags.list:
-        try:
-            failed = jobs.run([*sweep], flags.jobs)
-        except KeyboardInterrupt:
-            print('interrupted: the same command goes on', file=sys.stderr)
-            return 130
+        failed = jobs.run([*sweep], flags.jobs)
     table = sweeps.lines(sweep)
     print(cli.table(table))
     if any(job.place.exists() for job in sweep):
         text = f'# {flags.config}\n\n{publish.markdown(table)}'
         publish.write(workdir, 'sweep', text, table, sweeps.figure(sweep, table))
-    for place, why in failed.items():
-        print(f'failed: {place}: {why}', file=sys.stderr)
-    return 1 if failed else 0
+    return jobs.report(failed)
 
 
 if __name__ == '__main__':

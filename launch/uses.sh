@@ -1,27 +1,27 @@
 #!/usr/bin/env bash
 # The uses of BERT on real data, for a small encoder: nine tasks, from pretrained and from random weights, three seeds;
 # one table and one picture. A second call goes on from where it was.
-# Usage: bash launch/uses.sh CHECKPOINT [DIR [WEIGHTS]]    (default: runs/uses; data is found through TFDS_DATA_DIR)
-# WEIGHTS is random or pretrained, to make one half alone: a small model runs on two cores best as two such calls,
-# each on a core of its own (taskset -c 0 bash launch/uses.sh ... random & taskset -c 1 ... pretrained & wait).
+# Usage: bash launch/uses.sh CHECKPOINT [DIR [JOBS]]    (default: runs/uses and 1; data is found through TFDS_DATA_DIR)
+# JOBS is how many runs at a time: of a small model on CPU cores as many as there are cores.
 set -euo pipefail
-checkpoint=$(realpath "${1:?usage: bash launch/uses.sh CHECKPOINT [DIR [WEIGHTS]]}")
+checkpoint=$(realpath "${1:?usage: bash launch/uses.sh CHECKPOINT [DIR [JOBS]]}")
 out=$(realpath -m "${2:-$(dirname "$0")/../runs/uses}")
 cd "$(dirname "$0")/.."
 source launch/env.sh
+jobs=${3:-1}
 seeds=3
 
 # Every update is logged, for curves; scores are taken at the end alone.
 tune() {
     local name=$1 config=$2
     shift 2
-    python -m bert_jax.bin.repeat --config="configs/finetune/$config" --workdir="$out/${name}_$weights" --seeds=$seeds \
+    python -m bert_jax.bin.repeat --config="configs/finetune/$config" --workdir="$out/${name}_$weights" --seeds=$seeds --jobs="$jobs" \
         --config.init.checkpoint="$checkpoint" --config.init.weights="$weights" \
         --config.optim.learning_rate=3e-4 --config.train.log_every=1 \
         --config.train.eval_every=0 --config.checkpoint.every=1.0 "$@"
 }
 
-for weights in ${3:-random pretrained}; do
+for weights in random pretrained; do
     tune cola glue.py:cola
     tune mrpc glue.py:mrpc
     tune rte glue.py:rte
@@ -43,5 +43,5 @@ for weights in ${3:-random pretrained}; do
     done
 done
 
-[ $# -gt 2 ] || python -m bert_jax.bin.report "$checkpoint" "$out"/*_random "$out"/*_pretrained \
+python -m bert_jax.bin.report "$checkpoint" "$out"/*_random "$out"/*_pretrained \
     --out="$out/report.html" --plots="$out/plots"

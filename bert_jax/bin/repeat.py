@@ -19,16 +19,17 @@ def main() -> int:
     parser.add_argument(
         '--over', action='append', default=[], help='KEY=A,B,...: a grid of your own; may be repeated'
     )
+    parser.add_argument('--jobs', type=int, default=1, help='so many runs at a time')
     flags, overrides = cli.parse(parser)
-    if flags.seeds < 1:
-        parser.error('--seeds must be at least 1')
+    if min(flags.seeds, flags.jobs) < 1:
+        parser.error('--seeds and --jobs must be at least 1')
     if wrong := [word for word in flags.over if not word.partition('=')[2]]:
         parser.error(f'--over={wrong[0]} has no values: write KEY=A,B')
     if any(word.startswith('train.seed=') for word in (*flags.over, *overrides)):
         parser.error('seeds are counted from 0: write --seeds=N, and leave train.seed out')
 
     from bert_jax.core import paths
-    from bert_jax.evals import repeats
+    from bert_jax.evals import jobs, repeats
     from bert_jax.train import experiment
 
     workdir = pathlib.Path(flags.workdir)
@@ -36,12 +37,13 @@ def main() -> int:
     score = flags.score or experiment.read(flags.config, overrides).checkpoint.best or 'accuracy'
     grid = dict(repeats.RECIPE) if flags.recipe else {}
     grid |= {key: tuple(values.split(',')) for key, _, values in (word.partition('=') for word in flags.over)}
-    if status := repeats.run(flags.config, workdir, grid, flags.seeds, overrides, score):
-        return status
-    found = repeats.summary(workdir, grid, flags.seeds, score)
-    paths.write(workdir / 'summary.json', json.dumps(found, indent=2) + '\n')
-    print(repeats.table(found))
-    return 0
+    todo = repeats.jobs(flags.config, workdir, grid, flags.seeds, overrides)
+    failed = jobs.run(todo, flags.jobs)
+    if len(failed) < len(todo):
+        found = repeats.summary(workdir, grid, flags.seeds, score, failed)
+        paths.write(workdir / 'summary.json', json.dumps(found, indent=2) + '\n')
+        print(repeats.table(found))
+    return jobs.report(failed)
 
 
 if __name__ == '__main__':

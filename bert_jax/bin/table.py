@@ -3,7 +3,6 @@
 import argparse
 import pathlib
 import shlex
-import sys
 from collections.abc import Sequence
 
 from bert_jax.core import cli, paths
@@ -43,11 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(*(f'{place}: job {number}' for place, number in found.items()), sep='\n')
         return 0
     else:
-        try:
-            failed = jobs.run(todo, flags.jobs)
-        except KeyboardInterrupt:
-            print('interrupted: the same command goes on', file=sys.stderr)
-            return 130
+        failed = jobs.run(todo, flags.jobs)
     lines = table.lines(workdir, failed)
     text = (
         f'# {table.title}\n\n{table.about}\n\n{publish.markdown(lines)}\n'
@@ -58,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         publish.write(workdir, 'table', text, lines, table.figure(workdir))
         paths.write(workdir / 'table.html', report.page([], written=[workdir / 'table.md']))
     print(text, end='')
-    return 1 if failed else 0
+    return jobs.report(failed)
 
 
 if __name__ == '__main__':

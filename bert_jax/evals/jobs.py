@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from bert_jax.core import paths
@@ -136,6 +136,15 @@ def run(jobs: Sequence[Job], at_once: int = 1) -> dict[pathlib.Path, str]:
             process.wait()
         signal.signal(signal.SIGTERM, before)
     return failed
+
+
+def report(failed: Mapping[pathlib.Path, str]) -> int:
+    """Prints the runs that did not end well, once for each reason; returns the status for a door to exit with."""
+    for why in dict.fromkeys(failed.values()):
+        first, *others = (place for place, reason in failed.items() if reason == why)
+        more = f' and {len(others)} more' if others else ''
+        print(f'failed: {first}{more}: {why}', file=sys.stderr)
+    return 1 if failed else 0
 
 
 def _start(job: Job, cores: set[int]) -> 'subprocess.Popen[bytes]':

@@ -5,6 +5,7 @@ For TPUs the real compiler says it (libtpu compiles without a TPU); for GPUs for
 
 import contextlib
 import dataclasses
+import logging
 import math
 import os
 import re
@@ -327,6 +328,7 @@ def compare(
     for topology in topologies:
         for mesh in meshes:
             line = [topology.name, mesh.strategy, str(topology.chips)]
+            logging.info('compiling for %s, %s', topology.name, mesh.strategy)
             try:
                 plan = measure(dataclasses.replace(experiment, mesh=mesh), tokenizer, phase, topology)
             except TooLarge:

@@ -1,19 +1,13 @@
 """Many runs of one config: over seeds, over a grid, and what they say together."""
 
-import contextlib
 import itertools
-import logging
 import pathlib
-import signal
 import statistics
-import subprocess
-import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from bert_jax.core.errors import Diverged, UserError
 from bert_jax.evals import runs
-from bert_jax.train import experiment
+from bert_jax.evals.jobs import Job
 
 # Devlin et al. 2019, appendix A.3: every task was tried with all of these, and the best on the development set kept.
 RECIPE = {
@@ -36,15 +30,14 @@ def folder(cell: Cell) -> str:
     return ','.join(parts).replace('/', '_') or 'runs'
 
 
-def run(
+def jobs(
     config: str,
     workdir: pathlib.Path,
     grid: Mapping[str, Sequence[str]],
     seeds: int,
     overrides: Sequence[str],
-    score: str,
-) -> int:
-    """Trains every cell with every seed, one after the other, each in a working directory of its own.
+) -> list[Job]:
+    """Trainings of every cell with every seed, each in a working directory of its own.
 
     Args:
       config: the config file, with its argument.
@@ -52,67 +45,31 @@ def run(
       grid: values of keys, as they are written on the command line.
       seeds: how many, from 0.
       overrides: `a.b=value` for all runs.
-      score: the name of the score, such as 'accuracy'; the last evaluation of each run counts.
-
-    What is finished stays; what was interrupted goes on. A run whose loss is not finite is noted by its
-    missing evaluation, and the others go on.
-
-    Returns:
-      0, or the status of a run that was told to stop.
-
-    Raises:
-      UserError: before any run, if one of them has settings that cannot be; after one that could not be
-        trained, or that has no such score.
     """
-    todo = {
-        workdir / folder(cell) / f'seed{seed}': [*overrides, *_settings(cell), f'train.seed={seed}']
+    return [
+        Job(
+            workdir / folder(cell) / f'seed{seed}',
+            config,
+            (*overrides, *(f'{key}={value}' for key, value in cell.items()), f'train.seed={seed}'),
+        )
         for cell in cells(grid)
         for seed in range(seeds)
-    }
-    for settings in todo.values():
-        experiment.read(config, settings)
-    for number, (place, settings) in enumerate(todo.items(), 1):
-        logging.info('run %d of %d: %s', number, len(todo), place)
-        words = ['-m', 'bert_jax.bin.train', f'--config={config}', f'--workdir={place}']
-        status = _call([sys.executable, *words, *(f'--config.{s}' for s in settings)])
-        if status in (75, 130, 143) or status < 0:
-            return status if status > 0 else 128 - status
-        if status == Diverged.status:
-            logging.warning('%s: the loss was not finite, and the run counts as failed', place)
-        elif status:
-            raise UserError(f'{str(place)!r} was not trained (status {status}): mend what is said above.')
-        runs.score(place, score)
-    return 0
-
-
-def _settings(cell: Cell) -> list[str]:
-    return [f'{key}={value}' for key, value in cell.items()]
-
-
-def _call(command: Sequence[str]) -> int:
-    """Runs a command to its end; returns its status. What tells this process to stop tells the command.
-
-    If that has just ended well, the status is that of a process which was stopped.
-    """
-    told = []
-    with subprocess.Popen(command) as child, contextlib.ExitStack() as stack:
-
-        def stop(number: int, frame: Any) -> None:  # a terminal sends SIGINT to both
-            told.append(128 + number)
-            child.terminate()
-
-        for number in (signal.SIGTERM, signal.SIGINT):
-            stack.callback(signal.signal, number, signal.signal(number, stop))
-        return child.wait() or next(iter(told), 0)
+    ]
 
 
 def summary(
-    workdir: pathlib.Path, grid: Mapping[str, Sequence[str]], seeds: int, score: str
+    workdir: pathlib.Path,
+    grid: Mapping[str, Sequence[str]],
+    seeds: int,
+    score: str,
+    unfit: Collection[pathlib.Path] = (),
 ) -> dict[str, Any]:
     """What the runs say together.
 
     Args:
-      workdir, grid, seeds, score: as given to `run`.
+      workdir, grid, seeds: as given to `jobs`.
+      score: its name, such as 'accuracy'; the last evaluation of each run counts.
+      unfit: runs that did not end well, whatever stands in their folders.
 
     Returns:
       `cells`, each with its settings, the score of every seed (None for a failed run) and mean, std (n - 1),
@@ -122,10 +79,8 @@ def summary(
     found: list[dict[str, Any]] = []
     for cell in cells(grid):
         places = [workdir / folder(cell) / f'seed{seed}' for seed in range(seeds)]
-        scores, values = (
-            [runs.last_scores(place) for place in places],
-            [runs.score(place, score) for place in places],
-        )
+        scores = [{} if place in unfit else runs.last_scores(place) for place in places]
+        values = [None if place in unfit else runs.score(place, score) for place in places]
         right = [v for v in values if v is not None]
         found.append(
             {
