@@ -19,15 +19,20 @@ def main() -> int:
         '--config', required=True, help='a config file with sweep(add), and :arg if it takes one'
     )
     parser.add_argument('--workdir', required=True, help='a folder for all runs')
-    parser.add_argument('--jobs', type=int, default=1, help='so many runs at a time, here')
     parser.add_argument(
-        '--slurm', metavar='OPTIONS', help='submit them to SLURM, with these options of sbatch'
+        '--jobs',
+        type=int,
+        default=0,
+        help='so many runs at a time; the default is one here, and all on SLURM',
+    )
+    parser.add_argument(
+        '--slurm', metavar='OPTIONS', help='submit them to SLURM as an array, with these options of sbatch'
     )
     parser.add_argument('--print', action='store_true', help='run nothing: print the command of each run')
     parser.add_argument('--list', action='store_true', help='run nothing: the table as it is')
     flags, overrides = cli.parse(parser)
-    if flags.jobs < 1:
-        parser.error('--jobs must be at least 1')
+    if flags.jobs < 0:
+        parser.error('--jobs must not be negative')
 
     from bert_jax.evals import jobs, publish, slurm, sweeps
 
@@ -40,9 +45,9 @@ def main() -> int:
         return 0
     failed = {}
     if flags.slurm is not None:
-        slurm.submit([(job, shlex.split(flags.slurm)) for job in sweep])
+        slurm.submit_array([*sweep], shlex.split(flags.slurm), workdir, flags.jobs)
     elif not flags.list:
-        failed = jobs.run([*sweep], flags.jobs)
+        failed = jobs.run([*sweep], flags.jobs or 1)
     table = sweeps.lines(sweep)
     print(cli.table(table))
     if any(job.place.exists() for job in sweep):

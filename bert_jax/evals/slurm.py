@@ -15,6 +15,8 @@ from bert_jax.evals.jobs import DONE, Job, check
 SCRIPT, ID, LOG = 'slurm.sh', 'slurm.id', 'slurm-%j.log'
 # SLURM ends the steps of a job so many seconds before its time limit, of which training needs some to save.
 NOTICE = 120
+# A job that is begun again goes on in its log.
+_KEEP = ('--open-mode=append', '--requeue', f'--signal=TERM@{NOTICE}')
 
 
 def script(job: Job, options: Sequence[str] = ()) -> str:
@@ -32,16 +34,13 @@ def script(job: Job, options: Sequence[str] = ()) -> str:
         f'--job-name={job.place.name}',
         f'--chdir={pathlib.Path.cwd()}',
         f'--output={place / LOG}',
-        '--open-mode=append',
-        '--requeue',
-        f'--signal=TERM@{NOTICE}',
         '--kill-on-invalid-dep=yes',
+        *_KEEP,
     ]
-    lines = [f'#SBATCH {_quoted(option)}' for option in (*own, *options)]
     return '\n'.join(
         [
             '#!/bin/bash',
-            *lines,
+            *_options([*own, *options]),
             'trap : TERM  # is for the training, which saves',
             f'srun {shlex.join(job.command)}',
             'status=$?',
@@ -56,9 +55,11 @@ def script(job: Job, options: Sequence[str] = ()) -> str:
     )
 
 
-def _quoted(option: str) -> str:
-    """An option as a #SBATCH line reads it."""
-    return option if re.fullmatch(r'[^\s"\'#\\]+', option) else '"' + option.replace('"', '\\"') + '"'
+def _options(options: Sequence[str]) -> list[str]:
+    """Options of sbatch as the lines of a script that it reads."""
+    plain = re.compile(r'[^\s"\'#\\]+')
+    quoted = (o if plain.fullmatch(o) else '"' + o.replace('"', '\\"') + '"' for o in options)
+    return [f'#SBATCH {option}' for option in quoted]
 
 
 def submit(jobs: Sequence[tuple[Job, Sequence[str]]]) -> dict[pathlib.Path, str]:
@@ -73,22 +74,71 @@ def submit(jobs: Sequence[tuple[Job, Sequence[str]]]) -> dict[pathlib.Path, str]
     Raises:
       UserError: if SLURM is not there, or does not take a job.
     """
-    check([job for job, _ in jobs if not job.finished])
     scripts = {job.place: script(job, options) for job, options in jobs if not job.finished}
-    queued = _call('squeue', '--me', '--noheader', '--format=%A').split()
-    found: dict[pathlib.Path, str] = {}
+    found = _queued([job for job, _ in jobs if not job.finished])
     for job, _ in jobs:
-        if job.place not in scripts:
-            continue
-        file = job.place / ID
-        if not (file.is_file() and file.read_text().strip() in queued):
+        if job.place in scripts and job.place not in found:
             paths.write(job.place / SCRIPT, scripts[job.place])
             when = 'after' if job.watches else 'afterok'
             wait = [f'--dependency={when}:{found[job.after]}'] if job.after in found else []
-            number = _call('sbatch', '--parsable', *wait, str(job.place / SCRIPT)).split(';')[0].strip()
-            paths.write(file, number + '\n')
-        found[job.place] = file.read_text().strip()
+            found[job.place] = _sbatch(*wait, str(job.place / SCRIPT))
+            paths.write(job.place / ID, found[job.place] + '\n')
     return found
+
+
+def submit_array(
+    jobs: Sequence[Job], options: Sequence[str], folder: pathlib.Path, at_once: int = 0
+) -> dict[pathlib.Path, str]:
+    """As `submit`, jobs that wait for nothing as one array.
+
+    Args:
+      jobs: what to run.
+      options: of sbatch, for each of them.
+      folder: for the script of the array.
+      at_once: how many may run at a time; 0 is all.
+    """
+    waiting = [job for job in jobs if not job.finished]
+    found = _queued(waiting)
+    todo = [job for job in waiting if job.place not in found]
+    if not todo:
+        return found
+    for job in todo:
+        paths.write(job.place / SCRIPT, script(job, options))
+    own = [
+        f'--job-name={folder.name}',
+        f'--chdir={pathlib.Path.cwd()}',
+        f'--output={folder.absolute() / "array-%A_%a.log"}',
+        f'--array=0-{len(todo) - 1}' + (f'%{at_once}' if at_once else ''),
+        *_KEEP,
+    ]
+    places = shlex.join(str(job.place.absolute()) for job in todo)
+    lines = [
+        '#!/bin/bash',
+        *_options([*own, *options]),
+        f'places=({places})',
+        'place=${places[$SLURM_ARRAY_TASK_ID]}',
+        f'exec bash "$place/{SCRIPT}" >> "$place/{LOG.replace("%j", "$SLURM_JOB_ID")}" 2>&1',
+        '',
+    ]
+    paths.write(folder / 'array.sh', '\n'.join(lines))
+    number = _sbatch(str(folder / 'array.sh'))
+    for i, job in enumerate(todo):
+        found[job.place] = f'{number}_{i}'
+        paths.write(job.place / ID, found[job.place] + '\n')
+    return found
+
+
+def _queued(jobs: Sequence[Job]) -> dict[pathlib.Path, str]:
+    """Those of the jobs that are in the queue."""
+    check(jobs)
+    queue = {*_call('squeue', '--me', '--array', '--noheader', '--format=%i').split()}
+    files = {job.place: job.place / ID for job in jobs}
+    ids = {place: file.read_text().strip() for place, file in files.items() if file.is_file()}
+    return {place: number for place, number in ids.items() if number in queue}
+
+
+def _sbatch(*words: str) -> str:
+    return _call('sbatch', '--parsable', *words).split(';')[0].strip()
 
 
 def _call(*words: str) -> str:

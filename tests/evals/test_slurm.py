@@ -58,8 +58,8 @@ def cluster(tmp_path_factory):
         subprocess.run(['bash', script, 'down', folder], check=True)
 
 
-def launch(*words):
-    command = [sys.executable, str(ROOT / 'launch' / 'slurm.py'), *map(str, words)]
+def launch(*words, script='slurm.py'):
+    command = [sys.executable, str(ROOT / 'launch' / script), *map(str, words)]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
 
 
@@ -111,6 +111,37 @@ def test_a_cancelled_job_is_not_begun_again(tmp_path, cluster, corpus, rows):
     time.sleep(6)  # a job that is requeued would be begun by now
     assert 'CANCELLED' in subprocess.run(squeue, capture_output=True, text=True).stdout
     assert not (tmp_path / 'done.json').exists()
+
+
+SWEEP = """
+import runpy
+
+def get_config():
+    return runpy.run_path({tiny!r})['get_config']('classify')
+
+def sweep(add):
+    for seed in range(3):
+        add({{'train.seed': seed}})
+"""
+
+
+def test_a_sweep_is_an_array_of_which_what_is_missing_is_submitted(tmp_path, cluster, pretrained, labelled):
+    config, workdir = tmp_path / 'config.py', tmp_path / 'a b'
+    config.write_text(SWEEP.format(tiny=str(TINY)))
+    words = [f'--config={config}', f'--workdir={workdir}', f'--config.data.source={labelled}']
+    words += [f'--config.init.checkpoint={pretrained}', '--config.train.steps=5', '--jobs=2']
+    launch(*words, '--slurm=--ntasks=1', script='sweep.py')
+    text = (workdir / 'array.sh').read_text()
+    assert '--array=0-2%2' in text
+    places = [workdir / f'seed={seed}' for seed in range(3)]
+    launch(*words, '--slurm=--ntasks=1', script='sweep.py')  # they are in the queue, and not submitted again
+    wait_for(lambda: all((place / 'done.json').exists() for place in places), workdir)
+    assert (workdir / 'array.sh').read_text() == text
+    assert launch(*words, '--list', script='sweep.py').count('done') == 3
+    (places[1] / 'done.json').unlink()
+    launch(*words, '--slurm=--ntasks=1', script='sweep.py')
+    wait_for((places[1] / 'done.json').exists, places[1])
+    assert [len([*place.glob('slurm-*.log')]) for place in places] == [1, 2, 1]
 
 
 def test_a_refusal_of_slurm_is_one_sentence(tmp_path, cluster):
