@@ -1,6 +1,7 @@
 """A paper's table: the runs it needs, each once and in order; its numbers beside the published ones; what fails."""
 
 import dataclasses
+import itertools
 import json
 import os
 import pathlib
@@ -338,14 +339,15 @@ TABLES = [
 ]
 
 
-@pytest.mark.parametrize('name', TABLES)
-@pytest.mark.parametrize('scale', ['mini', 'paper'])
+@pytest.mark.parametrize(
+    ('name', 'scale'), [*itertools.product(TABLES, ['mini', 'paper']), ('dna.py', 'small')]
+)
 def test_every_run_of_a_table_has_settings_that_can_be(name, scale, monkeypatch):
     monkeypatch.chdir(ROOT)
     found = tables.read(f'configs/tables/{name}:{scale}', ['seeds=1', 'checkpoint=runs/english']).jobs(
         pathlib.Path('runs')
     )
-    assert len(found) >= {'bert_table2.py': 4, 'bert_table7.py': 7}.get(name, 11)
+    assert len(found) >= {'bert_table2.py': 4, 'bert_table7.py': 7, 'dna.py': 6}.get(name, 11)
     for job in found:
         if not job.studies:
             experiment.read(job.config, job.settings)
