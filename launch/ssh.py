@@ -37,9 +37,9 @@ def main() -> int:
             f'--processes={len(hosts)}',
             f'--process={i}',
         ]
-        command = remote.train([*words, *(several if len(hosts) > 1 else [])])
+        training = remote.train([*words, *(several if len(hosts) > 1 else [])])
         # With a terminal, what stops this end stops the other.
-        commands.append(['ssh', '-tt', host, f'bash -c {shlex.quote(command)}'])
+        commands.append(['ssh', '-tt', host, f'bash -c {shlex.quote(training)}'])
     if flags.print:
         for command in commands:
             run(*command)

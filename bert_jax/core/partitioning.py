@@ -206,6 +206,12 @@ def platform() -> str:
     return partitioner.mesh.devices.flat[0].platform
 
 
+def on_one_cpu() -> bool:
+    """Whether the program that is being traced will run on a CPU that is one device."""
+    partitioner = _active.get()
+    return platform() == 'cpu' and (partitioner is None or partitioner.mesh.size == 1)
+
+
 def constrain(x: jax.Array, *logical: str | None) -> jax.Array:
     """Pins an activation to its place on the mesh; without a mesh of several devices, does nothing."""
     partitioner = _active.get()

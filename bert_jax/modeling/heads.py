@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from bert_jax.modeling import few_rows
 from bert_jax.modeling.config import ModelConfig
 from bert_jax.modeling.dropout import dropout, fold
 from bert_jax.modeling.layers import Dense, param
@@ -35,12 +36,7 @@ def word_scores(
 ) -> jax.Array:
     """Float32 scores [..., V] of the entries of the vocabulary for hidden states [..., D]."""
     table = words[...].astype(hidden.dtype)
-    if hidden.ndim == 2 and len(hidden) <= 64:
-        # With the table first a CPU reads it faster, in order; without the barrier XLA takes the hidden states first.
-        scores = jnp.matmul(table, hidden.T, preferred_element_type=jnp.float32)
-        scores = jax.lax.optimization_barrier(scores).T
-    else:
-        scores = jnp.matmul(hidden, table.T, preferred_element_type=jnp.float32)
+    scores = few_rows.product(hidden, table, transposed=True, dtype=jnp.float32)
     return (scores if bias is None else scores + bias)[..., : config.vocab_size]
 
 

@@ -15,6 +15,7 @@ from flax import nnx
 
 from bert_jax.core import partitioning
 from bert_jax.core.partitioning import constrain
+from bert_jax.modeling import few_rows
 from bert_jax.modeling.attention import attend
 from bert_jax.modeling.config import Activation, BlockConfig, ModelConfig
 from bert_jax.modeling.masks import Mask
@@ -104,7 +105,8 @@ class Dense(nnx.Module):
         self.bias = param(rngs, tuple(outputs.values()), axes[len(inputs) :], 0) if config.bias else None
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        y = _hold_gradient(x @ self.kernel[...].astype(x.dtype).reshape(self.features_in, -1))
+        kernel = self.kernel[...].astype(x.dtype).reshape(self.features_in, -1)
+        y = _hold_gradient(few_rows.product(x, kernel))
         return y if self.bias is None else y + self.bias[...].astype(x.dtype).reshape(-1)
 
 

@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 SCRATCH = 'random weights'
 TRIPLETS = ('task.kmer=3', 'task.stride=3')
 SHORT = ('optim.learning_rate=3e-4', 'train.eval_every=0.1', 'train.bins=1')
-SETS = {
+SETS: dict[str, dict] = {
     'mini': {
         'splice': (*SHORT, *TRIPLETS, 'data.length=22'),
         'promoter_core': (
