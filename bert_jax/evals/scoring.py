@@ -35,6 +35,7 @@ class Scorer:
 
     def __init__(self, spec: str, overrides: Sequence[str], task: str = ''):
         self._experiment = experiment_lib.read(spec, overrides)
+        self._given = {override.partition('=')[0] for override in overrides}
         if task and self._experiment.task.name != task:
             raise UserError(
                 f'{spec!r} is a config of the task {self._experiment.task.name!r}; this binary scores {task!r}.'
@@ -74,6 +75,11 @@ class Scorer:
                 for k, v in vars(trained.experiment.task).items()
                 if k in tasks.OF_A_CHECKPOINT and v != ()
             }
+            for name, value in own.items():
+                if f'task.{name}' in self._given and getattr(ours.task, name) != value:
+                    raise UserError(
+                        f'{str(path)!r} was trained with task.{name}={value!r}: leave it out here.'
+                    )
             read = dataclasses.replace(
                 trained.experiment, task=dataclasses.replace(ours.task, **own), data=ours.data
             )

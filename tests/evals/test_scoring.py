@@ -51,6 +51,16 @@ def test_another_batch_size_and_mesh_score_the_same(finetuned, labelled):
     assert other == pytest.approx(base, rel=1e-5)
 
 
+def test_what_a_checkpoint_was_trained_with_cannot_be_set_otherwise(finetuned, labelled):
+    def score(labels):
+        overrides = [f'data.source={labelled}', f'task.labels={labels}']
+        return scoring.Scorer(f'{TINY}:classify', overrides, 'classify')(finetuned)
+
+    assert score(('bad', 'good'))['rows'] == 21
+    with pytest.raises(UserError, match="was trained with task.labels=.'bad', 'good'.: leave it out here"):
+        score(('good', 'bad'))
+
+
 def test_watch_yields_new_checkpoints_to_the_last(finetuned):
     seen = list(scoring.watch(finetuned, poll=0.01, timeout=1))
     assert [p.name for p in seen] == ['40']
