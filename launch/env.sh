@@ -17,7 +17,7 @@ make_environment() {
     local python stamp
     stamp=.venv/requirements.stamp
     if ! cmp -s requirements.txt "$stamp" 2>/dev/null; then
-        python=$(find_python)
+        python=$(find_python) || return 1
         echo "installing the requirements into .venv" >&2
         rm -f "$stamp"
         "$python" -m venv --clear .venv || {
@@ -27,7 +27,10 @@ make_environment() {
         # uv installs in seconds what takes pip a minute; pip does as well.
         .venv/bin/python -m pip install -q --disable-pip-version-check uv &&
             .venv/bin/uv pip install -q --python .venv/bin/python -r requirements.txt ||
-            .venv/bin/python -m pip install -q --disable-pip-version-check -r requirements.txt
+            .venv/bin/python -m pip install -q --disable-pip-version-check -r requirements.txt || {
+            echo "error: the requirements could not be installed: see above." >&2
+            return 1
+        }
         cp requirements.txt "$stamp"
     fi
     # shellcheck disable=SC1091

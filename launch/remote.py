@@ -82,7 +82,7 @@ def train(words: Sequence[str]) -> str:
 
 def workdir(words: Sequence[str]) -> str:
     """Where the working directory of a training with these arguments lies, for one who logs in."""
-    parser = argparse.ArgumentParser()
+    parser = argparse.ArgumentParser(prog='... --', usage='... -- --config=configs/X.py --workdir=DIR')
     parser.add_argument('--workdir', required=True)
     return str(pathlib.PurePosixPath('bert_jax') / parser.parse_known_args(list(words))[0].workdir)
 

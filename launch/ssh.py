@@ -24,6 +24,9 @@ def main() -> int:
     parser.add_argument('--print', action='store_true', help='show every command, and run none')
     flags = parser.parse_args(own)
     run, hosts = remote.Runner(flags.print), flags.hosts.split(',')
+    if not all(hosts):
+        parser.error(f'--hosts={flags.hosts} has an empty name: write user@a,user@b')
+    place = remote.workdir(words)
 
     with tempfile.TemporaryDirectory() as folder:
         file = remote.archive(run, pathlib.Path(folder))
@@ -47,11 +50,14 @@ def main() -> int:
         statuses = [process.wait() for process in [subprocess.Popen(command) for command in commands]]
         if any(statuses):
             print(f'the processes ended with {statuses}', file=sys.stderr)
-            return max(statuses)
+            return next((status for status in statuses if status > 0), 1)
     if flags.fetch:
-        run('scp', '-q', '-r', f'{hosts[0]}:{remote.workdir(words)}', flags.fetch)
+        run('scp', '-q', '-r', f'{hosts[0]}:{place}', flags.fetch)
     return 0
 
 
 if __name__ == '__main__':
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit('interrupted: the same command goes on')

@@ -21,6 +21,8 @@ def main() -> int:
     )
     parser.add_argument('--workdir', default='', help='a folder for all runs; the same command goes on')
     flags, rest = parser.parse_known_args()
+    if ':' in flags.config:
+        parser.error('say --scale=paper instead of :paper')
     name = pathlib.Path(flags.config).stem + ('' if flags.scale == 'mini' else f'_{flags.scale}')
     workdir = flags.workdir or f'runs/{name}'
     return table.main([f'--config={flags.config}:{flags.scale}', f'--workdir={workdir}', *rest])

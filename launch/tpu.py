@@ -32,17 +32,25 @@ class Tpu:
         return ['gcloud', 'compute', 'tpus', 'queued-resources', verb, self.flags.name, *self.where, *words]
 
     def create(self) -> None:
-        """Asks for the TPU and waits until it is there."""
+        """Asks for the TPU, and waits for it."""
         f = self.flags
         version = f.version or next(
             (v for k, v in VERSIONS.items() if f.type.startswith(k)), 'tpu-ubuntu2204-base'
         )
         words = [f'--node-id={f.name}', f'--accelerator-type={f.type}', f'--runtime-version={version}']
         self.run(*self.queued('create', *words, *(['--spot'] if f.spot else [])))
+        self.wait()
+
+    def wait(self) -> None:
+        """Until it is there.
+
+        Raises:
+          SystemExit: if it never will be.
+        """
         while not self.run.show and (state := self.state()) != 'ACTIVE':
             if state in LOST:
                 sys.exit(f'error: The queued resource is {state}: see {" ".join(self.queued("describe"))}')
-            time.sleep(f.poll)
+            time.sleep(self.flags.poll)
 
     def state(self, tries: int = 20) -> str:
         """Such as ACTIVE; empty if it cannot be had."""
@@ -70,7 +78,8 @@ class Tpu:
             self.copy(str(file), f'{self.flags.name}:', 'all')
         self.ssh(remote.install('tpu'))
         if self.flags.bucket:
-            mount = f'cd bert_jax && mkdir -p bucket && (mountpoint -q bucket || gcsfuse --implicit-dirs {self.flags.bucket} bucket)'
+            bucket = remote.shlex.quote(self.flags.bucket)
+            mount = f'cd bert_jax && mkdir -p bucket && (mountpoint -q bucket || gcsfuse --implicit-dirs {bucket} bucket)'
             self.ssh(mount)
 
     def delete(self) -> None:
@@ -94,10 +103,20 @@ def main() -> int:
     parser.add_argument('--print', action='store_true', help='show every command, and run none')
     parser.add_argument('--poll', type=float, default=30, help='seconds between looks at the queue')
     flags = parser.parse_args(own)
+    kept = flags.bucket and remote.workdir(words).startswith('bert_jax/bucket/')
+    if not (kept or flags.fetch or flags.keep):
+        parser.error(
+            'the run would be deleted with the TPU: give --bucket and a --workdir below bucket/, or --fetch, or --keep'
+        )
     tpu = Tpu(flags, remote.Runner(flags.print))
 
-    if tpu.state(tries=1) != 'ACTIVE':  # one that was kept is taken again
+    state = tpu.state(tries=1)  # one that was kept, or asked for before, is taken again
+    if state in LOST:
+        tpu.delete()
+    if state in ('', *LOST):
         tpu.create()
+    else:
+        tpu.wait()
     tpu.install()
     while status := tpu.ssh(remote.train(words), may_fail=True):
         if tpu.state() in LOST:

@@ -24,6 +24,8 @@ def main() -> int:
     )
     parser.add_argument('--price', type=float, default=0.0, help='of a chip for an hour')
     flags, overrides = cli.parse(parser)
+    if flags.price < 0:
+        parser.error('--price must not be negative')
     if flags.search and (',' in flags.topology or flags.strategies):
         parser.error('--search is on one topology, with the mesh.strategy of the config')
     if flags.price and (flags.search or ',' in flags.topology or flags.strategies):

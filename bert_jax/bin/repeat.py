@@ -17,7 +17,7 @@ def main() -> int:
         '--recipe', action='store_true', help='batch 16, 32; learning rate 5e-5, 3e-5, 2e-5; 2, 3, 4 epochs'
     )
     parser.add_argument(
-        '--over', action='append', default=[], help='KEY=A,B,...: a grid of your own; may be repeated'
+        '--over', action='append', default=[], help='KEY=A,B,...: a grid of your own; once for each key'
     )
     parser.add_argument('--jobs', type=int, default=1, help='so many runs at a time')
     flags, overrides = cli.parse(parser)
@@ -25,6 +25,9 @@ def main() -> int:
         parser.error('--seeds and --jobs must be at least 1')
     if wrong := [word for word in flags.over if not word.partition('=')[2]]:
         parser.error(f'--over={wrong[0]} has no values: write KEY=A,B')
+    keys = [word.partition('=')[0] for word in flags.over]
+    if len({*keys}) < len(keys):
+        parser.error('--over names a key twice: give all its values at once, KEY=A,B')
     if any(word.startswith('train.seed=') for word in (*flags.over, *overrides)):
         parser.error('seeds are counted from 0: write --seeds=N, and leave train.seed out')
 

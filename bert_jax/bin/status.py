@@ -14,14 +14,15 @@ def main() -> int:
         '--every', type=float, default=0.0, help='look again every so many seconds, until interrupted'
     )
     flags = parser.parse_args()
+    if flags.every < 0:
+        parser.error('--every must not be negative')
 
-    from bert_jax.evals import runs, status
+    from bert_jax.evals import status
 
     while True:
         if (flags.folder / 'config.json').exists():
             print(*status.lines(flags.folder), sep='\n', flush=True)
         else:
-            runs.find(flags.folder)  # or says that there is none
             print(cli.table(status.table(flags.folder)), flush=True)
         if not flags.every:
             return 0

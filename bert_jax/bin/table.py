@@ -26,6 +26,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     flags, overrides = cli.parse(parser, argv)
     if flags.jobs < 1:
         parser.error('--jobs must be at least 1')
+    if flags.slurm is not None and flags.jobs > 1:
+        parser.error('--jobs is for runs here: on SLURM they run as it has room')
 
     from bert_jax.evals import jobs, publish, report, slurm, tables
 

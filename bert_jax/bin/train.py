@@ -27,6 +27,11 @@ def main() -> int:
 
 def run(spec: str, workdir: pathlib.Path, overrides: list[str]) -> int:
     """Trains the config `spec` in `workdir`; returns the exit status."""
+    with contextlib.ExitStack() as stack:
+        return _run(spec, workdir, overrides, stack)
+
+
+def _run(spec: str, workdir: pathlib.Path, overrides: list[str], stack: contextlib.ExitStack) -> int:
     from bert_jax.core import cluster, hosts, partitioning, paths
     from bert_jax.evals.evaluator import Evaluator
     from bert_jax.train import experiment as experiment_lib
@@ -39,6 +44,8 @@ def run(spec: str, workdir: pathlib.Path, overrides: list[str]) -> int:
         experiment, tokenizer, start = setup.begin(experiment, workdir)
         loop.check(experiment, partitioner)
         if cluster.is_lead():
+            workdir.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(paths.held(workdir))
             experiment_lib.claim(workdir, experiment)
         task = experiment.make_task(tokenizer)
         data = setup.RowsOf(task, experiment, tokenizer, workdir)
@@ -61,8 +68,7 @@ def run(spec: str, workdir: pathlib.Path, overrides: list[str]) -> int:
         return evaluator
 
     about = {'config': experiment.as_dict(), 'tokenizer': json.loads(tokenizer.to_json())}
-    with paths.held(workdir) if cluster.is_lead() else contextlib.nullcontext():
-        return loop.train(experiment, task, data.train, partitioner, workdir, about, start, make_evaluator)
+    return loop.train(experiment, task, data.train, partitioner, workdir, about, start, make_evaluator)
 
 
 if __name__ == '__main__':

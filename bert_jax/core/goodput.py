@@ -40,6 +40,8 @@ class Ledger:
         self._lost[kind] = self._lost.get(kind, 0.0) + time.perf_counter() - since
 
     def write(self, step: int) -> None:
+        if self._before and self._from >= self._total:  # it was done before
+            return
         now = {
             'began': self._began,
             'time': time.time(),
@@ -58,9 +60,10 @@ class Ledger:
 def read(workdir: pathlib.Path) -> dict[str, Any]:
     """What `Ledger` has written; nothing if there is nothing that can be read."""
     try:
-        return json.loads((workdir / FILE).read_text())
+        found = json.loads((workdir / FILE).read_text())
     except (OSError, ValueError):
         return {}
+    return found if isinstance(found, dict) and found.get('starts') and 'total' in found else {}
 
 
 def shares(starts: list[dict[str, Any]]) -> dict[str, float]:

@@ -17,6 +17,7 @@ from bert_jax.core.errors import UserError
 from bert_jax.train import experiment
 
 DONE, LOG, SCORES = 'done.json', 'log.txt', 'scores.json'
+ROOT = str(pathlib.Path(__file__).parents[2])  # where Python finds this package, whatever the folder
 
 
 class Job(NamedTuple):
@@ -41,8 +42,10 @@ class Job(NamedTuple):
     @property
     def finished(self) -> bool:
         """Whether it has ended well, with these settings."""
-        file = self.place / DONE
-        return file.is_file() and json.loads(file.read_text()) == self.about
+        try:
+            return json.loads((self.place / DONE).read_text()) == self.about
+        except (OSError, ValueError):
+            return False
 
     @property
     def about(self) -> dict[str, Any]:
@@ -53,7 +56,9 @@ class Job(NamedTuple):
     @property
     def command(self) -> list[str]:
         """What runs it, as a process."""
-        return [sys.executable, '-m', *self.words, *(['--watch'] if self.watches else [])]
+        # While the training waits in a queue there is nothing new to score.
+        watching = ['--watch', f'--timeout={7 * 24 * 3600}'] if self.watches else []
+        return [sys.executable, '-m', *self.words, *watching]
 
     @property
     def words(self) -> list[str]:
@@ -153,6 +158,7 @@ def _start(job: Job, cores: set[int]) -> 'subprocess.Popen[bytes]':
     with (job.place / LOG).open('ab') as log:
         # Within a job of a cluster its processes are nevertheless jobs of their own.
         env = {k: v for k, v in os.environ.items() if not k.startswith(('SLURM_', 'OMPI_'))}
+        env['PYTHONPATH'] = os.pathsep.join([ROOT, *filter(None, [env.get('PYTHONPATH')])])
         process = subprocess.Popen(job.command, stdout=log, stderr=log, env=env)
     if cores:
         os.sched_setaffinity(process.pid, cores)
@@ -169,9 +175,11 @@ def _shares(n: int) -> list[set[int]]:
 
 def _end(job: Job, status: int, began: float, failed: dict[pathlib.Path, str]) -> None:
     if status:
-        lines = (job.place / LOG).read_text(errors='replace').strip().splitlines()
-        failed[job.place] = lines[-1] if lines else f'status {status}'
-        logging.warning('failed: %s: %s', job.place, failed[job.place])
+        last = (job.place / LOG).read_text(errors='replace').strip().splitlines()[-5:]
+        said = [line for line in last if line.startswith('error')]
+        how = f'ended by signal {-status}' if status < 0 else f'ended with status {status}'
+        failed[job.place] = said[-1] if said else f'{how}: see {job.place / LOG}'
+        logging.warning('failed: %s', job.place)
         return
     job.finish()
     logging.info('ended: %s, %.0f s', job.place, time.monotonic() - began)

@@ -210,7 +210,7 @@ _KEPT = {'none': 34, 'dots': 18, 'full': 2}
 
 
 def _estimate(experiment: Experiment, tokenizer: Tokenizer, phase: Phase, topology: Topology) -> Plan:
-    """By formula, without a compiler.
+    """By formula, without a compiler, and without the scores of a vocabulary; more than 8 GPUs as if they were one node.
 
     Messages as Rajbhandari et al. 2020 (section 7) count them for data parallelism and for sharded parameters, and
     Shoeybi et al. 2019 (section 3) for tensor parallelism.
@@ -223,7 +223,8 @@ def _estimate(experiment: Experiment, tokenizer: Tokenizer, phase: Phase, topolo
     model, rows = experiment.model, phase.batch_size // (data * fsdp) // experiment.train.accumulate
     half = 2 if model.dtype == 'bfloat16' else 4
     tokens = rows * phase.length
-    activations = tokens * model.layers * model.width * _KEPT[model.remat] * half / 2 / tensor
+    layers = model.layers + getattr(model, 'decoder_layers', 0)
+    activations = tokens * layers * model.width * _KEPT[model.remat] * half / 2 / tensor
     whole = sum(4 * math.prod(x.shape) for x in step.layout.shapes.params.values()) / tensor
     messages = []
 
@@ -237,15 +238,18 @@ def _estimate(experiment: Experiment, tokenizer: Tokenizer, phase: Phase, topolo
     add('reduce-scatter', 1, whole, sharded)
     add('all-reduce', 1, whole / sharded, data * fsdp // sharded)
     parts = tensor if experiment.mesh.strategy in ('tp', 'fsdp_tp') else 1
-    add('all-reduce', 4 * model.layers, 4 * model.layers * tokens * model.width * half, parts)
+    sums = 4 * layers * experiment.train.accumulate
+    add('all-reduce', sums, sums * tokens * model.width * half, parts)
     memory = {
         'parameters': parameters,
         'optimizer': optimizer,
         'gradients': parameters,
         'activations': activations,
     }
-    traffic = 4 * parameters + 2 * optimizer + 2 * activations
-    return Plan(topology, step.tokens, memory, step.flops / topology.chips, traffic, messages, formula=True)
+    traffic = 4 * parameters + 2 * optimizer + 2 * activations * experiment.train.accumulate
+    again = 4 / 3 if model.remat == 'full' else 1  # what is not kept is computed a second time
+    flops = again * step.flops / topology.chips
+    return Plan(topology, step.tokens, memory, flops, traffic, messages, formula=True)
 
 
 def largest(
@@ -328,11 +332,12 @@ def compare(
     for topology in topologies:
         for mesh in meshes:
             line = [topology.name, mesh.strategy, str(topology.chips)]
-            logging.info('compiling for %s, %s', topology.name, mesh.strategy)
+            logging.info('planning %s, %s', topology.name, mesh.strategy)
             try:
                 plan = measure(dataclasses.replace(experiment, mesh=mesh), tokenizer, phase, topology)
-            except TooLarge:
-                lines.append([*line, 'does not fit', *[''] * 5])
+            except UserError as e:
+                why = 'does not fit' if isinstance(e, TooLarge) else str(e)
+                lines.append([*line, why, *[''] * 5])
                 continue
             fits = '' if plan.fits else ', does not fit'
             times = [f'{1e3 * value:.2f}' for value in plan.times.values()]

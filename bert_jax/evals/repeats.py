@@ -6,6 +6,7 @@ import statistics
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
+from bert_jax.core.errors import UserError
 from bert_jax.evals import runs
 from bert_jax.evals.jobs import Job
 
@@ -45,7 +46,13 @@ def jobs(
       grid: values of keys, as they are written on the command line.
       seeds: how many, from 0.
       overrides: `a.b=value` for all runs.
+
+    Raises:
+      UserError: if a value stands in the grid twice.
     """
+    for key, values in grid.items():
+        if len({*values}) < len(values):
+            raise UserError(f'{key}={",".join(values)} has a value twice: give each once.')
     return [
         Job(
             workdir / folder(cell) / f'seed{seed}',
@@ -115,7 +122,7 @@ def table(found: Mapping[str, Any]) -> str:
     lines = [f'  {keys:<{width}}  {found["score"]:>8}     std   median   n  failed']
     for i, (name, c) in enumerate(zip(names, found['cells'], strict=True)):
         numbers = ['       -' if c[k] is None else f'{c[k]:8.4f}' for k in ('mean', 'std', 'median')]
-        star = '*' if i == found['best'] else ' '
+        star = '*' if i == found['best'] and c['n'] else ' '
         lines.append(
             f'{star} {name:<{width}}  {numbers[0]} {numbers[1]} {numbers[2]}  {c["n"]:2}  {c["failed"]:6}'
         )

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from bert_jax.core import paths
 from bert_jax.core.errors import UserError
-from bert_jax.evals.jobs import DONE, Job, check
+from bert_jax.evals.jobs import DONE, ROOT, Job, check
 
 SCRIPT, ID, LOG = 'slurm.sh', 'slurm.id', 'slurm-%j.log'
 # SLURM ends the steps of a job so many seconds before its time limit, of which training needs some to save.
@@ -23,7 +23,7 @@ def script(job: Job, options: Sequence[str] = ()) -> str:
     """The batch script of a job.
 
     A run that is told to stop saves and ends with status 75 (143 if it had not begun), upon which its job is put back
-    into the queue; a job that was cancelled is not.
+    into the queue, three times even if there was nothing to save; a job that was cancelled is not.
 
     Args:
       job: what to run; each task of `srun` is one of its processes.
@@ -31,9 +31,9 @@ def script(job: Job, options: Sequence[str] = ()) -> str:
     """
     place = job.place.absolute()
     own = [
-        f'--job-name={job.place.name}',
+        f'--job-name={place.name}',
         f'--chdir={pathlib.Path.cwd()}',
-        f'--output={place / LOG}',
+        f'--output={str(place).replace("%", "%%")}/{LOG}',
         '--kill-on-invalid-dep=yes',
         *_KEEP,
     ]
@@ -41,13 +41,24 @@ def script(job: Job, options: Sequence[str] = ()) -> str:
         [
             '#!/bin/bash',
             *_options([*own, *options]),
+            f'export PYTHONPATH={shlex.quote(ROOT)}${{PYTHONPATH:+:$PYTHONPATH}}',
+            f'place={shlex.quote(str(place))}',
+            '# Of an array the number of one element may be that of all.',
+            'id=${SLURM_ARRAY_JOB_ID:+${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID}',
+            'id=${id:-$SLURM_JOB_ID}',
             'trap : TERM  # is for the training, which saves',
-            f'srun {shlex.join(job.command)}',
+            'touch "$place/.begun"',
+            f'srun {"--ntasks=1 " if job.studies else ""}{shlex.join(job.command)}',
             'status=$?',
-            'if [[ $status -eq 75 || $status -eq 143 ]] && scontrol show job "$SLURM_JOB_ID" | grep -q JobState=RUNNING; then',
-            '    scontrol requeue "$SLURM_JOB_ID"',
-            'elif [ $status -eq 0 ]; then',
-            f'    echo {shlex.quote(json.dumps(job.about))} > {shlex.quote(str(place / DONE))}',
+            'if [ $status -eq 0 ]; then',
+            f'    echo {shlex.quote(json.dumps(job.about))} > "$place/{DONE}.tmp" && mv "$place/{DONE}.tmp" "$place/{DONE}"',
+            'elif [[ $status -eq 75 || $status -eq 143 ]] && scontrol show job "$id" | grep -q JobState=RUNNING; then',
+            '    new=$(find "$place/checkpoints" "$place/scores.json" -newer "$place/.begun" -print -quit 2>/dev/null)',
+            '    if [[ $new || ${SLURM_RESTART_COUNT:-0} -lt 3 ]]; then',
+            '        scontrol requeue "$id"',
+            '    else',
+            f'        echo "error: it is stopped {NOTICE} seconds before its time limit and had nothing to save: give a longer --time"',
+            '    fi',
             'fi',
             'exit $status',
             '',
@@ -77,7 +88,11 @@ def submit(jobs: Sequence[tuple[Job, Sequence[str]]]) -> dict[pathlib.Path, str]
     scripts = {job.place: script(job, options) for job, options in jobs if not job.finished}
     found = _queued([job for job, _ in jobs if not job.finished])
     for job, _ in jobs:
-        if job.place in scripts and job.place not in found:
+        if job.place not in scripts:
+            continue
+        if job.place in found:
+            _check_same(job.place, scripts[job.place])
+        else:
             paths.write(job.place / SCRIPT, scripts[job.place])
             when = 'after' if job.watches else 'afterok'
             wait = [f'--dependency={when}:{found[job.after]}'] if job.after in found else []
@@ -100,14 +115,17 @@ def submit_array(
     waiting = [job for job in jobs if not job.finished]
     found = _queued(waiting)
     todo = [job for job in waiting if job.place not in found]
+    for job in waiting:
+        if job in todo:
+            paths.write(job.place / SCRIPT, script(job, options))
+        else:
+            _check_same(job.place, script(job, options))
     if not todo:
         return found
-    for job in todo:
-        paths.write(job.place / SCRIPT, script(job, options))
     own = [
-        f'--job-name={folder.name}',
+        f'--job-name={folder.absolute().name}',
         f'--chdir={pathlib.Path.cwd()}',
-        f'--output={folder.absolute() / "array-%A_%a.log"}',
+        f'--output={str(folder.absolute()).replace("%", "%%")}/array-%A_%a.log',
         f'--array=0-{len(todo) - 1}' + (f'%{at_once}' if at_once else ''),
         *_KEEP,
     ]
@@ -135,6 +153,15 @@ def _queued(jobs: Sequence[Job]) -> dict[pathlib.Path, str]:
     files = {job.place: job.place / ID for job in jobs}
     ids = {place: file.read_text().strip() for place, file in files.items() if file.is_file()}
     return {place: number for place, number in ids.items() if number in queue}
+
+
+def _check_same(place: pathlib.Path, text: str) -> None:
+    """Raises UserError if another script than this is in the queue."""
+    if (place / SCRIPT).read_text() != text:
+        raise UserError(
+            f'{str(place)!r} is in the queue with other settings or options: scancel {(place / ID).read_text().strip()}, '
+            'and give the command again.'
+        )
 
 
 def _sbatch(*words: str) -> str:

@@ -96,7 +96,11 @@ def lines(workdir: pathlib.Path) -> list[str]:
 
 
 def table(folder: pathlib.Path) -> list[list[str]]:
-    """A line for each run below a folder: state, step, loss and score."""
+    """A line for each run below a folder: state, step, loss and score.
+
+    Raises:
+      UserError: if there is none.
+    """
     found = [['run', 'state', 'step', 'loss', 'score', 'value']]
     for place in sorted(p.parent for p in folder.rglob('config.json')):
         try:
@@ -111,4 +115,6 @@ def table(folder: pathlib.Path) -> list[list[str]]:
         found.append(
             [name, what, share, loss, *((run.score, f'{value:.4f}') if value is not None else ('', ''))]
         )
+    if len(found) == 1:
+        raise UserError(f'There is no run in {str(folder)!r}: give a --workdir that was trained.')
     return found

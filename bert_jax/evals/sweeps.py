@@ -1,5 +1,7 @@
 """Runs of one config that differ in some settings, as the function `sweep(add)` beside `get_config` says."""
 
+import ast
+import contextlib
 import hashlib
 import math
 import pathlib
@@ -7,9 +9,11 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from bert_jax.core import config as config_lib
 from bert_jax.core import goodput
-from bert_jax.core.errors import UserError
+from bert_jax.core.errors import UserError, first_line
 from bert_jax.evals import plots, runs, status
 from bert_jax.evals.jobs import Job
 from bert_jax.train import experiment
@@ -31,7 +35,13 @@ def read(spec: str) -> list[Settings]:
             'for each run.'
         )
     found: list[Settings] = []
-    function(found.append)
+    try:
+        function(found.append)
+        found = [dict(settings) for settings in found]
+    except Exception as e:
+        raise UserError(
+            f'sweep(add) of {path!r} failed ({first_line(e)}): it calls add({{"optim.learning_rate": 1e-4}}) for each run.'
+        ) from e
     names = [name(settings) for settings in found]
     if not found or len({*names}) < len(names):
         raise UserError(f'sweep of {path!r} must add runs, each of them once.')
@@ -54,9 +64,20 @@ def jobs(spec: str, workdir: pathlib.Path, overrides: Sequence[str]) -> dict[Job
     """The runs, each in a folder of its own name, with `a.b=value` for all of them before its own."""
     found = {}
     for settings in read(spec):
-        own = [f'{key}={value!r}' for key, value in settings.items()]
+        own = [f'{key}={_written(value)}' for key, value in settings.items()]
         found[Job(workdir / name(settings), spec, (*overrides, *own))] = settings
     return found
+
+
+def _written(value: Any) -> str:
+    """A value as it is written on the command line, where text that could be nothing else has no quotes."""
+    value = value.item() if isinstance(value, np.generic) else value
+    if isinstance(value, str):
+        with contextlib.suppress(ValueError, SyntaxError):
+            ast.literal_eval(value)
+            return repr(value)
+        return value
+    return repr(value)
 
 
 def lines(sweep: dict[Job, Settings]) -> list[list[str]]:

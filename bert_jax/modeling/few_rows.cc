@@ -20,11 +20,15 @@ using Result = ffi::Result<Matrix>;
 constexpr int kWidth = 16, kSide = 3;
 #elif defined(__AVX__)
 constexpr int kWidth = 8, kSide = 1;
-#else
+#elif defined(__ARM_NEON)
 constexpr int kWidth = 4, kSide = 3;
+#else
+constexpr int kWidth = 4, kSide = 1;
 #endif
 // How far ahead memory is asked for: matrix rows, of those that are read along columns; floats, of those read along rows.
 constexpr int64_t kRowsAhead = 48, kFloatsAhead = 1536;
+// Matrix rows that are summed up on their own, for the sake of rounding.
+constexpr int64_t kSummed = 512;
 // Floats that are still in the cache of a core when they are read again.
 constexpr int64_t kCached = 1 << 17;
 
@@ -41,19 +45,24 @@ struct Product {
 // Columns j to j + C * kWidth.
 template <int B, int C>
 static void Strip(const Product& p, int64_t j) {
-  Vector sum[B][C] = {};
-  for (int64_t i = 0; i < p.k; ++i) {
-    const float* row = p.w + i * p.n + j;
-    Vector part[C];
-    for (int c = 0; c < C; ++c) {
-      __builtin_prefetch(row + kRowsAhead * p.n + c * kWidth);
-      part[c] = Load(row + c * kWidth);
+  for (int64_t first = 0; first < p.k; first += kSummed) {
+    Vector sum[B][C] = {};
+    for (int64_t i = first; i < std::min(p.k, first + kSummed); ++i) {
+      const float* row = p.w + i * p.n + j;
+      Vector part[C];
+      for (int c = 0; c < C; ++c) {
+        __builtin_prefetch(row + kRowsAhead * p.n + c * kWidth);
+        part[c] = Load(row + c * kWidth);
+      }
+      for (int b = 0; b < B; ++b)
+        for (int c = 0; c < C; ++c) sum[b][c] += p.x[b * p.k + i] * part[c];
     }
     for (int b = 0; b < B; ++b)
-      for (int c = 0; c < C; ++c) sum[b][c] += p.x[b * p.k + i] * part[c];
+      for (int c = 0; c < C; ++c) {
+        float* y = p.y + b * p.n + j + c * kWidth;
+        Store(y, first ? Load(y) + sum[b][c] : sum[b][c]);
+      }
   }
-  for (int b = 0; b < B; ++b)
-    for (int c = 0; c < C; ++c) Store(p.y + b * p.n + j + c * kWidth, sum[b][c]);
 }
 
 template <int B>
@@ -118,7 +127,7 @@ static ffi::Error FewRows(ffi::ThreadPool pool, bool transposed, Matrix x, Matri
                                                    Piece<5>, Piece<6>, Piece<7>, Piece<8>};
   Product all{x.typed_data(), w.typed_data(), y->typed_data(), x.dimensions()[1], y->dimensions()[1]};
   int64_t rows = x.dimensions()[0];
-  int64_t strip = kSide * kWidth, piece = (all.n - 1) / pool.num_threads() + 1;
+  int64_t strip = kSide * kWidth, piece = (all.n - 1) / std::max<int64_t>(pool.num_threads(), 1) + 1;
   if (rows > 8) piece = std::min(piece, kCached / all.k);  // so that the next 8 rows find it in the cache
   piece = (std::max<int64_t>(piece, 1) - 1) / strip * strip + strip;
   Parallel(pool, all.n, piece, [=](int64_t j, int64_t end) {

@@ -1,7 +1,7 @@
 """Products of a few rows with a large matrix on a CPU: generation reads all weights for each token, and does little else.
 
 XLA's products read them at half the speed of memory. `few_rows.cc` is built once on each machine that has a C++ compiler,
-and kept in `paths.cache_dir()`; elsewhere everything is XLA's.
+and kept in `paths.cache_dir()`; elsewhere everything is XLA's. Training meets it where a batch has few rows, as in a pooler.
 """
 
 import ctypes
@@ -30,14 +30,15 @@ def product(
     """x @ w, or x @ w.T if it is transposed, in `dtype`: [..., K] and [K, N] (or [N, K]) to [..., N]."""
     few = x.ndim == 2 and len(x) <= _ROWS and w.size >= _ENTRIES and x.dtype == w.dtype == jnp.float32
     if few and partitioning.on_one_cpu() and _ready():
-        return _few_rows(x, w, transposed)
+        return _few_rows(x, w, transposed).astype(dtype or jnp.float32)
     return jnp.matmul(x, w.T if transposed else w, preferred_element_type=dtype)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
 def _few_rows(x: jax.Array, w: jax.Array, transposed: bool) -> jax.Array:
     n = w.shape[0 if transposed else 1]
-    call = jax.ffi.ffi_call('bert_jax_few_rows', jax.ShapeDtypeStruct((len(x), n), jnp.float32))
+    shape = jax.ShapeDtypeStruct((len(x), n), jnp.float32)
+    call = jax.ffi.ffi_call('bert_jax_few_rows', shape, vmap_method='sequential')
     return call(x, w, transposed=transposed)
 
 
@@ -58,15 +59,15 @@ _few_rows.defvjp(_forward, _backward)
 @functools.cache
 def _ready() -> bool:
     """Whether the library is there, after it was built if need be."""
-    compiler = shutil.which('c++') or shutil.which('g++') or shutil.which('clang++')
-    if compiler is None:
-        return False
     file = paths.cache_dir() / f'few_rows-{_fingerprint()}.so'
     try:
         if not file.exists():
+            compiler = shutil.which('c++') or shutil.which('g++') or shutil.which('clang++')
+            if compiler is None:
+                return False
             _build(compiler, file)
         handler = ctypes.CDLL(str(file)).FewRowsHandler
-    except (OSError, subprocess.CalledProcessError) as e:
+    except (OSError, AttributeError, subprocess.CalledProcessError) as e:
         said = e.stderr if isinstance(e, subprocess.CalledProcessError) else str(e)
         logging.warning('few_rows.cc cannot be used, generation is slower: %s', said[:200])
         return False

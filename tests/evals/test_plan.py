@@ -182,6 +182,40 @@ def test_without_the_tpu_compiler_it_is_said_how_to_get_it():
     assert 'pip install "jax[tpu]"' in done.stderr
 
 
+@pytest.mark.parametrize(
+    ('device', 'name'),
+    [
+        ('TPU v5 lite', 'v5e'),
+        ('TPU v5e', 'v5e'),
+        ('TPU v5p', 'v5p'),
+        ('TPU v5', 'v5p'),
+        ('NVIDIA H100 80GB HBM3', 'h100'),
+    ],
+)
+def test_a_device_is_known_by_its_name(device, name):
+    assert chips.of_device(device) == chips.CHIPS[name]
+    assert chips.of_device('a new chip') is None
+
+
+def test_a_mesh_that_does_not_divide_leaves_the_others():
+    words = [f'--config={TINY}:pretrain', "--config.data.sources=('none.txt',)", '--topology=h100:16,h100:3']
+    done = run_here('bert_jax.bin.plan', *words)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert lines[2].split()[:3] == ['h100:16', 'dp', '16']
+    assert 'train.batch_size' in lines[3]
+
+
+def test_by_formula_parts_of_a_batch_add_up():
+    overrides = ["data.sources=('none.txt',)", 'mesh.strategy=tp', 'mesh.data=1', 'mesh.tensor=2']
+    plans = []
+    for parts in (1, 4):
+        read = experiment_lib.read(f'{TINY}:pretrain', [*overrides, f'train.accumulate={parts}'])
+        plans.append(plan.measure(*program.stand_in(read), PHASE, Topology('h100:2')))
+    assert plans[0].times['links'] == pytest.approx(plans[1].times['links'])
+    assert plans[0].memory['activations'] > plans[1].memory['activations']
+
+
 @pytest.fixture
 def libtpu():
     if not importlib.util.find_spec('libtpu'):

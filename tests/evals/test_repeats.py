@@ -127,6 +127,16 @@ def test_seeds_are_no_grid(tmp_path, pretrained, labelled, train_here):
     assert not train_here
 
 
+def test_a_value_is_given_once(tmp_path, pretrained, labelled, train_here):
+    done = grid_of(tmp_path, pretrained, labelled, '--over=optim.learning_rate=0.01,0.01')
+    assert done.returncode == 1
+    assert 'has a value twice' in done.stderr
+    done = grid_of(tmp_path, pretrained, labelled, '--over=train.steps=1', '--over=train.steps=2')
+    assert done.returncode == 2
+    assert 'names a key twice' in done.stderr
+    assert not train_here
+
+
 def test_a_wrong_score_is_named_and_nothing_lost(tmp_path, pretrained, labelled, train_here):
     done = grid_of(tmp_path, pretrained, labelled, '--score=f2')
     assert done.returncode == 1

@@ -63,7 +63,7 @@ def launch(*words, script='slurm.py'):
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
 
 
-def wait_for(condition, log: pathlib.Path, seconds=180):
+def wait_for(condition, log: pathlib.Path, seconds=300):
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, [file.read_text() for file in log.glob('slurm-*.log')]
@@ -129,13 +129,26 @@ def test_a_sweep_is_an_array_of_which_what_is_missing_is_submitted(tmp_path, clu
     config, workdir = tmp_path / 'config.py', tmp_path / 'a b'
     config.write_text(SWEEP.format(tiny=str(TINY)))
     words = [f'--config={config}', f'--workdir={workdir}', f'--config.data.source={labelled}']
-    words += [f'--config.init.checkpoint={pretrained}', '--config.train.steps=5', '--jobs=2']
+    words += [
+        f'--config.init.checkpoint={pretrained}',
+        '--config.train.steps=100',
+        f'--config.{SLOW}',
+        '--jobs=2',
+    ]
     launch(*words, '--slurm=--ntasks=1', script='sweep.py')
     text = (workdir / 'array.sh').read_text()
     assert '--array=0-2%2' in text
     places = [workdir / f'seed={seed}' for seed in range(3)]
     launch(*words, '--slurm=--ntasks=1', script='sweep.py')  # they are in the queue, and not submitted again
+    with pytest.raises(subprocess.CalledProcessError) as refused:
+        launch(*words, '--config.train.log_every=7', '--slurm=--ntasks=1', script='sweep.py')
+    assert 'is in the queue with other settings' in refused.value.stderr
+    wait_for(lambda: (places[2] / 'metrics.jsonl').exists() and len(losses(places[2])) >= 4, workdir)
+    last = (places[2] / 'slurm.id').read_text().strip()  # its other number is that of the array
+    subprocess.run(['scancel', '--signal=TERM', last], check=True)
     wait_for(lambda: all((place / 'done.json').exists() for place in places), workdir)
+    logs = [''.join(log.read_text() for log in place.glob('slurm-*.log')) for place in places]
+    assert ['resuming at step' in log for log in logs] == [False, False, True], logs[2]
     assert (workdir / 'array.sh').read_text() == text
     assert launch(*words, '--list', script='sweep.py').count('done') == 3
     (places[1] / 'done.json').unlink()

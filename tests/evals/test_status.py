@@ -1,6 +1,7 @@
 """A run at a glance: what it does, how its losses went, and where its time goes."""
 
 import json
+import shutil
 import time
 
 import pytest
@@ -40,6 +41,29 @@ def test_a_ledger_goes_on_where_a_run_is_resumed(tmp_path):
     resumed.write(12)
     resumed.write(16)
     assert [(s['from'], s['step']) for s in goodput.read(tmp_path)['starts']] == [(0, 10), (8, 16)]
+
+    done = goodput.Ledger(tmp_path, 100, 100)
+    done.write(100)
+    assert len(goodput.read(tmp_path)['starts']) == 2, 'a run that is done does not start again'
+
+
+@pytest.mark.parametrize('text', ['[]', 'null', '5', '{', '{"total": 20}', '{"total": 20, "starts": []}'])
+def test_progress_that_cannot_be_read_is_none(tmp_path, text):
+    (tmp_path / goodput.FILE).write_text(text)
+    assert goodput.read(tmp_path) == {}
+
+
+def test_a_folder_is_listed_whatever_else_is_in_it(pretrained, tmp_path):
+    (tmp_path / 'run').mkdir()
+    for name in ('config.json', 'metrics.jsonl'):
+        shutil.copy(pretrained / name, tmp_path / 'run')
+    (tmp_path / 'other').mkdir()
+    (tmp_path / 'other' / 'config.json').write_text('{"architectures": ["BertModel"]}')
+    said = run_here('bert_jax.bin.status', tmp_path)
+    assert said.returncode == 0, said.stderr
+    assert 'run ' in said.stdout
+    shutil.rmtree(tmp_path / 'run')
+    assert 'There is no run in' in run_here('bert_jax.bin.status', tmp_path).stderr
 
 
 def test_a_run_at_a_glance(pretrained):

@@ -7,6 +7,7 @@ import pytest
 
 from bert_jax.core.errors import UserError
 from bert_jax.evals import sweeps
+from bert_jax.train import experiment
 from tests.runs import ROOT, TINY
 
 CONFIG = """
@@ -52,6 +53,8 @@ def test_names_come_from_the_settings_alone():
     [
         ('', 'has no sweep'),
         ('def sweep(add): pass', 'must add runs'),
+        ('def sweep(): pass', 'failed .*takes 0 positional arguments'),
+        ('def sweep(add):\n  add("text")', 'failed'),
         ('def sweep(add):\n  add({"a.b": 1})\n  add({"a.b": 1})', 'each of them once'),
     ],
 )
@@ -59,6 +62,17 @@ def test_a_sweep_that_cannot_be_is_said(tmp_path, body, said):
     (tmp_path / 'config.py').write_text(body)
     with pytest.raises(UserError, match=said):
         sweeps.read(str(tmp_path / 'config.py'))
+
+
+def test_values_arrive_as_they_are_meant(tmp_path):
+    path = tmp_path / 'config.py'
+    path.write_text(
+        f'import numpy as np, runpy\ndef get_config(): return runpy.run_path({str(TINY)!r})["get_config"]("pretrain")\n'
+        'def sweep(add): add({"model.name": "bert", "train.steps": "7 epochs", "optim.learning_rate": np.float64(0.5)})\n'
+    )
+    (job,) = sweeps.jobs(str(path), tmp_path, ())
+    read = experiment.read(job.config, job.settings)
+    assert (read.model.name, read.train.steps, read.optim.learning_rate) == ('bert', '7 epochs', 0.5)
 
 
 def test_a_sweep_runs_what_is_missing_and_shows_the_best(tmp_path, labelled, pretrained):

@@ -36,7 +36,7 @@ with (home / 'verbs').open('a') as file:
     file.write(verb + '\\n')
 if verb == 'describe':
     states = (home / 'states').read_text().split()
-    print(states[0])
+    print(states[0].replace('NONE', ''))
     (home / 'states').write_text(' '.join(states[1:] or states))
 if verb == 'ssh':
     (command,) = [w.removeprefix('--command=') for w in words if w.startswith('--command=')]
@@ -123,14 +123,30 @@ def test_a_tpu_that_is_taken_away_is_asked_for_again_and_arguments_arrive_unharm
 
 def test_a_training_that_fails_keeps_the_tpu(machines):
     (machines / 'statuses').write_text('1')
-    done = launch(without_environment(machines) / 'tpu.py', *TPU, '--', *WORDS)
+    done = launch(without_environment(machines) / 'tpu.py', *TPU, '--fetch=here', '--', *WORDS)
     assert done.returncode == 1
     assert 'ended with status 1' in done.stderr
     assert 'delete' not in (machines / 'verbs').read_text()
 
 
+def test_a_tpu_that_was_asked_for_before_is_waited_for(machines):
+    (machines / 'states').write_text('WAITING_FOR_RESOURCES PROVISIONING ACTIVE')
+    done = launch(without_environment(machines) / 'tpu.py', *TPU, '--keep', '--', *WORDS)
+    assert done.returncode == 0, done.stderr
+    assert not {'create', 'delete'} & {*(machines / 'verbs').read_text().split()}
+
+
+def test_a_run_is_not_deleted_with_its_tpu(machines):
+    for more in ([], ['--bucket=b']):
+        done = launch('tpu.py', *TPU, *more, '--', *WORDS)
+        assert done.returncode == 2
+        assert 'the run would be deleted with the TPU' in done.stderr
+    assert not (machines / 'verbs').exists()
+
+
 def test_what_would_be_run_is_shown_and_not_run(machines):
-    done = launch('tpu.py', *TPU, '--spot', '--bucket=b', '--print', '--', *WORDS)
+    words = ['--config=configs/x.py', '--workdir=bucket/x']
+    done = launch('tpu.py', *TPU, '--spot', "--bucket=b 'x", '--print', '--', *words)
     assert done.returncode == 0
     assert not (machines / 'verbs').exists()
     for part in ('create t --zone=z', '--spot', 'gcsfuse', 'ssh t', 'delete t'):
@@ -138,6 +154,13 @@ def test_what_would_be_run_is_shown_and_not_run(machines):
     done = launch('ssh.py', '--hosts=u@a,u@b', '--print', '--', *WORDS)
     assert '--coordinator=a:1234 --processes=2 --process=1' in done.stdout
     assert not (machines / 'trained.jsonl').exists()
+
+
+def test_a_killed_process_is_a_failure(machines):
+    (machines / 'tools' / 'ssh').write_text('#!/bin/sh\n[ "$1" != -tt ] || kill -9 $$\n')
+    launched = without_environment(machines) / 'ssh.py'
+    assert launch(launched, '--hosts=u@a', '--', *WORDS).returncode == 1
+    assert 'has an empty name' in launch(launched, '--hosts=a,,b', '--', *WORDS).stderr
 
 
 def test_hosts_get_an_address_and_a_number_each(machines):
