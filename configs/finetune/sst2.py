@@ -23,7 +23,7 @@ def get_config(arg: str = 'all') -> ConfigDict:
 
 
 def sweep(add) -> None:
-    """Rates and batches around those above: `python launch/sweep.py --config=configs/finetune/sst2.py:few ...`."""
-    for rate in (1e-4, 3e-4, 1e-3):
+    """Rates and batches, for large models and small ones: `python launch/sweep.py --config=configs/finetune/sst2.py:few ...`."""
+    for rate in (3e-5, 1e-4, 3e-4):
         for size in (16, 32):
             add({'optim.learning_rate': rate, 'train.batch_size': size})
