@@ -31,7 +31,7 @@ def main() -> int:
     flags, overrides = cli.parse(parser)
 
     from bert_jax.evals import slurm
-    from bert_jax.evals.jobs import Job
+    from bert_jax.evals.jobs import Job, check
 
     workdir = pathlib.Path(flags.workdir)
     cli.check_writable(workdir / slurm.SCRIPT, '--workdir')
@@ -41,6 +41,7 @@ def main() -> int:
         scores = run._replace(place=workdir / 'eval', after=workdir, scores=str(workdir), watches=True)
         jobs.append((scores, shlex.split(flags.eval_sbatch)))
     if flags.print:
+        check([run])
         print(*(slurm.script(job, options) for job, options in jobs), sep='\n', end='')
         return 0
     found = slurm.submit(jobs)

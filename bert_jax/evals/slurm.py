@@ -125,7 +125,7 @@ def submit_array(
     own = [
         f'--job-name={folder.absolute().name}',
         f'--chdir={pathlib.Path.cwd()}',
-        f'--output={str(folder.absolute()).replace("%", "%%")}/array-%A_%a.log',
+        '--output=/dev/null',  # each has a log of its own
         f'--array=0-{len(todo) - 1}' + (f'%{at_once}' if at_once else ''),
         *_KEEP,
     ]

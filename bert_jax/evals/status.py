@@ -65,7 +65,8 @@ def lines(workdir: pathlib.Path) -> list[str]:
         if last['mfu'] == last['mfu']:
             speed += f', MFU {last["mfu"]:.1%}'
         if what == 'running' and step > starts[-1]['from']:
-            took = (starts[-1]['time'] - starts[-1]['began']) / (step - starts[-1]['from'])
+            once = sum(starts[-1]['lost'].get(kind, 0.0) for kind in ('start', 'compilation'))
+            took = (starts[-1]['time'] - starts[-1]['began'] - once) / (step - starts[-1]['from'])
             speed += f', {metrics.clock(took * (total - step))} left'
         found.append(f'  {speed}')
     curves = {
