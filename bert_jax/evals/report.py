@@ -103,7 +103,8 @@ def _together(runs: Sequence[Run], plots: pathlib.Path | None) -> str:
     for data in dict.fromkeys(r.data for r in runs):
         score = next(r.score for r in runs if r.data == data)
         of_data = [r for r in runs if r.data == data]
-        by_start = {s: _best_setting([r for r in of_data if r.start == s], score, data) for s in _STARTS}
+        starts = dict.fromkeys([*_STARTS, *(r.start for r in of_data)])
+        by_start = {s: _best_setting([r for r in of_data if r.start == s], score, data) for s in starts}
         groups = [(start, group) for start, group in by_start.items() if group]
         if groups:
             curves += [(data, [Curve(*group, key) for group in groups]) for key in ('loss', score)]
