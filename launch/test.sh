@@ -7,4 +7,4 @@ source launch/env.sh
 ruff check
 ruff format --check
 mypy
-python -m pytest -n auto --maxprocesses=4 --dist=loadscope "$@"
+python -m pytest -n auto --maxprocesses=4 --dist=loadscope --no-loadscope-reorder "$@"
