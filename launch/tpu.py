@@ -31,26 +31,29 @@ class Tpu:
     def queued(self, verb: str, *words: str) -> list[str]:
         return ['gcloud', 'compute', 'tpus', 'queued-resources', verb, self.flags.name, *self.where, *words]
 
+    def obtain(self, state: str) -> None:
+        """Has the TPU ready: asks for it if it is not there, again if it was taken away, waits, and installs.
+
+        Raises:
+          SystemExit: if it never will be there.
+        """
+        if state in LOST:
+            self.delete()
+        if state in ('', *LOST):
+            self.create()
+        while not self.run.show and (state := self.state()) != 'ACTIVE':
+            if state in LOST:
+                sys.exit(f'error: The queued resource is {state}: see {" ".join(self.queued("describe"))}')
+            time.sleep(self.flags.poll)
+        self.install()
+
     def create(self) -> None:
-        """Asks for the TPU, and waits for it."""
         f = self.flags
         version = f.version or next(
             (v for k, v in VERSIONS.items() if f.type.startswith(k)), 'tpu-ubuntu2204-base'
         )
         words = [f'--node-id={f.name}', f'--accelerator-type={f.type}', f'--runtime-version={version}']
         self.run(*self.queued('create', *words, *(['--spot'] if f.spot else [])))
-        self.wait()
-
-    def wait(self) -> None:
-        """Until it is there.
-
-        Raises:
-          SystemExit: if it never will be.
-        """
-        while not self.run.show and (state := self.state()) != 'ACTIVE':
-            if state in LOST:
-                sys.exit(f'error: The queued resource is {state}: see {" ".join(self.queued("describe"))}')
-            time.sleep(self.flags.poll)
 
     def state(self, tries: int = 20) -> str:
         """Such as ACTIVE; empty if it cannot be had."""
@@ -110,20 +113,11 @@ def main() -> int:
         )
     tpu = Tpu(flags, remote.Runner(flags.print))
 
-    state = tpu.state(tries=1)  # one that was kept, or asked for before, is taken again
-    if state in LOST:
-        tpu.delete()
-    if state in ('', *LOST):
-        tpu.create()
-    else:
-        tpu.wait()
-    tpu.install()
+    tpu.obtain(tpu.state(tries=1))  # one that was kept, or asked for before, is taken again
     while status := tpu.ssh(remote.train(words), may_fail=True):
-        if tpu.state() in LOST:
+        if (state := tpu.state()) in LOST:
             print('the TPU was taken away: asking for another', file=sys.stderr)
-            tpu.delete()
-            tpu.create()
-            tpu.install()
+            tpu.obtain(state)
         elif status != STOPPED:
             print(f'the training ended with status {status}; the TPU is kept, for a look', file=sys.stderr)
             return status

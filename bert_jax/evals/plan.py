@@ -223,7 +223,7 @@ def _estimate(experiment: Experiment, tokenizer: Tokenizer, phase: Phase, topolo
     model, rows = experiment.model, phase.batch_size // (data * fsdp) // experiment.train.accumulate
     half = 2 if model.dtype == 'bfloat16' else 4
     tokens = rows * phase.length
-    layers = model.layers + getattr(model, 'decoder_layers', 0)
+    layers = model.blocks
     activations = tokens * layers * model.width * _KEPT[model.remat] * half / 2 / tensor
     whole = sum(4 * math.prod(x.shape) for x in step.layout.shapes.params.values()) / tensor
     messages = []

@@ -114,12 +114,14 @@ def submit_array(
     """
     waiting = [job for job in jobs if not job.finished]
     found = _queued(waiting)
-    todo = [job for job in waiting if job.place not in found]
+    todo = []
     for job in waiting:
-        if job in todo:
-            paths.write(job.place / SCRIPT, script(job, options))
+        text = script(job, options)
+        if job.place in found:
+            _check_same(job.place, text)
         else:
-            _check_same(job.place, script(job, options))
+            paths.write(job.place / SCRIPT, text)
+            todo.append(job)
     if not todo:
         return found
     own = [

@@ -54,6 +54,10 @@ class Config(ModelConfig):
     def read_flops(self, tokens: float, length: float, at: float | None = None) -> float:
         return self.seq2seq_flops(tokens, length, tokens, length)
 
+    @property
+    def blocks(self) -> int:
+        return self.layers + self.decoder_layers
+
     def seq2seq_flops(self, tokens: float, length: float, targets: float, target_length: float) -> float:
         """Floating-point operations of a forward pass through the blocks of both halves.
 

@@ -141,6 +141,11 @@ class ModelConfig(BlockConfig):
                 'set data.length lower or, for a new model, model.positions higher.'
             )
 
+    @property
+    def blocks(self) -> int:
+        """How many there are in all halves."""
+        return self.layers
+
     def block_flops(self, tokens: float, length: float, at: float | None = None) -> float:
         """Floating-point operations of a forward pass through the blocks of `tokens` tokens in rows of `length`.
 
