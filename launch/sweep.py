@@ -39,8 +39,8 @@ def main() -> int:
     workdir = pathlib.Path(flags.workdir)
     cli.check_writable(workdir / 'sweep.md', '--workdir')
     sweep = sweeps.jobs(flags.config, workdir, overrides)
-    jobs.check([*sweep])
     if flags.print:
+        jobs.check([*sweep])
         print(*(shlex.join(job.command) for job in sweep), sep='\n')
         return 0
     failed = {}
