@@ -70,13 +70,17 @@ def compare(
 
 def _rates(size: str, result: dict[str, Any], key: str) -> str:
     """The figures of one size that are so many a second, a line a side."""
-    ours = result['bert_jax'][key]
+    rate = result['bert_jax'][key]
     lines = []
     for side, timed in result.items():
         line = f'{size:6} {side:25}  {timed[key]:8,.0f} {key.partition("_")[0]}/s'
-        lines.append(line + ('' if timed[key] == ours else f'  {ours / timed[key]:5.1f} times as slow'))
-    if floor := result['bert_jax'].get('floor'):
-        lines.append(f'{size:6} reading the weights once a token would allow {floor:,.0f} tokens/s')
+        lines.append(line + ('' if timed[key] == rate else f'  {rate / timed[key]:5.1f} times as slow'))
+    if 'times_reading' in (ours := result['bert_jax']):
+        token, read = (1e3 * ours[key] for key in ('token_seconds', 'read_seconds'))
+        lines.append(
+            f'{size:6} a token of all rows takes {token:.1f} ms, reading the weights once {read:.1f} ms, '
+            f'in turn {ours["times_reading"]:.2f} times as long'
+        )
     return '\n'.join(lines)
 
 

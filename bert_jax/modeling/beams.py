@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from bert_jax.core.errors import UserError
-from bert_jax.modeling import module
+from bert_jax.modeling import few_rows, module
 from bert_jax.modeling.decoding import Sampling, State, begin, checked, go_on, read, until
 
 
@@ -124,7 +124,8 @@ def _search(
         hope = now.totals.max(1) / jnp.maximum(now.made, 1).astype(jnp.float32) ** penalty
         return (now.made < length) & (hope > now.best.min(1)).any()
 
-    found = jax.lax.while_loop(goes_on, step, first_beams)
+    with few_rows.matrices_read_often():
+        found = jax.lax.while_loop(goes_on, step, first_beams)
     return found.ended[:, 0]
 
 

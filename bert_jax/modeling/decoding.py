@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from bert_jax.core.errors import UserError
-from bert_jax.modeling import module
+from bert_jax.modeling import few_rows, module
 
 
 @dataclasses.dataclass(frozen=True)
@@ -176,7 +176,8 @@ def go_on(
         state = read(graph, params, state, new)
         return state._replace(done=state.done | (new == end), key=key), new
 
-    state, made = jax.lax.scan(step, state, None, n)
+    with few_rows.matrices_read_often(n > 4):
+        state, made = jax.lax.scan(step, state, None, n)
     return state, made.T
 
 

@@ -1,9 +1,11 @@
-"""Products of a few rows with a large matrix on a CPU: generation reads all weights for each token, and does little else.
+"""What generating a token is made of, on a CPU: products of a few rows with large matrices, and attention to a cache.
 
-XLA's products read them at half the speed of memory. `few_rows.cc` is built once on each machine that has a C++ compiler,
-and kept in `paths.cache_dir()`; elsewhere everything is XLA's. Training meets it where a batch has few rows, as in a pooler.
+A token reads all weights and does little else, and XLA's products read them at half the speed of memory. `few_rows.cc` is
+built once on each machine that has a C++ compiler, and kept in `paths.cache_dir()`; elsewhere everything is XLA's.
 """
 
+import contextlib
+import contextvars
 import ctypes
 import functools
 import hashlib
@@ -13,6 +15,8 @@ import platform
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Iterator
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -22,41 +26,61 @@ from bert_jax.core import partitioning, paths
 _SOURCE = pathlib.Path(__file__).with_name('few_rows.cc')
 # Rows at most, and entries of the matrix at least, for which it is worth while; for one row XLA is as fast.
 _ROWS, _ENTRIES = 32, 1 << 16
+# Columns of a strip, of which the first is taken that divides the matrix.
+_STRIPS = (48, 32, 16)
+_often: contextvars.ContextVar[bool] = contextvars.ContextVar('often', default=False)
+
+
+@contextlib.contextmanager
+def matrices_read_often(often: bool = True) -> Iterator[None]:
+    """Around a loop while it is traced: its matrices are laid out for reading before it begins, which takes their size in memory."""
+    token = _often.set(often)
+    try:
+        yield
+    finally:
+        _often.reset(token)
 
 
 def product(
     x: jax.Array, w: jax.Array, transposed: bool = False, dtype: jnp.dtype | type | None = None
 ) -> jax.Array:
     """x @ w, or x @ w.T if it is transposed, in `dtype`: [..., K] and [K, N] (or [N, K]) to [..., N]."""
+    strip = next((s for s in _STRIPS if w.shape[0 if transposed else 1] % s == 0), 0)
     few = x.ndim == 2 and 1 < len(x) <= _ROWS and w.size >= _ENTRIES and x.dtype == w.dtype == jnp.float32
-    if few and partitioning.on_one_cpu() and _ready():
-        return _few_rows(x, w, transposed).astype(dtype or jnp.float32)
+    if _often.get() and few and strip and _can():
+        return _few_rows(x, w, transposed, strip).astype(dtype or jnp.float32)
     if transposed and x.ndim == 2 and len(x) <= 64:
         # With the matrix first XLA reads it faster on a CPU, in order; without the barrier it takes the rows first.
         return jax.lax.optimization_barrier(jnp.matmul(w, x.T, preferred_element_type=dtype)).T
     return jnp.matmul(x, w.T if transposed else w, preferred_element_type=dtype)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
-def _few_rows(x: jax.Array, w: jax.Array, transposed: bool) -> jax.Array:
-    n = w.shape[0 if transposed else 1]
-    shape = jax.ShapeDtypeStruct((len(x), n), jnp.float32)
-    call = jax.ffi.ffi_call('bert_jax_few_rows', shape, vmap_method='sequential')
-    return call(x, w, transposed=transposed)
+def _few_rows(x: jax.Array, w: jax.Array, transposed: bool, strip: int) -> jax.Array:
+    """x @ w from strips of the matrix; XLA takes the making of these, which never changes, out of the loop."""
+    k, n = w.shape[::-1] if transposed else w.shape
+    strips = _call('strips', (n // strip, k, strip))(w, transposed=transposed)
+    return _call('few_rows', (len(x), n))(x, strips)
 
 
-def _forward(x: jax.Array, w: jax.Array, transposed: bool) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-    return _few_rows(x, w, transposed), (x, w)
+def attend(q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array) -> jax.Array | None:
+    """`attention.attend` of one query a head, [B, N, 1, H], to a cache, of which only what is seen is read.
+
+    None if XLA has to do it: elsewhere than on one CPU, for several queries, for scores that are added to, or in half precision.
+    """
+    one = q.shape[2] == 1 and q.dtype == k.dtype == jnp.float32 and mask.dtype == bool and mask.shape[1] == 1
+    if not (one and _can()):
+        return None
+    seen = jnp.broadcast_to(mask[:, 0, 0], (len(q), k.shape[2]))
+    return _call('attention', q.shape)(q, k, v, seen)
 
 
-def _backward(
-    transposed: bool, kept: tuple[jax.Array, jax.Array], dy: jax.Array
-) -> tuple[jax.Array, jax.Array]:
-    x, w = kept
-    return (dy @ w, dy.T @ x) if transposed else (dy @ w.T, x.T @ dy)
+def _call(name: str, shape: tuple[int, ...]) -> Any:
+    result = jax.ShapeDtypeStruct(shape, jnp.float32)
+    return jax.ffi.ffi_call(f'bert_jax_{name}', result, vmap_method='sequential')
 
 
-_few_rows.defvjp(_forward, _backward)
+def _can() -> bool:
+    return partitioning.on_one_cpu() and _ready()
 
 
 @functools.cache
@@ -69,12 +93,14 @@ def _ready() -> bool:
             if compiler is None:
                 return False
             _build(compiler, file)
-        handler = ctypes.CDLL(str(file)).FewRowsHandler
+        library = ctypes.CDLL(str(file))
+        handlers = {name: getattr(library, name) for name in ('few_rows', 'strips', 'attention')}
     except (OSError, AttributeError, subprocess.CalledProcessError) as e:
         said = e.stderr if isinstance(e, subprocess.CalledProcessError) else str(e)
         logging.warning('few_rows.cc cannot be used, generation is slower: %s', said[:200])
         return False
-    jax.ffi.register_ffi_target('bert_jax_few_rows', jax.ffi.pycapsule(handler), platform='cpu')
+    for name, handler in handlers.items():
+        jax.ffi.register_ffi_target(f'bert_jax_{name}', jax.ffi.pycapsule(handler), platform='cpu')
     return True
 
 

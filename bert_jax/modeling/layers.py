@@ -171,7 +171,8 @@ class Attention(nnx.Module):
         k, v = (
             jax.lax.dynamic_update_slice(a, b.astype(a.dtype), at) for a, b in zip(cache, new, strict=True)
         )
-        y = attend(q, k, v, mask, implementation=self.config.attention)
+        y = few_rows.attend(q, k, v, mask)
+        y = attend(q, k, v, mask, implementation=self.config.attention) if y is None else y
         return self.out(y.transpose(0, 2, 1, 3).reshape(len(x), -1)), (k, v)
 
     def _project(self, x: jax.Array, positions: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
