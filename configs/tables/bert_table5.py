@@ -36,11 +36,11 @@ AS_BERT = {
 
 
 def get_config(arg: str = 'mini') -> ConfigDict:
-    """`arg` is mini or paper."""
+    """`arg` is mini, small, which pretrains ten times as long, or paper."""
     rows = [
         ablation.pretraining('BERT', arg),
         ablation.pretraining('no NSP', arg, ('task.next=none',), rows='single'),
-        ablation.pretraining('left to right, no NSP', arg, AS_BERT[arg], model='gpt', rows='joined'),
+        ablation.pretraining('left to right, no NSP', arg, AS_BERT[ablation.shape(arg)], model='gpt', rows='joined'),
         ablation.pretraining('sentence order', arg, ('task.next=swap',), rows='order'),
     ]
     columns = ablation.uses(USES, arg)

@@ -20,8 +20,8 @@ MINI = ((1, 64, 1), (2, 64, 1), (2, 128, 2), (4, 128, 2), (4, 192, 3))
 
 
 def get_config(arg: str = 'mini') -> ConfigDict:
-    """`arg` is mini or paper."""
-    shapes = {'mini': MINI, 'paper': tuple(PUBLISHED)}[arg]
+    """`arg` is mini, small, which pretrains ten times as long, or paper."""
+    shapes = {'mini': MINI, 'paper': tuple(PUBLISHED)}[ablation.shape(arg)]
     rows = [
         ablation.pretraining(
             _name(layers, width, heads),

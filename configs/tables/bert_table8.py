@@ -20,7 +20,7 @@ RATES = (0.3, 0.5)
 
 
 def get_config(arg: str = 'mini') -> ConfigDict:
-    """`arg` is mini or paper."""
+    """`arg` is mini, small, which pretrains ten times as long, or paper."""
     rows = [
         ablation.pretraining(_name(*mix), arg, (f'task.mask={mix[0] / 100}', f'task.random={mix[2] / 100}'))
         for mix in PUBLISHED
