@@ -86,9 +86,11 @@ class Writer:
 
 
 def _step(line: str) -> float:
-    """The step of a line; one that a kill cut in half counts as after every step."""
+    """The step of a line; one that a kill cut in half, or that is of something else, counts as after every step."""
     try:
-        return json.loads(line)['step']
+        found = json.loads(line)
+        numbers = [found['step'], *(v for v in found.values() if v is not None)]
+        return found['step'] if all(isinstance(n, int | float) for n in numbers) else math.inf
     except (json.JSONDecodeError, KeyError, TypeError):
         return math.inf
 

@@ -84,7 +84,7 @@ def read(workdir: pathlib.Path, name: str = '') -> Run:
             f'{str(workdir)!r} has a config.json of something else: give a --workdir that was trained.'
         )
     lines = metrics.read(workdir) if (workdir / 'metrics.jsonl').exists() else []  # it may just have begun
-    train = [line for line in lines if 'loss' in line]
+    train = [line for line in lines if {'loss', 'tokens_per_second', 'mfu'} <= line.keys()]
     evals = [{k.removeprefix('eval/'): v for k, v in line.items()} for line in lines if 'eval/loss' in line]
     return Run(name or workdir.name, config, train, evals, _scored(workdir))
 

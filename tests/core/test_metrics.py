@@ -113,11 +113,12 @@ def test_resuming_drops_lines_after_the_step_and_keeps_the_rest(tmp_path):
     assert [line['step'] for line in metrics.read(tmp_path)] == [1, 2, 3]
 
 
-def test_resuming_drops_a_line_cut_in_half(tmp_path):
+@pytest.mark.parametrize('left', ['{"step": 2, "lo', '{"step": "2"}', '{"step": 2, "loss": [1]}', '[2]', '7'])
+def test_resuming_drops_a_line_cut_in_half_or_of_something_else(tmp_path, left):
     write(tmp_path, 0, [1, 2])
     path = tmp_path / 'metrics.jsonl'
     with path.open('a') as file:
-        file.write('{"step": 2, "lo')
+        file.write(left + '\n')
     assert [line['step'] for line in metrics.read(tmp_path)] == [1, 2]
     write(tmp_path, 2, [3])
     assert [json.loads(line)['step'] for line in path.read_text().splitlines()] == [1, 2, 3]

@@ -57,6 +57,8 @@ def test_a_folder_is_listed_whatever_else_is_in_it(pretrained, tmp_path):
     (tmp_path / 'run').mkdir()
     for name in ('config.json', 'metrics.jsonl'):
         shutil.copy(pretrained / name, tmp_path / 'run')
+    with (tmp_path / 'run' / 'metrics.jsonl').open('a') as file:
+        file.write('{"step": 30, "loss": 1.0}\n')  # by something else
     (tmp_path / 'other').mkdir()
     (tmp_path / 'other' / 'config.json').write_text('{"architectures": ["BertModel"]}')
     said = run_here('bert_jax.bin.status', tmp_path)
