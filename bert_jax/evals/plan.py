@@ -210,7 +210,7 @@ _KEPT = {'none': 34, 'dots': 18, 'full': 2}
 
 
 def _estimate(experiment: Experiment, tokenizer: Tokenizer, phase: Phase, topology: Topology) -> Plan:
-    """By formula, without a compiler, and without the scores of a vocabulary; more than 8 GPUs as if they were one node.
+    """By formula, without a compiler; more than 8 GPUs as if they were one node, in which sums are made before they leave it.
 
     Messages as Rajbhandari et al. 2020 (section 7) count them for data parallelism and for sharded parameters, and
     Shoeybi et al. 2019 (section 3) for tensor parallelism.
@@ -225,6 +225,9 @@ def _estimate(experiment: Experiment, tokenizer: Tokenizer, phase: Phase, topolo
     tokens = rows * phase.length
     layers = model.blocks
     activations = tokens * layers * model.width * _KEPT[model.remat] * half / 2 / tensor
+    columns = next(step.batch[name].shape[1] for name in ('weights', 'labels', 'tokens') if name in step.batch)
+    columns = min(columns, getattr(experiment.task, 'chunk', 0) or columns)
+    scores = 2 * 4 * rows * columns * model.padded_vocab / tensor  # with their gradient
     whole = sum(4 * math.prod(x.shape) for x in step.layout.shapes.params.values()) / tensor
     messages = []
 
@@ -245,8 +248,9 @@ def _estimate(experiment: Experiment, tokenizer: Tokenizer, phase: Phase, topolo
         'optimizer': optimizer,
         'gradients': parameters,
         'activations': activations,
+        'scores of the vocabulary': scores,
     }
-    traffic = 4 * parameters + 2 * optimizer + 2 * activations * experiment.train.accumulate
+    traffic = 4 * parameters + 2 * optimizer + 2 * (activations + scores) * experiment.train.accumulate
     again = 4 / 3 if model.remat == 'full' else 1  # what is not kept is computed a second time
     flops = again * step.flops / topology.chips
     return Plan(topology, step.tokens, memory, flops, traffic, messages, formula=True)

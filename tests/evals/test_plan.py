@@ -134,7 +134,8 @@ def test_a_search_ends_where_memory_does():
     assert sizes[0] < sizes[-1]
     for _, _, p in found:
         assert p.fits
-        assert 2 * p.memory['activations'] + p.used - p.memory['activations'] > p.topology.chip.memory
+        grow = p.memory['activations'] + p.memory['scores of the vocabulary']
+        assert p.used + grow > p.topology.chip.memory
 
 
 def test_the_door_says_hours_and_what_they_cost():
@@ -214,6 +215,17 @@ def test_by_formula_parts_of_a_batch_add_up():
         plans.append(plan.measure(*program.stand_in(read), PHASE, Topology('h100:2')))
     assert plans[0].times['links'] == pytest.approx(plans[1].times['links'])
     assert plans[0].memory['activations'] > plans[1].memory['activations']
+
+
+def test_by_formula_scores_of_the_vocabulary_take_memory_by_the_chunk():
+    gpt, bert = ('task.name=clm', 'model.name=gpt'), ()
+    held = [
+        plan.measure(*tiny(*settings), PHASE, Topology('h100:2')).memory['scores of the vocabulary']
+        for settings in (gpt, (*gpt, 'task.chunk=8'), bert)
+    ]
+    assert held[0] == 2 * 4 * (16 // 2) * 31 * 256  # of all tokens but the first, 200 words padded
+    assert held[1] == pytest.approx(held[0] * 8 / 31)
+    assert held[2] < held[0] / 3  # where something is masked
 
 
 @pytest.fixture
