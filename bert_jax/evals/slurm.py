@@ -28,8 +28,15 @@ def script(job: Job, options: Sequence[str] = ()) -> str:
     Args:
       job: what to run; each task of `srun` is one of its processes.
       options: of sbatch, such as '--nodes=2'; those here go before them.
+
+    Raises:
+      UserError: for a working directory whose name sbatch does not read as it is.
     """
     place = job.place.absolute()
+    if {'\\', '\n'} & set(str(place)):
+        raise UserError(
+            f'sbatch does not read {str(place)!r} as it is: give a --workdir without backslash and line break.'
+        )
     own = [
         f'--job-name={place.name}',
         f'--chdir={pathlib.Path.cwd()}',

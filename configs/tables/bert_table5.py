@@ -40,7 +40,9 @@ def get_config(arg: str = 'mini') -> ConfigDict:
     rows = [
         ablation.pretraining('BERT', arg),
         ablation.pretraining('no NSP', arg, ('task.next=none',), rows='single'),
-        ablation.pretraining('left to right, no NSP', arg, AS_BERT[ablation.shape(arg)], model='gpt', rows='joined'),
+        ablation.pretraining(
+            'left to right, no NSP', arg, AS_BERT[ablation.shape(arg)], model='gpt', rows='joined'
+        ),
         ablation.pretraining('sentence order', arg, ('task.next=swap',), rows='order'),
     ]
     columns = ablation.uses(USES, arg)

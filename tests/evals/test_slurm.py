@@ -35,6 +35,12 @@ def test_arguments_arrive_unharmed(tmp_path):
     assert json.loads((place / 'done.json').read_text())['settings'] == [f'data.rows={said}']
 
 
+@pytest.mark.parametrize('name', ['a\nb', 'a\\b'])
+def test_a_folder_that_sbatch_cannot_read_is_refused(name, tmp_path):
+    with pytest.raises(UserError, match='without backslash and line break'):
+        slurm.script(Job(tmp_path / name, f'{TINY}:pretrain', ()))
+
+
 def test_without_slurm_it_is_said(tmp_path, monkeypatch):
     monkeypatch.setenv('PATH', str(tmp_path))
     with pytest.raises(UserError, match='There is no squeue here'):
