@@ -26,10 +26,14 @@ constexpr int kWidth = 16, kSide = 3;
 #elif defined(__AVX__)
 constexpr int kWidth = 8, kSide = 1;
 #elif defined(__ARM_NEON)
-constexpr int kWidth = 4, kSide = 3;
+constexpr int kWidth = 4, kSide = 2;
 #else
 constexpr int kWidth = 4, kSide = 1;
 #endif
+// A strip is as wide as they are, or as what memory gives at once.
+extern "C" {
+extern const int widest_strip = std::max(16, kSide * kWidth);
+}
 // How far ahead memory is asked for, in floats; of a cache, whose parts are short, less goes past their ends.
 constexpr int64_t kMatrixAhead = 2304, kCacheAhead = 768;
 // Matrix rows that are summed up on their own, for the sake of rounding.
@@ -76,7 +80,7 @@ static void Strip(const Product& p, int64_t row, int64_t strip) {
   float* y = p.y + row * p.n + strip * p.strip;
   int64_t j = 0;
   for (; j + kSide * kWidth <= p.strip; j += kSide * kWidth) Columns<B, kSide>(p, x, w + j, y + j);
-  if constexpr (kSide > 2)
+  if constexpr (kSide == 3)
     for (; j + 2 * kWidth <= p.strip; j += 2 * kWidth) Columns<B, 2>(p, x, w + j, y + j);
   for (; j < p.strip; j += kWidth) Columns<B, 1>(p, x, w + j, y + j);
 }

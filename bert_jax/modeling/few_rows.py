@@ -26,8 +26,6 @@ from bert_jax.core import partitioning, paths
 _SOURCE = pathlib.Path(__file__).with_name('few_rows.cc')
 # Rows at most, and entries of the matrix at least, for which it is worth while; for one row XLA is as fast.
 _ROWS, _ENTRIES = 32, 1 << 16
-# Columns of a strip, of which the first is taken that divides the matrix.
-_STRIPS = (48, 32, 16)
 _often: contextvars.ContextVar[bool] = contextvars.ContextVar('often', default=False)
 
 
@@ -45,9 +43,8 @@ def product(
     x: jax.Array, w: jax.Array, transposed: bool = False, dtype: jnp.dtype | type | None = None
 ) -> jax.Array:
     """x @ w, or x @ w.T if it is transposed, in `dtype`: [..., K] and [K, N] (or [N, K]) to [..., N]."""
-    strip = next((s for s in _STRIPS if w.shape[0 if transposed else 1] % s == 0), 0)
     few = x.ndim == 2 and 1 < len(x) <= _ROWS and w.size >= _ENTRIES and x.dtype == w.dtype == jnp.float32
-    if _often.get() and few and strip and _can():
+    if _often.get() and few and (strip := _strip(w.shape[0 if transposed else 1])):
         return _few_rows(x, w, transposed, strip).astype(dtype or jnp.float32)
     if transposed and x.ndim == 2 and len(x) <= 64:
         # With the matrix first XLA reads it faster on a CPU, in order; without the barrier it takes the rows first.
@@ -68,7 +65,7 @@ def attend(q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array) -> jax.Arr
     None if XLA has to do it: elsewhere than on one CPU, for several queries, for scores that are added to, or in half precision.
     """
     one = q.shape[2] == 1 and q.dtype == k.dtype == jnp.float32 and mask.dtype == bool and mask.shape[1] == 1
-    if not (one and _can()):
+    if not (one and partitioning.on_one_cpu() and _widest_strip()):
         return None
     seen = jnp.broadcast_to(mask[:, 0, 0], (len(q), k.shape[2]))
     return _call('attention', q.shape)(q, k, v, seen)
@@ -79,29 +76,31 @@ def _call(name: str, shape: tuple[int, ...]) -> Any:
     return jax.ffi.ffi_call(f'bert_jax_{name}', result, vmap_method='sequential')
 
 
-def _can() -> bool:
-    return partitioning.on_one_cpu() and _ready()
+def _strip(n: int) -> int:
+    """How wide the strips of n columns are: as wide as suits the processor, of what divides them; 0 if XLA has to do it."""
+    widest = _widest_strip() if partitioning.on_one_cpu() else 0
+    return next((strip for strip in (48, 32, 16) if strip <= widest and n % strip == 0), 0)
 
 
 @functools.cache
-def _ready() -> bool:
-    """Whether the library is there, after it was built if need be."""
+def _widest_strip() -> int:
+    """Of the library, which is built if need be; 0 if it cannot be used."""
     file = paths.cache_dir() / f'few_rows-{_fingerprint()}.so'
     try:
         if not file.exists():
             compiler = shutil.which('c++') or shutil.which('g++') or shutil.which('clang++')
             if compiler is None:
-                return False
+                return 0
             _build(compiler, file)
         library = ctypes.CDLL(str(file))
         handlers = {name: getattr(library, name) for name in ('few_rows', 'strips', 'attention')}
     except (OSError, AttributeError, subprocess.CalledProcessError) as e:
         said = e.stderr if isinstance(e, subprocess.CalledProcessError) else str(e)
         logging.warning('few_rows.cc cannot be used, generation is slower: %s', said[:200])
-        return False
+        return 0
     for name, handler in handlers.items():
         jax.ffi.register_ffi_target(f'bert_jax_{name}', jax.ffi.pycapsule(handler), platform='cpu')
-    return True
+    return ctypes.c_int.in_dll(library, 'widest_strip').value
 
 
 def _build(compiler: str, file: pathlib.Path) -> None:

@@ -20,7 +20,7 @@ def operands(rows, k, n):
 
 @pytest.fixture
 def compiler():
-    if not few_rows._ready():
+    if not few_rows._widest_strip():
         pytest.skip('needs a C++ compiler')
 
 
@@ -114,11 +114,11 @@ def test_without_a_compiler_it_is_xlas(compiler_says, monkeypatch, tmp_path):
     monkeypatch.setattr(subprocess, 'run', fail)
     if compiler_says is None:
         monkeypatch.setattr(shutil, 'which', lambda _: None)
-    few_rows._ready.cache_clear()
+    few_rows._widest_strip.cache_clear()
     try:
         x, w = operands(8, 256, 304)
         assert not own(x, w)
         np.testing.assert_array_equal(product(x, w), x @ w)
         assert few_rows.attend(*looking(2, 4, 4, 16, 8)) is None
     finally:
-        few_rows._ready.cache_clear()
+        few_rows._widest_strip.cache_clear()
