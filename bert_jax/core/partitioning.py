@@ -41,7 +41,7 @@ class MeshConfig:
     Attributes:
       strategy: which table of `STRATEGIES` places parameters and activations.
       data, fsdp, tensor: size of each mesh axis; 0 is 1, except that the strategy's main axis
-        (data, fsdp, tensor, fsdp) then takes all devices that are left.
+        (data, fsdp, tensor, fsdp), or `data` where that is given, takes all devices that are left.
     """
 
     strategy: Literal['dp', 'fsdp', 'tp', 'fsdp_tp'] = 'dp'
@@ -89,7 +89,7 @@ class Partitioner:
             if shape[i] % parts:
                 raise UserError(
                     f'{name} has shape {tuple(shape)}: dimension {i} ({logical[i]}) does not divide '
-                    f'by {parts}, the size of mesh axis {"*".join(axes)}; choose another mesh.'
+                    f'by {parts}, the size of mesh axis {"*".join(axes)}: set mesh.{axes[0]} to a size that divides it.'
                 )
         return NamedSharding(self.mesh, spec)
 
@@ -149,10 +149,10 @@ def mesh_shape(config: MeshConfig, devices: int) -> tuple[int, ...]:
       UserError: if they do not multiply to the number of devices.
     """
     sizes = {axis: getattr(config, axis) for axis in AXES}
-    main = _MAIN_AXIS[config.strategy]
     given = math.prod(size or 1 for size in sizes.values())
-    if not sizes[main] and devices % given == 0:
-        sizes[main] = devices // given
+    free = [axis for axis in (_MAIN_AXIS[config.strategy], 'data') if not sizes[axis]]
+    if free and devices % given == 0:
+        sizes[free[0]] = devices // given
     shape = tuple(size or 1 for size in sizes.values())
     if min(shape) < 1 or math.prod(shape) != devices:
         raise UserError(

@@ -343,7 +343,7 @@ def compare(
                 plan = measure(dataclasses.replace(experiment, mesh=mesh), tokenizer, phase, topology)
             except UserError as e:
                 why = 'does not fit' if isinstance(e, TooLarge) else str(e)
-                lines.append([*line, why, *[''] * 5])
+                lines.append([*line, *[''] * 5, why])
                 continue
             fits = '' if plan.fits else ', does not fit'
             times = [f'{1e3 * value:.2f}' for value in plan.times.values()]

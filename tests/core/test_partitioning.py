@@ -27,6 +27,7 @@ def test_tests_run_on_eight_devices_with_strict_dtypes():
         (MeshConfig('fsdp_tp'), (1, 8, 1)),
         (MeshConfig('tp', data=2), (2, 1, 4)),
         (MeshConfig('fsdp', data=4), (4, 2, 1)),
+        (MeshConfig('fsdp', fsdp=4), (2, 4, 1)),
         (MeshConfig('fsdp_tp', tensor=2), (1, 4, 2)),
         (MeshConfig('fsdp_tp', data=2, fsdp=2, tensor=2), (2, 2, 2)),
     ],
