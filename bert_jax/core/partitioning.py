@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 import jax
 import numpy as np
+from jax.experimental import mesh_utils
 from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
@@ -89,7 +90,7 @@ class Partitioner:
             if shape[i] % parts:
                 raise UserError(
                     f'{name} has shape {tuple(shape)}: dimension {i} ({logical[i]}) does not divide '
-                    f'by {parts}, the size of mesh axis {"*".join(axes)}: set mesh.{axes[0]} to a size that divides it.'
+                    f'by {parts}, the size of mesh axis {"*".join(axes)}: set mesh.{"*".join(axes)} to a size that divides it.'
                 )
         return NamedSharding(self.mesh, spec)
 
@@ -170,7 +171,13 @@ def make(config: MeshConfig, devices: Sequence[Any] | None = None) -> Partitione
     """
     devices = jax.devices() if devices is None else list(devices)
     shape = mesh_shape(config, len(devices))
-    mesh = jax.make_mesh(shape, AXES, axis_types=(AxisType.Auto,) * 3, devices=devices)
+    types = (AxisType.Auto,) * 3
+    try:
+        mesh = jax.make_mesh(shape, AXES, axis_types=types, devices=devices)
+    except NotImplementedError:  # on a TPU whose own axes do not multiply to these: 8x8x16 to 4x256, say
+        mesh = Mesh(
+            mesh_utils.create_device_mesh(shape, devices, allow_split_physical_axes=True), AXES, types
+        )
     return Partitioner(mesh, STRATEGIES[config.strategy])
 
 

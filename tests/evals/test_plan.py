@@ -242,6 +242,13 @@ def test_devices_are_as_on_a_tpu_vm(name, libtpu):
     assert chips.of_device(devices[0].device_kind) == topology.chip
 
 
+def test_a_mesh_need_not_follow_the_axes_of_the_tpu(libtpu):
+    devices = plan.Topology('v4:4x4x4').devices()
+    mesh = partitioning.make(MeshConfig('fsdp', fsdp=32), devices).mesh
+    assert mesh.shape == {'data': 2, 'fsdp': 32, 'tensor': 1}
+    assert {*mesh.devices.flat} == {*devices}
+
+
 def test_the_tpu_compiler_plans_a_step(libtpu):
     words = [f'--config={TINY}:pretrain', "--config.data.sources=('none.txt',)", '--topology=v5e:2x2']
     env = {**os.environ, 'PYTHONPATH': str(ROOT)}
