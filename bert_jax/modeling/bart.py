@@ -14,7 +14,7 @@ from bert_jax.modeling.blocks import Block, DecoderBlock
 from bert_jax.modeling.config import ModelConfig
 from bert_jax.modeling.dropout import dropout, fold
 from bert_jax.modeling.heads import real_words_only, word_scores
-from bert_jax.modeling.layers import Dense, Norm, param, position_table, word_table
+from bert_jax.modeling.layers import Dense, Norm, Read, param, position_table, word_table
 from bert_jax.modeling.losses import sequence_loss
 from bert_jax.modeling.masks import Mask
 from bert_jax.modeling.stack import Stack
@@ -189,7 +189,7 @@ class Bart(nnx.Module):
         """Reads the text [B, S] and makes room for `slots` tokens of the decoder."""
         self.config.check_length(slots)
         _, (hidden, mask) = self._encode(tokens, valid, None)
-        return {'layers': self.decoder.layers.empty_cache(batch, slots, hidden), 'memory': mask}
+        return {'layers': self.decoder.layers.empty_cache(batch, slots, hidden), 'mask': Read(mask)}
 
     def extend(
         self,
@@ -201,9 +201,9 @@ class Bart(nnx.Module):
     ) -> tuple[jax.Array, dict[str, Any]]:
         """Hidden states [B, t, D] of the decoder's tokens [B, t] that go on from those in the cache."""
         x = self.decoder.embed(self.words[...][tokens], positions)
-        memory = cache['memory']
+        memory = cache['mask'].value
         x, layers = self.decoder.layers.extend(x, mask, positions, cache['layers'], index, memory)
-        return x.reshape(*tokens.shape, -1), {'layers': layers, 'memory': memory}
+        return x.reshape(*tokens.shape, -1), {**cache, 'layers': layers}
 
 
 class BartForSeq2Seq(nnx.Module):

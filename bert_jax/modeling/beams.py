@@ -11,6 +11,7 @@ import numpy as np
 from bert_jax.core.errors import UserError
 from bert_jax.modeling import few_rows, module
 from bert_jax.modeling.decoding import Sampling, State, begin, checked, go_on, read, until
+from bert_jax.modeling.layers import Read
 
 
 class Beams(NamedTuple):
@@ -23,6 +24,7 @@ class Beams(NamedTuple):
       ended: [B, K, length], the best that have ended.
       best: [B, K], the log-probabilities of these, normalised by length; -inf is none.
       made: how many tokens were made.
+      open: [B], whether the search of the row goes on.
     """
 
     state: State
@@ -31,6 +33,7 @@ class Beams(NamedTuple):
     ended: jax.Array
     best: jax.Array
     made: jax.Array
+    open: jax.Array
 
 
 def search(
@@ -97,7 +100,8 @@ def _search(
     nothing = jnp.full((batch, k, length), end, jnp.int32)
     none = jnp.full((batch, k), -jnp.inf)
     first = jnp.where(jnp.arange(k) == 0, 0.0, none)  # all beams of a row are the same yet
-    first_beams = Beams(state._replace(**spread), nothing, first, nothing, none, jnp.int32(0))
+    everywhere = jnp.ones(batch, bool)
+    first_beams = Beams(state._replace(**spread), nothing, first, nothing, none, jnp.int32(0), everywhere)
 
     def step(now: Beams) -> Beams:
         scores = jax.nn.log_softmax(now.state.scores).reshape(batch, k, vocabulary)
@@ -108,25 +112,31 @@ def _search(
         made = now.made + 1
         ends = (token == end) | (made == length)
         normal = totals / made.astype(jnp.float32) ** penalty
-        normal = jnp.where(ends & (jnp.arange(2 * k) < k), normal, -jnp.inf)
+        normal = jnp.where(now.open[:, None] & ends & (jnp.arange(2 * k) < k), normal, -jnp.inf)
         best, kept = jax.lax.top_k(jnp.concatenate([now.best, normal], 1), k)
         ended = jnp.take_along_axis(jnp.concatenate([now.ended, tokens], 1), kept[..., None], 1)
         totals, kept = jax.lax.top_k(jnp.where(token == end, -jnp.inf, totals), k)
         beam, token = (jnp.take_along_axis(x, kept, 1) for x in (beam, token))
         tokens = jnp.take_along_axis(tokens, kept[..., None], 1)
         rows = (jnp.arange(batch)[:, None] * k + beam).reshape(-1)
-        state = now.state._replace(
-            **{f: jax.tree.map(lambda x: x[rows], getattr(now.state, f)) for f in _BY_ROW}
-        )
-        return Beams(read(graph, params, state, token.reshape(-1)), tokens, totals, ended, best, made)
+        state = now.state._replace(**{f: _taken(getattr(now.state, f), rows) for f in _BY_ROW})
+        hope = totals.max(1) / made.astype(jnp.float32) ** penalty
+        going = now.open & (hope > best.min(1))
+        return Beams(read(graph, params, state, token.reshape(-1)), tokens, totals, ended, best, made, going)
 
     def goes_on(now: Beams) -> jax.Array:
-        hope = now.totals.max(1) / jnp.maximum(now.made, 1).astype(jnp.float32) ** penalty
-        return (now.made < length) & (hope > now.best.min(1)).any()
+        return (now.made < length) & now.open.any()
 
     with few_rows.matrices_read_often():
         found = jax.lax.while_loop(goes_on, step, first_beams)
     return found.ended[:, 0]
+
+
+def _taken(tree: Any, rows: jax.Array) -> Any:
+    """These rows of all that beams differ in: those of one row read the same text."""
+    return jax.tree.map(
+        lambda x: x if isinstance(x, Read) else x[rows], tree, is_leaf=lambda x: isinstance(x, Read)
+    )
 
 
 # What a state has of each row.

@@ -10,7 +10,7 @@ from bert_jax.core.partitioning import constrain
 from bert_jax.modeling.attention import attend
 from bert_jax.modeling.config import BlockConfig
 from bert_jax.modeling.dropout import dropout, fold
-from bert_jax.modeling.layers import Attention, Cache, Dense, FeedForward, Norm
+from bert_jax.modeling.layers import Attention, Cache, Dense, FeedForward, Norm, Read
 from bert_jax.modeling.masks import Mask
 
 
@@ -128,7 +128,7 @@ class DecoderBlock(Block):
 
     def empty_cache(self, batch: int, slots: int, memory: Any = None) -> Any:
         """As of `Block`; `memory` is the encoder's output [B*S, D]."""
-        return super().empty_cache(batch, slots), self.cross.keys(memory, batch)
+        return super().empty_cache(batch, slots), Read(self.cross.keys(memory, batch))
 
     def _after_attention(self, x: jax.Array, key: jax.Array | None, memory: Any) -> jax.Array:
         hidden, mask = memory
@@ -148,5 +148,5 @@ class DecoderBlock(Block):
     ) -> tuple[jax.Array, Any]:
         """As of `Block`; the cache is that of the self-attention, and the keys of the encoder's output."""
         own, keys = cache
-        x, own = super().extend(x, mask, positions, own, index, (keys, memory))
+        x, own = super().extend(x, mask, positions, own, index, (keys.value, memory))
         return x, (own, keys)

@@ -8,6 +8,7 @@ of `partitioning.LOGICAL`.
 import functools
 import math
 from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -36,6 +37,12 @@ ACTIVATIONS: dict[Activation, Callable[[jax.Array], jax.Array]] = {
 
 # Keys and values of an attention, [B, K, S, H] each: S slots for tokens.
 Cache = tuple[jax.Array, jax.Array]
+
+
+class Read(NamedTuple):
+    """What a cache holds of the text that is read, which tokens that are written leave as it is."""
+
+    value: Any
 
 
 def param(
@@ -171,7 +178,7 @@ class Attention(nnx.Module):
         k, v = (
             jax.lax.dynamic_update_slice(a, b.astype(a.dtype), at) for a, b in zip(cache, new, strict=True)
         )
-        y = few_rows.attend(q, k, v, mask)
+        y = few_rows.attend(q, k, v, mask) if self.config.attention == 'auto' else None
         y = attend(q, k, v, mask, implementation=self.config.attention) if y is None else y
         return self.out(y.transpose(0, 2, 1, 3).reshape(len(x), -1)), (k, v)
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from bert_jax.core.errors import UserError
-from bert_jax.modeling import bart, decoding, module
+from bert_jax.modeling import bart, beams, decoding, module
 from bert_jax.modeling.bart import Bart, BartForSeq2Seq
 from tests.modeling import tiny
 
@@ -66,6 +66,22 @@ def test_greedy_is_the_likeliest_token_again_and_again(variant):
             logits = run(tokens[i : i + 1], np.array([targets], np.int32), valid[i : i + 1]).logits
             targets.append(int(np.argmax(logits[0, -1])))
         assert made[i].tolist() == targets[1:]
+
+
+def test_a_search_finds_the_same_alone_and_among_others():
+    graph, params = tiny.parts(BartForSeq2Seq)
+    texts = np.random.default_rng(0).integers(5, tiny.VOCAB, (6, 9)).astype(np.int32)
+    valid = np.arange(9) < np.array([9, 1, 5, 7, 9, 3])[:, None]
+    end, starts = 42, [np.array([2])] * 6
+    params = {**params, 'logits_bias': params['logits_bias'].at[end].add(8.0)}
+    options = dict(end=end, beams=4, length_penalty=2.0)
+    together = beams.search(graph, params, starts, 16, source=(texts, valid), **options)
+    alone = [
+        beams.search(graph, params, starts[:1], 16, source=(texts[i : i + 1], valid[i : i + 1]), **options)[0]
+        for i in range(6)
+    ]
+    assert len({len(row) for row in together}) > 1
+    assert [row.tolist() for row in together] == [row.tolist() for row in alone]
 
 
 def test_positions_can_be_given():
