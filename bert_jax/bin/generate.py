@@ -14,7 +14,7 @@ def main() -> int:
     parser.add_argument('--temperature', type=float, default=0.8, help='0 always takes the likeliest token')
     parser.add_argument('--top_k', type=int, default=0, help='draw from the K likeliest; 0 is all')
     parser.add_argument('--top_p', type=float, default=1.0, help='draw from the likeliest that add up to P')
-    parser.add_argument('--seed', type=int, default=0)
+    parser.add_argument('--seed', type=cli.seed, default=0)
     parser.add_argument('prompt', nargs='?', default='', help='what comes first; without it a text is begun')
     flags = parser.parse_args()
     if flags.length < 1:
@@ -27,8 +27,9 @@ def main() -> int:
     hosts.prepare_process()
     sampling = Sampling(flags.temperature, flags.top_k, flags.top_p)
     writer = writing.Writer(flags.checkpoint)
+    pieces = writer.stream(flags.prompt, flags.length, sampling, flags.seed)
     print(flags.prompt, end='', flush=True)
-    for piece in writer.stream(flags.prompt, flags.length, sampling, flags.seed):
+    for piece in pieces:
         print(piece, end='', flush=True)
     print()
     return 0

@@ -13,7 +13,7 @@ def main() -> int:
     parser.add_argument('--checkpoint', help='a --workdir, for its word pieces; without it words are tokens')
     parser.add_argument('--rate', type=float, default=0.3, help='share of the tokens that are taken')
     parser.add_argument('--span', type=float, default=3.0, help='mean length of spans')
-    parser.add_argument('--seed', type=int, default=0)
+    parser.add_argument('--seed', type=cli.seed, default=0)
     flags = parser.parse_args()
 
     from bert_jax.core.errors import UserError

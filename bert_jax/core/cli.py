@@ -4,6 +4,7 @@ import argparse
 import logging
 import os
 import pathlib
+import re
 import sys
 from collections.abc import Callable, Sequence
 
@@ -21,6 +22,13 @@ def parse(
             parser.error(f'unknown argument {word!r}; config values are set by --config.KEY=VALUE')
         overrides.append(word.removeprefix('--config.'))
     return known, overrides
+
+
+def seed(text: str) -> int:
+    """The type of a flag --seed."""
+    if not text.isdecimal() or int(text) >= 2**32:
+        raise argparse.ArgumentTypeError(f'{text!r} is no whole number from 0 to {2**32 - 1}')
+    return int(text)
 
 
 def add_processes(parser: argparse.ArgumentParser) -> None:
@@ -115,6 +123,8 @@ def run(main: Callable[[], int | None]) -> None:
     for noisy in ('absl', 'apache_beam', 'jax', 'orbax', 'grain', 'tensorflow_datasets'):
         logging.getLogger(noisy).setLevel(logging.ERROR)
     try:
+        if odd := [word for word in sys.argv if re.search('[\udc80-\udcff]', word)]:
+            raise UserError(f'{odd[0]!r} is not UTF-8: write it in the encoding of the terminal, UTF-8.')
         status = main()
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

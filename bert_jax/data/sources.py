@@ -265,7 +265,7 @@ def _file_documents(path: str, text_key: str) -> Iterator[tuple[list[str], int]]
         gzip.open(raw) if path.endswith('.gz') else contextlib.nullcontext(raw) as file,
     ):
         lines: list[str] = []
-        size = 0
+        size, warned = 0, False
         jsonl = path.removesuffix('.gz').endswith('.jsonl')
         try:
             for number, line in enumerate(_lines(file, -1 if jsonl else 4 * MAX_DOCUMENT_CHARS), 1):
@@ -276,6 +276,11 @@ def _file_documents(path: str, text_key: str) -> Iterator[tuple[list[str], int]]
                     raise UserError(
                         f'{path!r} is not UTF-8 text: convert it, or leave it out of data.sources.'
                     )
+                if '\ufffd' in line and not warned:
+                    logging.warning(
+                        '%r has what is not UTF-8, read as \ufffd: convert it if that is much', path
+                    )
+                    warned = True
                 blank = not line.strip()
                 if lines and (blank or size + len(line) > MAX_DOCUMENT_CHARS):
                     yield lines, raw.tell()

@@ -1,9 +1,11 @@
 """What a causal language model makes of text: perplexity, last words, choices, and prompts with examples."""
 
+import contextlib
 import dataclasses
 import functools
 import logging
 import math
+import re
 import string
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
@@ -36,8 +38,8 @@ class LmConfig:
         documents that the checkpoint's pretraining held out.
       text: the field of the text or passage.
       template: of a choice, the prompt with fields of the record in braces and {answer} at its end.
-      answers: what a class is called in a prompt, in the order of their numbers; empty takes the names of the
-        data set.
+      answers: what a class is called in a prompt, in the order of their numbers, or of their names if these are no
+        numbers; empty takes the names of the data set.
       endings: of records that bring their own answers, the field with their list, or several fields with one each.
       start: as of `choices.ChoiceConfig`.
       label: the field with the right class or the number of the right ending.
@@ -199,7 +201,7 @@ class Scorer:
         trained = reader.trained
         model = trained.experiment.model
         length = c.length or trained.experiment.data.length
-        model.check_length(length)
+        model.check_length(length, 'eval.length')
         if length < 2:
             raise UserError(f'eval.length={length} leaves nothing to predict: set it to 2 or more.')
         if c.stride >= length:
@@ -207,7 +209,8 @@ class Scorer:
                 f'eval.stride={c.stride} must be less than the {length} tokens that the model sees at a time.'
             )
         ask = {'perplexity': _perplexity, 'last_word': _last_words, 'choice': _choices}[c.kind]
-        rows, scores = ask(c, reader, length)
+        with _settings_of_eval() if c.source else contextlib.nullcontext():
+            rows, scores = ask(c, reader, length)
         return {
             'checkpoint': str(path),
             'step': trained.step,
@@ -223,6 +226,15 @@ class Scorer:
         """A table of the scores, for people."""
         width = max(map(len, scores))
         return '\n'.join(f'{name:>{width}}  {value:,.4f}' for name, value in scores.items())
+
+
+@contextlib.contextmanager
+def _settings_of_eval() -> Iterator[None]:
+    """What reads records calls their settings data.KEY."""
+    try:
+        yield
+    except UserError as e:
+        raise UserError(re.sub(r'\bdata\.(?=[a-z])', 'eval.', str(e))) from e
 
 
 def _perplexity(config: LmConfig, reader: Reader, length: int) -> tuple[int, dict[str, float]]:
@@ -348,13 +360,20 @@ def _options(config: LmConfig, found: Sequence[Record]) -> tuple[list[list[str]]
         names = labelled.label_names(config)
         if config.answers and all(name.isdecimal() for name in names):  # also if some do not occur
             names = [str(i) for i in range(len(config.answers))]
-        options = [[*(config.answers or names)] for _ in found]
+        own = {*config.answers} == {*names}  # in whatever order they are named
+        options = [[*(names if own else config.answers or names)] for _ in found]
         if config.answers and len(config.answers) != len(names):
             raise UserError(
                 f'eval.answers has {len(config.answers)} answers for the classes {", ".join(names)}: name one for each.'
             )
     classes = labelled.Classes(config, names)
-    return options, [classes.number(record.get(config.label), record.where) for record in found]
+    right = [classes.number(record.get(config.label), record.where) for record in found]
+    for record, answers, label in zip(found, options, right, strict=True):
+        if label >= len(answers):
+            raise UserError(
+                f'{record.where} has the label {label} and {len(answers)} endings: mend or remove it.'
+            )
+    return options, right
 
 
 def _prompts(config: LmConfig, found: Sequence[Record]) -> list[str]:

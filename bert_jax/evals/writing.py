@@ -22,7 +22,7 @@ class Writer:
 
     def __init__(self, checkpoint: str):
         self._trained = load.read(checkpoint)
-        if not self._trained.experiment.model.causal:
+        if self._trained.experiment.task.name != 'clm':
             raise UserError(
                 f'{checkpoint!r} does not predict the next token: give the --workdir of a task clm.'
             )
@@ -31,10 +31,18 @@ class Writer:
         """Pieces of text that go on with the prompt, as they are made.
 
         An empty prompt begins a document.
+
+        Raises:
+          UserError: if prompt and text are longer than the model's positions.
         """
         t = self._trained
         (ids,) = t.tokenizer.encode([prompt])
         ids = ids if len(ids) else np.array([t.tokenizer.sep], np.int32)
+        t.experiment.model.check_length(len(ids) + length, 'the prompt shorter or --length')
+        return self._pieces(ids, length, sampling, seed)
+
+    def _pieces(self, ids: np.ndarray, length: int, sampling: Sampling, seed: int) -> Iterator[str]:
+        t = self._trained
         before, made = t.tokenizer.decode(ids), [*ids]
         options = dict(end=t.tokenizer.sep, sampling=sampling, seed=seed)
         for new in decoding.stream(t.graph, t.params, [ids], length, **options):  # type: ignore[arg-type]

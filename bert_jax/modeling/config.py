@@ -133,12 +133,12 @@ class ModelConfig(BlockConfig):
         """Floating-point operations of the forward pass in which it reads; arguments as of `block_flops`."""
         return self.block_flops(tokens, length, at)
 
-    def check_length(self, length: int) -> None:
-        """Raises a `UserError` if a row of this length has more tokens than there are positions."""
+    def check_length(self, length: int, setting: str = 'data.length') -> None:
+        """Raises a `UserError` if a row of this length, which `setting` sets, has more tokens than there are positions."""
         if length > self.positions and not (self.rotary or self.relative):
             raise UserError(
                 f'Rows of {length} tokens are longer than the {self.positions} positions of the model: '
-                'set data.length lower or, for a new model, model.positions higher.'
+                f'set {setting} lower or, for a new model, model.positions higher.'
             )
 
     @property

@@ -9,6 +9,7 @@
 #include <cmath>
 #include <cstdint>
 #include <memory>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -99,8 +100,7 @@ static void Parallel(ffi::ThreadPool& pool, int64_t n, int64_t piece, F part) {
   };
   for (int64_t thread = 1; thread < std::min(pool.num_threads(), pieces); ++thread) pool.Schedule(decltype(work)(work));
   work();
-  while (shared->done < pieces) {
-  }
+  while (shared->done < pieces) std::this_thread::yield();
 }
 
 // Lays a matrix [k, n], or [n, k] if it is transposed, out in strips [n / strip, k, strip].

@@ -10,6 +10,7 @@ import ctypes
 import functools
 import hashlib
 import logging
+import os
 import pathlib
 import platform
 import shutil
@@ -63,6 +64,7 @@ def attend(q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array) -> jax.Arr
     """`attention.attend` of one query a head, [B, N, 1, H], to a cache, of which only what is seen is read.
 
     None if XLA has to do it: elsewhere than on one CPU, for several queries, for scores that are added to, or in half precision.
+    Each row sees a slot or more.
     """
     one = q.shape[2] == 1 and q.dtype == k.dtype == jnp.float32 and mask.dtype == bool and mask.shape[1] == 1
     if not (one and partitioning.on_one_cpu() and _widest_strip()):
@@ -97,6 +99,7 @@ def _widest_strip() -> int:
     except (OSError, AttributeError, subprocess.CalledProcessError) as e:
         said = e.stderr if isinstance(e, subprocess.CalledProcessError) else str(e)
         logging.warning('few_rows.cc cannot be used, generation is slower: %s', said[:200])
+        file.unlink(missing_ok=True)  # damaged, perhaps: made anew the next time
         return 0
     for name, handler in handlers.items():
         jax.ffi.register_ffi_target(f'bert_jax_{name}', jax.ffi.pycapsule(handler), platform='cpu')
@@ -111,6 +114,8 @@ def _build(compiler: str, file: pathlib.Path) -> None:
         subprocess.run(
             [compiler, *flags, str(_SOURCE), '-o', str(made)], check=True, capture_output=True, text=True
         )
+        with made.open('rb') as written:
+            os.fsync(written.fileno())
         made.replace(file)
 
 

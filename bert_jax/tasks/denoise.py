@@ -55,6 +55,8 @@ class Config:
                 raise UserError(f'There is no noise {name!r}: {nearest(name, (*NOISES, *ALONE))}')
             if name in ALONE and len(self.noise) > 1:
                 raise UserError(f'The noise {name} goes with no other: set task.noise={name}.')
+            if name == 'mass' and not self.rate:
+                raise UserError('The noise mass has nothing to predict at task.rate=0: set it higher.')
 
 
 class Task:

@@ -89,7 +89,13 @@ class Task(Downstream):
                 f'With task.prefix={self.config.prefix} the model is a {wanted}, not a {model.name}: set task.prefix '
                 '(true for gpt, false for bart), or init.checkpoint.'
             )
-        return GptForCausalLM(model, rngs) if self.config.prefix else BartForSeq2Seq(model, rngs)
+        text, target = self.data.length, self.data.target_length or self.data.length
+        if self.config.prefix:
+            model.check_length(text + target, 'data.length or data.target_length')
+            return GptForCausalLM(model, rngs)
+        model.check_length(text)
+        model.check_length(target, 'data.target_length')
+        return BartForSeq2Seq(model, rngs)
 
     def loss(self, model: Any, batch: dict[str, jax.Array], key: jax.Array | None) -> Result:
         if self.config.prefix:

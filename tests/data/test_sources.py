@@ -90,9 +90,10 @@ def test_an_empty_gzip_has_no_documents(tmp_path):
     assert read(write(tmp_path / 'a.txt.gz', gzip.compress(b''))) == []
 
 
-def test_bytes_that_are_not_utf8_cost_only_themselves(tmp_path):
+def test_bytes_that_are_not_utf8_cost_only_themselves(tmp_path, caplog):
     file = write(tmp_path / 'a.txt', 'Ein Caf\xe9 hier.\nUnd mehr.'.encode('latin-1'))
     assert read(file) == [['Ein Caf\ufffd hier.', 'Und mehr.']]
+    assert 'has what is not UTF-8' in caplog.text
 
 
 def test_a_byte_order_mark_is_no_text(tmp_path):

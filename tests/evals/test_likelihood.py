@@ -234,6 +234,29 @@ def test_answers_are_in_the_order_of_the_numbers_of_classes(tmp_path):
         likelihood._options(config, likelihood.records.read(config.source, ''))
 
 
+def test_answers_that_are_the_names_of_classes_need_no_order(tmp_path):
+    (tmp_path / 'x.jsonl').write_text('{"q": "a", "label": "glad"}\n{"q": "b", "label": "sad"}\n')
+    for answers in ("('glad','sad')", "('sad','glad')"):
+        options = ['eval.template={q} {answer}', f'eval.source={tmp_path}/x.jsonl', f'eval.answers={answers}']
+        config = likelihood.read_config(f'{CONFIG}:sst2', options)
+        found = likelihood.records.read(config.source, '')
+        assert likelihood._options(config, found) == ([['glad', 'sad']] * 2, [0, 1])
+
+
+def test_a_label_without_an_ending_is_named(gpt, tmp_path):
+    lines = ({'ctx': 'a', 'ends': ['b', 'c'], 'label': 2}, {'ctx': 'a', 'ends': ['b', 'c', 'd'], 'label': 0})
+    (tmp_path / 'x.jsonl').write_text(''.join(json.dumps(line) + '\n' for line in lines))
+    settings = ('eval.template={ctx} {answer}', f'eval.source={tmp_path}/x.jsonl', 'eval.endings=ends')
+    with pytest.raises(UserError, match='line 1, has the label 2 and 2 endings'):
+        score(gpt, 'hellaswag', *settings)
+
+
+def test_settings_have_the_names_of_this_config(gpt, tmp_path):
+    (tmp_path / 'x.jsonl').write_text('{"q": "a", "label": 1.5}\n')
+    with pytest.raises(UserError, match='set eval.label'):
+        score(gpt, 'sst2', 'eval.template={q} {answer}', f'eval.source={tmp_path}/x.jsonl', 'eval.label=x')
+
+
 def test_a_bert_predicts_no_next_token(pretrained):
     with pytest.raises(UserError, match='does not predict the next token'):
         likelihood.Reader(pretrained)

@@ -74,7 +74,12 @@ def test_a_bert_does_not_write(pretrained):
     [
         (('--length=0',), '--length must be at least 1'),
         (('--length=500',), 'longer than the 64 positions'),
+        (('--length=500',), '--length lower'),
         (('--temperature=-1',), 'at least 0'),
+        (('--temperature=nan',), 'at least 0'),
+        (('--seed=-1',), 'no whole number from 0'),
+        (('--seed=99999999999999999999',), 'no whole number from 0'),
+        (('caf\udce9',), 'is not UTF-8'),
     ],
 )
 def test_what_cannot_be_is_said(gpt, words, message):

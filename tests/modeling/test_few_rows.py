@@ -1,7 +1,9 @@
 """What generating a token is made of: the same as XLA's, with or without a compiler."""
 
+import os
 import shutil
 import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +13,7 @@ import pytest
 from bert_jax.core import partitioning
 from bert_jax.core.partitioning import MeshConfig
 from bert_jax.modeling import attention, few_rows
+from tests.runs import ROOT
 
 
 def operands(rows, k, n):
@@ -51,11 +54,20 @@ def test_it_can_be_mapped_and_gives_the_type_that_is_asked_for(compiler):
     assert product(x, w, dtype=jnp.bfloat16).dtype == jnp.bfloat16
 
 
-def test_a_matrix_is_laid_out_once_before_the_loop(compiler):
+def repeated(x, w):
+    return jax.lax.scan(lambda x, _: (jnp.sin(few_rows.product(x, w)), None), x, None, 10)[0]
+
+
+def until_small(x, w):
+    return jax.lax.while_loop(lambda x: x.max() > 0.1, lambda x: jnp.sin(few_rows.product(x, w)), x)
+
+
+@pytest.mark.parametrize('loop', [repeated, until_small])
+def test_a_matrix_is_laid_out_once_before_the_loop(loop, compiler):
     @jax.jit
     def run(x, w):
         with few_rows.matrices_read_often():
-            return jax.lax.scan(lambda x, _: (jnp.sin(few_rows.product(x, w)), None), x, None, 10)[0]
+            return loop(x, w)
 
     x, w = operands(8, 256, 256)
     functions = run.lower(x, w).compile().as_text().split('\n\n')
@@ -103,6 +115,21 @@ def test_other_attention_is_left_to_xla(compiler):
     assert few_rows.attend(*(x.astype(jnp.bfloat16) for x in (q, k, v)), mask) is None
     with partitioning.use(partitioning.make(MeshConfig())):
         assert few_rows.attend(q, k, v, mask) is None
+
+
+def test_a_damaged_library_is_made_anew(tmp_path, compiler):
+    file = tmp_path / f'few_rows-{few_rows._fingerprint()}.so'
+    file.touch()
+    ask = 'from bert_jax.modeling import few_rows; print(few_rows._widest_strip())'
+    env = {**os.environ, 'BERT_JAX_CACHE': str(tmp_path), 'PYTHONPATH': str(ROOT)}
+    answers = [
+        subprocess.run(
+            [sys.executable, '-c', ask], env=env, check=True, capture_output=True, text=True
+        ).stdout
+        for _ in range(2)
+    ]
+    assert [int(answer) for answer in answers] == [0, few_rows._widest_strip()]
+    assert file.stat().st_size
 
 
 @pytest.mark.parametrize('compiler_says', [None, 'an error'])

@@ -182,6 +182,20 @@ def test_a_gpt_writes_what_follows_from_the_text(gpt, pairs, tmp_path):
     assert sum(a == b for a, b in zip(written, wanted, strict=True)) > 8
 
 
+@pytest.mark.parametrize(
+    ('model', 'settings', 'named'),
+    [
+        ('bart', ('data.length=24', 'data.target_length=100'), 'set data.target_length lower'),
+        ('gpt', ('data.length=40', 'data.target_length=30', 'task.prefix=true'), 'Rows of 70 tokens'),
+    ],
+)
+def test_lengths_that_the_model_has_not_are_refused_before_training(
+    model, settings, named, request, pairs, tmp_path
+):
+    with pytest.raises(UserError, match=named):
+        finetune(tmp_path, request.getfixturevalue(model), pairs, 'task.name=seq2seq', *settings)
+
+
 @pytest.mark.parametrize('prefix', ['true', 'false'])
 def test_a_model_that_cannot_is_refused(pretrained, pairs, tmp_path, prefix):
     with pytest.raises(UserError, match=f'With task.prefix={prefix.title()} the model is a'):
