@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -20,7 +21,14 @@ from bert_jax.modeling.bart import BartForSeq2Seq
 from bert_jax.modeling.module import Rngs
 from bert_jax.tasks import Result, of_each
 
-NOISES = ('mask', 'delete', 'infill', 'permute', 'rotate')
+# What each does to a text [n], by config and tokenizer.
+NOISES: dict[str, Callable[['Config', Any, np.ndarray, np.random.Generator], np.ndarray]] = {
+    'mask': lambda c, t, text, rng: corrupt.mask_tokens(text, c.rate, t.mask, rng),
+    'delete': lambda c, t, text, rng: corrupt.delete_tokens(text, c.rate, rng),
+    'infill': lambda c, t, text, rng: corrupt.infill(text, c.rate, c.span, t.mask, rng),
+    'permute': lambda c, t, text, rng: corrupt.permute_sentences(text, t.stops, rng),
+    'rotate': lambda c, t, text, rng: corrupt.rotate(text, rng),
+}
 ALONE = ('mass', 'spans')  # these have targets of their own
 
 
@@ -29,8 +37,7 @@ class Config:
     """The noise; the default is the one that BART was published with.
 
     Attributes:
-      noise: what is done to a text, in this order: of mask, delete, infill, permute and rotate some, or mass or
-        spans alone.
+      noise: what is done to a text, in this order: some of `NOISES`, or mass or spans alone.
       rate: the share of the tokens that mask, delete, infill, mass or spans take. BART infills 0.3, MASS takes 0.5,
         T5 0.15.
       span: the mean length of the spans of infill and spans.
@@ -80,17 +87,8 @@ class Task:
 
     def broken(self, text: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """A text [n] with the noise, without special tokens; not of mass or spans."""
-        c, t = self.config, self.tokenizer
-        mask: Any = t.mask
-        steps = {
-            'mask': lambda x: corrupt.mask_tokens(x, c.rate, mask, rng),
-            'delete': lambda x: corrupt.delete_tokens(x, c.rate, rng),
-            'infill': lambda x: corrupt.infill(x, c.rate, c.span, mask, rng),
-            'permute': lambda x: corrupt.permute_sentences(x, t.stops, rng),
-            'rotate': lambda x: corrupt.rotate(x, rng),
-        }
-        for name in c.noise:
-            text = steps[name](text)
+        for name in self.config.noise:
+            text = NOISES[name](self.config, self.tokenizer, text, rng)
         return text
 
     def pair(
