@@ -120,6 +120,8 @@ def _kept_or_trained(
     if first is None:
         raise _no_text(text)
     tokenizer = tokenizer_lib.train(itertools.chain([first], texts), config)
+    if len(tokenizer) < config.vocab_size:
+        logging.info('the text is too short for more than %d entries', len(tokenizer))
     tokenizer.save(file)
     note.write_text(json.dumps(wanted, indent=2) + '\n')
     return tokenizer
