@@ -1,5 +1,6 @@
 """Working directories of finished and running jobs, read back for tables and plots."""
 
+import contextlib
 import dataclasses
 import json
 import pathlib
@@ -9,6 +10,7 @@ from typing import Any
 
 from bert_jax.core import metrics
 from bert_jax.core.errors import UserError
+from bert_jax.train import experiment
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,6 +85,8 @@ def read(workdir: pathlib.Path, name: str = '') -> Run:
         raise UserError(
             f'{str(workdir)!r} has a config.json of something else: give a --workdir that was trained.'
         )
+    with contextlib.suppress(UserError, AttributeError):  # settings that are new since then had their defaults
+        config = experiment.from_config(config).as_dict()
     lines = metrics.read(workdir) if (workdir / 'metrics.jsonl').exists() else []  # it may just have begun
     train = [line for line in lines if {'loss', 'tokens_per_second', 'mfu'} <= line.keys()]
     evals = [{k.removeprefix('eval/'): v for k, v in line.items()} for line in lines if 'eval/loss' in line]

@@ -45,7 +45,7 @@ def _columns(name: str, file: str, score: str, whole: int, arg: str) -> list[dic
             config=file,
             score=score,
             shown='' if score == 'f1' else 'percent',
-            panel=name,
+            panel=f'{name}: {"accuracy" if score == "accuracy" else "F1"} in %',
             x=n,
             settings=(
                 f'data.limit={0 if n == whole else n}',
