@@ -99,7 +99,8 @@ def _widest_strip() -> int:
     except (OSError, AttributeError, subprocess.CalledProcessError) as e:
         said = e.stderr if isinstance(e, subprocess.CalledProcessError) else str(e)
         logging.warning('few_rows.cc cannot be used, generation is slower: %s', said[:200])
-        file.unlink(missing_ok=True)  # damaged, perhaps: made anew the next time
+        with contextlib.suppress(OSError):  # damaged, perhaps: made anew the next time
+            file.unlink()
         return 0
     for name, handler in handlers.items():
         jax.ffi.register_ffi_target(f'bert_jax_{name}', jax.ffi.pycapsule(handler), platform='cpu')
