@@ -46,11 +46,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     else:
         failed = jobs.run(todo, flags.jobs)
     lines = table.lines(workdir, failed)
-    text = (
-        f'# {table.title}\n\n{table.about}\n\n{publish.markdown(lines)}\n'
-        + '\n'.join([*table.orders(workdir), *table.differences(workdir)])
-        + '\n'
-    )
+    why = [f'[{i}] {reason}' for i, reason in enumerate(tables.reasons(failed), 1)]
+    below = '\n'.join([*why, *table.orders(workdir), *table.differences(workdir)])
+    text = f'# {table.title}\n\n{table.about}\n\n{publish.markdown(lines)}\n{below}\n'
     if not flags.list:
         publish.write(workdir, 'table', text, lines, table.figure(workdir))
         paths.write(workdir / 'table.html', report.page([], written=[workdir / 'table.md']))

@@ -85,7 +85,9 @@ def read(workdir: pathlib.Path, name: str = '') -> Run:
         raise UserError(
             f'{str(workdir)!r} has a config.json of something else: give a --workdir that was trained.'
         )
-    with contextlib.suppress(UserError, AttributeError):  # settings that are new since then had their defaults
+    with contextlib.suppress(
+        UserError, AttributeError
+    ):  # settings that are new since then had their defaults
         config = experiment.from_config(config).as_dict()
     lines = metrics.read(workdir) if (workdir / 'metrics.jsonl').exists() else []  # it may just have begun
     train = [line for line in lines if {'loss', 'tokens_per_second', 'mfu'} <= line.keys()]

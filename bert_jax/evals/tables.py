@@ -238,7 +238,9 @@ class Table:
             why = row.skip.get(column.name) or row.skip.get(column.of)
             return (
                 '' if published is None else f'{published:.4g}',
-                _mean(own) or why or (f'failed: {gone[0]}' if gone else 'not run'),
+                _mean(own)
+                or why
+                or (f'failed [{reasons(failed).index(gone[0]) + 1}]' if gone else 'not run'),
                 '' if published is None or not own else f'{statistics.fmean(own) - published:+.1f}',
             )
 
@@ -309,6 +311,11 @@ class Table:
                     f'{column.name}: {row.name} {_mean(own)}, {self.against} {_mean(base)}, p = {float(p):.2g} ({test})'
                 )
         return found
+
+
+def reasons(failed: Mapping[pathlib.Path, str]) -> list[str]:
+    """Why runs failed, each reason once; a cell has its number, from 1 on."""
+    return [*dict.fromkeys(failed.values())]
 
 
 def _first(curve: Mapping[int, float], goal: float) -> float:

@@ -96,13 +96,13 @@ def test_numbers_stand_beside_the_published_ones(tmp_path):
     head, one, other = made.lines(tmp_path, failed)
     assert head == ['', 'Share: published', 'own', 'difference', 'Loss']
     assert one == ['one way', '80', '55.0 ± 7.1 (2)', '-25.0', '2.7 (1)']
-    assert other == ['No way', '', 'failed: no data', '', 'cannot']
+    assert other == ['No way', '', 'failed [1]', '', 'cannot']
     assert publish.markdown([head, one]).splitlines()[1] == '|---' * 5 + '|'
     assert publish.comma_separated([one]) == 'one way,80,55.0 ± 7.1 (2),-25.0,2.7 (1)\n'
     assert r'55.0 $\pm$ 7.1 (2)' in publish.latex([head, one])
     assert dataclasses.replace(made, turned=True).lines(tmp_path, failed) == [
         ['', 'one way: published', 'own', 'difference', 'No way'],
-        ['Share', '80', '55.0 ± 7.1 (2)', '-25.0', 'failed: no data'],
+        ['Share', '80', '55.0 ± 7.1 (2)', '-25.0', 'failed [1]'],
         ['Loss', '', '2.7 (1)', '', 'cannot'],
     ]
 
