@@ -46,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     else:
         failed = jobs.run(todo, flags.jobs)
     lines = table.lines(workdir, failed)
-    why = [f'[{i}] {reason}' for i, reason in enumerate(tables.reasons(failed), 1)]
+    why = [f'[{i}] {reason}' for i, reason in enumerate(jobs.reasons(failed), 1)]
     below = '\n'.join([*why, *table.orders(workdir), *table.differences(workdir)])
     text = f'# {table.title}\n\n{table.about}\n\n{publish.markdown(lines)}\n{below}\n'
     if not flags.list:

@@ -65,7 +65,8 @@ class Writer:
 
         self._path = workdir / 'metrics.jsonl'
         if self._path.exists():
-            kept = [line for line in self._path.read_text().splitlines() if _step(line) <= step]
+            lines = self._path.read_text().splitlines()
+            kept = [line for line in lines if (found := _parsed(line)) and found['step'] <= step]
             temporary = self._path.with_suffix('.tmp')
             temporary.write_text(''.join(line + '\n' for line in kept))
             temporary.replace(self._path)
@@ -85,21 +86,22 @@ class Writer:
         self._board.close()
 
 
-def _step(line: str) -> float:
-    """The step of a line; one that a kill cut in half, or that is of something else, counts as after every step."""
+def _parsed(line: str) -> dict[str, float] | None:
+    """The numbers of a line, NaN for none; None if a kill cut it in half, or it is of something else."""
     try:
         found = json.loads(line)
         numbers = [found['step'], *(v for v in found.values() if v is not None)]
-        return found['step'] if all(isinstance(n, int | float) for n in numbers) else math.inf
     except (json.JSONDecodeError, KeyError, TypeError):
-        return math.inf
+        return None
+    if not all(isinstance(n, int | float) for n in numbers):
+        return None
+    return {k: math.nan if v is None else v for k, v in found.items()}
 
 
 def read(workdir: pathlib.Path) -> list[dict[str, float]]:
     """The lines of `metrics.jsonl`, in order; what is no number there is NaN."""
     lines = (workdir / 'metrics.jsonl').read_text().splitlines()
-    found = [json.loads(line) for line in lines if _step(line) < math.inf]
-    return [{k: math.nan if v is None else v for k, v in line.items()} for line in found]
+    return [found for line in lines if (found := _parsed(line))]
 
 
 class Progress:

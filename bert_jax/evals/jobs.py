@@ -143,9 +143,14 @@ def run(jobs: Sequence[Job], at_once: int = 1) -> dict[pathlib.Path, str]:
     return failed
 
 
+def reasons(failed: Mapping[pathlib.Path, str]) -> list[str]:
+    """Why runs did not end well, each reason once."""
+    return [*dict.fromkeys(failed.values())]
+
+
 def report(failed: Mapping[pathlib.Path, str]) -> int:
     """Prints the runs that did not end well, once for each reason; returns the status for a door to exit with."""
-    for why in dict.fromkeys(failed.values()):
+    for why in reasons(failed):
         first, *others = (place for place, reason in failed.items() if reason == why)
         more = f' and {len(others)} more' if others else ''
         print(f'failed: {first}{more}: {why}', file=sys.stderr)

@@ -230,11 +230,13 @@ class Scorer:
 
 @contextlib.contextmanager
 def _settings_of_eval() -> Iterator[None]:
-    """What reads records calls their settings data.KEY."""
+    """What reads records and texts calls their settings data.KEY."""
     try:
         yield
     except UserError as e:
-        raise UserError(re.sub(r'\bdata\.(?=[a-z])', 'eval.', str(e))) from e
+        raise UserError(
+            re.sub(r"(?<![\w'/.])data\.(source|label|text)(s|_key)?\b", r'eval.\1', str(e))
+        ) from e
 
 
 def _perplexity(config: LmConfig, reader: Reader, length: int) -> tuple[int, dict[str, float]]:
@@ -361,17 +363,18 @@ def _options(config: LmConfig, found: Sequence[Record]) -> tuple[list[list[str]]
         if config.answers and all(name.isdecimal() for name in names):  # also if some do not occur
             names = [str(i) for i in range(len(config.answers))]
         own = {*config.answers} == {*names}  # in whatever order they are named
-        options = [[*(names if own else config.answers or names)] for _ in found]
+        answers = names if own else config.answers or names
+        options = [[*answers] for _ in found]
         if config.answers and len(config.answers) != len(names):
             raise UserError(
                 f'eval.answers has {len(config.answers)} answers for the classes {", ".join(names)}: name one for each.'
             )
     classes = labelled.Classes(config, names)
     right = [classes.number(record.get(config.label), record.where) for record in found]
-    for record, answers, label in zip(found, options, right, strict=True):
-        if label >= len(answers):
+    for record, endings, label in zip(found, options, right, strict=True):
+        if label >= len(endings):
             raise UserError(
-                f'{record.where} has the label {label} and {len(answers)} endings: mend or remove it.'
+                f'{record.where} has the label {label} and {len(endings)} endings: mend or remove it.'
             )
     return options, right
 

@@ -225,9 +225,7 @@ def _estimate(experiment: Experiment, tokenizer: Tokenizer, phase: Phase, topolo
     tokens = rows * phase.length
     layers = model.blocks
     activations = tokens * layers * model.width * _KEPT[model.remat] * half / 2 / tensor
-    columns = next(
-        step.batch[name].shape[1] for name in ('weights', 'labels', 'tokens') if name in step.batch
-    )
+    columns = step.batch['weights'].shape[1]
     columns = min(columns, getattr(experiment.task, 'chunk', 0) or columns)
     scores = 2 * 4 * rows * columns * model.padded_vocab / tensor  # with their gradient
     whole = sum(4 * math.prod(x.shape) for x in step.layout.shapes.params.values()) / tensor

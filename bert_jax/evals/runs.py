@@ -1,6 +1,5 @@
 """Working directories of finished and running jobs, read back for tables and plots."""
 
-import contextlib
 import dataclasses
 import json
 import pathlib
@@ -64,8 +63,8 @@ class Run:
     @property
     def but_for_the_seed(self) -> str:
         """Equal for runs that are repetitions of one another."""
-        train = {**self.config['train'], 'seed': None}
-        return json.dumps({**self.config, 'train': train}, sort_keys=True)
+        config = experiment.with_defaults(self.config)
+        return json.dumps({**config, 'train': {**config['train'], 'seed': None}}, sort_keys=True)
 
 
 def read(workdir: pathlib.Path, name: str = '') -> Run:
@@ -85,10 +84,6 @@ def read(workdir: pathlib.Path, name: str = '') -> Run:
         raise UserError(
             f'{str(workdir)!r} has a config.json of something else: give a --workdir that was trained.'
         )
-    with contextlib.suppress(
-        UserError, AttributeError
-    ):  # settings that are new since then had their defaults
-        config = experiment.from_config(config).as_dict()
     lines = metrics.read(workdir) if (workdir / 'metrics.jsonl').exists() else []  # it may just have begun
     train = [line for line in lines if {'loss', 'tokens_per_second', 'mfu'} <= line.keys()]
     evals = [{k.removeprefix('eval/'): v for k, v in line.items()} for line in lines if 'eval/loss' in line]

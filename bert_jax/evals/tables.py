@@ -14,7 +14,7 @@ from bert_jax.core import config as config_lib
 from bert_jax.core.config import within
 from bert_jax.core.errors import UserError
 from bert_jax.evals import plots, runs
-from bert_jax.evals.jobs import Job
+from bert_jax.evals.jobs import Job, reasons
 
 PRETRAINING = 'pretraining'
 
@@ -227,7 +227,7 @@ class Table:
     def lines(self, workdir: pathlib.Path, failed: Mapping[pathlib.Path, str]) -> list[list[str]]:
         """The table as text, a head line first: own mean ± std (n), and where something was published for a column (or, if
         turned, a row) that number before it and by how much one's own is more after it."""
-        numbers = self.numbers(workdir)
+        numbers, why_failed = self.numbers(workdir), reasons(failed)
         known = {(row, column) for row, found in self.published.items() for column in found}
 
         def cell(row: Row, column: Column) -> tuple[str, str, str]:
@@ -238,9 +238,7 @@ class Table:
             why = row.skip.get(column.name) or row.skip.get(column.of)
             return (
                 '' if published is None else f'{published:.4g}',
-                _mean(own)
-                or why
-                or (f'failed [{reasons(failed).index(gone[0]) + 1}]' if gone else 'not run'),
+                _mean(own) or why or (f'failed [{why_failed.index(gone[0]) + 1}]' if gone else 'not run'),
                 '' if published is None or not own else f'{statistics.fmean(own) - published:+.1f}',
             )
 
@@ -311,11 +309,6 @@ class Table:
                     f'{column.name}: {row.name} {_mean(own)}, {self.against} {_mean(base)}, p = {float(p):.2g} ({test})'
                 )
         return found
-
-
-def reasons(failed: Mapping[pathlib.Path, str]) -> list[str]:
-    """Why runs failed, each reason once; a cell has its number, from 1 on."""
-    return [*dict.fromkeys(failed.values())]
 
 
 def _first(curve: Mapping[int, float], goal: float) -> float:

@@ -64,10 +64,10 @@ def attend(q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array) -> jax.Arr
     """`attention.attend` of one query a head, [B, N, 1, H], to a cache, of which only what is seen is read.
 
     None if XLA has to do it: elsewhere than on one CPU, for several queries, for scores that are added to, or in half precision.
-    Each row sees a slot or more.
+    Each row sees a slot or more. It has no gradient.
     """
     one = q.shape[2] == 1 and q.dtype == k.dtype == jnp.float32 and mask.dtype == bool and mask.shape[1] == 1
-    if not (one and partitioning.on_one_cpu() and _widest_strip()):
+    if not (one and _widest()):
         return None
     seen = jnp.broadcast_to(mask[:, 0, 0], (len(q), k.shape[2]))
     return _call('attention', q.shape)(q, k, v, seen)
@@ -80,8 +80,12 @@ def _call(name: str, shape: tuple[int, ...]) -> Any:
 
 def _strip(n: int) -> int:
     """How wide the strips of n columns are: as wide as suits the processor, of what divides them; 0 if XLA has to do it."""
-    widest = _widest_strip() if partitioning.on_one_cpu() else 0
-    return next((strip for strip in (48, 32, 16) if strip <= widest and n % strip == 0), 0)
+    return next((strip for strip in (48, 32, 16) if strip <= _widest() and n % strip == 0), 0)
+
+
+def _widest() -> int:
+    """Columns of a strip at most; 0 where the library cannot be used."""
+    return _widest_strip() if partitioning.on_one_cpu() else 0
 
 
 @functools.cache

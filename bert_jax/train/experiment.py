@@ -244,6 +244,13 @@ def complete(experiment: Experiment, tokenizer: Tokenizer) -> Experiment:
     return dataclasses.replace(experiment, model=model, task=fill(task, experiment.data) if fill else task)
 
 
+def with_defaults(kept: Any) -> Any:
+    """A kept config with the defaults of settings that are new since then; as it is if it cannot be read."""
+    with contextlib.suppress(UserError, AttributeError):
+        return from_config(kept).as_dict()
+    return kept
+
+
 def claim(workdir: pathlib.Path, experiment: Experiment) -> None:
     """Writes `config.json` into a working directory, or checks that it is this experiment's if it has begun.
 
@@ -255,11 +262,7 @@ def claim(workdir: pathlib.Path, experiment: Experiment) -> None:
     try:
         workdir.mkdir(parents=True, exist_ok=True)
         if file.is_file() and any((workdir / name).exists() for name in ('metrics.jsonl', 'checkpoints')):
-            before = json.loads(file.read_text())
-            with contextlib.suppress(
-                UserError, AttributeError
-            ):  # settings that are new since then had their defaults
-                before = from_config(before).as_dict()
+            before = with_defaults(json.loads(file.read_text()))
             for key, old, new in _differences(before, now):
                 if not key.startswith(FREE):
                     raise UserError(
