@@ -54,31 +54,35 @@ def panels(groups: Sequence[tuple[str, Sequence[Curve]]]) -> Any:
         axes.set_title(f'{title} (n = {n})', fontsize='medium')
         axes.set_ylabel(curves[0].key.replace('_', ' '))
     fig.supxlabel('step')
-    handles = {
-        label: handle
-        for axes in grid
-        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
-    }
-    fig.legend(handles.values(), handles, loc='outside upper center', ncols=2, fontsize='small')
+    _legend(fig, grid, columns=2)
     return fig
 
 
-def amounts(panels: Mapping[str, Mapping[str, Sequence[tuple[float, list[float]]]]], xlabel: str) -> Any:
-    """A panel for each title and in it a line for each label, through the means of points (x, values of n runs); x is
-    logarithmic, bars are standard deviations."""
+def amounts(
+    panels: Mapping[str, Mapping[str, Sequence[tuple[float | str, list[float]]]]], xlabel: str
+) -> Any:
+    """A panel for each title and in it a line for each label, through the means of points (x, values of n runs), bars are
+    standard deviations; x is logarithmic. Where x are names, points stand side by side."""
+    labels = dict.fromkeys(label for curves in panels.values() for label in curves)
+    colors = dict(zip(labels, itertools.cycle(_COLORS), strict=False))
     fig, grid = _grid(len(panels), 4.2, 3)
     for axes, (title, curves) in zip(grid, panels.items(), strict=True):
         n = max(len(values) for points in curves.values() for _, values in points)
-        for label, points in curves.items():
-            x = [x for x, _ in points]
+        names = list(dict.fromkeys(x for points in curves.values() for x, _ in points if isinstance(x, str)))
+        for i, (label, points) in enumerate(curves.items()):
+            aside = 0.6 * ((i + 0.5) / len(curves) - 0.5)
+            x = [names.index(x) + aside if isinstance(x, str) else x for x, _ in points]
             spread = [np.std(values, ddof=1) if len(values) > 1 else 0.0 for _, values in points]
-            axes.errorbar(x, [np.mean(v) for _, v in points], spread, fmt='o-', capsize=3, label=label)
-        axes.set_xscale('log')
+            style = dict(fmt='o' if names else 'o-', color=colors[label], capsize=3, label=label)
+            axes.errorbar(x, [np.mean(v) for _, v in points], spread, **style)
+        if names:
+            axes.set_xticks(range(len(names)), names)
+        else:
+            axes.set_xscale('log')
         axes.set_title(f'{title} (n = {n})', fontsize='medium')
         axes.grid(alpha=0.3)
-        if any(curves):
-            axes.legend(fontsize='small')
     fig.supxlabel(xlabel)
+    _legend(fig, grid, columns=4)
     return fig
 
 
@@ -107,6 +111,17 @@ def _grid(n: int, width: float, height: float, columns: int = 3) -> tuple[Any, S
     for axes in grid.flat[n:]:
         axes.set_axis_off()
     return fig, grid.flat[:n]
+
+
+def _legend(fig: Any, grid: Sequence[Any], columns: int) -> None:
+    """One legend for all small pictures, above them."""
+    handles = {
+        label: handle
+        for axes in grid
+        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
+        if label
+    }
+    fig.legend(handles.values(), handles, loc='outside upper center', ncols=columns, fontsize='small')
 
 
 def _draw(axes: Any, curves: Iterable[tuple[Curve, str]], counted: bool = True) -> None:

@@ -60,8 +60,8 @@ class Column:
         or 'pretraining'.
       reach: a row; the number is then at which step a run first scores as well as that row's runs at their best, in the
         mean; infinite if it never does. Means are over those that do.
-      panel, x: columns that are amounts of something make a panel of the figure, in which each stands at its x; if rows
-        are, columns of one panel are drawn together.
+      panel, x: a panel of the figure, in which the column stands at its x, an amount or a name; if rows are amounts,
+        columns of one panel are drawn together.
     """
 
     name: str
@@ -73,7 +73,7 @@ class Column:
     of: str = ''
     reach: str = ''
     panel: str = ''
-    x: float = 0.0
+    x: float | str = 0.0
 
     def number(self, score: float) -> float:
         if self.shown == 'exp':
@@ -274,17 +274,20 @@ class Table:
         return found
 
     def figure(self, workdir: pathlib.Path) -> Any:
-        """Numbers against `amount`, with their standard deviations: a line for each row or, if rows have an x, for each column,
-        in the panels of the columns; None if there are none."""
+        """Numbers against `amount`, with their standard deviations, and published ones: a line for each row or, if rows have
+        an x, for each column, in the panels of the columns; None if there are none."""
         numbers = self.numbers(workdir)
         of_rows = any(row.x for row in self.rows)
-        panels: dict[str, dict[str, list[tuple[float, list[float]]]]] = {}
+        panels: dict[str, dict[str, list[tuple[float | str, list[float]]]]] = {}
         for row in self.rows:
             for column in self.columns:
                 if (found := numbers[row.name, column.name]) and (row.x if of_rows else column.panel):
                     panel = panels.setdefault(column.panel or column.name, {})
                     label = (column.name if column.panel else '') if of_rows else row.name
-                    panel.setdefault(label, []).append((row.x if of_rows else column.x, found))
+                    x = row.x if of_rows else column.x
+                    panel.setdefault(label, []).append((x, found))
+                    if (published := self.published.get(row.name, {}).get(column.name)) is not None:
+                        panel.setdefault(f'{label}, published', []).append((x, [published]))
         return plots.amounts(panels, self.amount) if self.amount and panels else None
 
     def differences(self, workdir: pathlib.Path) -> list[str]:

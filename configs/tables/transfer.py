@@ -54,6 +54,7 @@ def get_config(arg: str = 'mini') -> ConfigDict:
     )
     config.seeds = {'mini': 2, 'paper': 5}[arg]
     config.turned = True
+    config.amount = 'language'
     config.checkpoints = dict(multilingual='runs/multilingual', english='runs/english')
     config.rows = (
         dict(name='multilingual', checkpoint='{multilingual}'),
@@ -65,9 +66,13 @@ def get_config(arg: str = 'mini') -> ConfigDict:
         shown = '' if task == QA else 'percent'
         base = f'{task}, as trained'
         first = TRAINED_ON[arg].get(task, languages['en'])
-        columns.append(dict(name=base, config=first, score=score, shown=shown, settings=more[task]))
+        panel = f'{task}: {"accuracy" if score == "accuracy" else "F1"} in %'
+        same = dict(score=score, shown=shown)
+        columns.append(dict(name=base, config=first, settings=more[task], **same))
+        if first == languages['en']:
+            columns[-1] |= dict(panel=panel, x='en')
         columns += [
-            dict(name=f'{task} {k}', config=v, score=score, shown=shown, of=base)
+            dict(name=f'{task} {k}', config=v, of=base, panel=panel, x=k, **same)
             for k, v in languages.items()
             if v != first
         ]
@@ -79,6 +84,8 @@ def get_config(arg: str = 'mini') -> ConfigDict:
                     score='removed',
                     shown=shown,
                     of=base,
+                    panel=f'{panel}, mean removed',
+                    x=k,
                     settings=(f'home={first}', f'away={v}'),
                 )
                 for k, v in languages.items()

@@ -230,6 +230,23 @@ def test_amounts_are_drawn(tmp_path):
     assert axes.containers[0].lines[0].get_xydata().tolist() == [[1, 0.1], [2, 0.3]]
 
 
+def test_scores_by_name_stand_side_by_side_with_published_ones(tmp_path):
+    columns = [Column(f'NLI {k}', f'{k}.py', panel='NLI', x=k) for k in ('en', 'de')]
+    rows = (Row('a', checkpoint='x'), Row('b', checkpoint='y'))
+    published = {'a': {'NLI de': 0.7, 'NLI en': 0.8}}
+    made = table(rows=rows, columns=tuple(columns), published=published, amount='language', seeds=1)
+    for place, accuracy in (('nli_en/a/seed0', 0.5), ('nli_de/a/seed0', 0.4), ('nli_de/b/seed0', 0.3)):
+        pretend(made, tmp_path, place, accuracy=accuracy)
+    (axes,) = made.figure(tmp_path).axes
+    assert [x.get_text() for x in axes.get_xticklabels()] == ['en', 'de']
+    drawn = {c.get_label(): c.lines[0].get_xydata().round(1).tolist() for c in axes.containers}
+    assert drawn == {
+        'a': [[-0.2, 0.5], [0.8, 0.4]],
+        'a, published': [[0, 0.8], [1, 0.7]],
+        'b': [[1.2, 0.3]],
+    }
+
+
 def test_how_soon_a_row_is_as_good_as_another_at_its_best(tmp_path):
     made = of_one_checkpoint()
     pretend(made, tmp_path, 'share/random/seed0', 0.5, 0.6, 0.8, 0.7)
