@@ -8,7 +8,7 @@ import re
 import sys
 from collections.abc import Callable, Sequence
 
-from bert_jax.core.errors import UserError
+from bert_jax.core.errors import UserError, first_line
 
 
 def parse(
@@ -142,14 +142,20 @@ def explain(e: BaseException, where: str = '') -> int | None:
       e: the error.
       where: ' in process 1', if that is of interest.
     """
-    if isinstance(e, UserError):
-        print(f'error{where}: {e}', file=sys.stderr, flush=True)
-        return e.status
-    if isinstance(e, OSError) and e.filename is not None:
-        said = f'{e.filename!r} cannot be used ({e.strerror}): choose another path.'
-        print(f'error{where}: {said}', file=sys.stderr, flush=True)
-        return 1
+    said, status = None, 1
     if isinstance(e, KeyboardInterrupt):
         print('interrupted', file=sys.stderr, flush=True)
         return 130
-    return None
+    if isinstance(e, UserError):
+        said, status = str(e), e.status
+    elif isinstance(e, OSError) and e.filename is not None:
+        said = f'{e.filename!r} cannot be used ({e.strerror}): choose another path.'
+    elif isinstance(e, MemoryError) or 'RESOURCE_EXHAUSTED' in str(e):
+        said = (
+            f'memory is full ({first_line(e)}): take a smaller batch or shorter texts (train.batch_size, data.length), '
+            'train.accumulate=4, model.remat=full, or mesh.fsdp over more devices.'
+        )
+    if said is None:
+        return None
+    print(f'error{where}: {said}', file=sys.stderr, flush=True)
+    return status

@@ -4,8 +4,12 @@ import json
 import runpy
 import sys
 
+import jax
+import jax.numpy as jnp
+import numpy as np
 import pytest
 
+from bert_jax.core import cli
 from tests.tiny import __file__ as TINY
 
 
@@ -194,6 +198,14 @@ def test_nothing_to_watch(door, tmp_path):
     status, line = door('eval_classify', *words, '--watch', '--timeout=0.1', '--poll=0.1')
     assert status == 1
     assert 'no new checkpoint' in line
+
+
+def test_full_memory(capsys):
+    for fill in (lambda: np.empty(2**50), lambda: jnp.zeros(2**45).block_until_ready()):
+        with pytest.raises((MemoryError, jax.errors.JaxRuntimeError)) as e:
+            fill()
+        assert cli.explain(e.value) == 1
+        assert 'train.batch_size' in capsys.readouterr().err
 
 
 def test_missing_config_file(door, tmp_path):
