@@ -42,7 +42,8 @@ class MeshConfig:
     Attributes:
       strategy: which table of `STRATEGIES` places parameters and activations.
       data, fsdp, tensor: size of each mesh axis; 0 is 1, except that the strategy's main axis
-        (data, fsdp, tensor, fsdp), or `data` where that is given, takes all devices that are left.
+        (data, fsdp, tensor, fsdp), or `data` where that is given, takes all devices that are left. Several slices of
+        TPUs are spanned by `data`, or by `fsdp` where `data` does not divide by their number.
     """
 
     strategy: Literal['dp', 'fsdp', 'tp', 'fsdp_tp'] = 'dp'
@@ -172,6 +173,10 @@ def make(config: MeshConfig, devices: Sequence[Any] | None = None) -> Partitione
     devices = jax.devices() if devices is None else list(devices)
     shape = mesh_shape(config, len(devices))
     types = (AxisType.Auto,) * 3
+    slices = len({getattr(d, 'slice_index', 0) for d in devices}) if devices[0].platform == 'tpu' else 1
+    if slices > 1:
+        mesh = Mesh(_over_slices(shape, slices, devices), AXES, types)
+        return Partitioner(mesh, STRATEGIES[config.strategy])
     try:
         mesh = jax.make_mesh(shape, AXES, axis_types=types, devices=devices)
     except NotImplementedError:  # on a TPU whose own axes do not multiply to these: 8x8x16 to 4x256, say
@@ -179,6 +184,18 @@ def make(config: MeshConfig, devices: Sequence[Any] | None = None) -> Partitione
             mesh_utils.create_device_mesh(shape, devices, allow_split_physical_axes=True), AXES, types
         )
     return Partitioner(mesh, STRATEGIES[config.strategy])
+
+
+def _over_slices(shape: Sequence[int], slices: int, devices: Sequence[Any]) -> np.ndarray:
+    """Devices of several TPU slices: the network between them, slower than the links within, has to carry one axis only."""
+    outer = next((o for o in ((slices, 1, 1), (1, slices, 1)) if not any(np.mod(shape, o))), None)
+    if outer is None:
+        raise UserError(
+            f'These TPUs are {slices} slices, over which neither mesh.data={shape[0]} nor mesh.fsdp={shape[1]} can be '
+            f'split: set mesh.data={slices}.'
+        )
+    inner = [size // by for size, by in zip(shape, outer, strict=True)]
+    return mesh_utils.create_hybrid_device_mesh(inner, outer, devices, allow_split_physical_axes=True)
 
 
 def abstract(config: MeshConfig, devices: int) -> Partitioner:

@@ -9,11 +9,14 @@ import sys
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
+from jax.experimental import topologies
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from bert_jax.core import chips, partitioning
+from bert_jax.core.errors import UserError
 from bert_jax.core.partitioning import MeshConfig
 from bert_jax.evals import plan, program
 from bert_jax.evals.collectives import collectives
@@ -247,6 +250,17 @@ def test_a_mesh_need_not_follow_the_axes_of_the_tpu(libtpu):
     mesh = partitioning.make(MeshConfig('fsdp', fsdp=32), devices).mesh
     assert mesh.shape == {'data': 2, 'fsdp': 32, 'tensor': 1}
     assert {*mesh.devices.flat} == {*devices}
+
+
+def test_one_axis_of_the_mesh_spans_the_slices(libtpu):
+    plan.Topology('v5e:2x2').devices()  # sets what the compiler looks for
+    devices = topologies.get_topology_desc(platform='tpu', topology_name='v5e:2x2', num_slices=2).devices
+    for config in (MeshConfig(), MeshConfig('fsdp', data=2), MeshConfig('fsdp'), MeshConfig('tp', tensor=2)):
+        mesh = partitioning.make(config, devices).mesh
+        slices = np.vectorize(lambda d: d.slice_index)(mesh.devices).reshape(2, 4)
+        assert (slices == [[0] * 4, [1] * 4]).all(), config
+    with pytest.raises(UserError, match=r'set mesh.data=2'):
+        partitioning.make(MeshConfig('tp'), devices)
 
 
 def test_the_tpu_compiler_plans_a_step(libtpu):
