@@ -31,9 +31,8 @@ def get_config(arg: str = 'mini') -> ConfigDict:
         rows = [dict(name=size, checkpoint=f'{{{size}}}') for size in PUBLISHED]
     published = {row['name']: PUBLISHED[row['name']] for row in rows}
     columns = list(bert_table1.columns(arg))
-    config = ablation.table(
-        'The miniatures of BERT', rows, columns, published, bert_table1.get_config(arg).about
-    )
+    about = bert_table1.ABOUT.format('Turc et al. 2019, the best of 24 settings')
+    config = ablation.table('The miniatures of BERT', rows, columns, published, about)
     if arg != 'mini':
         config.checkpoints = {size: f'runs/bert_{size}' for size in PUBLISHED}
     return config
