@@ -84,11 +84,12 @@ def table(
     rows: list[dict],
     columns: list[dict],
     published: dict,
-    about: str = 'GLUE accuracy (in the mini form nli_small for MNLI), SQuAD and NER F1; own: mean ± std (runs)',
+    about: str = 'GLUE accuracy (in the mini form nli_small for MNLI), SQuAD and NER F1. '
+    'Published: Devlin et al. 2019. Own: mean ± standard deviation (runs).',
 ) -> ConfigDict:
     """A config; `published` has for each row the numbers of the columns, in order."""
     config = ConfigDict()
-    config.title, config.about = title, f'{about}. Published: Devlin et al. 2019.'
+    config.title, config.about = title, about
     config.seeds, config.text = 1, 'pydocs/text'
     config.rows, config.columns = tuple(rows), tuple(columns)
     names = [column['name'] for column in columns]

@@ -33,6 +33,7 @@ def get_config(arg: str = 'mini') -> ConfigDict:
     columns = list(bert_table1.columns(arg))
     about = bert_table1.ABOUT.format('Turc et al. 2019, the best of 24 settings')
     config = ablation.table('The miniatures of BERT', rows, columns, published, about)
+    config.turned = True
     if arg != 'mini':
         config.checkpoints = {size: f'runs/bert_{size}' for size in PUBLISHED}
     return config
