@@ -49,7 +49,7 @@ def main() -> int:
         print(*(f'{place}: job {number}' for place, number in found.items()), sep='\n')
     elif not flags.list:
         failed = jobs.run([*sweep], flags.jobs or 1)
-    table = sweeps.lines(sweep)
+    table = sweeps.lines(sweep, failed)
     print(cli.table(table))
     if any(job.place.exists() for job in sweep):
         text = f'# {flags.config}\n\n{publish.markdown(table)}'

@@ -120,8 +120,10 @@ def check_output(path: pathlib.Path, flag: str) -> None:
 def run(main: Callable[[], int | None]) -> None:
     """Runs a door and exits with its status; a `UserError` becomes one sentence and status 1."""
     logging.basicConfig(level=logging.INFO, format='%(message)s', stream=sys.stderr, force=True)
-    for noisy in ('absl', 'apache_beam', 'jax', 'orbax', 'grain', 'tensorflow_datasets'):
+    for noisy in ('apache_beam', 'jax', 'grain', 'tensorflow_datasets'):
         logging.getLogger(noisy).setLevel(logging.ERROR)
+    for noisy in ('absl', 'asyncio', 'orbax'):  # tracebacks of threads, of what is raised here as well
+        logging.getLogger(noisy).setLevel(logging.CRITICAL)
     try:
         if odd := [word for word in sys.argv if re.search('[\udc80-\udcff]', word)]:
             raise UserError(f'{odd[0]!r} is not UTF-8: write it in the encoding of the terminal, UTF-8.')
@@ -148,6 +150,8 @@ def explain(e: BaseException, where: str = '') -> int | None:
         return 130
     if isinstance(e, UserError):
         said, status = str(e), e.status
+    elif re.search('No space left on device|Disk quota exceeded', str(e)):
+        said = 'the disk is full: make room and start again; what was saved before is whole.'
     elif isinstance(e, OSError) and e.filename is not None:
         said = f'{e.filename!r} cannot be used ({e.strerror}): choose another path.'
     elif isinstance(e, MemoryError) or 'RESOURCE_EXHAUSTED' in str(e):

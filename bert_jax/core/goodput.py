@@ -4,6 +4,7 @@ import contextlib
 import itertools
 import json
 import pathlib
+import socket
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -18,7 +19,7 @@ class Ledger:
     """Keeps `progress.json` of a working directory.
 
     Attributes of a start in it: `began` and `time` (of the last entry), seconds since 1970; `from` and `step`, the first
-    and the last step; `lost`, seconds that were no steps, by what took them.
+    and the last step; `lost`, seconds that were no steps, by what took them; `host`, where; `ended`, how, if it has.
 
     Args:
       workdir: of the run.
@@ -29,7 +30,7 @@ class Ledger:
     def __init__(self, workdir: pathlib.Path, step: int, total: int):
         self.folder, self._total = workdir, total
         self._before = read(workdir).get('starts', [])
-        self._began, self._from = _began, step
+        self._began, self._from, self._step = _began, step, step
         self._lost = {'start': time.time() - _began}
 
     @contextlib.contextmanager
@@ -39,7 +40,8 @@ class Ledger:
         yield
         self._lost[kind] = self._lost.get(kind, 0.0) + time.perf_counter() - since
 
-    def write(self, step: int) -> None:
+    def write(self, step: int, ended: str = '') -> None:
+        self._step = step
         if self._before and self._from >= self._total:  # it was done before
             return
         now = {
@@ -48,9 +50,16 @@ class Ledger:
             'from': self._from,
             'step': step,
             'lost': self._lost,
+            'host': socket.gethostname(),
+            'ended': ended,
         }
         found = {'total': self._total, 'starts': [*self._before, now]}
         paths.write(self.folder / FILE, json.dumps(found, indent=2) + '\n')
+
+    def end(self, how: str) -> None:
+        """Notes that this start did not come to the end of the run."""
+        with contextlib.suppress(OSError):  # the disk may be full
+            self.write(self._step, how)
 
     def close(self) -> None:
         global _began

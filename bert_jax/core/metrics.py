@@ -39,6 +39,11 @@ def combine(parts: Iterable[Mapping[str, Mean]]) -> dict[str, float]:
     return {name: total / weight for name, (total, weight) in totals.items() if weight}
 
 
+def is_loss(name: str) -> bool:
+    """Whether a score of this name is the better the lower it is."""
+    return name.partition('/')[0].endswith(('loss', 'cross_entropy', 'squared_error'))
+
+
 def human(n: float) -> str:
     """1234567 as '1.2M'."""
     for unit, size in (('G', 1e9), ('M', 1e6), ('k', 1e3)):
@@ -65,7 +70,7 @@ class Writer:
 
         self._path = workdir / 'metrics.jsonl'
         if self._path.exists():
-            lines = self._path.read_text().splitlines()
+            lines = self._path.read_text(errors='replace').splitlines()
             kept = [line for line in lines if (found := _parsed(line)) and found['step'] <= step]
             temporary = self._path.with_suffix('.tmp')
             temporary.write_text(''.join(line + '\n' for line in kept))
@@ -100,7 +105,7 @@ def _parsed(line: str) -> dict[str, float] | None:
 
 def read(workdir: pathlib.Path) -> list[dict[str, float]]:
     """The lines of `metrics.jsonl`, in order; what is no number there is NaN."""
-    lines = (workdir / 'metrics.jsonl').read_text().splitlines()
+    lines = (workdir / 'metrics.jsonl').read_text(errors='replace').splitlines()
     return [found for line in lines if (found := _parsed(line))]
 
 

@@ -43,6 +43,16 @@ def held(folder: pathlib.Path) -> Iterator[None]:
         os.close(lock)
 
 
+def is_held(folder: pathlib.Path) -> bool:
+    """Whether a process on this machine has `held` a folder."""
+    try:
+        with (folder / '.lock').open() as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError as e:
+        return isinstance(e, BlockingIOError)
+    return False
+
+
 @contextlib.contextmanager
 def alone(folder: pathlib.Path) -> Iterator[None]:
     """Makes a folder, waits until no other process works in it, and keeps others waiting.

@@ -6,6 +6,7 @@ import statistics
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
+from bert_jax.core import metrics
 from bert_jax.core.errors import UserError
 from bert_jax.evals import runs
 from bert_jax.evals.jobs import Job
@@ -100,12 +101,9 @@ def summary(
                 'failed': sum(map(_failed, scores)),
             }
         )
-    sign = -1 if score.endswith(_LOSSES) else 1
+    sign = -1 if metrics.is_loss(score) else 1
     means = [sign * c['mean'] if c['mean'] is not None else float('-inf') for c in found]
     return {'score': score, 'cells': found, 'best': means.index(max(means))}
-
-
-_LOSSES = ('loss', 'cross_entropy', 'squared_error')
 
 
 def _failed(scores: Mapping[str, float]) -> bool:

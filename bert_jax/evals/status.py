@@ -3,11 +3,11 @@
 import contextlib
 import math
 import pathlib
+import socket
 import time
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
-from bert_jax.core import goodput, metrics
+from bert_jax.core import goodput, metrics, paths
 from bert_jax.core.errors import UserError
 from bert_jax.evals import runs
 from bert_jax.evals.runs import Run
@@ -36,8 +36,9 @@ def ago(seconds: float) -> str:
     return f'{seconds:.0f} seconds'
 
 
-def state(run: Run, noted: Mapping[str, Any]) -> tuple[str, int, int]:
-    """What a run is doing by what `goodput.read` found, its step, and of how many; 0 if that is not known."""
+def state(run: Run, workdir: pathlib.Path) -> tuple[str, int, int]:
+    """What a run is doing, its step, and of how many; 0 if that is not known."""
+    noted = goodput.read(workdir)
     step = int(run.train[-1]['step']) if run.train else 0
     if not noted:
         return 'begun' if step else 'not begun', step, 0
@@ -46,6 +47,10 @@ def state(run: Run, noted: Mapping[str, Any]) -> tuple[str, int, int]:
     usual = (last['time'] - last['began']) / max(1, sum(line['step'] > last['from'] for line in run.train))
     if step >= total:
         return 'done', step, total
+    if ended := last.get('ended'):
+        return ended, step, total
+    if last.get('host') == socket.gethostname() and not paths.is_held(workdir):
+        return 'died', step, total
     return ('running' if silent < max(120, 5 * usual) else f'silent for {ago(silent)}'), step, total
 
 
@@ -56,7 +61,7 @@ def lines(workdir: pathlib.Path) -> list[str]:
       UserError: if the folder holds no run.
     """
     run, noted = runs.read(workdir), goodput.read(workdir)
-    what, step, total = state(run, noted)
+    what, step, total = state(run, workdir)
     found = [f'{workdir}: {what}, step {step:,}' + (f' of {total:,} ({step / total:.0%})' if total else '')]
     starts = noted.get('starts', [])
     if run.train:
@@ -108,7 +113,7 @@ def table(folder: pathlib.Path) -> list[list[str]]:
             run = runs.read(place)
         except UserError:  # a config.json of something else
             continue
-        what, step, total = state(run, goodput.read(place))
+        what, step, total = state(run, place)
         value = run.evals[-1].get(run.score) if run.evals else None
         loss = f'{run.train[-1]["loss"]:.4f}' if run.train else ''
         name = str(place.relative_to(folder))

@@ -6,16 +6,15 @@ import hashlib
 import math
 import pathlib
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
 
 from bert_jax.core import config as config_lib
-from bert_jax.core import goodput
 from bert_jax.core.errors import UserError, first_line
 from bert_jax.evals import plots, runs, status
-from bert_jax.evals.jobs import Job
+from bert_jax.evals.jobs import DONE, Job
 from bert_jax.train import experiment
 
 Settings = dict[str, Any]
@@ -80,20 +79,24 @@ def _written(value: Any) -> str:
     return repr(value)
 
 
-def lines(sweep: dict[Job, Settings]) -> list[list[str]]:
-    """A table: settings, state and score of each run, the best first, with a star."""
+def lines(sweep: dict[Job, Settings], failed: Collection[pathlib.Path] = ()) -> list[list[str]]:
+    """A table: settings, state and score of each run, the best of those that are done first, with a star."""
     first = next(iter(sweep))
     chosen = experiment.read(first.config, first.settings).checkpoint
-    score, sign = (chosen.best, -1 if chosen.best_mode == 'max' else 1) if chosen.best else ('loss', 1)
+    score, sign = (chosen.best, 1 if chosen.lowest else -1) if chosen.best else ('loss', 1)
     keys = list(dict.fromkeys(key for settings in sweep.values() for key in settings))
     found = []
     for job, settings in sweep.items():
         state, step, value = 'not begun', '', None
-        if (job.place / 'config.json').is_file():
+        if job.place in failed:
+            state = 'failed'
+        elif (job.place / DONE).is_file() and not job.finished:
+            state = 'done with other settings'
+        elif (job.place / 'config.json').is_file():
             run = runs.read(job.place)
-            state, at, total = status.state(run, goodput.read(job.place))
+            state, at, total = status.state(run, job.place)
             step = f'{at:,}' + (f'/{total:,}' if total else '')
-            value = run.evals[-1].get(score) if run.evals else None
+            value = run.evals[-1].get(score) if run.evals and state == 'done' else None
         cells = [str(settings.get(key, '')) for key in keys]
         rank = math.inf if value is None or not math.isfinite(value) else sign * value
         found.append((rank, value, [*cells, state, step]))
@@ -106,9 +109,9 @@ def lines(sweep: dict[Job, Settings]) -> list[list[str]]:
 
 
 def figure(sweep: dict[Job, Settings], table: Sequence[Sequence[str]]) -> Any:
-    """The score against each setting that varies; None as long as no run has one."""
+    """The score against each setting that varies, of what is finished; None as long as no run has one."""
     score = table[0][-1]
-    scores = {job: runs.score(job.place, score) for job in sweep if (job.place / 'config.json').is_file()}
+    scores = {job: runs.score(job.place, score) for job in sweep if job.finished}
     panels: dict[str, list[tuple[Any, float]]] = {}
     for job, value in scores.items():
         for key, setting in sweep[job].items():

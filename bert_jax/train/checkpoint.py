@@ -42,7 +42,7 @@ class Checkpointer:
             policies.append(
                 BestN(
                     get_metric_fn=lambda m: m['score'],
-                    reverse=config.best_mode == 'min',
+                    reverse=config.lowest,
                     n=1,
                     keep_checkpoints_without_metrics=False,
                 )

@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 
 from bert_jax import modeling, tasks
 from bert_jax.core import config as config_lib
-from bert_jax.core import paths
+from bert_jax.core import metrics, paths
 from bert_jax.core.config import within
 from bert_jax.core.errors import UserError
 from bert_jax.core.partitioning import MeshConfig
@@ -92,13 +92,18 @@ class CheckpointConfig:
       every: a duration between checkpoints; one more is saved at the end.
       keep: the newest so many are kept.
       best: the score by which the best is kept as well, such as 'accuracy'; empty keeps none.
-      best_mode: whether a larger or a smaller score is better.
+      best_mode: whether a larger or a smaller score is better; empty goes by its name.
     """
 
     every: int | float | str = 0.2
     keep: int = 2
     best: str = ''
-    best_mode: Literal['max', 'min'] = 'max'
+    best_mode: Literal['', 'max', 'min'] = ''
+
+    @property
+    def lowest(self) -> bool:
+        """Whether the best score is the lowest."""
+        return self.best_mode == 'min' or (not self.best_mode and metrics.is_loss(self.best))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -162,6 +167,11 @@ def read(spec: str, overrides: Sequence[str] = ()) -> Experiment:
         section, _, name = key.partition('.')
         if experiment.init.checkpoint and section == 'model' and name not in ('name', *RUN_CHOICES):
             raise UserError(f'{key} cannot be set beside init.checkpoint, which brings its own architecture.')
+        if experiment.train.phases and key in ('train.steps', 'train.batch_size', 'data.length'):
+            raise UserError(
+                f'{key} cannot be set beside train.phases, which has (steps, length, batch size): give '
+                '--config.train.phases="((1000, 128, 32),)", or "()" for none.'
+            )
     return experiment
 
 

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from bert_jax import optim
@@ -147,7 +148,7 @@ def train(
     ledger = Ledger(workdir, start, total)
     meter = Meter(start, total, task, model, writer, ledger, partitioner.shares, c.profile)
     try:
-        return _run(
+        status = _run(
             state,
             _batches(plan, rows, task, c, start, partitioner),
             step_fn,
@@ -157,8 +158,14 @@ def train(
             meter,
             due,
         )
-    except UserError as e:
-        raise type(e)(f'{e} {_what_is_kept(checkpointer.latest, workdir)}') from e
+        if status == STOPPED:
+            meter.end('stopped')
+        return status
+    except BaseException as e:
+        meter.end('failed')
+        if isinstance(e, UserError):
+            raise type(e)(f'{e} {_what_is_kept(checkpointer.latest, workdir)}') from e
+        raise
     finally:
         checkpointer.close()
         meter.close()
@@ -209,13 +216,17 @@ def _run(
             evaluates = evaluate is not None and wanted
             if not saves and not evaluates:
                 continue
-            told |= meter.report(*pending, log=due['log'](step))  # a state with a bad loss is never saved
+            told |= meter.report(*pending, log=due['log'](step))
             pending = None
+            if not _finite(state.params):  # the loss before the last update was; such a state is never saved
+                raise _diverged('a parameter is not finite', step)
             scores: dict[str, Any] = {}
             if evaluates and evaluate is not None:
                 with meter.paused('evaluation'):
                     scores = evaluate(state.params)
                     meter.evaluation(step, scores)
+                if not math.isfinite(scores['loss']):
+                    raise _diverged(f'the loss of evaluation is {scores["loss"]}', step)
             if saves:
                 with meter.paused('checkpoints'):
                     checkpointer.save(state, scores)
@@ -226,6 +237,17 @@ def _run(
         if pending:
             meter.report(*pending, log=due['log'](pending[0]))
     return 0
+
+
+@jax.jit
+def _finite(params: Mapping[str, jax.Array]) -> jax.Array:
+    return functools.reduce(jnp.logical_and, (jnp.isfinite(p).all() for p in jax.tree.leaves(params)))
+
+
+def _diverged(what: str, step: int) -> Diverged:
+    return Diverged(
+        f'At step {step} {what}: lower optim.learning_rate, lengthen optim.warmup, or look at the data.'
+    )
 
 
 def _batches(
@@ -262,7 +284,7 @@ class Meter:
         shares: int,
         profile: Sequence[int] = (),
     ):
-        self._task, self._model, self._shares = task, model, shares
+        self._task, self._model, self._shares, self._start = task, model, shares, start
         self._writer, self._ledger, self._profile = writer, ledger, profile
         self._traces: pathlib.Path | None = None
         self._progress = metrics.Progress(start, total)
@@ -292,10 +314,13 @@ class Meter:
         stop = values.pop('stop', 0.0) > 0
         for name in ('loss', 'grad_norm'):
             if not math.isfinite(values[name]):
-                raise Diverged(
-                    f'The {name.replace("_", " ")} is {values[name]} at step {step}: lower optim.learning_rate, '
-                    'lengthen optim.warmup, or look at the data.'
+                resumed = self._start and step == self._start + 1
+                again = (
+                    f', right after resuming: the checkpoint of step {self._start} is to blame'
+                    if resumed
+                    else ''
                 )
+                raise _diverged(f'the {name.replace("_", " ")} is {values[name]}{again}', step)
         if log:
             seconds = time.perf_counter() - self._since
             values |= {
@@ -330,6 +355,11 @@ class Meter:
         """Writes down where the time has gone."""
         if self._writer:
             self._ledger.write(step)
+
+    def end(self, how: str) -> None:
+        """Writes down that this is not the end of the run."""
+        if self._writer:
+            self._ledger.end(how)
 
     def fed(self, stream: Iterator[Any]) -> Iterator[Any]:
         """The stream; waiting for it is no step. Begins and ends the trace before the steps where that is due."""

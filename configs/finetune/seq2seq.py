@@ -26,5 +26,5 @@ def get_config(arg: str = 'dialogsum') -> ConfigDict:
     config.init = dict(checkpoint='', weights='pretrained')
     config.optim = dict(learning_rate=3e-5, warmup=0.1)
     config.train = dict(steps='3 epochs', batch_size=32)
-    config.checkpoint = dict(best='target_loss', best_mode='min')
+    config.checkpoint = dict(best='target_loss')
     return config

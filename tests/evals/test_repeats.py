@@ -159,7 +159,7 @@ def test_runs_that_diverge_leave_the_others(tmp_path, pretrained, labelled, trai
         tmp_path, pretrained, labelled, '--over=optim.learning_rate=1e38,0.01', '--config.train.steps=9'
     )
     assert done.returncode == 1
-    assert 'learning_rate=1e38/seed0: error: The loss is nan' in done.stderr
+    assert 'learning_rate=1e38/seed0: error: At step' in done.stderr
     first, second = json.loads((tmp_path / 'summary.json').read_text())['cells']
     assert (first['n'], first['failed']) == (0, 1)
     assert second['n'] == 1

@@ -1,12 +1,13 @@
 """A run at a glance: what it does, how its losses went, and where its time goes."""
 
+import contextlib
 import json
 import shutil
 import time
 
 import pytest
 
-from bert_jax.core import goodput
+from bert_jax.core import goodput, paths
 from bert_jax.evals import status
 from tests.runs import pretrain, run_here
 
@@ -84,10 +85,16 @@ def test_a_run_that_is_silent_is_called_so(pretrained, tmp_path):
     noted = goodput.read(pretrained)
     noted['total'] = 40
     (tmp_path / 'metrics.jsonl').write_text((pretrained / 'metrics.jsonl').read_text())
-    for age, what in ((0, 'running'), (3 * 3600, 'silent for 3 hours')):
-        noted['starts'][-1] |= {'began': time.time() - age - 10, 'time': time.time() - age}
+    for age, ended, held, what in (
+        (0, '', True, 'running'),
+        (3 * 3600, '', True, 'silent for 3 hours'),
+        (0, '', False, 'died'),
+        (0, 'failed', False, 'failed'),
+    ):
+        noted['starts'][-1] |= {'began': time.time() - age - 10, 'time': time.time() - age, 'ended': ended}
         (tmp_path / goodput.FILE).write_text(json.dumps(noted))
-        said = status.lines(tmp_path)
+        with paths.held(tmp_path) if held else contextlib.nullcontext():
+            said = status.lines(tmp_path)
         assert f'{what}, step 20 of 40 (50%)' in said[0]
         assert (' left' in said[1]) == (what == 'running')
         assert any('no checkpoint yet' in line for line in said)

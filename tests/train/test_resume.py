@@ -9,6 +9,7 @@ import pytest
 
 from bert_jax.core import metrics
 from bert_jax.core.errors import UserError
+from bert_jax.evals import status
 from bert_jax.train import loop
 from tests.runs import TINY, arrays, losses, pretrain, run_door
 
@@ -46,6 +47,7 @@ def test_killed_and_resumed_equals_uninterrupted_to_the_bit(tmp_path, corpus, ro
     killed = run_door(*_words(tmp_path, corpus, rows), code=KILL_AT_11.format(signal='SIGKILL'))
     assert killed.returncode == -9
     assert not (tmp_path / 'checkpoints' / '20').exists()
+    assert 'died, step 11 of 20' in status.lines(tmp_path)[0]
     assert pretrain(tmp_path, corpus, rows) == 0
     _assert_same_run(tmp_path, pretrained)
 
@@ -54,6 +56,7 @@ def test_sigterm_saves_exits_distinctly_and_resumes_to_the_bit(tmp_path, corpus,
     words = (*_words(tmp_path, corpus, rows), '--config.train.workers=2')  # which change nothing
     stopped = run_door(*words, code=KILL_AT_11.format(signal='SIGTERM'))
     assert stopped.returncode == loop.STOPPED, stopped.stderr
+    assert 'stopped, step 1' in status.lines(tmp_path)[0]
     saved = sorted(int(p.name) for p in (tmp_path / 'checkpoints').iterdir() if p.name.isdigit())
     assert saved[-1] in (11, 12)
     assert pretrain(tmp_path, corpus, rows) == 0
@@ -117,6 +120,13 @@ def test_a_misspelled_best_score_costs_no_training(tmp_path, corpus, rows):
 def test_a_run_of_no_steps_is_refused(tmp_path, corpus, rows, steps):
     with pytest.raises(UserError, match=r'train\.steps=.* is no step at all'):
         pretrain(tmp_path, corpus, rows, f'train.steps={steps}')
+
+
+@pytest.mark.parametrize('rate', ['1e30', '1e38'])
+def test_what_cannot_be_resumed_is_not_saved(tmp_path, corpus, rows, rate):
+    settings = (f'optim.learning_rate={rate}', 'optim.warmup=0', 'optim.clip=0.0', 'checkpoint.every=1')
+    with pytest.raises(UserError, match=r'(evaluation is|parameter is not).*No checkpoint was saved yet'):
+        pretrain(tmp_path, corpus, rows, *settings, 'train.eval_every=1')
 
 
 def test_loss_that_is_not_finite_stops_and_keeps_the_checkpoint(tmp_path, corpus, rows):
