@@ -48,7 +48,7 @@ def main() -> int:
         found = slurm.submit_array([*sweep], shlex.split(flags.slurm), workdir, flags.jobs)
         print(*(f'{place}: job {number}' for place, number in found.items()), sep='\n')
     elif not flags.list:
-        failed = jobs.run([*sweep], flags.jobs or 1)
+        failed = jobs.run([*sweep], workdir, flags.jobs or 1)
     table = sweeps.lines(sweep, failed)
     print(cli.table(table))
     if any(job.place.exists() for job in sweep):

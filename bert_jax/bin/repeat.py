@@ -41,7 +41,7 @@ def main() -> int:
     grid = dict(repeats.RECIPE) if flags.recipe else {}
     grid |= {key: tuple(values.split(',')) for key, _, values in (word.partition('=') for word in flags.over)}
     todo = repeats.jobs(flags.config, workdir, grid, flags.seeds, overrides)
-    failed = jobs.run(todo, flags.jobs)
+    failed = jobs.run(todo, workdir, flags.jobs)
     if len(failed) < len(todo):
         found = repeats.summary(workdir, grid, flags.seeds, score, failed)
         paths.write(workdir / 'summary.json', json.dumps(found, indent=2) + '\n')

@@ -44,13 +44,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(*(f'{place}: job {number}' for place, number in found.items()), sep='\n')
         return 0
     else:
-        failed = jobs.run(todo, flags.jobs)
+        failed = jobs.run(todo, workdir, flags.jobs)
     lines = table.lines(workdir, failed)
     why = [f'[{i}] {reason}' for i, reason in enumerate(jobs.reasons(failed), 1)]
     below = '\n'.join([*why, *table.orders(workdir), *table.differences(workdir)])
     text = f'# {table.title}\n\n{table.about}\n\n{publish.markdown(lines)}\n{below}\n'
     if not flags.list:
-        publish.write(workdir, 'table', text, lines, table.figure(workdir))
+        publish.write(workdir, 'table', text, lines, table.figure(workdir), table.by_row(workdir))
         paths.write(workdir / 'table.html', report.page([], written=[workdir / 'table.md']))
     print(text, end='')
     return jobs.report(failed)

@@ -19,7 +19,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from bert_jax.core.errors import UserError
+from bert_jax.core.errors import UserError, first_line
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
@@ -55,12 +55,14 @@ def load(spec: str) -> ConfigDict:
         raise UserError(f'{path!r} needs an argument: write --config={path}:ARGUMENT.')
     try:
         return module.get_config(arg) if arg else module.get_config()
-    except KeyError as e:
-        raise UserError(f'{path!r} does not accept the argument {arg!r}: it has no {e}.') from e
-    except ValueError as e:
-        raise UserError(f'{path!r} does not accept the argument {arg!r}: {e}.') from e
-    except (AttributeError, TypeError) as e:
-        raise UserError(f'get_config of {path!r} does not run ({e}): mend the config.') from e
+    except UserError:
+        raise
+    except (Exception, SystemExit) as e:
+        what = f'{type(e).__name__}: {first_line(e)}'
+        if arg and isinstance(e, KeyError | ValueError):
+            known = (inspect.getdoc(module.get_config) or 'see the file.').splitlines()[0]
+            raise UserError(f'{path!r} does not accept the argument {arg!r} ({what}): {known}') from e
+        raise UserError(f'get_config of {path!r} does not run ({what}): mend the config.') from e
 
 
 def execute(path: str) -> Any:
@@ -78,7 +80,7 @@ def execute(path: str) -> Any:
     module = importlib.util.module_from_spec(module_spec)
     try:
         module_spec.loader.exec_module(module)
-    except (SyntaxError, ImportError, NameError, AttributeError, TypeError) as e:
+    except (Exception, SystemExit) as e:
         raise UserError(f'{path!r} does not run ({type(e).__name__}: {e}): mend the config.') from e
     return module
 

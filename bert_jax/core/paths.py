@@ -25,18 +25,19 @@ def write(path: pathlib.Path, text: str) -> None:
 
 @contextlib.contextmanager
 def held(folder: pathlib.Path) -> Iterator[None]:
-    """Keeps a working directory from every other process on this machine, to the end of this one at the latest.
+    """Makes a working directory if need be, and keeps it from every other process on this machine, to the end of this one at the latest.
 
     Raises:
       UserError: if another has it.
     """
+    folder.mkdir(parents=True, exist_ok=True)
     lock = os.open(folder / '.lock', os.O_RDWR | os.O_CREAT)
     try:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as e:
             raise UserError(
-                f'Another process trains in {str(folder)!r}: wait for it, or choose another --workdir.'
+                f'Another process works in {str(folder)!r}: wait for it, or choose another --workdir.'
             ) from e
         yield
     finally:

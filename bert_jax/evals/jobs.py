@@ -94,7 +94,7 @@ def check(jobs: Sequence[Job]) -> None:
             experiment.read(job.config, job.settings)
 
 
-def run(jobs: Sequence[Job], at_once: int = 1) -> dict[pathlib.Path, str]:
+def run(jobs: Sequence[Job], folder: pathlib.Path, at_once: int = 1) -> dict[pathlib.Path, str]:
     """Runs what has not ended well yet; an interrupted run goes on where it was.
 
     Of several at once on Linux each has its share of the cores. What a run prints goes to `log.txt` in its
@@ -102,6 +102,7 @@ def run(jobs: Sequence[Job], at_once: int = 1) -> dict[pathlib.Path, str]:
 
     Args:
       jobs: in the order in which they are begun.
+      folder: of all of them; nobody else runs jobs in it meanwhile.
       at_once: how many processes.
 
     Returns:
@@ -113,34 +114,44 @@ def run(jobs: Sequence[Job], at_once: int = 1) -> dict[pathlib.Path, str]:
     """
     waiting = [job for job in jobs if not job.finished]
     check(waiting)
+    made = {str(job.place) for job in jobs}
     failed: dict[pathlib.Path, str] = {}
-    running: dict[int, tuple[Job, subprocess.Popen[bytes], float]] = {}
+    for job in waiting:
+        start = job.scores or experiment.read(job.config, job.settings).init.checkpoint
+        if start and start not in made and not pathlib.Path(start).exists():
+            failed[job.place] = f'error: There is no checkpoint {start!r}: give the --workdir of a training.'
+    with paths.held(folder):
+        _run([job for job in waiting if job.place not in failed], at_once, failed)
+    return failed
+
+
+def _run(waiting: list[Job], at_once: int, failed: dict[pathlib.Path, str]) -> None:
+    running: dict[int, _Running] = {}
     shares = _shares(at_once)
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         while waiting or running:
-            for slot, (job, process, began) in [*running.items()]:
-                if process.poll() is not None:
+            for slot, one in [*running.items()]:
+                if one.process.poll() is not None:
                     del running[slot]
-                    _end(job, process.returncode, began, failed)
-            todo = {job.place for job in waiting} | {job.place for job, _, _ in running.values()}
+                    _end(one, failed)
+            todo = {job.place for job in (*waiting, *(one.job for one in running.values()))}
             for job in [job for job in waiting if job.after not in todo]:
                 free = [slot for slot in range(at_once) if slot not in running]
                 if job.after in failed:
                     failed[job.place] = f'{str(job.after)!r} failed'
                 elif free:
-                    running[free[0]] = job, _start(job, shares[free[0]]), time.monotonic()
+                    running[free[0]] = _start(job, shares[free[0]])
                 else:
                     continue
                 waiting.remove(job)
             time.sleep(0.2)
     finally:
-        for _, process, _ in running.values():
-            process.terminate()
-        for _, process, _ in running.values():
-            process.wait()
+        for one in running.values():
+            one.process.terminate()
+        for one in running.values():
+            one.process.wait()
         signal.signal(signal.SIGTERM, before)
-    return failed
 
 
 def reasons(failed: Mapping[pathlib.Path, str]) -> list[str]:
@@ -157,17 +168,27 @@ def report(failed: Mapping[pathlib.Path, str]) -> int:
     return 1 if failed else 0
 
 
-def _start(job: Job, cores: set[int]) -> 'subprocess.Popen[bytes]':
+class _Running(NamedTuple):
+    """A process, when it began, and how long its log was then."""
+
+    job: Job
+    process: 'subprocess.Popen[bytes]'
+    began: float
+    logged: int
+
+
+def _start(job: Job, cores: set[int]) -> _Running:
     job.place.mkdir(parents=True, exist_ok=True)
     logging.info('begins: %s', job.place)
     with (job.place / LOG).open('ab') as log:
         # Within a job of a cluster its processes are nevertheless jobs of their own.
         env = {k: v for k, v in os.environ.items() if not k.startswith(('SLURM_', 'OMPI_'))}
         env['PYTHONPATH'] = os.pathsep.join([ROOT, *filter(None, [env.get('PYTHONPATH')])])
+        logged = log.tell()
         process = subprocess.Popen(job.command, stdout=log, stderr=log, env=env)
     if cores:
         os.sched_setaffinity(process.pid, cores)
-    return process
+    return _Running(job, process, time.monotonic(), logged)
 
 
 def _shares(n: int) -> list[set[int]]:
@@ -178,13 +199,14 @@ def _shares(n: int) -> list[set[int]]:
     return [{*cores[i::n]} or {*cores} for i in range(n)]
 
 
-def _end(job: Job, status: int, began: float, failed: dict[pathlib.Path, str]) -> None:
+def _end(one: _Running, failed: dict[pathlib.Path, str]) -> None:
+    job, status = one.job, one.process.returncode
     if status:
-        last = (job.place / LOG).read_text(errors='replace').strip().splitlines()[-5:]
-        said = [line for line in last if line.startswith('error')]
-        how = f'ended by signal {-status}' if status < 0 else f'ended with status {status}'
+        own = (job.place / LOG).read_bytes()[one.logged :].decode(errors='replace')
+        said = [line for line in own.strip().splitlines()[-5:] if line.startswith('error')]
+        how = f'ended by {signal.Signals(-status).name}' if status < 0 else f'ended with status {status}'
         failed[job.place] = said[-1] if said else f'{how}: see {job.place / LOG}'
         logging.warning('failed: %s', job.place)
         return
     job.finish()
-    logging.info('ended: %s, %.0f s', job.place, time.monotonic() - began)
+    logging.info('ended: %s, %.0f s', job.place, time.monotonic() - one.began)

@@ -63,7 +63,10 @@ def _cells(line: str) -> list[str]:
 
 
 def markdown(lines: Lines) -> str:
-    rows = ['| ' + ' | '.join(cell.replace('|', r'\|') for cell in line) + ' |' for line in lines]
+    rows = [
+        '| ' + ' | '.join(' '.join(cell.splitlines()).replace('|', r'\|') for cell in line) + ' |'
+        for line in lines
+    ]
     return '\n'.join([rows[0], '|' + '---|' * len(lines[0]), *rows[1:]]) + '\n'
 
 
@@ -94,7 +97,9 @@ def latex(lines: Lines) -> str:
     def escaped(text: str) -> str:
         return text.translate(_LATEX)
 
-    head, *body = [' & '.join(map(escaped, line)) + r' \\' for line in lines]
+    # A line that began with [ or * would be read as an option of the line break before it.
+    protected = [('{}' if line[0].startswith(('[', '*')) else '', line) for line in lines]
+    head, *body = [brace + ' & '.join(map(escaped, line)) + r' \\' for brace, line in protected]
     columns = 'l' + 'r' * (len(lines[0]) - 1)
     return '\n'.join(
         [

@@ -1,6 +1,8 @@
 """A paper's table: which runs its cells need, their scores beside the published ones, and how it is printed."""
 
+import collections
 import dataclasses
+import hashlib
 import math
 import pathlib
 import re
@@ -59,7 +61,7 @@ class Column:
       of: a column whose runs this one is about too, instead of fine-tunings of its own (no study, if there is a config);
         or 'pretraining'.
       reach: a row; the number is then at which step a run first scores as well as that row's runs at their best, in the
-        mean; infinite if it never does. Means are over those that do.
+        mean; infinite if it never does. What is printed is the step by which half of the runs do.
       panel, x: a panel of the figure, in which the column stands at its x, an amount or a name; if rows are amounts,
         columns of one panel are drawn together.
     """
@@ -79,6 +81,27 @@ class Column:
         if self.shown == 'exp':
             return math.exp(min(score, 700.0))
         return 100 * score if self.shown == 'percent' else score
+
+    def text(self, numbers: Sequence[float]) -> str:
+        """Mean ± standard deviation (n); with `reach` the step by which half of the runs have come so far."""
+        if not numbers:
+            return ''
+        if self.reach:
+            half = statistics.median_low(numbers)
+            came = sum(map(math.isfinite, numbers))
+            return (
+                f'{half:.0f} ({came} of {len(numbers)})'
+                if math.isfinite(half)
+                else f'never ({came} of {len(numbers)})'
+            )
+        mean = statistics.fmean(numbers)
+        digits = self.digits(mean)
+        spread = f' ± {statistics.stdev(numbers):.{digits}f}' if len(numbers) > 1 else ''
+        return f'{mean:.{digits}f}{spread} ({len(numbers)})'
+
+    def digits(self, number: float) -> int:
+        """After the point: one of percents and large numbers, more of a loss or a correlation."""
+        return 1 if self.shown == 'percent' or abs(number) >= 10 else 2 if abs(number) >= 1 else 4
 
 
 @dataclasses.dataclass(frozen=True)
@@ -153,9 +176,15 @@ class Table:
 
     def jobs(self, workdir: pathlib.Path) -> list[Job]:
         """All runs: a seed's before the next seed's, and each pretraining before what starts from it."""
-        return [
+        found = [
             job for seed in range(self.seeds) for row in self.rows for job in self._jobs(row, workdir, seed)
         ]
+        for place, times in collections.Counter(job.place for job in found).items():
+            if times > 1:
+                raise UserError(
+                    f'Two cells of the table would have the folder {place}: rename a row or a column.'
+                )
+        return found
 
     def _jobs(self, row: Row, workdir: pathlib.Path, seed: int) -> list[Job]:
         def filled(settings: Sequence[str]) -> list[str]:
@@ -224,10 +253,18 @@ class Table:
                 found[row.name, column.name] = [n for n in numbers if n is not None]
         return found
 
+    def by_row(self, workdir: pathlib.Path) -> dict[str, dict[str, list[float | None]]]:
+        """`numbers`, one of each run, for JSON: None is never."""
+        found: dict[str, dict[str, list[float | None]]] = {}
+        for (row, column), numbers in self.numbers(workdir).items():
+            found.setdefault(row, {})[column] = [n if math.isfinite(n) else None for n in numbers]
+        return found
+
     def lines(self, workdir: pathlib.Path, failed: Mapping[pathlib.Path, str]) -> list[list[str]]:
         """The table as text, a head line first: own mean ± std (n), and where something was published for a column (or, if
         turned, a row) that number before it and by how much one's own is more after it."""
         numbers, why_failed = self.numbers(workdir), reasons(failed)
+        finished = {job.place for job in self.jobs(workdir) if job.finished}
         known = {(row, column) for row, found in self.published.items() for column in found}
 
         def cell(row: Row, column: Column) -> tuple[str, str, str]:
@@ -236,10 +273,17 @@ class Table:
             places = [self._cell(workdir, row, column, seed) for seed in range(self.seeds)]
             gone = [failed[p] for p in places if p in failed]
             why = row.skip.get(column.name) or row.skip.get(column.of)
+            if gone:
+                why = f'failed [{why_failed.index(gone[0]) + 1}]'
+            elif finished & {*places}:
+                why = f'no score {column.score!r}'
+            difference = ''
+            if published is not None and own:
+                difference = f'{statistics.fmean(own) - published:+.{column.digits(published)}f}'
             return (
                 '' if published is None else f'{published:.4g}',
-                _mean(own) or why or (f'failed [{why_failed.index(gone[0]) + 1}]' if gone else 'not run'),
-                '' if published is None or not own else f'{statistics.fmean(own) - published:+.1f}',
+                column.text(own) or why or 'not run',
+                difference,
             )
 
         down: Sequence[Any] = self.columns if self.turned else self.rows
@@ -305,12 +349,13 @@ class Table:
                 if row.name == self.against or min(len(own), len(base)) < 2:
                     continue
                 if column.reach:
-                    p, test = stats.mannwhitneyu(own, base).pvalue, "Mann and Whitney's test"
+                    said = f"p = {stats.mannwhitneyu(own, base).pvalue:.2g} (Mann and Whitney's test)"
+                elif len({*own}) == len({*base}) == 1:
+                    said = 'no spread, so no test'
                 else:
-                    p, test = stats.ttest_ind(own, base, equal_var=False).pvalue, "Welch's t-test"
-                found.append(
-                    f'{column.name}: {row.name} {_mean(own)}, {self.against} {_mean(base)}, p = {float(p):.2g} ({test})'
-                )
+                    said = f"p = {stats.ttest_ind(own, base, equal_var=False).pvalue:.2g} (Welch's t-test)"
+                both = f'{row.name} {column.text(own)}, {self.against} {column.text(base)}'
+                found.append(f'{column.name}: {both}, {said}')
         return found
 
 
@@ -319,20 +364,11 @@ def _first(curve: Mapping[int, float], goal: float) -> float:
     return next((float(step) for step, value in curve.items() if value >= goal), math.inf)
 
 
-def _mean(numbers: Sequence[float]) -> str:
-    finite = [n for n in numbers if math.isfinite(n)]
-    if not numbers:
-        return ''
-    if not finite:
-        return f'never ({len(numbers)})'
-    spread = f' ± {statistics.stdev(finite):.1f}' if len(finite) > 1 else ''
-    count = f'{len(numbers)}' if len(finite) == len(numbers) else f'{len(finite)} of {len(numbers)}'
-    return f'{statistics.fmean(finite):.1f}{spread} ({count})'
-
-
 def folder(name: str) -> str:
     """A name as a folder."""
-    return re.sub('[^a-z0-9.]+', '_', name.lower()).strip('_')
+    return (
+        re.sub('[^a-z0-9.]+', '_', name.lower()).strip('_.') or hashlib.sha256(name.encode()).hexdigest()[:8]
+    )
 
 
 def read(spec: str, overrides: Sequence[str] = ()) -> Table:

@@ -148,16 +148,8 @@ def train(
     ledger = Ledger(workdir, start, total)
     meter = Meter(start, total, task, model, writer, ledger, partitioner.shares, c.profile)
     try:
-        status = _run(
-            state,
-            _batches(plan, rows, task, c, start, partitioner),
-            step_fn,
-            partitioner,
-            evaluate,
-            checkpointer,
-            meter,
-            due,
-        )
+        stream = _batches(plan, rows, task, c, start, partitioner)
+        status = _run(state, stream, step_fn, partitioner, evaluate, checkpointer, meter, due)
         if status == STOPPED:
             meter.end('stopped')
         return status

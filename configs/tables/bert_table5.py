@@ -25,7 +25,6 @@ AS_BERT = {
         'tokenizer.kind=wordpiece',
     ),
     'paper': (
-        'data.length=128',
         'train.phases=((900_000, 128, 256), (100_000, 512, 256))',
         'tokenizer.kind=wordpiece',
         'tokenizer.vocab_size=30_522',

@@ -31,7 +31,7 @@ def test_a_second_process_waits_for_the_first(tmp_path):
 
 
 def test_a_working_directory_has_one_process(tmp_path):
-    refused = pytest.raises(UserError, match='Another process trains in')
+    refused = pytest.raises(UserError, match='Another process works in')
     with held(tmp_path), alone(tmp_path), refused, held(tmp_path):
         pass
     with held(tmp_path):
