@@ -16,6 +16,9 @@ def parse(
 ) -> tuple[argparse.Namespace, list[str]]:
     """Parses a door's flags; returns them and the `a.b=value` parts of `--config.a.b=value`."""
     known, rest = parser.parse_known_args(argv)
+    for name in ('config', 'workdir', 'checkpoint', 'out', 'rows'):
+        if vars(known).get(name) == '' != parser.get_default(name):  # as of a shell variable that is not set
+            parser.error(f'--{name} is empty')
     overrides = []
     for word in rest:
         if not word.startswith('--config.'):

@@ -1,6 +1,8 @@
 """Bad input ends in one sentence that says what to do, no traceback, and a status that is not 0."""
 
+import errno
 import json
+import os
 import runpy
 import sys
 
@@ -10,6 +12,7 @@ import numpy as np
 import pytest
 
 from bert_jax.core import cli
+from tests.runs import run_here
 from tests.tiny import __file__ as TINY
 
 
@@ -200,12 +203,49 @@ def test_nothing_to_watch(door, tmp_path):
     assert 'no new checkpoint' in line
 
 
+def test_full_disk(capsys):
+    assert cli.explain(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))) == 1
+    assert 'the disk is full' in capsys.readouterr().err
+
+
 def test_full_memory(capsys):
     for fill in (lambda: np.empty(2**50), lambda: jnp.zeros(2**45).block_until_ready()):
         with pytest.raises((MemoryError, jax.errors.JaxRuntimeError)) as e:
             fill()
         assert cli.explain(e.value) == 1
         assert 'train.batch_size' in capsys.readouterr().err
+
+
+def test_empty_workdir():
+    done = run_here('bert_jax.bin.train', f'--config={TINY}:pretrain', '--workdir=')
+    assert (done.returncode, '--workdir is empty' in done.stderr) == (2, True)
+
+
+@pytest.mark.parametrize('body', ['1 / 0', 'import nowhere', 'raise SystemExit(3)', 'raise IndexError'])
+def test_a_config_that_does_not_run(door, tmp_path, body):
+    for i, text in enumerate((body, f'def get_config():\n    {body}')):
+        (tmp_path / f'{i}.py').write_text(text)
+        assert_sentence(
+            door('train', f'--config={tmp_path / f"{i}.py"}', f'--workdir={tmp_path / "run"}'),
+            'does not run',
+            'mend the config',
+        )
+
+
+def test_an_argument_that_a_config_has_not(door, tmp_path):
+    assert_sentence(
+        door('table', '--config=configs/tables/dna.py:tiny', f'--workdir={tmp_path}'),
+        "'tiny'",
+        'mini, small or paper',
+    )
+
+
+def test_steps_beside_phases(pretrain):
+    assert_sentence(
+        pretrain('train.phases=((1,32,8),)', 'train.steps=4'),
+        'train.steps',
+        'train.phases="((1000, 128, 32),)"',
+    )
 
 
 def test_missing_config_file(door, tmp_path):
