@@ -3,6 +3,7 @@
 import collections
 import dataclasses
 import hashlib
+import itertools
 import math
 import pathlib
 import re
@@ -336,27 +337,43 @@ class Table:
 
     def differences(self, workdir: pathlib.Path) -> list[str]:
         """For each column, by how much each row differs from `against`, and whether by more than seed noise: Welch's t-test,
-        or for columns with `reach`, where a run may never arrive, Mann and Whitney's test of ranks."""
+        or for columns with `reach`, where a run may never arrive, Mann and Whitney's test of ranks. Then what is left of
+        all tests together (Holm 1979)."""
         from scipy import stats
 
         if not self.against:
             return []
-        numbers, found = self.numbers(workdir), []
+        numbers, found, tests = self.numbers(workdir), [], dict[str, float]()
         for column in self.columns:
             base = numbers[self.against, column.name]
             for row in self.rows:
                 own = numbers[row.name, column.name]
                 if row.name == self.against or min(len(own), len(base)) < 2:
                     continue
-                if column.reach:
-                    said = f"p = {stats.mannwhitneyu(own, base).pvalue:.2g} (Mann and Whitney's test)"
-                elif len({*own}) == len({*base}) == 1:
-                    said = 'no spread, so no test'
-                else:
-                    said = f"p = {stats.ttest_ind(own, base, equal_var=False).pvalue:.2g} (Welch's t-test)"
                 both = f'{row.name} {column.text(own)}, {self.against} {column.text(base)}'
-                found.append(f'{column.name}: {both}, {said}')
+                if not column.reach and len({*own}) == len({*base}) == 1:
+                    found.append(f'{column.name}: {both}, no spread, so no test')
+                    continue
+                if column.reach:
+                    p, test = stats.mannwhitneyu(own, base).pvalue, "Mann and Whitney's test"
+                else:
+                    sides = [n for x in (own, base) for n in (statistics.fmean(x), statistics.stdev(x), len(x))]
+                    p, test = stats.ttest_ind_from_stats(*sides, equal_var=False).pvalue, "Welch's t-test"
+                tests[f'{column.name} of {row.name}'] = float(p)
+                found.append(f'{column.name}: {both}, p = {p:.2g} ({test})')
+        if len(tests) > 1:
+            beyond = _holm(tests)
+            found.append(
+                f'More than seed noise, of {len(tests)} tests together at 5 % (Holm): {"; ".join(beyond) or "none"}'
+            )
         return found
+
+
+def _holm(tests: Mapping[str, float], level: float = 0.05) -> list[str]:
+    """Tests whose hypothesis is rejected at a level that holds for all of them together."""
+    ranked = sorted(tests.items(), key=lambda test: test[1])
+    kept = itertools.takewhile(lambda t: t[1][1] <= level / (len(ranked) - t[0]), enumerate(ranked))
+    return [name for _, (name, _) in kept]
 
 
 def _first(curve: Mapping[int, float], goal: float) -> float:

@@ -259,7 +259,10 @@ def test_how_soon_a_row_is_as_good_as_another_at_its_best(tmp_path):
     assert numbers['pretrained', 'Updates'] == [2.0, np.inf]
     assert numbers['random', 'Updates'] == [3.0, np.inf]
     assert numbers['pretrained', 'Share'] == pytest.approx([90, 69])
-    share, updates = made.differences(tmp_path)
+    share, updates, together = made.differences(tmp_path)
+    assert together.endswith('of 2 tests together at 5 % (Holm): none')
+    assert tables._holm({'a': 0.03, 'b': 0.01, 'c': 0.02, 'd': 0.2}) == ['b']
+    assert tables._holm({'a': 0.02, 'b': 0.01}) == ['b', 'a']
     p = stats.ttest_ind([90, 69], [70, 60], equal_var=False).pvalue
     assert share == f"Share: pretrained 79.5 ± 14.8 (2), random 65.0 ± 7.1 (2), p = {p:.2g} (Welch's t-test)"
     p = stats.mannwhitneyu([2, 9], [3, 9]).pvalue  # never is after all steps
