@@ -15,7 +15,7 @@ import math
 import os
 import pathlib
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -118,7 +118,7 @@ def _kept_or_trained(
     texts = _training_text(text, config.train_bytes)
     first = next(texts, None)
     if first is None:
-        raise _no_text(text)
+        raise _no_text(text.sources)
     tokenizer = tokenizer_lib.train(itertools.chain([first], texts), config)
     if len(tokenizer) < config.vocab_size:
         logging.info('the text is too short for more than %d entries', len(tokenizer))
@@ -195,9 +195,12 @@ def _make(
             files[shard.split].append(file)
             parts[shard.split][shard.source] += done['rows']
         counts.update({f'{shard.split}_{k}': v for k, v in done.items()})
-    if not counts['train_rows']:
+    if 0 in parts['train']:
         shutil.rmtree(partial)
-        raise _no_text(text)
+        raise _no_text(text.corpora()[parts['train'].index(0)])
+    for name, held_out in zip(text.names, parts['validation'], strict=False):
+        if not held_out:
+            logging.warning('nothing is held out of %s: its loss will not be known', name)
     manifest = {
         'made_from': wanted,
         'length': maker.length,
@@ -212,9 +215,9 @@ def _make(
     return manifest
 
 
-def _no_text(text: TextConfig) -> UserError:
+def _no_text(corpus: Sequence[str]) -> UserError:
     return UserError(
-        f'No text to train on was found in {", ".join(text.sources)}: '
+        f'No text to train on was found in {", ".join(corpus)}: '
         'give files with text, hold out less (data.validation_fraction), or take more of it (data.limit).'
     )
 

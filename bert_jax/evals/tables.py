@@ -357,7 +357,9 @@ class Table:
                 if column.reach:
                     p, test = stats.mannwhitneyu(own, base).pvalue, "Mann and Whitney's test"
                 else:
-                    sides = [n for x in (own, base) for n in (statistics.fmean(x), statistics.stdev(x), len(x))]
+                    sides = [
+                        n for x in (own, base) for n in (statistics.fmean(x), statistics.stdev(x), len(x))
+                    ]
                     p, test = stats.ttest_ind_from_stats(*sides, equal_var=False).pvalue, "Welch's t-test"
                 tests[f'{column.name} of {row.name}'] = float(p)
                 found.append(f'{column.name}: {both}, p = {p:.2g} ({test})')

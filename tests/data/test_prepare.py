@@ -251,6 +251,19 @@ def test_corpora_with_names_do_not_share_rows(text, words, tmp_path):
         assert rows.parts[1] > 0
 
 
+def test_each_corpus_needs_text_and_what_is_not_held_out_is_said(text, words, tmp_path, caplog):
+    def prepare(name, content):
+        (tmp_path / f'{name}.txt').write_text(content)
+        both = (f'a={text.sources[0]}', f'b={tmp_path / name}.txt')
+        prepare_lib.prepare(dataclasses.replace(text, sources=both), MAKER, words, tmp_path / name)
+
+    with pytest.raises(UserError, match=r'No text .*empty\.txt'):
+        prepare('empty', '\n')
+    prepare('short', '\n'.join(sentences(0)))
+    assert 'nothing is held out of b' in caplog.text
+    assert 'nothing is held out of a' not in caplog.text
+
+
 @pytest.mark.parametrize(
     ('settings', 'said'),
     [
