@@ -188,6 +188,11 @@ def _builder(name: str) -> Any:
             'point TFDS_DATA_DIR to a folder where it is prepared, or name text files instead.'
         ) from e
     except ValueError as e:
+        family, _, own = name.partition('/')
+        if prepared := [
+            p.name for p in pathlib.Path(where).expanduser().glob(f'{family}/[!.]*') if p.is_dir()
+        ]:
+            raise UserError(f'There is no {own!r} of {family} in {where}: {nearest(own, prepared)}') from e
         raise UserError(f'{name!r} cannot be opened: {first_line(e)}.') from e
     if builder.is_prepared():
         return builder

@@ -347,7 +347,7 @@ def test_an_unknown_data_set_names_the_nearest_and_the_remedy(kites, prepared):
 
 
 def test_an_unknown_config_of_a_data_set_is_named(sst2):
-    with pytest.raises(UserError, match=r"'glue/sst3' cannot be opened"):
+    with pytest.raises(UserError, match=r"no 'sst3' of glue in .* did you mean 'sst2'"):
         sources.examples('glue/sst3', 'train')
 
 
