@@ -153,6 +153,8 @@ def explain(e: BaseException, where: str = '') -> int | None:
         return 130
     if isinstance(e, UserError):
         said, status = str(e), e.status
+    elif isinstance(e, ModuleNotFoundError) and not f'{e.name}.'.startswith('bert_jax.'):
+        said = f'{e.name} is not installed in this Python: `source launch/env.sh` makes and enters one that has it.'
     elif re.search('No space left on device|Disk quota exceeded', str(e)):
         said = 'the disk is full: make room and start again; what was saved before is whole.'
     elif isinstance(e, OSError) and e.filename is not None:

@@ -203,6 +203,12 @@ def test_nothing_to_watch(door, tmp_path):
     assert 'no new checkpoint' in line
 
 
+def test_packages_that_are_not_there(capsys):
+    assert cli.explain(ModuleNotFoundError(name='jax')) == 1
+    assert 'launch/env.sh' in capsys.readouterr().err
+    assert cli.explain(ModuleNotFoundError(name='bert_jax.nothing')) is None
+
+
 def test_full_disk(capsys):
     assert cli.explain(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))) == 1
     assert 'the disk is full' in capsys.readouterr().err
