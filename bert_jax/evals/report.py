@@ -20,6 +20,7 @@ _STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 52rem; margin: 2rem auto; padding: 0 1rem; color: #222; }
 h1 { font-size: 1.6rem; } h2 { font-size: 1.2rem; margin-top: 2.5rem; }
 img { max-width: 100%; } .wide { overflow-x: auto; }
+@media (max-width: 40rem) { .wide img { max-width: none; width: 48rem; } }
 table { border-collapse: collapse; } th, td { padding: .25rem .8rem; text-align: right; border-bottom: 1px solid #ddd; }
 th:first-child, td:first-child { text-align: left; } code { background: #f3f3f3; padding: .1rem .3rem; }
 """
@@ -40,7 +41,8 @@ def page(
     for file in written:
         parts.append(publish.to_html(file.read_text(encoding='utf-8')))
         if file.with_suffix('.png').is_file():
-            parts.append(_embedded(file.with_suffix('.png').read_bytes(), file.stem))
+            title = file.read_text(encoding='utf-8').partition('\n')[0].lstrip('# ')
+            parts.append(_embedded(file.with_suffix('.png').read_bytes(), f'Figure of {title}'))
     for run in [r for r in runs if r.pretraining]:
         parts.append(f'<h2>Pretraining: {html.escape(run.name)}</h2>{_about(run)}')
         found = [k for k in (run.train[0] if run.train else {}) if k != 'loss' and k.endswith('_loss')]
@@ -71,7 +73,7 @@ def page(
                     '<li>' + ', '.join(f'<b>{html.escape(t)}</b> {p:.0%}' for t, p in best) + '</li>'
                 )
             parts.append('</ul>')
-    head = f'<meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>bert_jax report</title><style>{_STYLE}</style>'
+    head = f'<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1"><title>bert_jax report</title><style>{_STYLE}</style>'
     return f'<!doctype html><html lang="en"><head>{head}</head><body>{"".join(parts)}</body></html>\n'
 
 
@@ -152,7 +154,7 @@ def _image(fig: Any, title: str, plots: pathlib.Path | None) -> str:
 
 def _embedded(png: bytes, title: str) -> str:
     data = base64.b64encode(png).decode()
-    return f'<p><img alt="{html.escape(title)}" src="data:image/png;base64,{data}"></p>'
+    return f'<div class="wide"><img alt="{html.escape(title)}" src="data:image/png;base64,{data}"></div>'
 
 
 def _about(run: Run) -> str:
