@@ -17,12 +17,13 @@ from bert_jax.evals.plots import Curve, figure, panels
 from bert_jax.evals.runs import Run
 
 _STYLE = """
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 52rem; margin: 2rem auto; padding: 0 1rem; color: #222; }
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 52rem; margin: 2rem auto; padding: 0 1rem; color: #222; overflow-wrap: break-word; }
 h1 { font-size: 1.6rem; } h2 { font-size: 1.2rem; margin-top: 2.5rem; }
 img { max-width: 100%; } .wide { overflow-x: auto; }
 @media (max-width: 40rem) { .wide img { max-width: none; width: 48rem; } }
 table { border-collapse: collapse; } th, td { padding: .25rem .8rem; text-align: right; border-bottom: 1px solid #ddd; }
-th:first-child, td:first-child { text-align: left; } code { background: #f3f3f3; padding: .1rem .3rem; }
+th:first-child, td:first-child { text-align: left; } td:not(:first-child) { white-space: nowrap; }
+code { background: #f3f3f3; padding: .1rem .3rem; }
 """
 
 
