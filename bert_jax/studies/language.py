@@ -58,12 +58,17 @@ def study(reader: Reader, alphas: Sequence[float], static: StaticReader | None =
                     'shifts': [s._asdict() for s in shifts],
                 }
             )
+    known = min(pair['words'] for pair in pairs)
     found = {
         'languages': [*reader.languages],
         'sentences': reader.sentences,
         'layers': reader.layers,
         'alphas': [*alphas],
         'probe': location.probe([*aligned[''].sentences.values()]),
+        'words': known,
+        'chance': {'probe': 1 / len(reader.languages)}
+        | ({'word_alignment': alignment.chance(known)} if known else {})
+        | ({'sentence_retrieval': 1 / reader.sentences} if reader.parallel else {}),
         'pairs': pairs,
     }
     return {**found, 'scores': _scores(found)}
@@ -105,6 +110,21 @@ def _scores(found: dict[str, Any]) -> dict[str, float]:
         if np.isfinite(values).any():
             scores[key] = float(np.nanmax(values))
     return scores
+
+
+def about(found: dict[str, Any]) -> str:
+    """Of what the table is, and what would come out by chance, in sentences."""
+    chance = {key: f'{value:.2%}' for key, value in found['chance'].items()}
+    said = [f'tells the language {chance["probe"]}']
+    if 'word_alignment' in chance:
+        said.append(f'word alignment {chance["word_alignment"]} (of {found["words"]:,} words')
+        said[-1] += ', the fewest of a pair)' if len(found['pairs']) > 1 else ')'
+    if 'sentence_retrieval' in chance:
+        said.append(f'sentence retrieval {chance["sentence_retrieval"]}')
+    return (
+        f'{", ".join(found["languages"])}, {found["sentences"]:,} sentences each, {found["source"]}. Means over '
+        f'languages and both ways. By chance: {"; ".join(said)}.'
+    )
 
 
 def lines(found: dict[str, Any]) -> list[list[str]]:

@@ -187,6 +187,12 @@ def test_ranks_count_what_lies_nearer():
     assert alignment.ranks(np.ones((3, 2)), np.ones((3, 2))).tolist() == [2, 2, 2]
 
 
+def test_chance_is_the_mean_reciprocal_rank_of_a_random_order():
+    rng = np.random.default_rng(0)
+    drawn = [1 / alignment.ranks(*rng.normal(size=(2, 20, 50))) for _ in range(200)]
+    assert alignment.chance(20) == pytest.approx(np.mean(drawn), rel=0.05)
+
+
 def test_a_dictionary_comes_from_parallel_sentences(trained):
     swapped = {'river': 'letter', 'bird': 'window', 'boat': 'house', 'the': 'some'}
     left = [' '.join(pair) for pair in itertools.permutations(swapped, 2)]
@@ -217,8 +223,10 @@ def test_the_door_writes_table_numbers_and_figure(bilingual, tmp_path):
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     found = json.loads((tmp_path / 'x/language.json').read_text())
-    assert found['sentences'] == 40
+    assert found['sentences'] == 39  # one is there twice
     (pair,) = found['pairs']
+    chance = f'word alignment {np.mean(1 / np.arange(1, 1 + pair["words"])):.2%} (of {pair["words"]} words)'
+    assert f'By chance: tells the language 50.00%; {chance}; sentence retrieval 2.56%.' in done.stdout
     assert len(pair['shifts']) == 2 * 2 * found['layers']
     assert sum(line.startswith('|') for line in done.stdout.splitlines()) == 2 + found['layers']
     assert (tmp_path / 'x/language.png').stat().st_size > 10_000
