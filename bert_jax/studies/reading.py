@@ -66,7 +66,7 @@ class Reader:
         """Rows with words, each once, and as many in all languages, so that chance is the same for each."""
         if self.parallel and len({*map(len, rows.values())}) > 1:
             raise UserError('Parallel languages need the same number of sentences each.')
-        kept = {}
+        kept: dict[str, Any] = {}
         for language, found in rows.items():
             known = np.isin(found[:, rows_lib.HEADER :], self.tokenizer.ordinary).any(1)
             if not known.any():
