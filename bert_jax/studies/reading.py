@@ -246,7 +246,7 @@ def check_language(language: str, known: Sequence[str]) -> None:
 def no_words(what: str) -> UserError:
     """The error that a text has none."""
     return UserError(
-        f'{what} has no word that the vocabulary knows (all its tokens are [UNK]): give text in a language that the '
+        f'{what} has no word that the vocabulary knows (it is empty, or all its tokens are [UNK]): give text in a language that the '
         'model was pretrained on.'
     )
 
