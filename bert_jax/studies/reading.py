@@ -225,6 +225,9 @@ def open_reader(
         sentences = {name: _first(_documents(source), limit) for name, source in texts.items()}
     else:
         sentences = _held_out(data, limit)
+        if doubled:  # an equal share of each corpus is the one text
+            share = -(-limit // len(sentences))
+            sentences = {'text': [s for kept in sentences.values() for s in kept[:share]]}
     return Reader(trained, sentences, bool(parallel))
 
 

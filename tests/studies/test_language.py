@@ -118,6 +118,14 @@ def test_a_model_of_two_languages_reads_one_text(trained):
         reading.Reader(trained, {'a': SENTENCES, 'b': SENTENCES})
 
 
+def test_a_model_of_two_languages_reads_all_corpora_of_its_pretraining(bilingual, monkeypatch):
+    monkeypatch.setattr(reading, '_held_out', lambda *_: {'a': SENTENCES[:3], 'b': SENTENCES[3:]})
+    reader = reading.open_reader(str(bilingual), {}, limit=4)
+    kept = reading.Reader(load.read(bilingual), {'any': SENTENCES[:2] + SENTENCES[3:5]})
+    vectors = [alignment.sentence_vectors(r, 'real') for r in (reader, kept)]
+    np.testing.assert_array_equal(*vectors)
+
+
 def test_only_a_masked_language_model_is_read(gpt):
     with pytest.raises(UserError, match='is a gpt of the task clm: give the --workdir of a BERT pretraining'):
         reading.open_reader(str(gpt), {})
