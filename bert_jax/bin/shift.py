@@ -18,21 +18,22 @@ def main() -> int:
     parser.add_argument('sentences', nargs='+')
     flags = parser.parse_args()
     alphas = cli.numbers(flags.alphas, '--alphas')
+    if flags.source == flags.target:
+        parser.error('--source and --target are one language: name two')
 
     from bert_jax.core import hosts
-    from bert_jax.core.errors import UserError
     from bert_jax.studies import location, reading
 
     hosts.prepare_process()
     reader = reading.open_reader(
-        flags.checkpoint, cli.texts(flags.text), flags.parallel, flags.split, flags.limit
-    )
+        flags.checkpoint, cli.texts(flags.text), flags.parallel, flags.split, flags.limit,
+        (flags.source, flags.target), flags.layer or 0,
+    )  # fmt: skip
     layer = reader.layers // 2 if flags.layer is None else flags.layer
-    if not 0 <= layer < reader.layers:
-        raise UserError(f'--layer={layer} is none of the layers of the model: 0 to {reader.layers - 1}.')
+    batches = [reader.one(flags.source, sentence) for sentence in flags.sentences]
     difference = location.means(reader, flags.target) - location.means(reader, flags.source)
-    for sentence in flags.sentences:
-        words = location.shifted_words(reader, sentence, flags.source, difference, layer, alphas)
+    for batch in batches:
+        words = location.shifted_words(reader, batch, difference, layer, alphas)
         head = [f'layer {layer}', *(f'α={alpha:g}' for alpha in alphas)]
         print(cli.table([head, *words]))
     return 0

@@ -11,9 +11,7 @@ def main() -> int:
     parser.add_argument('--checkpoint', required=True, help='a --workdir that was pretrained')
     parser.add_argument('--out', required=True, type=pathlib.Path, help='a folder for table and figure')
     parser.add_argument('--word', default='', help='the word, in each line of --input')
-    parser.add_argument(
-        '--input', type=pathlib.Path, help='a .jsonl file with "text" and "sense" in each line'
-    )
+    parser.add_argument('--input', help='a .jsonl file with "text" and "sense" in each line')
     parser.add_argument(
         '--control', help='another --workdir, such as of a pretraining with task.shuffle=true'
     )
@@ -26,6 +24,7 @@ def main() -> int:
     cli.check_writable(flags.out / 'context.json', '--out')
 
     from bert_jax.core import hosts
+    from bert_jax.core.errors import UserError
     from bert_jax.data import records
     from bert_jax.evals import publish
     from bert_jax.studies import context, reading
@@ -33,8 +32,16 @@ def main() -> int:
     hosts.prepare_process()
     word, examples = context.WORD, context.EXAMPLE
     if flags.input:
-        read = records.read(str(flags.input), '')
+        if not records.is_files(flags.input) or not pathlib.Path(flags.input).is_file():
+            raise UserError(
+                f'--input={flags.input} is no {", ".join(records.FORMATS)} file: name one that is there.'
+            )
+        read = records.read_file(flags.input)
         word, examples = flags.word, tuple((r.text('sense'), r.text('text')) for r in read)
+        if not examples:
+            raise UserError(
+                f'--input={flags.input} has no examples: write {{"sense": ..., "text": ...}} on each line.'
+            )
     texts = {'text': flags.source} if flags.source else {}
 
     def study(checkpoint: str) -> tuple:
@@ -46,7 +53,8 @@ def main() -> int:
     lines = context.lines(found)
     text = (
         f'# How much of a word is its sentence? {flags.checkpoint}\n\n“{word}” in {len(examples)} sentences; '
-        f'self-similarity of the words of {sentences:,} others.\n\n{publish.markdown(lines)}'
+        f'self-similarity of the {found["words"]:,} words that occur five times or more in {sentences:,} others.\n\n'
+        f'{publish.markdown(lines)}'
     )
     if control:
         text += f'\nControl, {flags.control}:\n\n' + publish.markdown(context.lines(control))

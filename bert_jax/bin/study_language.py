@@ -42,8 +42,7 @@ def main() -> int:
     found = {**about, **language.study(reader, alphas, static)}
     lines = language.lines(found)
     text = (
-        f'# Where is the language? {flags.checkpoint}\n\n{", ".join(reader.languages)}, {reader.sentences:,} sentences '
-        f'each, {source}. Means over languages and both ways.\n\n{publish.markdown(lines)}'
+        f'# Where is the language? {flags.checkpoint}\n\n{language.about(found)}\n\n{publish.markdown(lines)}'
     )
     publish.write(flags.out, 'language', text, lines, language.figure(found), found)
     print(text, end='')

@@ -2,6 +2,7 @@
 
 import argparse
 import logging
+import math
 import os
 import pathlib
 import re
@@ -86,6 +87,8 @@ def texts(given: Sequence[str]) -> dict[str, str]:
         name, equals, source = text.partition('=')
         if not (name and equals and source):
             raise UserError(f'--text={text!r} names no language: write --text=de=FILE.')
+        if name in found:
+            raise UserError(f'--text is given twice for {name!r}: name one source, or a glob of several.')
         found[name] = source
     return found
 
@@ -99,11 +102,16 @@ def table(lines: Sequence[Sequence[str]]) -> str:
 
 
 def numbers(text: str, flag: str) -> list[float]:
-    """Numbers with commas between them."""
+    """Finite numbers with commas between them, each once."""
     try:
-        return [float(part) for part in text.split(',')]
+        found = [float(part) for part in text.split(',')]
     except ValueError as e:
         raise UserError(f'{flag}={text!r} must be numbers with commas between them.') from e
+    if odd := [x for x in found if not math.isfinite(x)]:
+        raise UserError(f'{flag}={text!r} has {odd[0]}: give finite numbers.')
+    if twice := [x for x in found if found.count(x) > 1]:
+        raise UserError(f'{flag}={text!r} has {twice[0]:g} twice: give each number once.')
+    return found
 
 
 def check_writable(path: pathlib.Path, flag: str) -> None:

@@ -279,7 +279,8 @@ def _file_documents(path: str, text_key: str) -> Iterator[tuple[list[str], int]]
                     continue
                 if '\0' in line:
                     raise UserError(
-                        f'{path!r} is not UTF-8 text: convert it, or leave it out of data.sources.'
+                        f'{path!r} has a NUL byte, as binary files have and UTF-16, which is not UTF-8: convert it, '
+                        'take the byte out, or leave the file out of data.sources.'
                     )
                 if '\ufffd' in line and not warned:
                     logging.warning(

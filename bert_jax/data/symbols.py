@@ -41,6 +41,12 @@ class SymbolTokenizer(Tokenizer):
         """Ids of the k-mers of each text, of one that is not in the table [UNK]."""
         return [np.array([*self._ids(text.strip().upper())], np.int32) for text in texts]
 
+    def count(self, text: str) -> int:
+        """How many k-mers a text has; 0 if it is shorter than one."""
+        return len(self._places(text.strip()))
+
+    def _places(self, text: str) -> range:
+        return range(0, len(text) - self.kmer + 1, self.stride)
+
     def _ids(self, text: str) -> list[int]:
-        places = range(0, len(text) - self.kmer + 1, self.stride)
-        return [self.table.get(text[i : i + self.kmer], self.unk) for i in places]
+        return [self.table.get(text[i : i + self.kmer], self.unk) for i in self._places(text)]

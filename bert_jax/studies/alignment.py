@@ -67,6 +67,11 @@ def word_alignment(
     ], len(known)
 
 
+def chance(n: int) -> float:
+    """The mean reciprocal rank of a random order of n."""
+    return float(np.mean(1 / np.arange(1, n + 1)))
+
+
 def sentence_retrieval(x: np.ndarray, y: np.ndarray) -> list[float]:
     """The share of sentences whose translation is their nearest neighbour, both ways, for each layer.
 
@@ -81,7 +86,7 @@ def sentence_retrieval(x: np.ndarray, y: np.ndarray) -> list[float]:
 def dictionary(reader: Reader, a: str, b: str, least: int = 5) -> dict[int, int]:
     """Translations of tokens of language a into b.
 
-    Exact for a model of `tasks.bilingual`; else pairs of tokens each of which is the other's best match by the Dice
+    Exact for a model of `tasks.bilingual`; else pairs of whole words each of which is the other's best match by the Dice
     coefficient of the parallel sentences that they are in; none without parallel sentences. What both languages write
     alike, such as names and punctuation, is no translation.
     """
@@ -96,8 +101,11 @@ def dictionary(reader: Reader, a: str, b: str, least: int = 5) -> dict[int, int]
     def occurrences(language: str) -> Any:
         found = sparse.lil_matrix((reader.sentences, len(reader.tokenizer)), dtype=np.float32)
         for indices, batch in reader.batches(language):
-            for i, tokens, ordinary in zip(indices, batch['tokens'], batch['ordinary'], strict=False):
-                found[i, np.unique(tokens[ordinary])] = 1
+            goes_on = reader.tokenizer.continues[batch['tokens']]
+            whole = batch['ordinary'] & ~goes_on
+            whole[:, :-1] &= ~goes_on[:, 1:]
+            for i, tokens, words in zip(indices, batch['tokens'], whole, strict=False):
+                found[i, np.unique(tokens[words])] = 1
         return found.tocsc()
 
     x, y = occurrences(a), occurrences(b)

@@ -9,7 +9,7 @@ import numpy as np
 from bert_jax.core.errors import UserError
 from bert_jax.evals import plots
 from bert_jax.studies.alignment import unit
-from bert_jax.studies.reading import Reader
+from bert_jax.studies.reading import Reader, quoted
 
 WORD = 'kind'
 EXAMPLE: tuple[tuple[str, str], ...] = (
@@ -26,6 +26,10 @@ EXAMPLE: tuple[tuple[str, str], ...] = (
     ('gentle', 'It is kind of you to come so far to see us.'),
     ('gentle', 'She spoke in a kind voice, and he was no longer afraid.'),
 )
+
+
+# A letter of a script that writes spaces: not Thai to Burmese, Khmer, kana, or Chinese characters, which are tokens each.
+_SPACED = r'[^\W\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0002fa1f]'
 
 
 class Occurrences(NamedTuple):
@@ -60,17 +64,20 @@ def occurrences(reader: Reader, word: str, examples: Sequence[tuple[str, str]]) 
             pieces = 1 + places[i]  # after [CLS]
             if pieces[-1] >= batch['ordinary'].shape[1] or not batch['ordinary'][row, pieces].all():
                 raise UserError(
-                    f'{sentences[i]!r} cannot be read: {word!r} lies beyond the length of the model, or is unknown to it.'
+                    f'{quoted(sentences[i])} cannot be read: {word!r} lies beyond the length of the model, or is unknown '
+                    'to it.'
                 )
             vectors[i] = hidden[:, row, pieces].mean(1)
     return Occurrences(word, [sense for sense, _ in examples], sentences, np.stack(vectors, 1))
 
 
 def _pieces(reader: Reader, word: str, text: str) -> np.ndarray:
-    """Which tokens of a text are the first occurrence of a word."""
-    found = re.search(rf'(?<!\w){re.escape(word)}(?!\w)', text, re.IGNORECASE)
+    """Which tokens of a text are the first occurrence of a word; no part of a longer one where a script has spaces."""
+    before = f'(?<!{_SPACED})' if re.match(_SPACED, word) else ''
+    after = f'(?!{_SPACED})' if re.match(_SPACED, word[-1:]) else ''
+    found = re.search(before + re.escape(word) + after, text, re.IGNORECASE)
     if not found:
-        raise UserError(f'{text!r} does not have the word {word!r}: mend or remove the sentence.')
+        raise UserError(f'{quoted(text)} does not have the word {word!r}: mend or remove the sentence.')
     ((_, offsets),) = reader.tokenizer.encode_with_offsets([text])
     return np.flatnonzero((offsets[:, 0] < found.end()) & (offsets[:, 1] > found.start()))
 
@@ -90,7 +97,7 @@ def senses_apart(found: Occurrences) -> list[float]:
 
 def self_similarity(
     reader: Reader, least: int = 5, most: int = 50, seed: int = 0
-) -> tuple[list[float], list[float]]:
+) -> tuple[list[float], list[float], int]:
     """How alike the occurrences of a word are, and how alike any two words are (Ethayarajh 2019, section 3).
 
     Args:
@@ -100,7 +107,7 @@ def self_similarity(
 
     Returns:
       For each layer the mean cosine of two occurrences of a word, and of two random occurrences of any words, which
-      is its baseline.
+      is its baseline; and of how many words.
     """
     tokens, states = [], []
     for _, batch in reader.batches(reader.languages[0]):
@@ -119,7 +126,7 @@ def self_similarity(
     a, b = rng.integers(len(words), size=(2, 5000))
     a, b = a[a != b], b[a != b]
     baseline = (unit(vectors[:, a]) * unit(vectors[:, b])).sum(-1).mean(1)
-    return np.mean(own, 0).tolist(), baseline.tolist()
+    return np.mean(own, 0).tolist(), baseline.tolist(), len(own)
 
 
 def study(
@@ -127,12 +134,13 @@ def study(
 ) -> tuple[dict[str, Any], Occurrences]:
     """All that is measured, ready for JSON, and the word's vectors."""
     found = occurrences(reader, word, examples)
-    own, baseline = self_similarity(reader)
+    own, baseline, words = self_similarity(reader)
     n = len(examples)
     return {
         'word': word,
         'sentences': [*found.sentences],
         'senses': [*found.senses],
+        'words': words,
         'self_similarity': own,
         'baseline': baseline,
         'senses_apart': senses_apart(found) if 1 < len({*found.senses}) < n else [],
@@ -152,13 +160,11 @@ def lines(found: dict[str, Any]) -> list[list[str]]:
 
 def figure(found: dict[str, Any], vectors: np.ndarray, control: dict[str, Any] | None = None) -> Any:
     """Similarities of the occurrences in each layer; below, layers compared, and the occurrences of the last in a plane."""
-    from sklearn.decomposition import PCA
-
-    layers = len(found['similarities'])
+    layers, apart = len(found['similarities']), bool(found['senses_apart'])
     order = np.argsort(found['senses'], kind='stable')
     labels = [f'{found["senses"][i]} {k}' for k, i in enumerate(order, 1)]
-    fig = plots.pyplot().figure(figsize=(max(9.0, 2.6 * layers), 7), layout='constrained')
-    top, bottom = fig.subfigures(2, 1, height_ratios=(1, 1.1))
+    fig = plots.pyplot().figure(figsize=(max(12.0, 2.6 * layers), 7.4), layout='constrained')
+    top, bottom = fig.subfigures(2, 1, height_ratios=(1, 1.25))
     axes = top.subplots(1, layers, squeeze=False)[0]
     for layer, (ax, matrix) in enumerate(zip(axes, found['similarities'], strict=True)):
         image = ax.imshow(np.array(matrix)[np.ix_(order, order)], vmin=0, vmax=1, cmap='viridis')
@@ -168,30 +174,56 @@ def figure(found: dict[str, Any], vectors: np.ndarray, control: dict[str, Any] |
             range(len(labels)) if not layer else [], labels if not layer else [], fontsize='x-small'
         )
     top.colorbar(image, ax=axes, label='cosine', shrink=0.8)
-    top.suptitle(f'“{found["word"]}” in {len(labels)} sentences')
-    left, right = bottom.subplots(1, 2)
-    _by_layer(left, found, '', '-')
-    if control:
-        _by_layer(left, control, ' (control)', ':')
-    left.set(xlabel='layer (0: embeddings)', ylabel='cosine, or silhouette', xticks=range(layers))
-    bottom.legend(*left.get_legend_handles_labels(), loc='outside lower left', fontsize='small', ncols=3)
-    left.grid(alpha=0.3)
-    plane = PCA(2).fit_transform(vectors[-1])
-    for sense in dict.fromkeys(found['senses']):
-        at = [i for i, s in enumerate(found['senses']) if s == sense]
-        right.scatter(*plane[at].T, label=f'{found["word"]}: {sense}')
-    for k, i in enumerate(order, 1):
-        right.annotate(str(k), plane[i], xytext=(4, 4), textcoords='offset points', fontsize='x-small')
-    right.set(title='last layer, in the plane of most variance', xlabel='first component', ylabel='second')
-    right.legend(fontsize='small')
+    top.suptitle(f'“{found["word"]}”: {len(labels)} occurrences')
+    panels = bottom.subplots(1, 2 + apart)
+    alike = (('self_similarity', 'two occurrences of a word'), ('baseline', 'any two words'))
+    _by_layer(panels[0], found, control, alike)
+    panels[0].set(ylabel='cosine', title=f'{found["words"]:,} words in other sentences')
+    if apart:
+        _by_layer(panels[1], found, control, (('senses_apart', 'senses apart'),))
+        panels[1].set(ylabel='silhouette', title=f'senses of “{found["word"]}”: {len(labels)} occurrences')
+    _plane(panels[-1], found, vectors[-1], order)
+    for ax in panels:
+        ax.title.set_fontsize('medium')
+        ax.legend(fontsize='small', loc='upper center', bbox_to_anchor=(0.5, -0.18), ncols=2)
     return fig
 
 
-def _by_layer(ax: Any, found: dict[str, Any], suffix: str, style: str) -> None:
-    for color, key, label in (
-        ('#0072b2', 'self_similarity', 'two occurrences of a word'),
-        ('#d55e00', 'baseline', 'any two words'),
-        ('#009e73', 'senses_apart', f'senses of “{found["word"]}” apart (silhouette)'),
-    ):
-        if found[key]:
-            ax.plot(range(len(found[key])), found[key], style, marker='o', color=color, label=label + suffix)
+def _by_layer(
+    ax: Any, found: dict[str, Any], control: dict[str, Any] | None, measures: Sequence[tuple[str, str]]
+) -> None:
+    """Lines of measures (key, label) by layer, dotted for the control."""
+    for (key, label), color in zip(measures, ('C0', 'C1'), strict=False):
+        ax.plot(found[key], 'o-', color=color, label=label)
+        if control:
+            ax.plot(control[key], 'o:', color=color, label=f'{label} (control)')
+    ax.set(xlabel='layer (0: embeddings)', xticks=range(len(found['similarities'])))
+    ax.grid(alpha=0.3)
+
+
+def _plane(ax: Any, found: dict[str, Any], vectors: np.ndarray, order: np.ndarray) -> None:
+    """The occurrences [n, D] in a plane, numbered in this order."""
+    from sklearn.decomposition import PCA
+
+    plane = PCA(2).fit_transform(vectors)
+    for sense in dict.fromkeys(found['senses']):
+        at = [i for i, s in enumerate(found['senses']) if s == sense]
+        ax.scatter(*plane[at].T, label=f'{found["word"]}: {sense} (n = {len(at)})')
+    for k, (i, offset) in enumerate(zip(order, _aside(plane[order]), strict=True), 1):
+        style = dict(textcoords='offset points', fontsize='x-small', ha='center', va='center')
+        ax.annotate(str(k), plane[i], xytext=offset, **style)
+    ax.set(title='last layer, in the plane of most variance', xlabel='first component', ylabel='second')
+    ax.margins(0.12)
+
+
+def _aside(plane: np.ndarray, size: tuple[int, int] = (220, 170), far: int = 10) -> list[np.ndarray]:
+    """Offsets at which labels of points [n, 2] are clear of all points and labels, on a plane of some size; all in pt."""
+    spots = plane / np.maximum(np.ptp(plane, axis=0), 1e-12) * size
+    angles = np.linspace(0, 2 * np.pi, 16, endpoint=False)
+    ways, taken, chosen = far * np.stack([np.cos(angles), np.sin(angles)], 1), spots, []
+    for i, spot in enumerate(spots):
+        others = np.delete(taken, i, 0)
+        room = np.linalg.norm((spot + ways)[:, None] - others, axis=-1).min(1)
+        chosen.append(ways[room.argmax()])
+        taken = np.concatenate([taken, [spot + chosen[-1]]])
+    return chosen

@@ -58,12 +58,17 @@ def study(reader: Reader, alphas: Sequence[float], static: StaticReader | None =
                     'shifts': [s._asdict() for s in shifts],
                 }
             )
+    known = min(pair['words'] for pair in pairs)
     found = {
         'languages': [*reader.languages],
         'sentences': reader.sentences,
         'layers': reader.layers,
         'alphas': [*alphas],
         'probe': location.probe([*aligned[''].sentences.values()]),
+        'words': known,
+        'chance': {'probe': 1 / len(reader.languages)}
+        | ({'word_alignment': alignment.chance(known)} if known else {})
+        | ({'sentence_retrieval': 1 / reader.sentences} if reader.parallel else {}),
         'pairs': pairs,
     }
     return {**found, 'scores': _scores(found)}
@@ -107,6 +112,21 @@ def _scores(found: dict[str, Any]) -> dict[str, float]:
     return scores
 
 
+def about(found: dict[str, Any]) -> str:
+    """Of what the table is, and what would come out by chance, in sentences."""
+    chance = {key: f'{value:.2%}' for key, value in found['chance'].items()}
+    said = [f'tells the language {chance["probe"]}']
+    if 'word_alignment' in chance:
+        said.append(f'word alignment {chance["word_alignment"]} (of {found["words"]:,} words')
+        said[-1] += ', the fewest of a pair)' if len(found['pairs']) > 1 else ')'
+    if 'sentence_retrieval' in chance:
+        said.append(f'sentence retrieval {chance["sentence_retrieval"]}')
+    return (
+        f'{", ".join(found["languages"])}, {found["sentences"]:,} sentences each, {found["source"]}. Means over '
+        f'languages and both ways. By chance: {"; ".join(said)}.'
+    )
+
+
 def lines(found: dict[str, Any]) -> list[list[str]]:
     """A table, a head line first: a line for each layer, means over the pairs of languages and both ways."""
     measured = {key: values for key in _MEASURES if (values := _by_layer(found, key))}
@@ -140,20 +160,14 @@ def _shifted(found: dict[str, Any], key: str, layer: int, alpha: float) -> float
 
 
 def figure(found: dict[str, Any]) -> Any:
-    """Alignment by layer, and what a shift does by layer and α."""
+    """Alignment by layer beside what chance gives, and what a shift does by layer and α."""
     aligned = _by_layer(found, 'word_alignment')
     fig, axes = plots.pyplot().subplots(
-        1, 2 + bool(aligned), figsize=(4.2 * (2 + bool(aligned)), 3.6), layout='constrained'
+        1, 2 + bool(aligned), figsize=(4.2 * (2 + bool(aligned)), 4.6), layout='constrained'
     )
     layers = range(found['layers'])
-    axes[0].plot(layers, found['probe'], 'o-', label='a classifier tells the language')
-    for key, label in _MEASURES.items():
-        if values := _by_layer(found, key):
-            (line,) = axes[0].plot(layers, values, 'o-', label=label)
-        for value in _by_layer(found, f'static_{key}'):
-            axes[0].axhline(value, color=line.get_color(), linestyle='--', label=f'{label}, {STATIC}')
+    _by_measure(axes[0], found)
     axes[0].set(ylabel='share, or mean reciprocal rank', title='How far apart are the languages?')
-    axes[0].legend(fontsize='small')
     for ax, key, title in zip(
         axes[1:],
         ('converted', 'translated'),
@@ -165,10 +179,27 @@ def figure(found: dict[str, Any]) -> Any:
                 layers, [_shifted(found, key, layer, alpha) for layer in layers], 'o-', label=f'α = {alpha:g}'
             )
         ax.set(ylabel='share', title=title)
-        ax.legend(fontsize='small', title='shift by')
-    for ax in axes:
+    for ax, columns in zip(axes, (1, 2, 2), strict=False):
         ax.set(xlabel='layer (0: embeddings)', ylim=(-0.02, 1.02), xticks=[*layers])
+        ax.yaxis.set_major_formatter('{x:.0%}')
         ax.grid(alpha=0.3)
-    names = ', '.join(found['languages'])
-    fig.suptitle(f'{names}: {found["sentences"]:,} sentences each', fontsize='medium')
+        ax.legend(fontsize='small', loc='upper center', bbox_to_anchor=(0.5, -0.16), ncols=columns)
+    names, words = ', '.join(found['languages']), found['words']
+    of = f', {words:,} words or more a pair' if words else ''
+    fig.suptitle(f'{names}: {found["sentences"]:,} sentences each{of}', fontsize='medium')
     return fig
+
+
+def _by_measure(ax: Any, found: dict[str, Any]) -> None:
+    """A line for each measure; of what lies far from 0 by chance a dotted one in its colour."""
+    measures = {'probe': 'a classifier tells the language', **_MEASURES}
+    for key, label in measures.items():
+        values = found['probe'] if key == 'probe' else _by_layer(found, key)
+        if not values:
+            continue
+        (line,) = ax.plot(range(found['layers']), values, 'o-', label=label)
+        for value in _by_layer(found, f'static_{key}'):
+            ax.axhline(value, color=line.get_color(), linestyle='--', label=f'{label}, {STATIC}')
+        if key in ('probe', 'word_alignment'):
+            ax.axhline(found['chance'][key], color=line.get_color(), linestyle=':', linewidth=1)
+    ax.plot([], [], ':', color='gray', linewidth=1, label='by chance, in the colour of the measure')

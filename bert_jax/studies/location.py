@@ -9,26 +9,28 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from bert_jax.core.errors import UserError
-from bert_jax.studies.reading import Batch, Reader
+from bert_jax.studies.reading import Batch, Reader, no_words
 
 
 def means(reader: Reader, language: str) -> np.ndarray:
     """The mean hidden state of a language's ordinary tokens: [L+1, D]."""
-    return mean_of(reader.batches(language), reader.hidden)
+    return mean_of(reader.batches(language), reader.hidden, repr(language))
 
 
-def mean_of(batches: Iterable[tuple[Any, Batch]], hidden: Callable[[Batch], np.ndarray]) -> np.ndarray:
+def mean_of(
+    batches: Iterable[tuple[Any, Batch]], hidden: Callable[[Batch], np.ndarray], name: str
+) -> np.ndarray:
     """The mean of hidden states [L+1, B, T, D] where a batch is `ordinary`: [L+1, D].
 
     Raises:
-      UserError: if it is nowhere.
+      UserError: if it is nowhere, with the `name` of the text.
     """
     total, count = np.zeros(1), 0
     for _, batch in batches:
         total = total + hidden(batch)[:, batch['ordinary']].sum(1, dtype=np.float64)
         count += int(batch['ordinary'].sum())
     if not count:
-        raise UserError('No text has an ordinary word: look at the data.')
+        raise no_words(f'The text of {name}')
     return total / count
 
 
@@ -100,10 +102,9 @@ def shift(
 
 
 def shifted_words(
-    reader: Reader, sentence: str, language: str, difference: np.ndarray, layer: int, alphas: Sequence[float]
+    reader: Reader, batch: Batch, difference: np.ndarray, layer: int, alphas: Sequence[float]
 ) -> list[list[str]]:
-    """For each token of a sentence: itself, and what is predicted there at each of `alphas`; see `shift`."""
-    ((_, batch),) = reader.batches(language, 1, [sentence])
+    """For each token of `Reader.one` sentence: itself, and what is predicted there at each of `alphas`; see `shift`."""
     places = np.flatnonzero(batch['ordinary'][0])
     vectors = [(alpha * difference[layer]).astype(np.float32) for alpha in alphas]
     columns = [batch['tokens'][0], *(reader.shifted(batch, layer, vector)[0] for vector in vectors)]

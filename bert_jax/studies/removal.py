@@ -29,7 +29,7 @@ def study(trained: Trained, home: Evaluator, away: Evaluator, score: str) -> dic
       home, away: rows of the task in the language that it was trained on, and in the other.
       score: which of the scores, such as 'accuracy'.
     """
-    difference = means(trained, home) - means(trained, away)
+    difference = means(trained, home, '--home') - means(trained, away, '--away')
     unmoved = _score(away, trained.params, score)
     by_layer = [
         _score(away, moved(trained.params, trained.experiment.model, layer, vector), score)
@@ -44,15 +44,15 @@ def study(trained: Trained, home: Evaluator, away: Evaluator, score: str) -> dic
     }
 
 
-def means(trained: Trained, evaluator: Evaluator) -> np.ndarray:
-    """The mean hidden state [L+1, D] of the ordinary tokens of an evaluator's rows.
+def means(trained: Trained, evaluator: Evaluator, name: str) -> np.ndarray:
+    """The mean hidden state [L+1, D] of the ordinary tokens of an evaluator's rows, which errors call by `name`.
 
     Raises:
-      UserError: if the model is no encoder.
+      UserError: if the model is no encoder, or the rows have no ordinary tokens.
     """
-    name = trained.experiment.model.name
-    if name != 'bert':
-        raise UserError(f'The means are those of an encoder, and this is a {name}: give a fine-tuned BERT.')
+    model = trained.experiment.model.name
+    if model != 'bert':
+        raise UserError(f'The means are those of an encoder, and this is a {model}: give a fine-tuned BERT.')
 
     @jax.jit
     def encode(params: module.Params, batch: Batch) -> jax.Array:
@@ -66,7 +66,7 @@ def means(trained: Trained, evaluator: Evaluator) -> np.ndarray:
             ordinary = np.isin(batch['tokens'], trained.tokenizer.ordinary) & batch['valid']
             yield indices, {**batch, 'ordinary': ordinary & (batch['row_weight'][:, None] > 0)}
 
-    return mean_of(batches(), lambda batch: np.asarray(encode(trained.params, batch), np.float32))
+    return mean_of(batches(), lambda batch: np.asarray(encode(trained.params, batch), np.float32), name)
 
 
 def _score(evaluator: Evaluator, params: module.Params, score: str) -> float:

@@ -96,6 +96,11 @@ def test_bytes_that_are_not_utf8_cost_only_themselves(tmp_path, caplog):
     assert 'has what is not UTF-8' in caplog.text
 
 
+def test_a_nul_byte_is_called_one(tmp_path):
+    with pytest.raises(UserError, match='has a NUL byte'):
+        read(write(tmp_path / 'a.txt', 'One.\n\nTw\0o.'))
+
+
 def test_a_byte_order_mark_is_no_text(tmp_path):
     assert read(write(tmp_path / 'a.txt', 'One.\n\nTwo.'.encode('utf-8-sig'))) == [['One.'], ['Two.']]
     assert read(write(tmp_path / 'a.jsonl', '{"text": "One."}'.encode('utf-8-sig'))) == [['One.']]

@@ -1,11 +1,13 @@
 """The same word in different sentences."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from bert_jax.core.errors import UserError
+from bert_jax.data import tokenizer as tokenizer_lib
 from bert_jax.modeling import module
 from bert_jax.studies import context, reading
 from bert_jax.studies.context import Occurrences
@@ -52,6 +54,44 @@ def test_a_sentence_without_the_word_is_refused(reader, text, said):
         context.occurrences(reader, 'bird', [('a', text)] * 2)
 
 
+def test_a_word_of_a_script_without_spaces_has_no_borders():
+    chinese = SimpleNamespace(
+        tokenizer=tokenizer_lib.from_vocab([*tokenizer_lib.SPECIAL, *'他去银行取钱。ab'])
+    )
+    assert context._pieces(chinese, '银行', '他去银行取钱。').tolist() == [2, 3]
+    assert context._pieces(chinese, '银行', 'a银行b').tolist() == [1, 2]
+    assert context._pieces(chinese, 'a', '他a去').tolist() == [1]
+    with pytest.raises(UserError, match='does not have the word'):
+        context._pieces(chinese, 'a', 'ab')
+
+
+def test_a_long_sentence_is_quoted_in_part(reader):
+    with pytest.raises(UserError) as e:
+        context.occurrences(reader, 'bird', [('a', 'the river ' * 400)] * 2)
+    assert len(str(e.value)) < 200
+
+
+@pytest.mark.parametrize(
+    ('name', 'text', 'said'),
+    [
+        ('none.jsonl', None, 'none.jsonl is no .jsonl'),
+        ('a.txt', 'a', 'a.txt is no .jsonl'),
+        ('a.jsonl', '', 'a.jsonl has no examples'),
+        ('a.jsonl', '{"text": "a bird"}', "a.jsonl, line 1, has no field 'sense'"),
+    ],
+)
+def test_what_is_wrong_with_the_input_is_said_of_it(tmp_path, name, text, said):
+    if text is not None:
+        (tmp_path / name).write_text(text)
+    done = run_here(
+        'bert_jax.bin.study_context', '--checkpoint', 'x', '--out', tmp_path / 'x', '--word', 'bird',
+        '--input', tmp_path / name,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert said in done.stderr
+    assert 'data.source' not in done.stderr
+
+
 def test_senses_lie_apart_as_their_vectors_do():
     near, far = np.eye(4)[[0, 0, 1, 1]], np.eye(4)[[0, 1, 0, 1]]
     found = Occurrences('w', ['a', 'a', 'b', 'b'], [''] * 4, np.stack([near, far]))
@@ -64,7 +104,8 @@ def test_without_context_a_word_is_always_itself(reader, monkeypatch):
     """If hidden states were a function of the token, occurrences of a word would be the same and words would not."""
     table = np.random.default_rng(0).normal(size=(len(reader.tokenizer), 16))
     monkeypatch.setattr(reader, 'hidden', lambda batch: np.stack([table[batch['tokens']]] * 2))
-    own, baseline = context.self_similarity(reader)
+    own, baseline, n = context.self_similarity(reader)
+    assert n > 5
     assert own == pytest.approx([1, 1])
     assert max(baseline) < 0.5
 

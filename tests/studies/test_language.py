@@ -1,6 +1,8 @@
 """What a model makes of several languages: alignment, where the language sits, and moving it."""
 
+import itertools
 import json
+import logging
 
 import numpy as np
 import pytest
@@ -18,7 +20,8 @@ def trained(bilingual):
     return load.read(bilingual)
 
 
-SENTENCES = ['The river finds the yellow boat.', 'My neighbour carries a long letter again.', 'A bird.'] * 3
+PARTS = ('The river finds the yellow boat.', 'My neighbour carries a long letter again.', 'A bird.')
+SENTENCES = [f'{a} {b}' for a in PARTS for b in PARTS]
 
 
 @pytest.fixture(scope='module')
@@ -77,6 +80,57 @@ def test_at_the_last_layer_the_mean_of_one_word_is_that_word(trained):
     assert all(np.array_equal(unmoved[0], other) for other in unmoved)
 
 
+def test_all_languages_are_read_at_the_length_of_the_shortest(trained, caplog):
+    trained = trained._replace(experiment=_monolingual(trained.experiment))
+    with caplog.at_level(logging.INFO):
+        reader = reading.Reader(trained, {'a': SENTENCES, 'b': SENTENCES[:2]})
+    assert reader.sentences == 2
+    assert [sum(len(i) for i, _ in reader.batches(name)) for name in 'ab'] == [2, 2]
+    assert "cut to the 2 sentences of 'b'" in caplog.text
+    assert location.probe([alignment.sentence_vectors(reader, name) for name in 'ab'])
+
+
+def test_what_is_empty_or_there_before_is_left_out(trained, caplog):
+    trained = trained._replace(experiment=_monolingual(trained.experiment))
+    first = ['the river', 'the bird', 'the river', '', 'a boat', 'a bird']
+    second = ['some letter', 'some window', 'a house', 'a letter', 'Some window', 'a window']
+    with caplog.at_level(logging.INFO):
+        reader = reading.Reader(trained, {'a': first, 'b': second}, parallel=True)
+    assert 'a: 3 of 6 sentences are left out' in caplog.text
+    vectors = [alignment.sentence_vectors(reader, name) for name in 'ab']
+    kept = reading.Reader(
+        trained, {'a': [first[i] for i in (0, 1, 5)], 'b': [second[i] for i in (0, 1, 5)]}, True
+    )
+    for name, found in zip('ab', vectors, strict=True):
+        np.testing.assert_allclose(found, alignment.sentence_vectors(kept, name), atol=1e-5)
+    assert alignment.sentence_retrieval(vectors[0], vectors[0]) == [1] * reader.layers
+
+
+@pytest.mark.parametrize('text', ['', '我 我 我'])
+def test_a_language_that_the_vocabulary_does_not_know_is_named(trained, text):
+    trained = trained._replace(experiment=_monolingual(trained.experiment))
+    with pytest.raises(UserError, match="The text of 'zh' has no word that the vocabulary knows"):
+        reading.Reader(trained, {'en': SENTENCES, 'zh': [text]})
+
+
+def test_a_model_of_two_languages_reads_one_text(trained):
+    with pytest.raises(UserError, match=r'one text, not 2 \(a, b\): give one by --text'):
+        reading.Reader(trained, {'a': SENTENCES, 'b': SENTENCES})
+
+
+def test_a_model_of_two_languages_reads_all_corpora_of_its_pretraining(bilingual, monkeypatch):
+    monkeypatch.setattr(reading, '_held_out', lambda *_: {'a': SENTENCES[:3], 'b': SENTENCES[3:]})
+    reader = reading.open_reader(str(bilingual), {}, limit=4)
+    kept = reading.Reader(load.read(bilingual), {'any': SENTENCES[:2] + SENTENCES[3:5]})
+    vectors = [alignment.sentence_vectors(r, 'real') for r in (reader, kept)]
+    np.testing.assert_array_equal(*vectors)
+
+
+def test_only_a_masked_language_model_is_read(gpt):
+    with pytest.raises(UserError, match='is a gpt of the task clm: give the --workdir of a BERT pretraining'):
+        reading.open_reader(str(gpt), {})
+
+
 def test_what_was_held_out_of_each_corpus_is_read(tmp_path):
     for name, words in (('x', 'one two three'), ('y', 'four five six')):
         lines = [f'{words} number {i} of all.' for i in range(200)]
@@ -116,8 +170,14 @@ def test_a_sentence_is_printed_token_by_token(bilingual):
     head, *lines = done.stdout.splitlines()
     assert head.split() == ['layer', '1', 'α=0', 'α=1']
     assert ''.join(line.split()[0].removeprefix('##') for line in lines) == 'theriver.'
-    assert 'no language' in run_here(*words, '--source', 'rea', 'The river.').stderr
-    assert '0 to 2' in run_here(*words, '--source', 'real', '--layer', 9, 'The river.').stderr
+    for source, more, said in (
+        ('rea', (), 'no language'),
+        ('fake', (), 'are one language'),
+        ('real', ('--layer', 9), '0 to 2'),
+        ('real', (' ',), "The sentence ' ' has no word that the vocabulary knows"),
+    ):
+        assert said in run_here(*words, '--source', source, 'The river.', *more).stderr
+    assert 'real: 1 of 1 sentences are cut' in run_here(*words, '--source', 'real', 'The river. ' * 40).stderr
 
 
 @pytest.mark.parametrize(('limit', 'said'), [(0, 'give 1 or more'), (1, 'too few to tell it by')])
@@ -135,9 +195,15 @@ def test_ranks_count_what_lies_nearer():
     assert alignment.ranks(np.ones((3, 2)), np.ones((3, 2))).tolist() == [2, 2, 2]
 
 
+def test_chance_is_the_mean_reciprocal_rank_of_a_random_order():
+    rng = np.random.default_rng(0)
+    drawn = [1 / alignment.ranks(*rng.normal(size=(2, 20, 50))) for _ in range(200)]
+    assert alignment.chance(20) == pytest.approx(np.mean(drawn), rel=0.05)
+
+
 def test_a_dictionary_comes_from_parallel_sentences(trained):
-    left = ['the river', 'the bird', 'the boat', 'river boat', 'bird boat'] * 5
     swapped = {'river': 'letter', 'bird': 'window', 'boat': 'house', 'the': 'some'}
+    left = [' '.join(pair) for pair in itertools.permutations(swapped, 2)]
     right = [' '.join(swapped[w] for w in s.split()) for s in left]
     trained = trained._replace(experiment=_monolingual(trained.experiment))
     reader = reading.Reader(trained, {'a': left, 'b': right}, parallel=True)
@@ -147,6 +213,7 @@ def test_a_dictionary_comes_from_parallel_sentences(trained):
     assert len(single) >= 2
     for a, b in single:
         assert found[encoded[a][0]] == encoded[b][0]
+    assert {*found} == {encoded[a][0] for a, _ in single}  # no pieces of the other words
 
 
 def _monolingual(experiment):
@@ -164,8 +231,10 @@ def test_the_door_writes_table_numbers_and_figure(bilingual, tmp_path):
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     found = json.loads((tmp_path / 'x/language.json').read_text())
-    assert found['sentences'] == 40
+    assert found['sentences'] == 39  # one is there twice
     (pair,) = found['pairs']
+    chance = f'word alignment {np.mean(1 / np.arange(1, 1 + pair["words"])):.2%} (of {pair["words"]} words)'
+    assert f'By chance: tells the language 50.00%; {chance}; sentence retrieval 2.56%.' in done.stdout
     assert len(pair['shifts']) == 2 * 2 * found['layers']
     assert sum(line.startswith('|') for line in done.stdout.splitlines()) == 2 + found['layers']
     assert (tmp_path / 'x/language.png').stat().st_size > 10_000
@@ -175,6 +244,10 @@ def test_the_door_writes_table_numbers_and_figure(bilingual, tmp_path):
     ('words', 'said'),
     [
         (('--alphas', '1,x'), 'numbers with commas'),
+        (('--alphas', '1,inf'), 'give finite numbers'),
+        (('--alphas', '1,nan'), 'give finite numbers'),
+        (('--alphas', '1,2,1.0'), 'has 1 twice'),
+        (('--text', 'en=a.txt', '--text', 'en=b.txt'), "given twice for 'en'"),
         (('--text', 'a.txt'), 'write --text=de=FILE'),
     ],
 )

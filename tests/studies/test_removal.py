@@ -35,7 +35,9 @@ def test_the_mean_is_over_the_ordinary_tokens_of_all_rows(finetuned, labelled):
         row = np.concatenate([[t.cls], ids, [t.sep]])[None].astype(np.int32)
         ordinary = np.isin(row[0], t.ordinary)  # digits are unknown
         states.append(np.stack(model.bert(row).hidden_states)[:, 0, ordinary])
-    np.testing.assert_allclose(removal.means(trained, rows), np.concatenate(states, 1).mean(1), atol=1e-4)
+    np.testing.assert_allclose(
+        removal.means(trained, rows, 'x'), np.concatenate(states, 1).mean(1), atol=1e-4
+    )
 
 
 def test_moved_the_means_are_those_of_home(finetuned, labelled, tmp_path):
@@ -46,12 +48,12 @@ def test_moved_the_means_are_those_of_home(finetuned, labelled, tmp_path):
     (tmp_path / 'validation.jsonl').write_text('\n'.join(lines))
     trained, home = evaluator(finetuned, labelled)
     _, away = evaluator(finetuned, f'{tmp_path}/{{split}}.jsonl')
-    here, there = removal.means(trained, home), removal.means(trained, away)
+    here, there = removal.means(trained, home, 'x'), removal.means(trained, away, 'y')
     assert np.abs(here - there).max() > 0.1
     for layer, vector in enumerate(here - there):
         params = moved(trained.params, trained.experiment.model, layer, vector)
         np.testing.assert_allclose(
-            removal.means(trained._replace(params=params), away)[layer], here[layer], atol=1e-4
+            removal.means(trained._replace(params=params), away, 'y')[layer], here[layer], atol=1e-4
         )
 
 

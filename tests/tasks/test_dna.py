@@ -1,6 +1,7 @@
 """Sequences of DNA in word pieces drawn at random."""
 
 import json
+import logging
 
 import numpy as np
 import pytest
@@ -57,6 +58,29 @@ def test_a_row_is_the_sequence_between_the_special_tokens(words):
     table = task.tokenizer.table
     assert row.tokens[: row.length].tolist() == [words.cls, table['AC'], table['CG'], table['GT'], words.sep]
     assert row.label == 1
+
+
+def test_what_a_model_does_not_read_of_the_sequences_is_said(words, caplog):
+    task = dna.Task(dna.Config(labels=('no', 'yes'), kmer=2), LabelledConfig(length=6), words)
+    found = [Record('a', {'text': text, 'label': 1}) for text in ('ACGTACGT', 'ANT', 'ACGTA', 'ACGUU')]
+    with caplog.at_level(logging.INFO):
+        task.examples(found)
+    assert '1 of 4 sequences are cut to data.length=6 tokens' in caplog.text
+    assert f'{100 * 4 / 14:.2g} % of the k-mers read are unknown' in caplog.text
+    caplog.clear()
+    with caplog.at_level(logging.INFO):
+        task.examples([Record('a', {'text': 'acgta', 'label': 1})] * 3)
+    assert not caplog.records
+
+
+@pytest.mark.parametrize('text', ['', ' ', 'A'])
+def test_a_sequence_without_a_kmer_is_refused(words, text):
+    task = dna.Task(dna.Config(labels=('no', 'yes'), kmer=2), LabelledConfig(length=6), words)
+    found = [Record(f'x.csv, line {i},', {'text': t, 'label': 1}) for i, t in enumerate(('ACGT', text))]
+    with pytest.raises(
+        UserError, match="x.csv, line 1, has a sequence in the field 'text' that is shorter than"
+    ):
+        task.examples(found)
 
 
 @pytest.mark.parametrize('weights', ['pretrained', 'body', 'random'])
