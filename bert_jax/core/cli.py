@@ -5,6 +5,7 @@ import logging
 import os
 import pathlib
 import re
+import shlex
 import sys
 from collections.abc import Callable, Sequence
 
@@ -101,6 +102,14 @@ def numbers(text: str, flag: str) -> list[float]:
         return [float(part) for part in text.split(',')]
     except ValueError as e:
         raise UserError(f'{flag}={text!r} must be numbers with commas between them.') from e
+
+
+def words(text: str, flag: str) -> list[str]:
+    """Options for another program, split as a shell does."""
+    try:
+        return shlex.split(text)
+    except ValueError as e:
+        raise UserError(f'{flag}={text!r} does not split into options ({e}): mend its quotes.') from e
 
 
 def check_writable(path: pathlib.Path, flag: str) -> None:
