@@ -7,8 +7,14 @@ import subprocess
 import sys
 from collections.abc import Sequence
 
-ROOT = pathlib.Path(__file__).parents[1]
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
+
+from bert_jax.core import cli
+from bert_jax.core.errors import UserError
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
 ARCHIVE = 'bert_jax.tar.gz'
+SHIPPED = ['bert_jax', 'configs', 'launch', 'requirements.txt', 'pyproject.toml', 'README.md']
 
 
 class Runner:
@@ -54,8 +60,7 @@ class Runner:
 def archive(run: Runner, folder: pathlib.Path) -> pathlib.Path:
     """The files of the project, as they are in the working tree, in an archive in `folder`."""
     file = folder / ARCHIVE
-    files = ['bert_jax', 'configs', 'launch', 'requirements.txt', 'pyproject.toml', 'README.md']
-    run('tar', '-czf', str(file), '--exclude=__pycache__', '-C', str(ROOT), *files)
+    run('tar', '-czf', str(file), '--exclude=__pycache__', '-C', str(ROOT), *SHIPPED)
     return file
 
 
@@ -80,11 +85,34 @@ def train(words: Sequence[str]) -> str:
     return f'cd bert_jax && source launch/env.sh && exec python -m bert_jax.bin.train {shlex.join(words)}'
 
 
-def workdir(words: Sequence[str]) -> str:
-    """Where the working directory of a training with these arguments lies, for one who logs in."""
+def check(words: Sequence[str]) -> str:
+    """Checks the arguments of a training before a machine is had for it.
+
+    Returns:
+      Where its working directory lies, for one who logs in.
+
+    Raises:
+      UserError: for settings that cannot be, or a config that is not in the archive.
+      SystemExit: for other arguments.
+    """
     parser = argparse.ArgumentParser(prog='... --', usage='... -- --config=configs/X.py --workdir=DIR')
+    parser.add_argument('--config', required=True)
     parser.add_argument('--workdir', required=True)
-    return str(pathlib.PurePosixPath('bert_jax') / parser.parse_known_args(list(words))[0].workdir)
+    flags, overrides = cli.parse(parser, words)
+
+    try:
+        from bert_jax.evals import jobs
+    except ModuleNotFoundError as e:
+        raise UserError(f'There is no {e.name} here to check the config with: source launch/env.sh.') from e
+    path, colon, arg = flags.config.partition(':')
+    file = (ROOT / path).resolve()
+    if pathlib.Path(path).is_absolute() or not any(file.is_relative_to(ROOT / name) for name in SHIPPED):
+        raise UserError(
+            f'--config={path} would not arrive, since nothing but the project is sent: put it into its configs/, and '
+            'write --config=configs/X.py.'
+        )
+    jobs.check([jobs.Job(pathlib.Path(flags.workdir), f'{ROOT / path}{colon}{arg}', tuple(overrides))])
+    return str(pathlib.PurePosixPath('bert_jax') / flags.workdir)
 
 
 def after_dashes(parser_words: Sequence[str]) -> tuple[list[str], list[str]]:

@@ -5,7 +5,6 @@ python launch/slurm.py --config=configs/X.py[:arg] --workdir=DIR [--sbatch='--no
 
 import argparse
 import pathlib
-import shlex
 import sys
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
@@ -36,10 +35,10 @@ def main() -> int:
     workdir = pathlib.Path(flags.workdir)
     cli.check_writable(workdir / slurm.SCRIPT, '--workdir')
     run = Job(workdir, flags.config, tuple(overrides))
-    jobs = [(run, shlex.split(flags.sbatch))]
+    jobs = [(run, cli.words(flags.sbatch, '--sbatch'))]
     if flags.eval:
         scores = run._replace(place=workdir / 'eval', after=workdir, scores=str(workdir), watches=True)
-        jobs.append((scores, shlex.split(flags.eval_sbatch)))
+        jobs.append((scores, cli.words(flags.eval_sbatch, '--eval_sbatch')))
     if flags.print:
         check([run])
         print(*(slurm.script(job, options) for job, options in jobs), sep='\n', end='')

@@ -26,7 +26,7 @@ def main() -> int:
     run, hosts = remote.Runner(flags.print), flags.hosts.split(',')
     if not all(hosts):
         parser.error(f'--hosts={flags.hosts} has an empty name: write user@a,user@b')
-    place = remote.workdir(words)
+    place = remote.check(words)
 
     with tempfile.TemporaryDirectory() as folder:
         file = remote.archive(run, pathlib.Path(folder))
@@ -59,5 +59,7 @@ def main() -> int:
 if __name__ == '__main__':
     try:
         sys.exit(main())
+    except remote.UserError as e:
+        sys.exit(f'error: {e}')
     except KeyboardInterrupt:
         sys.exit('interrupted: the same command goes on')

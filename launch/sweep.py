@@ -45,7 +45,7 @@ def main() -> int:
         return 0
     failed = {}
     if flags.slurm is not None:
-        found = slurm.submit_array([*sweep], shlex.split(flags.slurm), workdir, flags.jobs)
+        found = slurm.submit_array([*sweep], cli.words(flags.slurm, '--slurm'), workdir, flags.jobs)
         print(*(f'{place}: job {number}' for place, number in found.items()), sep='\n')
     elif not flags.list:
         failed = jobs.run([*sweep], workdir, flags.jobs or 1)

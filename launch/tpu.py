@@ -106,7 +106,8 @@ def main() -> int:
     parser.add_argument('--print', action='store_true', help='show every command, and run none')
     parser.add_argument('--poll', type=float, default=30, help='seconds between looks at the queue')
     flags = parser.parse_args(own)
-    kept = flags.bucket and remote.workdir(words).startswith('bert_jax/bucket/')
+    place = remote.check(words)
+    kept = flags.bucket and place.startswith('bert_jax/bucket/')
     if not (kept or flags.fetch or flags.keep):
         parser.error(
             'the run would be deleted with the TPU: give --bucket and a --workdir below bucket/, or --fetch, or --keep'
@@ -122,7 +123,7 @@ def main() -> int:
             print(f'the training ended with status {status}; the TPU is kept, for a look', file=sys.stderr)
             return status
     if flags.fetch:
-        tpu.copy(f'{flags.name}:{remote.workdir(words)}', flags.fetch, '0')
+        tpu.copy(f'{flags.name}:{place}', flags.fetch, '0')
     if not flags.keep:
         tpu.delete()
     return 0
@@ -131,5 +132,7 @@ def main() -> int:
 if __name__ == '__main__':
     try:
         sys.exit(main())
+    except remote.UserError as e:
+        sys.exit(f'error: {e}')
     except KeyboardInterrupt:
         sys.exit('interrupted: the TPU is kept, and costs; the same command goes on with it')

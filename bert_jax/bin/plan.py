@@ -26,17 +26,18 @@ def main() -> int:
     flags, overrides = cli.parse(parser)
     if flags.price < 0:
         parser.error('--price must not be negative')
-    if flags.search and (',' in flags.topology or flags.strategies):
+    several = ',' in flags.topology.strip(', ')
+    if flags.search and (several or flags.strategies):
         parser.error('--search is on one topology, with the mesh.strategy of the config')
-    if flags.price and (flags.search or ',' in flags.topology or flags.strategies):
+    if flags.price and (flags.search or several or flags.strategies):
         parser.error('--price is for the plan of one run')
 
     from bert_jax.evals import plan, program
     from bert_jax.train import experiment as experiment_lib
     from bert_jax.train import loop
 
+    topologies = plan.topologies(flags.topology)
     experiment, tokenizer = program.stand_in(experiment_lib.read(flags.config, overrides))
-    topologies = [plan.Topology(name) for name in flags.topology.split(',')]
     phases = loop.phases(experiment, 0)
     if flags.search or len(topologies) > 1 or flags.strategies:
         print(f'{phases[0].batch_size:,} rows of {phases[0].length} tokens, the first phase')

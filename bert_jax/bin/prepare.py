@@ -34,9 +34,9 @@ def main() -> int:
     experiment = experiment_lib.read(flags.config, [*overrides, f'data.rows={flags.rows}'])
     if not isinstance(experiment.data, TextConfig):
         raise UserError(f'{flags.config!r} is not a pretraining config: only those have rows to prepare.')
+    run = None if flags.beam is None else beam.runner(flags.beam, flags.staging)
     experiment, tokenizer, _ = setup.begin(experiment, pathlib.Path(flags.rows))
     rows = setup.RowsOf(experiment.make_task(tokenizer), experiment, tokenizer, pathlib.Path(flags.rows))
-    run = None if flags.beam is None else beam.runner(flags.beam, flags.staging)
     for length in rows.lengths:
         folder = rows.prepare(length, run)
         counts = read_manifest(folder)['counts']

@@ -2,7 +2,6 @@
 
 import argparse
 import pathlib
-import shlex
 from collections.abc import Sequence
 
 from bert_jax.core import cli, paths
@@ -40,7 +39,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         missing = [job for job in todo if not job.finished]
         print(f'{len(missing)} of {len(todo)} runs are missing', *(job.place for job in missing), sep='\n')
     elif flags.slurm is not None:
-        found = slurm.submit([(job, shlex.split(flags.slurm)) for job in todo])
+        options = cli.words(flags.slurm, '--slurm')
+        found = slurm.submit([(job, options) for job in todo])
         print(*(f'{place}: job {number}' for place, number in found.items()), sep='\n')
         return 0
     else:

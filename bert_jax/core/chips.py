@@ -16,6 +16,7 @@ class Chip(NamedTuple):
       bandwidth: of memory, bytes/s.
       links: bytes/s that it can send to others over all its links.
       devices: that JAX sees of it.
+      dimensions: of the grid that these chips make; 1 if links join all to all.
     """
 
     kinds: tuple[str, ...]
@@ -24,15 +25,16 @@ class Chip(NamedTuple):
     bandwidth: float
     links: float
     devices: int = 1
+    dimensions: int = 1
 
 
 # cloud.google.com/tpu/docs, pages of each generation: half of "bidirectional inter-chip interconnect bandwidth".
 TPUS = {
-    'v4': Chip(('TPU v4',), 275e12, 32 * GiB, 1.23e12, 300e9),
-    'v5e': Chip(('TPU v5 lite', 'TPU v5e'), 197e12, 16 * GiB, 0.82e12, 200e9),
-    'v5p': Chip(('TPU v5',), 459e12, 95 * GiB, 2.77e12, 600e9),
-    'v6e': Chip(('TPU v6 lite', 'TPU v6e'), 918e12, 32 * GiB, 1.64e12, 400e9),
-    'tpu7x': Chip(('TPU7x',), 2307e12, 192 * GiB, 7.37e12, 600e9, 2),
+    'v4': Chip(('TPU v4',), 275e12, 32 * GiB, 1.23e12, 300e9, 1, 3),
+    'v5e': Chip(('TPU v5 lite', 'TPU v5e'), 197e12, 16 * GiB, 0.82e12, 200e9, 1, 2),
+    'v5p': Chip(('TPU v5',), 459e12, 95 * GiB, 2.77e12, 600e9, 1, 3),
+    'v6e': Chip(('TPU v6 lite', 'TPU v6e'), 918e12, 32 * GiB, 1.64e12, 400e9, 1, 2),
+    'tpu7x': Chip(('TPU7x',), 2307e12, 192 * GiB, 7.37e12, 600e9, 2, 3),
 }
 # Data sheets; NVLink of one node.
 GPUS = {

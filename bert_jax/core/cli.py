@@ -6,6 +6,7 @@ import math
 import os
 import pathlib
 import re
+import shlex
 import sys
 from collections.abc import Callable, Sequence
 
@@ -112,6 +113,14 @@ def numbers(text: str, flag: str) -> list[float]:
     if twice := [x for x in found if found.count(x) > 1]:
         raise UserError(f'{flag}={text!r} has {twice[0]:g} twice: give each number once.')
     return found
+
+
+def words(text: str, flag: str) -> list[str]:
+    """Options for another program, split as a shell does."""
+    try:
+        return shlex.split(text)
+    except ValueError as e:
+        raise UserError(f'{flag}={text!r} does not split into options ({e}): mend its quotes.') from e
 
 
 def check_writable(path: pathlib.Path, flag: str) -> None:

@@ -8,12 +8,12 @@ import functools
 import json
 import pathlib
 import pickle
-import shlex
 import tempfile
 import uuid
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+from bert_jax.core import cli
 from bert_jax.core.errors import UserError
 from bert_jax.data import prepare
 from bert_jax.data import tokenizer as tokenizer_lib
@@ -28,41 +28,59 @@ def runner(options: str, staging: str = '') -> Callable[..., Iterator[tuple[Shar
       staging: a folder that all workers see, in which one is made and deleted; empty is beside the rows.
 
     Raises:
-      UserError: if Beam is not installed.
+      UserError: if Beam is not installed, or does not take the options.
     """
+    words = cli.words(options, '--beam')
     try:
-        import apache_beam  # noqa: F401
+        import apache_beam as beam
+        from apache_beam.options.pipeline_options import PipelineOptions
     except ImportError as e:
         raise UserError(
             'Apache Beam is not installed: pip install apache-beam, in an environment of its own, since it holds back '
             'libraries that others have in newer versions.'
         ) from e
-    return functools.partial(_run, options=options, staging=staging)
+
+    def pipeline() -> Any:
+        return beam.Pipeline(options=PipelineOptions(words))
+
+    try:
+        pipeline()  # looks for the runner, before any shard is cut
+    except (AttributeError, ImportError, ValueError) as e:
+        why = ' '.join(str(e).split()).rstrip('.')
+        raise UserError(f'Apache Beam does not take --beam={options!r}: {why}.') from e
+    return functools.partial(_run, pipeline=pipeline, staging=staging)
 
 
 def _run(
-    work: Any, shards: Iterable[Shard], workers: int, folder: pathlib.Path, *, options: str, staging: str
+    work: Any,
+    shards: Iterable[Shard],
+    workers: int,
+    folder: pathlib.Path,
+    *,
+    pipeline: Callable[[], Any],
+    staging: str,
 ) -> Iterator[tuple[Shard, dict[str, Any]]]:
     import apache_beam as beam
     from apache_beam.io.filesystems import FileSystems
-    from apache_beam.options.pipeline_options import PipelineOptions
 
     place = f'{staging.rstrip("/") or folder.absolute()}/bert_jax-{uuid.uuid4().hex}'
     FileSystems.mkdirs(place)
-    _write(f'{place}/{tokenizer_lib.FILE}', (folder / tokenizer_lib.FILE).read_bytes())
-    heads = []
-    for shard in shards:
-        _write(f'{place}/{shard.number}.shard', pickle.dumps(shard))
-        heads.append(shard._replace(documents=[]))
-    with beam.Pipeline(options=PipelineOptions(shlex.split(options))) as pipeline:
-        numbers = pipeline | beam.Create([head.number for head in heads]) | beam.Reshuffle()
-        _ = numbers | beam.Map(_make, place=place, work=work)
-    for head in heads:
-        done = json.loads(_read(f'{place}/{head.number}.json'))
-        if done['rows']:
-            (folder / done['file']).write_bytes(_read(f'{place}/{done["file"]}'))
-        yield head, done
-    FileSystems.delete([place])
+    try:
+        _write(f'{place}/{tokenizer_lib.FILE}', (folder / tokenizer_lib.FILE).read_bytes())
+        heads = []
+        for shard in shards:
+            _write(f'{place}/{shard.number}.shard', pickle.dumps(shard))
+            heads.append(shard._replace(documents=[]))
+        with pipeline() as p:
+            numbers = p | beam.Create([head.number for head in heads]) | beam.Reshuffle()
+            _ = numbers | beam.Map(_make, place=place, work=work)
+        for head in heads:
+            done = json.loads(_read(f'{place}/{head.number}.json'))
+            if done['rows']:
+                (folder / done['file']).write_bytes(_read(f'{place}/{done["file"]}'))
+            yield head, done
+    finally:
+        FileSystems.delete([place])
 
 
 def _make(number: int, place: str, work: Any) -> None:

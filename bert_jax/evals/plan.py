@@ -15,7 +15,7 @@ from typing import Any
 import jax
 
 from bert_jax.core import partitioning
-from bert_jax.core.chips import CHIPS, GPUS, Chip, GiB
+from bert_jax.core.chips import CHIPS, GPUS, TPUS, Chip, GiB
 from bert_jax.core.config import nearest
 from bert_jax.core.errors import UserError
 from bert_jax.core.metrics import human
@@ -38,6 +38,11 @@ class Topology:
             raise UserError(f'There is no chip {self.kind!r} in {self.name!r}: {nearest(self.kind, CHIPS)}')
         if not re.fullmatch(r'\d+(x\d+)*', self.name.partition(':')[2]) or not self.chips:
             raise UserError(f'{self.name!r} does not say how many chips: write v5e:4x4, v5p:4x4x4 or h100:8.')
+        if self.name.count('x', self.name.index(':')) + 1 != self.chip.dimensions:
+            example = 'x'.join('4' * self.chip.dimensions)
+            raise UserError(
+                f'{self.name!r} has not the dimensions of {self.kind}: write {self.kind}:{example}.'
+            )
 
     @property
     def kind(self) -> str:
@@ -67,12 +72,12 @@ class Topology:
         }
         for name, value in known.items():
             os.environ.setdefault(name, value)
-        from jax.experimental import topologies
+        from jax.experimental.topologies import get_topology_desc
 
         # As on TPU VMs, where the two cores of a v4 are one device.
         cores = {'chip_config_name': 'megacore'} if self.kind == 'v4' else {}
         try:
-            return topologies.get_topology_desc(platform='tpu', topology_name=self.name, **cores).devices
+            return get_topology_desc(platform='tpu', topology_name=self.name, **cores).devices
         except Exception as e:
             text = str(e)
             if 'not installed' in text:
@@ -80,6 +85,14 @@ class Topology:
                     'The TPU compiler is not installed: pip install "jax[tpu]" in an environment of its own, and plan there.'
                 ) from e
             raise UserError(f'The TPU compiler knows no {self.name!r}: {text.splitlines()[0][:200]}') from e
+
+
+def topologies(text: str) -> list[Topology]:
+    """Topologies with commas between them, in whatever case."""
+    found = [Topology(name.strip().lower()) for name in text.split(',') if name.strip()]
+    if not found:
+        raise UserError('--topology names none: write v5e:4x4, or several with commas between.')
+    return found
 
 
 @dataclasses.dataclass(frozen=True)
@@ -295,6 +308,8 @@ def whole(
     price: float = 0.0,
 ) -> Iterator[str]:
     """A whole run, line by line: where the parameters lie, its phases, hours, and what they cost."""
+    if topology.kind in TPUS:
+        topology.devices()  # is there such a TPU, before it is asked whether the batch divides over it?
     partitioner = partitioning.abstract(experiment.mesh, topology.chips * topology.chip.devices)
     layout = program.make(experiment, tokenizer, phases[0], partitioner).layout
     how = 'BY FORMULA, an estimate' if topology.kind in GPUS else 'by the TPU compiler'

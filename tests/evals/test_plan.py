@@ -164,6 +164,11 @@ def test_the_door_says_hours_and_what_they_cost():
     [
         (('--config=configs/pretrain/bert.py', '--topology=v5:4x4'), "There is no chip 'v5'"),
         (('--config=configs/pretrain/bert.py', '--topology=v5e'), 'does not say how many chips'),
+        (('--config=configs/pretrain/bert.py', '--topology=v5e:2x2x2'), 'write v5e:4x4.'),
+        (('--config=configs/pretrain/bert.py', '--topology=v5p:4x4'), 'write v5p:4x4x4.'),
+        (('--config=configs/pretrain/bert.py', '--topology=h100:2x4'), 'write h100:4.'),
+        (('--config=configs/pretrain/bert.py', '--topology=, '), '--topology names none'),
+        (('--config=configs/nope.py', '--topology=v5:4x4'), "There is no chip 'v5'"),
         (('--config=configs/pretrain/bert.py', '--topology=h100:7'), 'does not divide by 7'),
         (('--config=configs/pretrain/bert.py', '--topology=h100:8', '--strategies=ddp'), "'ddp'"),
         (
@@ -177,6 +182,10 @@ def test_bad_input_is_one_sentence(words, said):
     done = run_here('bert_jax.bin.plan', *words)
     assert done.returncode == 1
     assert said in done.stderr
+
+
+def test_topologies_are_written_in_any_way():
+    assert plan.topologies(' V5E:4x4, h100:8,') == [Topology('v5e:4x4'), Topology('h100:8')]
 
 
 def test_without_the_tpu_compiler_it_is_said_how_to_get_it():
@@ -261,6 +270,11 @@ def test_one_axis_of_the_mesh_spans_the_slices(libtpu):
         assert (slices == [[0] * 4, [1] * 4]).all(), config
     with pytest.raises(UserError, match=r'set mesh.data=2'):
         partitioning.make(MeshConfig('tp'), devices)
+
+
+def test_a_tpu_that_is_not_is_said_before_a_batch_that_does_not_divide(libtpu):
+    with pytest.raises(UserError, match=r"knows no 'v5e:3x5'"):
+        next(plan.whole(*tiny(), [PHASE], Topology('v5e:3x5')))
 
 
 def test_the_tpu_compiler_plans_a_step(libtpu):

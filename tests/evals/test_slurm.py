@@ -41,6 +41,28 @@ def test_a_folder_that_sbatch_cannot_read_is_refused(name, tmp_path):
         slurm.script(Job(tmp_path / name, f'{TINY}:pretrain', ()))
 
 
+@pytest.mark.parametrize(
+    ('flag', 'command'),
+    [
+        ('--sbatch', ('launch/slurm.py', '--config=configs/quickstart.py:pretrain', '--print')),
+        (
+            '--eval_sbatch',
+            ('launch/slurm.py', '--config=configs/quickstart.py:pretrain', '--print', '--eval'),
+        ),
+        ('--slurm', ('launch/sweep.py', '--config=configs/finetune/sst2.py')),
+        ('--slurm', ('-m', 'bert_jax.bin.table', '--config=configs/tables/bert_table5.py:mini')),
+    ],
+)
+def test_an_open_quotation_is_one_sentence(flag, command, tmp_path):
+    words = (*command, f'--workdir={tmp_path}', f"{flag}=--comment='x")
+    done = subprocess.run([sys.executable, *words], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 1
+    (said,) = done.stderr.splitlines()
+    assert said.startswith(f'error: {flag}="--comment=')
+    assert said.endswith('mend its quotes.')
+    assert not [*tmp_path.iterdir()]
+
+
 def test_without_slurm_it_is_said(tmp_path, monkeypatch):
     monkeypatch.setenv('PATH', str(tmp_path))
     with pytest.raises(UserError, match='There is no squeue here'):

@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
 
@@ -11,9 +12,9 @@ import pytest
 from tests.runs import ROOT
 
 WORDS = [
-    '--config=configs/x.py',
+    '--config=configs/quickstart.py:pretrain',
     '--workdir=runs/a b',
-    "--config.data.sources=('it''s', \"$HOME\", `id`, \\\\)",
+    '--config.data.rows=it\'s "$HOME" `id` \\\\',
 ]
 # A machine is a folder; what is said to it runs there, with a `python` that only notes what it was asked.
 PYTHON = """#!/usr/bin/env python3
@@ -94,8 +95,8 @@ def without_environment(machines: pathlib.Path):
     for name in ('remote.py', 'tpu.py', 'ssh.py'):
         (folder / name).write_text((real.parent / name).read_text())
     (folder / 'env.sh').write_text('')
-    for name in ('bert_jax', 'configs'):
-        (folder.parent / name).mkdir()
+    (folder.parent / 'bert_jax').symlink_to(ROOT / 'bert_jax')
+    shutil.copytree(ROOT / 'configs', folder.parent / 'configs', ignore=shutil.ignore_patterns('*.png'))
     for name in ('requirements.txt', 'pyproject.toml', 'README.md'):
         (folder.parent / name).write_text('')
     return folder
@@ -145,7 +146,7 @@ def test_a_run_is_not_deleted_with_its_tpu(machines):
 
 
 def test_what_would_be_run_is_shown_and_not_run(machines):
-    words = ['--config=configs/x.py', '--workdir=bucket/x']
+    words = [WORDS[0], '--workdir=bucket/x']
     done = launch('tpu.py', *TPU, '--spot', "--bucket=b 'x", '--print', '--', *words)
     assert done.returncode == 0
     assert not (machines / 'verbs').exists()
@@ -168,6 +169,28 @@ def test_hosts_get_an_address_and_a_number_each(machines):
     assert done.returncode == 0, done.stderr
     found = sorted(trained(machines))
     assert found == [[*WORDS, '--coordinator=a:1234', '--processes=2', f'--process={i}'] for i in range(2)]
+
+
+@pytest.mark.parametrize('script', ['tpu.py', 'ssh.py'])
+@pytest.mark.parametrize(
+    ('words', 'said'),
+    [
+        ([], 'the following arguments are required: --config'),
+        (['--config=configs/nope.py'], 'error: There is no config file'),
+        ([WORDS[0], '--config.train.stesp=3'], "did you mean 'steps'?"),
+        ([WORDS[0], '--steps=3'], "unknown argument '--steps=3'"),
+        (['--config=../x.py'], 'error: --config=../x.py would not arrive'),
+        ([f'--config={ROOT}/configs/quickstart.py:pretrain'], 'would not arrive'),
+    ],
+)
+def test_a_training_that_cannot_be_costs_nothing(script, words, said, machines):
+    own = [*TPU, '--fetch=here'] if script == 'tpu.py' else ['--hosts=u@a']
+    done = launch(script, *own, '--', '--workdir=runs/x', *words)
+    assert done.returncode in (1, 2)
+    assert said in done.stderr.splitlines()[-1]
+    assert not done.stdout
+    assert not (machines / 'verbs').exists()
+    assert not [*(machines / 'worker').iterdir()]
 
 
 @pytest.mark.parametrize('words', [[], ['--']])

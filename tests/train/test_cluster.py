@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 
+import jax
 import numpy as np
 import pytest
 
@@ -99,9 +100,29 @@ def test_a_killed_process_ends_the_job_by_its_name_and_what_was_saved_goes_on(
     statuses, said = end(job)
     assert time.monotonic() - since < 60
     assert statuses[0] not in (0, os.EX_TEMPFAIL)
+    assert 'Traceback' not in said[0][1], said[0][1]
     assert 'unhealthy (stopped sending heartbeats):\n1\n' in said[0][1]
     assert pretrain(tmp_path, corpus, rows) == 0
     assert_close(losses(tmp_path), losses(pretrained))
+
+
+@pytest.mark.parametrize(
+    ('text', 'said'),
+    [
+        ('UNKNOWN: Gloo all-reduce failed: Connection reset by peer', 'another process died'),
+        ('UNAVAILABLE: unhealthy (stopped sending heartbeats):\n1\nThe tasks', 'process 1 died'),
+        ('DEADLINE_EXCEEDED: Barrier timed out', 'another process died'),
+        ('INVALID_ARGUMENT: shapes', ''),
+    ],
+)
+def test_what_the_death_of_another_process_makes_is_one_sentence(text, said, monkeypatch):
+    monkeypatch.setattr(jax, 'process_count', lambda: 2)
+    error = RuntimeError('saving failed')
+    error.__cause__ = jax.errors.JaxRuntimeError(text)
+    sentence = cluster._lost(error)
+    assert sentence.startswith(said)
+    assert bool(sentence) == bool(said)
+    assert '\n' not in sentence
 
 
 def test_fine_tuning_and_evaluation_of_two_processes_are_those_of_one(tmp_path, pretrained, labelled):
@@ -125,10 +146,12 @@ def test_fine_tuning_and_evaluation_of_two_processes_are_those_of_one(tmp_path, 
     assert_close([one['scores']], [two['scores']])
 
 
-def test_an_error_of_the_lead_is_said_and_ends_the_job(tmp_path, corpus, rows):
+def test_an_error_of_all_is_said_by_each_and_ends_the_job(tmp_path, corpus, rows):
     statuses, said = end(pretraining(2, tmp_path, corpus, rows, 'train.batch_size=15'))
-    assert 1 in statuses
-    assert 'error in process 0: train.batch_size=15 does not divide by 8' in said[0][1]
+    assert statuses == [1, 1], said
+    for i, (_, text) in enumerate(said):
+        assert f'error in process {i}: train.batch_size=15 does not divide by 8' in text
+        assert 'stack trace' not in text
 
 
 @pytest.mark.parametrize('given', [('host:1', 0, 0), ('', 2, 0), ('host:1', 2, 2), ('host', 2, 0)])
