@@ -89,12 +89,8 @@ class Column:
             return ''
         if self.reach:
             half = statistics.median_low(numbers)
-            came = sum(map(math.isfinite, numbers))
-            return (
-                f'{half:.0f} ({came} of {len(numbers)})'
-                if math.isfinite(half)
-                else f'never ({came} of {len(numbers)})'
-            )
+            shown = f'{half:.0f}' if math.isfinite(half) else 'never'
+            return f'{shown} ({sum(map(math.isfinite, numbers))} of {len(numbers)})'
         mean = statistics.fmean(numbers)
         digits = self.digits(mean)
         spread = f' ± {statistics.stdev(numbers):.{digits}f}' if len(numbers) > 1 else ''
