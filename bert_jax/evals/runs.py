@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import logging
 import pathlib
 import re
 from collections.abc import Mapping, Sequence
@@ -101,11 +100,11 @@ def last_scores(place: pathlib.Path) -> dict[str, float]:
 
 
 def score(place: pathlib.Path, name: str) -> float | None:
-    """The score at the end of a run, or of an evaluation of one; None, said with those it has, if it is not there."""
+    """The score at the end of a run, or of an evaluation of one; None if it has no scores at all."""
     scores = last_scores(place) or next((dict(found) for _, found in _scored(place)), {})
     if scores and name not in scores:
         known = ', '.join(k for k in scores if k != 'step')
-        logging.warning('%s has no score %r: known are %s', place, name, known)
+        raise UserError(f'The runs have no score {name!r}: known are {known}.')
     return scores.get(name)
 
 

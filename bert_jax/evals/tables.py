@@ -4,6 +4,7 @@ import collections
 import dataclasses
 import hashlib
 import itertools
+import logging
 import math
 import pathlib
 import re
@@ -245,7 +246,7 @@ class Table:
                 if column.reach:
                     numbers = [_first(runs.curve(p, column.score), goal) for p in places[row.name]]
                 else:
-                    scores = [runs.score(p, column.score) for p in places[row.name]]
+                    scores = [_score(p, column.score) for p in places[row.name]]
                     numbers = [None if s is None else column.number(s) for s in scores]
                 found[row.name, column.name] = [n for n in numbers if n is not None]
         return found
@@ -372,6 +373,15 @@ def _holm(tests: Mapping[str, float], level: float = 0.05) -> list[str]:
     ranked = sorted(tests.items(), key=lambda test: test[1])
     kept = itertools.takewhile(lambda t: t[1][1] <= level / (len(ranked) - t[0]), enumerate(ranked))
     return [name for _, (name, _) in kept]
+
+
+def _score(place: pathlib.Path, name: str) -> float | None:
+    """The score of a run; None, with a warning, if it has none of this name."""
+    try:
+        return runs.score(place, name)
+    except UserError as e:
+        logging.warning('%s', e)
+        return None
 
 
 def _first(curve: Mapping[int, float], goal: float) -> float:

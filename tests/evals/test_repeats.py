@@ -73,7 +73,7 @@ def train_here(monkeypatch):
         written.append(done.stderr)
         job.place.mkdir(parents=True, exist_ok=True)
         (job.place / jobs.LOG).write_text(done.stderr)
-        return Ended(done.returncode)
+        return jobs._Running(job, Ended(done.returncode), 0.0, 0)
 
     monkeypatch.setattr(jobs, '_start', start)
     return written
