@@ -5,7 +5,7 @@ import pathlib
 import shlex
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 
@@ -85,6 +85,18 @@ def train(words: Sequence[str]) -> str:
     return f'cd bert_jax && source launch/env.sh && exec python -m bert_jax.bin.train {shlex.join(words)}'
 
 
+def run(main: Callable[[], int | None], interrupted: str) -> None:
+    """Runs a launcher as `cli.run` runs a door; `interrupted` is said to who stops it."""
+
+    def launcher() -> int | None:
+        try:
+            return main()
+        except KeyboardInterrupt:
+            sys.exit(interrupted)
+
+    cli.run(launcher)
+
+
 def check(words: Sequence[str]) -> str:
     """Checks the arguments of a training before a machine is had for it.
 
@@ -100,10 +112,8 @@ def check(words: Sequence[str]) -> str:
     parser.add_argument('--workdir', required=True)
     flags, overrides = cli.parse(parser, words)
 
-    try:
-        from bert_jax.evals import jobs
-    except ModuleNotFoundError as e:
-        raise UserError(f'There is no {e.name} here to check the config with: source launch/env.sh.') from e
+    from bert_jax.evals import jobs
+
     path, colon, arg = flags.config.partition(':')
     file = (ROOT / path).resolve()
     if pathlib.Path(path).is_absolute() or not any(file.is_relative_to(ROOT / name) for name in SHIPPED):

@@ -57,9 +57,4 @@ def main() -> int:
 
 
 if __name__ == '__main__':
-    try:
-        sys.exit(main())
-    except remote.UserError as e:
-        sys.exit(f'error: {e}')
-    except KeyboardInterrupt:
-        sys.exit('interrupted: the same command goes on')
+    remote.run(main, 'interrupted: the same command goes on')

@@ -130,9 +130,4 @@ def main() -> int:
 
 
 if __name__ == '__main__':
-    try:
-        sys.exit(main())
-    except remote.UserError as e:
-        sys.exit(f'error: {e}')
-    except KeyboardInterrupt:
-        sys.exit('interrupted: the TPU is kept, and costs; the same command goes on with it')
+    remote.run(main, 'interrupted: the TPU is kept, and costs; the same command goes on with it')

@@ -30,11 +30,11 @@ class Chip(NamedTuple):
 
 # cloud.google.com/tpu/docs, pages of each generation: half of "bidirectional inter-chip interconnect bandwidth".
 TPUS = {
-    'v4': Chip(('TPU v4',), 275e12, 32 * GiB, 1.23e12, 300e9, 1, 3),
-    'v5e': Chip(('TPU v5 lite', 'TPU v5e'), 197e12, 16 * GiB, 0.82e12, 200e9, 1, 2),
-    'v5p': Chip(('TPU v5',), 459e12, 95 * GiB, 2.77e12, 600e9, 1, 3),
-    'v6e': Chip(('TPU v6 lite', 'TPU v6e'), 918e12, 32 * GiB, 1.64e12, 400e9, 1, 2),
-    'tpu7x': Chip(('TPU7x',), 2307e12, 192 * GiB, 7.37e12, 600e9, 2, 3),
+    'v4': Chip(('TPU v4',), 275e12, 32 * GiB, 1.23e12, 300e9, dimensions=3),
+    'v5e': Chip(('TPU v5 lite', 'TPU v5e'), 197e12, 16 * GiB, 0.82e12, 200e9, dimensions=2),
+    'v5p': Chip(('TPU v5',), 459e12, 95 * GiB, 2.77e12, 600e9, dimensions=3),
+    'v6e': Chip(('TPU v6 lite', 'TPU v6e'), 918e12, 32 * GiB, 1.64e12, 400e9, dimensions=2),
+    'tpu7x': Chip(('TPU7x',), 2307e12, 192 * GiB, 7.37e12, 600e9, devices=2, dimensions=3),
 }
 # Data sheets; NVLink of one node.
 GPUS = {

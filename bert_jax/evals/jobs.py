@@ -87,11 +87,13 @@ class Job(NamedTuple):
         paths.write(self.place / DONE, json.dumps(self.about, indent=2) + '\n')
 
 
-def check(jobs: Sequence[Job]) -> None:
-    """Raises UserError if one of them has settings that cannot be."""
+def check(jobs: Sequence[Job]) -> list[str]:
+    """Raises UserError if one of them has settings that cannot be; returns the checkpoint of each, '' of none."""
+    found = []
     for job in jobs:
-        if not job.studies:
-            experiment.read(job.config, job.settings)
+        start = '' if job.studies else experiment.read(job.config, job.settings).init.checkpoint
+        found.append(job.scores or start)
+    return found
 
 
 def run(jobs: Sequence[Job], folder: pathlib.Path, at_once: int = 1) -> dict[pathlib.Path, str]:
@@ -113,11 +115,9 @@ def run(jobs: Sequence[Job], folder: pathlib.Path, at_once: int = 1) -> dict[pat
       KeyboardInterrupt: if this process is told to stop, after it has stopped its runs.
     """
     waiting = [job for job in jobs if not job.finished]
-    check(waiting)
     made = {str(job.place) for job in jobs}
     failed: dict[pathlib.Path, str] = {}
-    for job in waiting:
-        start = job.scores or experiment.read(job.config, job.settings).init.checkpoint
+    for job, start in zip(waiting, check(waiting), strict=True):
         if start and start not in made and not pathlib.Path(start).exists():
             failed[job.place] = f'error: There is no checkpoint {start!r}: give the --workdir of a training.'
     with paths.held(folder):

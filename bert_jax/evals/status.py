@@ -5,7 +5,8 @@ import math
 import pathlib
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from bert_jax.core import goodput, metrics, paths
 from bert_jax.core.errors import UserError
@@ -36,9 +37,8 @@ def ago(seconds: float) -> str:
     return f'{seconds:.0f} seconds'
 
 
-def state(run: Run, workdir: pathlib.Path) -> tuple[str, int, int]:
-    """What a run is doing, its step, and of how many; 0 if that is not known."""
-    noted = goodput.read(workdir)
+def state(run: Run, workdir: pathlib.Path, noted: Mapping[str, Any]) -> tuple[str, int, int]:
+    """What a run is doing by what `goodput.read` found, its step, and of how many; 0 if that is not known."""
     step = int(run.train[-1]['step']) if run.train else 0
     if not noted:
         return 'begun' if step else 'not begun', step, 0
@@ -61,7 +61,7 @@ def lines(workdir: pathlib.Path) -> list[str]:
       UserError: if the folder holds no run.
     """
     run, noted = runs.read(workdir), goodput.read(workdir)
-    what, step, total = state(run, workdir)
+    what, step, total = state(run, workdir, noted)
     found = [f'{workdir}: {what}, step {step:,}' + (f' of {total:,} ({step / total:.0%})' if total else '')]
     starts = noted.get('starts', [])
     if run.train:
@@ -113,7 +113,7 @@ def table(folder: pathlib.Path) -> list[list[str]]:
             run = runs.read(place)
         except UserError:  # a config.json of something else
             continue
-        what, step, total = state(run, place)
+        what, step, total = state(run, place, goodput.read(place))
         value = run.evals[-1].get(run.score) if run.evals else None
         loss = f'{run.train[-1]["loss"]:.4f}' if run.train else ''
         name = str(place.relative_to(folder))

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from bert_jax.core import config as config_lib
+from bert_jax.core import goodput
 from bert_jax.core.errors import UserError, first_line
 from bert_jax.evals import plots, runs, status
 from bert_jax.evals.jobs import DONE, Job
@@ -94,7 +95,7 @@ def lines(sweep: dict[Job, Settings], failed: Collection[pathlib.Path] = ()) -> 
             state = 'done with other settings'
         elif (job.place / 'config.json').is_file():
             run = runs.read(job.place)
-            state, at, total = status.state(run, job.place)
+            state, at, total = status.state(run, job.place, goodput.read(job.place))
             step = f'{at:,}' + (f'/{total:,}' if total else '')
             value = run.evals[-1].get(score) if run.evals and state == 'done' else None
         cells = [str(settings.get(key, '')) for key in keys]

@@ -221,9 +221,12 @@ class Table:
         name = column.name if column.config else 'pretrain' if column.of == PRETRAINING else column.of
         return workdir / folder(name) / folder(row.name) / f'seed{seed}'
 
+    def _finished(self, workdir: pathlib.Path) -> set[pathlib.Path]:
+        return {job.place for job in self.jobs(workdir) if job.finished}
+
     def numbers(self, workdir: pathlib.Path) -> dict[tuple[str, str], list[float]]:
         """What the finished runs have scored, by row and column; runs with other settings do not count."""
-        finished = {job.place for job in self.jobs(workdir) if job.finished}
+        finished = self._finished(workdir)
         found = {}
         for column in self.columns:
             places = {
@@ -262,7 +265,7 @@ class Table:
         """The table as text, a head line first: own mean ± std (n), and where something was published for a column (or, if
         turned, a row) that number before it and by how much one's own is more after it."""
         numbers, why_failed = self.numbers(workdir), reasons(failed)
-        finished = {job.place for job in self.jobs(workdir) if job.finished}
+        finished = self._finished(workdir)
         known = {(row, column) for row, found in self.published.items() for column in found}
 
         def cell(row: Row, column: Column) -> tuple[str, str, str]:
