@@ -112,7 +112,7 @@ def check(words: Sequence[str]) -> str:
     parser.add_argument('--workdir', required=True)
     flags, overrides = cli.parse(parser, words)
 
-    from bert_jax.evals import jobs
+    from bert_jax.experiments import jobs
 
     path, colon, arg = flags.config.partition(':')
     file = (ROOT / path).resolve()

@@ -29,8 +29,8 @@ def main() -> int:
     parser.add_argument('--print', action='store_true', help='submit nothing: print the batch scripts')
     flags, overrides = cli.parse(parser)
 
-    from bert_jax.evals import slurm
-    from bert_jax.evals.jobs import Job, check
+    from bert_jax.experiments import slurm
+    from bert_jax.experiments.jobs import Job, check
 
     workdir = pathlib.Path(flags.workdir)
     cli.check_writable(workdir / slurm.SCRIPT, '--workdir')

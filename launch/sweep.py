@@ -34,7 +34,8 @@ def main() -> int:
     if flags.jobs < 0:
         parser.error('--jobs must not be negative')
 
-    from bert_jax.evals import jobs, publish, slurm, sweeps
+    from bert_jax.experiments import jobs, slurm, sweeps
+    from bert_jax.reports import export, figures
 
     workdir = pathlib.Path(flags.workdir)
     cli.check_writable(workdir / 'sweep.md', '--workdir')
@@ -52,8 +53,8 @@ def main() -> int:
     table = sweeps.lines(sweep, failed)
     print(cli.table(table))
     if any(job.place.exists() for job in sweep):
-        text = f'# {flags.config}\n\n{publish.markdown(table)}'
-        publish.write(workdir, 'sweep', text, table, sweeps.figure(sweep, table))
+        text = f'# {flags.config}\n\n{export.markdown(table)}'
+        export.write(workdir, 'sweep', text, table, figures.of_sweep(sweep, table))
     return jobs.report(failed)
 
 

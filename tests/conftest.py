@@ -44,7 +44,7 @@ _TIMES = ['in the morning', 'before winter', 'at night', 'again', 'without a wor
 
 def pytest_collection_modifyitems(items):
     """First what waits longest for other processes, so that it does not come last, on one core alone."""
-    items.sort(key=lambda item: item.path.name not in ('test_cluster.py', 'test_slurm.py'))
+    items.sort(key=lambda item: item.path.name not in ('test_distributed.py', 'test_slurm.py'))
 
 
 def sentences(rng: random.Random, n: int) -> list[str]:

@@ -33,11 +33,11 @@ def main() -> int:
 
     if flags.out:
         cli.check_output(flags.out, '--out')
-    from bert_jax.evals import speed
+    from bert_jax.benchmarks import pretraining
 
     kind = flags.kind or 'pretraining'
     sizes = flags.sizes or (['mini', 'small'] if kind == 'generation' else ['tiny', 'mini', 'base'])
-    results = speed.compare(sizes, flags.rounds, flags.seconds, not flags.no_reference, kind)
+    results = pretraining.compare(sizes, flags.rounds, flags.seconds, not flags.no_reference, kind)
     if flags.out:
         paths.write(flags.out, json.dumps(results, indent=2) + '\n')
     return 0

@@ -31,10 +31,10 @@ def main() -> int:
     if bool(flags.from_hf) != bool(flags.to):
         parser.error('--from_hf goes with --to, and --from with --to_hf')
 
-    from bert_jax.core import hosts
+    from bert_jax.core import runtime
     from bert_jax.train import convert
 
-    hosts.prepare_process()
+    runtime.prepare_process()
     target = pathlib.Path(flags.to or flags.to_hf)
     cli.check_writable(target / 'config.json', '--to' if flags.to else '--to_hf')
     if flags.from_hf:

@@ -6,9 +6,9 @@ from bert_jax.core import cli
 def main() -> int:
     flags, overrides = cli.parse(cli.eval_parser('lm', __doc__))
 
-    from bert_jax.evals import likelihood, scoring
+    from bert_jax.evals import language_model, scoring
 
-    return scoring.follow(lambda: likelihood.Scorer(flags.config, overrides), flags)
+    return scoring.follow(lambda: language_model.Scorer(flags.config, overrides), flags)
 
 
 if __name__ == '__main__':

@@ -14,9 +14,11 @@ def main() -> int:
     if flags.top < 1:
         parser.error('--top must be at least 1')
 
-    from bert_jax.evals import filling
+    from bert_jax.evals import fill_mask
 
-    for text, masks in zip(flags.texts, filling.fill(flags.checkpoint, flags.texts, flags.top), strict=True):
+    for text, masks in zip(
+        flags.texts, fill_mask.fill(flags.checkpoint, flags.texts, flags.top), strict=True
+    ):
         print(text)
         for number, best in enumerate(masks, 1):
             print(f'  mask {number}: ' + '  '.join(f'{token} {p:.1%}' for token, p in best))

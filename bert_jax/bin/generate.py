@@ -20,13 +20,13 @@ def main() -> int:
     if flags.length < 1:
         parser.error('--length must be at least 1')
 
-    from bert_jax.core import hosts
-    from bert_jax.evals import writing
+    from bert_jax.core import runtime
+    from bert_jax.evals import generation
     from bert_jax.modeling.decoding import Sampling
 
-    hosts.prepare_process()
+    runtime.prepare_process()
     sampling = Sampling(flags.temperature, flags.top_k, flags.top_p)
-    writer = writing.Writer(flags.checkpoint)
+    writer = generation.Writer(flags.checkpoint)
     pieces = writer.stream(flags.prompt, flags.length, sampling, flags.seed)
     print(flags.prompt, end='', flush=True)
     for piece in pieces:

@@ -32,12 +32,12 @@ def main() -> int:
     if flags.price and (flags.search or several or flags.strategies):
         parser.error('--price is for the plan of one run')
 
-    from bert_jax.evals import plan, program
+    from bert_jax.planning import abstract_step, plan
     from bert_jax.train import experiment as experiment_lib
     from bert_jax.train import loop
 
     topologies = plan.topologies(flags.topology)
-    experiment, tokenizer = program.stand_in(experiment_lib.read(flags.config, overrides))
+    experiment, tokenizer = abstract_step.stand_in(experiment_lib.read(flags.config, overrides))
     phases = loop.phases(experiment, 0)
     if flags.search or len(topologies) > 1 or flags.strategies:
         print(f'{phases[0].batch_size:,} rows of {phases[0].length} tokens, the first phase')

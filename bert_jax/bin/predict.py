@@ -27,16 +27,16 @@ def main() -> int:
     if bool(flags.input) == bool(flags.question):
         parser.error('give --input and --output, or --question and --context')
 
-    from bert_jax.core import hosts
+    from bert_jax.core import runtime
     from bert_jax.core.errors import UserError
     from bert_jax.data.records import Record
-    from bert_jax.evals import predicting
+    from bert_jax.evals import prediction
 
-    hosts.prepare_process()
+    runtime.prepare_process()
     if flags.output:
         cli.check_output(pathlib.Path(flags.output), '--output')
-        predicting.check_output(pathlib.Path(flags.output), flags.input)
-    predictor = predicting.Predictor(flags.checkpoint, overrides)
+        prediction.check_output(pathlib.Path(flags.output), flags.input)
+    predictor = prediction.Predictor(flags.checkpoint, overrides)
     if flags.question:
         data = predictor.task.data
         if not hasattr(data, 'context'):
@@ -54,9 +54,9 @@ def main() -> int:
         for best in (answer or {}).get('n_best', [])[:5]:
             print(f'{best["probability"]:7.1%}  {best["text"] or "(no answer)"}')
         return 0 if answer else 1
-    found = predicting.read(flags.input, flags.split)
+    found = prediction.read(flags.input, flags.split)
     made = predictor(found)
-    predicting.write(pathlib.Path(flags.output), found, made, flags.numbers)
+    prediction.write(pathlib.Path(flags.output), found, made, flags.numbers)
     bad = made.count(None)
     print(f'{flags.output}: {len(made) - bad:,} predictions')
     if bad:

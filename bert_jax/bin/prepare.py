@@ -29,14 +29,14 @@ def main() -> int:
     from bert_jax.data.prepare import TextConfig
     from bert_jax.data.rows import read_manifest
     from bert_jax.train import experiment as experiment_lib
-    from bert_jax.train import setup
+    from bert_jax.train import inputs
 
     experiment = experiment_lib.read(flags.config, [*overrides, f'data.rows={flags.rows}'])
     if not isinstance(experiment.data, TextConfig):
         raise UserError(f'{flags.config!r} is not a pretraining config: only those have rows to prepare.')
     run = None if flags.beam is None else beam.runner(flags.beam, flags.staging)
-    experiment, tokenizer, _ = setup.begin(experiment, pathlib.Path(flags.rows))
-    rows = setup.RowsOf(experiment.make_task(tokenizer), experiment, tokenizer, pathlib.Path(flags.rows))
+    experiment, tokenizer, _ = inputs.begin(experiment, pathlib.Path(flags.rows))
+    rows = inputs.RowsOf(experiment.make_task(tokenizer), experiment, tokenizer, pathlib.Path(flags.rows))
     for length in rows.lengths:
         folder = rows.prepare(length, run)
         counts = read_manifest(folder)['counts']

@@ -32,7 +32,7 @@ def main() -> int:
         parser.error('seeds are counted from 0: write --seeds=N, and leave train.seed out')
 
     from bert_jax.core import paths
-    from bert_jax.evals import jobs, repeats
+    from bert_jax.experiments import jobs, repeats
     from bert_jax.train import experiment
 
     workdir = pathlib.Path(flags.workdir)

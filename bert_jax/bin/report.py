@@ -25,11 +25,12 @@ def main() -> int:
     parser.add_argument('--plots', type=pathlib.Path, metavar='DIR', help='write the plots there as well')
     flags = parser.parse_args()
 
-    from bert_jax.evals import filling, publish, report
-    from bert_jax.evals import runs as runs_lib
+    from bert_jax.evals import fill_mask
+    from bert_jax.experiments import runs as runs_lib
+    from bert_jax.reports import export, page
 
     cli.check_output(flags.out, '--out')
-    written = {workdir: publish.find(workdir) for workdir in flags.workdirs}
+    written = {workdir: export.find(workdir) for workdir in flags.workdirs}
     found = [
         [] if {p.parent for p in written[workdir]} == {workdir} else runs_lib.find(workdir)
         for workdir in flags.workdirs
@@ -37,14 +38,14 @@ def main() -> int:
     pretrained = [w for w, runs in zip(flags.workdirs, found, strict=True) if runs and runs[0].pretraining]
     if flags.fill and not pretrained:
         parser.error('--fill needs a pretrained --workdir among the runs')
-    filled = filling.fill(str(pretrained[0]), flags.fill) if flags.fill and pretrained else []
-    page = report.page(
+    filled = fill_mask.fill(str(pretrained[0]), flags.fill) if flags.fill and pretrained else []
+    html = page.render(
         [run for group in found for run in group],
         list(zip(flags.fill, filled, strict=False)),
         flags.plots,
         [file for files in written.values() for file in files],
     )
-    paths.write(flags.out, page)
+    paths.write(flags.out, html)
     print(f'wrote {flags.out}')
     return 0
 

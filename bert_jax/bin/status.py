@@ -17,7 +17,7 @@ def main() -> int:
     if flags.every < 0:
         parser.error('--every must not be negative')
 
-    from bert_jax.evals import status
+    from bert_jax.experiments import status
 
     while True:
         if (flags.folder / 'config.json').exists():

@@ -23,13 +23,13 @@ def main() -> int:
         parser.error('--word and --input go together')
     cli.check_writable(flags.out / 'context.json', '--out')
 
-    from bert_jax.core import hosts
+    from bert_jax.core import runtime
     from bert_jax.core.errors import UserError
     from bert_jax.data import records
-    from bert_jax.evals import publish
-    from bert_jax.studies import context, reading
+    from bert_jax.reports import export
+    from bert_jax.studies import context, hidden_states
 
-    hosts.prepare_process()
+    runtime.prepare_process()
     word, examples = context.WORD, context.EXAMPLE
     if flags.input:
         if not records.is_files(flags.input) or not pathlib.Path(flags.input).is_file():
@@ -45,7 +45,7 @@ def main() -> int:
     texts = {'text': flags.source} if flags.source else {}
 
     def study(checkpoint: str) -> tuple:
-        reader = reading.open_reader(checkpoint, texts, limit=flags.limit)
+        reader = hidden_states.open_reader(checkpoint, texts, limit=flags.limit)
         return reader.sentences, *context.study(reader, word, examples)
 
     sentences, found, vectors = study(flags.checkpoint)
@@ -54,12 +54,12 @@ def main() -> int:
     text = (
         f'# How much of a word is its sentence? {flags.checkpoint}\n\n“{word}” in {len(examples)} sentences; '
         f'self-similarity of the {found["words"]:,} words that occur five times or more in {sentences:,} others.\n\n'
-        f'{publish.markdown(lines)}'
+        f'{export.markdown(lines)}'
     )
     if control:
-        text += f'\nControl, {flags.control}:\n\n' + publish.markdown(context.lines(control))
+        text += f'\nControl, {flags.control}:\n\n' + export.markdown(context.lines(control))
     figure = context.figure(found, vectors.vectors, control)
-    publish.write(flags.out, 'context', text, lines, figure, {**found, 'control': control})
+    export.write(flags.out, 'context', text, lines, figure, {**found, 'control': control})
     print(text, end='')
     return 0
 

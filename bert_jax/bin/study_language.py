@@ -27,13 +27,13 @@ def main() -> int:
     alphas = cli.numbers(flags.alphas, '--alphas')
     cli.check_writable(flags.out / 'language.json', '--out')
 
-    from bert_jax.core import hosts
-    from bert_jax.evals import publish
-    from bert_jax.studies import language, reading
-    from bert_jax.studies import static as static_lib
+    from bert_jax.core import runtime
+    from bert_jax.reports import export
+    from bert_jax.studies import hidden_states, language
+    from bert_jax.studies import word2vec as static_lib
 
-    hosts.prepare_process()
-    reader = reading.open_reader(
+    runtime.prepare_process()
+    reader = hidden_states.open_reader(
         flags.checkpoint, cli.texts(flags.text), flags.parallel, flags.split, flags.limit
     )
     source = flags.parallel or ', '.join(flags.text) or 'held out in pretraining'
@@ -42,9 +42,9 @@ def main() -> int:
     found = {**about, **language.study(reader, alphas, static)}
     lines = language.lines(found)
     text = (
-        f'# Where is the language? {flags.checkpoint}\n\n{language.about(found)}\n\n{publish.markdown(lines)}'
+        f'# Where is the language? {flags.checkpoint}\n\n{language.about(found)}\n\n{export.markdown(lines)}'
     )
-    publish.write(flags.out, 'language', text, lines, language.figure(found), found)
+    export.write(flags.out, 'language', text, lines, language.figure(found), found)
     print(text, end='')
     return 0
 

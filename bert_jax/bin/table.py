@@ -28,7 +28,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if flags.slurm is not None and flags.jobs > 1:
         parser.error('--jobs is for runs here: on SLURM they run as it has room')
 
-    from bert_jax.evals import jobs, publish, report, slurm, tables
+    from bert_jax.experiments import jobs, slurm, tables
+    from bert_jax.reports import export, figures, page
 
     workdir = pathlib.Path(flags.workdir)
     cli.check_writable(workdir / 'table.md', '--workdir')
@@ -48,10 +49,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     lines = table.lines(workdir, failed)
     why = [f'[{i}] {reason}' for i, reason in enumerate(jobs.reasons(failed), 1)]
     below = '\n'.join([*why, *table.orders(workdir), *table.differences(workdir)])
-    text = f'# {table.title}\n\n{table.about}\n\n{publish.markdown(lines)}\n{below}\n'
+    text = f'# {table.title}\n\n{table.about}\n\n{export.markdown(lines)}\n{below}\n'
     if not flags.list:
-        publish.write(workdir, 'table', text, lines, table.figure(workdir), table.by_row(workdir))
-        paths.write(workdir / 'table.html', report.page([], written=[workdir / 'table.md']))
+        export.write(workdir, 'table', text, lines, figures.of_table(table, workdir), table.by_row(workdir))
+        paths.write(workdir / 'table.html', page.render([], written=[workdir / 'table.md']))
     print(text, end='')
     return jobs.report(failed)
 

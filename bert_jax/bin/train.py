@@ -19,9 +19,9 @@ def main() -> int:
     workdir = pathlib.Path(flags.workdir)
     cli.check_writable(workdir / 'config.json', '--workdir')
 
-    from bert_jax.core import cluster
+    from bert_jax.core import distributed
 
-    with cluster.job(flags.coordinator, flags.processes, flags.process):
+    with distributed.job(flags.coordinator, flags.processes, flags.process):
         return run(flags.config, workdir, overrides)
 
 
@@ -32,23 +32,23 @@ def run(spec: str, workdir: pathlib.Path, overrides: list[str]) -> int:
 
 
 def _run(spec: str, workdir: pathlib.Path, overrides: list[str], stack: contextlib.ExitStack) -> int:
-    from bert_jax.core import cluster, hosts, partitioning, paths
+    from bert_jax.core import distributed, partitioning, paths, runtime
     from bert_jax.evals.evaluator import Evaluator
     from bert_jax.train import experiment as experiment_lib
-    from bert_jax.train import loop, setup
+    from bert_jax.train import inputs, loop
 
-    hosts.prepare_process()
+    runtime.prepare_process()
     experiment = experiment_lib.read(spec, overrides)
     partitioner = partitioning.make(experiment.mesh)
-    with cluster.lead_first():  # it trains a tokenizer and prepares rows if need be
-        experiment, tokenizer, start = setup.begin(experiment, workdir)
+    with distributed.lead_first():  # it trains a tokenizer and prepares rows if need be
+        experiment, tokenizer, start = inputs.begin(experiment, workdir)
         loop.check(experiment, partitioner)
-        if cluster.is_lead():
+        if distributed.is_lead():
             workdir.mkdir(parents=True, exist_ok=True)
             stack.enter_context(paths.held(workdir))
             experiment_lib.claim(workdir, experiment)
         task = experiment.make_task(tokenizer)
-        data = setup.RowsOf(task, experiment, tokenizer, workdir)
+        data = inputs.RowsOf(task, experiment, tokenizer, workdir)
         data.prepare_all()
     if labels := getattr(experiment.task, 'labels', ()):
         logging.info(

@@ -9,7 +9,7 @@ from typing import Any
 import grain
 import numpy as np
 
-from bert_jax.core import processes
+from bert_jax.core import worker_pool
 from bert_jax.core.errors import UserError
 from bert_jax.data.rows import HEADER
 
@@ -85,7 +85,7 @@ class Batches:
         processes, `ahead` steps by each."""
         pool: concurrent.futures.Executor
         if workers:
-            pool = processes.pool(workers, _hold, self)
+            pool = worker_pool.pool(workers, _hold, self)
         else:
             pool = concurrent.futures.ThreadPoolExecutor(1, 'batches')
         make, ahead = (_make_held, ahead * workers) if workers else (self, ahead)

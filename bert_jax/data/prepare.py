@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from bert_jax.core import processes
+from bert_jax.core import worker_pool
 from bert_jax.core.config import within
 from bert_jax.core.errors import UserError
 from bert_jax.core.paths import alone
@@ -332,7 +332,7 @@ def _in_order(
 
     with (
         bar,
-        processes.pool(workers, start_worker, folder / tokenizer_lib.FILE) as pool,
+        worker_pool.pool(workers, start_worker, folder / tokenizer_lib.FILE) as pool,
     ):
         try:
             for shard in shards:

@@ -220,15 +220,15 @@ def _known(data_dir: str | None, tfds: Any) -> list[str]:
 def _pydocs(name: str) -> Any:
     import tensorflow_datasets as tfds
 
-    from bert_jax.data import pydocs
+    from bert_jax.data.pydocs import dataset
 
     config = name.partition('/')[2] or 'text'
-    known = [c.name for c in pydocs.Pydocs.BUILDER_CONFIGS]
+    known = [c.name for c in dataset.Pydocs.BUILDER_CONFIGS]
     if config not in known:
         raise UserError(f'pydocs has no config {config!r}: {nearest(config, known)}')
-    folder = cache_dir() / f'pydocs-{pydocs.fingerprint()}'
+    folder = cache_dir() / f'pydocs-{dataset.fingerprint()}'
     with alone(folder):
-        builder = pydocs.Pydocs(config=config, data_dir=str(folder), file_format='array_record')
+        builder = dataset.Pydocs(config=config, data_dir=str(folder), file_format='array_record')
         if not builder.is_prepared():
             logging.info('making %s from the documentation of what is installed here', name)
             tfds.display_progress_bar(False)

@@ -12,7 +12,7 @@ from typing import Any
 import jax
 
 from bert_jax import tasks
-from bert_jax.core import cli, cluster, hosts, partitioning, paths
+from bert_jax.core import cli, distributed, partitioning, paths, runtime
 from bert_jax.core.errors import UserError
 from bert_jax.evals.evaluator import Evaluator
 from bert_jax.train import checkpoint, load
@@ -130,19 +130,19 @@ def follow(make: Callable[[], Any], flags: argparse.Namespace) -> int:
     """Scores one checkpoint or, with --watch, each of a job; `make` gives a `Scorer` or what is called as one."""
     out, path = pathlib.Path(flags.out), pathlib.Path(flags.checkpoint)
     cli.check_output(out, '--out')
-    with cluster.job(flags.coordinator, flags.processes, flags.process):
+    with distributed.job(flags.coordinator, flags.processes, flags.process):
         return _follow(make, flags, path, out)
 
 
 def _follow(make: Callable[[], Any], flags: argparse.Namespace, path: pathlib.Path, out: pathlib.Path) -> int:
-    hosts.prepare_process()
+    runtime.prepare_process()
     if flags.watch and jax.process_count() > 1:
         raise UserError('--watch is for one process: several may see another newest checkpoint each.')
     scorer = make()
     result = None
     for step in watch(path, flags.poll, flags.timeout) if flags.watch else [path]:
         result = scorer(step)
-        if not cluster.is_lead():
+        if not distributed.is_lead():
             continue
         print(
             f'{path}, step {result["step"]:,}, {" ".join([result["source"], result["split"]]).strip()}, {result["rows"]:,} rows'

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from bert_jax.core.errors import UserError
-from bert_jax.modeling import few_rows, module
+from bert_jax.modeling import cpu_decoding, module
 
 
 @dataclasses.dataclass(frozen=True)
@@ -177,7 +177,7 @@ def go_on(
         state = read(graph, params, state, new)
         return state._replace(done=state.done | (new == end), key=key), new
 
-    with few_rows.matrices_read_often(n > 4):
+    with cpu_decoding.matrices_read_often(n > 4):
         state, made = jax.lax.scan(step, state, None, n)
     return state, made.T
 

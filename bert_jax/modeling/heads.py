@@ -7,11 +7,11 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from bert_jax.modeling import few_rows
+from bert_jax.modeling import cpu_decoding
 from bert_jax.modeling.config import ModelConfig
 from bert_jax.modeling.dropout import dropout, fold
 from bert_jax.modeling.layers import Dense, param
-from bert_jax.modeling.recurrent import BiLstm
+from bert_jax.modeling.lstm import BiLstm
 
 
 class HeadOutput(NamedTuple):
@@ -36,7 +36,7 @@ def word_scores(
 ) -> jax.Array:
     """Float32 scores [..., V] of the entries of the vocabulary for hidden states [..., D]."""
     table = words[...].astype(hidden.dtype)
-    scores = few_rows.product(hidden, table, transposed=True, dtype=jnp.float32)
+    scores = cpu_decoding.product(hidden, table, transposed=True, dtype=jnp.float32)
     return (scores if bias is None else scores + bias)[..., : config.vocab_size]
 
 

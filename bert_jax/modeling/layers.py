@@ -16,7 +16,7 @@ from flax import nnx
 
 from bert_jax.core import partitioning
 from bert_jax.core.partitioning import constrain
-from bert_jax.modeling import few_rows
+from bert_jax.modeling import cpu_decoding
 from bert_jax.modeling.attention import attend
 from bert_jax.modeling.config import Activation, BlockConfig, ModelConfig
 from bert_jax.modeling.masks import Mask
@@ -113,7 +113,7 @@ class Dense(nnx.Module):
 
     def __call__(self, x: jax.Array) -> jax.Array:
         kernel = self.kernel[...].astype(x.dtype).reshape(self.features_in, -1)
-        y = _hold_gradient(few_rows.product(x, kernel))
+        y = _hold_gradient(cpu_decoding.product(x, kernel))
         return y if self.bias is None else y + self.bias[...].astype(x.dtype).reshape(-1)
 
 
@@ -178,7 +178,7 @@ class Attention(nnx.Module):
         k, v = (
             jax.lax.dynamic_update_slice(a, b.astype(a.dtype), at) for a, b in zip(cache, new, strict=True)
         )
-        y = few_rows.attend(q, k, v, mask) if self.config.attention == 'auto' else None
+        y = cpu_decoding.attend(q, k, v, mask) if self.config.attention == 'auto' else None
         y = attend(q, k, v, mask, implementation=self.config.attention) if y is None else y
         return self.out(y.transpose(0, 2, 1, 3).reshape(len(x), -1)), (k, v)
 

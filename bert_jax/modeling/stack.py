@@ -13,7 +13,7 @@ from bert_jax.modeling.config import BlockConfig
 from bert_jax.modeling.dropout import fold
 from bert_jax.modeling.layers import Norm
 from bert_jax.modeling.masks import Mask
-from bert_jax.modeling.relative import Relative
+from bert_jax.modeling.relative_bias import Relative
 
 
 class Stack(nnx.Module):

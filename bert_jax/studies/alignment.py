@@ -4,8 +4,8 @@ from typing import Any
 
 import numpy as np
 
-from bert_jax.studies.reading import Reader
-from bert_jax.studies.static import StaticReader
+from bert_jax.studies.hidden_states import Reader
+from bert_jax.studies.word2vec import StaticReader
 
 
 def word_vectors(reader: Reader | StaticReader, language: str, least: int = 5) -> dict[int, np.ndarray]:

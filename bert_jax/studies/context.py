@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from bert_jax.core.errors import UserError
-from bert_jax.evals import plots
+from bert_jax.reports import plots
 from bert_jax.studies.alignment import unit
-from bert_jax.studies.reading import Reader, quoted
+from bert_jax.studies.hidden_states import Reader, quoted
 
 WORD = 'kind'
 EXAMPLE: tuple[tuple[str, str], ...] = (

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 
 from bert_jax.core.errors import UserError
-from bert_jax.evals import plots
-from bert_jax.studies import alignment, location
-from bert_jax.studies.reading import Reader
-from bert_jax.studies.static import StaticReader
+from bert_jax.reports import plots
+from bert_jax.studies import alignment, language_location
+from bert_jax.studies.hidden_states import Reader
+from bert_jax.studies.word2vec import StaticReader
 
 STATIC = 'word2vec'
 _MEASURES = {
@@ -32,9 +32,9 @@ def study(reader: Reader, alphas: Sequence[float], static: StaticReader | None =
         )
     if any(alphas):
         reader.check_shifts()
-    mean = {language: location.means(reader, language) for language in reader.languages}
+    mean = {language: language_location.means(reader, language) for language in reader.languages}
     aligned = {'': _Aligned(reader)} | ({} if static is None else {'static_': _Aligned(static)})
-    usage = location.Usage(reader)
+    usage = language_location.Usage(reader)
     pairs = []
     for i, a in enumerate(reader.languages):
         for b in reader.languages[i + 1 :]:
@@ -42,7 +42,7 @@ def study(reader: Reader, alphas: Sequence[float], static: StaticReader | None =
             shifts = []
             for source, target, translations in (a, b, words), (b, a, {j: i for i, j in words.items()}):
                 difference = mean[target] - mean[source]
-                move = functools.partial(location.shift, reader, source, target, difference)
+                move = functools.partial(language_location.shift, reader, source, target, difference)
                 unmoved = move(0, 0.0, usage, translations) if 0 in alphas else None
                 shifts += [
                     unmoved._replace(layer=layer)
@@ -64,7 +64,7 @@ def study(reader: Reader, alphas: Sequence[float], static: StaticReader | None =
         'sentences': reader.sentences,
         'layers': reader.layers,
         'alphas': [*alphas],
-        'probe': location.probe([*aligned[''].sentences.values()]),
+        'probe': language_location.probe([*aligned[''].sentences.values()]),
         'words': known,
         'chance': {'probe': 1 / len(reader.languages)}
         | ({'word_alignment': alignment.chance(known)} if known else {})

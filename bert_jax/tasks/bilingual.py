@@ -1,4 +1,4 @@
-"""Masked LM of a language and of its double, in which every token has an exact translation; see `data.disguise`."""
+"""Masked LM of a language and of its double, in which every token has an exact translation; see `data.fake_language`."""
 
 import dataclasses
 from typing import Any, Literal
@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from bert_jax.core.errors import UserError
-from bert_jax.data.disguise import disguise
+from bert_jax.data.fake_language import disguise
 from bert_jax.data.pipeline import Batch
 from bert_jax.data.prepare import TextConfig
 from bert_jax.data.rows import HEADER, unpack

@@ -9,8 +9,8 @@ import numpy as np
 from scipy.special import softmax
 
 from bert_jax.core.metrics import mean
-from bert_jax.data import choices
-from bert_jax.data.choices import ChoiceConfig
+from bert_jax.data import multiple_choice
+from bert_jax.data.multiple_choice import ChoiceConfig
 from bert_jax.data.pipeline import Batch, stack
 from bert_jax.data.records import Record
 from bert_jax.data.rows import unpack
@@ -35,7 +35,7 @@ class Task(Downstream):
         self.config, self.data, self.tokenizer = config, data, tokenizer
 
     def examples(self, found: Sequence[Record], labelled: bool = True) -> Examples:
-        return Examples(choices.rows(found, self.data, self.tokenizer, labelled))
+        return Examples(multiple_choice.rows(found, self.data, self.tokenizer, labelled))
 
     def example(self, packed: np.ndarray, rng: np.random.Generator) -> Batch:
         """Arrays of [K, T], one row for each ending."""

@@ -9,7 +9,7 @@ import numpy as np
 
 from bert_jax.core.config import within
 from bert_jax.core.metrics import mean
-from bert_jax.data.joined import JoinedRows, documents_of
+from bert_jax.data.causal_rows import JoinedRows, documents_of
 from bert_jax.data.pipeline import Batch
 from bert_jax.data.prepare import TextConfig
 from bert_jax.data.rows import unpack

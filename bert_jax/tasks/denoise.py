@@ -11,8 +11,8 @@ import numpy as np
 from bert_jax.core.config import nearest, within
 from bert_jax.core.errors import UserError
 from bert_jax.core.metrics import mean
-from bert_jax.data import corrupt
-from bert_jax.data.joined import DocumentRows
+from bert_jax.data import corruption
+from bert_jax.data.causal_rows import DocumentRows
 from bert_jax.data.pipeline import Batch
 from bert_jax.data.prepare import TextConfig
 from bert_jax.data.rows import unpack
@@ -23,11 +23,11 @@ from bert_jax.tasks import Result, of_each
 
 # What each does to a text [n], by config and tokenizer.
 NOISES: dict[str, Callable[['Config', Any, np.ndarray, np.random.Generator], np.ndarray]] = {
-    'mask': lambda c, t, text, rng: corrupt.mask_tokens(text, c.rate, t.mask, rng),
-    'delete': lambda c, t, text, rng: corrupt.delete_tokens(text, c.rate, rng),
-    'infill': lambda c, t, text, rng: corrupt.infill(text, c.rate, c.span, t.mask, rng),
-    'permute': lambda c, t, text, rng: corrupt.permute_sentences(text, t.stops, rng),
-    'rotate': lambda c, t, text, rng: corrupt.rotate(text, rng),
+    'mask': lambda c, t, text, rng: corruption.mask_tokens(text, c.rate, t.mask, rng),
+    'delete': lambda c, t, text, rng: corruption.delete_tokens(text, c.rate, rng),
+    'infill': lambda c, t, text, rng: corruption.infill(text, c.rate, c.span, t.mask, rng),
+    'permute': lambda c, t, text, rng: corruption.permute_sentences(text, t.stops, rng),
+    'rotate': lambda c, t, text, rng: corruption.rotate(text, rng),
 }
 ALONE = ('mass', 'spans')  # these have targets of their own
 
@@ -98,13 +98,13 @@ class Task:
         c, t = self.config, self.tokenizer
         cls, sep = [t.cls], [t.sep]
         if c.noise == ('mass',):
-            gap = corrupt.mass(text, c.rate, t.mask, rng)  # type: ignore[arg-type]
+            gap = corruption.mass(text, c.rate, t.mask, rng)  # type: ignore[arg-type]
             labels = text[gap.start : gap.stop]
             before = np.concatenate([cls, text])[gap.start : gap.stop]
             return np.concatenate([cls, gap.text, sep]), before, labels, gap.start
         if c.noise == ('spans',):
             sentinels = np.arange(c.sentinels) + len(t)
-            source, target = corrupt.spans(text, c.rate, c.span, sentinels, rng)
+            source, target = corruption.spans(text, c.rate, c.span, sentinels, rng)
             labels = np.concatenate([target, sep])
         else:
             source = self.broken(text, rng)

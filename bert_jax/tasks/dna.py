@@ -9,10 +9,10 @@ import numpy as np
 
 from bert_jax.core.config import within
 from bert_jax.core.errors import UserError
-from bert_jax.data.labelled import LabelledConfig
+from bert_jax.data.labeled import LabelledConfig
 from bert_jax.data.records import Record
 from bert_jax.data.rows import HEADER, room
-from bert_jax.data.symbols import SymbolTokenizer
+from bert_jax.data.sequences import SymbolTokenizer
 from bert_jax.data.tokenizer import Tokenizer
 from bert_jax.tasks import Examples, classify
 

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 
 from bert_jax.core.errors import UserError
-from bert_jax.data.labelled import LabelledConfig
+from bert_jax.data.labeled import LabelledConfig
 from bert_jax.data.pipeline import Batch
 from bert_jax.data.tokenizer import Tokenizer
 from bert_jax.modeling.heads import Encoder

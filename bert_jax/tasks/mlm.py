@@ -9,7 +9,7 @@ import numpy as np
 
 from bert_jax.core.errors import UserError
 from bert_jax.core.metrics import mean
-from bert_jax.data.noise import MaskRates, mask_tokens
+from bert_jax.data.masking import MaskRates, mask_tokens
 from bert_jax.data.pipeline import Batch
 from bert_jax.data.prepare import TextConfig
 from bert_jax.data.rows import SegmentRows, unpack

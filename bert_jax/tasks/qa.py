@@ -11,10 +11,10 @@ import numpy as np
 from bert_jax.core.config import within
 from bert_jax.core.errors import UserError
 from bert_jax.core.metrics import mean
-from bert_jax.data import answers as answers_lib
-from bert_jax.data import questions
+from bert_jax.data import question_answering
+from bert_jax.data import squad_metrics as answers_lib
 from bert_jax.data.pipeline import Batch
-from bert_jax.data.questions import SPAN, Question, QuestionConfig
+from bert_jax.data.question_answering import SPAN, Question, QuestionConfig
 from bert_jax.data.records import Record
 from bert_jax.data.rows import unpack
 from bert_jax.data.tokenizer import Tokenizer
@@ -54,7 +54,7 @@ class Task(Downstream):
         self.config, self.data, self.tokenizer = config, data, tokenizer
 
     def examples(self, found: Sequence[Record], labelled: bool = True) -> Examples:
-        return Examples(*questions.rows(found, self.data, self.tokenizer, labelled))
+        return Examples(*question_answering.rows(found, self.data, self.tokenizer, labelled))
 
     def example(self, packed: np.ndarray, rng: np.random.Generator) -> Batch:
         row = unpack(packed)
@@ -104,7 +104,7 @@ class Task(Downstream):
             spans += best_spans(scores, window, c.n_best, c.answer_length)
         texts: dict[str, float] = {}
         for score, first, last in sorted(spans, reverse=True):
-            if text := questions.cut(question, first, last):
+            if text := question_answering.cut(question, first, last):
                 texts.setdefault(text, score)
             if len(texts) == c.n_best:
                 break
@@ -173,7 +173,7 @@ class Task(Downstream):
 
 
 def best_spans(
-    logits: np.ndarray, window: questions.Window, n: int, longest: int
+    logits: np.ndarray, window: question_answering.Window, n: int, longest: int
 ) -> list[tuple[float, int, int]]:
     """The n best spans of one window, with start and end chosen together.
 

@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from bert_jax.core.metrics import mean
-from bert_jax.data import labelled as data_lib
-from bert_jax.data.labelled import LabelledConfig
+from bert_jax.data import labeled as data_lib
+from bert_jax.data.labeled import LabelledConfig
 from bert_jax.data.pipeline import Batch
 from bert_jax.data.records import Record
 from bert_jax.data.rows import unpack

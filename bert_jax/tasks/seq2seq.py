@@ -12,13 +12,13 @@ import numpy as np
 from bert_jax.core.config import within
 from bert_jax.core.errors import UserError
 from bert_jax.core.metrics import mean
-from bert_jax.data import pairs
-from bert_jax.data.pairs import Pair, PairConfig
+from bert_jax.data import seq2seq
 from bert_jax.data.pipeline import Batch
 from bert_jax.data.records import Record
 from bert_jax.data.rows import unpack
+from bert_jax.data.seq2seq import Pair, PairConfig
 from bert_jax.data.tokenizer import Tokenizer
-from bert_jax.modeling import beams, decoding, module
+from bert_jax.modeling import beam_search, decoding, module
 from bert_jax.modeling.bart import BartForSeq2Seq
 from bert_jax.modeling.gpt import GptForCausalLM
 from bert_jax.modeling.module import Rngs
@@ -33,7 +33,7 @@ class Config:
       prefix: for a decoder alone, such as GPT: the text stands before its target in one row, and the loss is of the
         target (Lewis et al. 2020, section 4.1); otherwise an encoder reads it.
       beams: of the search; 1 always takes the likeliest token.
-      length_penalty: of the search, see `beams.search`.
+      length_penalty: of the search, see `beam_search.search`.
       chunk: as of the task denoise.
       samples: so many texts are shown with the scores.
     """
@@ -57,7 +57,7 @@ class Task(Downstream):
         self.config, self.data, self.tokenizer = config, data, tokenizer
 
     def examples(self, found: Sequence[Record], labelled: bool = True) -> Examples:
-        return Examples(*pairs.rows(found, self.data, self.tokenizer, labelled))
+        return Examples(*seq2seq.rows(found, self.data, self.tokenizer, labelled))
 
     def example(self, packed: np.ndarray, rng: np.random.Generator) -> Batch:
         source, target = unpack(packed[0]), unpack(packed[1])
@@ -114,7 +114,7 @@ class Task(Downstream):
         else:
             first = jnp.full((len(text), 1), self.tokenizer.sep, jnp.int32)
             begin = first, jnp.ones(first.shape, bool)
-        tokens = beams.written(
+        tokens = beam_search.written(
             *module.split(model),
             *begin,
             self.data.target_length or self.data.length,

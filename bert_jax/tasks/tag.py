@@ -10,12 +10,12 @@ import numpy as np
 
 from bert_jax.core.errors import UserError
 from bert_jax.core.metrics import mean
-from bert_jax.data import labelled as labelled_lib
-from bert_jax.data import tagged
+from bert_jax.data import labeled as labelled_lib
+from bert_jax.data import tagging
 from bert_jax.data.pipeline import Batch
 from bert_jax.data.records import Record
 from bert_jax.data.rows import HEADER, unpack
-from bert_jax.data.tagged import Sentence, TaggedConfig
+from bert_jax.data.tagging import Sentence, TaggedConfig
 from bert_jax.data.tokenizer import Tokenizer
 from bert_jax.modeling.heads import Features, ForTokenClassification
 from bert_jax.modeling.losses import cross_entropy
@@ -62,7 +62,7 @@ class Task(Downstream):
         return dataclasses.replace(config, labels=labelled_lib.label_names(data, of_each=True))
 
     def examples(self, found: Sequence[Record], labelled: bool = True) -> Examples:
-        return Examples(*tagged.rows(found, self.data, self.config.labels, self.tokenizer, labelled))
+        return Examples(*tagging.rows(found, self.data, self.config.labels, self.tokenizer, labelled))
 
     def example(self, packed: np.ndarray, rng: np.random.Generator) -> Batch:
         return {

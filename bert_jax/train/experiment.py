@@ -18,7 +18,7 @@ from bert_jax.core import metrics, paths
 from bert_jax.core.config import within
 from bert_jax.core.errors import UserError
 from bert_jax.core.partitioning import MeshConfig
-from bert_jax.data.disguise import DisguisedTokenizer
+from bert_jax.data.fake_language import DisguisedTokenizer
 from bert_jax.data.tokenizer import Tokenizer, TokenizerConfig
 from bert_jax.optim import OptimConfig
 

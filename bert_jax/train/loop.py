@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from bert_jax import optim
-from bert_jax.core import cluster, hosts, metrics
+from bert_jax.core import distributed, metrics, runtime
 from bert_jax.core.cadence import Every, duration
 from bert_jax.core.errors import Diverged, UserError
 from bert_jax.core.goodput import Ledger
@@ -144,7 +144,7 @@ def train(
     options = {'schedule': schedule, 'seed': c.seed, 'dropout': dropout, 'accumulate': c.accumulate}
     step_fn = jit_train_step(task, layout, partitioner, tx, **options)
     evaluate = make_evaluator(layout.graph) if make_evaluator else None
-    writer = metrics.Writer(workdir, start) if cluster.is_lead() else None
+    writer = metrics.Writer(workdir, start) if distributed.is_lead() else None
     ledger = Ledger(workdir, start, total)
     meter = Meter(start, total, task, model, writer, ledger, partitioner.shares, c.profile)
     try:
@@ -280,7 +280,7 @@ class Meter:
         self._writer, self._ledger, self._profile = writer, ledger, profile
         self._traces: pathlib.Path | None = None
         self._progress = metrics.Progress(start, total)
-        self._peak = hosts.peak_flops()
+        self._peak = runtime.peak_flops()
         self._tokens = self._flops = 0.0
         self._since = time.perf_counter()
         self.note(start)

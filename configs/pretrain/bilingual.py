@@ -1,4 +1,4 @@
-"""A BERT of two languages, one of them fake: each of its words is the double of a real one (see data/disguise.py).
+"""A BERT of two languages, one of them fake: each of its words is the double of a real one (see data/fake_language.py).
 
 python -m bert_jax.bin.train --config=configs/pretrain/bilingual.py --workdir=runs/bilingual --config.data.sources=novels_en.txt.gz
 

@@ -80,7 +80,7 @@ def get_config(arg: str = 'mini') -> ConfigDict:
             columns += [
                 dict(
                     name=f'{task} {k}, mean removed',
-                    config='bin/study_removal.py',
+                    config='bin/study_mean_removal.py',
                     score='removed',
                     shown=shown,
                     of=base,

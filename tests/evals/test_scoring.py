@@ -9,7 +9,8 @@ import pytest
 
 import bert_jax
 from bert_jax.core.errors import UserError
-from bert_jax.evals import filling, runs, scoring
+from bert_jax.evals import fill_mask, scoring
+from bert_jax.experiments import runs
 from tests.runs import TINY, finetune, losses, run_door
 
 
@@ -132,9 +133,9 @@ def test_fill_mask_prints_tokens_and_probabilities(pretrained):
 
 def test_fill_mask_wants_a_mask_and_a_language_model(pretrained, finetuned):
     with pytest.raises(UserError, match=r'no \[MASK\]'):
-        filling.fill(str(pretrained), ['nothing hidden'])
+        fill_mask.fill(str(pretrained), ['nothing hidden'])
     with pytest.raises(UserError, match='not a masked language model'):
-        filling.fill(str(finetuned), ['a [MASK]'])
+        fill_mask.fill(str(finetuned), ['a [MASK]'])
 
 
 def test_report_holds_curves_scores_and_masks(tmp_path, pretrained, finetuned):

@@ -9,7 +9,7 @@ import pytest
 
 from bert_jax.core.errors import UserError
 from bert_jax.interop import huggingface
-from bert_jax.modeling import beams, decoding, heads, module
+from bert_jax.modeling import beam_search, decoding, heads, module
 from bert_jax.modeling.bart import BartForSeq2Seq
 from bert_jax.modeling.bert import BertForPretraining
 from bert_jax.modeling.gpt import GptForCausalLM
@@ -73,7 +73,7 @@ def test_what_is_generated_equals_theirs(name):
     if config['model_type'] == 'bart':
         prompts, options['source'] = [np.array([end])] * 2, (np.stack(prompts), np.ones((2, 5), bool))
     greedy = decoding.generate(graph, params, prompts, 30, **options)
-    searched = beams.search(graph, params, prompts, 30, **options, beams=4, length_penalty=0.6)
+    searched = beam_search.search(graph, params, prompts, 30, **options, beams=4, length_penalty=0.6)
     for key, found in (('greedy', greedy), ('beams', searched)):
         wanted = [row[: row.tolist().index(end)] if end in row else row for row in expected[key]]
         assert [row.tolist() for row in found] == [row.tolist() for row in wanted]

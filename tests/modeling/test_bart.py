@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from bert_jax.core.errors import UserError
-from bert_jax.modeling import bart, beams, decoding, module
+from bert_jax.modeling import bart, beam_search, decoding, module
 from bert_jax.modeling.bart import Bart, BartForSeq2Seq
 from tests.modeling import tiny
 
@@ -75,9 +75,11 @@ def test_a_search_finds_the_same_alone_and_among_others():
     end, starts = 42, [np.array([2])] * 6
     params = {**params, 'logits_bias': params['logits_bias'].at[end].add(8.0)}
     options = dict(end=end, beams=4, length_penalty=2.0)
-    together = beams.search(graph, params, starts, 16, source=(texts, valid), **options)
+    together = beam_search.search(graph, params, starts, 16, source=(texts, valid), **options)
     alone = [
-        beams.search(graph, params, starts[:1], 16, source=(texts[i : i + 1], valid[i : i + 1]), **options)[0]
+        beam_search.search(
+            graph, params, starts[:1], 16, source=(texts[i : i + 1], valid[i : i + 1]), **options
+        )[0]
         for i in range(6)
     ]
     assert len({len(row) for row in together}) > 1

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from bert_jax.core.errors import UserError
-from bert_jax.modeling import beams, decoding, module
+from bert_jax.modeling import beam_search, decoding, module
 from bert_jax.modeling.decoding import Sampling
 from bert_jax.modeling.gpt import GptForCausalLM
 from tests.modeling import tiny
@@ -120,7 +120,7 @@ def test_a_search_with_enough_beams_finds_the_likeliest_of_all(penalty):
     }
     values = {k: v for k, v in values.items() if k[0] != end} | {(end,): first[end]}
     best = max(values, key=values.__getitem__)
-    (found,) = beams.search(
+    (found,) = beam_search.search(
         graph, params, [np.array(prompt)], 2, end=end, beams=tiny.VOCAB, length_penalty=penalty
     )
     assert found.tolist() == [t for t in best if t != end]
@@ -128,7 +128,7 @@ def test_a_search_with_enough_beams_finds_the_likeliest_of_all(penalty):
 
 def test_one_beam_is_greedy():
     graph, params = tiny.parts(GptForCausalLM)
-    one = beams.search(graph, params, PROMPTS, 9, end=NEVER, beams=1)
+    one = beam_search.search(graph, params, PROMPTS, 9, end=NEVER, beams=1)
     greedy = decoding.generate(graph, params, PROMPTS, 9, end=NEVER)
     assert [r.tolist() for r in one] == [r.tolist() for r in greedy]
 

@@ -9,7 +9,7 @@ import pytest
 from bert_jax.core.errors import UserError
 from bert_jax.data import tokenizer as tokenizer_lib
 from bert_jax.modeling import module
-from bert_jax.studies import context, reading
+from bert_jax.studies import context, hidden_states
 from bert_jax.studies.context import Occurrences
 from bert_jax.train import load
 from tests.runs import run_here
@@ -23,7 +23,7 @@ EXAMPLES = [
 
 @pytest.fixture(scope='module')
 def reader(pretrained):
-    return reading.open_reader(str(pretrained), {}, limit=60)
+    return hidden_states.open_reader(str(pretrained), {}, limit=60)
 
 
 def test_the_vector_of_a_word_is_the_mean_of_its_pieces(reader, pretrained):

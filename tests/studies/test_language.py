@@ -10,7 +10,7 @@ import pytest
 from bert_jax.core.errors import UserError
 from bert_jax.data import prepare
 from bert_jax.modeling import module
-from bert_jax.studies import alignment, location, reading
+from bert_jax.studies import alignment, hidden_states, language_location
 from bert_jax.train import load
 from tests.runs import SAVED, TINY, finetune, run_here
 
@@ -26,7 +26,7 @@ SENTENCES = [f'{a} {b}' for a in PARTS for b in PARTS]
 
 @pytest.fixture(scope='module')
 def reader(trained):
-    return reading.Reader(trained, {'any': SENTENCES})
+    return hidden_states.Reader(trained, {'any': SENTENCES})
 
 
 def test_a_model_of_two_languages_reads_the_same_sentences_in_both(reader):
@@ -45,7 +45,7 @@ def test_ordinary_tokens_are_those_of_the_text(reader):
 def test_vectors_are_means_of_hidden_states(reader, trained):
     model = module.merge(trained.graph, trained.params)
     vectors = alignment.sentence_vectors(reader, 'real')
-    mean = location.means(reader, 'real')
+    mean = language_location.means(reader, 'real')
     words = alignment.word_vectors(reader, 'real', least=1)
     t = reader.tokenizer
     tokens, states = [], []
@@ -66,10 +66,10 @@ def test_at_the_last_layer_the_mean_of_one_word_is_that_word(trained):
     """With one word of text the difference of the means leads exactly from the word to its double."""
     t = trained.tokenizer
     word = next(w for w in ('the', 'a', 'my', 'at') if len(t.encode([w])[0]) == 1)
-    reader = reading.Reader(trained, {'any': [word]})
+    reader = hidden_states.Reader(trained, {'any': [word]})
     ((_, real),) = reader.batches('real', size=1)
     ((_, fake),) = reader.batches('fake', size=1)
-    difference = location.means(reader, 'fake') - location.means(reader, 'real')
+    difference = language_location.means(reader, 'fake') - language_location.means(reader, 'real')
     nothing = np.zeros_like(difference[0], np.float32)
     last = reader.layers - 1
     ordinary = real['ordinary']
@@ -83,11 +83,11 @@ def test_at_the_last_layer_the_mean_of_one_word_is_that_word(trained):
 def test_all_languages_are_read_at_the_length_of_the_shortest(trained, caplog):
     trained = trained._replace(experiment=_monolingual(trained.experiment))
     with caplog.at_level(logging.INFO):
-        reader = reading.Reader(trained, {'a': SENTENCES, 'b': SENTENCES[:2]})
+        reader = hidden_states.Reader(trained, {'a': SENTENCES, 'b': SENTENCES[:2]})
     assert reader.sentences == 2
     assert [sum(len(i) for i, _ in reader.batches(name)) for name in 'ab'] == [2, 2]
     assert "cut to the 2 sentences of 'b'" in caplog.text
-    assert location.probe([alignment.sentence_vectors(reader, name) for name in 'ab'])
+    assert language_location.probe([alignment.sentence_vectors(reader, name) for name in 'ab'])
 
 
 def test_what_is_empty_or_there_before_is_left_out(trained, caplog):
@@ -95,10 +95,10 @@ def test_what_is_empty_or_there_before_is_left_out(trained, caplog):
     first = ['the river', 'the bird', 'the river', '', 'a boat', 'a bird']
     second = ['some letter', 'some window', 'a house', 'a letter', 'Some window', 'a window']
     with caplog.at_level(logging.INFO):
-        reader = reading.Reader(trained, {'a': first, 'b': second}, parallel=True)
+        reader = hidden_states.Reader(trained, {'a': first, 'b': second}, parallel=True)
     assert 'a: 3 of 6 sentences are left out' in caplog.text
     vectors = [alignment.sentence_vectors(reader, name) for name in 'ab']
-    kept = reading.Reader(
+    kept = hidden_states.Reader(
         trained, {'a': [first[i] for i in (0, 1, 5)], 'b': [second[i] for i in (0, 1, 5)]}, True
     )
     for name, found in zip('ab', vectors, strict=True):
@@ -110,25 +110,25 @@ def test_what_is_empty_or_there_before_is_left_out(trained, caplog):
 def test_a_language_that_the_vocabulary_does_not_know_is_named(trained, text):
     trained = trained._replace(experiment=_monolingual(trained.experiment))
     with pytest.raises(UserError, match="The text of 'zh' has no word that the vocabulary knows"):
-        reading.Reader(trained, {'en': SENTENCES, 'zh': [text]})
+        hidden_states.Reader(trained, {'en': SENTENCES, 'zh': [text]})
 
 
 def test_a_model_of_two_languages_reads_one_text(trained):
     with pytest.raises(UserError, match=r'one text, not 2 \(a, b\): give one by --text'):
-        reading.Reader(trained, {'a': SENTENCES, 'b': SENTENCES})
+        hidden_states.Reader(trained, {'a': SENTENCES, 'b': SENTENCES})
 
 
 def test_a_model_of_two_languages_reads_all_corpora_of_its_pretraining(bilingual, monkeypatch):
-    monkeypatch.setattr(reading, '_held_out', lambda *_: {'a': SENTENCES[:3], 'b': SENTENCES[3:]})
-    reader = reading.open_reader(str(bilingual), {}, limit=4)
-    kept = reading.Reader(load.read(bilingual), {'any': SENTENCES[:2] + SENTENCES[3:5]})
+    monkeypatch.setattr(hidden_states, '_held_out', lambda *_: {'a': SENTENCES[:3], 'b': SENTENCES[3:]})
+    reader = hidden_states.open_reader(str(bilingual), {}, limit=4)
+    kept = hidden_states.Reader(load.read(bilingual), {'any': SENTENCES[:2] + SENTENCES[3:5]})
     vectors = [alignment.sentence_vectors(r, 'real') for r in (reader, kept)]
     np.testing.assert_array_equal(*vectors)
 
 
 def test_only_a_masked_language_model_is_read(gpt):
     with pytest.raises(UserError, match='is a gpt of the task clm: give the --workdir of a BERT pretraining'):
-        reading.open_reader(str(gpt), {})
+        hidden_states.open_reader(str(gpt), {})
 
 
 def test_what_was_held_out_of_each_corpus_is_read(tmp_path):
@@ -136,7 +136,7 @@ def test_what_was_held_out_of_each_corpus_is_read(tmp_path):
         lines = [f'{words} number {i} of all.' for i in range(200)]
         (tmp_path / f'{name}.txt').write_text('\n\n'.join(lines))
     text = prepare.TextConfig((f'x={tmp_path}/x.txt', f'y={tmp_path}/y.txt'), validation_fraction=0.1)
-    found = reading._held_out(text, limit=5)
+    found = hidden_states._held_out(text, limit=5)
     assert {k: len(v) for k, v in found.items()} == {'x': 5, 'y': 5}
     assert all('one two' in s for s in found['x'])
     assert all('four five' in s for s in found['y'])
@@ -144,18 +144,18 @@ def test_what_was_held_out_of_each_corpus_is_read(tmp_path):
 
 def test_sentences_of_a_word_or_two_are_left_out_in_any_script():
     documents = [['One two. Yes. Now there are three.', '他看着海。海。海很平静。']]
-    assert reading._first(documents, 9) == ['Now there are three.', '他看着海。', '海很平静。']
+    assert hidden_states._first(documents, 9) == ['Now there are three.', '他看着海。', '海很平静。']
 
 
 def test_half_precision_reads_as_float32(bilingual):
     trained = load.read(bilingual, overrides=['model.dtype=bfloat16'])
-    reader = reading.Reader(trained, {'any': SENTENCES})
+    reader = hidden_states.Reader(trained, {'any': SENTENCES})
     assert reader.hidden(next(reader.batches('real'))[1]).dtype == np.float32
 
 
 def test_a_sentence_is_printed_token_by_token(bilingual):
     words = (
-        'bert_jax.bin.shift',
+        'bert_jax.bin.mean_shift',
         '--checkpoint',
         bilingual,
         '--limit',
@@ -206,7 +206,7 @@ def test_a_dictionary_comes_from_parallel_sentences(trained):
     left = [' '.join(pair) for pair in itertools.permutations(swapped, 2)]
     right = [' '.join(swapped[w] for w in s.split()) for s in left]
     trained = trained._replace(experiment=_monolingual(trained.experiment))
-    reader = reading.Reader(trained, {'a': left, 'b': right}, parallel=True)
+    reader = hidden_states.Reader(trained, {'a': left, 'b': right}, parallel=True)
     encoded = {w: reader.tokenizer.encode([w])[0].tolist() for w in (*swapped, *swapped.values())}
     found = alignment.dictionary(reader, 'a', 'b')
     single = [(a, b) for a, b in swapped.items() if len(encoded[a]) == len(encoded[b]) == 1]
@@ -261,7 +261,7 @@ def test_one_language_is_too_few(pretrained, tmp_path):
     with pytest.raises(UserError, match='one language only'):
         from bert_jax.studies import language
 
-        language.study(reading.open_reader(str(pretrained), {}, limit=20), [1.0])
+        language.study(hidden_states.open_reader(str(pretrained), {}, limit=20), [1.0])
 
 
 def test_a_use_learnt_in_one_language_is_scored_in_the_other(bilingual, labelled, pretrained, tmp_path):

@@ -11,7 +11,7 @@ from sklearn import metrics
 from bert_jax.core.errors import UserError
 from bert_jax.data import rows as rows_lib
 from bert_jax.data import tokenizer as tokenizer_lib
-from bert_jax.data.labelled import LabelledConfig
+from bert_jax.data.labeled import LabelledConfig
 from bert_jax.tasks import classify
 
 LABELS = ('cat', 'dog', 'a very long name')

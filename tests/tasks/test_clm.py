@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from bert_jax.data import tokenizer as tokenizer_lib
-from bert_jax.data.joined import JoinedRows
+from bert_jax.data.causal_rows import JoinedRows
 from bert_jax.data.pipeline import stack
 from bert_jax.data.prepare import TextConfig
 from bert_jax.modeling import module

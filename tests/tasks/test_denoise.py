@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from bert_jax.core.errors import UserError
 from bert_jax.data import tokenizer as tokenizer_lib
-from bert_jax.data.joined import DocumentRows
+from bert_jax.data.causal_rows import DocumentRows
 from bert_jax.data.pipeline import stack
 from bert_jax.data.prepare import TextConfig
 from bert_jax.data.rows import unpack

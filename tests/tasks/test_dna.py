@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 
 from bert_jax.core.errors import UserError
 from bert_jax.data import tokenizer as tokenizer_lib
-from bert_jax.data.labelled import LabelledConfig
+from bert_jax.data.labeled import LabelledConfig
 from bert_jax.data.records import Record
 from bert_jax.data.rows import unpack
-from bert_jax.data.symbols import SymbolTokenizer
+from bert_jax.data.sequences import SymbolTokenizer
 from bert_jax.tasks import dna
 from bert_jax.train import load
 from tests.runs import TINY, losses, run_here

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bert_jax.data import questions
-from bert_jax.data.questions import QuestionConfig
+from bert_jax.data import question_answering
+from bert_jax.data.question_answering import QuestionConfig
 from bert_jax.data.records import Record
 from bert_jax.tasks import qa
 
@@ -69,7 +69,7 @@ def test_no_answer_by_the_threshold(words):
 def test_best_spans_are_the_best_of_all(size, longest, n, seed):
     rng = np.random.default_rng(seed)
     scores = rng.normal(size=(size + 4, 2))
-    window = questions.Window(2, 7, 7 + size, rng.random(size) < 0.7)
+    window = question_answering.Window(2, 7, 7 + size, rng.random(size) < 0.7)
     expected = sorted(
         (
             (scores[2 + a, 0] + scores[2 + b, 1], 7 + a, 7 + b)

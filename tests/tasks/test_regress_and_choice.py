@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from bert_jax.core.errors import UserError
-from bert_jax.data.choices import ChoiceConfig
-from bert_jax.data.labelled import LabelledConfig
+from bert_jax.data.labeled import LabelledConfig
+from bert_jax.data.multiple_choice import ChoiceConfig
 from bert_jax.data.records import Record
 from bert_jax.tasks import choice, regress
 

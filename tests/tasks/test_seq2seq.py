@@ -10,10 +10,10 @@ import sacrebleu
 from rouge_score.rouge_scorer import RougeScorer
 
 from bert_jax.core.errors import UserError
-from bert_jax.data.pairs import PairConfig
 from bert_jax.data.records import Record
-from bert_jax.evals import runs
-from bert_jax.modeling import beams
+from bert_jax.data.seq2seq import PairConfig
+from bert_jax.experiments import runs
+from bert_jax.modeling import beam_search
 from bert_jax.tasks import seq2seq
 from bert_jax.train import load
 from tests.runs import SAVED, TINY, finetune, run_here
@@ -124,7 +124,9 @@ def test_it_learns_and_writes_what_a_search_of_its_own_finds(writer, pairs, tmp_
     tokens = np.stack([np.pad(i, (0, 24 - len(i))) for i in ids]).astype(np.int32)
     valid = np.arange(24) < np.array([*map(len, ids)])[:, None]
     begin = [np.array([tokenizer.sep], np.int32)] * len(ids)
-    texts = beams.search(trained.graph, trained.params, begin, 20, end=tokenizer.sep, source=(tokens, valid))
+    texts = beam_search.search(
+        trained.graph, trained.params, begin, 20, end=tokenizer.sep, source=(tokens, valid)
+    )
     expected = [tokenizer.decode(t).strip() for t in texts]
     assert [s['written'] for s in scores['samples']] == expected[:5]
 

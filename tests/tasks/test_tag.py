@@ -7,7 +7,7 @@ import pytest
 from bert_jax.core.errors import UserError
 from bert_jax.data import tokenizer as tokenizer_lib
 from bert_jax.data.records import Record
-from bert_jax.data.tagged import TaggedConfig
+from bert_jax.data.tagging import TaggedConfig
 from bert_jax.modeling.heads import HeadOutput
 from bert_jax.tasks import tag
 

@@ -9,7 +9,7 @@ import pytest
 
 from bert_jax.core import metrics
 from bert_jax.core.errors import UserError
-from bert_jax.evals import status
+from bert_jax.experiments import status
 from bert_jax.train import loop
 from tests.runs import TINY, arrays, losses, pretrain, run_door
 

@@ -1,0 +1,101 @@
+"""How many short texts a second a BERT is fine-tuned on, beside Hugging Face transformers on the same machine.
+
+Both sides classify the same 4,096 rows, as long as the sentences of SST-2, in batches of 32: forward, backward and AdamW, float32, dropout off. bert_jax forms batches of
+like length, transformers pads random batches to their longest row. Called by `speed.compare`.
+"""
+
+import functools
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from bert_jax.benchmarks.pretraining import VOCAB, reference
+from bert_jax.data.rows import HEADER
+
+TEXTS, BATCH, LENGTH = 4096, 32, 64
+# Word pieces of SST-2's training sentences by BERT's uncased vocabulary: this share of them has so many or fewer.
+_SHARES = (0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 1)
+_PIECES = (1, 2, 4, 5, 6, 8, 11, 14, 18, 25, 31, 37, 41, 62)
+
+
+def rows() -> Any:
+    """[n, 4 + T] rows of random tokens as long as the sentences of SST-2, with random classes."""
+    rng = np.random.default_rng(0)
+    lengths = np.interp(rng.permutation(np.linspace(0, 1, TEXTS)), _SHARES, _PIECES)
+    out = np.zeros((TEXTS, HEADER + LENGTH), np.uint32)
+    for row, n in zip(out, 2 + np.round(lengths).astype(int), strict=True):
+        row[:HEADER] = n, n, rng.integers(2), 0
+        row[HEADER : HEADER + n] = rng.integers(1000, VOCAB, n)
+    return out
+
+
+def time_ours(size: str, seconds: float) -> dict[str, float]:
+    from bert_jax.core import runtime
+
+    runtime.prepare_process()
+    import jax
+
+    from bert_jax import optim
+    from bert_jax.core import partitioning
+    from bert_jax.data.labeled import LabelledConfig
+    from bert_jax.data.pipeline import Batches
+    from bert_jax.modeling import bert
+    from bert_jax.tasks import classify
+    from bert_jax.train import state as state_lib
+    from bert_jax.train.experiment import TrainConfig
+    from bert_jax.train.step import jit_train_step
+
+    task: Any = classify.Task(classify.Config(labels=('a', 'b')), LabelledConfig(), None)  # type: ignore[arg-type]
+    model = bert.Config(size=size, vocab_size=VOCAB, dropout=0.0, attention_dropout=0.0)
+    config = optim.OptimConfig(warmup=0)
+    partitioner = partitioning.make(partitioning.MeshConfig(), jax.devices()[:1])
+    tx = optim.make(config, 1000)
+    make = functools.partial(task.module, model)
+    layout = state_lib.layout(make, tx, partitioner)
+    state = state_lib.create(make, tx, layout, 0)
+    options = {'schedule': optim.schedule(config, 1000), 'seed': 0, 'dropout': False, 'accumulate': 1}
+    step_fn = jit_train_step(task, layout, partitioner, tx, **options)
+    batches = Batches(rows(), task.example, BATCH, 0, bins=TrainConfig().bins)
+
+    def epoch(number: int) -> None:
+        nonlocal state
+        steps = TEXTS // BATCH
+        for batch in batches.iterate(number * steps, (number + 1) * steps):
+            state, metrics = step_fn(state, partitioner.global_batch(batch))
+        metrics['loss'].total.block_until_ready()
+
+    return _texts_per_second(epoch, seconds)
+
+
+def time_theirs(size: str, seconds: float) -> dict[str, float]:
+    import torch
+
+    model, optimizer = reference('BertForSequenceClassification', size)
+    found = torch.tensor(rows().astype(np.int64))
+
+    def epoch(number: int) -> None:
+        order = torch.randperm(TEXTS, generator=torch.Generator().manual_seed(number))
+        for indices in order.split(BATCH):
+            batch = found[indices]
+            lengths = batch[:, 0]
+            longest = int(lengths.max())
+            mask = (torch.arange(longest) < lengths[:, None]).long()
+            optimizer.zero_grad()
+            tokens = batch[:, HEADER : HEADER + longest]
+            model(tokens, attention_mask=mask, labels=batch[:, 2]).loss.backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimizer.step()
+
+    return _texts_per_second(epoch, seconds)
+
+
+def _texts_per_second(epoch: Callable[[int], None], seconds: float) -> dict[str, float]:
+    """After one epoch to warm up, as many as take `seconds`, at least one."""
+    epoch(0)
+    began, done = time.perf_counter(), 0
+    while not done or time.perf_counter() - began < seconds:
+        done += 1
+        epoch(done)
+    return {'texts_per_second': done * TEXTS / (time.perf_counter() - began)}
