@@ -1,4 +1,4 @@
-"""Schedules and optimizers, as optax chains."""
+"""Learning-rate schedules and optimizers, as Optax chains."""
 
 import dataclasses
 import math
@@ -10,8 +10,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from bert_jax.core.cadence import duration
-from bert_jax.core.config import within
+from bert_jax.core.cadence import duration_to_steps
+from bert_jax.core.config import check_range
 from bert_jax.core.errors import UserError
 
 _NO_DECAY = re.compile(r'(^|/)(bias|scale)$')
@@ -19,21 +19,21 @@ _NO_DECAY = re.compile(r'(^|/)(bias|scale)$')
 
 @dataclasses.dataclass(frozen=True)
 class OptimConfig:
-    """The optimizer and its learning rate.
+    """The optimizer and its learning-rate schedule.
 
     Attributes:
-      name: AdamW (Loshchilov & Hutter 2019) or LAMB (You et al. 2020).
-      learning_rate: at the top of the schedule.
-      schedule: after the warmup 'linear' or 'cosine' to `end` over the rest of the run, 'wsd'
-        (warmup, stable, decay: constant, then linear to `end` over `decay`), or 'constant'.
-      warmup: a duration, linear from 0.
-      decay: a duration, the last part of 'wsd'.
-      end: final learning rate as a share of the highest.
-      b1, b2, eps: of Adam.
-      bias_correction: as Adam was published (Kingma & Ba 2015); the original BERT has none.
-      weight_decay: of everything but biases and norms.
-      clip: largest global norm of the gradient; 0 does not clip.
-      frozen: parameters whose path begins with one of these stay as they are, such as 'bert/'.
+      name: optimizer: AdamW (Loshchilov & Hutter 2019) or LAMB (You et al. 2020).
+      learning_rate: peak learning rate.
+      schedule: shape of the schedule after the warmup: 'linear' or 'cosine' decay over the rest of the run,
+        'wsd' (warmup-stable-decay: constant, then linear decay over `decay`), or 'constant'.
+      warmup: duration of the linear warmup from 0.
+      decay: duration of the decay at the end of 'wsd'.
+      end_fraction: final learning rate as a fraction of the peak; 'constant' ignores it.
+      b1, b2, eps: parameters of Adam.
+      bias_correction: whether Adam corrects the bias of its moments (Kingma & Ba 2015); the original BERT does not.
+      weight_decay: weight decay of all parameters but biases and norm scales; 0 disables it.
+      clip_norm: maximum global norm of the gradients; 0 disables clipping.
+      frozen: path prefixes of parameters that are not trained, such as 'bert/'.
     """
 
     name: Literal['adamw', 'lamb'] = 'adamw'
@@ -41,32 +41,43 @@ class OptimConfig:
     schedule: Literal['linear', 'cosine', 'wsd', 'constant'] = 'linear'
     warmup: int | float | str = 0.1
     decay: int | float | str = 0.2
-    end: float = 0.0
+    end_fraction: float = 0.0
     b1: float = 0.9
     b2: float = 0.999
     eps: float = 1e-6
     bias_correction: bool = True
     weight_decay: float = 0.01
-    clip: float = 1.0
+    clip_norm: float = 1.0
     frozen: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        within(self, 'optim', 0, math.inf, 'learning_rate', 'eps', 'weight_decay', 'clip')
-        within(self, 'optim', 0, 1, 'end', 'b1', 'b2')
+        check_range(self, 'optim', 0, math.inf, 'learning_rate', 'eps', 'weight_decay', 'clip_norm')
+        check_range(self, 'optim', 0, 1, 'end_fraction', 'b1', 'b2')
 
 
-def schedule(config: OptimConfig, total: int, **units: int) -> optax.Schedule:
-    """The learning rate as a function of the step, 0 to `total`."""
-    peak, end = config.learning_rate, config.learning_rate * config.end
-    warmup = duration(config.warmup, total=total, **units)
+def make_schedule(config: OptimConfig, total: int, **units: int) -> optax.Schedule:
+    """Build the learning rate as a function of the step, from 0 to `total`.
+
+    Args:
+      config: the schedule.
+      total: steps of the run.
+      **units: `batch_size` and `examples`, for durations in epochs or examples.
+
+    Raises:
+      UserError: if warmup or decay do not fit into the run.
+    """
+    peak, end = config.learning_rate, config.learning_rate * config.end_fraction
+    warmup = duration_to_steps(config.warmup, total=total, **units)
     if warmup >= total > 0:
-        raise UserError(f'optim.warmup is {warmup} steps, but the whole run has {total}: make it shorter.')
+        raise UserError(f'optim.warmup is {warmup} steps, but the whole run has {total}. Shorten the warmup.')
     rest = max(1, total - warmup)
     after = {
         'linear': lambda: optax.linear_schedule(peak, end, rest),
-        'cosine': lambda: optax.cosine_decay_schedule(peak, rest, config.end),
+        'cosine': lambda: optax.cosine_decay_schedule(peak, rest, config.end_fraction),
         'constant': lambda: optax.constant_schedule(peak),
-        'wsd': lambda: _stable_then_decay(peak, end, rest, duration(config.decay, total=total, **units)),
+        'wsd': lambda: _stable_then_decay(
+            peak, end, rest, duration_to_steps(config.decay, total=total, **units)
+        ),
     }[config.schedule]()
     if not warmup:
         return after
@@ -76,25 +87,25 @@ def schedule(config: OptimConfig, total: int, **units: int) -> optax.Schedule:
 def _stable_then_decay(peak: float, end: float, steps: int, decay: int) -> optax.Schedule:
     if decay > steps:
         raise UserError(
-            f'optim.decay is {decay} steps, but {steps} are left after the warmup: make it shorter.'
+            f'optim.decay is {decay} steps, but only {steps} remain after the warmup. Shorten the decay.'
         )
     return optax.linear_schedule(peak, end, max(1, decay), transition_begin=steps - decay)
 
 
-def decays(params: Mapping[str, Any]) -> dict[str, bool]:
-    """Which parameters, by path, weight decay applies to: all but biases and norm scales."""
+def weight_decay_mask(params: Mapping[str, Any]) -> dict[str, bool]:
+    """Return, for each path, whether weight decay applies: to all parameters but biases and norm scales."""
     return {name: not _NO_DECAY.search(name) for name in params}
 
 
 class AdamState(NamedTuple):
-    """Moments of Adam."""
+    """First and second moments of Adam without bias correction."""
 
     mu: optax.Updates
     nu: optax.Updates
 
 
 def scale_by_adam(b1: float, b2: float, eps: float, bias_correction: bool) -> optax.GradientTransformation:
-    """Adam, with the bias correction as a choice: BERT's own optimizer has none."""
+    """Scale gradients by Adam, with optional bias correction, which the optimizer of the original BERT lacks."""
     if bias_correction:
         return optax.scale_by_adam(b1, b2, eps)
 
@@ -115,10 +126,10 @@ def scale_by_adam(b1: float, b2: float, eps: float, bias_correction: bool) -> op
 
 
 def clip_by_global_norm(limit: float) -> optax.GradientTransformation:
-    """Scales all gradients alike, to a global norm of at most `limit` (Pascanu et al. 2013, algorithm 1).
+    """Scale all gradients by one factor so that their global norm is at most `limit` (Pascanu et al. 2013, algorithm 1).
 
-    As Optax's, but by one factor: a product is fused into what reads it, where XLA on a CPU writes Optax's
-    quotient out and reads it back, once for each moment of Adam.
+    Optax divides by the norm instead. Multiplying by a factor is fused into the updates of Adam's moments, while XLA on
+    a CPU materializes the quotients and reads them back, once per moment.
     """
 
     def update(
@@ -131,15 +142,21 @@ def clip_by_global_norm(limit: float) -> optax.GradientTransformation:
     return optax.GradientTransformation(lambda params: optax.EmptyState(), update)  # type: ignore[arg-type]
 
 
-def make(config: OptimConfig, total: int, **units: int) -> optax.GradientTransformation:
-    """The whole chain: clip, Adam, decay, trust ratio of LAMB, learning rate."""
-    chain = [clip_by_global_norm(config.clip)] if config.clip else []
+def make_optimizer(config: OptimConfig, total: int, **units: int) -> optax.GradientTransformation:
+    """Build the optimizer: clipping, Adam, weight decay, LAMB's trust ratio, learning rate, frozen parameters.
+
+    Args:
+      config: the optimizer and its schedule.
+      total: steps of the run.
+      **units: `batch_size` and `examples`, for durations in epochs or examples.
+    """
+    chain = [clip_by_global_norm(config.clip_norm)] if config.clip_norm else []
     chain.append(scale_by_adam(config.b1, config.b2, config.eps, config.bias_correction))
     if config.weight_decay:
-        chain.append(optax.add_decayed_weights(config.weight_decay, decays))
+        chain.append(optax.add_decayed_weights(config.weight_decay, weight_decay_mask))
     if config.name == 'lamb':
-        chain.append(optax.masked(optax.scale_by_trust_ratio(), decays))
-    chain.append(optax.scale_by_learning_rate(schedule(config, total, **units)))
+        chain.append(optax.masked(optax.scale_by_trust_ratio(), weight_decay_mask))
+    chain.append(optax.scale_by_learning_rate(make_schedule(config, total, **units)))
     if config.frozen:
         chain.append(optax.masked(optax.set_to_zero(), lambda p: {n: n.startswith(config.frozen) for n in p}))
     return optax.chain(*chain)

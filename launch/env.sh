@@ -1,5 +1,5 @@
-# Sourced by the other scripts: makes .venv with the pinned requirements once, and activates it.
-# PYTHON names the interpreter to use; without it the first of 3.11 to 3.14 on the PATH is taken.
+# Source this file to create .venv with the pinned requirements (once) and to activate it.
+# PYTHON sets the interpreter; by default the first of Python 3.11 to 3.14 on the PATH.
 
 find_python() {
     local candidate
@@ -9,7 +9,7 @@ find_python() {
             return
         fi
     done
-    echo "error: Python 3.11 to 3.14 was not found: install one, or set PYTHON=/path/to/python." >&2
+    echo "error: Python 3.11 to 3.14 was not found. Install one of them, or set PYTHON=/path/to/python." >&2
     return 1
 }
 
@@ -21,14 +21,14 @@ make_environment() {
         echo "installing the requirements into .venv" >&2
         rm -f "$stamp"
         "$python" -m venv --clear .venv || {
-            echo "error: $python cannot make a virtual environment: install its venv module (Debian: apt install python3-venv)." >&2
+            echo "error: $python cannot create a virtual environment. Install its venv module (Debian: apt install python3-venv)." >&2
             return 1
         }
-        # uv installs in seconds what takes pip a minute; pip does as well.
+        # uv installs in seconds what takes pip a minute; pip is the fallback.
         .venv/bin/python -m pip install -q --disable-pip-version-check uv &&
             .venv/bin/uv pip install -q --python .venv/bin/python -r requirements.txt ||
             .venv/bin/python -m pip install -q --disable-pip-version-check -r requirements.txt || {
-            echo "error: the requirements could not be installed: see above." >&2
+            echo "error: Installing the requirements failed. See the output of pip above." >&2
             return 1
         }
         cp requirements.txt "$stamp"

@@ -1,4 +1,4 @@
-"""What launchers that work on other machines share: commands that are run or shown, the project as an archive, its installation."""
+"""Shared by the launchers for remote machines: running or printing commands, archiving and installing the project."""
 
 import argparse
 import pathlib
@@ -18,99 +18,97 @@ SHIPPED = ['bert_jax', 'configs', 'launch', 'requirements.txt', 'pyproject.toml'
 
 
 class Runner:
-    """Runs commands, or only shows them.
+    """Runs commands, or only prints them.
 
     Args:
-      show: print what would be run, and run nothing.
+      dry_run: only print the commands.
     """
 
-    def __init__(self, show: bool):
-        self.show = show
+    def __init__(self, dry_run: bool):
+        self.dry_run = dry_run
 
     def __call__(self, *command: str, may_fail: bool = False) -> int:
-        """Runs a command to its end.
+        """Run a command and wait for it.
 
         Returns:
-          Its status; 0 of one that is shown.
+          Its exit status; 0 in a dry run.
 
         Raises:
-          SystemExit: if it fails and may not.
+          SystemExit: if the command fails, unless `may_fail`.
         """
-        print(f'+ {shlex.join(command)}', file=sys.stdout if self.show else sys.stderr, flush=True)
-        if self.show:
+        print(f'+ {shlex.join(command)}', file=sys.stdout if self.dry_run else sys.stderr, flush=True)
+        if self.dry_run:
             return 0
         try:
             status = subprocess.run(command).returncode
         except FileNotFoundError:
-            sys.exit(
-                f'error: There is no {command[0]} here: install it, or see with --print what would be run.'
-            )
+            sys.exit(f'error: {command[0]} was not found. Install it, or use --print to see all commands.')
         if status and not may_fail:
-            sys.exit(f'error: {command[0]} ended with status {status}: see above.')
+            sys.exit(f'error: {command[0]} exited with status {status}. See its output above.')
         return status
 
     def output(self, *command: str) -> str:
-        """What a command prints; nothing of one that is shown or fails."""
-        if self.show:
+        """Run a command and return its output; empty in a dry run."""
+        if self.dry_run:
             print(f'+ {shlex.join(command)}', flush=True)
             return ''
         return subprocess.run(command, stdout=subprocess.PIPE, text=True).stdout.strip()
 
 
-def archive(run: Runner, folder: pathlib.Path) -> pathlib.Path:
-    """The files of the project, as they are in the working tree, in an archive in `folder`."""
+def make_archive(run: Runner, folder: pathlib.Path) -> pathlib.Path:
+    """Archive the files of the working tree in `folder`."""
     file = folder / ARCHIVE
     run('tar', '-czf', str(file), '--exclude=__pycache__', '-C', str(ROOT), *SHIPPED)
     return file
 
 
-def install(extra: str) -> str:
-    """A shell command that unpacks the archive and installs what it needs, once.
+def install_command(jax_extra: str) -> str:
+    """The shell command that unpacks the archive and installs the project.
 
     Args:
-      extra: of JAX: 'tpu' or 'cuda13'.
+      jax_extra: extra of the package jax: 'tpu' or 'cuda13'.
     """
     python = (
         'PYTHON=$(command -v python3.12 || command -v python3.11) || '
         '{ python3 -m pip install -q --user uv && python3 -m uv python install -q 3.12 && '
         'PYTHON=$(python3 -m uv python find 3.12); }'
     )
-    jax = f'python -m pip install -q "jax[{extra}]==$(python -c \'import jax; print(jax.__version__)\')"'
+    jax = f'python -m pip install -q "jax[{jax_extra}]==$(python -c \'import jax; print(jax.__version__)\')"'
     unpack = f'mkdir -p bert_jax && tar -xzf {ARCHIVE} -C bert_jax && cd bert_jax'
     return f'{unpack} && {{ {python}; }} && export PYTHON && source launch/env.sh && {jax}'
 
 
-def train(words: Sequence[str]) -> str:
-    """A shell command that trains with these arguments, which arrive as they are here."""
-    return f'cd bert_jax && source launch/env.sh && exec python -m bert_jax.bin.train {shlex.join(words)}'
+def train_command(arguments: Sequence[str]) -> str:
+    """The shell command that trains with these arguments, quoted for the remote shell."""
+    return f'cd bert_jax && source launch/env.sh && exec python -m bert_jax.bin.train {shlex.join(arguments)}'
 
 
-def run(main: Callable[[], int | None], interrupted: str) -> None:
-    """Runs a launcher as `cli.run` runs a door; `interrupted` is said to who stops it."""
+def run(main: Callable[[], int | None], interrupt_message: str) -> None:
+    """Run a launcher like `cli.run`; print `interrupt_message` if the user interrupts it."""
 
     def launcher() -> int | None:
         try:
             return main()
         except KeyboardInterrupt:
-            sys.exit(interrupted)
+            sys.exit(interrupt_message)
 
     cli.run(launcher)
 
 
-def check(words: Sequence[str]) -> str:
-    """Checks the arguments of a training before a machine is had for it.
+def validate(arguments: Sequence[str]) -> str:
+    """Validate the arguments of a training before any machine is used.
 
     Returns:
-      Where its working directory lies, for one who logs in.
+      The working directory, relative to the home directory of the remote user.
 
     Raises:
-      UserError: for settings that cannot be, or a config that is not in the archive.
-      SystemExit: for other arguments.
+      UserError: for invalid settings, or a config file that is not in the archive.
+      SystemExit: for missing or unknown arguments.
     """
     parser = argparse.ArgumentParser(prog='... --', usage='... -- --config=configs/X.py --workdir=DIR')
     parser.add_argument('--config', required=True)
     parser.add_argument('--workdir', required=True)
-    flags, overrides = cli.parse(parser, words)
+    flags, overrides = cli.parse_args(parser, arguments)
 
     from bert_jax.experiments import jobs
 
@@ -118,23 +116,24 @@ def check(words: Sequence[str]) -> str:
     file = (ROOT / path).resolve()
     if pathlib.Path(path).is_absolute() or not any(file.is_relative_to(ROOT / name) for name in SHIPPED):
         raise UserError(
-            f'--config={path} would not arrive, since nothing but the project is sent: put it into its configs/, and '
-            'write --config=configs/X.py.'
+            f'--config={path} is outside the project, and only the project is copied to the machine. Move the file into '
+            'configs/ and write --config=configs/X.py.'
         )
-    jobs.check([jobs.Job(pathlib.Path(flags.workdir), f'{ROOT / path}{colon}{arg}', tuple(overrides))])
+    jobs.validate([jobs.Job(pathlib.Path(flags.workdir), f'{ROOT / path}{colon}{arg}', tuple(overrides))])
     return str(pathlib.PurePosixPath('bert_jax') / flags.workdir)
 
 
-def after_dashes(parser_words: Sequence[str]) -> tuple[list[str], list[str]]:
-    """The words before `--` and those after it.
+def split_arguments(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Split a command line at `--` into the arguments of the launcher and those of the training.
 
     Raises:
-      SystemExit: if there are none after it.
+      SystemExit: if there are no arguments of the training.
     """
-    words = list(parser_words)
-    at = words.index('--') if '--' in words else len(words)
-    if not words[at + 1 :] and '-h' not in words and '--help' not in words:
+    arguments = list(arguments)
+    i = arguments.index('--') if '--' in arguments else len(arguments)
+    if not arguments[i + 1 :] and '-h' not in arguments and '--help' not in arguments:
         sys.exit(
-            'error: The arguments of the training go after two dashes: ... -- --config=configs/X.py --workdir=DIR'
+            'error: The arguments of the training are missing. Add them after two dashes: '
+            '... -- --config=configs/X.py --workdir=DIR'
         )
-    return words[:at], words[at + 1 :]
+    return arguments[:i], arguments[i + 1 :]

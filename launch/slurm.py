@@ -1,4 +1,4 @@
-"""Submits a training to SLURM, and beside it an evaluation job that scores the newest checkpoint whenever there is one.
+"""Submit a training to SLURM, and optionally a second job that evaluates each new checkpoint.
 
 python launch/slurm.py --config=configs/X.py[:arg] --workdir=DIR [--sbatch='--nodes=2 ...'] [--eval] [--print] [--config.a.b=value]
 """
@@ -14,39 +14,44 @@ from bert_jax.core import cli
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog='python launch/slurm.py', description=__doc__.splitlines()[0])
-    parser.add_argument('--config', required=True, help='a config file, with :arg if it takes one')
-    parser.add_argument('--workdir', required=True, help='of the run, on a file system that all nodes see')
+    parser.add_argument('--config', required=True, help='config file, with :arg if it takes one')
+    parser.add_argument(
+        '--workdir', required=True, help='working directory, on a file system that all nodes share'
+    )
     parser.add_argument(
         '--sbatch',
         default='',
         help='options of sbatch, such as "--nodes=2 --ntasks-per-node=8 --gpus-per-node=8 --time=24:00:00"; '
-        'each task is a process',
+        'each task is one process',
     )
     parser.add_argument(
-        '--eval', action='store_true', help='score each checkpoint of a fine-tuning in a second job'
+        '--eval', action='store_true', help='evaluate each checkpoint of a fine-tuning in a second job'
     )
-    parser.add_argument('--eval_sbatch', default='--ntasks=1', help='options of sbatch for that one')
-    parser.add_argument('--print', action='store_true', help='submit nothing: print the batch scripts')
-    flags, overrides = cli.parse(parser)
+    parser.add_argument('--eval_sbatch', default='--ntasks=1', help='options of sbatch for the second job')
+    parser.add_argument('--print', action='store_true', help='only print the batch scripts')
+    flags, overrides = cli.parse_args(parser)
 
     from bert_jax.experiments import slurm
-    from bert_jax.experiments.jobs import Job, check
+    from bert_jax.experiments.jobs import Job, validate
 
     workdir = pathlib.Path(flags.workdir)
     cli.check_writable(workdir / slurm.SCRIPT, '--workdir')
-    run = Job(workdir, flags.config, tuple(overrides))
-    jobs = [(run, cli.words(flags.sbatch, '--sbatch'))]
+    training = Job(workdir, flags.config, tuple(overrides))
+    jobs = [(training, cli.split_options(flags.sbatch, '--sbatch'))]
     if flags.eval:
-        scores = run._replace(place=workdir / 'eval', after=workdir, scores=str(workdir), watches=True)
-        jobs.append((scores, cli.words(flags.eval_sbatch, '--eval_sbatch')))
+        evaluation = training._replace(
+            folder=workdir / 'eval', depends_on=workdir, checkpoint=str(workdir), watch=True
+        )
+        jobs.append((evaluation, cli.split_options(flags.eval_sbatch, '--eval_sbatch')))
     if flags.print:
-        check([run])
+        validate([training])
         print(*(slurm.script(job, options) for job, options in jobs), sep='\n', end='')
         return 0
-    found = slurm.submit(jobs)
+    ids = slurm.submit(jobs)
     for job, _ in jobs:
-        state = f'job {found[job.place]}' if job.place in found else 'done before'
-        print(f'{job.place}: {state}, {job.place / slurm.LOG.replace("%j", found.get(job.place, "*"))}')
+        job_id = ids.get(job.folder)
+        state = f'job {job_id}' if job_id else 'already finished'
+        print(f'{job.folder}: {state}, {job.folder / slurm.LOG.replace("%j", job_id or "*")}')
     return 0
 
 

@@ -1,8 +1,8 @@
-"""A training on GPU machines that one reaches by SSH: installs, runs a process on each, fetches.
+"""Train on GPU machines that are reachable by SSH: install, run one process per host, copy the results back.
 
 python launch/ssh.py --hosts=user@a,user@b [--fetch=DIR] [--print] -- --config=configs/pretrain/bert.py:base --workdir=/shared/bert-base
 
-Several hosts write into one --workdir, on a file system that all see. --print shows every command and runs none.
+With several hosts, --workdir must be on a file system that all of them share. --print only prints all commands.
 """
 
 import argparse
@@ -16,32 +16,36 @@ import remote
 
 
 def main() -> int:
-    own, words = remote.after_dashes(sys.argv[1:])
+    launch_args, train_args = remote.split_arguments(sys.argv[1:])
     parser = argparse.ArgumentParser(prog='python launch/ssh.py', description=__doc__.splitlines()[0])
-    parser.add_argument('--hosts', required=True, help='with commas between; the first is process 0')
-    parser.add_argument('--port', type=int, default=1234, help='at which process 0 listens to the others')
-    parser.add_argument('--fetch', default='', metavar='DIR', help='copy the --workdir here in the end')
-    parser.add_argument('--print', action='store_true', help='show every command, and run none')
-    flags = parser.parse_args(own)
+    parser.add_argument('--hosts', required=True, help='comma-separated hosts; the first runs process 0')
+    parser.add_argument(
+        '--port', type=int, default=1234, help='port of process 0, to which the others connect'
+    )
+    parser.add_argument(
+        '--fetch', default='', metavar='DIR', help='copy --workdir to this local folder afterwards'
+    )
+    parser.add_argument('--print', action='store_true', help='only print all commands')
+    flags = parser.parse_args(launch_args)
     run, hosts = remote.Runner(flags.print), flags.hosts.split(',')
     if not all(hosts):
-        parser.error(f'--hosts={flags.hosts} has an empty name: write user@a,user@b')
-    place = remote.check(words)
+        parser.error(f'--hosts={flags.hosts} has an empty name; write user@a,user@b')
+    workdir = remote.validate(train_args)
 
     with tempfile.TemporaryDirectory() as folder:
-        file = remote.archive(run, pathlib.Path(folder))
+        file = remote.make_archive(run, pathlib.Path(folder))
         for host in hosts:
             run('scp', '-q', str(file), f'{host}:')
-            run('ssh', host, f'bash -c {shlex.quote(remote.install("cuda13"))}')
+            run('ssh', host, f'bash -c {shlex.quote(remote.install_command("cuda13"))}')
     commands = []
     for i, host in enumerate(hosts):
-        several = [
+        process_args = [
             f'--coordinator={hosts[0].rpartition("@")[2]}:{flags.port}',
             f'--processes={len(hosts)}',
             f'--process={i}',
         ]
-        training = remote.train([*words, *(several if len(hosts) > 1 else [])])
-        # With a terminal, what stops this end stops the other.
+        training = remote.train_command([*train_args, *(process_args if len(hosts) > 1 else [])])
+        # With a terminal (-tt), stopping ssh also stops the remote process.
         commands.append(['ssh', '-tt', host, f'bash -c {shlex.quote(training)}'])
     if flags.print:
         for command in commands:
@@ -49,12 +53,12 @@ def main() -> int:
     else:
         statuses = [process.wait() for process in [subprocess.Popen(command) for command in commands]]
         if any(statuses):
-            print(f'the processes ended with {statuses}', file=sys.stderr)
+            print(f'the processes exited with the statuses {statuses}', file=sys.stderr)
             return next((status for status in statuses if status > 0), 1)
     if flags.fetch:
-        run('scp', '-q', '-r', f'{hosts[0]}:{place}', flags.fetch)
+        run('scp', '-q', '-r', f'{hosts[0]}:{workdir}', flags.fetch)
     return 0
 
 
 if __name__ == '__main__':
-    remote.run(main, 'interrupted: the same command goes on')
+    remote.run(main, 'interrupted; run the same command again to resume')

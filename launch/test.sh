@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Runs linter, formatter, type checker and tests in the pinned environment.
-# Usage: bash launch/test.sh [arguments for pytest]
+# Run the linter, the formatter, the type checker and the tests in the pinned environment.
+# Usage: bash launch/test.sh [arguments of pytest]
 set -euo pipefail
 cd "$(dirname "$0")/.."
 source launch/env.sh

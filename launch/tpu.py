@@ -1,10 +1,10 @@
-"""A training on a TPU VM: gets a queued resource, installs, runs on all workers, again after preemption; fetches, deletes.
+"""Train on a TPU VM: request a queued resource, install, run on all workers, resume after preemption, copy results, delete.
 
 python launch/tpu.py --name=bert --zone=us-west4-a --type=v5litepod-16 --spot --bucket=NAME [--fetch=DIR] [--print] \
     -- --config=configs/pretrain/bert.py:base --workdir=bucket/bert-base
 
-Needs the `gcloud` command, logged in. All workers write into one --workdir, so it lies in the bucket, which is mounted
-as `bucket`; a TPU with one worker does without. --print shows every command and runs none.
+Needs the `gcloud` command, logged in. The bucket is mounted as the folder `bucket` on all workers. With several workers,
+--workdir must be below it, since all of them write there. --print only prints all commands.
 """
 
 import argparse
@@ -15,35 +15,46 @@ import time
 
 import remote
 
-# The software of the virtual machine, by the beginning of --type.
+# Software version of the virtual machine, by the prefix of --type.
 VERSIONS = {'v5lite': 'v2-alpha-tpuv5-lite', 'v5p': 'v2-alpha-tpuv5', 'v6e': 'v2-alpha-tpuv6e'}
-STOPPED = 75  # of a training that was told to stop, and has saved
+STOPPED = 75  # exit status of a training that saved a checkpoint after SIGTERM
 LOST = ('SUSPENDING', 'SUSPENDED', 'FAILED', 'DELETING')
 
 
 class Tpu:
-    """A queued resource with one TPU, both of one name."""
+    """A queued resource with one TPU VM of the same name.
+
+    Args:
+      flags: the flags of this launcher.
+      run: runs or prints the commands.
+    """
 
     def __init__(self, flags: argparse.Namespace, run: remote.Runner):
         self.flags, self.run = flags, run
-        self.where = [f'--zone={flags.zone}', *([f'--project={flags.project}'] if flags.project else [])]
+        self.location = [f'--zone={flags.zone}', *([f'--project={flags.project}'] if flags.project else [])]
 
-    def queued(self, verb: str, *words: str) -> list[str]:
-        return ['gcloud', 'compute', 'tpus', 'queued-resources', verb, self.flags.name, *self.where, *words]
+    def queued_resource(self, verb: str, *options: str) -> list[str]:
+        """The gcloud command that applies `verb` to the queued resource."""
+        name = self.flags.name
+        return ['gcloud', 'compute', 'tpus', 'queued-resources', verb, name, *self.location, *options]
 
-    def obtain(self, state: str) -> None:
-        """Has the TPU ready: asks for it if it is not there, again if it was taken away, waits, and installs.
+    def acquire(self, state: str) -> None:
+        """Request the TPU unless it exists, wait until it is active, and install the project.
+
+        Args:
+          state: current state of the queued resource; it is deleted and requested again after a preemption.
 
         Raises:
-          SystemExit: if it never will be there.
+          SystemExit: if the request fails.
         """
         if state in LOST:
             self.delete()
         if state in ('', *LOST):
             self.create()
-        while not self.run.show and (state := self.state()) != 'ACTIVE':
+        while not self.run.dry_run and (state := self.state()) != 'ACTIVE':
             if state in LOST:
-                sys.exit(f'error: The queued resource is {state}: see {" ".join(self.queued("describe"))}')
+                describe = ' '.join(self.queued_resource('describe'))
+                sys.exit(f'error: The queued resource is {state}. For the reason run: {describe}')
             time.sleep(self.flags.poll)
         self.install()
 
@@ -52,82 +63,94 @@ class Tpu:
         version = f.version or next(
             (v for k, v in VERSIONS.items() if f.type.startswith(k)), 'tpu-ubuntu2204-base'
         )
-        words = [f'--node-id={f.name}', f'--accelerator-type={f.type}', f'--runtime-version={version}']
-        self.run(*self.queued('create', *words, *(['--spot'] if f.spot else [])))
+        options = [f'--node-id={f.name}', f'--accelerator-type={f.type}', f'--runtime-version={version}']
+        self.run(*self.queued_resource('create', *options, *(['--spot'] if f.spot else [])))
 
     def state(self, tries: int = 20) -> str:
-        """Such as ACTIVE; empty if it cannot be had."""
+        """The state of the queued resource, such as 'ACTIVE'; empty if it does not exist."""
         for i in range(tries):
-            state = self.run.output(*self.queued('describe', '--format=value(state.state)'))
-            if state or self.run.show:
+            state = self.run.output(*self.queued_resource('describe', '--format=value(state.state)'))
+            if state or self.run.dry_run:
                 return state
             time.sleep(self.flags.poll if i + 1 < tries else 0)
         return ''
 
     def ssh(self, command: str, may_fail: bool = False) -> int:
-        """Runs a shell command on all workers."""
-        words = ['gcloud', 'compute', 'tpus', 'tpu-vm', 'ssh', self.flags.name, *self.where]
-        return self.run(
-            *words, '--worker=all', f'--command=bash -c {remote.shlex.quote(command)}', may_fail=may_fail
-        )
+        """Run a shell command on all workers; return the exit status."""
+        ssh = ['gcloud', 'compute', 'tpus', 'tpu-vm', 'ssh', self.flags.name, *self.location, '--worker=all']
+        return self.run(*ssh, f'--command=bash -c {remote.shlex.quote(command)}', may_fail=may_fail)
 
     def copy(self, source: str, target: str, worker: str) -> None:
-        words = ['gcloud', 'compute', 'tpus', 'tpu-vm', 'scp', '--recurse', source, target, *self.where]
-        self.run(*words, f'--worker={worker}')
+        scp = ['gcloud', 'compute', 'tpus', 'tpu-vm', 'scp', '--recurse', source, target, *self.location]
+        self.run(*scp, f'--worker={worker}')
 
     def install(self) -> None:
+        """Copy the project to all workers, install it, and mount the bucket."""
         with tempfile.TemporaryDirectory() as folder:
-            file = remote.archive(self.run, pathlib.Path(folder))
+            file = remote.make_archive(self.run, pathlib.Path(folder))
             self.copy(str(file), f'{self.flags.name}:', 'all')
-        self.ssh(remote.install('tpu'))
+        self.ssh(remote.install_command('tpu'))
         if self.flags.bucket:
             bucket = remote.shlex.quote(self.flags.bucket)
             mount = f'cd bert_jax && mkdir -p bucket && (mountpoint -q bucket || gcsfuse --implicit-dirs {bucket} bucket)'
             self.ssh(mount)
 
     def delete(self) -> None:
-        self.run(*self.queued('delete', '--force', '--quiet'), may_fail=True)
+        self.run(*self.queued_resource('delete', '--force', '--quiet'), may_fail=True)
+
+
+def _parse(arguments: list[str]) -> tuple[argparse.Namespace, argparse.ArgumentParser]:
+    parser = argparse.ArgumentParser(prog='python launch/tpu.py', description=__doc__.splitlines()[0])
+    parser.add_argument('--name', required=True, help='name of the queued resource and the TPU VM')
+    parser.add_argument('--zone', required=True, help='zone of Google Cloud, such as us-west4-a')
+    parser.add_argument('--project', default='', help='project of Google Cloud; by default that of gcloud')
+    parser.add_argument(
+        '--type', required=True, help='accelerator type, such as v5litepod-16, v4-32, v5p-8 or v6e-256'
+    )
+    parser.add_argument(
+        '--version', default='', help='software version of the virtual machine; by default chosen by --type'
+    )
+    parser.add_argument('--spot', action='store_true', help='request cheaper capacity that may be preempted')
+    parser.add_argument('--bucket', default='', help='Cloud Storage bucket to mount as the folder `bucket`')
+    parser.add_argument(
+        '--fetch', default='', metavar='DIR', help='copy --workdir to this local folder afterwards'
+    )
+    parser.add_argument('--keep', action='store_true', help='do not delete the TPU afterwards')
+    parser.add_argument('--print', action='store_true', help='only print all commands')
+    parser.add_argument('--poll', type=float, default=30, help='seconds between queries of the queue')
+    return parser.parse_args(arguments), parser
 
 
 def main() -> int:
-    own, words = remote.after_dashes(sys.argv[1:])
-    parser = argparse.ArgumentParser(prog='python launch/tpu.py', description=__doc__.splitlines()[0])
-    parser.add_argument('--name', required=True, help='of the queued resource')
-    parser.add_argument('--zone', required=True)
-    parser.add_argument('--project', default='', help='the default is that of gcloud')
-    parser.add_argument('--type', required=True, help='such as v5litepod-16, v4-32, v5p-8, v6e-256')
-    parser.add_argument(
-        '--version', default='', help='of the software of the virtual machine; the default is by type'
-    )
-    parser.add_argument('--spot', action='store_true', help='cheaper, and taken away when others pay more')
-    parser.add_argument('--bucket', default='', help='of Cloud Storage, to be mounted as `bucket`')
-    parser.add_argument('--fetch', default='', metavar='DIR', help='copy the --workdir here in the end')
-    parser.add_argument('--keep', action='store_true', help='do not delete the TPU in the end')
-    parser.add_argument('--print', action='store_true', help='show every command, and run none')
-    parser.add_argument('--poll', type=float, default=30, help='seconds between looks at the queue')
-    flags = parser.parse_args(own)
-    place = remote.check(words)
-    kept = flags.bucket and place.startswith('bert_jax/bucket/')
-    if not (kept or flags.fetch or flags.keep):
+    launch_args, train_args = remote.split_arguments(sys.argv[1:])
+    flags, parser = _parse(launch_args)
+    workdir = remote.validate(train_args)
+    is_in_bucket = flags.bucket and workdir.startswith('bert_jax/bucket/')
+    if not (is_in_bucket or flags.fetch or flags.keep):
         parser.error(
-            'the run would be deleted with the TPU: give --bucket and a --workdir below bucket/, or --fetch, or --keep'
+            'the run would be deleted together with the TPU; pass --bucket and a --workdir below bucket/, or --fetch, or --keep'
         )
     tpu = Tpu(flags, remote.Runner(flags.print))
 
-    tpu.obtain(tpu.state(tries=1))  # one that was kept, or asked for before, is taken again
-    while status := tpu.ssh(remote.train(words), may_fail=True):
+    tpu.acquire(tpu.state(tries=1))  # reuses a TPU that an earlier call requested or kept
+    while status := tpu.ssh(remote.train_command(train_args), may_fail=True):
         if (state := tpu.state()) in LOST:
-            print('the TPU was taken away: asking for another', file=sys.stderr)
-            tpu.obtain(state)
+            print('the TPU was preempted; requesting another one', file=sys.stderr)
+            tpu.acquire(state)
         elif status != STOPPED:
-            print(f'the training ended with status {status}; the TPU is kept, for a look', file=sys.stderr)
+            print(
+                f'the training exited with status {status}; the TPU is kept for inspection', file=sys.stderr
+            )
             return status
     if flags.fetch:
-        tpu.copy(f'{flags.name}:{place}', flags.fetch, '0')
+        tpu.copy(f'{flags.name}:{workdir}', flags.fetch, '0')
     if not flags.keep:
         tpu.delete()
     return 0
 
 
 if __name__ == '__main__':
-    remote.run(main, 'interrupted: the TPU is kept, and costs; the same command goes on with it')
+    remote.run(
+        main,
+        'interrupted; the TPU still exists and costs money; run the same command again to continue with it',
+    )

@@ -1,4 +1,4 @@
-"""Eight fake CPU devices, strict dtypes, and the small texts that all tests share."""
+"""Test environment (eight fake CPU devices, strict dtype promotion) and small texts shared by all tests."""
 
 import os
 import pathlib
@@ -9,7 +9,7 @@ os.environ['JAX_NUMPY_DTYPE_PROMOTION'] = 'strict'
 os.environ['XLA_FLAGS'] = ' '.join(
     [
         '--xla_force_host_platform_device_count=8',
-        '--xla_backend_optimization_level=0',  # tests compile much and run little
+        '--xla_backend_optimization_level=0',  # tests spend more time compiling than running
         os.environ.get('XLA_FLAGS', ''),
     ]
 )
@@ -43,33 +43,33 @@ _TIMES = ['in the morning', 'before winter', 'at night', 'again', 'without a wor
 
 
 def pytest_collection_modifyitems(items):
-    """First what waits longest for other processes, so that it does not come last, on one core alone."""
+    """Run the tests of several processes first: at the end, they would keep only one core busy."""
     items.sort(key=lambda item: item.path.name not in ('test_distributed.py', 'test_slurm.py'))
 
 
 def sentences(rng: random.Random, n: int) -> list[str]:
-    """`n` English sentences."""
+    """Generate `n` English sentences."""
     parts = (_SUBJECTS, _VERBS, _OBJECTS, _TIMES)
     return [' '.join(rng.choice(p) for p in parts).capitalize() + '.' for _ in range(n)]
 
 
 @pytest.fixture(scope='session')
 def tokenizer():
-    """A WordPiece vocabulary of some two hundred entries, trained on a hundred sentences."""
+    """WordPiece tokenizer of 200 entries, trained on 100 sentences."""
     config = tokenizer_lib.TokenizerConfig(vocab_size=200)
     return tokenizer_lib.train(sentences(random.Random(0), 100), config)
 
 
 @pytest.fixture(scope='session')
 def words():
-    """A tokenizer for which 'w7' is one token, and 'x' and '##y' are pieces of words."""
+    """WordPiece tokenizer for which 'w7' is one token, and 'xy' is two."""
     entries = [*tokenizer_lib.SPECIAL, *(f'w{i}' for i in range(3000)), 'x', '##y', '##z', '.']
     return tokenizer_lib.from_vocab(entries)
 
 
 @pytest.fixture(scope='session')
 def corpus(tmp_path_factory):
-    """A text file of forty documents, with blank lines between them and a sentence a line."""
+    """Text file of 40 documents, one sentence per line, separated by blank lines."""
     rng = random.Random(1)
     documents = ['\n'.join(sentences(rng, rng.randint(3, 9))) for _ in range(40)]
     path = tmp_path_factory.mktemp('corpus') / 'corpus.txt'
@@ -79,12 +79,12 @@ def corpus(tmp_path_factory):
 
 @pytest.fixture(scope='session')
 def needs_tfds():
-    """A function that skips the test unless a data set, such as 'glue/sst2', is prepared here."""
+    """Function that skips the test unless a TFDS data set, such as 'glue/sst2', is prepared on this machine."""
 
     def check(name: str) -> None:
         data_dir = pathlib.Path(os.environ.get('TFDS_DATA_DIR') or '~/tensorflow_datasets').expanduser()
         if not any((data_dir / name).rglob('dataset_info.json')):
-            pytest.skip(f'{name} is not prepared in TFDS_DATA_DIR ({data_dir})')
+            pytest.skip(f'{name} is not prepared in {data_dir} (TFDS_DATA_DIR)')
 
     return check
 

@@ -1,4 +1,4 @@
-"""A pretrained run and labelled data, made once for all tests, and doors run as processes."""
+"""Fixtures shared by all tests (pretrained runs, labeled data), and functions that run commands."""
 
 import contextlib
 import io
@@ -16,7 +16,7 @@ import jax
 import numpy as np
 import pytest
 
-from bert_jax.bin import train as train_door
+from bert_jax.bin import train as train_command
 
 TINY = pathlib.Path(__file__).parent / 'tiny.py'
 ROOT = TINY.parents[1]
@@ -24,7 +24,7 @@ ROOT = TINY.parents[1]
 
 @pytest.fixture(scope='session')
 def rows(tmp_path_factory, corpus):
-    """A folder of prepared rows with its tokenizer, shared by all runs."""
+    """Folder of prepared rows and their tokenizer, shared by all runs."""
     folder = tmp_path_factory.mktemp('rows')
     workdir = tmp_path_factory.mktemp('first')
     pretrain(workdir, corpus, folder, 'train.steps=1', 'optim.warmup=0')
@@ -33,20 +33,20 @@ def rows(tmp_path_factory, corpus):
 
 @pytest.fixture(scope='session')
 def pretrained(tmp_path_factory, corpus, rows):
-    """The working directory of an uninterrupted run of 20 steps."""
+    """Working directory of an uninterrupted run of 20 steps."""
     workdir = tmp_path_factory.mktemp('pretrained')
     assert pretrain(workdir, corpus, rows) == 0
     return workdir
 
 
-SAVED = 'checkpoint.every=1.0'  # at the end alone
-GPT = ('task.name=clm', 'model.name=gpt', 'train.steps=60', 'optim.learning_rate=0.01', SAVED)
-BART = ('task.name=denoise', 'model.name=bart', 'train.steps=40', 'optim.learning_rate=0.01', SAVED)
+SAVE_AT_END = 'checkpoint.every=1.0'  # only at the end
+GPT = ('task.name=clm', 'model.name=gpt', 'train.steps=60', 'optim.learning_rate=0.01', SAVE_AT_END)
+BART = ('task.name=denoise', 'model.name=bart', 'train.steps=40', 'optim.learning_rate=0.01', SAVE_AT_END)
 
 
 @pytest.fixture(scope='session')
 def gpt(tmp_path_factory, corpus):
-    """The working directory of a GPT that has learnt what follows what."""
+    """Working directory of a GPT that has learned to continue the corpus."""
     workdir = tmp_path_factory.mktemp('gpt')
     assert pretrain(workdir, corpus, workdir / 'rows', *GPT) == 0
     return workdir
@@ -54,7 +54,7 @@ def gpt(tmp_path_factory, corpus):
 
 @pytest.fixture(scope='session')
 def bart(tmp_path_factory, corpus):
-    """The working directory of a BART that has begun to restore text."""
+    """Working directory of a BART that has begun to learn denoising."""
     workdir = tmp_path_factory.mktemp('bart')
     assert pretrain(workdir, corpus, workdir / 'rows', *BART) == 0
     return workdir
@@ -62,16 +62,26 @@ def bart(tmp_path_factory, corpus):
 
 @pytest.fixture(scope='session')
 def bilingual(tmp_path_factory, corpus):
-    """The working directory of a BERT of a language and its double."""
+    """Working directory of a BERT that was pretrained on a language and its fake copy."""
     workdir = tmp_path_factory.mktemp('bilingual')
-    assert pretrain(workdir, corpus, workdir / 'rows', 'task.name=bilingual', 'task.next=none', SAVED) == 0
+    assert (
+        pretrain(
+            workdir,
+            corpus,
+            workdir / 'rows',
+            'task.name=bilingual',
+            'task.sentence_objective=none',
+            SAVE_AT_END,
+        )
+        == 0
+    )
     return workdir
 
 
 @pytest.fixture(scope='session')
-def labelled(tmp_path_factory):
-    """`{split}.jsonl` files in which one word decides the class."""
-    folder = tmp_path_factory.mktemp('labelled')
+def labeled(tmp_path_factory):
+    """Pattern of `{split}.jsonl` files with texts in which one word determines the class."""
+    folder = tmp_path_factory.mktemp('labeled')
     rng = random.Random(0)
     for split, n in (('train', 64), ('validation', 21)):
         with (folder / f'{split}.jsonl').open('w') as file:
@@ -82,31 +92,38 @@ def labelled(tmp_path_factory):
 
 
 def pretrain(workdir, corpus, rows, *overrides):
-    """Runs the pretraining door in this process."""
-    base = [f'data.sources=({str(corpus)!r},)', f'data.rows={rows}']
-    return train_door.run(f'{TINY}:pretrain', workdir, [*base, *overrides])
+    """Run the training command in this process, to pretrain."""
+    base = [f'data.sources=({str(corpus)!r},)', f'data.rows_dir={rows}']
+    return train_command.run(f'{TINY}:pretrain', workdir, [*base, *overrides])
 
 
 def finetune(workdir, checkpoint, source, *overrides):
+    """Run the training command in this process, to fine-tune a classifier."""
     base = [f'data.source={source}', f'init.checkpoint={checkpoint}']
-    return train_door.run(f'{TINY}:classify', workdir, [*base, *overrides])
+    return train_command.run(f'{TINY}:classify', workdir, [*base, *overrides])
 
 
-def run_door(*words, code='', timeout=120):
-    """Runs `python -m bert_jax.bin.WORDS` as a process; `code` is executed in it first."""
-    script = f'{code}\nimport runpy, sys\nsys.argv = {[*words]!r}\nrunpy.run_module(sys.argv[0], run_name="__main__")'
+def run_command(*arguments, code='', timeout=120):
+    """Run a command in a new process.
+
+    Args:
+      *arguments: module of the command, such as 'bert_jax.bin.train', and its arguments.
+      code: Python code to execute before the command.
+      timeout: time limit in seconds.
+    """
+    script = f'{code}\nimport runpy, sys\nsys.argv = {[*arguments]!r}\nrunpy.run_module(sys.argv[0], run_name="__main__")'
     env = {**os.environ, 'PYTHONPATH': str(ROOT)}
     return subprocess.run(
         [sys.executable, '-c', script], cwd=ROOT, env=env, capture_output=True, text=True, timeout=timeout
     )
 
 
-def run_here(name, *words):
-    """As `run_door`, in this process, which is much quicker."""
+def run_in_process(name, *arguments):
+    """Run a command in this process, which is much faster than `run_command`."""
     out, err = io.StringIO(), io.StringIO()
     sys.modules.pop(name, None)
     with (
-        unittest.mock.patch.object(sys, 'argv', [name, *map(str, words)]),
+        unittest.mock.patch.object(sys, 'argv', [name, *map(str, arguments)]),
         contextlib.redirect_stdout(out),
         contextlib.redirect_stderr(err),
         pytest.raises(SystemExit) as exit_,
@@ -117,20 +134,21 @@ def run_here(name, *words):
     )
 
 
-def arrays(workdir, step):
-    """Everything a checkpoint holds, by path."""
+def checkpoint_arrays(workdir, step):
+    """Read all arrays of a checkpoint, by path."""
     import orbax.checkpoint as ocp
 
-    found = {}
+    arrays = {}
     for item in ('params', 'training'):
         with ocp.StandardCheckpointer() as checkpointer:
             tree = checkpointer.restore(workdir / 'checkpoints' / str(step) / item)
         for path, value in jax.tree_util.tree_leaves_with_path(tree):
-            found[f'{item}{path}'] = np.asarray(value)
-    return found
+            arrays[f'{item}{path}'] = np.asarray(value)
+    return arrays
 
 
-def losses(workdir):
+def metric_lines(workdir):
+    """Read `metrics.jsonl` without the values that differ between equal runs."""
     lines = [json.loads(line) for line in (workdir / 'metrics.jsonl').read_text().splitlines()]
     volatile = ('tokens_per_second', 'mfu')
     return [{k: v for k, v in line.items() if k not in volatile} for line in lines]

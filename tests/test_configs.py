@@ -1,4 +1,4 @@
-"""Every shipped config builds, makes an abstract state, and shards under every strategy."""
+"""Every config in `configs/` builds an abstract state that can be sharded by every strategy."""
 
 import functools
 import pathlib
@@ -27,9 +27,11 @@ ARGUMENTS = {
     'finetune/xnli': ['', 'en'],
     'quickstart': ['pretrain', 'finetune'],
 }
-OTHER = ('eval', 'tables')  # configs of other kinds have tests of their own
+OTHER_KINDS = ('eval', 'tables')  # tested elsewhere
 FILES = sorted(
-    p for p in (ROOT / 'configs').rglob('*.py') if p.name != '__init__.py' and p.parent.name not in OTHER
+    p
+    for p in (ROOT / 'configs').rglob('*.py')
+    if p.name != '__init__.py' and p.parent.name not in OTHER_KINDS
 )
 
 
@@ -44,9 +46,9 @@ def _specs():
 @pytest.mark.parametrize('strategy', partitioning.STRATEGIES)
 def test_config_builds_and_shards(spec, strategy, tokenizer):
     if spec.endswith(('cpu.py:192', ':cpu')) and 'tp' in strategy:
-        pytest.skip('three heads do not divide by two')
+        pytest.skip('three attention heads cannot be split in two')
     overrides = [f'mesh.strategy={strategy}', *(['mesh.tensor=2'] if 'tp' in strategy else [])]
-    if 'finetune' in spec:  # a checkpoint says how large the model is
+    if 'finetune' in spec:  # the size is that of the checkpoint
         overrides.append('model.size=tiny')
     experiment = experiment_lib.read(spec, overrides + (['mesh.data=4'] if strategy == 'tp' else []))
     if hasattr(experiment.task, 'labels'):
@@ -56,17 +58,17 @@ def test_config_builds_and_shards(spec, strategy, tokenizer):
     experiment = experiment_lib.complete(experiment, tokenizer)
     task = experiment.make_task(tokenizer)
     partitioner = partitioning.make(experiment.mesh)
-    layout = state_lib.layout(
-        functools.partial(task.module, experiment.model),
-        optim.make(experiment.optim, 1_000_000, batch_size=8, examples=80),
+    layout = state_lib.make_layout(
+        functools.partial(task.build_model, experiment.model),
+        optim.make_optimizer(experiment.optim, 1_000_000, batch_size=8, examples=80),
         partitioner,
     )
     assert all(isinstance(s, jax.ShapeDtypeStruct) for s in jax.tree.leaves(layout.shapes))
-    split = [s for s in layout.shardings.params.values() if any(s.spec)]
-    assert bool(split) == (strategy != 'dp')
+    sharded = [s for s in layout.shardings.params.values() if any(s.spec)]
+    assert bool(sharded) == (strategy != 'dp')
 
 
-def test_config_read_back_from_json_is_the_same(tokenizer):
+def test_config_survives_conversion_to_dict(tokenizer):
     for spec in _specs():
         experiment = experiment_lib.read(spec)
         assert experiment_lib.from_config(experiment.as_dict()) == experiment

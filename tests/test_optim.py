@@ -1,4 +1,4 @@
-"""Schedules at their key steps, and optimizers against their formulas."""
+"""Schedules at key steps, and optimizers compared with Optax and with published formulas."""
 
 import jax
 import jax.numpy as jnp
@@ -13,9 +13,9 @@ from bert_jax.optim import OptimConfig
 PEAK, TOTAL, WARMUP = 2e-3, 100, 10
 
 
-def rates(steps, total=TOTAL, **changes):
+def relative_rates(steps, total=TOTAL, **changes):
     config = OptimConfig(**{'learning_rate': PEAK, 'warmup': WARMUP, **changes})
-    schedule = optim.schedule(config, total)
+    schedule = optim.make_schedule(config, total)
     return [float(schedule(jnp.asarray(step))) / PEAK for step in steps]
 
 
@@ -23,43 +23,43 @@ def rates(steps, total=TOTAL, **changes):
     ('changes', 'expected'),
     [
         (dict(schedule='linear'), {10: 1, 55: 0.5, 91: 0.1, 100: 0, 120: 0}),
-        (dict(schedule='linear', end=0.2), {10: 1, 55: 0.6, 100: 0.2, 120: 0.2}),
+        (dict(schedule='linear', end_fraction=0.2), {10: 1, 55: 0.6, 100: 0.2, 120: 0.2}),
         (dict(schedule='cosine'), {10: 1, 40: 0.75, 55: 0.5, 70: 0.25, 100: 0, 120: 0}),
-        (dict(schedule='cosine', end=0.2), {10: 1, 40: 0.8, 55: 0.6, 100: 0.2}),
+        (dict(schedule='cosine', end_fraction=0.2), {10: 1, 40: 0.8, 55: 0.6, 100: 0.2}),
         (dict(schedule='constant'), {10: 1, 50: 1, 100: 1}),
         (dict(schedule='wsd', decay=20), {10: 1, 50: 1, 80: 1, 85: 0.75, 90: 0.5, 100: 0, 120: 0}),
-        (dict(schedule='wsd', decay=0.2, end=0.5), {10: 1, 80: 1, 90: 0.75, 100: 0.5}),
+        (dict(schedule='wsd', decay=0.2, end_fraction=0.5), {10: 1, 80: 1, 90: 0.75, 100: 0.5}),
         (dict(schedule='wsd', decay=0), {10: 1, 100: 1}),
     ],
     ids=str,
 )
-def test_a_schedule_warms_up_and_then_goes_its_way(changes, expected):
-    assert rates([0, 1, 5], **changes) == pytest.approx([0, 0.1, 0.5])
-    assert rates(expected, **changes) == pytest.approx(list(expected.values()), abs=1e-6)
+def test_schedule_after_warmup(changes, expected):
+    assert relative_rates([0, 1, 5], **changes) == pytest.approx([0, 0.1, 0.5])
+    assert relative_rates(expected, **changes) == pytest.approx(list(expected.values()), abs=1e-6)
 
 
-def test_no_warmup_begins_at_the_top():
-    assert rates([0, 50, 100], warmup=0) == pytest.approx([1, 0.5, 0])
+def test_schedule_without_warmup_starts_at_peak():
+    assert relative_rates([0, 50, 100], warmup=0) == pytest.approx([1, 0.5, 0])
 
 
-def test_durations_of_a_schedule_may_be_shares_epochs_or_examples():
+def test_warmup_in_fractions_epochs_examples_or_steps():
     for warmup in (0.1, '2 epochs', '80 examples', '10 steps'):
         config = OptimConfig(learning_rate=1.0, warmup=warmup)
-        schedule = optim.schedule(config, TOTAL, batch_size=8, examples=40)
+        schedule = optim.make_schedule(config, TOTAL, batch_size=8, examples=40)
         assert [float(schedule(step)) for step in (5, 10, 55)] == pytest.approx([0.5, 1, 0.5])
 
 
 @pytest.mark.parametrize('warmup', [100, 150])
-def test_a_warmup_longer_than_the_run_is_refused(warmup):
+def test_warmup_longer_than_run_is_rejected(warmup):
     with pytest.raises(UserError, match=rf'optim\.warmup is {warmup} steps, but the whole run has 100'):
-        rates([0], warmup=warmup)
-    assert rates([99], warmup=99) == pytest.approx([1])
+        relative_rates([0], warmup=warmup)
+    assert relative_rates([99], warmup=99) == pytest.approx([1])
 
 
-def test_a_decay_longer_than_what_is_left_is_refused():
-    assert rates([10, 100], schedule='wsd', decay=90) == pytest.approx([1, 0])
-    with pytest.raises(UserError, match=r'optim\.decay is 91 steps, but 90 are left'):
-        rates([0], schedule='wsd', decay=91)
+def test_decay_longer_than_rest_of_run_is_rejected():
+    assert relative_rates([10, 100], schedule='wsd', decay=90) == pytest.approx([1, 0])
+    with pytest.raises(UserError, match=r'optim\.decay is 91 steps, but only 90 remain'):
+        relative_rates([0], schedule='wsd', decay=91)
 
 
 PARAMS = {
@@ -78,13 +78,13 @@ def arrays(seed):
 
 
 def run(tx, steps=3, scale=1.0):
-    """Parameters after each of some updates."""
+    """Return the parameters after each of a few updates with random gradients."""
     params = jax.tree.map(jnp.asarray, arrays(0))
     state = tx.init(params)
 
     @jax.jit
     def step(grads, state, params):
-        with jax.numpy_dtype_promotion('standard'):  # optax mixes its counts with floats
+        with jax.numpy_dtype_promotion('standard'):  # Optax mixes its integer counts with floats
             updates, state = tx.update(grads, state, params)
         return optax.apply_updates(params, updates), state
 
@@ -97,46 +97,46 @@ def run(tx, steps=3, scale=1.0):
 
 
 def make(**changes):
-    defaults = dict(learning_rate=0.1, schedule='constant', warmup=0, clip=0.0, weight_decay=0.05)
-    return optim.make(OptimConfig(**{**defaults, **changes}), TOTAL)
+    defaults = dict(learning_rate=0.1, schedule='constant', warmup=0, clip_norm=0.0, weight_decay=0.05)
+    return optim.make_optimizer(OptimConfig(**{**defaults, **changes}), TOTAL)
 
 
-def close(a, b, rtol=1e-5):
+def assert_close(a, b, rtol=1e-5):
     for name in a:
         np.testing.assert_allclose(a[name], b[name], rtol=rtol, atol=1e-6, err_msg=name)
 
 
-def test_all_decay_but_biases_and_norm_scales():
-    assert {name for name, decay in optim.decays(PARAMS).items() if decay} == DECAYS
-    assert optim.decays({'bias': 0, 'scale': 0}) == {'bias': False, 'scale': False}
+def test_weight_decay_mask_excludes_biases_and_norm_scales():
+    assert {name for name, decay in optim.weight_decay_mask(PARAMS).items() if decay} == DECAYS
+    assert optim.weight_decay_mask({'bias': 0, 'scale': 0}) == {'bias': False, 'scale': False}
 
 
 def test_adamw_equals_optax():
     mask = {name: name in DECAYS for name in PARAMS}
     reference = optax.adamw(0.1, b1=0.8, b2=0.95, eps=1e-4, weight_decay=0.05, mask=mask)
-    close(run(make(b1=0.8, b2=0.95, eps=1e-4))[-1], run(reference)[-1])
+    assert_close(run(make(b1=0.8, b2=0.95, eps=1e-4))[-1], run(reference)[-1])
 
 
 def original_bert(params, grads, m, v, learning_rate, decay):
-    """AdamWeightDecayOptimizer of the original BERT, for one parameter."""
+    """One update of one parameter by AdamWeightDecayOptimizer of the original BERT."""
     m = 0.9 * m + 0.1 * grads
     v = 0.999 * v + 0.001 * grads**2
     update = m / (np.sqrt(v) + 1e-6) + decay * params
     return params - learning_rate * update, m, v
 
 
-def test_without_bias_correction_it_is_the_optimizer_of_the_original_bert():
-    found = run(make(bias_correction=False))
+def test_adamw_without_bias_correction_equals_original_bert():
+    history = run(make(bias_correction=False))
     for name, params in arrays(0).items():
         m = v = np.zeros_like(params)
         for i in range(3):
             decay = 0.05 if name in DECAYS else 0.0
             params, m, v = original_bert(params, arrays(i + 1)[name], m, v, 0.1, decay)
-            np.testing.assert_allclose(found[i][name], params, rtol=1e-4, err_msg=name)
+            np.testing.assert_allclose(history[i][name], params, rtol=1e-4, err_msg=name)
 
 
 @pytest.mark.parametrize('bias_correction', [True, False])
-def test_weight_decay_shrinks_the_weights_and_nothing_else(bias_correction):
+def test_weight_decay_shrinks_only_weights(bias_correction):
     choices = dict(bias_correction=bias_correction)
     decayed, free = run(make(**choices), 1)[0], run(make(**choices, weight_decay=0.0), 1)[0]
     for name, start in arrays(0).items():
@@ -144,17 +144,17 @@ def test_weight_decay_shrinks_the_weights_and_nothing_else(bias_correction):
         np.testing.assert_allclose(free[name] - decayed[name], shrunk + np.zeros_like(start), atol=1e-6)
 
 
-def test_the_learning_rate_follows_the_schedule():
+def test_learning_rate_follows_schedule():
     params, first, second = arrays(0), *run(make(warmup=2, bias_correction=False, weight_decay=0.0), 2)
-    close(first, params)
+    assert_close(first, params)
     whole = run(make(bias_correction=False, weight_decay=0.0), 2)
     for name in PARAMS:
         step = whole[1][name] - whole[0][name]
         np.testing.assert_allclose(second[name] - first[name], step / 2, rtol=1e-4, atol=1e-6)
 
 
-def test_lamb_equals_the_paper_on_one_step():
-    found = run(make(name='lamb', b1=0.9, b2=0.99, eps=1e-6), 1)[0]
+def test_one_step_of_lamb_equals_paper():
+    updated = run(make(name='lamb', b1=0.9, b2=0.99, eps=1e-6), 1)[0]
     for name, w in arrays(0).items():
         g = arrays(1)[name]
         m, v = 0.1 * g / (1 - 0.9), 0.01 * g**2 / (1 - 0.99)
@@ -162,31 +162,31 @@ def test_lamb_equals_the_paper_on_one_step():
         if name in DECAYS:
             r += 0.05 * w
             r *= np.linalg.norm(w) / np.linalg.norm(r)
-        np.testing.assert_allclose(found[name], w - 0.1 * r, rtol=1e-4, atol=1e-6, err_msg=name)
+        np.testing.assert_allclose(updated[name], w - 0.1 * r, rtol=1e-4, atol=1e-6, err_msg=name)
 
 
-def test_lamb_differs_from_adamw_where_weights_decay():
+def test_lamb_differs_from_adamw_only_for_decayed_parameters():
     lamb, adamw = run(make(name='lamb'))[-1], run(make())[-1]
     for name in PARAMS:
         assert (abs(lamb[name] - adamw[name]).max() > 1e-3) == (name in DECAYS)
 
 
-def test_a_gradient_is_clipped_to_its_global_norm():
+def test_gradients_are_clipped_to_global_norm():
     norm = float(optax.global_norm(arrays(1)))
     choices = dict(bias_correction=False, weight_decay=0.0, eps=0.5)
-    clipped, by_hand = make(**choices, clip=0.3), make(**choices)
-    close(run(clipped, 1)[0], run(by_hand, 1, scale=0.3 / norm)[0])
-    close(run(clipped, 1, scale=0.2 / norm)[0], run(by_hand, 1, scale=0.2 / norm)[0])
+    clipped, by_hand = make(**choices, clip_norm=0.3), make(**choices)
+    assert_close(run(clipped, 1)[0], run(by_hand, 1, scale=0.3 / norm)[0])
+    assert_close(run(clipped, 1, scale=0.2 / norm)[0], run(by_hand, 1, scale=0.2 / norm)[0])
 
 
-def test_moments_are_kept_for_every_parameter_in_its_shape():
+def test_every_parameter_has_two_moments_of_its_shape():
     state = make(bias_correction=False).init(jax.tree.map(jnp.asarray, arrays(0)))
     shapes = [s.shape for s in jax.tree.leaves(state) if s.ndim]
     assert sorted(shapes) == sorted(2 * list(PARAMS.values()))
 
 
 @pytest.mark.parametrize('limit', [0.5, 5.0, 1e3])
-def test_clipping_is_that_of_optax(limit):
+def test_clipping_equals_optax(limit):
     grads = {'a': jnp.array([3.0, -4.0]), 'b': jnp.array([[12.0]])}
     ours, theirs = (
         f(limit).update(grads, optax.EmptyState())[0]

@@ -1,4 +1,4 @@
-"""Imports go to a lower layer only, and files and functions stay small."""
+"""Imports between packages follow their layers, and files and functions stay small."""
 
 import ast
 import pathlib
@@ -20,11 +20,11 @@ LAYERS = [
 LAYER = {package: i for i, packages in enumerate(LAYERS) for package in packages}
 FILES = sorted(path for top in ('bert_jax', 'configs') for path in (ROOT / top).rglob('*.py'))
 CODE = [path for path in FILES if path != ROOT / 'bert_jax/__init__.py']
-files = pytest.mark.parametrize('path', CODE, ids=lambda path: str(path.relative_to(ROOT)))
+each_file = pytest.mark.parametrize('path', CODE, ids=lambda path: str(path.relative_to(ROOT)))
 
 
-def imports(path):
-    """The full dotted names that a file imports, at any depth."""
+def read_imports(path):
+    """Yield the full dotted names that a file imports, also inside functions."""
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -33,10 +33,10 @@ def imports(path):
             yield from (f'{node.module}.{alias.name}' for alias in node.names)
 
 
-@files
-def test_imports_go_to_a_lower_layer(path):
+@each_file
+def test_imports_are_from_lower_layers(path):
     top, package = (*path.relative_to(ROOT).with_suffix('').parts, '')[:2]
-    for name in imports(path):
+    for name in read_imports(path):
         root, imported = (*name.split('.'), '')[:2]
         if top == 'configs':
             assert root in ('ml_collections', 'configs'), name
@@ -44,10 +44,12 @@ def test_imports_go_to_a_lower_layer(path):
             assert imported == package or LAYER[imported] < LAYER[package], name
         else:
             assert root != 'configs', name
-            assert package != 'data' or root not in ('jax', 'flax'), f'{name}: data is numpy only'
+            assert package != 'data' or root not in ('jax', 'flax'), (
+                f'{name}: the data package uses only NumPy'
+            )
 
 
-@files
+@each_file
 def test_files_and_functions_are_small(path):
     lines = path.read_text().count('\n')
     assert lines < (250 if path.parent.name == 'modeling' else 500)
@@ -56,10 +58,10 @@ def test_files_and_functions_are_small(path):
             assert node.end_lineno - node.lineno + 1 < 80, node.name
 
 
-def test_every_package_has_a_layer():
-    found = {
+def test_every_package_is_in_a_layer():
+    packages = {
         path.relative_to(ROOT / 'bert_jax').parts[0].removesuffix('.py')
         for path in FILES
         if path.is_relative_to(ROOT / 'bert_jax')
     }
-    assert found - {'__init__'} <= set(LAYER)
+    assert packages - {'__init__'} <= set(LAYER)

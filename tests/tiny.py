@@ -1,12 +1,12 @@
-"""Configs small enough for tests: a BERT of two layers, 32 wide."""
+"""Configs for tests: a BERT of 2 layers and width 32."""
 
 from ml_collections import ConfigDict
 
 
 def get_config(arg: str) -> ConfigDict:
-    """`arg` is 'pretrain' or 'classify'; give data.sources or data.source, and a tokenizer."""
+    """`arg` is 'pretrain' or 'classify'; data.sources or data.source must be overridden."""
     config = ConfigDict()
-    config.model = dict(name='bert', size='tiny', width=32, mlp=64, positions=64)
+    config.model = dict(name='bert', size='tiny', width=32, mlp_width=64, max_positions=64)
     config.mesh = dict(strategy='dp')
     config.optim = dict(learning_rate=1e-3, warmup=2)
     config.train = dict(steps=20, batch_size=16, log_every=1, eval_every=10, eval_batch_size=16)

@@ -1,1 +1,1 @@
-"""Layer 4: speed of pretraining, fine-tuning and generation, beside Hugging Face transformers."""
+"""Benchmarks of pretraining, fine-tuning and generation against Hugging Face transformers."""

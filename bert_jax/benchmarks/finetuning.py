@@ -1,7 +1,8 @@
-"""How many short texts a second a BERT is fine-tuned on, beside Hugging Face transformers on the same machine.
+"""Benchmark BERT fine-tuning, in texts per second, against Hugging Face transformers on the same machine.
 
-Both sides classify the same 4,096 rows, as long as the sentences of SST-2, in batches of 32: forward, backward and AdamW, float32, dropout off. bert_jax forms batches of
-like length, transformers pads random batches to their longest row. Called by `speed.compare`.
+Both libraries classify the same 4,096 rows, with the lengths of SST-2 sentences, in batches of 32: forward and backward pass
+and AdamW, in float32 without dropout. bert_jax groups rows of similar length into batches; transformers pads random batches
+to their longest row. Called by `pretraining.compare`.
 """
 
 import functools
@@ -11,17 +12,18 @@ from typing import Any
 
 import numpy as np
 
-from bert_jax.benchmarks.pretraining import VOCAB, reference
+from bert_jax.benchmarks.pretraining import VOCAB, make_reference
 from bert_jax.data.rows import HEADER
 
 TEXTS, BATCH, LENGTH = 4096, 32, 64
-# Word pieces of SST-2's training sentences by BERT's uncased vocabulary: this share of them has so many or fewer.
+# Length distribution of SST-2's training sentences in word pieces of BERT's uncased vocabulary: _SHARES[i] of them have at
+# most _PIECES[i] pieces.
 _SHARES = (0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 1)
 _PIECES = (1, 2, 4, 5, 6, 8, 11, 14, 18, 25, 31, 37, 41, 62)
 
 
-def rows() -> Any:
-    """[n, 4 + T] rows of random tokens as long as the sentences of SST-2, with random classes."""
+def make_rows() -> Any:
+    """Make rows [n, 4 + T] of random tokens and labels, with the lengths of SST-2 sentences."""
     rng = np.random.default_rng(0)
     lengths = np.interp(rng.permutation(np.linspace(0, 1, TEXTS)), _SHARES, _PIECES)
     out = np.zeros((TEXTS, HEADER + LENGTH), np.uint32)
@@ -31,15 +33,16 @@ def rows() -> Any:
     return out
 
 
-def time_ours(size: str, seconds: float) -> dict[str, float]:
+def time_bert_jax(size: str, seconds: float) -> dict[str, float]:
+    """Time epochs of bert_jax for about `seconds`."""
     from bert_jax.core import runtime
 
-    runtime.prepare_process()
+    runtime.configure_process()
     import jax
 
     from bert_jax import optim
     from bert_jax.core import partitioning
-    from bert_jax.data.labeled import LabelledConfig
+    from bert_jax.data.labeled import LabeledConfig
     from bert_jax.data.pipeline import Batches
     from bert_jax.modeling import bert
     from bert_jax.tasks import classify
@@ -47,17 +50,22 @@ def time_ours(size: str, seconds: float) -> dict[str, float]:
     from bert_jax.train.experiment import TrainConfig
     from bert_jax.train.step import jit_train_step
 
-    task: Any = classify.Task(classify.Config(labels=('a', 'b')), LabelledConfig(), None)  # type: ignore[arg-type]
+    task: Any = classify.Task(classify.Config(labels=('a', 'b')), LabeledConfig(), None)  # type: ignore[arg-type]
     model = bert.Config(size=size, vocab_size=VOCAB, dropout=0.0, attention_dropout=0.0)
     config = optim.OptimConfig(warmup=0)
     partitioner = partitioning.make(partitioning.MeshConfig(), jax.devices()[:1])
-    tx = optim.make(config, 1000)
-    make = functools.partial(task.module, model)
-    layout = state_lib.layout(make, tx, partitioner)
+    tx = optim.make_optimizer(config, 1000)
+    make = functools.partial(task.build_model, model)
+    layout = state_lib.make_layout(make, tx, partitioner)
     state = state_lib.create(make, tx, layout, 0)
-    options = {'schedule': optim.schedule(config, 1000), 'seed': 0, 'dropout': False, 'accumulate': 1}
+    options = {
+        'schedule': optim.make_schedule(config, 1000),
+        'seed': 0,
+        'dropout': False,
+        'accumulation_steps': 1,
+    }
     step_fn = jit_train_step(task, layout, partitioner, tx, **options)
-    batches = Batches(rows(), task.example, BATCH, 0, bins=TrainConfig().bins)
+    batches = Batches(make_rows(), task.example, BATCH, 0, length_buckets=TrainConfig().length_buckets)
 
     def epoch(number: int) -> None:
         nonlocal state
@@ -69,11 +77,12 @@ def time_ours(size: str, seconds: float) -> dict[str, float]:
     return _texts_per_second(epoch, seconds)
 
 
-def time_theirs(size: str, seconds: float) -> dict[str, float]:
+def time_transformers(size: str, seconds: float) -> dict[str, float]:
+    """Time epochs of transformers for about `seconds`."""
     import torch
 
-    model, optimizer = reference('BertForSequenceClassification', size)
-    found = torch.tensor(rows().astype(np.int64))
+    model, optimizer = make_reference('BertForSequenceClassification', size)
+    found = torch.tensor(make_rows().astype(np.int64))
 
     def epoch(number: int) -> None:
         order = torch.randperm(TEXTS, generator=torch.Generator().manual_seed(number))
@@ -92,10 +101,10 @@ def time_theirs(size: str, seconds: float) -> dict[str, float]:
 
 
 def _texts_per_second(epoch: Callable[[int], None], seconds: float) -> dict[str, float]:
-    """After one epoch to warm up, as many as take `seconds`, at least one."""
+    """Measure texts per second over about `seconds` but at least one epoch, after a warm-up epoch."""
     epoch(0)
-    began, done = time.perf_counter(), 0
-    while not done or time.perf_counter() - began < seconds:
-        done += 1
-        epoch(done)
-    return {'texts_per_second': done * TEXTS / (time.perf_counter() - began)}
+    start, count = time.perf_counter(), 0
+    while not count or time.perf_counter() - start < seconds:
+        count += 1
+        epoch(count)
+    return {'texts_per_second': count * TEXTS / (time.perf_counter() - start)}

@@ -1,8 +1,8 @@
-"""How many tokens a second a GPT writes, beside Hugging Face transformers on the same machine.
+"""Benchmark GPT generation, in tokens per second, against Hugging Face transformers on the same machine.
 
-Both sides go on greedily with the same eight prompts of 32 tokens for 128 more, float32, 50,257 words, with a
-key-value cache. Ours is also told how many times as long a token takes, when the prompts are read, as reading the weights
-once. Called by `speed.compare`.
+Both libraries continue the same eight prompts of 32 tokens greedily by 128 tokens, in float32, with a vocabulary of 50,257
+and a key-value cache. For bert_jax, the time of one token after the prompts is also compared with the time to read the
+weights from memory once, which is a lower bound. Called by `pretraining.compare`.
 """
 
 import statistics
@@ -13,18 +13,19 @@ from typing import Any
 import numpy as np
 
 VOCAB, PROMPTS, LENGTH, NEW = 50_257, 8, 32, 128
-_TURNS = 9  # of generating and of reading the weights: memory is not as fast at all times
+_REPEATS = 9  # generation and reading of the weights alternate, as the memory speed varies
 
 
-def prompts() -> np.ndarray:
-    """[B, T] random tokens."""
+def make_prompts() -> np.ndarray:
+    """Make random prompts [B, T]."""
     return np.random.default_rng(0).integers(0, VOCAB, (PROMPTS, LENGTH), dtype=np.int32)
 
 
-def time_ours(size: str, seconds: float) -> dict[str, float]:
+def time_bert_jax(size: str, seconds: float) -> dict[str, float]:
+    """Time bert_jax for about `seconds`, and compare the time of one token with that of reading the weights once."""
     from bert_jax.core import runtime
 
-    runtime.prepare_process()
+    runtime.configure_process()
     import jax
 
     from bert_jax.modeling import decoding, gpt, module
@@ -36,23 +37,24 @@ def time_ours(size: str, seconds: float) -> dict[str, float]:
 
     graph = module.abstract(make)[0]
     params = jax.jit(lambda key: module.init(make, key))(jax.random.key(0))
-    texts = [*prompts()]
-    found = _tokens_per_second(lambda: decoding.generate(graph, params, texts, NEW, end=-1), seconds)
-    tokens, valid = decoding.checked(texts, -1)
-    size_read = sum(p.nbytes for p in params.values())
-    turns = []
-    for _ in range(_TURNS):
-        state = decoding.begin(graph, params, tokens, valid, (), jax.random.key(0), LENGTH + NEW)
-        jax.block_until_ready(state.scores)
-        began = time.perf_counter()
-        jax.block_until_ready(decoding.go_on(graph, params, state, decoding.Sampling(), -1, NEW))
-        turns.append(((time.perf_counter() - began) / NEW, _seconds_to_read(size_read)))
-    token, read = (statistics.median(times) for times in zip(*turns, strict=True))
-    times = statistics.median(token / read for token, read in turns)
-    return {**found, 'token_seconds': token, 'read_seconds': read, 'times_reading': times}
+    texts = [*make_prompts()]
+    rate = _tokens_per_second(lambda: decoding.generate(graph, params, texts, NEW, end=-1), seconds)
+    tokens, valid = decoding.left_pad(texts, -1)
+    weight_bytes = sum(p.nbytes for p in params.values())
+    timings = []
+    for _ in range(_REPEATS):
+        state = decoding.prefill(graph, params, tokens, valid, (), jax.random.key(0), LENGTH + NEW)
+        jax.block_until_ready(state.logits)
+        start = time.perf_counter()
+        jax.block_until_ready(decoding.decode(graph, params, state, decoding.Sampling(), -1, NEW))
+        timings.append(((time.perf_counter() - start) / NEW, _seconds_to_read(weight_bytes)))
+    token, read = (statistics.median(times) for times in zip(*timings, strict=True))
+    ratio = statistics.median(token / read for token, read in timings)
+    return {**rate, 'token_seconds': token, 'read_seconds': read, 'token_to_read_ratio': ratio}
 
 
-def time_theirs(size: str, seconds: float) -> dict[str, float]:
+def time_transformers(size: str, seconds: float) -> dict[str, float]:
+    """Time transformers for about `seconds`."""
     import torch
     import transformers
 
@@ -62,7 +64,7 @@ def time_theirs(size: str, seconds: float) -> dict[str, float]:
     config = transformers.GPT2Config(n_layer=layers, n_embd=width, n_head=heads, vocab_size=VOCAB)
     model = transformers.GPT2LMHeadModel(config).eval()
     model.generation_config.pad_token_id = 0
-    tokens = torch.tensor(prompts().astype(np.int64))
+    tokens = torch.tensor(make_prompts().astype(np.int64))
     options = dict(max_new_tokens=NEW, min_new_tokens=NEW, do_sample=False)
 
     def run() -> None:
@@ -73,17 +75,17 @@ def time_theirs(size: str, seconds: float) -> dict[str, float]:
 
 
 def _tokens_per_second(run: Callable[[], Any], seconds: float) -> dict[str, float]:
-    """After one run to warm up, as many as take `seconds`, at least one; prompts are read in this time too."""
+    """Measure tokens per second over about `seconds` but at least one run, after a warm-up run; includes the prefill."""
     run()
-    began, done = time.perf_counter(), 0
-    while not done or time.perf_counter() - began < seconds:
-        done += 1
+    start, count = time.perf_counter(), 0
+    while not count or time.perf_counter() - start < seconds:
+        count += 1
         run()
-    return {'tokens_per_second': done * PROMPTS * NEW / (time.perf_counter() - began)}
+    return {'tokens_per_second': count * PROMPTS * NEW / (time.perf_counter() - start)}
 
 
 def _seconds_to_read(size: int) -> float:
-    """How long it takes to read so many bytes from memory, by all cores at their best."""
+    """Minimum time to read `size` bytes from memory with all cores."""
     import jax
     import jax.numpy as jnp
 
@@ -92,7 +94,7 @@ def _seconds_to_read(size: int) -> float:
     total(x).block_until_ready()
     times = []
     for _ in range(5):
-        began = time.perf_counter()
+        start = time.perf_counter()
         total(x).block_until_ready()
-        times.append(time.perf_counter() - began)
+        times.append(time.perf_counter() - start)
     return min(times) * size / x.nbytes

@@ -1,1 +1,1 @@
-"""Floor 6: the doors. Each is a short script over the library: python -m bert_jax.bin.NAME."""
+"""Commands: short scripts over the library, run with `python -m bert_jax.bin.NAME`."""

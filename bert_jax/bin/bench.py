@@ -1,4 +1,4 @@
-"""Times the train step of BERT, or fine-tuning, or generation, beside Hugging Face transformers if PyTorch is installed."""
+"""Benchmark BERT pretraining, fine-tuning or GPT generation against Hugging Face transformers, if PyTorch is installed."""
 
 import argparse
 import json
@@ -9,26 +9,30 @@ from bert_jax.core import cli, paths
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog='python -m bert_jax.bin.bench', description=__doc__)
-    parser.add_argument('sizes', nargs='*', help='tiny mini base; of generation mini small')
-    parser.add_argument('--rounds', type=int, default=2, help='the two are timed in turn so many times')
-    parser.add_argument('--seconds', type=float, default=8, help='about how long one timing takes')
+    parser.add_argument(
+        'sizes', nargs='*', help='model sizes; default: tiny mini base, or mini small with --generation'
+    )
+    parser.add_argument(
+        '--rounds', type=int, default=2, help='number of timings per library; the libraries alternate'
+    )
+    parser.add_argument('--seconds', type=float, default=8, help='approximate duration of one timing')
     kinds = parser.add_mutually_exclusive_group()
     kinds.add_argument(
         '--finetuning',
         dest='kind',
         action='store_const',
         const='finetuning',
-        help='time short texts, as those of SST-2',
+        help='time fine-tuning on short texts with the lengths of SST-2 sentences',
     )
     kinds.add_argument(
         '--generation',
         dest='kind',
         action='store_const',
         const='generation',
-        help='time a GPT that goes on with 8 prompts',
+        help='time text generation by a GPT for 8 prompts',
     )
-    parser.add_argument('--no_reference', action='store_true', help='time bert_jax alone')
-    parser.add_argument('--out', type=pathlib.Path, help='JSON file for the figures')
+    parser.add_argument('--no_reference', action='store_true', help='time bert_jax only')
+    parser.add_argument('--out', type=pathlib.Path, help='JSON file for the results')
     flags = parser.parse_args()
 
     if flags.out:
@@ -39,7 +43,7 @@ def main() -> int:
     sizes = flags.sizes or (['mini', 'small'] if kind == 'generation' else ['tiny', 'mini', 'base'])
     results = pretraining.compare(sizes, flags.rounds, flags.seconds, not flags.no_reference, kind)
     if flags.out:
-        paths.write(flags.out, json.dumps(results, indent=2) + '\n')
+        paths.write_atomic(flags.out, json.dumps(results, indent=2) + '\n')
     return 0
 
 

@@ -1,14 +1,11 @@
-"""Scores a model that chooses among endings: --config=configs/finetune/X.py --checkpoint=DIR --out=FILE.json [--watch]."""
+"""Score a multiple-choice model: --config=configs/finetune/X.py --checkpoint=DIR --out=FILE.json [--watch]."""
 
 from bert_jax.core import cli
+from bert_jax.evals import command
 
 
 def main() -> int:
-    flags, overrides = cli.parse(cli.eval_parser('choice', __doc__))
-
-    from bert_jax.evals import scoring
-
-    return scoring.run('choice', flags, overrides)
+    return command.main('choice', __doc__)
 
 
 if __name__ == '__main__':

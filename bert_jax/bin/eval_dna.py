@@ -1,14 +1,11 @@
-"""Scores a classifier of DNA: --config=configs/finetune/X.py --checkpoint=DIR --out=FILE.json [--watch]."""
+"""Score a classifier of DNA or other sequences: --config=configs/finetune/X.py --checkpoint=DIR --out=FILE.json [--watch]."""
 
 from bert_jax.core import cli
+from bert_jax.evals import command
 
 
 def main() -> int:
-    flags, overrides = cli.parse(cli.eval_parser('dna', __doc__))
-
-    from bert_jax.evals import scoring
-
-    return scoring.run('dna', flags, overrides)
+    return command.main('dna', __doc__)
 
 
 if __name__ == '__main__':

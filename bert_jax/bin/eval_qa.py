@@ -1,14 +1,11 @@
-"""Scores extractive question answering: --config=configs/finetune/X.py --checkpoint=DIR --out=FILE.json [--watch]."""
+"""Score an extractive question-answering model: --config=configs/finetune/X.py --checkpoint=DIR --out=FILE.json [--watch]."""
 
 from bert_jax.core import cli
+from bert_jax.evals import command
 
 
 def main() -> int:
-    flags, overrides = cli.parse(cli.eval_parser('qa', __doc__))
-
-    from bert_jax.evals import scoring
-
-    return scoring.run('qa', flags, overrides)
+    return command.main('qa', __doc__)
 
 
 if __name__ == '__main__':

@@ -1,14 +1,11 @@
-"""Scores a regression: --config=configs/finetune/X.py --checkpoint=DIR --out=FILE.json [--watch]."""
+"""Score a regression model: --config=configs/finetune/X.py --checkpoint=DIR --out=FILE.json [--watch]."""
 
 from bert_jax.core import cli
+from bert_jax.evals import command
 
 
 def main() -> int:
-    flags, overrides = cli.parse(cli.eval_parser('regress', __doc__))
-
-    from bert_jax.evals import scoring
-
-    return scoring.run('regress', flags, overrides)
+    return command.main('regress', __doc__)
 
 
 if __name__ == '__main__':

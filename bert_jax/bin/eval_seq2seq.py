@@ -1,14 +1,11 @@
-"""Scores texts that are written of others: --config=configs/finetune/X.py --checkpoint=DIR --out=FILE.json [--watch]."""
+"""Score a summarization or translation model on generated texts: --config=configs/finetune/X.py --checkpoint=DIR --out=FILE.json [--watch]."""
 
 from bert_jax.core import cli
+from bert_jax.evals import command
 
 
 def main() -> int:
-    flags, overrides = cli.parse(cli.eval_parser('seq2seq', __doc__))
-
-    from bert_jax.evals import scoring
-
-    return scoring.run('seq2seq', flags, overrides)
+    return command.main('seq2seq', __doc__)
 
 
 if __name__ == '__main__':

@@ -1,14 +1,11 @@
-"""Scores a tagger: --config=configs/finetune/X.py --checkpoint=DIR --out=FILE.json [--watch]."""
+"""Score a tagger of words: --config=configs/finetune/X.py --checkpoint=DIR --out=FILE.json [--watch]."""
 
 from bert_jax.core import cli
+from bert_jax.evals import command
 
 
 def main() -> int:
-    flags, overrides = cli.parse(cli.eval_parser('tag', __doc__))
-
-    from bert_jax.evals import scoring
-
-    return scoring.run('tag', flags, overrides)
+    return command.main('tag', __doc__)
 
 
 if __name__ == '__main__':

@@ -1,4 +1,4 @@
-"""Fills the masks of a text: --checkpoint=DIR "text with [MASK]"."""
+"""Predict the masked tokens of a text: --checkpoint=DIR "text with [MASK]"."""
 
 import argparse
 
@@ -7,21 +7,22 @@ from bert_jax.core import cli
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog='python -m bert_jax.bin.fill_mask', description=__doc__)
-    parser.add_argument('--checkpoint', required=True, help='a pretrained --workdir, or one of its steps')
-    parser.add_argument('--top', type=int, default=5, help='how many tokens to print for each mask')
-    parser.add_argument('texts', nargs='+', help='each with one or more [MASK]')
+    parser.add_argument(
+        '--checkpoint', required=True, help='--workdir of a pretraining run, or one of its steps'
+    )
+    parser.add_argument('--top', type=int, default=5, help='number of tokens to print for each mask')
+    parser.add_argument('texts', nargs='+', help='texts with one or more [MASK] each')
     flags = parser.parse_args()
     if flags.top < 1:
         parser.error('--top must be at least 1')
 
     from bert_jax.evals import fill_mask
 
-    for text, masks in zip(
-        flags.texts, fill_mask.fill(flags.checkpoint, flags.texts, flags.top), strict=True
-    ):
+    results = fill_mask.fill(flags.checkpoint, flags.texts, flags.top)
+    for text, masks in zip(flags.texts, results, strict=True):
         print(text)
-        for number, best in enumerate(masks, 1):
-            print(f'  mask {number}: ' + '  '.join(f'{token} {p:.1%}' for token, p in best))
+        for number, tokens in enumerate(masks, 1):
+            print(f'  mask {number}: ' + '  '.join(f'{token} {p:.1%}' for token, p in tokens))
     return 0
 
 

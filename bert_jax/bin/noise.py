@@ -1,4 +1,4 @@
-"""Breaks a text in every way that a denoising model learns from: "Your text." [--checkpoint=DIR]."""
+"""Show how each kind of noise of the task denoise corrupts a text: "Your text." [--checkpoint=DIR]."""
 
 import argparse
 
@@ -9,11 +9,13 @@ from bert_jax.core import cli
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog='python -m bert_jax.bin.noise', description=__doc__)
-    parser.add_argument('text', help='one sentence or more')
-    parser.add_argument('--checkpoint', help='a --workdir, for its word pieces; without it words are tokens')
-    parser.add_argument('--rate', type=float, default=0.3, help='share of the tokens that are taken')
-    parser.add_argument('--span', type=float, default=3.0, help='mean length of spans')
-    parser.add_argument('--seed', type=cli.seed, default=0)
+    parser.add_argument('text', help='one or more sentences')
+    parser.add_argument(
+        '--checkpoint', help='--workdir of the tokenizer to use; without it, each word is a token'
+    )
+    parser.add_argument('--rate', type=float, default=0.3, help='share of the tokens to corrupt')
+    parser.add_argument('--mean_span_length', type=float, default=3.0, help='mean length of spans in tokens')
+    parser.add_argument('--seed', type=cli.parse_seed, default=0)
     flags = parser.parse_args()
 
     from bert_jax.core.errors import UserError
@@ -29,20 +31,20 @@ def main() -> int:
         tokenizer = tokenizer_lib.from_words(flags.text)
     (text,) = tokenizer.encode([flags.text])
     if not len(text):
-        raise UserError('There is nothing to break: give a text of one word or more.')
+        raise UserError(f'The text {flags.text!r} has no tokens to corrupt. Write one or more words.')
 
-    def show(tokens: np.ndarray) -> str:
+    def to_string(tokens: np.ndarray) -> str:
         names = [tokenizer.token(i) if i < len(tokenizer) else f'<{i - len(tokenizer)}>' for i in tokens]
         return ' '.join(names)
 
-    print(f'{"original":18}{show(text)}')
-    for noise in [*((n,) for n in (*denoise.NOISES, *denoise.ALONE)), ('permute', 'infill')]:
-        config = denoise.Config(noise=noise, rate=flags.rate, span=flags.span)
+    print(f'{"original":18}{to_string(text)}')
+    for noise in [*((n,) for n in (*denoise.NOISES, *denoise.PARTIAL_TARGETS)), ('permute', 'infill')]:
+        config = denoise.Config(noise=noise, rate=flags.rate, mean_span_length=flags.mean_span_length)
         task = denoise.Task(config, TextConfig(), tokenizer)
-        source, before, labels, _ = task.pair(text, np.random.default_rng(flags.seed))
-        print(f'{" + ".join(noise):18}{show(source[1:-1])}')
-        if noise[0] in denoise.ALONE:
-            print(f'{"":18}the decoder sees {show(before)}\n{"":18}and predicts     {show(labels)}')
+        source, inputs, labels, _ = task.make_pair(text, np.random.default_rng(flags.seed))
+        print(f'{" + ".join(noise):18}{to_string(source[1:-1])}')
+        if noise[0] in denoise.PARTIAL_TARGETS:
+            print(f'{"":18}decoder input  {to_string(inputs)}\n{"":18}decoder target {to_string(labels)}')
     return 0
 
 

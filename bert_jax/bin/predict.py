@@ -1,67 +1,81 @@
-"""Labels, tags or answers texts: --checkpoint=DIR --input=FILE.jsonl --output=FILE.jsonl, or --question with --context."""
+"""Predict with a fine-tuned checkpoint: --input=FILE --output=FILE for many texts, --question and --context for one answer."""
 
 import argparse
 import pathlib
 import sys
+from typing import Any
 
 from bert_jax.core import cli
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog='python -m bert_jax.bin.predict', description=__doc__)
-    parser.add_argument('--checkpoint', required=True, help='a fine-tuned --workdir, or one of its steps')
+    parser.add_argument(
+        '--checkpoint',
+        required=True,
+        help='--workdir of a fine-tuning run, or the folder of one of its checkpoints',
+    )
     parser.add_argument(
         '--input',
-        help='.jsonl, .csv, .tsv, .conll, .conllu or .json (SQuAD), or a TFDS name; fields as in the config',
+        help='.jsonl, .csv, .tsv, .conll, .conllu or .json (SQuAD) file, or TFDS name; '
+        '--config.data.* names its fields',
     )
-    parser.add_argument('--split', default='test', help='of a TFDS data set')
+    parser.add_argument('--split', default='test', help='split of a TFDS data set (default: %(default)s)')
     parser.add_argument(
-        '--output', help='.jsonl, one object a text; .tsv for the GLUE server; .json for the scripts of SQuAD'
+        '--output',
+        help='file to write: .jsonl with one object per record, .tsv for the GLUE server or .json for the SQuAD scripts',
     )
-    parser.add_argument('--numbers', action='store_true', help='numbers of classes in a .tsv, not names')
-    parser.add_argument('--question', help='a question to answer from --context')
-    parser.add_argument('--context', help='a text file')
-    flags, overrides = cli.parse(parser)
+    parser.add_argument(
+        '--class_ids', action='store_true', help='write class ids instead of class names to a .tsv file'
+    )
+    parser.add_argument('--question', help='question to answer from the text in --context')
+    parser.add_argument('--context', help='text file that holds the answer to --question')
+    flags, overrides = cli.parse_args(parser)
     if bool(flags.input) != bool(flags.output) or bool(flags.question) != bool(flags.context):
-        parser.error('--input goes with --output, and --question with --context')
+        parser.error('--input and --output need each other, and so do --question and --context')
     if bool(flags.input) == bool(flags.question):
-        parser.error('give --input and --output, or --question and --context')
+        parser.error('set either --input and --output, or --question and --context')
 
     from bert_jax.core import runtime
-    from bert_jax.core.errors import UserError
-    from bert_jax.data.records import Record
     from bert_jax.evals import prediction
 
-    runtime.prepare_process()
+    runtime.configure_process()
     if flags.output:
         cli.check_output(pathlib.Path(flags.output), '--output')
         prediction.check_output(pathlib.Path(flags.output), flags.input)
     predictor = prediction.Predictor(flags.checkpoint, overrides)
     if flags.question:
-        data = predictor.task.data
-        if not hasattr(data, 'context'):
-            raise UserError(
-                f'{flags.checkpoint!r} answers no questions: give one that was fine-tuned on the task qa.'
-            )
-        try:
-            context = pathlib.Path(flags.context).read_text(encoding='utf-8')
-        except UnicodeDecodeError as e:
-            raise UserError(f'{flags.context!r} is not UTF-8 text: convert it.') from e
-        record = Record(flags.context, {data.question: flags.question, data.context: context})
-        if not context.strip():
-            raise UserError(f'There is no text in {flags.context!r} to answer from.')
-        (answer,) = predictor([record])
-        for best in (answer or {}).get('n_best', [])[:5]:
-            print(f'{best["probability"]:7.1%}  {best["text"] or "(no answer)"}')
-        return 0 if answer else 1
-    found = prediction.read(flags.input, flags.split)
-    made = predictor(found)
-    prediction.write(pathlib.Path(flags.output), found, made, flags.numbers)
-    bad = made.count(None)
-    print(f'{flags.output}: {len(made) - bad:,} predictions')
-    if bad:
-        print(f'error: {bad:,} bad lines were left out.', file=sys.stderr)
-    return 1 if bad else 0
+        return _answer(predictor, flags.checkpoint, flags.question, flags.context)
+    records = prediction.read_records(flags.input, flags.split)
+    predictions = predictor(records)
+    prediction.write_predictions(pathlib.Path(flags.output), records, predictions, flags.class_ids)
+    skipped = predictions.count(None)
+    print(f'{flags.output}: {len(predictions) - skipped:,} predictions')
+    if skipped:
+        print(f'error: {skipped:,} invalid records were skipped.', file=sys.stderr)
+    return 1 if skipped else 0
+
+
+def _answer(predictor: Any, checkpoint: str, question: str, context_path: str) -> int:
+    """Print the five best answers to one question with their probabilities; return the exit status."""
+    from bert_jax.core.errors import UserError
+    from bert_jax.data.records import Record
+
+    data = predictor.task.data
+    if not hasattr(data, 'context'):
+        raise UserError(
+            f'{checkpoint!r} cannot answer questions. Set --checkpoint to a model fine-tuned on the task qa.'
+        )
+    try:
+        context = pathlib.Path(context_path).read_text(encoding='utf-8')
+    except UnicodeDecodeError as e:
+        raise UserError(f'--context={context_path} is not UTF-8 text. Convert the file to UTF-8.') from e
+    if not context.strip():
+        raise UserError(f'--context={context_path} is empty. Set --context to a file with text.')
+    (prediction,) = predictor([Record(context_path, {data.question: question, data.context: context})])
+    for answer in (prediction or {}).get('n_best', [])[:5]:
+        print(f'{answer["probability"]:7.1%}  {answer["text"] or "(no answer)"}')
+    return 0 if prediction else 1
 
 
 if __name__ == '__main__':

@@ -1,4 +1,4 @@
-"""Turns text into rows for pretraining: --config=configs/pretrain/X.py --rows=DIR [--beam=OPTIONS]."""
+"""Prepare pretraining rows from text: --config=configs/pretrain/X.py --rows=DIR [--beam=OPTIONS]."""
 
 import argparse
 import pathlib
@@ -8,21 +8,25 @@ from bert_jax.core import cli
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog='python -m bert_jax.bin.prepare', description=__doc__)
-    parser.add_argument('--config', required=True, help='a pretraining config, with :arg if it takes one')
+    parser.add_argument('--config', required=True, help='pretraining config: FILE.py or FILE.py:ARGUMENT')
     parser.add_argument(
-        '--rows', required=True, help='folder for rows and tokenizer; train with --config.data.rows=DIR'
+        '--rows',
+        required=True,
+        help='output folder for rows and tokenizer; train on it with --config.data.rows_dir=DIR',
     )
     parser.add_argument(
         '--beam',
         metavar='OPTIONS',
-        help='let Apache Beam make the rows, by the runner that its options name: "--runner=DirectRunner"',
+        help='prepare the rows with Apache Beam and these options, such as "--runner=DirectRunner"',
     )
     parser.add_argument(
-        '--staging', default='', help='of Beam: a folder that all workers see, such as gs://BUCKET/tmp'
+        '--staging',
+        default='',
+        help='with --beam: folder that all workers can access, such as gs://BUCKET/tmp; default: the output folder',
     )
-    flags, overrides = cli.parse(parser)
+    flags, overrides = cli.parse_args(parser)
     if flags.staging and flags.beam is None:
-        parser.error('--staging is for --beam')
+        parser.error('--staging needs --beam')
 
     from bert_jax.core.errors import UserError
     from bert_jax.data import beam
@@ -31,14 +35,16 @@ def main() -> int:
     from bert_jax.train import experiment as experiment_lib
     from bert_jax.train import inputs
 
-    experiment = experiment_lib.read(flags.config, [*overrides, f'data.rows={flags.rows}'])
+    experiment = experiment_lib.read(flags.config, [*overrides, f'data.rows_dir={flags.rows}'])
     if not isinstance(experiment.data, TextConfig):
-        raise UserError(f'{flags.config!r} is not a pretraining config: only those have rows to prepare.')
-    run = None if flags.beam is None else beam.runner(flags.beam, flags.staging)
-    experiment, tokenizer, _ = inputs.begin(experiment, pathlib.Path(flags.rows))
-    rows = inputs.RowsOf(experiment.make_task(tokenizer), experiment, tokenizer, pathlib.Path(flags.rows))
+        raise UserError(
+            f'{flags.config!r} is not a pretraining config. Set --config to one, such as configs/pretrain/X.py.'
+        )
+    run_shards = None if flags.beam is None else beam.make_runner(flags.beam, flags.staging)
+    experiment, tokenizer, _ = inputs.resolve(experiment, pathlib.Path(flags.rows))
+    rows = inputs.TaskRows(experiment.make_task(tokenizer), experiment, tokenizer, pathlib.Path(flags.rows))
     for length in rows.lengths:
-        folder = rows.prepare(length, run)
+        folder = rows.prepare(length, run_shards)
         counts = read_manifest(folder)['counts']
         print(f'{folder}: ' + ', '.join(f'{v:,} {k.replace("_", " ")}' for k, v in counts.items()))
     return 0

@@ -1,4 +1,4 @@
-"""Collects runs, tables and studies into one HTML page: DIR... --out=report.html."""
+"""Collect runs, tables and studies in one HTML page."""
 
 import argparse
 import pathlib
@@ -12,17 +12,20 @@ def main() -> int:
         'workdirs',
         nargs='+',
         type=pathlib.Path,
-        help='of runs, of tables, of studies, or folders with runs in them',
+        metavar='DIR',
+        help='working directory of a run, table or study, or a folder of several',
     )
-    parser.add_argument('--out', required=True, type=pathlib.Path)
+    parser.add_argument('--out', required=True, type=pathlib.Path, metavar='FILE', help='HTML file to write')
     parser.add_argument(
         '--fill',
         action='append',
         default=[],
         metavar='TEXT',
-        help='a text with [MASK] for the pretrained model',
+        help='text with [MASK], which the first pretrained model fills; may be repeated',
     )
-    parser.add_argument('--plots', type=pathlib.Path, metavar='DIR', help='write the plots there as well')
+    parser.add_argument(
+        '--plots', type=pathlib.Path, metavar='DIR', help='also write the plots to this folder'
+    )
     flags = parser.parse_args()
 
     from bert_jax.evals import fill_mask
@@ -30,22 +33,23 @@ def main() -> int:
     from bert_jax.reports import export, page
 
     cli.check_output(flags.out, '--out')
-    written = {workdir: export.find(workdir) for workdir in flags.workdirs}
-    found = [
-        [] if {p.parent for p in written[workdir]} == {workdir} else runs_lib.find(workdir)
+    files = {workdir: export.find(workdir) for workdir in flags.workdirs}
+    # A folder with a table or study shows only that, not the runs below it.
+    runs = {
+        workdir: [] if {p.parent for p in files[workdir]} == {workdir} else runs_lib.find(workdir)
         for workdir in flags.workdirs
-    ]
-    pretrained = [w for w, runs in zip(flags.workdirs, found, strict=True) if runs and runs[0].pretraining]
+    }
+    pretrained = [workdir for workdir, found in runs.items() if found and found[0].is_pretraining]
     if flags.fill and not pretrained:
-        parser.error('--fill needs a pretrained --workdir among the runs')
-    filled = fill_mask.fill(str(pretrained[0]), flags.fill) if flags.fill and pretrained else []
+        parser.error('--fill needs the --workdir of a pretrained model among the folders')
+    filled = fill_mask.fill(str(pretrained[0]), flags.fill) if flags.fill else []
     html = page.render(
-        [run for group in found for run in group],
+        [run for found in runs.values() for run in found],
         list(zip(flags.fill, filled, strict=False)),
         flags.plots,
-        [file for files in written.values() for file in files],
+        [file for found in files.values() for file in found],
     )
-    paths.write(flags.out, html)
+    paths.write_atomic(flags.out, html)
     print(f'wrote {flags.out}')
     return 0
 

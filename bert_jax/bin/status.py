@@ -1,4 +1,4 @@
-"""A run at a glance, or all runs below a folder: DIR [--every=SECONDS]."""
+"""Show the progress of a run, or of all runs below a folder."""
 
 import argparse
 import pathlib
@@ -9,9 +9,15 @@ from bert_jax.core import cli
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog='python -m bert_jax.bin.status', description=__doc__)
-    parser.add_argument('folder', type=pathlib.Path, help='a --workdir, or a folder of many')
     parser.add_argument(
-        '--every', type=float, default=0.0, help='look again every so many seconds, until interrupted'
+        'folder', type=pathlib.Path, help='working directory of a run, or a folder of several'
+    )
+    parser.add_argument(
+        '--every',
+        type=float,
+        default=0.0,
+        metavar='SECONDS',
+        help='repeat at this interval until interrupted',
     )
     flags = parser.parse_args()
     if flags.every < 0:
@@ -21,9 +27,9 @@ def main() -> int:
 
     while True:
         if (flags.folder / 'config.json').exists():
-            print(*status.lines(flags.folder), sep='\n', flush=True)
+            print(*status.describe(flags.folder), sep='\n', flush=True)
         else:
-            print(cli.table(status.table(flags.folder)), flush=True)
+            print(cli.format_table(status.table(flags.folder)), flush=True)
         if not flags.every:
             return 0
         time.sleep(flags.every)

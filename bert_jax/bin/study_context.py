@@ -1,4 +1,4 @@
-"""How much of a word's vector is its sentence? --checkpoint=DIR --out=DIR [--word=kind --input=FILE.jsonl] [--control=DIR]."""
+"""Study how much a word's hidden state depends on its sentence: --checkpoint=DIR --out=DIR [--word=kind --input=FILE.jsonl] [--control=DIR]."""
 
 import argparse
 import pathlib
@@ -8,19 +8,25 @@ from bert_jax.core import cli
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog='python -m bert_jax.bin.study_context', description=__doc__)
-    parser.add_argument('--checkpoint', required=True, help='a --workdir that was pretrained')
-    parser.add_argument('--out', required=True, type=pathlib.Path, help='a folder for table and figure')
-    parser.add_argument('--word', default='', help='the word, in each line of --input')
-    parser.add_argument('--input', help='a .jsonl file with "text" and "sense" in each line')
+    parser.add_argument('--checkpoint', required=True, help='--workdir of a pretraining run')
+    parser.add_argument('--out', required=True, type=pathlib.Path, help='folder for the table and the figure')
+    parser.add_argument('--word', default='', help='word to study, which each line of --input contains')
+    parser.add_argument('--input', help='.jsonl file with a "text" and a "sense" per line')
     parser.add_argument(
-        '--control', help='another --workdir, such as of a pretraining with task.shuffle=true'
+        '--control',
+        help='--workdir of another pretraining run to compare with, such as one with task.shuffle_tokens=true',
     )
-    parser.add_argument('--source', default='', help='sentences to compare words in: a source of text; without, what '
-                        'was held out in pretraining')  # fmt: skip
-    parser.add_argument('--limit', type=int, default=1000, help='how many of these sentences')
+    parser.add_argument(
+        '--source',
+        default='',
+        help='text source of the sentences for self-similarity; default: the held-out part of the pretraining corpus',
+    )
+    parser.add_argument(
+        '--limit', type=int, default=1000, help='maximum number of sentences for self-similarity'
+    )
     flags = parser.parse_args()
     if bool(flags.word) != bool(flags.input):
-        parser.error('--word and --input go together')
+        parser.error('--word and --input require each other')
     cli.check_writable(flags.out / 'context.json', '--out')
 
     from bert_jax.core import runtime
@@ -29,37 +35,37 @@ def main() -> int:
     from bert_jax.reports import export
     from bert_jax.studies import context, hidden_states
 
-    runtime.prepare_process()
-    word, examples = context.WORD, context.EXAMPLE
+    runtime.configure_process()
+    word, examples = context.DEFAULT_WORD, context.DEFAULT_EXAMPLES
     if flags.input:
         if not records.is_files(flags.input) or not pathlib.Path(flags.input).is_file():
             raise UserError(
-                f'--input={flags.input} is no {", ".join(records.FORMATS)} file: name one that is there.'
+                f'--input={flags.input} is not an existing {", ".join(records.FILE_SUFFIXES)} file. Pass one that exists.'
             )
-        read = records.read_file(flags.input)
-        word, examples = flags.word, tuple((r.text('sense'), r.text('text')) for r in read)
+        word, lines = flags.word, records.read_file(flags.input)
+        examples = tuple((line.text('sense'), line.text('text')) for line in lines)
         if not examples:
             raise UserError(
-                f'--input={flags.input} has no examples: write {{"sense": ..., "text": ...}} on each line.'
+                f'--input={flags.input} has no examples. Write {{"sense": ..., "text": ...}} on each line.'
             )
     texts = {'text': flags.source} if flags.source else {}
 
     def study(checkpoint: str) -> tuple:
-        reader = hidden_states.open_reader(checkpoint, texts, limit=flags.limit)
-        return reader.sentences, *context.study(reader, word, examples)
+        encoder = hidden_states.load_encoder(checkpoint, texts, limit=flags.limit)
+        return encoder.sentences, *context.study(encoder, word, examples)
 
-    sentences, found, vectors = study(flags.checkpoint)
+    sentences, results, occurrences = study(flags.checkpoint)
     control = study(flags.control)[1] if flags.control else None
-    lines = context.lines(found)
+    table = context.make_table(results)
     text = (
-        f'# How much of a word is its sentence? {flags.checkpoint}\n\n“{word}” in {len(examples)} sentences; '
-        f'self-similarity of the {found["words"]:,} words that occur five times or more in {sentences:,} others.\n\n'
-        f'{export.markdown(lines)}'
+        f'# Contextual word vectors: {flags.checkpoint}\n\n“{word}” in {len(examples)} sentences; self-similarity of the '
+        f'{results["word_count"]:,} words that occur five or more times in {sentences:,} other sentences.\n\n'
+        f'{export.to_markdown(table)}'
     )
     if control:
-        text += f'\nControl, {flags.control}:\n\n' + export.markdown(context.lines(control))
-    figure = context.figure(found, vectors.vectors, control)
-    export.write(flags.out, 'context', text, lines, figure, {**found, 'control': control})
+        text += f'\nControl, {flags.control}:\n\n' + export.to_markdown(context.make_table(control))
+    figure = context.make_figure(results, occurrences.vectors, control)
+    export.write(flags.out, 'context', text, table, figure, {**results, 'control': control})
     print(text, end='')
     return 0
 

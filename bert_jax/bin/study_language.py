@@ -1,4 +1,4 @@
-"""Where does a model keep the language? --checkpoint=DIR --out=DIR [--text=en=FILE --text=de=FILE] [--parallel=multi30k]."""
+"""Study where a model encodes the language, and how well languages are aligned: --checkpoint=DIR --out=DIR [--text=en=FILE --text=de=FILE] [--parallel=multi30k]."""
 
 import argparse
 import pathlib
@@ -9,42 +9,45 @@ from bert_jax.core import cli
 def main() -> int:
     parser = argparse.ArgumentParser(prog='python -m bert_jax.bin.study_language', description=__doc__)
     parser.add_argument(
-        '--checkpoint', required=True, help='a --workdir that was pretrained on several languages'
+        '--checkpoint', required=True, help='--workdir of a pretraining run on several languages'
     )
-    parser.add_argument('--out', required=True, type=pathlib.Path, help='a folder for table and figure')
-    cli.add_texts(parser)
+    parser.add_argument('--out', required=True, type=pathlib.Path, help='folder for the table and the figure')
+    cli.add_text_flags(parser)
     parser.add_argument(
         '--alphas',
         default='0,1,2,3',
-        help='by how many differences of the means to shift; 0 is what comes out unmoved',
+        help='comma-separated multiples of the difference between two language means to add; 0 means no shift',
     )
     parser.add_argument(
-        '--static',
+        '--word2vec',
         action='store_true',
-        help='hold word2vec beside it, made by gensim from the text of the pretraining',
+        help='compare with word2vec vectors, trained with gensim on the pretraining text',
     )
     flags = parser.parse_args()
-    alphas = cli.numbers(flags.alphas, '--alphas')
+    alphas = cli.parse_numbers(flags.alphas, '--alphas')
     cli.check_writable(flags.out / 'language.json', '--out')
 
     from bert_jax.core import runtime
     from bert_jax.reports import export
-    from bert_jax.studies import hidden_states, language
-    from bert_jax.studies import word2vec as static_lib
+    from bert_jax.studies import hidden_states, language, word2vec
 
-    runtime.prepare_process()
-    reader = hidden_states.open_reader(
-        flags.checkpoint, cli.texts(flags.text), flags.parallel, flags.split, flags.limit
+    runtime.configure_process()
+    encoder = hidden_states.load_encoder(
+        flags.checkpoint, cli.parse_texts(flags.text), flags.parallel, flags.split, flags.limit
     )
-    source = flags.parallel or ', '.join(flags.text) or 'held out in pretraining'
-    about = {'checkpoint': flags.checkpoint, 'source': source, 'split': flags.split if flags.parallel else ''}
-    static = static_lib.StaticReader(reader, static_lib.word2vec(reader)) if flags.static else None
-    found = {**about, **language.study(reader, alphas, static)}
-    lines = language.lines(found)
+    static = word2vec.StaticEncoder(encoder, word2vec.train_word2vec(encoder)) if flags.word2vec else None
+    results = {
+        'checkpoint': flags.checkpoint,
+        'source': flags.parallel or ', '.join(flags.text) or 'held-out pretraining text',
+        'split': flags.split if flags.parallel else '',
+        **language.study(encoder, alphas, static),
+    }
+    table = language.make_table(results)
     text = (
-        f'# Where is the language? {flags.checkpoint}\n\n{language.about(found)}\n\n{export.markdown(lines)}'
+        f'# Language location and alignment: {flags.checkpoint}\n\n{language.describe(results)}\n\n'
+        f'{export.to_markdown(table)}'
     )
-    export.write(flags.out, 'language', text, lines, language.figure(found), found)
+    export.write(flags.out, 'language', text, table, language.make_figure(results), results)
     print(text, end='')
     return 0
 

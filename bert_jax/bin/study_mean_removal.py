@@ -1,4 +1,4 @@
-"""Does it help a fine-tuned model to remove the mean of a foreign language? --checkpoint=DIR --home=CONFIG --away=CONFIG --out=DIR."""
+"""Study whether mean removal helps cross-lingual transfer: --checkpoint=DIR --source_config=X.py --target_config=Y.py --out=DIR [--config.a.b=value]."""
 
 import argparse
 import pathlib
@@ -8,14 +8,16 @@ from bert_jax.core import cli
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog='python -m bert_jax.bin.study_mean_removal', description=__doc__)
-    parser.add_argument('--checkpoint', required=True, help='a --workdir that was fine-tuned in one language')
+    parser.add_argument('--checkpoint', required=True, help='--workdir of a fine-tuning run in one language')
     parser.add_argument(
-        '--home', required=True, help='a config of the task with data in the language of the fine-tuning'
+        '--source_config', required=True, help='config of the task in the fine-tuning language'
     )
-    parser.add_argument('--away', required=True, help='the same in another language')
-    parser.add_argument('--score', default='accuracy', help='which score, as eval binaries name it')
-    parser.add_argument('--out', required=True, type=pathlib.Path, help='a folder for table and figure')
-    flags, overrides = cli.parse(parser)
+    parser.add_argument('--target_config', required=True, help='config of the task in another language')
+    parser.add_argument(
+        '--metric', default='accuracy', help='metric to report, under its name in the eval commands'
+    )
+    parser.add_argument('--out', required=True, type=pathlib.Path, help='folder for the table and the figure')
+    flags, overrides = cli.parse_args(parser)
     cli.check_writable(flags.out / 'mean_removal.json', '--out')
 
     from bert_jax.core import runtime
@@ -23,19 +25,25 @@ def main() -> int:
     from bert_jax.reports import export
     from bert_jax.studies import mean_removal
 
-    runtime.prepare_process()
+    runtime.configure_process()
     path = pathlib.Path(flags.checkpoint)
-    (trained, home), (_, away) = (
-        scoring.Scorer(spec, overrides).evaluator(path) for spec in (flags.home, flags.away)
+    (trained, source), (_, target) = (
+        scoring.Scorer(spec, overrides).load_evaluator(path)
+        for spec in (flags.source_config, flags.target_config)
     )
-    found = mean_removal.study(trained, home, away, flags.score)
-    about = {'checkpoint': flags.checkpoint, 'home': flags.home, 'source': flags.away, 'split': ''}
-    lines = mean_removal.lines(found)
+    results = {
+        'checkpoint': flags.checkpoint,
+        'source_config': flags.source_config,
+        'source': flags.target_config,  # the scored data, under the key that tables expect
+        'split': '',
+        **mean_removal.study(trained, source, target, flags.metric),
+    }
+    table = mean_removal.make_table(results)
     text = (
-        f'# Without the mean of the language: {flags.checkpoint}\n\nTrained on {flags.home}, scored on {flags.away}, '
-        f'{found["rows"]:,} rows.\n\n{export.markdown(lines)}'
+        f'# Mean removal: {flags.checkpoint}\n\nFine-tuned on {flags.source_config}, scored on {flags.target_config}, '
+        f'{results["rows"]:,} rows.\n\n{export.to_markdown(table)}'
     )
-    export.write(flags.out, 'mean_removal', text, lines, mean_removal.figure(found), about | found)
+    export.write(flags.out, 'mean_removal', text, table, mean_removal.make_figure(results), results)
     print(text, end='')
     return 0
 

@@ -1,60 +1,80 @@
-"""Runs what a paper's table needs, and prints it: --config=configs/tables/X.py --workdir=DIR [--jobs=N] [--list] [--slurm=OPTIONS] [--config.seeds=N]."""
+"""Run what is missing of a table and print it, with our scores next to the published ones.
+
+Writes table.md, .csv, .tex, .json, .html and, for some tables, .png into the working directory. The same command, run
+again, resumes what is not finished.
+"""
 
 import argparse
 import pathlib
-from collections.abc import Sequence
 
 from bert_jax.core import cli, paths
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog='python -m bert_jax.bin.table', description=__doc__)
-    parser.add_argument('--config', required=True, help='the config of the table, with :arg if it takes one')
-    parser.add_argument('--workdir', required=True, help='a folder for all runs; the same command goes on')
-    parser.add_argument('--jobs', type=int, default=1, help='so many runs at a time')
+def _parse() -> tuple[argparse.Namespace, list[str]]:
+    parser = argparse.ArgumentParser(
+        prog='python -m bert_jax.bin.table',
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog='The table itself is changed by --config.KEY=VALUE, such as --config.seeds=3 or --config.checkpoint=DIR.',
+    )
     parser.add_argument(
-        '--list',
-        action='store_true',
-        help='run nothing: list the runs that are missing, and the table as it is',
+        '--config', required=True, help='config of a table, with :arg if it takes one: mini, small or paper'
+    )
+    parser.add_argument(
+        '--workdir',
+        default='',
+        help='folder for all runs; by default runs/X or runs/X_ARG for configs/tables/X.py:ARG',
+    )
+    parser.add_argument('--jobs', type=int, default=1, metavar='N', help='maximum number of parallel runs')
+    parser.add_argument(
+        '--list', action='store_true', help='only print the missing runs, and the table of the finished ones'
     )
     parser.add_argument(
         '--slurm',
         metavar='OPTIONS',
-        help='submit what is missing to SLURM instead, with these options of sbatch; --list shows the table later',
+        help='submit the missing runs to SLURM, with these options of sbatch; print the table later with --list',
     )
-    flags, overrides = cli.parse(parser, argv)
+    flags, overrides = cli.parse_args(parser)
     if flags.jobs < 1:
         parser.error('--jobs must be at least 1')
     if flags.slurm is not None and flags.jobs > 1:
-        parser.error('--jobs is for runs here: on SLURM they run as it has room')
+        parser.error('--jobs cannot be combined with --slurm, which runs as many jobs as the cluster allows')
+    return flags, overrides
+
+
+def main() -> int:
+    flags, overrides = _parse()
 
     from bert_jax.experiments import jobs, slurm, tables
     from bert_jax.reports import export, figures, page
 
-    workdir = pathlib.Path(flags.workdir)
+    path, _, arg = flags.config.partition(':')
+    workdir = pathlib.Path(flags.workdir or f'runs/{pathlib.Path(path).stem}{"_" * bool(arg)}{arg}')
     cli.check_writable(workdir / 'table.md', '--workdir')
     table = tables.read(flags.config, overrides)
     todo = table.jobs(workdir)
-    failed = {}
+    failures = {}
     if flags.list:
-        missing = [job for job in todo if not job.finished]
-        print(f'{len(missing)} of {len(todo)} runs are missing', *(job.place for job in missing), sep='\n')
+        missing = [job for job in todo if not job.is_finished]
+        print(f'{len(missing)} of {len(todo)} runs are missing', *(job.folder for job in missing), sep='\n')
     elif flags.slurm is not None:
-        options = cli.words(flags.slurm, '--slurm')
-        found = slurm.submit([(job, options) for job in todo])
-        print(*(f'{place}: job {number}' for place, number in found.items()), sep='\n')
+        options = cli.split_options(flags.slurm, '--slurm')
+        ids = slurm.submit([(job, options) for job in todo])
+        print(*(f'{folder}: job {job_id}' for folder, job_id in ids.items()), sep='\n')
         return 0
     else:
-        failed = jobs.run(todo, workdir, flags.jobs)
-    lines = table.lines(workdir, failed)
-    why = [f'[{i}] {reason}' for i, reason in enumerate(jobs.reasons(failed), 1)]
-    below = '\n'.join([*why, *table.orders(workdir), *table.differences(workdir)])
-    text = f'# {table.title}\n\n{table.about}\n\n{export.markdown(lines)}\n{below}\n'
+        failures = jobs.run(todo, workdir, flags.jobs)
+    lines = table.lines(workdir, failures)
+    notes = [*jobs.footnotes(failures), *table.rank_correlations(workdir), *table.differences(workdir)]
+    text = (
+        f'# {table.title}\n\n{table.description}\n\n{export.to_markdown(lines)}\n' + '\n'.join(notes) + '\n'
+    )
     if not flags.list:
-        export.write(workdir, 'table', text, lines, figures.of_table(table, workdir), table.by_row(workdir))
-        paths.write(workdir / 'table.html', page.render([], written=[workdir / 'table.md']))
+        figure = figures.plot_table(table, workdir)
+        export.write(workdir, 'table', text, lines, figure, table.json_values(workdir))
+        paths.write_atomic(workdir / 'table.html', page.render([], files=[workdir / 'table.md']))
     print(text, end='')
-    return jobs.report(failed)
+    return jobs.report_failures(failures)
 
 
 if __name__ == '__main__':

@@ -1,4 +1,4 @@
-"""Pretrains or fine-tunes: --config=configs/X.py[:arg] --workdir=DIR [--config.a.b=value]."""
+"""Pretrain or fine-tune a model: --config=configs/X.py[:arg] --workdir=DIR [--config.a.b=value]."""
 
 import argparse
 import contextlib
@@ -12,21 +12,28 @@ from bert_jax.core import cli
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog='python -m bert_jax.bin.train', description=__doc__)
-    parser.add_argument('--config', required=True, help='a config file, with :arg if it takes one')
-    parser.add_argument('--workdir', required=True, help='made if missing; a run in it is resumed')
-    cli.add_processes(parser)
-    flags, overrides = cli.parse(parser)
+    parser.add_argument('--config', required=True, help='config file, with :arg if it takes an argument')
+    parser.add_argument(
+        '--workdir', required=True, help='working directory, created if missing; a run in it is resumed'
+    )
+    parser.add_argument(
+        '--verbose', action='store_true', help='log debug messages, such as the table of all parameters'
+    )
+    cli.add_process_flags(parser)
+    flags, overrides = cli.parse_args(parser)
     workdir = pathlib.Path(flags.workdir)
     cli.check_writable(workdir / 'config.json', '--workdir')
+    if flags.verbose:
+        logging.getLogger().setLevel(logging.DEBUG)
 
     from bert_jax.core import distributed
 
-    with distributed.job(flags.coordinator, flags.processes, flags.process):
+    with distributed.join_job(flags.coordinator, flags.processes, flags.process):
         return run(flags.config, workdir, overrides)
 
 
 def run(spec: str, workdir: pathlib.Path, overrides: list[str]) -> int:
-    """Trains the config `spec` in `workdir`; returns the exit status."""
+    """Train the config `spec` in `workdir`; return the exit status."""
     with contextlib.ExitStack() as stack:
         return _run(spec, workdir, overrides, stack)
 
@@ -37,38 +44,39 @@ def _run(spec: str, workdir: pathlib.Path, overrides: list[str], stack: contextl
     from bert_jax.train import experiment as experiment_lib
     from bert_jax.train import inputs, loop
 
-    runtime.prepare_process()
+    runtime.configure_process()
     experiment = experiment_lib.read(spec, overrides)
     partitioner = partitioning.make(experiment.mesh)
-    with distributed.lead_first():  # it trains a tokenizer and prepares rows if need be
-        experiment, tokenizer, start = inputs.begin(experiment, workdir)
-        loop.check(experiment, partitioner)
+    with distributed.lead_first():  # the lead trains the tokenizer and prepares the rows if they are missing
+        experiment, tokenizer, read_params = inputs.resolve(experiment, workdir)
+        loop.check_experiment(experiment, partitioner)
         if distributed.is_lead():
             workdir.mkdir(parents=True, exist_ok=True)
-            stack.enter_context(paths.held(workdir))
-            experiment_lib.claim(workdir, experiment)
+            stack.enter_context(paths.lock_workdir(workdir))
+            experiment_lib.write_or_check_config(workdir, experiment)
         task = experiment.make_task(tokenizer)
-        data = inputs.RowsOf(task, experiment, tokenizer, workdir)
-        data.prepare_all()
+        rows = inputs.TaskRows(task, experiment, tokenizer, workdir)
+        rows.prepare_all()
     if labels := getattr(experiment.task, 'labels', ()):
-        logging.info(
-            '%d classes: %s', len(labels), ', '.join(labels[:20]) + (' ...' if len(labels) > 20 else '')
-        )
+        names = ', '.join(labels[:20]) + (' ...' if len(labels) > 20 else '')
+        logging.info('%d classes: %s', len(labels), names)
     c = experiment.train
 
     def make_evaluator(graph: Any) -> Evaluator | None:
-        examples = data.validation(data.lengths[-1])
+        examples = rows.validation(rows.lengths[-1])
         if not len(examples.rows):
-            logging.warning('there is nothing held out to evaluate on')
+            logging.warning('The data has no evaluation rows, so the model is not evaluated.')
             return None
         evaluator = Evaluator(
-            task, graph, examples, c.eval_batch_size, partitioner, c.seed, c.eval_rows, c.bins
+            task, graph, examples, c.eval_batch_size, partitioner, c.seed, c.eval_rows, c.length_buckets
         )
-        logging.info('evaluating on %d rows', evaluator.rows)
+        logging.info('evaluating on %s rows', f'{evaluator.num_rows:,}')
         return evaluator
 
-    about = {'config': experiment.as_dict(), 'tokenizer': json.loads(tokenizer.to_json())}
-    return loop.train(experiment, task, data.train, partitioner, workdir, about, start, make_evaluator)
+    metadata = {'config': experiment.as_dict(), 'tokenizer': json.loads(tokenizer.to_json())}
+    return loop.train(
+        experiment, task, rows.train, partitioner, workdir, metadata, read_params, make_evaluator
+    )
 
 
 if __name__ == '__main__':

@@ -1,1 +1,1 @@
-"""Floor 0: what every other package may use and what knows nothing of models or data."""
+"""Configs, mesh and sharding, metrics, errors and processes: the layer that all other packages build on."""

@@ -1,4 +1,4 @@
-"""Durations and cadences: every `how long` and every `how often` of a run passes through here."""
+"""Convert durations of a config to steps, and decide at which steps periodic work is due."""
 
 import dataclasses
 import fractions
@@ -9,41 +9,48 @@ from bert_jax.core.errors import UserError
 _DURATION = re.compile(r'\s*(\d[\d_]*(?:\.\d+)?(?:[eE]\d+)?)\s*(steps?|epochs?|examples?)\s*')
 
 
-def duration(value: int | float | str, *, total: int = 0, batch_size: int = 0, examples: int = 0) -> int:
-    """Turns a duration of a config into steps.
+def duration_to_steps(
+    duration: int | float | str, *, total: int = 0, batch_size: int = 0, examples: int = 0
+) -> int:
+    """Convert a duration of a config to a number of steps.
 
     Args:
-      value: an integer is steps; a float up to 1 a fraction of `total`; a string is
+      duration: an integer number of steps, a float up to 1 as a fraction of `total`, or a string
         'N steps', 'N epochs' or 'N examples'.
-      total: steps of the whole run, for fractions.
-      batch_size: global batch size, for epochs and examples.
-      examples: training examples, for epochs.
+      total: steps of the whole run, needed for fractions.
+      batch_size: global batch size, needed for epochs and examples.
+      examples: number of training examples, needed for epochs.
 
     Returns:
-      A number of steps, rounded up for epochs and examples, to the nearest for fractions.
+      The number of steps. Epochs and examples are rounded up, fractions to the nearest step.
 
     Raises:
-      UserError: if the value is none of these.
+      UserError: if the duration has none of these forms.
     """
-    if isinstance(value, bool):
-        raise UserError(f'A duration is a number or a string such as "3 epochs", not {value!r}.')
-    if isinstance(value, int) and value >= 0:
-        return value
-    if isinstance(value, float) and 0 <= value <= 1:
-        return round(value * total)
-    if isinstance(value, float) and value >= 0 and value.is_integer():
-        return int(value)
-    match = _DURATION.fullmatch(value) if isinstance(value, str) else None
+    if isinstance(duration, bool):
+        raise UserError(
+            f'{duration!r} is not a duration. Set a number of steps or a string such as "3 epochs".'
+        )
+    if isinstance(duration, int) and duration >= 0:
+        return duration
+    if isinstance(duration, float) and 0 <= duration <= 1:
+        return round(duration * total)
+    if isinstance(duration, float) and duration >= 0 and duration.is_integer():
+        return int(duration)
+    match = _DURATION.fullmatch(duration) if isinstance(duration, str) else None
     if not match:
         raise UserError(
-            f'{value!r} is no duration: give steps (1000), a fraction of the run (0.1), '
+            f'{duration!r} is not a duration. Set steps (1000), a fraction of the run (0.1), '
             '"3 epochs" or "5e6 examples".'
         )
     number, unit = fractions.Fraction(match[1]), match[2].rstrip('s')
     if unit == 'step':
         return int(number)
     if not batch_size or (unit == 'epoch' and not examples):
-        raise UserError(f'{value!r} cannot be turned into steps here: give a number of steps.')
+        raise UserError(
+            f'{duration!r} cannot be converted to steps, because the number of examples is unknown here. '
+            'Set a number of steps.'
+        )
     if unit == 'epoch':
         number *= examples
     return -int(-number // batch_size)
@@ -51,9 +58,14 @@ def duration(value: int | float | str, *, total: int = 0, batch_size: int = 0, e
 
 @dataclasses.dataclass(frozen=True)
 class Every:
-    """True on multiples of `steps` and, if asked for, on the last step; never on step 0.
+    """Predicate that is true at each multiple of `steps`; never at step 0.
 
-    Steps are counted after the update: step 1 is the state after one update.
+    Step s means the state after s updates.
+
+    Attributes:
+      steps: interval in steps; 0 disables the multiples.
+      total: the last step of the run.
+      last: whether the last step is due as well.
     """
 
     steps: int
@@ -61,5 +73,5 @@ class Every:
     last: bool = True
 
     def __call__(self, step: int) -> bool:
-        on_multiple = self.steps > 0 and step > 0 and step % self.steps == 0
-        return on_multiple or (self.last and step == self.total)
+        is_multiple = self.steps > 0 and step > 0 and step % self.steps == 0
+        return is_multiple or (self.last and step == self.total)

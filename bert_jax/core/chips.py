@@ -1,4 +1,4 @@
-"""What makers say of the chips that models run on."""
+"""Peak speed, memory and bandwidth of TPUs and GPUs, from their makers' data sheets."""
 
 import math
 from typing import NamedTuple
@@ -7,36 +7,38 @@ GiB = 2**30
 
 
 class Chip(NamedTuple):
-    """What a maker says of a chip.
+    """Data sheet of one accelerator chip.
 
     Attributes:
-      kinds: how the names begin that JAX gives its devices.
-      flops: FLOP/s of dense bf16 products.
-      memory: bytes.
-      bandwidth: of memory, bytes/s.
-      links: bytes/s that it can send to others over all its links.
-      devices: that JAX sees of it.
-      dimensions: of the grid that these chips make; 1 if links join all to all.
+      device_kinds: prefixes of the `device_kind` of its JAX devices.
+      flops: peak FLOP/s of dense bf16 matrix products.
+      memory: memory in bytes.
+      memory_bandwidth: memory bandwidth in bytes/s.
+      link_bandwidth: bytes/s that the chip can send to other chips over all its links.
+      devices_per_chip: number of JAX devices per chip.
+      torus_dimensions: dimensions of the grid in which the chips are connected; 1 if every chip is connected to all
+        others.
     """
 
-    kinds: tuple[str, ...]
+    device_kinds: tuple[str, ...]
     flops: float
     memory: float
-    bandwidth: float
-    links: float
-    devices: int = 1
-    dimensions: int = 1
+    memory_bandwidth: float
+    link_bandwidth: float
+    devices_per_chip: int = 1
+    torus_dimensions: int = 1
 
 
-# cloud.google.com/tpu/docs, pages of each generation: half of "bidirectional inter-chip interconnect bandwidth".
+# From the page of each generation at cloud.google.com/tpu/docs. The link bandwidth is half of the "bidirectional
+# inter-chip interconnect bandwidth" there.
 TPUS = {
-    'v4': Chip(('TPU v4',), 275e12, 32 * GiB, 1.23e12, 300e9, dimensions=3),
-    'v5e': Chip(('TPU v5 lite', 'TPU v5e'), 197e12, 16 * GiB, 0.82e12, 200e9, dimensions=2),
-    'v5p': Chip(('TPU v5',), 459e12, 95 * GiB, 2.77e12, 600e9, dimensions=3),
-    'v6e': Chip(('TPU v6 lite', 'TPU v6e'), 918e12, 32 * GiB, 1.64e12, 400e9, dimensions=2),
-    'tpu7x': Chip(('TPU7x',), 2307e12, 192 * GiB, 7.37e12, 600e9, devices=2, dimensions=3),
+    'v4': Chip(('TPU v4',), 275e12, 32 * GiB, 1.23e12, 300e9, torus_dimensions=3),
+    'v5e': Chip(('TPU v5 lite', 'TPU v5e'), 197e12, 16 * GiB, 0.82e12, 200e9, torus_dimensions=2),
+    'v5p': Chip(('TPU v5',), 459e12, 95 * GiB, 2.77e12, 600e9, torus_dimensions=3),
+    'v6e': Chip(('TPU v6 lite', 'TPU v6e'), 918e12, 32 * GiB, 1.64e12, 400e9, torus_dimensions=2),
+    'tpu7x': Chip(('TPU7x',), 2307e12, 192 * GiB, 7.37e12, 600e9, devices_per_chip=2, torus_dimensions=3),
 }
-# Data sheets; NVLink of one node.
+# From NVIDIA's data sheets. The link bandwidth is that of NVLink within one node.
 GPUS = {
     'a100': Chip(('NVIDIA A100',), 312e12, 80 * GiB, 2.04e12, 300e9),
     'h100': Chip(('NVIDIA H100',), 989e12, 80 * GiB, 3.35e12, 450e9),
@@ -44,8 +46,8 @@ GPUS = {
     'b200': Chip(('NVIDIA B200',), 2250e12, 180 * GiB, 8.0e12, 900e9),
 }
 CHIPS = TPUS | GPUS
-# Of which no more than speed and memory is told.
-OLDER = (
+# Older chips, for which only the utilization (MFU) is computed: no bandwidths are needed.
+_OLDER_CHIPS = (
     Chip(('TPU v2',), 46e12, 16 * GiB, math.nan, math.nan, 2),
     Chip(('TPU v3',), 123e12, 32 * GiB, math.nan, math.nan, 2),
     Chip(('Tesla V100', 'NVIDIA V100'), 125e12, 16 * GiB, math.nan, math.nan),
@@ -53,7 +55,12 @@ OLDER = (
 )
 
 
-def of_device(kind: str) -> Chip | None:
-    """The chip whose devices have this `device_kind`; None if it is not known."""
-    found = [(len(k), chip) for chip in (*CHIPS.values(), *OLDER) for k in chip.kinds if kind.startswith(k)]
-    return max(found, key=lambda pair: pair[0])[1] if found else None
+def chip_of_device(device_kind: str) -> Chip | None:
+    """Return the chip of a JAX device with this `device_kind`, or None if the chip is unknown."""
+    matches = [
+        (len(prefix), chip)
+        for chip in (*CHIPS.values(), *_OLDER_CHIPS)
+        for prefix in chip.device_kinds
+        if device_kind.startswith(prefix)
+    ]
+    return max(matches, key=lambda match: match[0])[1] if matches else None

@@ -1,7 +1,7 @@
-"""Configs: a `ConfigDict` from a file, overridden from the command line, made into dataclasses.
+"""Load configs from files, override them from the command line and convert them to dataclasses.
 
-A config file holds `get_config(arg)`, which returns a `ConfigDict` of sections. Each section
-becomes one frozen dataclass, where its defaults live; a key that no dataclass knows is an error.
+A config file defines `get_config(arg)`, which returns a `ConfigDict` of sections. Each section is converted
+to a frozen dataclass, which defines its defaults. Keys that are not fields of the dataclass are errors.
 """
 
 import ast
@@ -22,15 +22,23 @@ from ml_collections import ConfigDict
 from bert_jax.core.errors import UserError, first_line
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
-    """Names the known word that is most like `name`, as the tail of a sentence."""
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return the end of an error message: the known name closest to `name`, or all known names."""
     known = sorted(known)
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     return f'did you mean {close[0]!r}?' if close else f'known: {", ".join(known)}.'
 
 
-def within(section: Any, prefix: str, low: float, high: float, *names: str) -> None:
-    """Raises UserError if one of these fields of a section is not from `low` to `high`."""
+def check_range(section: Any, prefix: str, low: float, high: float, *names: str) -> None:
+    """Raise UserError if one of these fields of a section is not in [low, high].
+
+    Args:
+      section: the dataclass of the section.
+      prefix: name of the section, for the message.
+      low: smallest valid value.
+      high: largest valid value; `math.inf` is no limit.
+      *names: the fields to check.
+    """
     for name in names:
         value = getattr(section, name)
         if not low <= value <= high:
@@ -39,90 +47,97 @@ def within(section: Any, prefix: str, low: float, high: float, *names: str) -> N
 
 
 def load(spec: str) -> ConfigDict:
-    """Runs `get_config(arg)` of the config file `spec`, written FILE.py or FILE.py:arg.
+    """Run `get_config(arg)` of a config file.
+
+    Args:
+      spec: FILE.py or FILE.py:arg.
 
     Raises:
-      UserError: if the file is missing, fails, or has no `get_config`.
+      UserError: if the file is missing, fails to run, or does not define `get_config`.
     """
     path, _, arg = spec.partition(':')
-    module = execute(path)
+    module = load_module(path)
     if not hasattr(module, 'get_config'):
-        raise UserError(f'{path!r} has no get_config(): a config file returns its ConfigDict there.')
+        raise UserError(f'{path!r} does not define get_config(). Define it, and return a ConfigDict from it.')
     parameters = inspect.signature(module.get_config).parameters.values()
     if arg and not parameters:
-        raise UserError(f'{path!r} takes no argument, so {arg!r} after the colon means nothing.')
+        raise UserError(f'{path!r} takes no argument. Remove {":" + arg!r}.')
     if not arg and any(p.default is p.empty for p in parameters):
-        raise UserError(f'{path!r} needs an argument: write --config={path}:ARGUMENT.')
+        raise UserError(f'{path!r} needs an argument. Write --config={path}:ARGUMENT.')
     try:
         return module.get_config(arg) if arg else module.get_config()
     except UserError:
         raise
     except (Exception, SystemExit) as e:
-        what = f'{type(e).__name__}: {first_line(e)}'
+        reason = f'{type(e).__name__}: {first_line(e)}'
         if arg and isinstance(e, KeyError | ValueError):
-            known = (inspect.getdoc(module.get_config) or 'see the file.').splitlines()[0]
-            raise UserError(f'{path!r} does not accept the argument {arg!r} ({what}): {known}') from e
-        raise UserError(f'get_config of {path!r} does not run ({what}): mend the config.') from e
+            usage = (inspect.getdoc(module.get_config) or 'see the file.').splitlines()[0]
+            raise UserError(f'{path!r} does not accept the argument {arg!r} ({reason}): {usage}') from e
+        raise UserError(f'get_config() of {path!r} failed ({reason}). Fix the config file.') from e
 
 
-def execute(path: str) -> Any:
-    """The module of a config file.
+def load_module(path: str) -> Any:
+    """Import a config file as a module.
 
     Raises:
-      UserError: if the file is missing or fails.
+      UserError: if the file is missing or fails to run.
     """
     file = pathlib.Path(path)
     if not file.is_file():
-        raise UserError(f'There is no config file {path!r}: give --config=configs/.../NAME.py.')
+        raise UserError(
+            f'The config file {path!r} does not exist. Pass one such as --config=configs/quickstart.py.'
+        )
     module_spec = importlib.util.spec_from_file_location(file.stem, file)
     if module_spec is None or module_spec.loader is None:
-        raise UserError(f'{path!r} is not a Python file: a config is a .py file with get_config().')
+        raise UserError(f'{path!r} is not a Python file. Pass a .py file that defines get_config().')
     module = importlib.util.module_from_spec(module_spec)
     try:
         module_spec.loader.exec_module(module)
     except (Exception, SystemExit) as e:
-        raise UserError(f'{path!r} does not run ({type(e).__name__}: {e}): mend the config.') from e
+        raise UserError(f'{path!r} failed ({type(e).__name__}: {e}). Fix the config file.') from e
     return module
 
 
 def override(config: ConfigDict, assignments: Sequence[str]) -> None:
-    """Applies `a.b=value` assignments in place; the config must already hold every default.
+    """Apply `a.b=value` assignments in place.
+
+    Values are Python literals; anything else is text. The config must already contain all defaults.
 
     Raises:
-      UserError: for a key that the config does not have, naming the nearest.
+      UserError: for a key that the config does not contain. The message names the closest key.
     """
     for assignment in assignments:
         key, equals, text = assignment.partition('=')
         if not equals:
-            raise UserError(f'--config.{key} needs a value: write --config.{key}=VALUE.')
+            raise UserError(f'--config.{key} has no value. Write --config.{key}=VALUE.')
         *parents, leaf = key.split('.')
         node: Any = config
         for depth, part in enumerate([*parents, leaf]):
-            where = '.'.join([*parents, leaf][: depth + 1])
+            path = '.'.join([*parents, leaf][: depth + 1])
             if not isinstance(node, ConfigDict):
-                above = '.'.join(parents[:depth])
-                raise UserError(f'Unknown config key {where!r}: {above!r} is no section.')
+                parent = '.'.join(parents[:depth])
+                raise UserError(f'Unknown config key {path!r}: {parent!r} is a value, not a section.')
             if part not in node:
-                raise UserError(f'Unknown config key {where!r}: {nearest(part, node.keys())}')
+                raise UserError(f'Unknown config key {path!r}: {did_you_mean(part, node.keys())}')
             if depth < len(parents):
                 node = node[part]
         if isinstance(node[leaf], ConfigDict):
-            raise UserError(f'{key!r} is a section: set one of its keys, {", ".join(node[leaf])}.')
+            raise UserError(f'{key!r} is a section. Set one of its keys: {", ".join(node[leaf])}.')
         try:
             value = ast.literal_eval(text)
         except (ValueError, SyntaxError, TypeError):
             value = {'true': True, 'false': False}.get(text, text)
-        del node[leaf]  # or ConfigDict would convert to the type of the old value
+        del node[leaf]  # otherwise ConfigDict would convert the value to the type of the old one
         node[leaf] = value
 
 
-def section(cls: type, values: Mapping[str, Any], path: str) -> Any:
-    """Builds the dataclass `cls` from one section of a config.
+def build_section(cls: type, values: Mapping[str, Any], path: str) -> Any:
+    """Build the dataclass `cls` from one section of a config.
 
     Args:
-      cls: a frozen dataclass; its field defaults are the section's defaults.
-      values: the section's keys; missing ones take their default.
-      path: the section's name in the config, for messages.
+      cls: frozen dataclass, whose fields define the keys and defaults of the section.
+      values: keys and values of the section; missing keys take their default.
+      path: name of the section, for messages.
 
     Raises:
       UserError: for a key that `cls` does not have, or a value of the wrong type.
@@ -132,7 +147,7 @@ def section(cls: type, values: Mapping[str, Any], path: str) -> Any:
     kwargs = {}
     for key, value in values.items():
         if key not in fields:
-            raise UserError(f'Unknown config key {f"{path}.{key}"!r}: {nearest(key, fields)}')
+            raise UserError(f'Unknown config key {f"{path}.{key}"!r}: {did_you_mean(key, fields)}')
         kwargs[key] = _convert(value, hints[key], f'{path}.{key}')
     missing = [
         name
@@ -142,12 +157,12 @@ def section(cls: type, values: Mapping[str, Any], path: str) -> Any:
         and f.default_factory is dataclasses.MISSING
     ]
     if missing:
-        raise UserError(f'The config needs {f"{path}.{missing[0]}"!r}, which has no default.')
+        raise UserError(f'The config does not set {f"{path}.{missing[0]}"!r}, which has no default. Set it.')
     return cls(**kwargs)
 
 
 def as_dict(value: Any) -> Any:
-    """A section as plain JSON-ready values."""
+    """Convert a section to JSON-ready values."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {f.name: as_dict(getattr(value, f.name)) for f in dataclasses.fields(value)}
     if isinstance(value, ConfigDict | Mapping):
@@ -158,12 +173,12 @@ def as_dict(value: Any) -> Any:
 
 
 def to_json(config: Any) -> str:
-    """The config as stable, indented JSON text."""
+    """Serialize a config as indented JSON with sorted keys."""
     return json.dumps(as_dict(config), indent=2, sort_keys=True) + '\n'
 
 
 def _convert(value: Any, hint: Any, path: str) -> Any:
-    """Checks `value` against a type hint; widens int to float and list to tuple."""
+    """Check `value` against a type hint, converting int to float, list to tuple and 'a,b' to a tuple."""
     options = typing.get_args(hint) if typing.get_origin(hint) in (types.UnionType, typing.Union) else (hint,)
     for option in options:
         origin = typing.get_origin(option)
@@ -173,10 +188,10 @@ def _convert(value: Any, hint: Any, path: str) -> Any:
             return int(value)
         if origin is tuple and isinstance(value, tuple | list | str):
             inner = typing.get_args(option)[0]
-            if isinstance(value, str):  # a,b on the command line
+            if isinstance(value, str):  # from the command line
                 value = [part for part in value.split(',') if part]
             if typing.get_origin(inner) is tuple and value and not isinstance(value[0], tuple | list):
-                value = [value]  # one of several
+                value = [value]  # a single inner tuple, such as 90,128,8
             return tuple(_convert(v, inner, path) for v in value)
         if origin is typing.Literal and value in typing.get_args(option):
             return value
@@ -186,6 +201,6 @@ def _convert(value: Any, hint: Any, path: str) -> Any:
             return as_dict(value)
     if typing.get_origin(hint) is typing.Literal:
         choices = typing.get_args(hint)
-        raise UserError(f'{path}={value!r} is not a choice: {nearest(str(value), map(str, choices))}')
+        raise UserError(f'{path}={value!r} is not a choice: {did_you_mean(str(value), map(str, choices))}')
     name = getattr(hint, '__name__', str(hint))
-    raise UserError(f'{path}={value!r} is of type {type(value).__name__}, but {name} is needed.')
+    raise UserError(f'{path}={value!r} is of type {type(value).__name__}. Set a value of type {name}.')

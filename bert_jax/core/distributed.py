@@ -1,7 +1,7 @@
-"""Several processes that train one model: how they find each other, and what one of them does for all.
+"""Run one job on several processes: how they connect, and what only the lead process does.
 
-By JAX's own runtime for many hosts. The working directory must be one that all processes see: a network
-file system, or a bucket that is mounted.
+The processes connect through JAX's distributed runtime. They must share the working directory: a network
+file system, or a mounted bucket.
 """
 
 import contextlib
@@ -19,52 +19,56 @@ import jax
 from bert_jax.core import cli
 from bert_jax.core.errors import UserError, first_line
 
-HEARTBEAT = 20  # seconds without a sign of life, after which a process counts as dead
+HEARTBEAT_SECONDS = 20  # a process that has sent no heartbeat for this long counts as dead
 _DAY_MS = 24 * 3600 * 1000
-_SAME = 5  # seconds for the others to come to an error that is theirs too
-# What is said where another process is missing, and how it is named there.
-_MISSING = re.compile(r'heartbeat|unhealthy|barrier|gloo|nccl|DEADLINE_EXCEEDED|UNAVAILABLE', re.IGNORECASE)
-_NAMED = re.compile(r'(?:heartbeats\)|timed out task names):\s*(?:\S*task:)?(\d+)')
+_SAME_ERROR_SECONDS = 5  # time for the other processes to report an error that they all have
+# Errors by which JAX reports that another process is gone, and how they name it.
+_MISSING_PROCESS = re.compile(
+    r'heartbeat|unhealthy|barrier|gloo|nccl|DEADLINE_EXCEEDED|UNAVAILABLE', re.IGNORECASE
+)
+_PROCESS_INDEX = re.compile(r'(?:heartbeats\)|timed out task names):\s*(?:\S*task:)?(\d+)')
 _barriers = itertools.count()
 
 
 @contextlib.contextmanager
-def job(coordinator: str = '', processes: int = 0, process: int = -1) -> Iterator[None]:
-    """Makes this process one of a job; to be entered before JAX computes anything.
+def join_job(coordinator: str = '', processes: int = 0, process: int = -1) -> Iterator[None]:
+    """Make this process one of a job; enter before the first JAX computation.
 
-    A process that ends with an error, or is killed, ends the others: they say so in a sentence, and JAX says which it
-    was, after `HEARTBEAT` seconds, and stops them.
+    Without arguments, JAX detects the cluster: SLURM's `srun`, the workers of a TPU VM, or Open MPI. Outside a
+    cluster, the job has only this process.
 
-    Without arguments JAX asks its surroundings: `srun` of SLURM, the workers of a TPU VM, Open MPI. If there
-    are none, this process is a job of its own.
+    If a process fails or is killed, the other processes end too: each reports a one-line error, and after
+    `HEARTBEAT_SECONDS` JAX names the lost process and ends the rest.
 
     Args:
-      coordinator: HOST:PORT of process 0, the same for all.
-      processes: how many there are.
-      process: which of them this is, from 0.
+      coordinator: HOST:PORT of process 0, the same for all processes.
+      processes: number of processes.
+      process: index of this process, counted from 0.
 
     Raises:
-      UserError: if some arguments are missing. If the others do not come, JAX ends the process after five minutes.
+      UserError: if only some of the arguments are set. If the other processes do not connect, JAX ends this one
+        after five minutes.
     """
-    given = bool(coordinator), processes > 0, process >= 0
-    if any(given) and not (all(given) and process < processes and coordinator.rpartition(':')[2].isdigit()):
+    is_set = bool(coordinator), processes > 0, process >= 0
+    if any(is_set) and not (all(is_set) and process < processes and coordinator.rpartition(':')[2].isdigit()):
         raise UserError(
-            '--coordinator=HOST:PORT, --processes=N and --process=0..N-1 belong together: give all three, or none.'
+            '--coordinator=HOST:PORT, --processes=N and --process=I (from 0 to N-1) belong together. '
+            'Set all three or none.'
         )
     if coordinator:
-        logging.info('process %d of %d: looking for the others at %s', process, processes, coordinator)
-    jax.config.update('jax_enable_preemption_service', False)  # the training loop hears signals itself
+        logging.info('process %d of %d: connecting to the others at %s', process, processes, coordinator)
+    jax.config.update('jax_enable_preemption_service', False)  # the training loop handles signals
     try:
         jax.distributed.initialize(
             coordinator or None,
             processes if coordinator else None,
             process if coordinator else None,
             cluster_detection_method='deactivate' if coordinator else None,
-            heartbeat_timeout_seconds=HEARTBEAT,
-            shutdown_timeout_seconds=3 * HEARTBEAT,
+            heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
+            shutdown_timeout_seconds=3 * HEARTBEAT_SECONDS,
         )
     except (ValueError, RuntimeError) as e:
-        # There is no cluster, or JAX computes already, as in a notebook.
+        # There is no cluster, or JAX has computed something before, as in a notebook.
         if coordinator or not re.search('coordinator_address|must be called before', str(e)):
             raise
         yield
@@ -75,58 +79,59 @@ def job(coordinator: str = '', processes: int = 0, process: int = -1) -> Iterato
         yield
     except BaseException as e:
         where = f' in process {jax.process_index()}'
-        status = cli.explain(e, where)
-        lost = _lost(e) if status is None else ''
+        status = cli.report_error(e, where)
+        lost = _lost_process_message(e) if status is None else ''
         if lost:
             print(f'error{where}: {lost}', file=sys.stderr, flush=True)
         elif status is None:
             traceback.print_exc()
         if jax.process_count() > 1 and isinstance(e, UserError) and is_lead():
-            time.sleep(_SAME)  # the others are about to say the same, for which they need the coordinator
+            time.sleep(
+                _SAME_ERROR_SECONDS
+            )  # the others, about to report the same error, need the coordinator
         elif lost or (
             status is None and isinstance(e, jax.errors.JaxRuntimeError) and jax.process_count() > 1
         ):
-            time.sleep(2 * HEARTBEAT)  # JAX is about to say which has died, and to end this one
-        os._exit(1 if status is None else status)  # an orderly end would wait for the others
+            time.sleep(2 * HEARTBEAT_SECONDS)  # JAX is about to name the lost process and to end this one
+        os._exit(1 if status is None else status)  # an orderly exit would wait for the others
 
 
-def _lost(e: BaseException | None) -> str:
-    """A sentence on an error that comes of the death of another process; empty of all other errors."""
+def _lost_process_message(e: BaseException | None) -> str:
+    """Return the message for an error caused by the death of another process, or '' for any other error."""
     if jax.process_count() == 1 or e is None:
         return ''
-    if not (isinstance(e, jax.errors.JaxRuntimeError | TimeoutError) and _MISSING.search(str(e))):
-        return _lost(e.__cause__ or e.__context__)
-    named = _NAMED.search(str(e))
-    which = f'process {named[1]}' if named else 'another process'
+    if not (isinstance(e, jax.errors.JaxRuntimeError | TimeoutError) and _MISSING_PROCESS.search(str(e))):
+        return _lost_process_message(e.__cause__ or e.__context__)
+    index = _PROCESS_INDEX.search(str(e))
+    name = f'process {index[1]}' if index else 'another process'
     return (
-        f'{which} died, or ended with an error of its own ({first_line(e)}): the same command goes on from the last '
-        'whole checkpoint.'
+        f'{name} died or failed ({first_line(e)}). Run the same command to resume from the last checkpoint.'
     )
 
 
 def is_lead() -> bool:
-    """Whether this is the process that writes."""
+    """Whether this is process 0, the only one that writes metrics and results."""
     return jax.process_index() == 0
 
 
 @contextlib.contextmanager
 def lead_first() -> Iterator[None]:
-    """The lead goes through this block first; the others wait for it, and then find what it has made."""
+    """Let the lead process run the block first; the others wait, and then find the files that it created."""
     if not is_lead():
         _wait()
     try:
         yield
     except UserError:
-        if is_lead():  # the config is theirs too: they shall come to the same error
+        if is_lead():  # the others have the same config: let them reach the same error
             with contextlib.suppress(jax.errors.JaxRuntimeError):
-                _wait(_SAME * 1000)
+                _wait(_SAME_ERROR_SECONDS * 1000)
         raise
     if is_lead():
         _wait()
 
 
 def _wait(timeout_ms: int = _DAY_MS) -> None:
-    """Until all processes have come here; a dead one ends the wait, and the process."""
+    """Wait until all processes have called this; if one of them dies, JAX ends this process."""
     import orbax.checkpoint as ocp
 
     ocp.multihost.get_barrier_sync_fn()(key=f'bert_jax/{next(_barriers)}', timeout_ms=timeout_ms)

@@ -1,22 +1,22 @@
-"""The one exception that a door turns into a sentence instead of a traceback."""
+"""Exceptions that commands report as one line instead of a traceback."""
 
 
 class UserError(Exception):
-    """Something the user can mend; its text is one sentence that says what to do.
+    """An error that the user can fix. Its text says what is wrong and what to do.
 
     Attributes:
-      status: with which a door exits.
+      exit_status: exit status of a command that ends with this error.
     """
 
-    status = 1
+    exit_status = 1
 
 
 class Diverged(UserError):
-    """Training that cannot go on, since its loss or gradient is not finite."""
+    """Training whose loss, gradient or parameters are no longer finite."""
 
-    status = 3
+    exit_status = 3
 
 
 def first_line(e: BaseException) -> str:
-    """The first line of another library's error, short enough to stand in a sentence."""
+    """Return the first line of another library's error, shortened so that it fits into a message."""
     return (str(e).strip().splitlines() or [type(e).__name__])[0].rstrip('.')[:200]

@@ -1,4 +1,4 @@
-"""Where the time of a run goes, over all its starts: steps, and everything that is not a step."""
+"""Record where the wall-clock time of a run goes, over all starts of its process: training steps and overhead."""
 
 import contextlib
 import itertools
@@ -12,88 +12,100 @@ from typing import Any
 from bert_jax.core import paths
 
 FILE = 'progress.json'
-_began = time.time()  # of this process, nearly; or of what it did after its last run
+# Import time of this module, close to the start of the process. After a run, the time at which that run ended.
+_start_time = time.time()
 
 
 class Ledger:
-    """Keeps `progress.json` of a working directory.
+    """Writes `progress.json` in a working directory: one entry for each start or resumption of the run.
 
-    Attributes of a start in it: `began` and `time` (of the last entry), seconds since 1970; `from` and `step`, the first
-    and the last step; `lost`, seconds that were no steps, by what took them; `host`, where; `ended`, how, if it has.
+    The keys of an entry are:
+      began, time: start of the process and last update of the entry, in seconds since 1970.
+      from, step: step at the start and at the last update.
+      overhead: seconds that were not spent in training steps, by category.
+      host: host name.
+      ended: how the process ended before the run was complete, such as 'stopped' or 'failed'; else empty.
 
     Args:
-      workdir: of the run.
-      step: from which it starts.
-      total: of the whole run.
+      workdir: working directory of the run.
+      step: step at which this process starts or resumes.
+      total: last step of the run.
     """
 
     def __init__(self, workdir: pathlib.Path, step: int, total: int):
         self.folder, self._total = workdir, total
-        self._before = read(workdir).get('starts', [])
-        self._began, self._from, self._step = _began, step, step
-        self._lost = {'start': time.time() - _began}
+        self._earlier_starts = read(workdir).get('starts', [])
+        self._start_time, self._first_step, self._step = _start_time, step, step
+        self._overhead = {'start': time.time() - _start_time}
 
     @contextlib.contextmanager
-    def lost(self, kind: str) -> Iterator[None]:
-        """What is done inside is no step."""
-        since = time.perf_counter()
+    def overhead(self, category: str) -> Iterator[None]:
+        """Count the time spent inside as overhead."""
+        start = time.perf_counter()
         yield
-        self._lost[kind] = self._lost.get(kind, 0.0) + time.perf_counter() - since
+        self._overhead[category] = self._overhead.get(category, 0.0) + time.perf_counter() - start
 
     def write(self, step: int, ended: str = '') -> None:
+        """Update the file after `step` updates."""
         self._step = step
-        if self._before and self._from >= self._total:  # it was done before
+        if self._earlier_starts and self._first_step >= self._total:  # the run was complete before this start
             return
-        now = {
-            'began': self._began,
+        entry = {
+            'began': self._start_time,
             'time': time.time(),
-            'from': self._from,
+            'from': self._first_step,
             'step': step,
-            'lost': self._lost,
+            'overhead': self._overhead,
             'host': socket.gethostname(),
             'ended': ended,
         }
-        found = {'total': self._total, 'starts': [*self._before, now]}
-        paths.write(self.folder / FILE, json.dumps(found, indent=2) + '\n')
+        content = {'total': self._total, 'starts': [*self._earlier_starts, entry]}
+        paths.write_atomic(self.folder / FILE, json.dumps(content, indent=2) + '\n')
 
-    def end(self, how: str) -> None:
-        """Notes that this start did not come to the end of the run."""
+    def record_end(self, reason: str) -> None:
+        """Record why the process ended before the run was complete."""
         with contextlib.suppress(OSError):  # the disk may be full
-            self.write(self._step, how)
+            self.write(self._step, reason)
 
     def close(self) -> None:
-        global _began
-        _began = time.time()
+        """Make a later run of this process count its time from now."""
+        global _start_time
+        _start_time = time.time()
 
 
 def read(workdir: pathlib.Path) -> dict[str, Any]:
-    """What `Ledger` has written; nothing if there is nothing that can be read."""
+    """Read the file that `Ledger` writes; empty if it is missing or invalid."""
     try:
-        found = json.loads((workdir / FILE).read_text())
+        content = json.loads((workdir / FILE).read_text())
     except (OSError, ValueError):
         return {}
-    return found if isinstance(found, dict) and found.get('starts') and 'total' in found else {}
+    return content if isinstance(content, dict) and content.get('starts') and 'total' in content else {}
 
 
-def shares(starts: list[dict[str, Any]]) -> dict[str, float]:
-    """The shares of the time from the first begin to the last entry: 'steps', and by what took the rest.
+def time_shares(starts: list[dict[str, Any]]) -> dict[str, float]:
+    """Compute the shares of the time between the first start and the last update of a run, by category.
 
-    'down' is between one start and the next, 'again' are steps that a start had to repeat.
+    Args:
+      starts: entries of `Ledger`, in order.
+
+    Returns:
+      Shares that add up to 1: 'steps' (goodput), 'downtime' (between two starts), 'repeated steps' (done before, but
+      lost since the last checkpoint), and the categories of overhead.
     """
     seconds: dict[str, float] = {}
 
-    def add(kind: str, value: float) -> None:
-        seconds[kind] = seconds.get(kind, 0.0) + max(0.0, value)
+    def add(category: str, value: float) -> None:
+        seconds[category] = seconds.get(category, 0.0) + max(0.0, value)
 
-    for start, after in itertools.zip_longest(starts, starts[1:]):
-        steps = start['time'] - start['began'] - sum(start['lost'].values())
-        done, kept = start['step'] - start['from'], start['step'] - start['from']
-        if after is not None:
-            add('down', after['began'] - start['time'])
-            kept = max(0, min(done, after['from'] - start['from']))
-        add('steps', steps * kept / max(1, done))
-        add('again', steps * (done - kept) / max(1, done))
-        for kind, value in start['lost'].items():
-            add(kind, value)
-    whole = sum(seconds.values())
-    return {kind: value / whole for kind, value in seconds.items()} if whole else {}
+    for start, following in itertools.zip_longest(starts, starts[1:]):
+        step_time = start['time'] - start['began'] - sum(start['overhead'].values())
+        done = kept = start['step'] - start['from']
+        if following is not None:
+            add('downtime', following['began'] - start['time'])
+            kept = max(0, min(done, following['from'] - start['from']))
+        add('steps', step_time * kept / max(1, done))
+        add('repeated steps', step_time * (done - kept) / max(1, done))
+        for category, value in start['overhead'].items():
+            add(category, value)
+    total = sum(seconds.values())
+    return {category: value / total for category, value in seconds.items()} if total else {}

@@ -1,7 +1,9 @@
-"""Exact means, metric files, and the progress line."""
+"""Exact means, metric files and the progress line of a run."""
 
 import json
+import logging
 import math
+import os
 import pathlib
 import sys
 import time
@@ -13,7 +15,7 @@ import jax.numpy as jnp
 
 
 class Mean(NamedTuple):
-    """A sum and the weight it stands for; adding these and dividing once keeps means exact."""
+    """A weighted sum and its weight. Adding both before dividing keeps means over several batches exact."""
 
     total: jax.Array
     weight: jax.Array
@@ -23,13 +25,16 @@ class Mean(NamedTuple):
 
 
 def mean(values: jax.Array, weights: jax.Array) -> Mean:
-    """The weighted sum of `values` and the sum of `weights`, which broadcast to one shape."""
+    """Compute the weighted sum of `values` and the sum of `weights`, which broadcast to one shape."""
     weights = jnp.broadcast_to(weights, values.shape).astype(jnp.float32)
     return Mean((values.astype(jnp.float32) * weights).sum(), weights.sum())
 
 
 def combine(parts: Iterable[Mapping[str, Mean]]) -> dict[str, float]:
-    """The exact mean of each name over all parts, added up in double precision; without those of nothing."""
+    """Compute the exact mean of each metric over all parts, summed in double precision.
+
+    Metrics whose total weight is 0 are left out.
+    """
     totals: dict[str, list[float]] = {}
     for part in jax.device_get([dict(p) for p in parts]):
         for name, m in part.items():
@@ -39,30 +44,30 @@ def combine(parts: Iterable[Mapping[str, Mean]]) -> dict[str, float]:
     return {name: total / weight for name, (total, weight) in totals.items() if weight}
 
 
-def is_loss(name: str) -> bool:
-    """Whether a score of this name is the better the lower it is."""
+def is_lower_better(name: str) -> bool:
+    """Whether a lower value of the metric `name` is better."""
     return name.partition('/')[0].endswith(('loss', 'cross_entropy', 'squared_error'))
 
 
-def human(n: float) -> str:
-    """1234567 as '1.2M'."""
+def format_count(n: float) -> str:
+    """Format a count with a unit: 1234567 as '1.2M'."""
     for unit, size in (('G', 1e9), ('M', 1e6), ('k', 1e3)):
         if n >= size * 0.99995:
             return f'{n / size:.1f}{unit}'
     return f'{n:.0f}'
 
 
-def clock(seconds: float) -> str:
-    """Seconds as '1:02:03' or '2:03'."""
+def format_duration(seconds: float) -> str:
+    """Format seconds as '1:02:03' or '2:03'."""
     minutes, s = divmod(round(seconds), 60)
     hours, m = divmod(minutes, 60)
     return f'{hours}:{m:02}:{s:02}' if hours else f'{m}:{s:02}'
 
 
 class Writer:
-    """Writes metrics to `metrics.jsonl` and TensorBoard events under `workdir`.
+    """Writes metrics to `metrics.jsonl` and TensorBoard events in a working directory.
 
-    Lines after `step`, left by a run that was killed after its last checkpoint, are dropped first.
+    Lines after `step` are removed first: a run that was killed after its last checkpoint repeats these steps.
     """
 
     def __init__(self, workdir: pathlib.Path, step: int):
@@ -71,12 +76,12 @@ class Writer:
         self._path = workdir / 'metrics.jsonl'
         if self._path.exists():
             lines = self._path.read_text(errors='replace').splitlines()
-            kept = [line for line in lines if (found := _parsed(line)) and found['step'] <= step]
+            kept = [line for line in lines if (values := _parse_line(line)) and values['step'] <= step]
             temporary = self._path.with_suffix('.tmp')
             temporary.write_text(''.join(line + '\n' for line in kept))
             temporary.replace(self._path)
         self._file = self._path.open('a')
-        self._board = SummaryWriter(str(workdir / 'tensorboard'), purge_step=step + 1 if step else None)
+        self._tensorboard = SummaryWriter(str(workdir / 'tensorboard'), purge_step=step + 1 if step else None)
 
     def __call__(self, step: int, values: Mapping[str, float]) -> None:
         finite = {k: v if math.isfinite(v) else None for k, v in values.items()}  # JSON has no NaN
@@ -84,57 +89,120 @@ class Writer:
         self._file.flush()
         for name, value in values.items():
             if math.isfinite(value):
-                self._board.add_scalar(name, value, step)
+                self._tensorboard.add_scalar(name, value, step)
 
     def close(self) -> None:
         self._file.close()
-        self._board.close()
+        self._tensorboard.close()
 
 
-def _parsed(line: str) -> dict[str, float] | None:
-    """The numbers of a line, NaN for none; None if a kill cut it in half, or it is of something else."""
+def _parse_line(line: str) -> dict[str, float] | None:
+    """Parse a line of `metrics.jsonl`, null as NaN; return None if it is truncated or of another format."""
     try:
-        found = json.loads(line)
-        numbers = [found['step'], *(v for v in found.values() if v is not None)]
+        values = json.loads(line)
+        numbers = [values['step'], *(v for v in values.values() if v is not None)]
     except (json.JSONDecodeError, KeyError, TypeError):
         return None
     if not all(isinstance(n, int | float) for n in numbers):
         return None
-    return {k: math.nan if v is None else v for k, v in found.items()}
+    return {k: math.nan if v is None else v for k, v in values.items()}
 
 
 def read(workdir: pathlib.Path) -> list[dict[str, float]]:
-    """The lines of `metrics.jsonl`, in order; what is no number there is NaN."""
+    """Read the valid lines of `metrics.jsonl` in order, with NaN for missing numbers."""
     lines = (workdir / 'metrics.jsonl').read_text(errors='replace').splitlines()
-    return [found for line in lines if (found := _parsed(line))]
+    return [values for line in lines if (values := _parse_line(line))]
+
+
+# Values of a step that the progress line shows in a fixed place, or that are no measure of quality.
+_NOT_MAIN = ('grad_norm', 'learning_rate', 'tokens_per_second', 'mfu')
 
 
 class Progress:
-    """One line that shows step, loss, speed and time left; rewritten in place on a terminal."""
+    """Prints step, loss, main metric, time left and speed.
 
-    def __init__(self, start: int, total: int, stream: TextIO | None = None):
-        self._start, self._total, self._stream = start, total, stream or sys.stderr
-        self._began = time.perf_counter()
-        self._tty = self._stream.isatty()
+    On a terminal, one line is updated in place. Otherwise, as in the log file of a job, a line is printed for the
+    first and the last step and at most every `interval` seconds in between.
+
+    Args:
+      total: last step of the run.
+      metric: metric to show next to the loss; empty takes the first one that is not a loss.
+      stream: output stream; None is standard error.
+      interval: seconds between two lines, if the stream is not a terminal.
+    """
+
+    def __init__(self, total: int, metric: str = '', stream: TextIO | None = None, interval: float = 5.0):
+        self._total, self._metric, self._stream = total, metric, stream or sys.stderr
+        self._is_terminal = self._stream.isatty()
+        self._interval = 0.1 if self._is_terminal else interval
+        self._first: tuple[int, float] | None = None  # step and time of the first call
+        self._last_time = -math.inf
+        self._has_open_line = False
+        self._handlers = [*logging.getLogger().handlers] if self._is_terminal else []
+        for handler in self._handlers:
+            handler.addFilter(self._clear_before_log)
 
     def __call__(self, step: int, values: Mapping[str, float]) -> None:
-        left = (time.perf_counter() - self._began) / max(1, step - self._start) * (self._total - step)
-        parts = [f'step {step:,}/{self._total:,}', f'loss {values["loss"]:.4f}']
-        parts.append(f'{human(values["tokens_per_second"])} tokens/s')
-        if math.isfinite(values['mfu']):
-            parts.append(f'MFU {values["mfu"]:.1%}')
-        parts.append(f'left {clock(left)}')
-        print(
-            ('\r\033[K' if self._tty else '') + '  '.join(parts),
-            end='' if self._tty else '\n',
-            file=self._stream,
-            flush=True,
-        )
+        """Show the metrics of a step, unless the last line was shown too recently.
 
-    def say(self, text: str) -> None:
-        """A line of its own among the progress."""
-        print(('\r\033[K' if self._tty else '') + text, file=self._stream, flush=True)
+        Args:
+          step: number of updates.
+          values: metrics of the step, among them `loss`, `tokens_per_second` and `mfu`.
+        """
+        now = time.perf_counter()
+        if step < self._total and now - self._last_time < self._interval:
+            return
+        self._last_time = now
+        line = self._format(step, values, now)
+        if self._is_terminal:
+            self._clear()
+            print(line[: self._width() - 1], end='', file=self._stream, flush=True)
+            self._has_open_line = True
+        else:
+            print(line, file=self._stream, flush=True)
+
+    def print_line(self, text: str) -> None:
+        """Print a line that stays, above the progress line."""
+        self._clear()
+        print(text, file=self._stream, flush=True)
 
     def close(self) -> None:
-        if self._tty:
+        """End the progress line."""
+        for handler in self._handlers:
+            handler.removeFilter(self._clear_before_log)
+        if self._has_open_line:
             print(file=self._stream, flush=True)
+            self._has_open_line = False
+
+    def _format(self, step: int, values: Mapping[str, float], now: float) -> str:
+        candidates = [name for name in values if not is_lower_better(name) and name not in _NOT_MAIN]
+        metric = self._metric if self._metric in values else next(iter(candidates), '')
+        parts = [f'step {step:,}/{self._total:,}', f'loss {values["loss"]:.4f}']
+        if metric and metric != 'loss':
+            parts.append(f'{metric} {values[metric]:.4f}')
+        if self._first is None:  # the time of the first step is mostly that of compilation
+            self._first = step, now
+            return '  '.join(parts)
+        first_step, first_time = self._first
+        time_left = (now - first_time) / max(1, step - first_step) * (self._total - step)
+        parts.append(f'{format_duration(time_left)} left')
+        parts.append(f'{format_count(values["tokens_per_second"])} tokens/s')
+        if math.isfinite(values['mfu']):
+            parts.append(f'MFU {values["mfu"]:.1%}')
+        return '  '.join(parts)
+
+    def _width(self) -> int:
+        """Columns of the terminal: a longer line would wrap, and could not be updated in place."""
+        try:
+            return os.get_terminal_size(self._stream.fileno()).columns or 80
+        except OSError:
+            return 80
+
+    def _clear(self) -> None:
+        if self._has_open_line:
+            print('\r\033[K', end='', file=self._stream, flush=True)
+            self._has_open_line = False
+
+    def _clear_before_log(self, record: logging.LogRecord) -> bool:
+        self._clear()
+        return True

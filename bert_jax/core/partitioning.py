@@ -1,8 +1,8 @@
-"""Mesh, strategies, and the way from a logical axis name to a sharding.
+"""Device mesh, partitioning strategies, and the mapping of logical axis names to shardings.
 
-The mesh has three axes: `data` and `fsdp` split the batch, `fsdp` also splits parameters,
-`tensor` splits heads, feed-forward units and vocabulary. A strategy says which logical axis
-goes to which mesh axis; an axis that it does not name is replicated.
+The mesh has three axes: `data` and `fsdp` split the batch, `fsdp` also splits parameters, and `tensor`
+splits attention heads, feed-forward units and the vocabulary. A strategy maps logical axes to mesh axes.
+Dimensions whose logical axis is not in the strategy are replicated.
 """
 
 import contextlib
@@ -19,31 +19,34 @@ from jax.experimental import mesh_utils
 from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from bert_jax.core.config import nearest
+from bert_jax.core.config import did_you_mean
 from bert_jax.core.errors import UserError
 
-AXES = ('data', 'fsdp', 'tensor')
-BATCH = ('data', 'fsdp')
-LOGICAL = ('batch', 'position', 'vocab', 'embed', 'heads', 'kv', 'mlp')
+MESH_AXES = ('data', 'fsdp', 'tensor')
+BATCH_AXES = ('data', 'fsdp')
+LOGICAL_AXES = ('batch', 'position', 'vocab', 'embed', 'heads', 'kv', 'mlp')
 _TENSOR = {'heads': 'tensor', 'mlp': 'tensor', 'vocab': 'tensor'}
 STRATEGIES: dict[str, dict[str, Any]] = {
-    'dp': {'batch': BATCH},
-    'fsdp': {'batch': BATCH, 'embed': 'fsdp'},
-    'tp': {'batch': BATCH, **_TENSOR},
-    'fsdp_tp': {'batch': BATCH, 'embed': 'fsdp', **_TENSOR},
+    'dp': {'batch': BATCH_AXES},
+    'fsdp': {'batch': BATCH_AXES, 'embed': 'fsdp'},
+    'tp': {'batch': BATCH_AXES, **_TENSOR},
+    'fsdp_tp': {'batch': BATCH_AXES, 'embed': 'fsdp', **_TENSOR},
 }
 _MAIN_AXIS = {'dp': 'data', 'fsdp': 'fsdp', 'tp': 'tensor', 'fsdp_tp': 'fsdp'}
 
 
 @dataclasses.dataclass(frozen=True)
 class MeshConfig:
-    """How the devices are laid out and what is split over them.
+    """Shape of the device mesh and what is split over its axes.
+
+    Several TPU slices are spanned by the `data` axis, or by `fsdp` if the size of `data` is not divisible by the
+    number of slices.
 
     Attributes:
-      strategy: which table of `STRATEGIES` places parameters and activations.
-      data, fsdp, tensor: size of each mesh axis; 0 is 1, except that the strategy's main axis
-        (data, fsdp, tensor, fsdp), or `data` where that is given, takes all devices that are left. Several slices of
-        TPUs are spanned by `data`, or by `fsdp` where `data` does not divide by their number.
+      strategy: entry of `STRATEGIES` that maps parameters and activations to mesh axes.
+      data, fsdp, tensor: sizes of the mesh axes. 0 means 1, except that the main axis of the strategy (`data` for dp,
+        `fsdp` for fsdp and fsdp_tp, `tensor` for tp) takes all remaining devices. If the main axis has a size, `data`
+        takes them.
     """
 
     strategy: Literal['dp', 'fsdp', 'tp', 'fsdp_tp'] = 'dp'
@@ -54,103 +57,109 @@ class MeshConfig:
 
 @dataclasses.dataclass(frozen=True)
 class Partitioner:
-    """A mesh and the rules of one strategy."""
+    """A device mesh and the rules of one strategy, which map logical axes to mesh axes."""
 
     mesh: Mesh
     rules: Mapping[str, Any]
 
     def spec(self, logical: Sequence[str | None], name: str = 'an array') -> P:
-        """Maps logical axis names to a `PartitionSpec`.
+        """Map logical axis names to a `PartitionSpec`.
 
         Raises:
-          UserError: for an unknown axis name, or one mesh axis on two dimensions.
+          UserError: for an unknown axis name, or if two dimensions map to the same mesh axis.
         """
         used: list[str] = []
         spec: list[Any] = []
         for axis in logical:
-            if axis is not None and axis not in LOGICAL:
-                raise UserError(f'{name} has the unknown axis {axis!r}: {nearest(axis, LOGICAL)}')
+            if axis is not None and axis not in LOGICAL_AXES:
+                raise UserError(f'{name} has the unknown axis {axis!r}: {did_you_mean(axis, LOGICAL_AXES)}')
             target = self.rules.get(axis) if axis else None
             for mesh_axis in (target,) if isinstance(target, str) else target or ():
                 if mesh_axis in used:
-                    raise UserError(f'{name} {tuple(logical)} would use the mesh axis {mesh_axis!r} twice.')
+                    raise UserError(
+                        f'{name} {tuple(logical)} maps two dimensions to the mesh axis {mesh_axis!r}. '
+                        'Choose another mesh.strategy.'
+                    )
                 used.append(mesh_axis)
             spec.append(target)
         return P(*spec)
 
     def sharding(self, logical: Sequence[str | None], shape: Sequence[int], name: str) -> NamedSharding:
-        """The sharding of one named array.
+        """Compute the sharding of one named array.
 
         Raises:
-          UserError: also if a dimension does not divide by its part of the mesh.
+          UserError: as `spec`, and if a dimension is not divisible by the size of its mesh axes.
         """
         spec = self.spec(logical, name)
         for i, target in enumerate(spec):
             axes = (target,) if isinstance(target, str) else target or ()
             parts = math.prod(self.mesh.shape[a] for a in axes)
             if shape[i] % parts:
+                mesh_axes = '*'.join(axes)
                 raise UserError(
-                    f'{name} has shape {tuple(shape)}: dimension {i} ({logical[i]}) does not divide '
-                    f'by {parts}, the size of mesh axis {"*".join(axes)}: set mesh.{"*".join(axes)} to a size that divides it.'
+                    f'{name} has shape {tuple(shape)}, and dimension {i} ({logical[i]}) is not divisible by {parts}, '
+                    f'the size of mesh axis {mesh_axes}. Set mesh.{mesh_axes} to a divisor of {shape[i]}.'
                 )
         return NamedSharding(self.mesh, spec)
 
     @property
     def replicated(self) -> NamedSharding:
+        """Sharding of an array that every device holds completely."""
         return NamedSharding(self.mesh, P())
 
     @property
     def batch(self) -> NamedSharding:
         """Sharding of a batch: the leading dimension over `data` and `fsdp`."""
-        return NamedSharding(self.mesh, P(BATCH))
+        return NamedSharding(self.mesh, P(BATCH_AXES))
 
     @property
-    def batch_parts(self) -> int:
-        return math.prod(self.mesh.shape[a] for a in BATCH)
+    def num_batch_shards(self) -> int:
+        """Number of parts into which the leading dimension of a batch is split."""
+        return math.prod(self.mesh.shape[a] for a in BATCH_AXES)
 
     def check_batch(self, batch_size: int, name: str = 'train.batch_size') -> None:
-        """Raises UserError if the global batch cannot be split evenly."""
-        if batch_size % self.batch_parts:
+        """Raise UserError if a global batch of this size cannot be split evenly."""
+        if batch_size % self.num_batch_shards:
             raise UserError(
-                f'{name}={batch_size} does not divide by {self.batch_parts}, the mesh axes '
-                'data*fsdp: it is the global batch, so choose a multiple.'
+                f'{name}={batch_size}, the global batch size, is not divisible by {self.num_batch_shards}, the '
+                'size of the mesh axes data*fsdp. Set it to a multiple.'
             )
 
     def local_rows(self, batch_size: int) -> np.ndarray:
-        """Which rows of a global batch the devices of this process hold, in order."""
-        places = self.batch.addressable_devices_indices_map((batch_size,)).values()
-        return np.unique(np.concatenate([np.arange(batch_size)[place] for place in places]))
+        """Return the sorted indices of the rows of a global batch that the devices of this process hold."""
+        slices = self.batch.addressable_devices_indices_map((batch_size,)).values()
+        return np.unique(np.concatenate([np.arange(batch_size)[s] for s in slices]))
 
     @functools.cached_property
-    def shares(self) -> int:
-        """How many shares like that of this process make a global batch."""
-        return self.batch_parts // len(self.local_rows(self.batch_parts))
+    def global_batch_factor(self) -> int:
+        """Size of a global batch divided by the number of rows that this process holds."""
+        return self.num_batch_shards // len(self.local_rows(self.num_batch_shards))
 
     def global_batch(self, local: Mapping[str, np.ndarray]) -> dict[str, jax.Array]:
-        """Makes global arrays from the `local_rows` of a batch."""
+        """Create global arrays from the rows of a batch that this process holds (`local_rows`)."""
         if jax.process_count() == 1:
             return jax.device_put(dict(local), self.batch)
-        batch_size = len(next(iter(local.values()))) * self.shares
+        batch_size = len(next(iter(local.values()))) * self.global_batch_factor
         rows = self.local_rows(batch_size)
 
         def make(values: np.ndarray) -> jax.Array:
-            def piece(index: Any) -> np.ndarray:
+            def read_shard(index: Any) -> np.ndarray:
                 first, end, _ = index[0].indices(batch_size)
                 start = int(np.searchsorted(rows, first))
                 return values[start : start + end - first]
 
-            return jax.make_array_from_callback((batch_size, *values.shape[1:]), self.batch, piece)
+            return jax.make_array_from_callback((batch_size, *values.shape[1:]), self.batch, read_shard)
 
         return {k: make(v) for k, v in local.items()}
 
 
 def mesh_shape(config: MeshConfig, devices: int) -> tuple[int, ...]:
-    """Sizes of the mesh axes over so many devices.
+    """Compute the sizes of the mesh axes for a number of devices.
 
     Raises:
-      UserError: if they do not multiply to the number of devices.
+      UserError: if the product of the sizes is not the number of devices.
     """
-    sizes = {axis: getattr(config, axis) for axis in AXES}
+    sizes = {axis: getattr(config, axis) for axis in MESH_AXES}
     given = math.prod(size or 1 for size in sizes.values())
     free = [axis for axis in (_MAIN_AXIS[config.strategy], 'data') if not sizes[axis]]
     if free and devices % given == 0:
@@ -158,49 +167,53 @@ def mesh_shape(config: MeshConfig, devices: int) -> tuple[int, ...]:
     shape = tuple(size or 1 for size in sizes.values())
     if min(shape) < 1 or math.prod(shape) != devices:
         raise UserError(
-            f'A mesh of {" x ".join(f"{a}={s}" for a, s in zip(AXES, shape, strict=True))} does not '
-            f'fit {devices} device(s): set mesh.data, mesh.fsdp and mesh.tensor to sizes whose product is that.'
+            f'A mesh of {" x ".join(f"{a}={s}" for a, s in zip(MESH_AXES, shape, strict=True))} does not '
+            f'fit {devices} device(s). Set mesh.data, mesh.fsdp and mesh.tensor to sizes whose product is {devices}.'
         )
     return shape
 
 
 def make(config: MeshConfig, devices: Sequence[Any] | None = None) -> Partitioner:
-    """Lays the devices out as a mesh.
+    """Arrange devices in a mesh.
+
+    Args:
+      config: sizes of the mesh axes, and the strategy.
+      devices: devices to use; None uses all.
 
     Raises:
-      UserError: if the sizes do not multiply to the number of devices.
+      UserError: if the product of the sizes is not the number of devices.
     """
     devices = jax.devices() if devices is None else list(devices)
     shape = mesh_shape(config, len(devices))
     types = (AxisType.Auto,) * 3
     slices = len({getattr(d, 'slice_index', 0) for d in devices}) if devices[0].platform == 'tpu' else 1
     if slices > 1:
-        mesh = Mesh(_over_slices(shape, slices, devices), AXES, types)
+        mesh = Mesh(_arrange_slices(shape, slices, devices), MESH_AXES, types)
         return Partitioner(mesh, STRATEGIES[config.strategy])
     try:
-        mesh = jax.make_mesh(shape, AXES, axis_types=types, devices=devices)
-    except NotImplementedError:  # on a TPU whose own axes do not multiply to these: 8x8x16 to 4x256, say
+        mesh = jax.make_mesh(shape, MESH_AXES, axis_types=types, devices=devices)
+    except NotImplementedError:  # the mesh has to split a physical axis, such as 4x256 on an 8x8x16 TPU
         mesh = Mesh(
-            mesh_utils.create_device_mesh(shape, devices, allow_split_physical_axes=True), AXES, types
+            mesh_utils.create_device_mesh(shape, devices, allow_split_physical_axes=True), MESH_AXES, types
         )
     return Partitioner(mesh, STRATEGIES[config.strategy])
 
 
-def _over_slices(shape: Sequence[int], slices: int, devices: Sequence[Any]) -> np.ndarray:
-    """Devices of several TPU slices: the network between them, slower than the links within, has to carry one axis only."""
+def _arrange_slices(shape: Sequence[int], slices: int, devices: Sequence[Any]) -> np.ndarray:
+    """Arrange the devices of several TPU slices so that only one mesh axis uses the slower network between slices."""
     outer = next((o for o in ((slices, 1, 1), (1, slices, 1)) if not any(np.mod(shape, o))), None)
     if outer is None:
         raise UserError(
-            f'These TPUs are {slices} slices, over which neither mesh.data={shape[0]} nor mesh.fsdp={shape[1]} can be '
-            f'split: set mesh.data={slices}.'
+            f'Neither mesh.data={shape[0]} nor mesh.fsdp={shape[1]} is divisible by {slices}, the number of TPU slices. '
+            f'Set mesh.data={slices}.'
         )
-    inner = [size // by for size, by in zip(shape, outer, strict=True)]
+    inner = [size // n for size, n in zip(shape, outer, strict=True)]
     return mesh_utils.create_hybrid_device_mesh(inner, outer, devices, allow_split_physical_axes=True)
 
 
-def abstract(config: MeshConfig, devices: int) -> Partitioner:
-    """As `make`, of devices that are not here: for shapes and shardings."""
-    mesh: Any = AbstractMesh(mesh_shape(config, devices), AXES, axis_types=(AxisType.Auto,) * 3)
+def make_abstract(config: MeshConfig, devices: int) -> Partitioner:
+    """Create a partitioner for devices that need not exist, to compute shapes and shardings."""
+    mesh: Any = AbstractMesh(mesh_shape(config, devices), MESH_AXES, axis_types=(AxisType.Auto,) * 3)
     return Partitioner(mesh, STRATEGIES[config.strategy])
 
 
@@ -209,7 +222,7 @@ _active: contextvars.ContextVar[Partitioner | None] = contextvars.ContextVar('pa
 
 @contextlib.contextmanager
 def use(partitioner: Partitioner) -> Iterator[None]:
-    """While this is open, `constrain` knows the mesh; a step is traced inside it."""
+    """Make `partitioner` the active one; functions that call `constrain` must be traced inside."""
     token = _active.set(partitioner)
     try:
         yield
@@ -218,43 +231,41 @@ def use(partitioner: Partitioner) -> Iterator[None]:
 
 
 def active() -> Partitioner | None:
-    """The partitioner in use."""
+    """Return the active partitioner, or None."""
     return _active.get()
 
 
-def platform() -> str:
-    """What the program that is being traced will run on: 'cpu', 'gpu' or 'tpu'."""
+def target_platform() -> str:
+    """Return the platform on which the program being traced will run: 'cpu', 'gpu' or 'tpu'."""
     partitioner = _active.get()
     if partitioner is None or isinstance(partitioner.mesh, AbstractMesh):
         return jax.default_backend()
     return partitioner.mesh.devices.flat[0].platform
 
 
-def on_one_cpu() -> bool:
-    """Whether the program that is being traced will run on a CPU that is one device."""
+def is_single_cpu() -> bool:
+    """Whether the program being traced will run on a single CPU device."""
     partitioner = _active.get()
-    return platform() == 'cpu' and (partitioner is None or partitioner.mesh.size == 1)
+    return target_platform() == 'cpu' and (partitioner is None or partitioner.mesh.size == 1)
 
 
 def constrain(x: jax.Array, *logical: str | None) -> jax.Array:
-    """Pins an activation to its place on the mesh; without a mesh of several devices, does nothing."""
+    """Constrain the sharding of an activation; without an active mesh of several devices, return it unchanged."""
     partitioner = _active.get()
     if partitioner is None or partitioner.mesh.size == 1:
         return x
     return jax.lax.with_sharding_constraint(x, NamedSharding(partitioner.mesh, partitioner.spec(logical)))
 
 
-def table(shardings: Mapping[str, NamedSharding], shapes: Mapping[str, Any]) -> str:
-    """One line a parameter: path, shape, spec. Layers that look alike share a line."""
+def format_parameters(shardings: Mapping[str, NamedSharding], shapes: Mapping[str, Any]) -> str:
+    """Format one line per parameter: path, shape and spec. Identical layers share a line."""
     lines: dict[tuple[str, str, str], int] = {}
     for name, sharding in shardings.items():
-        generic = '/'.join('*' if part.isdigit() else part for part in name.split('/'))
-        key = (generic, str(tuple(shapes[name].shape)), str(sharding.spec))
+        pattern = '/'.join('*' if part.isdigit() else part for part in name.split('/'))
+        key = (pattern, str(tuple(shapes[name].shape)), str(sharding.spec))
         lines[key] = lines.get(key, 0) + 1
     width = max(len(name) for name, _, _ in lines)
-    total = sum(math.prod(s.shape) for s in shapes.values())
-    body = [
-        f'  {n:{width}}  {shape:18} {spec}' + (f'  x{c}' if c > 1 else '')
-        for (n, shape, spec), c in lines.items()
-    ]
-    return '\n'.join([f'{total:,} parameters', *body])
+    return '\n'.join(
+        f'  {name:{width}}  {shape:18} {spec}' + (f'  x{count}' if count > 1 else '')
+        for (name, shape, spec), count in lines.items()
+    )

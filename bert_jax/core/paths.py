@@ -1,4 +1,4 @@
-"""Folders: where things are kept, and one process at a time in them."""
+"""The cache folder, atomic writes, and locks on folders between processes."""
 
 import contextlib
 import fcntl
@@ -11,12 +11,12 @@ from bert_jax.core.errors import UserError
 
 
 def cache_dir() -> pathlib.Path:
-    """Where what is built on this machine is kept: BERT_JAX_CACHE or ~/.cache/bert_jax."""
+    """Return the folder of files that are built once per machine: $BERT_JAX_CACHE or ~/.cache/bert_jax."""
     return pathlib.Path(os.environ.get('BERT_JAX_CACHE') or '~/.cache/bert_jax').expanduser()
 
 
-def write(path: pathlib.Path, text: str) -> None:
-    """Writes a file that is there whole or not at all, and the folders that it needs."""
+def write_atomic(path: pathlib.Path, text: str) -> None:
+    """Write a text file atomically, creating its parent folders: a crash leaves the old file or the new one."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(path.name + '.tmp')
     temporary.write_text(text, encoding='utf-8')
@@ -24,11 +24,13 @@ def write(path: pathlib.Path, text: str) -> None:
 
 
 @contextlib.contextmanager
-def held(folder: pathlib.Path) -> Iterator[None]:
-    """Makes a working directory if need be, and keeps it from every other process on this machine, to the end of this one at the latest.
+def lock_workdir(folder: pathlib.Path) -> Iterator[None]:
+    """Create a working directory if needed and lock it against other processes on this machine.
+
+    The operating system releases the lock when the process ends, however it ends.
 
     Raises:
-      UserError: if another has it.
+      UserError: if another process holds the lock.
     """
     folder.mkdir(parents=True, exist_ok=True)
     lock = os.open(folder / '.lock', os.O_RDWR | os.O_CREAT)
@@ -37,15 +39,15 @@ def held(folder: pathlib.Path) -> Iterator[None]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as e:
             raise UserError(
-                f'Another process works in {str(folder)!r}: wait for it, or choose another --workdir.'
+                f'Another process is using {str(folder)!r}. Wait until it ends, or choose another --workdir.'
             ) from e
         yield
     finally:
         os.close(lock)
 
 
-def is_held(folder: pathlib.Path) -> bool:
-    """Whether a process on this machine has `held` a folder."""
+def is_workdir_locked(folder: pathlib.Path) -> bool:
+    """Whether a process on this machine holds the lock of a working directory (`lock_workdir`)."""
     try:
         with (folder / '.lock').open() as lock:
             fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -55,10 +57,10 @@ def is_held(folder: pathlib.Path) -> bool:
 
 
 @contextlib.contextmanager
-def alone(folder: pathlib.Path) -> Iterator[None]:
-    """Makes a folder, waits until no other process works in it, and keeps others waiting.
+def lock_folder(folder: pathlib.Path) -> Iterator[None]:
+    """Create a folder if needed and lock it, waiting while another process on this machine holds the lock.
 
-    The lock ends with the process, however that ends.
+    The operating system releases the lock when the process ends, however it ends.
     """
     folder.mkdir(parents=True, exist_ok=True)
     lock = os.open(folder, os.O_RDONLY)
@@ -66,7 +68,7 @@ def alone(folder: pathlib.Path) -> Iterator[None]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            logging.info('waiting for another process that works in %s', folder)
+            logging.info('waiting for another process that is using %s', folder)
             fcntl.flock(lock, fcntl.LOCK_EX)
         yield
     finally:

@@ -1,4 +1,4 @@
-"""What this machine is: compilation cache, peak speed."""
+"""Process-wide settings (memory allocator, compilation cache) and the peak speed of the devices."""
 
 import ctypes
 import functools
@@ -13,18 +13,18 @@ from bert_jax.core import chips
 from bert_jax.core.paths import cache_dir
 
 
-def prepare_process() -> None:
-    """What every door does before it computes: keeps compiled programs and freed memory."""
+def configure_process() -> None:
+    """Apply the settings that every command needs before it computes."""
     keep_freed_memory()
     use_compilation_cache()
 
 
-def keep_freed_memory(huge: int = 4 << 30) -> None:
-    """Tells the C library to keep large freed buffers, and to back the first `huge` bytes by huge pages.
+def keep_freed_memory(huge_page_bytes: int = 4 << 30) -> None:
+    """Make the C library keep freed buffers, and back its first `huge_page_bytes` with huge pages.
 
-    A step on the CPU frees and takes hundreds of megabytes. By default glibc gives each large buffer
-    back to the kernel, which then clears every page of the next one (see README, Speed). Elsewhere than on
-    Linux with glibc this does nothing.
+    A training step on the CPU allocates and frees hundreds of megabytes. By default, glibc returns each large
+    buffer to the kernel, which has to clear every page of the next one. Keeping them makes steps faster. Does
+    nothing without glibc.
     """
     libc = ctypes.CDLL(None)
     if not hasattr(libc, 'mallopt') or not hasattr(libc, 'gnu_get_libc_version'):
@@ -35,14 +35,14 @@ def keep_freed_memory(huge: int = 4 << 30) -> None:
     libc.malloc.restype, libc.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
     libc.free.argtypes = [ctypes.c_void_p]
     libc.madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
-    if start := libc.malloc(huge):  # untouched, so it takes addresses and no memory
+    if start := libc.malloc(huge_page_bytes):  # never written to, so it reserves addresses but no memory
         aligned = -(-start // page) * page
-        libc.madvise(aligned, (start + huge - aligned) // page * page, advise_huge_pages)
+        libc.madvise(aligned, (start + huge_page_bytes - aligned) // page * page, advise_huge_pages)
         libc.free(start)
 
 
 def use_compilation_cache() -> None:
-    """Keeps compiled programs in JAX_COMPILATION_CACHE_DIR, or in `cache_dir()`."""
+    """Cache compiled programs on disk: in $JAX_COMPILATION_CACHE_DIR, or by default in `cache_dir()/xla`."""
     folder = os.environ.get('JAX_COMPILATION_CACHE_DIR') or cache_dir() / 'xla'
     jax.config.update('jax_compilation_cache_dir', str(folder))
     jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.5)
@@ -50,16 +50,17 @@ def use_compilation_cache() -> None:
 
 @functools.cache
 def peak_flops() -> float:
-    """Peak FLOP/s of all devices: by data sheet, or on a CPU what a large float32 product reaches.
+    """Return the peak FLOP/s of all devices of all processes.
 
-    An accelerator that is not in the table counts as unknown: nan.
+    Accelerators: bf16 peak from the data sheet, or NaN for an unknown chip. CPU: measured speed of a large float32
+    matrix product.
     """
     kind = jax.devices()[0].device_kind
     if jax.default_backend() == 'cpu':
         return _measure_cpu() * jax.process_count()
-    if chip := chips.of_device(kind):
-        return chip.flops / chip.devices * jax.device_count()
-    logging.warning('The peak speed of %r is unknown: utilisation is not reported.', kind)
+    if chip := chips.chip_of_device(kind):
+        return chip.flops / chip.devices_per_chip * jax.device_count()
+    logging.warning('The peak speed of %r is unknown, so utilization (MFU) is not reported.', kind)
     return float('nan')
 
 
@@ -67,9 +68,9 @@ def _measure_cpu(size: int = 2048, repeats: int = 10) -> float:
     x = jnp.ones((size, size))
     product = jax.jit(jnp.matmul)
     product(x, x).block_until_ready()
-    best = float('inf')
+    fastest = float('inf')
     for _ in range(repeats):
         start = time.perf_counter()
         product(x, x).block_until_ready()
-        best = min(best, time.perf_counter() - start)
-    return 2 * size**3 / best
+        fastest = min(fastest, time.perf_counter() - start)
+    return 2 * size**3 / fastest

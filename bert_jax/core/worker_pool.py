@@ -1,4 +1,4 @@
-"""Processes that work for this one."""
+"""A pool of worker processes that end with their parent process."""
 
 import concurrent.futures
 import multiprocessing
@@ -10,26 +10,30 @@ from collections.abc import Callable
 from typing import Any
 
 
-def pool(workers: int, begin: Callable[..., Any], *args: Any) -> concurrent.futures.ProcessPoolExecutor:
-    """So many new Python processes, each of which calls `begin(*args)` once.
+def start_pool(
+    workers: int, initializer: Callable[..., Any], *args: Any
+) -> concurrent.futures.ProcessPoolExecutor:
+    """Start a pool of spawned Python processes, each of which calls `initializer(*args)` once.
 
-    They end with this process, however it ends; signals to stop are for it alone.
+    The workers end when this process ends, even if it is killed. They ignore SIGTERM and SIGINT, which only
+    this process handles.
     """
     context = multiprocessing.get_context('spawn')
-    # As bytes: what it takes to unpickle them, JAX perhaps, is imported when signals are seen to.
-    work = pickle.dumps((begin, args))
-    return concurrent.futures.ProcessPoolExecutor(workers, context, _begin, (work,))
+    # Pickled here, so that unpickling, which may import JAX and take seconds, happens in `_init_worker` after the
+    # signal handlers are set.
+    pickled = pickle.dumps((initializer, args))
+    return concurrent.futures.ProcessPoolExecutor(workers, context, _init_worker, (pickled,))
 
 
-def _begin(work: bytes) -> None:
+def _init_worker(pickled: bytes) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    begin, args = pickle.loads(work)
-    begin(*args)
+    threading.Thread(target=_exit_with_parent, daemon=True).start()
+    initializer, args = pickle.loads(pickled)
+    initializer(*args)
 
 
-def _end_with_parent() -> None:
+def _exit_with_parent() -> None:
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()

@@ -1,1 +1,1 @@
-"""Floor 1: text to rows to batches, in numpy alone; knows nothing of models."""
+"""Data loading in NumPy only: text sources, tokenizers, rows on disk and batches. Knows nothing about models."""

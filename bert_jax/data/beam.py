@@ -1,7 +1,8 @@
-"""Rows by Apache Beam: the same as by the local processes, made wherever a runner runs.
+"""Prepare rows on an Apache Beam runner; they are the same as from local processes.
 
-The command that starts the pipeline cuts the text into shards and puts them into a staging folder, workers make rows of them there,
-and the command fetches these. So workers need to see the staging folder alone: a disk that all share, or gs://.
+The command that starts the pipeline cuts the text into shards and writes them to a staging folder. Workers turn the
+shards into rows there, and the command downloads the rows. Workers therefore only need access to the staging folder,
+which is on a shared disk or gs://.
 """
 
 import functools
@@ -20,34 +21,34 @@ from bert_jax.data import tokenizer as tokenizer_lib
 from bert_jax.data.prepare import Shard
 
 
-def runner(options: str, staging: str = '') -> Callable[..., Iterator[tuple[Shard, dict[str, Any]]]]:
-    """What `prepare.prepare` takes to run its shards.
+def make_runner(options: str, staging: str = '') -> Callable[..., Iterator[tuple[Shard, dict[str, Any]]]]:
+    """Make the `run_shards` argument of `prepare.prepare`.
 
     Args:
-      options: of Beam, such as '--runner=DataflowRunner --project=P --region=R --temp_location=gs://B/tmp'.
-      staging: a folder that all workers see, in which one is made and deleted; empty is beside the rows.
+      options: Beam options, such as '--runner=DataflowRunner --project=P --region=R --temp_location=gs://B/tmp'.
+      staging: folder that all workers can access. A temporary folder is created in it. Empty uses the output folder.
 
     Raises:
-      UserError: if Beam is not installed, or does not take the options.
+      UserError: if Beam is not installed or rejects the options.
     """
-    words = cli.words(options, '--beam')
+    beam_options = cli.split_options(options, '--beam')
     try:
         import apache_beam as beam
         from apache_beam.options.pipeline_options import PipelineOptions
     except ImportError as e:
         raise UserError(
-            'Apache Beam is not installed: pip install apache-beam, in an environment of its own, since it holds back '
-            'libraries that others have in newer versions.'
+            'Apache Beam is not installed. Run pip install apache-beam in a separate environment, because it needs '
+            'older versions of some libraries.'
         ) from e
 
     def pipeline() -> Any:
-        return beam.Pipeline(options=PipelineOptions(words))
+        return beam.Pipeline(options=PipelineOptions(beam_options))
 
     try:
-        pipeline()  # looks for the runner, before any shard is cut
+        pipeline()  # fails here, before any work, if the runner does not exist
     except (AttributeError, ImportError, ValueError) as e:
-        why = ' '.join(str(e).split()).rstrip('.')
-        raise UserError(f'Apache Beam does not take --beam={options!r}: {why}.') from e
+        reason = ' '.join(str(e).split()).rstrip('.')
+        raise UserError(f'Apache Beam rejects --beam={options!r}: {reason}.') from e
     return functools.partial(_run, pipeline=pipeline, staging=staging)
 
 
@@ -60,47 +61,48 @@ def _run(
     pipeline: Callable[[], Any],
     staging: str,
 ) -> Iterator[tuple[Shard, dict[str, Any]]]:
+    """Run `work` on all shards in a Beam pipeline and yield (shard, result) in order."""
     import apache_beam as beam
     from apache_beam.io.filesystems import FileSystems
 
-    place = f'{staging.rstrip("/") or folder.absolute()}/bert_jax-{uuid.uuid4().hex}'
-    FileSystems.mkdirs(place)
+    remote = f'{staging.rstrip("/") or folder.absolute()}/bert_jax-{uuid.uuid4().hex}'
+    FileSystems.mkdirs(remote)
     try:
-        _write(f'{place}/{tokenizer_lib.FILE}', (folder / tokenizer_lib.FILE).read_bytes())
-        heads = []
+        _write(f'{remote}/{tokenizer_lib.FILE}', (folder / tokenizer_lib.FILE).read_bytes())
+        stubs = []  # shards without their text
         for shard in shards:
-            _write(f'{place}/{shard.number}.shard', pickle.dumps(shard))
-            heads.append(shard._replace(documents=[]))
+            _write(f'{remote}/{shard.number}.shard', pickle.dumps(shard))
+            stubs.append(shard._replace(documents=[]))
         with pipeline() as p:
-            numbers = p | beam.Create([head.number for head in heads]) | beam.Reshuffle()
-            _ = numbers | beam.Map(_make, place=place, work=work)
-        for head in heads:
-            done = json.loads(_read(f'{place}/{head.number}.json'))
-            if done['rows']:
-                (folder / done['file']).write_bytes(_read(f'{place}/{done["file"]}'))
-            yield head, done
+            numbers = p | beam.Create([stub.number for stub in stubs]) | beam.Reshuffle()
+            _ = numbers | beam.Map(_make_remote_rows, remote=remote, work=work)
+        for stub in stubs:
+            result = json.loads(_read(f'{remote}/{stub.number}.json'))
+            if result['rows']:
+                (folder / result['file']).write_bytes(_read(f'{remote}/{result["file"]}'))
+            yield stub, result
     finally:
-        FileSystems.delete([place])
+        FileSystems.delete([remote])
 
 
-def _make(number: int, place: str, work: Any) -> None:
-    """On a worker: rows of one shard."""
-    shard = pickle.loads(_read(f'{place}/{number}.shard'))
-    _load_tokenizer(place)
+def _make_remote_rows(number: int, remote: str, work: Any) -> None:
+    """Turn a shard into rows, on a worker."""
+    shard = pickle.loads(_read(f'{remote}/{number}.shard'))
+    _load_tokenizer(remote)
     with tempfile.TemporaryDirectory() as folder:
-        done = work(shard, folder=pathlib.Path(folder))
-        if done['rows']:
-            _write(f'{place}/{done["file"]}', (pathlib.Path(folder) / done['file']).read_bytes())
-    _write(f'{place}/{number}.json', json.dumps(done).encode())
+        result = work(shard, folder=pathlib.Path(folder))
+        if result['rows']:
+            _write(f'{remote}/{result["file"]}', (pathlib.Path(folder) / result['file']).read_bytes())
+    _write(f'{remote}/{number}.json', json.dumps(result).encode())
 
 
 @functools.cache
-def _load_tokenizer(place: str) -> None:
-    """Once in each process."""
+def _load_tokenizer(remote: str) -> None:
+    """Load the tokenizer, once in each worker process."""
     with tempfile.TemporaryDirectory() as folder:
         file = pathlib.Path(folder) / tokenizer_lib.FILE
-        file.write_bytes(_read(f'{place}/{tokenizer_lib.FILE}'))
-        prepare.start_worker(file)
+        file.write_bytes(_read(f'{remote}/{tokenizer_lib.FILE}'))
+        prepare.init_worker(file)
 
 
 def _read(path: str) -> bytes:

@@ -1,4 +1,4 @@
-"""Rows of running text: of documents joined and cut, for causal language models, or of one each, for denoisers."""
+"""Rows of running text: documents joined and cut for causal language models, or one document per row for denoisers."""
 
 import dataclasses
 from collections.abc import Iterator
@@ -7,40 +7,40 @@ from typing import ClassVar
 import numpy as np
 
 from bert_jax.core.errors import UserError
-from bert_jax.data.rows import HEADER, pack, room
+from bert_jax.data.rows import HEADER, max_text_tokens, pack
 from bert_jax.data.tokenizer import Tokenizer
 
 
 @dataclasses.dataclass(frozen=True)
 class JoinedRows:
-    """Documents one after the other, each with the separator at its end, cut into rows (Brown et al. 2020, section 2.3).
+    """Concatenate documents, each followed by the separator token, and cut them into rows (Brown et al. 2020, section 2.3).
 
     No token is lost: the last row of a shard is padded.
 
     Attributes:
-      length: T, tokens in a row.
+      length: T, number of tokens in a row.
     """
 
-    whole: ClassVar[bool] = True
+    whole_documents: ClassVar[bool] = True
     length: int
 
     def __post_init__(self) -> None:
         if self.length < 2:
-            raise UserError(f'Rows of {self.length} tokens predict nothing: set data.length to 2 or more.')
+            raise UserError(f'data.length={self.length} leaves nothing to predict. Set it to 2 or more.')
 
     def __call__(
         self, documents: list[list[np.ndarray]], tokenizer: Tokenizer, rng: np.random.Generator
     ) -> Iterator[np.ndarray]:
         end = np.array([tokenizer.sep], np.int32)
-        left = np.zeros(0, np.int32)
+        remaining = np.zeros(0, np.int32)
         for document in documents:
-            left = np.concatenate([left, *document, end])
-            whole = len(left) // self.length * self.length
-            for start in range(0, whole, self.length):
-                yield self._row(left[start : start + self.length], tokenizer)
-            left = left[whole:]
-        if len(left):
-            yield self._row(left, tokenizer)
+            remaining = np.concatenate([remaining, *document, end])
+            full = len(remaining) // self.length * self.length
+            for start in range(0, full, self.length):
+                yield self._row(remaining[start : start + self.length], tokenizer)
+            remaining = remaining[full:]
+        if len(remaining):
+            yield self._row(remaining, tokenizer)
 
     def _row(self, tokens: np.ndarray, tokenizer: Tokenizer) -> np.ndarray:
         row = np.full(HEADER + self.length, tokenizer.pad, np.uint32)
@@ -51,33 +51,31 @@ class JoinedRows:
 
 @dataclasses.dataclass(frozen=True)
 class DocumentRows:
-    """Documents cut into rows of their own: [CLS], the text, [SEP].
+    """Cut each document into rows [CLS] text [SEP] that contain no other document.
 
     Attributes:
-      length: T, tokens in a row.
+      length: T, number of tokens in a row.
     """
 
-    whole: ClassVar[bool] = True
+    whole_documents: ClassVar[bool] = True
     length: int
 
     def __post_init__(self) -> None:
         if self.length < 4:
-            raise UserError(
-                f'Rows of {self.length} tokens have no room for text: set data.length to 4 or more.'
-            )
+            raise UserError(f'data.length={self.length} leaves no room for text. Set it to 4 or more.')
 
     def __call__(
         self, documents: list[list[np.ndarray]], tokenizer: Tokenizer, rng: np.random.Generator
     ) -> Iterator[np.ndarray]:
-        most = room(self.length, tokenizer, 1)
+        room = max_text_tokens(self.length, tokenizer, 1)
         for document in documents:
             text = np.concatenate(document)
-            for start in range(0, len(text), most):
-                yield pack(text[start : start + most], None, 0, self.length, tokenizer)
+            for start in range(0, len(text), room):
+                yield pack(text[start : start + room], None, 0, self.length, tokenizer)
 
 
-def documents_of(tokens: np.ndarray, length: int, separator: int) -> np.ndarray:
-    """The number of the document that each token of a row belongs to, from 1, and 0 for padding: [T] integers.
+def document_numbers(tokens: np.ndarray, length: int, separator: int) -> np.ndarray:
+    """Number the documents of a row: [T] integers, counted from 1, and 0 for padding.
 
     A separator belongs to the document that it ends.
     """

@@ -1,7 +1,7 @@
-"""Noise for sequence to sequence: each a pure function of a text's tokens and a random generator.
+"""Noise for denoising sequence-to-sequence models: pure functions of a text's tokens and a random generator.
 
-A text is [n] token ids without special tokens. What a noise may not do it never does: no text grows, so that
-a row that held the text holds what is left of it.
+A text is an array [n] of token ids without special tokens. No function makes a text longer, so that a row that held
+the text also holds the corrupted text.
 """
 
 from typing import Any, NamedTuple
@@ -10,63 +10,66 @@ import numpy as np
 
 
 def mask_tokens(text: np.ndarray, rate: float, mask: int, rng: np.random.Generator) -> np.ndarray:
-    """Token masking: random tokens become `mask` (Lewis et al. 2020, section 2.2)."""
+    """Token masking: replace random tokens by `mask` (Lewis et al. 2020, section 2.2)."""
     out = text.copy()
-    out[_chosen(len(text), rate, rng)] = mask
+    out[_sample_positions(len(text), rate, rng)] = mask
     return out
 
 
 def delete_tokens(text: np.ndarray, rate: float, rng: np.random.Generator) -> np.ndarray:
-    """Token deletion: random tokens are gone, and what is left does not say where (section 2.2)."""
-    return np.delete(text, _chosen(len(text), rate, rng))
+    """Token deletion: remove random tokens without marking where (Lewis et al. 2020, section 2.2)."""
+    return np.delete(text, _sample_positions(len(text), rate, rng))
 
 
-def infill(text: np.ndarray, rate: float, mean: float, mask: int, rng: np.random.Generator) -> np.ndarray:
-    """Text infilling: spans become one `mask` each, however long they are (section 2.2).
+def infill_spans(
+    text: np.ndarray, rate: float, mean_length: float, mask: int, rng: np.random.Generator
+) -> np.ndarray:
+    """Text infilling: replace each span by a single `mask`, whatever its length (Lewis et al. 2020, section 2.2).
 
-    Lengths are drawn from a Poisson distribution until they cover the share `rate` of the text; a span of no
-    length puts a mask between two tokens, as long as the text does not grow by it. At least one token stands
-    between two spans.
+    Lengths are drawn from a Poisson distribution until the spans cover the fraction `rate` of the text. A span of
+    length 0 inserts a mask between two tokens, as long as the text does not become longer. Spans are at least one
+    token apart, unless there are too many for that.
     """
-    lengths = _span_lengths(_count(len(text), rate, rng), mean, rng)
-    spans, empty = lengths[lengths > 0], int((lengths == 0).sum())
-    starts, slots = _places(len(text), spans, rng)
-    empty = min(empty, int(spans.sum()) - len(spans), len(slots))
-    kept = np.ones(len(text), bool)
-    masks = np.zeros(len(text), bool)
+    lengths = _sample_span_lengths(_sample_count(len(text), rate, rng), mean_length, rng)
+    spans, num_empty = lengths[lengths > 0], int((lengths == 0).sum())
+    starts, gaps = _place_spans(len(text), spans, rng)
+    num_empty = min(num_empty, int(spans.sum()) - len(spans), len(gaps))
+    is_kept = np.ones(len(text), bool)
+    is_mask = np.zeros(len(text), bool)
     for start, length in zip(starts, spans, strict=True):
-        kept[start : start + length] = False
-        masks[start] = True
-    out = np.where(masks, mask, text)
-    out, index = out[kept | masks], np.flatnonzero(kept | masks)
-    between = rng.choice(slots, empty, replace=False) if empty > 0 else np.zeros(0, int)
-    return np.insert(out, np.searchsorted(index, between), mask)
+        is_kept[start : start + length] = False
+        is_mask[start] = True
+    out = np.where(is_mask, mask, text)
+    out, index = out[is_kept | is_mask], np.flatnonzero(is_kept | is_mask)
+    inserted = rng.choice(gaps, num_empty, replace=False) if num_empty > 0 else np.zeros(0, int)
+    return np.insert(out, np.searchsorted(index, inserted), mask)
 
 
-def permute_sentences(text: np.ndarray, stops: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Sentence permutation: the sentences in random order (section 2.2).
+def permute_sentences(text: np.ndarray, ends_sentence: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Sentence permutation: put the sentences into random order (Lewis et al. 2020, section 2.2).
 
     Args:
-      text: [n].
-      stops: [V] booleans, the tokens that end a sentence.
-      rng: the order.
+      text: token ids [n].
+      ends_sentence: [V] booleans, true for tokens that end a sentence.
+      rng: random generator for the order.
     """
-    parts = np.split(text, np.flatnonzero(stops[text]) + 1)
+    parts = np.split(text, np.flatnonzero(ends_sentence[text]) + 1)
     parts = [p for p in parts if len(p)]
     return np.concatenate([parts[i] for i in rng.permutation(len(parts))]) if parts else text
 
 
-def rotate(text: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Document rotation: the text begins at a random token, and goes on with its beginning (section 2.2)."""
+def rotate_document(text: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Document rotation: rotate the text to start at a random token (Lewis et al. 2020, section 2.2)."""
     return np.roll(text, -int(rng.integers(len(text)))) if len(text) else text
 
 
-class Fragment(NamedTuple):
-    """A text with a gap.
+class MaskedFragment(NamedTuple):
+    """A text in which one contiguous fragment is masked.
 
     Attributes:
-      text: [n], with masks in the gap.
-      start, stop: where the gap is.
+      text: token ids [n], masks in the fragment.
+      start: position of the first masked token.
+      stop: position after the last masked token.
     """
 
     text: np.ndarray
@@ -74,35 +77,37 @@ class Fragment(NamedTuple):
     stop: int
 
 
-def mass(text: np.ndarray, rate: float, mask: int, rng: np.random.Generator) -> Fragment:
-    """One fragment is masked, token by token; the decoder restores it alone (Song et al. 2019, section 3.2)."""
-    size = _count(len(text), rate, rng)
+def mask_fragment(text: np.ndarray, rate: float, mask: int, rng: np.random.Generator) -> MaskedFragment:
+    """MASS: mask one contiguous fragment, which the decoder then predicts (Song et al. 2019, section 3.2)."""
+    size = _sample_count(len(text), rate, rng)
     start = int(rng.integers(len(text) - size + 1))
     out = text.copy()
     out[start : start + size] = mask
-    return Fragment(out, start, start + size)
+    return MaskedFragment(out, start, start + size)
 
 
-def spans(
-    text: np.ndarray, rate: float, mean: float, sentinels: np.ndarray, rng: np.random.Generator
+def corrupt_spans(
+    text: np.ndarray, rate: float, mean_length: float, sentinels: np.ndarray, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Span corruption: each span becomes a sentinel of its own (Raffel et al. 2020, section 3.1.4).
+    """Span corruption: replace each span by a different sentinel token (T5, Raffel et al. 2020, section 3.1.4).
 
     Args:
-      text: [n].
-      rate: share of the text in spans.
-      mean: length of the spans, on average.
-      sentinels: their ids, in the order of use; one more than the spans that there may be.
-      rng: where the spans are.
+      text: token ids [n].
+      rate: fraction of the text in spans.
+      mean_length: mean length of the spans in tokens.
+      sentinels: ids of the sentinel tokens, in order of use. There are at most `len(sentinels) - 1` spans, because the
+        last sentinel ends the target.
+      rng: random generator for lengths and positions.
 
     Returns:
-      The text with sentinels, and for each span its sentinel and its tokens, with one sentinel more at the end.
+      The text with sentinels, and the target: each sentinel followed by the tokens it replaces, then a final
+      sentinel.
     """
-    count = _count(len(text), rate, rng)
-    n = min(max(1, round(count / mean)), count, len(text) - count + 1, len(sentinels) - 1)
+    count = _sample_count(len(text), rate, rng)
+    n = min(max(1, round(count / mean_length)), count, len(text) - count + 1, len(sentinels) - 1)
     cuts = np.sort(rng.choice(count - 1, n - 1, replace=False)) + 1 if n > 0 else np.zeros(0, int)
     lengths = np.diff([0, *cuts, count]) if n > 0 else np.zeros(0, int)
-    starts, _ = _places(len(text), lengths, rng)
+    starts, _ = _place_spans(len(text), lengths, rng)
     source: list[Any] = []
     target: list[Any] = []
     end = 0
@@ -117,20 +122,20 @@ def spans(
     )
 
 
-def _count(n: int, rate: float, rng: np.random.Generator) -> int:
-    """A share of n things as a whole number, right on average."""
+def _sample_count(n: int, rate: float, rng: np.random.Generator) -> int:
+    """Round `rate * n` up or down at random, so that the expected value is exact."""
     return min(n, int(rate * n + rng.random()))
 
 
-def _chosen(n: int, rate: float, rng: np.random.Generator) -> np.ndarray:
-    return rng.choice(n, _count(n, rate, rng), replace=False)
+def _sample_positions(n: int, rate: float, rng: np.random.Generator) -> np.ndarray:
+    return rng.choice(n, _sample_count(n, rate, rng), replace=False)
 
 
-def _span_lengths(count: int, mean: float, rng: np.random.Generator) -> np.ndarray:
-    """Poisson lengths whose sum is `count`; the last is cut."""
-    lengths = rng.poisson(mean, max(1, count))
+def _sample_span_lengths(count: int, mean_length: float, rng: np.random.Generator) -> np.ndarray:
+    """Draw Poisson lengths that add up to `count`; the last one is shortened."""
+    lengths = rng.poisson(mean_length, max(1, count))
     while lengths.sum() < count:
-        lengths = np.concatenate([lengths, rng.poisson(mean, max(1, count))])
+        lengths = np.concatenate([lengths, rng.poisson(mean_length, max(1, count))])
     n = int(np.searchsorted(np.cumsum(lengths), count)) + 1 if count else 0
     lengths = lengths[:n]
     if n:
@@ -138,13 +143,17 @@ def _span_lengths(count: int, mean: float, rng: np.random.Generator) -> np.ndarr
     return lengths
 
 
-def _places(n: int, lengths: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Where spans of these lengths begin in n tokens, one token apart or more; and free places between tokens.
+def _place_spans(n: int, lengths: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Place spans of the given lengths at random in a text of n tokens.
 
-    Every arrangement is equally likely. Spans too many to be apart are next to each other.
+    Spans are at least one token apart, and every such arrangement is equally likely. If there are too many spans for
+    that, they may touch.
+
+    Returns:
+      The start of each span, and the remaining positions between tokens where nothing was placed.
     """
-    kept = n - int(lengths.sum())
-    slots = np.arange(kept + 1)
+    num_kept = n - int(lengths.sum())
+    slots = np.arange(num_kept + 1)
     if len(lengths) > len(slots):
         chosen = np.sort(rng.choice(slots, len(lengths), replace=True))
     else:

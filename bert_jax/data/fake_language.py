@@ -1,7 +1,7 @@
-"""A fake second language, whose every token is the double of a real one, so that the dictionary is exact.
+"""A fake language: a copy of a real language with other token ids, so that the dictionary between them is exact.
 
-K et al. 2020 (arXiv 1912.07840, section 4.1.1); the parts that can be switched are those of Dufter & Schütze 2020
-(arXiv 2005.00396, section 2).
+Introduced by K et al. 2020 (arXiv 1912.07840, section 4.1.1). Sharing special tokens and inverting the word order
+follow Dufter & Schütze 2020 (arXiv 2005.00396, section 2).
 """
 
 import dataclasses
@@ -14,53 +14,61 @@ from bert_jax.data.tokenizer import Tokenizer
 
 
 @dataclasses.dataclass(frozen=True)
-class Disguise:
-    """The way from a real language to its double.
+class FakeLanguage:
+    """A mapping from the token ids of a language to those of its fake copy.
 
     Attributes:
-      size: V, entries of the real vocabulary; the double of token i is i + V.
-      shared: ids that both languages have.
-      inverted: whether the words of a text stand in reverse order.
+      vocab_size: V, number of entries of the real vocabulary; token i becomes i + V.
+      shared_ids: ids that both languages share.
+      inverted: whether the fake language has the reverse word order.
     """
 
-    size: int
-    shared: tuple[int, ...]
+    vocab_size: int
+    shared_ids: tuple[int, ...]
     inverted: bool = False
 
-    def ids(self, tokens: np.ndarray) -> np.ndarray:
-        """Integers of any shape, in the fake language."""
-        return np.where(np.isin(tokens, self.shared), tokens, tokens + self.size)
+    @classmethod
+    def from_tokenizer(
+        cls, tokenizer: Tokenizer, shared_special: bool = True, inverted: bool = False
+    ) -> 'FakeLanguage':
+        """Make the fake copy of a tokenizer's language.
 
-    def order(self, row: Row) -> np.ndarray:
-        """Which position of a row [T] each position of its double comes from."""
+        Args:
+          tokenizer: tokenizer of the real language.
+          shared_special: whether the languages share all special tokens; otherwise they only share padding.
+          inverted: see the class.
+        """
+        t = tokenizer
+        special = [t.pad, t.unk, t.cls, t.sep, t.mask] if shared_special else [t.pad]
+        return cls(len(t), tuple(sorted({i for i in special if i is not None})), inverted)
+
+    def map_ids(self, tokens: np.ndarray) -> np.ndarray:
+        """Map real token ids, an array of any shape, to fake ones."""
+        return np.where(np.isin(tokens, self.shared_ids), tokens, tokens + self.vocab_size)
+
+    def source_positions(self, row: Row) -> np.ndarray:
+        """Return for each position of the fake row the position of its token in the real `row`: [T]."""
         index = np.arange(len(row.tokens))
         if self.inverted:
-            for start, stop in ((1, row.first - 1), (row.first, row.length - 1)):
+            for start, stop in ((1, row.first_length - 1), (row.first_length, row.length - 1)):
                 if start < stop:
                     index[start:stop] = index[start:stop][::-1]
         return index
 
 
-class DisguisedTokenizer(Tokenizer):
-    """A tokenizer that reads texts in the fake language, words in their real order."""
+class FakeLanguageTokenizer(Tokenizer):
+    """A tokenizer that encodes texts with the ids of the fake language, in the original word order."""
 
     def __init__(self, tokenizer: Tokenizer, shared_special: bool = True):
         self.__dict__.update(tokenizer.__dict__)
-        self._disguise = disguise(tokenizer, shared_special)
+        self._language = FakeLanguage.from_tokenizer(tokenizer, shared_special)
         self.unk, self.cls, self.sep = (
-            int(self._disguise.ids(np.array(i))) for i in (self.unk, self.cls, self.sep)
+            int(self._language.map_ids(np.array(i))) for i in (self.unk, self.cls, self.sep)
         )
-        self.between = (self.sep,) * len(self.between)
+        self.separators = (self.sep,) * len(self.separators)
 
-    def encode(self, texts: Sequence[str], special: bool = False) -> list[np.ndarray]:
-        return [self._disguise.ids(ids) for ids in super().encode(texts, special)]
+    def encode(self, texts: Sequence[str], parse_special: bool = False) -> list[np.ndarray]:
+        return [self._language.map_ids(ids) for ids in super().encode(texts, parse_special)]
 
     def encode_with_offsets(self, texts: Sequence[str]) -> list[tuple[np.ndarray, np.ndarray]]:
-        return [(self._disguise.ids(ids), places) for ids, places in super().encode_with_offsets(texts)]
-
-
-def disguise(tokenizer: Tokenizer, shared_special: bool = True, inverted: bool = False) -> Disguise:
-    """The double of a tokenizer's language; padding is always shared, the other special tokens if so wished."""
-    t = tokenizer
-    special = [t.pad, t.unk, t.cls, t.sep, t.mask] if shared_special else [t.pad]
-    return Disguise(len(t), tuple(sorted({i for i in special if i is not None})), inverted)
+        return [(self._language.map_ids(ids), offsets) for ids, offsets in super().encode_with_offsets(texts)]

@@ -1,4 +1,4 @@
-"""Labelled texts for downstream tasks: one or two texts and a class or a number, as rows in memory."""
+"""Labeled texts for downstream tasks: one or two texts and a class or a number, as rows in memory."""
 
 import dataclasses
 import logging
@@ -9,25 +9,28 @@ from typing import Any, Literal
 
 import numpy as np
 
-from bert_jax.core.config import nearest, within
+from bert_jax.core.config import check_range, did_you_mean
 from bert_jax.core.errors import UserError
-from bert_jax.data import records, sources
+from bert_jax.data import records as records_lib
+from bert_jax.data import sources
 from bert_jax.data.records import Record
-from bert_jax.data.rows import HEADER, pack, room, truncate_pair
+from bert_jax.data.rows import HEADER, max_text_tokens, pack, truncate_pair
 from bert_jax.data.tokenizer import Tokenizer
 
 
 @dataclasses.dataclass(frozen=True)
 class DataConfig:
-    """Where the examples of a downstream task come from.
+    """The data of a downstream task.
 
     Attributes:
-      source: a TFDS name, or files as a path or glob with `{split}` in it, see `records.read`.
-      train_split, eval_split: what to train on and what to score.
-      length: T, tokens in a row.
-      limit: train on the first so many examples of a fixed random order; 0 takes all.
-      fake: read the texts in the fake language of a model of `tasks.bilingual`, whose special tokens are 'shared' or its
-        'own', with the positions and the order of the real one; empty reads them as they are.
+      source: TFDS name, or path or glob of files with `{split}` in it; see `records.read`.
+      train_split: split to train on.
+      eval_split: split to evaluate on.
+      length: tokens in a row, T.
+      limit: number of training examples, chosen at random with a fixed seed; 0 uses all.
+      fake_language: special tokens of the fake language into which texts are translated, for models of `tasks.bilingual`:
+        'shared' with the real language or its 'own'. Position ids and word order stay those of the real language. Empty
+        leaves texts in the real language.
     """
 
     source: str = ''
@@ -35,173 +38,195 @@ class DataConfig:
     eval_split: str = 'validation'
     length: int = 128
     limit: int = 0
-    fake: Literal['', 'shared', 'own'] = ''
+    fake_language: Literal['', 'shared', 'own'] = ''
 
     def __post_init__(self) -> None:
-        within(self, 'data', 4, math.inf, 'length')
-        within(self, 'data', 0, math.inf, 'limit')
+        check_range(self, 'data', 4, math.inf, 'length')
+        check_range(self, 'data', 0, math.inf, 'limit')
 
 
 @dataclasses.dataclass(frozen=True)
-class LabelledConfig(DataConfig):
-    """One or two texts and a label; texts over `length` are cut, the longer of two first.
+class LabeledConfig(DataConfig):
+    """One or two texts and a label. Texts longer than `length` are truncated, the longer of a pair first.
 
     Attributes:
-      text: the field of the (first) text.
-      second: the field of the second text; empty is one text.
-      label: the field of the label: a number, or the name of a class.
+      text: field of the first text.
+      text_pair: field of the second text; empty for single texts.
+      label: field of the label: a number or the name of a class.
     """
 
     text: str = 'text'
-    second: str = ''
+    text_pair: str = ''
     label: str = 'label'
 
 
-def label_names(data: Any, of_each: bool = False) -> tuple[str, ...]:
-    """Names of the classes: those of the data set, or the labels that the training split shows.
+def label_names(data: Any, per_token: bool = False) -> tuple[str, ...]:
+    """Return the class names: those in the metadata of the data set, or else the labels in its training split.
 
     Args:
-      data: a config with the field `label`.
-      of_each: whether the field holds a list, one label a token.
+      data: config with the fields `source`, `train_split` and `label`.
+      per_token: whether the label field holds a list with one label per token.
+
+    Raises:
+      UserError: if the training split has no labels, or labels that cannot be classes.
     """
-    if own := _own_names(data):
-        return own
-    found = records.read(data.source, data.train_split)
-    labels: list[Any] = [r.fields.get(data.label) for r in found]
-    if of_each:
+    if names := _dataset_label_names(data):
+        return names
+    records = records_lib.read(data.source, data.train_split)
+    labels: list[Any] = [record.fields.get(data.label) for record in records]
+    if per_token:
         labels = [tag for tags in labels if tags is not None for tag in tags]
-    labels = [_plain(label) for label in labels]
-    if odd := [label for label in labels if isinstance(label, list | dict | float) or label == '']:
+    labels = [_normalize_label(label) for label in labels]
+    if invalid := [label for label in labels if isinstance(label, list | dict | float) or label == '']:
         raise UserError(
-            f'{data.source} has the label {odd[0]!r}: a label is a whole number or a name; '
-            'numbers of any kind are for the task regress.'
+            f'{data.source} has the label {invalid[0]!r}, which is neither a whole number nor a name. '
+            'Use the task regress to predict real numbers.'
         )
-    seen: set[Any] = {*labels} - {None}
-    if not seen:
-        raise UserError(f'{data.source} has no field {data.label!r} to classify by: set data.label.')
-    if all(_is_integer(label) for label in seen):
-        return tuple(map(str, sorted({int(label) for label in seen})))
-    return tuple(sorted(map(str, seen)))
+    unique: set[Any] = {*labels} - {None}
+    if not unique:
+        raise UserError(
+            f'{data.source} has no field {data.label!r}. Set data.label to the field of the labels.'
+        )
+    if all(_is_integer(label) for label in unique):
+        return tuple(map(str, sorted({int(label) for label in unique})))
+    return tuple(sorted(map(str, unique)))
 
 
-def _own_names(data: Any) -> tuple[str, ...]:
-    """Names of the classes as a TFDS data set has them; none if it has not, or of files."""
-    if records.is_files(data.source) or not data.source:
+def _dataset_label_names(data: Any) -> tuple[str, ...]:
+    """Return the class names in the metadata of a TFDS data set; empty if it has none, or for files."""
+    if records_lib.is_files(data.source) or not data.source:
         return ()
-    feature = sources.features(data.source).get(data.label)
-    feature = getattr(feature, 'feature', feature)  # of a sequence
+    feature = sources.load_features(data.source).get(data.label)
+    feature = getattr(feature, 'feature', feature)  # the elements of a tfds.features.Sequence
     if names := getattr(feature, 'names', None):
         return tuple(names)
     return tuple(map(str, range(getattr(feature, 'num_classes', None) or 0)))
 
 
-class Classes:
-    """What the labels of a data set mean to a model: names, or numbers that may count in another order.
+class LabelMap:
+    """A mapping from the labels of a data set, names or numbers, to the class ids of a model.
+
+    Classes are matched by name, ignoring case. A data set and a model without common names but with equally many
+    classes are matched by number.
 
     Args:
-      data: a config with the field `label`.
-      labels: names of the model's classes, in the order of their numbers.
+      data: config with the fields `source` and `label`.
+      labels: names of the model's classes, in the order of their ids.
+
+    Raises:
+      UserError: if the classes match neither by name nor in number.
     """
 
     def __init__(self, data: Any, labels: Sequence[str]):
-        self._numbers = {name: i for i, name in enumerate(labels)}
-        own = _own_names(data)
-        # Names count, in whatever case; without common names the numbers do, if there are as many.
-        plain = {name.lower(): name for name in labels} | {name: name for name in labels}
-        found = [plain.get(name, plain.get(name.lower())) for name in own]
-        self._own: list[Any] = [] if None in found else found
-        if own and not self._own:
-            if len(own) != len(labels):
+        self._ids = {name: i for i, name in enumerate(labels)}
+        dataset_names = _dataset_label_names(data)
+        by_spelling = {name.lower(): name for name in labels} | {name: name for name in labels}
+        matches = [by_spelling.get(name, by_spelling.get(name.lower())) for name in dataset_names]
+        # The model's name of each class of the data set; empty where the numbers of both are the same.
+        self._model_names: list[Any] = [] if None in matches else matches
+        if dataset_names and not self._model_names:
+            if len(dataset_names) != len(labels):
                 raise UserError(
-                    f'{data.source} has the classes {", ".join(own)}, but the model has {", ".join(labels)}: '
-                    'use a model for these classes, or other data.'
+                    f'{data.source} has the classes {", ".join(dataset_names)}, but the model has {", ".join(labels)}. '
+                    'Use a model with these classes, or another data set.'
                 )
-            logging.warning('%s: classes are taken by number: %s are %s', data.source, [*own], [*labels])
-        self._by_name = records.is_files(data.source)
+            logging.warning(
+                '%s: class names differ from those of the model, so classes are matched by number: %s are %s',
+                data.source,
+                [*dataset_names],
+                [*labels],
+            )
+        self._is_from_files = records_lib.is_files(data.source)
 
-    def number(self, label: Any, where: str) -> int:
-        """The class of a label.
+    def class_id(self, label: Any, location: str) -> int:
+        """Return the class id of a label.
+
+        Args:
+          label: name or number of a class.
+          location: location of the record, for messages.
 
         Raises:
-          UserError: for one that is no class, naming its record.
+          UserError: if the label is not a class.
         """
-        label = _plain(label)
+        label = _normalize_label(label)
         if label is None:
-            raise UserError(f'{where} has no label: mend or remove it.')
-        if str(label) in self._numbers and (self._by_name or not isinstance(label, int)):
-            return self._numbers[str(label)]
-        if not _is_integer(label) or (self._by_name and any(map(_is_integer, self._numbers))):
-            raise UserError(f'{where} has the label {label!r}: {nearest(str(label), self._numbers)}')
-        if not 0 <= int(label) < len(self._own or self._numbers):
-            last = len(self._numbers) - 1
+            raise UserError(f'{location} has no label. Add one, or remove the record.')
+        if str(label) in self._ids and (self._is_from_files or not isinstance(label, int)):
+            return self._ids[str(label)]
+        if not _is_integer(label) or (self._is_from_files and any(map(_is_integer, self._ids))):
             raise UserError(
-                f'{where} has the label {label}, but there are {len(self._numbers)} classes, 0 to {last}: '
-                'mend it, or set task.labels or data.label.'
+                f'{location} has the unknown label {label!r}: {did_you_mean(str(label), self._ids)}'
             )
-        return self._numbers[self._own[int(label)]] if self._own else int(label)
+        n = len(self._model_names or self._ids)
+        if not 0 <= int(label) < n:
+            raise UserError(
+                f'{location} has the label {label}, but there are {n} classes, 0 to {n - 1}. '
+                'Correct the label, or set task.labels or data.label.'
+            )
+        return self._ids[self._model_names[int(label)]] if self._model_names else int(label)
 
 
-def class_numbers(found: Sequence[Record], data: Any, labels: Sequence[str]) -> list[int]:
-    """The classes of records."""
-    classes = Classes(data, labels)
-    return [classes.number(r.get(data.label), r.where) for r in found]
+def class_ids(records: Sequence[Record], data: Any, labels: Sequence[str]) -> list[int]:
+    """Return the class id of each record; see `LabelMap`."""
+    label_map = LabelMap(data, labels)
+    return [label_map.class_id(record.get(data.label), record.location) for record in records]
 
 
-def values(found: Sequence[Record], data: LabelledConfig) -> list[int]:
-    """Labels that are real numbers, as the bits of a float32: what `rows.Row.label` holds of them."""
-    return [int(np.float32(_real(r, data.label)).view(np.uint32)) for r in found]
+def encode_floats(records: Sequence[Record], data: LabeledConfig) -> list[int]:
+    """Return the real-valued label of each record as the bits of a float32, which `rows.Row.label` stores."""
+    return [int(np.float32(_real_label(record, data.label)).view(np.uint32)) for record in records]
 
 
-def value(bits: int) -> np.float32:
-    """The number of a row's label."""
+def decode_float(bits: int) -> np.float32:
+    """Return the real-valued label that `encode_floats` stored."""
     return np.uint32(bits).view(np.float32)
 
 
-def _real(record: Record, label: str) -> float:
-    value = record.get(label)
+def _real_label(record: Record, field: str) -> float:
+    value = record.get(field)
     try:
         number = float(value)
     except (TypeError, ValueError):
         number = math.nan
     if not abs(number) <= np.finfo(np.float32).max:
         raise UserError(
-            f'{record.where} has the label {value!r}, which is no number: mend it, or set data.label.'
+            f'{record.location} has the label {value!r}, which is not a number. Correct the label, or set data.label.'
         )
     return number
 
 
-def rows(
-    found: Sequence[Record], labels: Sequence[int], data: LabelledConfig, tokenizer: Tokenizer
+def make_rows(
+    records: Sequence[Record], labels: Sequence[int], data: LabeledConfig, tokenizer: Tokenizer
 ) -> np.ndarray:
-    """Tokenizes records.
+    """Tokenize the texts of records.
 
     Args:
-      found: the records.
-      labels: what goes into the label of each row.
-      data: names the fields.
-      tokenizer: makes the ids.
+      records: n records.
+      labels: label of each row, as an unsigned integer.
+      data: config that names the text fields.
+      tokenizer: tokenizer of the model.
 
     Returns:
-      [n, 4 + T] unsigned integers, see `rows.Row`.
+      [n, 4 + T] unsigned integers; see `rows.Row`.
 
     Raises:
-      UserError: for a missing field or text.
+      UserError: if a field or a text is missing.
     """
-    fields = [data.text, data.second] if data.second else [data.text]
-    encoded = [tokenizer.encode([r.text(f) for r in found]) for f in fields]
-    most = room(data.length, tokenizer, len(fields))
-    if most < len(fields):
-        raise UserError(f'Rows of {data.length} tokens have no room for text: set data.length higher.')
-    out = np.empty((len(found), HEADER + data.length), np.uint32)
+    fields = [data.text, data.text_pair] if data.text_pair else [data.text]
+    encoded = [tokenizer.encode([record.text(field) for record in records]) for field in fields]
+    capacity = max_text_tokens(data.length, tokenizer, len(fields))
+    if capacity < len(fields):
+        raise UserError(f'data.length={data.length} leaves no room for text. Set it higher.')
+    rows = np.empty((len(records), HEADER + data.length), np.uint32)
     for i, label in enumerate(labels):
-        a, b = encoded[0][i], encoded[1][i] if data.second else None
-        a, b = (a[:most], None) if b is None else truncate_pair(a, b, most)
-        out[i] = pack(a, b, label, data.length, tokenizer)
-    return out
+        a, b = encoded[0][i], encoded[1][i] if data.text_pair else None
+        a, b = (a[:capacity], None) if b is None else truncate_pair(a, b, capacity)
+        rows[i] = pack(a, b, label, data.length, tokenizer)
+    return rows
 
 
-def _plain(label: Any) -> Any:
-    """A label without its accidents: 1.0 is 1, and no space is around a name."""
+def _normalize_label(label: Any) -> Any:
+    """Convert whole-number floats to integers and strip spaces around names."""
     if isinstance(label, str):
         return label.strip()
     if isinstance(label, int | np.integer) or (isinstance(label, float) and label.is_integer()):

@@ -1,4 +1,4 @@
-"""Noise: pure functions of a row and a random generator."""
+"""Masking for masked language models: pure functions of a row and a random generator."""
 
 import dataclasses
 
@@ -11,75 +11,80 @@ from bert_jax.data.tokenizer import Tokenizer
 
 @dataclasses.dataclass(frozen=True)
 class MaskRates:
-    """How much is masked and with what (Devlin et al. 2019, section 3.1, task 1).
+    """How many tokens to predict, and what replaces them (Devlin et al. 2019, section 3.1, task 1).
 
     Attributes:
-      rate: share of the tokens to predict.
-      mask: of these, the share replaced by [MASK].
-      random: of these, the share replaced by a random ordinary token; the rest is kept.
+      rate: fraction of the tokens to predict.
+      mask_fraction: fraction of the predicted tokens that are replaced by [MASK].
+      random_fraction: fraction of the predicted tokens that are replaced by a random ordinary token. The rest is
+        kept.
     """
 
     rate: float = 0.15
-    mask: float = 0.8
-    random: float = 0.1
+    mask_fraction: float = 0.8
+    random_fraction: float = 0.1
 
     def __post_init__(self) -> None:
-        if not (0 < self.rate <= 1 and self.mask >= 0 and self.random >= 0 and self.mask + self.random <= 1):
-            raise UserError(f'Masking rates are shares of 1, and mask + random is at most 1; got {self}.')
+        mask, random = self.mask_fraction, self.random_fraction
+        if not (0 < self.rate <= 1 and mask >= 0 and random >= 0 and mask + random <= 1):
+            raise UserError(
+                f'Invalid task.mask_rate={self.rate}, task.mask_fraction={mask} or task.random_fraction={random}. '
+                'All must be from 0 to 1, task.mask_rate must not be 0, and the fractions must add up to at most 1.'
+            )
 
 
 def mask_tokens(
     row: Row,
     rates: MaskRates,
-    most: int,
+    max_predictions: int,
     tokenizer: Tokenizer,
     rng: np.random.Generator,
     whole_words: bool = False,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Chooses tokens of a row and breaks them.
+    """Choose tokens of a row to predict and mask them.
 
     Args:
-      row: its [CLS], [SEP] and padding are never chosen.
-      rates: shares.
-      most: at most this many tokens are chosen.
-      tokenizer: names the special tokens, the ordinary ones, and word boundaries.
-      rng: all randomness.
-      whole_words: choose all pieces of a word or none (the whole-word models of the BERT authors,
-        2019).
+      row: the row; its [CLS], [SEP] and padding are never chosen.
+      rates: how many tokens to choose and what replaces them.
+      max_predictions: largest number of tokens to choose.
+      tokenizer: defines special tokens, ordinary tokens and word boundaries.
+      rng: random generator for all random choices.
+      whole_words: choose all pieces of a word or none (the whole-word models of the BERT authors, 2019).
 
     Returns:
-      The broken tokens [T], and the chosen positions [n], ascending; n is `rates.rate` of the
-      ordinary tokens rounded, at least 1 (whole words: up to that many) and at most `most`.
+      The masked tokens [T], and the chosen positions [n], ascending. n is `rates.rate` times the number of
+      ordinary tokens, rounded, at least 1 and at most `max_predictions`; with whole words it may be smaller.
     """
     tokens = row.tokens.copy()
     real = tokens[: row.length]
     candidates = np.flatnonzero((real != tokenizer.cls) & (real != tokenizer.sep))
-    want = min(most, max(1, round(rates.rate * len(candidates))), len(candidates))
+    count = min(max_predictions, max(1, round(rates.rate * len(candidates))), len(candidates))
     if whole_words:
-        starts = ~tokenizer.continues[tokens[candidates]]
+        starts = ~tokenizer.continues_word[tokens[candidates]]
         starts[:1] = True
         starts[1:] |= np.diff(candidates) > 1
         word = np.cumsum(starts) - 1
         order = rng.permutation(int(word[-1]) + 1 if len(word) else 0)
         sizes = np.bincount(word)[order] if len(word) else np.zeros(0, int)
-        chosen = np.isin(word, order[_fitting(sizes, want)])
-        positions = candidates[chosen]
+        is_chosen = np.isin(word, order[_select_fitting(sizes, count)])
+        positions = candidates[is_chosen]
     else:
-        positions = np.sort(rng.choice(candidates, want, replace=False))
-    fate = rng.random(len(positions))
-    tokens[positions[fate < rates.mask]] = tokenizer.mask
-    changed = positions[(fate >= rates.mask) & (fate < rates.mask + rates.random)]
-    tokens[changed] = rng.choice(tokenizer.ordinary, len(changed))
+        positions = np.sort(rng.choice(candidates, count, replace=False))
+    draw = rng.random(len(positions))
+    tokens[positions[draw < rates.mask_fraction]] = tokenizer.mask
+    is_random = (draw >= rates.mask_fraction) & (draw < rates.mask_fraction + rates.random_fraction)
+    randomized = positions[is_random]
+    tokens[randomized] = rng.choice(tokenizer.ordinary_ids, len(randomized))
     return tokens, positions
 
 
-def _fitting(sizes: np.ndarray, room: int) -> np.ndarray:
-    """Which items, taken in order and skipping those that no longer fit, fill `room`."""
-    taken = np.zeros(len(sizes), bool)
-    for i in np.flatnonzero(sizes <= room):
-        if sizes[i] <= room:
-            taken[i] = True
-            room -= sizes[i]
-            if room == 0:
+def _select_fitting(sizes: np.ndarray, capacity: int) -> np.ndarray:
+    """Select items greedily in order, skipping those that no longer fit into `capacity`: booleans [n]."""
+    is_selected = np.zeros(len(sizes), bool)
+    for i in np.flatnonzero(sizes <= capacity):
+        if sizes[i] <= capacity:
+            is_selected[i] = True
+            capacity -= sizes[i]
+            if capacity == 0:
                 break
-    return taken
+    return is_selected

@@ -1,4 +1,4 @@
-"""Questions with several endings to choose from, as rows of one text and ending each."""
+"""Multiple-choice questions: each ending becomes one row, together with the text that it continues."""
 
 import dataclasses
 from collections.abc import Iterable, Sequence
@@ -10,63 +10,82 @@ from bert_jax.core.errors import UserError
 from bert_jax.data import labeled
 from bert_jax.data.labeled import DataConfig
 from bert_jax.data.records import Record
-from bert_jax.data.rows import HEADER, pack, room, truncate_pair
+from bert_jax.data.rows import HEADER, max_text_tokens, pack, truncate_pair
 from bert_jax.data.tokenizer import Tokenizer
 
 
 @dataclasses.dataclass(frozen=True)
 class ChoiceConfig(DataConfig):
-    """A text and its endings.
+    """A text and its possible endings.
 
     Attributes:
-      text: the field of the text that all endings go on from.
-      start: a field with the beginning of the ending that all share; empty is none (SWAG has one).
-      endings: the field with a list of endings, or several fields with one each.
-      label: the field with the number of the right one.
+      text: field of the text that the endings continue.
+      ending_prefix: field of the first words of all endings, such as sent2 of SWAG; empty if they share none.
+      endings: field that holds a list of endings, or several fields that hold one each.
+      label: field of the number of the correct ending.
     """
 
     text: str = 'text'
-    start: str = ''
+    ending_prefix: str = ''
     endings: tuple[str, ...] = ('endings',)
     label: str = 'label'
 
 
-def rows(found: Sequence[Record], data: ChoiceConfig, tokenizer: Tokenizer, with_labels: bool) -> np.ndarray:
-    """Tokenizes records.
+def make_rows(
+    records: Sequence[Record], data: ChoiceConfig, tokenizer: Tokenizer, with_labels: bool
+) -> np.ndarray:
+    """Tokenize each text with each of its endings.
+
+    Args:
+      records: n records.
+      data: config that names the fields.
+      tokenizer: tokenizer of the model.
+      with_labels: whether to read the number of the correct ending; otherwise it is 0.
 
     Returns:
-      [n, K, 4 + T] unsigned integers: a row for each of the K endings, each with the number of the right one.
+      [n, K, 4 + T] unsigned integers: one row for each of the K endings, labeled with the number of the correct one.
 
     Raises:
-      UserError: for a missing field, or records of different numbers of endings.
+      UserError: if a field is missing or the records differ in their number of endings.
     """
-    given = [endings(r, data) for r in found]
-    k = len(given[0])
-    if odd := [r for r, e in zip(found, given, strict=True) if len(e) != k]:
-        raise UserError(f'{odd[0].where} has not {k} endings as the first: mend or remove it.')
-    out = np.empty((len(found), k, HEADER + data.length), np.uint32)
-    texts = tokenizer.encode([r.text(data.text) for r in found])
-    encoded = tokenizer.encode([e for group in given for e in group])
-    classes = labeled.Classes(data, [*map(str, range(k))])
-    for i, record in enumerate(found):
-        label = classes.number(record.get(data.label), record.where) if with_labels else 0
+    endings = [read_endings(record, data) for record in records]
+    k = len(endings[0])
+    for record, own in zip(records, endings, strict=True):
+        if len(own) != k:
+            raise UserError(
+                f'{record.location} has {len(own)} endings, but the first record has {k}. Correct or remove the record.'
+            )
+    rows = np.empty((len(records), k, HEADER + data.length), np.uint32)
+    texts = tokenizer.encode([record.text(data.text) for record in records])
+    encoded = tokenizer.encode([ending for own in endings for ending in own])
+    label_map = labeled.LabelMap(data, [*map(str, range(k))])
+    for i, record in enumerate(records):
+        label = label_map.class_id(record.get(data.label), record.location) if with_labels else 0
         for j in range(k):
-            a, b = truncate_pair(texts[i], encoded[i * k + j], room(data.length, tokenizer, 2))
-            out[i, j] = pack(a, b, label, data.length, tokenizer)
-    return out
+            a, b = truncate_pair(texts[i], encoded[i * k + j], max_text_tokens(data.length, tokenizer, 2))
+            rows[i, j] = pack(a, b, label, data.length, tokenizer)
+    return rows
 
 
-def endings(record: Record, data: Any) -> list[str]:
-    """The endings of a record; `data` has `endings` and `start` as a `ChoiceConfig`."""
-    given = record.get(data.endings[0])
-    one = len(data.endings) == 1
-    whole = (
-        isinstance(given, Iterable) and not isinstance(given, str) and len([*given]) > 1 and None not in given
-    )
-    if one and not whole:
-        raise UserError(
-            f'{record.where} has no two endings or more in {data.endings[0]!r}: mend or remove it.'
-        )
-    texts = [str(e) for e in given] if one else [record.text(f) for f in data.endings]
-    start = record.text(data.start) if data.start else ''
-    return [f'{start} {text}'.strip() for text in texts]
+def read_endings(record: Record, data: Any) -> list[str]:
+    """Return the endings of a record, each with its prefix.
+
+    Args:
+      record: the record.
+      data: config with the fields `endings` and `ending_prefix` of a `ChoiceConfig`.
+
+    Raises:
+      UserError: if a field is missing or holds fewer than two endings.
+    """
+    if len(data.endings) == 1:
+        value = record.get(data.endings[0])
+        if isinstance(value, str) or not isinstance(value, Iterable) or len([*value]) < 2 or None in value:
+            raise UserError(
+                f'{record.location} does not have two or more endings in the field {data.endings[0]!r}. '
+                'Correct or remove the record.'
+            )
+        endings = [str(ending) for ending in value]
+    else:
+        endings = [record.text(field) for field in data.endings]
+    prefix = record.text(data.ending_prefix) if data.ending_prefix else ''
+    return [f'{prefix} {ending}'.strip() for ending in endings]

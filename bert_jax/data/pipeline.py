@@ -1,4 +1,4 @@
-"""Batches as a pure function of the step: shuffled by index, noised by (seed, row), a share for each process."""
+"""Batches as a pure function of the step: shuffled by index, noise seeded by (seed, row), sharded over processes."""
 
 import collections
 import concurrent.futures.process
@@ -13,29 +13,30 @@ from bert_jax.core import worker_pool
 from bert_jax.core.errors import UserError
 from bert_jax.data.rows import HEADER
 
-Batch = dict[str, Any]  # of arrays and numpy scalars
+Batch = dict[str, Any]  # arrays and NumPy scalars by name
 MakeExample = Callable[[np.ndarray, np.random.Generator], Batch]
 
 
 class Batches:
-    """`batches(step)` is the global batch of a step, or one process's share of it.
+    """`batches(step)` returns the global batch of a step, or the part that one process needs.
 
-    There is no iterator state: the rows form an endless stream that is shuffled anew in each epoch (if the
-    rows have `weights`, each part of them on its own, and the stream takes from them in this proportion),
-    row i of the stream has noise of its own, from (seed, i), and batch `step` is the stream's rows
-    from `step * batch_size` on. The global batch is the same for one process and for many.
+    There is no iterator state. The rows form an infinite stream that is reshuffled every epoch. If `rows` has
+    `weights`, each corpus is shuffled separately and the stream samples the corpora by these weights. Position i of
+    the stream gets its own noise, seeded by (seed, i), and batch `step` starts at position `step * batch_size`. The
+    global batch is the same on one process and on many.
 
-    With `bins` the padding of short texts falls away: the rows of `WINDOW` batches are sorted by
-    length, the batches formed anew and put into random order, each cut to the shortest of `bins`
-    lengths that holds its rows, see `cuts`. This too depends on the step alone.
+    With several `length_buckets`, short texts need less padding. The rows of `WINDOW` batches are sorted by length
+    and regrouped into batches in random order. Each batch is cut to the shortest of a few lengths that fits all its
+    rows, see `choose_bucket_lengths`. The result still depends on the step only.
 
     Args:
-      rows: random access to [4 + T] integers, or [..., 4 + T], several that belong together.
-      make: turns a row and a generator into an example, a dict of arrays.
-      batch_size: rows in the global batch.
-      seed: of order and noise.
-      bins: how many lengths there may be, if `rows` is one array; 1 is the full length alone.
-      local: which rows of each batch are wanted, in order; None takes all.
+      rows: random access to rows [4 + T], or to groups of rows [..., 4 + T].
+      make_example: turns a row and a random generator into an example, a dict of arrays.
+      batch_size: number of rows in the global batch.
+      seed: seed of order and noise.
+      length_buckets: largest number of different batch lengths; 1 always uses the full length. Only applies to
+        `rows` in memory, as a single array.
+      local_rows: indices of the rows of each global batch to return, in order; None returns all.
     """
 
     WINDOW = 32
@@ -43,86 +44,95 @@ class Batches:
     def __init__(
         self,
         rows: Sequence[np.ndarray],
-        make: MakeExample,
+        make_example: MakeExample,
         batch_size: int,
         seed: int,
         *,
-        bins: int = 1,
-        local: np.ndarray | None = None,
+        length_buckets: int = 1,
+        local_rows: np.ndarray | None = None,
     ):
         if not len(rows):
-            raise UserError('There are no rows to train on: prepare some text first.')
+            raise UserError('No rows to train on. Prepare some text first.')
         self.batch_size = batch_size
-        self._rows, self._make, self._seed = rows, make, seed
-        self._local = np.arange(batch_size) if local is None else local
-        self._order = _order(rows, seed)
-        self._lengths, self._cuts = _lengths_and_cuts(rows, bins)
+        self._rows, self._make_example, self._seed = rows, make_example, seed
+        self._local_rows = np.arange(batch_size) if local_rows is None else local_rows
+        self._stream = _shuffled_stream(rows, seed)
+        self._lengths, self._bucket_lengths = _lengths_and_buckets(rows, length_buckets)
 
     def __call__(self, step: int) -> Batch:
-        places = np.arange(step * self.batch_size, (step + 1) * self.batch_size)
+        positions = np.arange(step * self.batch_size, (step + 1) * self.batch_size)
         width = None
-        if self._cuts is not None:
+        if self._bucket_lengths is not None:
             window, longest = self._window(step // self.WINDOW)
-            places = window[step % self.WINDOW]
-            width = _width(longest[step % self.WINDOW], self._cuts)
-        return stack([self._example(int(place), width) for place in places[self._local]])
+            positions = window[step % self.WINDOW]
+            width = _padded_width(longest[step % self.WINDOW], self._bucket_lengths)
+        return stack([self._example(int(i), width) for i in positions[self._local_rows]])
 
-    def _example(self, place: int, width: int | None) -> Batch:
-        row = self._rows[self._order[place]][..., :width]
-        return self._make(row, np.random.default_rng((self._seed, place)))
+    def _example(self, position: int, width: int | None) -> Batch:
+        row = self._rows[self._stream[position]][..., :width]
+        return self._make_example(row, np.random.default_rng((self._seed, position)))
 
     @functools.lru_cache(1)  # noqa: B019
     def _window(self, number: int) -> tuple[np.ndarray, np.ndarray]:
-        """Places in the stream [WINDOW, batch size], like lengths together, and the longest of each batch."""
-        places = np.arange(self.WINDOW * self.batch_size) + number * self.WINDOW * self.batch_size
-        lengths = self._lengths[[self._order[int(p)] for p in places]]
+        """Group the stream positions of a window by length: [WINDOW, batch size], and the longest length per batch."""
+        positions = np.arange(self.WINDOW * self.batch_size) + number * self.WINDOW * self.batch_size
+        lengths = self._lengths[[self._stream[int(i)] for i in positions]]
         batches = np.argsort(lengths, kind='stable').reshape(self.WINDOW, -1)
         batches = np.random.default_rng((self._seed, number)).permutation(batches)
-        return places[batches], lengths[batches].max(1)
+        return positions[batches], lengths[batches].max(1)
 
-    def iterate(self, start: int, stop: int, ahead: int = 4, workers: int = 0) -> Iterator[Batch]:
-        """Batches of steps `start` to `stop`, made in advance: by a thread, `ahead` steps of them, or by `workers`, which are
-        processes, `ahead` steps by each."""
+    def iterate(self, start: int, stop: int, prefetch: int = 4, workers: int = 0) -> Iterator[Batch]:
+        """Yield the batches of steps `start` to `stop` and make them ahead of time.
+
+        Args:
+          start: first step.
+          stop: step after the last one.
+          prefetch: number of steps that the background thread, or each worker process, works ahead.
+          workers: number of processes that make batches; 0 uses one background thread.
+
+        Raises:
+          UserError: if a worker process dies.
+        """
         pool: concurrent.futures.Executor
         if workers:
-            pool = worker_pool.pool(workers, _hold, self)
+            pool = worker_pool.start_pool(workers, _init_worker, self)
         else:
             pool = concurrent.futures.ThreadPoolExecutor(1, 'batches')
-        make, ahead = (_make_held, ahead * workers) if workers else (self, ahead)
+        make_batch, prefetch = (_make_in_worker, prefetch * workers) if workers else (self, prefetch)
         pending: collections.deque[concurrent.futures.Future[Batch]] = collections.deque()
         try:
-            for step in range(start, stop + ahead):
+            for step in range(start, stop + prefetch):
                 if step < stop:
-                    pending.append(pool.submit(make, step))
-                if step >= start + ahead:
+                    pending.append(pool.submit(make_batch, step))
+                if step >= start + prefetch:
                     yield pending.popleft().result()
         except concurrent.futures.process.BrokenProcessPool as e:
             raise UserError(
-                'A process that makes batches has ended (see above; for want of memory?): set fewer train.workers.'
+                'A data-loading worker process died, possibly out of memory (see the output above). Lower train.workers.'
             ) from e
         finally:
             pool.shutdown(cancel_futures=True)
 
 
-_held: Batches
+_worker_batches: Batches
 
 
-def _hold(batches: Batches) -> None:
-    global _held
-    _held = batches
+def _init_worker(batches: Batches) -> None:
+    global _worker_batches
+    _worker_batches = batches
 
 
-def _make_held(step: int) -> Batch:
-    return _held(step)
+def _make_in_worker(step: int) -> Batch:
+    return _worker_batches(step)
 
 
-def _order(rows: Any, seed: int) -> Any:
-    """Which row stands at each place of the endless stream."""
-    parts = [len(rows)] if getattr(rows, 'weights', None) is None else rows.parts
-    ends = np.cumsum(parts).tolist()
+def _shuffled_stream(rows: Any, seed: int) -> Any:
+    """Return the infinite shuffled stream: the index of the row at each stream position."""
+    sizes = [len(rows)] if getattr(rows, 'weights', None) is None else rows.corpus_sizes
+    ends = np.cumsum(sizes).tolist()
     streams = [
         grain.MapDataset.range(end - n, end).seed(seed).shuffle().repeat()
-        for n, end in zip(parts, ends, strict=True)
+        for n, end in zip(sizes, ends, strict=True)
         if n
     ]
     if len(streams) == 1:
@@ -131,72 +141,80 @@ def _order(rows: Any, seed: int) -> Any:
 
 
 def stack(examples: Sequence[Batch]) -> Batch:
-    """Examples with equal keys and shapes as one batch."""
+    """Stack examples with equal keys and shapes into a batch."""
     return {k: np.stack([e[k] for e in examples]) for k in examples[0]}
 
 
-def once(
+def evaluation_batches(
     rows: Sequence[np.ndarray],
-    make: MakeExample,
+    make_example: MakeExample,
     batch_size: int,
     seed: int = 0,
     *,
     limit: int = 0,
-    bins: int = 1,
-    local: np.ndarray | None = None,
+    length_buckets: int = 1,
+    local_rows: np.ndarray | None = None,
 ) -> Iterator[tuple[np.ndarray, Batch]]:
-    """All rows once, for evaluation; noise depends on (seed, row) alone.
+    """Yield every row once, for evaluation; noise depends on (seed, row) only.
 
     Args:
-      rows, make, batch_size, seed, bins, local: as of `Batches`; with bins the shortest rows come first.
-      limit: only the first so many rows; 0 takes all.
+      rows, make_example, batch_size, seed, local_rows: see `Batches`.
+      limit: number of rows to use, from the first; 0 uses all.
+      length_buckets: see `Batches`; with more than one, the shortest rows come first.
 
     Yields:
-      Which rows they are in the whole batch, and the batch. The last is filled up with a row of weight 0:
-      `row_weight` [B] float32 is 1 for a real row.
+      The row indices of the global batch, and the batch. Its `row_weight` [B] float32 is 1 for a real row and 0
+      for the copies that fill up the last batch.
     """
     n = min(len(rows), limit or len(rows))
-    lengths, to = _lengths_and_cuts(rows, bins)
-    order = np.arange(n) if to is None else np.argsort(lengths[:n], kind='stable')
+    lengths, bucket_lengths = _lengths_and_buckets(rows, length_buckets)
+    order = np.arange(n) if bucket_lengths is None else np.argsort(lengths[:n], kind='stable')
     for start in range(0, n, batch_size):
         indices = order[start : start + batch_size]
-        width = None if to is None else _width(lengths[indices[-1]], to)
-        wanted = np.arange(batch_size) if local is None else local
-        real = wanted < len(indices)
-        filled = indices[np.where(real, wanted, 0)]
-        batch = stack([make(rows[i][..., :width], np.random.default_rng((seed, i))) for i in filled])
-        yield indices, {**batch, 'row_weight': real.astype(np.float32)}
+        width = None if bucket_lengths is None else _padded_width(lengths[indices[-1]], bucket_lengths)
+        slots = np.arange(batch_size) if local_rows is None else local_rows
+        is_real = slots < len(indices)
+        filled = indices[np.where(is_real, slots, 0)]
+        batch = stack([make_example(rows[i][..., :width], np.random.default_rng((seed, i))) for i in filled])
+        yield indices, {**batch, 'row_weight': is_real.astype(np.float32)}
 
 
-def cuts(lengths: np.ndarray, bins: int, unit: int = 1) -> np.ndarray:
-    """The `bins` lengths, or fewer, that hold texts of these lengths with the least padding, in order.
+def choose_bucket_lengths(lengths: np.ndarray, num_buckets: int, multiple: int = 1) -> np.ndarray:
+    """Choose the bucket lengths that pad texts of the given lengths least, by dynamic programming.
 
-    Found by dynamic programming over the lengths; all are multiples of `unit`.
+    Args:
+      lengths: [n] number of tokens of each text.
+      num_buckets: largest number of bucket lengths.
+      multiple: every bucket length is a multiple of this number.
+
+    Returns:
+      At most `num_buckets` lengths, ascending; the last one fits the longest text.
     """
-    values, counts = np.unique(-(-lengths // unit) * unit, return_counts=True)
+    values, counts = np.unique(-(-lengths // multiple) * multiple, return_counts=True)
     below = np.concatenate([[0], np.cumsum(counts)])
-    # least[j]: tokens, padding included, of the texts of the first j values; one more bin each time.
+    # least[j]: fewest tokens, padding included, for the texts of the first j values, with one more bucket each time.
     least = np.array([0.0] + [np.inf] * len(values))
     choices = []
-    for _ in range(min(bins, len(values))):
+    for _ in range(min(num_buckets, len(values))):
         totals = [least[:j] + (below[j] - below[:j]) * values[j - 1] for j in range(1, len(values) + 1)]
         choices.append([int(t.argmin()) for t in totals])
         least = np.array([np.inf, *(t.min() for t in totals)])
-    found, j = [], len(values)
+    chosen, j = [], len(values)
     for choice in reversed(choices):
-        found.append(values[j - 1])
+        chosen.append(values[j - 1])
         j = choice[j - 1]
-    return np.array(found[::-1])
+    return np.array(chosen[::-1])
 
 
-def _lengths_and_cuts(rows: Any, bins: int) -> tuple[Any, Any]:
-    """The length of each row and what to cut batches to; None for the full length."""
-    if bins == 1 or not isinstance(rows, np.ndarray):
+def _lengths_and_buckets(rows: Any, length_buckets: int) -> tuple[Any, Any]:
+    """Return the length of each row and the bucket lengths, or (None, None) to use the full length."""
+    if length_buckets == 1 or not isinstance(rows, np.ndarray):
         return None, None
     lengths = rows[..., 0].reshape(len(rows), -1).max(1).astype(int)
-    return lengths, cuts(lengths, bins, max(1, (rows.shape[-1] - HEADER) // 32))
+    multiple = max(1, (rows.shape[-1] - HEADER) // 32)
+    return lengths, choose_bucket_lengths(lengths, length_buckets, multiple)
 
 
-def _width(longest: int, cuts: np.ndarray) -> int:
-    """How much of a row to keep, with its header; never more than there is."""
-    return HEADER + int(cuts[np.searchsorted(cuts, longest)])
+def _padded_width(longest: int, bucket_lengths: np.ndarray) -> int:
+    """Return the width of a row, header included, in the shortest bucket that holds `longest` tokens."""
+    return HEADER + int(bucket_lengths[np.searchsorted(bucket_lengths, longest)])

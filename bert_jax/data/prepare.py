@@ -1,7 +1,7 @@
-"""Text to rows: documents are cut into input shards, and each shard becomes rows by a pure function.
+"""Prepare rows from text: cut the documents into shards and turn each shard into rows by a pure function.
 
-A shard's rows depend on its documents, the tokenizer and (seed, shard number) alone, so the number
-of processes changes nothing; at most a few shards are in memory at a time.
+The rows of a shard depend only on its documents, the tokenizer and (seed, shard number), so the number of processes
+does not change them. Only a few shards are in memory at a time.
 """
 
 import collections
@@ -15,6 +15,8 @@ import math
 import os
 import pathlib
 import shutil
+import sys
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -22,192 +24,228 @@ import numpy as np
 from tqdm import tqdm
 
 from bert_jax.core import worker_pool
-from bert_jax.core.config import within
+from bert_jax.core.config import check_range
 from bert_jax.core.errors import UserError
-from bert_jax.core.paths import alone
+from bert_jax.core.paths import lock_folder
 from bert_jax.data import sources
 from bert_jax.data import tokenizer as tokenizer_lib
-from bert_jax.data.rows import HEADER, MANIFEST, SOURCE, RowMaker, read_manifest, sentences
+from bert_jax.data.rows import CORPUS, HEADER, MANIFEST, RowMaker, read_manifest, split_sentences
 from bert_jax.data.tokenizer import Tokenizer, TokenizerConfig
 
 
 @dataclasses.dataclass(frozen=True)
 class TextConfig:
-    """Text to pretrain on, and the rows made from it.
+    """Text to pretrain on, and how to prepare rows from it.
 
     Attributes:
-      sources: TFDS names, files or globs; several are put one after the other. Written as NAME=SOURCE, such as
-        de=novels_de.txt.gz, they are corpora that have names: languages, say. Losses are logged of each.
-      split: of TFDS sources.
-      validation_split: a TFDS split to hold out; empty holds out a share of the documents instead.
-      validation_fraction: the share of documents held out, evenly spread; 0 holds out none.
-      limit: train on the first so many characters of each corpus; 0 takes all. The tokenizer learns from all.
-      text_key: the field with the text, in TFDS and `.jsonl` records.
-      exponent: a corpus with a name is drawn from in proportion to the number of its rows to this power: 0.7 in
-        multilingual BERT; 1 takes each row as often as any other.
-      length: T, tokens in a row.
-      rows: the folder of prepared rows; empty is `rows` in the working directory.
-      seed: of everything random in the rows.
-      shard_chars: characters of text in an input shard.
-      workers: processes that prepare; 0 is one a core. Changes no row.
+      sources: TFDS names, files or globs, read one after another. Sources written as NAME=SOURCE, such as
+        de=novels_de.txt.gz, form named corpora, for example languages, whose losses are reported separately.
+      split: split of TFDS sources to train on.
+      validation_split: TFDS split to hold out for validation. Empty holds out a fraction of the documents instead.
+      validation_fraction: fraction of the documents to hold out, evenly spaced; 0 holds out none.
+      max_train_chars: largest number of characters of each corpus to train on, from the start; 0 uses all. The
+        tokenizer is trained on whole corpora.
+      text_key: field with the text in TFDS and `.jsonl` records.
+      sampling_exponent: exponent of the sampling weights: a named corpus is sampled in proportion to its number of
+        rows to this power. Multilingual BERT uses 0.7; 1 samples all rows uniformly.
+      length: T, number of tokens in a row.
+      rows_dir: folder of the prepared rows. Empty uses the folder `rows` in the working directory.
+      seed: seed of all randomness in the rows.
+      shard_chars: number of characters of text in a shard.
+      workers: number of processes that prepare rows; 0 uses one per core. Does not change the rows.
     """
 
     sources: tuple[str, ...] = ('pydocs/text',)
     split: str = 'train'
     validation_split: str = ''
     validation_fraction: float = 0.01
-    limit: int = 0
+    max_train_chars: int = 0
     text_key: str = 'text'
-    exponent: float = 1.0
+    sampling_exponent: float = 1.0
     length: int = 128
-    rows: str = ''
+    rows_dir: str = ''
     seed: int = 0
     shard_chars: int = 4_000_000
     workers: int = 0
 
     def __post_init__(self) -> None:
-        within(self, 'data', 0, 1, 'validation_fraction', 'exponent')
-        within(self, 'data', 0, math.inf, 'limit', 'seed', 'workers')
-        within(self, 'data', 1, math.inf, 'shard_chars')
-        if self.names and '' in self.names:
-            raise UserError('Some of data.sources have names and some have not: write all as NAME=SOURCE.')
-        if self.exponent != 1 and not self.names:
+        check_range(self, 'data', 0, 1, 'validation_fraction', 'sampling_exponent')
+        check_range(self, 'data', 0, math.inf, 'max_train_chars', 'seed', 'workers')
+        check_range(self, 'data', 1, math.inf, 'shard_chars')
+        if self.corpus_names and '' in self.corpus_names:
             raise UserError(
-                f'data.exponent={self.exponent} weighs corpora that have names: write data.sources=en=FILE,de=FILE.'
+                'Some data.sources have a name and some do not. Write all of them as NAME=SOURCE.'
+            )
+        if self.sampling_exponent != 1 and not self.corpus_names:
+            raise UserError(
+                f'data.sampling_exponent={self.sampling_exponent} needs named corpora. '
+                'Write data.sources as en=FILE,de=FILE.'
             )
 
     @property
-    def names(self) -> tuple[str, ...]:
-        """Of the corpora, in order; none if they have no names."""
-        names = tuple(dict.fromkeys(sources.named(s)[0] for s in self.sources))
+    def corpus_names(self) -> tuple[str, ...]:
+        """Names of the corpora in order; empty if they have no names."""
+        names = tuple(dict.fromkeys(sources.parse_source(s)[0] for s in self.sources))
         return () if names == ('',) else names
 
     def corpora(self) -> list[list[str]]:
-        """The sources of each corpus; of one alone if they have no names."""
-        pairs = [*map(sources.named, self.sources)]
-        return [[source for name, source in pairs if name == wanted] for wanted in self.names or ('',)]
+        """Return the sources of each corpus. Sources without names form a single corpus."""
+        pairs = [*map(sources.parse_source, self.sources)]
+        return [[source for name, source in pairs if name == corpus] for corpus in self.corpus_names or ('',)]
 
 
-def get_tokenizer(text: TextConfig, config: TokenizerConfig, folder: pathlib.Path) -> Tokenizer:
-    """The tokenizer of a run: loaded from `config.path`, kept in `folder`, or trained and kept there."""
+def load_or_train_tokenizer(text: TextConfig, config: TokenizerConfig, folder: pathlib.Path) -> Tokenizer:
+    """Load the tokenizer from `config.path` or from `folder`, or train it and save it in `folder`.
+
+    Raises:
+      UserError: if `folder` holds a tokenizer that was trained with other settings, or there is no text.
+    """
     if config.path:
         return tokenizer_lib.load(config.path)
-    file, note = folder / tokenizer_lib.FILE, folder / 'tokenizer_config.json'
-    wanted = {f'tokenizer.{k}': v for k, v in dataclasses.asdict(config).items()}
-    wanted |= {f'data.{k}': getattr(text, k) for k in ('sources', 'split', 'text_key')}
-    wanted = json.loads(json.dumps(wanted))
-    with alone(folder):
-        return _kept_or_trained(text, config, wanted, file, note)
+    settings = {f'tokenizer.{k}': v for k, v in dataclasses.asdict(config).items()}
+    settings |= {f'data.{k}': getattr(text, k) for k in ('sources', 'split', 'text_key')}
+    settings = json.loads(json.dumps(settings))
+    with lock_folder(folder):
+        file, settings_file = folder / tokenizer_lib.FILE, folder / 'tokenizer_config.json'
+        if file.is_file() and settings_file.is_file():
+            return _load_trained_tokenizer(settings, file, settings_file)
+        tokenizer = _train_tokenizer(text, config)
+        tokenizer.save(file)
+        settings_file.write_text(json.dumps(settings, indent=2) + '\n')
+        return tokenizer
 
 
-def _kept_or_trained(
-    text: TextConfig, config: TokenizerConfig, wanted: dict[str, Any], file: pathlib.Path, note: pathlib.Path
+def _load_trained_tokenizer(
+    settings: dict[str, Any], file: pathlib.Path, settings_file: pathlib.Path
 ) -> Tokenizer:
-    if file.is_file() and note.is_file():
-        try:
-            before = json.loads(note.read_text())
-        except json.JSONDecodeError as e:
-            raise UserError(f'{str(note)!r} is damaged: choose another data.rows, or delete it.') from e
-        if differs := [k for k in wanted if before.get(k) != wanted[k]]:
-            raise UserError(
-                f'{str(file)!r} was trained with another {differs[0]} ({before.get(differs[0])}, now {wanted[differs[0]]}): '
-                'choose another data.rows, or delete it.'
-            )
-        return tokenizer_lib.load(file)
-    logging.info('training a %s tokenizer of %d entries', config.kind, config.vocab_size)
-    texts = _training_text(text, config.train_bytes)
-    first = next(texts, None)
+    """Load a tokenizer that was trained before, after checking its settings."""
+    try:
+        trained = json.loads(settings_file.read_text())
+    except json.JSONDecodeError as e:
+        raise UserError(
+            f'{str(settings_file)!r} is damaged. Delete it or choose another data.rows_dir.'
+        ) from e
+    if different := [k for k in settings if trained.get(k) != settings[k]]:
+        key = different[0]
+        raise UserError(
+            f'{str(file)!r} was trained with a different {key} ({trained.get(key)}, now {settings[key]}). '
+            'Delete it or choose another data.rows_dir.'
+        )
+    return tokenizer_lib.load(file)
+
+
+def _train_tokenizer(text: TextConfig, config: TokenizerConfig) -> Tokenizer:
+    logging.info('training a %s tokenizer with %d entries', config.kind, config.vocab_size)
+    paragraphs = _tokenizer_text(text, config.train_bytes)
+    first = next(paragraphs, None)
     if first is None:
-        raise _no_text(text.sources)
-    tokenizer = tokenizer_lib.train(itertools.chain([first], texts), config)
+        raise _no_text_error(text.sources)
+    tokenizer = tokenizer_lib.train(itertools.chain([first], paragraphs), config)
     if len(tokenizer) < config.vocab_size:
-        logging.info('the text is too short for more than %d entries', len(tokenizer))
-    tokenizer.save(file)
-    note.write_text(json.dumps(wanted, indent=2) + '\n')
+        logging.info('the text is too short: the vocabulary has only %d entries', len(tokenizer))
     return tokenizer
 
 
 def prepare(
-    text: TextConfig, maker: RowMaker, tokenizer: Tokenizer, folder: pathlib.Path, run: Any = None
+    text: TextConfig, row_maker: RowMaker, tokenizer: Tokenizer, folder: pathlib.Path, run_shards: Any = None
 ) -> dict[str, Any]:
-    """Writes the rows of a corpus to `folder` and returns the manifest; reuses what is there.
+    """Prepare the rows of a text in `folder`, or reuse those that are there.
 
-    The folder appears under its name when all rows are in it; until then it is `NAME.partial`. `run` runs the
-    work over the shards: processes on this machine, or `beam.runner`.
+    Rows are written to `FOLDER.partial`, which is renamed when it is complete.
+
+    Args:
+      text: the text and settings.
+      row_maker: turns documents into rows.
+      tokenizer: encodes the documents.
+      folder: output folder.
+      run_shards: runs the work on all shards, such as `beam.make_runner(...)`; None uses a local process pool.
+
+    Returns:
+      The manifest of the rows.
 
     Raises:
-      UserError: if the corpus has no text, or the folder holds rows of other settings or of text
-        files that have another size now.
+      UserError: if a corpus has no text, or the folder holds rows that were prepared with other settings or from
+        text files that have changed since.
     """
-    ignored = ('rows', 'workers', 'exponent')
-    wanted = {k: v for k, v in dataclasses.asdict(text).items() if k not in ignored}
-    wanted |= {'maker': [type(maker).__name__, dataclasses.asdict(maker)], 'tokenizer': tokenizer.fingerprint}  # type: ignore[call-overload]
-    wanted |= {'bytes': [sources.sizes(source) for corpus in text.corpora() for source in corpus]}
-    wanted = json.loads(json.dumps(wanted))
-    with alone(folder.parent):
+    ignored = ('rows_dir', 'workers', 'sampling_exponent')
+    settings = {k: v for k, v in dataclasses.asdict(text).items() if k not in ignored}
+    settings |= {
+        'row_maker': [type(row_maker).__name__, dataclasses.asdict(row_maker)],  # type: ignore[call-overload]
+        'tokenizer': tokenizer.fingerprint,
+        'file_sizes': [sources.file_sizes(source) for corpus in text.corpora() for source in corpus],
+    }
+    settings = json.loads(json.dumps(settings))
+    with lock_folder(folder.parent):
         if (folder / MANIFEST).is_file():
-            return _kept(wanted, folder)
-        return _make(text, maker, tokenizer, folder, wanted, run or _in_order)
+            return _check_existing_rows(settings, folder)
+        return _write_rows(text, row_maker, tokenizer, folder, settings, run_shards or _run_in_pool)
 
 
-def _kept(wanted: dict[str, Any], folder: pathlib.Path) -> dict[str, Any]:
-    """The manifest of finished rows, if they are those that are wanted."""
+def _check_existing_rows(settings: dict[str, Any], folder: pathlib.Path) -> dict[str, Any]:
+    """Return the manifest of existing rows, after checking that they were prepared with these settings."""
     manifest = read_manifest(folder)
-    gone = not any(wanted['bytes'])  # rows may travel without their text
-    before = {'limit': 0, **manifest['made_from']}  # rows of before there were limits
-    differs = [k for k in wanted if before.get(k) != wanted[k] and not (k == 'bytes' and gone)]
-    if differs == ['bytes']:
+    is_text_gone = not any(settings['file_sizes'])  # rows may be copied without their text
+    prepared = manifest['settings']
+    different = [
+        k for k in settings if prepared.get(k) != settings[k] and not (k == 'file_sizes' and is_text_gone)
+    ]
+    if different == ['file_sizes']:
         raise UserError(
-            f'The text files have changed since the rows in {str(folder)!r} were prepared: '
-            'choose another data.rows, or delete them.'
+            f'The text files have changed since the rows in {str(folder)!r} were prepared. '
+            'Delete the rows or choose another data.rows_dir.'
         )
-    if differs:
+    if different:
+        key = different[0]
         raise UserError(
-            f'The rows in {str(folder)!r} were prepared with another {differs[0]} '
-            f'({before.get(differs[0])}, now {wanted[differs[0]]}): choose another data.rows, or delete them.'
+            f'The rows in {str(folder)!r} were prepared with a different {key} ({prepared.get(key)}, now {settings[key]}). '
+            'Delete the rows or choose another data.rows_dir.'
         )
     return manifest
 
 
-def _make(
+def _write_rows(
     text: TextConfig,
-    maker: RowMaker,
+    row_maker: RowMaker,
     tokenizer: Tokenizer,
     folder: pathlib.Path,
-    wanted: dict[str, Any],
-    run: Any,
+    settings: dict[str, Any],
+    run_shards: Any,
 ) -> dict[str, Any]:
-    """Writes the rows, and last the manifest."""
+    """Write the rows, then the manifest, which marks the folder as complete."""
     if folder.is_dir() and any(folder.iterdir()):
-        raise UserError(f'{str(folder)!r} holds files that are no prepared rows: choose another data.rows.')
+        raise UserError(
+            f'{str(folder)!r} contains files other than prepared rows. Choose another data.rows_dir.'
+        )
     partial = folder.with_name(folder.name + '.partial')
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     tokenizer.save(partial / tokenizer_lib.FILE)
-    dtype = np.dtype(np.uint16 if max(len(tokenizer), maker.length) < 1 << 16 else np.uint32)
-    work = functools.partial(_make_shard, maker=maker, folder=partial, seed=text.seed, dtype=dtype)
+    dtype = np.dtype(np.uint16 if max(len(tokenizer), row_maker.length) < 1 << 16 else np.uint32)
+    work = functools.partial(
+        _make_shard_rows, row_maker=row_maker, folder=partial, seed=text.seed, dtype=dtype
+    )
     files: dict[str, list[str]] = {'train': [], 'validation': []}
-    parts = {split: [0] * len(text.corpora()) for split in files}
+    corpus_sizes = {split: [0] * len(text.corpora()) for split in files}
     counts: collections.Counter[str] = collections.Counter()
-    for shard, done in run(work, shards(text), text.workers or os.cpu_count() or 1, partial):
-        file = done.pop('file')
-        if done['rows']:
+    for shard, result in run_shards(work, make_shards(text), text.workers or os.cpu_count() or 1, partial):
+        file = result.pop('file')
+        if result['rows']:
             files[shard.split].append(file)
-            parts[shard.split][shard.source] += done['rows']
-        counts.update({f'{shard.split}_{k}': v for k, v in done.items()})
-    if 0 in parts['train']:
+            corpus_sizes[shard.split][shard.corpus] += result['rows']
+        counts.update({f'{shard.split}_{k}': v for k, v in result.items()})
+    if 0 in corpus_sizes['train']:
         shutil.rmtree(partial)
-        raise _no_text(text.corpora()[parts['train'].index(0)])
-    for name, held_out in zip(text.names, parts['validation'], strict=False):
+        raise _no_text_error(text.corpora()[corpus_sizes['train'].index(0)])
+    for name, held_out in zip(text.corpus_names, corpus_sizes['validation'], strict=False):
         if not held_out:
-            logging.warning('nothing is held out of %s: its loss will not be known', name)
+            logging.warning('no text of %s is held out, so its validation loss will be missing', name)
     manifest = {
-        'made_from': wanted,
-        'length': maker.length,
-        'row': f'[{HEADER} + {maker.length}]',
+        'settings': settings,
+        'length': row_maker.length,
+        'row': f'[{HEADER} + {row_maker.length}]',
         'dtype': dtype.name,
         'files': files,
-        'parts': parts,
+        'corpus_sizes': corpus_sizes,
         'counts': dict(counts),
     }
     (partial / MANIFEST).write_text(json.dumps(manifest, indent=2) + '\n')
@@ -215,102 +253,135 @@ def _make(
     return manifest
 
 
-def _no_text(corpus: Sequence[str]) -> UserError:
+def _no_text_error(corpus: Sequence[str]) -> UserError:
     return UserError(
-        f'No text to train on was found in {", ".join(corpus)}: '
-        'give files with text, hold out less (data.validation_fraction), or take more of it (data.limit).'
+        f'There is no text to train on in {", ".join(corpus)}. '
+        'Choose sources with text, lower data.validation_fraction or raise data.max_train_chars.'
     )
 
 
-def _training_text(text: TextConfig, most: int) -> Iterator[str]:
-    """Up to `most` bytes of paragraphs, an equal share of each corpus and of each of its sources."""
+def _tokenizer_text(text: TextConfig, max_bytes: int) -> Iterator[str]:
+    """Yield about `max_bytes` bytes of paragraphs, an equal share from each corpus and each of its sources."""
     for corpus in text.corpora():
         for source in corpus:
-            left = most // len(text.corpora()) // len(corpus)
-            for document in sources.documents(source, text.split, text.text_key):
+            remaining = max_bytes // len(text.corpora()) // len(corpus)
+            for document in sources.read_documents(source, text.split, text.text_key):
                 yield from document.paragraphs
-                left -= sum(len(p.encode()) for p in document.paragraphs)
-                if left < 0:
+                remaining -= sum(len(p.encode()) for p in document.paragraphs)
+                if remaining < 0:
                     break
 
 
 class Shard(NamedTuple):
-    """A stretch of text that is made into rows at once.
+    """A part of the text that one worker turns into rows.
 
     Attributes:
-      number: from 0.
-      split: train or validation.
-      source: the number of its corpus.
-      documents: their paragraphs.
-      progress: how far into all text it lies, 0 to 1.
+      number: index of the shard, counted from 0.
+      split: 'train' or 'validation'.
+      corpus: index of the corpus.
+      documents: the documents, each a list of paragraphs.
+      progress: fraction of all text up to the end of the shard, from 0 to 1.
     """
 
     number: int
     split: str
-    source: int
+    corpus: int
     documents: list[list[str]]
     progress: float
 
 
-def shards(text: TextConfig) -> Iterator[Shard]:
-    """Input shards, corpus by corpus."""
-    share = 0 if text.validation_split else text.validation_fraction
-    found = [(source, number) for number, corpus in enumerate(text.corpora()) for source in corpus]
-    streams = [(source, number, text.split, '') for source, number in found]
+class _Stream(NamedTuple):
+    """A source to read.
+
+    Attributes:
+      source: TFDS name, file or glob.
+      corpus: index of the corpus that the source belongs to.
+      split: TFDS split to read; ignored for files.
+      is_held_out: whether all its documents are for validation.
+    """
+
+    source: str
+    corpus: int
+    split: str
+    is_held_out: bool
+
+
+def _streams(text: TextConfig) -> list[_Stream]:
+    """List the sources in reading order: all training splits, then all validation splits."""
+    pairs = [(source, i) for i, corpus in enumerate(text.corpora()) for source in corpus]
+    streams = [_Stream(source, i, text.split, False) for source, i in pairs]
     if text.validation_split:
-        if all(sources.is_files(source) for source, _ in found):
+        if all(sources.is_files(source) for source, _ in pairs):
             raise UserError(
-                f'data.validation_split={text.validation_split!r} is a split of TFDS data, but the sources are files: '
-                'leave it empty and set data.validation_fraction.'
+                f'data.validation_split={text.validation_split!r} needs TFDS data, but the sources are files. '
+                'Leave it empty and set data.validation_fraction.'
             )
-        streams += [(s, i, text.validation_split, 'validation') for s, i in found if not sources.is_files(s)]
-    held: dict[str, list[list[str]]] = {'train': [], 'validation': []}
-    sizes = {'train': 0, 'validation': 0}
-    number, count, used = itertools.count(), 0, 0
-    for i, (source, corpus, split, fixed) in enumerate(streams):
-        for document in sources.documents(source, split, text.text_key):
+        streams += [
+            _Stream(source, i, text.validation_split, True)
+            for source, i in pairs
+            if not sources.is_files(source)
+        ]
+    return streams
+
+
+def make_shards(text: TextConfig) -> Iterator[Shard]:
+    """Stream the text as shards, corpus by corpus."""
+    fraction = 0 if text.validation_split else text.validation_fraction
+    limit = text.max_train_chars
+    streams = _streams(text)
+    pending: dict[str, list[list[str]]] = {'train': [], 'validation': []}
+    sizes = dict.fromkeys(pending, 0)
+    number, count, train_chars = itertools.count(), 0, 0
+    for i, stream in enumerate(streams):
+        for document in sources.read_documents(stream.source, stream.split, text.text_key):
             count += 1
-            due = int(count * share) > int((count - 1) * share)
-            goes = fixed or ('validation' if due else 'train')
+            is_held_out = stream.is_held_out or int(count * fraction) > int((count - 1) * fraction)
+            split = 'validation' if is_held_out else 'train'
             paragraphs = document.paragraphs
-            if text.limit and goes == 'train':
-                paragraphs = _first(paragraphs, text.limit - used)
-                cut = len(paragraphs) < len(document.paragraphs)
-                used = text.limit if cut else used + sum(map(len, paragraphs))
-            held[goes] += [paragraphs] if paragraphs else []
-            sizes[goes] += sum(map(len, paragraphs))
-            if sizes[goes] >= text.shard_chars:
-                yield Shard(next(number), goes, corpus, held[goes], (i + document.progress) / len(streams))
-                held[goes], sizes[goes] = [], 0
-        if i + 1 < len(streams) and (corpus, fixed) == (streams[i + 1][1], streams[i + 1][3]):
-            continue
-        for goes, documents in held.items():
+            if limit and split == 'train':
+                paragraphs = _truncate(paragraphs, limit - train_chars)
+                is_cut = len(paragraphs) < len(document.paragraphs)
+                train_chars = limit if is_cut else train_chars + sum(map(len, paragraphs))
+            pending[split] += [paragraphs] if paragraphs else []
+            sizes[split] += sum(map(len, paragraphs))
+            if sizes[split] >= text.shard_chars:
+                progress = (i + document.progress) / len(streams)
+                yield Shard(next(number), split, stream.corpus, pending[split], progress)
+                pending[split], sizes[split] = [], 0
+        if i + 1 < len(streams):
+            following = streams[i + 1]
+            if (stream.corpus, stream.is_held_out) == (following.corpus, following.is_held_out):
+                continue
+        for split, documents in pending.items():
             if documents:
-                yield Shard(next(number), goes, corpus, documents, (i + 1) / len(streams))
-        if used < text.limit and not fixed:
+                yield Shard(next(number), split, stream.corpus, documents, (i + 1) / len(streams))
+        if train_chars < limit and not stream.is_held_out:
             logging.warning(
-                '%s has %d characters to train on, fewer than data.limit=%d', source, used, text.limit
+                '%s has only %d characters to train on, fewer than data.max_train_chars=%d',
+                stream.source,
+                train_chars,
+                limit,
             )
-        held, sizes, used = {goes: [] for goes in held}, dict.fromkeys(sizes, 0), 0
+        pending, sizes, train_chars = {k: [] for k in pending}, dict.fromkeys(sizes, 0), 0
 
 
-def _first(paragraphs: list[str], most: int) -> list[str]:
-    """The first paragraphs, as long as they have not more than `most` characters."""
+def _truncate(paragraphs: list[str], max_chars: int) -> list[str]:
+    """Return the first paragraphs with at most `max_chars` characters in total."""
     ends = itertools.accumulate(map(len, paragraphs))
-    return [p for p, end in zip(paragraphs, ends, strict=True) if end <= most]
+    return [p for p, end in zip(paragraphs, ends, strict=True) if end <= max_chars]
 
 
-def documents(text: TextConfig, split: str) -> Iterator[list[str]]:
-    """The documents of 'train' or, what is held out, of 'validation', each a list of its paragraphs."""
-    for shard in shards(text):
+def read_documents(text: TextConfig, split: str) -> Iterator[list[str]]:
+    """Stream the documents of 'train' or 'validation', each a list of paragraphs."""
+    for shard in make_shards(text):
         if shard.split == split:
             yield from shard.documents
 
 
-def _in_order(
+def _run_in_pool(
     work: Any, shards: Iterable[Shard], workers: int, folder: pathlib.Path
 ) -> Iterator[tuple[Shard, dict[str, Any]]]:
-    """Runs `work` over the shards in a process pool, a few at a time; yields them and their results in order."""
+    """Run `work` on all shards in a process pool, a few at a time, and yield (shard, result) in order."""
     pending: collections.deque[Any] = collections.deque()
     bar = tqdm(
         total=100,
@@ -318,21 +389,27 @@ def _in_order(
         unit='%',
         bar_format='{l_bar}{bar}| {elapsed}<{remaining}{postfix}',
         mininterval=0.5,
+        disable=not sys.stderr.isatty(),
     )
     rows = tokens = 0
+    last_logged = time.monotonic()
 
     def finish() -> tuple[Shard, dict[str, Any]]:
-        nonlocal rows, tokens
+        nonlocal rows, tokens, last_logged
         shard, future = pending.popleft()
         result = future.result()
         rows, tokens = rows + result['rows'], tokens + result['tokens']
-        bar.set_postfix_str(f'{rows:,} rows, {tokens / 1e6:.1f}M tokens', refresh=False)
+        counts = f'{rows:,} rows, {tokens / 1e6:.1f}M tokens'
+        bar.set_postfix_str(counts, refresh=False)
         bar.update(100 * shard.progress - bar.n)
+        if bar.disable and (time.monotonic() - last_logged >= 5 or shard.progress == 1):
+            logging.info('preparing rows: %.0f %%, %s', 100 * shard.progress, counts)
+            last_logged = time.monotonic()
         return shard, result
 
     with (
         bar,
-        worker_pool.pool(workers, start_worker, folder / tokenizer_lib.FILE) as pool,
+        worker_pool.start_pool(workers, init_worker, folder / tokenizer_lib.FILE) as pool,
     ):
         try:
             for shard in shards:
@@ -342,7 +419,9 @@ def _in_order(
             while pending:
                 yield finish()
         except concurrent.futures.process.BrokenProcessPool as e:
-            raise UserError('A worker process was killed: give more memory, or fewer data.workers.') from e
+            raise UserError(
+                'A worker process was killed, possibly out of memory. Lower data.workers or data.shard_chars.'
+            ) from e
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
@@ -351,28 +430,28 @@ def _in_order(
 _worker_tokenizer: Tokenizer
 
 
-def start_worker(file: pathlib.Path) -> None:
-    """Loads the tokenizer once in each worker process."""
+def init_worker(tokenizer_file: pathlib.Path) -> None:
+    """Load the tokenizer, once in each worker process."""
     global _worker_tokenizer
     os.environ['TOKENIZERS_PARALLELISM'] = 'false'
-    _worker_tokenizer = tokenizer_lib.load(file)
+    _worker_tokenizer = tokenizer_lib.load(tokenizer_file)
 
 
-def _make_shard(
-    shard: Shard, *, maker: RowMaker, folder: pathlib.Path, seed: int, dtype: np.dtype
+def _make_shard_rows(
+    shard: Shard, *, row_maker: RowMaker, folder: pathlib.Path, seed: int, dtype: np.dtype
 ) -> dict[str, Any]:
-    """Rows of one input shard, written to a file of its own."""
+    """Write the rows of a shard to a file in `folder`; return its name and the numbers of rows, tokens and documents."""
     from array_record.python import array_record_module
 
-    split_documents = [['\n'.join(d)] if maker.whole else sentences(d) for d in shard.documents]
-    ids = iter(_worker_tokenizer.encode([s for d in split_documents for s in d]))
-    encoded = [[t for t in itertools.islice(ids, len(d)) if len(t)] for d in split_documents]
+    texts = [['\n'.join(d)] if row_maker.whole_documents else split_sentences(d) for d in shard.documents]
+    ids = iter(_worker_tokenizer.encode([t for document in texts for t in document]))
+    encoded = [[t for t in itertools.islice(ids, len(document)) if len(t)] for document in texts]
     rng = np.random.default_rng((seed, shard.number))
     file = f'{shard.split}-{shard.number:05d}.array_record'
     rows = tokens = 0
     writer = array_record_module.ArrayRecordWriter(str(folder / file), 'group_size:1')
-    for row in maker([d for d in encoded if d], _worker_tokenizer, rng):
-        row[SOURCE] = shard.source
+    for row in row_maker([d for d in encoded if d], _worker_tokenizer, rng):
+        row[CORPUS] = shard.corpus
         writer.write(row.astype(dtype).tobytes())
         rows, tokens = rows + 1, tokens + int(row[0])
     writer.close()

@@ -1,4 +1,4 @@
-"""Questions on documents: overlapping windows as rows, and answers as spans of the original text."""
+"""Extractive question answering: overlapping windows of documents as rows, and answers as spans of the original text."""
 
 import dataclasses
 import math
@@ -9,26 +9,28 @@ from typing import NamedTuple
 
 import numpy as np
 
-from bert_jax.core.config import within
+from bert_jax.core.config import check_range
 from bert_jax.core.errors import UserError
 from bert_jax.data.labeled import DataConfig
 from bert_jax.data.records import Record
-from bert_jax.data.rows import pack, room
+from bert_jax.data.rows import max_text_tokens, pack
 from bert_jax.data.tokenizer import Tokenizer
 
-# Start and end of the answer share a row's label: start * SPAN + end.
-SPAN = 2**16
+# A row's label holds the first and the last position of the answer: first * SPAN_BASE + last.
+SPAN_BASE = 2**16
 
 
 @dataclasses.dataclass(frozen=True)
 class QuestionConfig(DataConfig):
-    """Questions whose answers are spans of a context, in the fields of SQuAD.
+    """Questions whose answers are spans of a context, with the fields of SQuAD.
 
     Attributes:
-      question, context, answers: fields; `answers` holds the lists `text` and `answer_start`.
-      id: the field that names a question; empty counts them.
-      stride: a window begins so many tokens after the one before.
-      question_length: longer questions are cut.
+      question: field of the question.
+      context: field of the document that holds the answer.
+      answers: field of the correct answers, with the lists `text` and `answer_start`.
+      id: field of the question's id; empty numbers the questions.
+      stride: tokens between the starts of two consecutive windows.
+      max_question_length: maximum length of a question in tokens; longer questions are truncated.
     """
 
     length: int = 384
@@ -37,140 +39,173 @@ class QuestionConfig(DataConfig):
     answers: str = 'answers'
     id: str = 'id'
     stride: int = 128
-    question_length: int = 64
+    max_question_length: int = 64
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        within(self, 'data', 1, math.inf, 'stride', 'question_length')
-        within(self, 'data', 4, SPAN - 1, 'length')
-        if self.stride > self.length - self.question_length - 3:
+        check_range(self, 'data', 1, math.inf, 'stride', 'max_question_length')
+        check_range(self, 'data', 4, SPAN_BASE - 1, 'length')
+        capacity = max(0, self.length - self.max_question_length - 3)
+        if self.stride > capacity:
             raise UserError(
-                f'data.stride={self.stride} would skip text: beside data.question_length={self.question_length} '
-                f'a row of data.length={self.length} holds {max(0, self.length - self.question_length - 3)} tokens of context.'
+                f'data.stride={self.stride} would skip text: data.length={self.length} and '
+                f'data.max_question_length={self.max_question_length} leave {capacity} tokens of context per row. '
+                'Set data.stride lower or data.length higher.'
             )
 
 
 class Window(NamedTuple):
-    """A row's view of a context.
+    """The part of a context in one row.
 
     Attributes:
-      first: position in the row of the window's first context token.
-      start, stop: which tokens of the context it holds.
-      best: [stop - start] booleans, whether a token has its widest context in this window.
+      row_offset: position in the row of the window's first token.
+      start: index in the context of the window's first token.
+      stop: index in the context after the window's last token.
+      is_max_context: [stop - start] booleans, whether this window is the one with the most context around the token.
     """
 
-    first: int
+    row_offset: int
     start: int
     stop: int
-    best: np.ndarray
+    is_max_context: np.ndarray
 
 
 class Question(NamedTuple):
-    """One question.
+    """A question, its context and its correct answers.
 
     Attributes:
-      id: its name.
-      context: the text.
-      offsets: [n, 2], where each token of the context begins and ends in the text.
-      row: of its first window.
-      windows: its rows, in order.
-      answers: right answers; none says that there is none, or that they are not known.
+      id: id of the question.
+      context: text of the document.
+      offsets: [n, 2], start and end of each context token in `context`, in characters; the end is exclusive.
+      first_row: index of the row of its first window.
+      windows: windows of the context in its consecutive rows.
+      answers: correct answers; empty if the question has none or they are unknown.
     """
 
     id: str
     context: str
     offsets: np.ndarray
-    row: int
+    first_row: int
     windows: Sequence[Window]
     answers: Sequence[str]
 
 
-def rows(
-    found: Sequence[Record], data: QuestionConfig, tokenizer: Tokenizer, with_answers: bool
+def make_rows(
+    records: Sequence[Record], data: QuestionConfig, tokenizer: Tokenizer, with_answers: bool
 ) -> tuple[np.ndarray, list[Question]]:
-    """Rows [CLS] question [SEP] window [SEP] of questions.
+    """Tokenize questions as rows [CLS] question [SEP] window [SEP].
 
-    The label is the span of the first answer, start * `SPAN` + end, in a window that holds it whole, and 0,
-    which is [CLS], in one that does not.
+    If the window contains all of the first answer, the label is `first * SPAN_BASE + last`, where `first` and `last`
+    are the positions in the row of the answer's first and last token. Otherwise the label is 0, which points to [CLS].
+
+    Args:
+      records: one question each.
+      data: config that names the fields.
+      tokenizer: tokenizer of the model.
+      with_answers: whether to read the answers; if false, all answers are treated as unknown.
 
     Returns:
-      [n, 4 + T] unsigned integers, and a `Question` for each record.
+      [n, 4 + T] unsigned integers for the n rows, and a `Question` for each record.
 
     Raises:
-      UserError: for a missing field, or an answer that is not where it says.
+      UserError: if a field is missing, or an answer does not occur in its context.
     """
-    contexts = [r.text(data.context) for r in found]
-    asked = tokenizer.encode([r.text(data.question).lstrip() for r in found])
+    contexts = [record.text(data.context) for record in records]
+    questions = tokenizer.encode([record.text(data.question).lstrip() for record in records])
     unique = list(dict.fromkeys(contexts))
     encoded = dict(zip(unique, tokenizer.encode_with_offsets(unique), strict=True))
-    out: list[np.ndarray] = []
-    questions = []
-    for i, record in enumerate(found):
-        context, question = contexts[i], asked[i][: data.question_length]
+    rows: list[np.ndarray] = []
+    result = []
+    for i, record in enumerate(records):
+        context, question = contexts[i], questions[i][: data.max_question_length]
         ids, offsets = encoded[context]
-        answers, span = ((), None) if not with_answers else _answers(record, data, context, offsets)
-        free = room(data.length, tokenizer, 2) - len(question)
-        windows = _windows(len(ids), free, min(data.stride, free), 1 + len(question) + len(tokenizer.between))
-        name = str(record.fields.get(data.id, i)) if data.id else str(i)
-        questions.append(Question(name, context, offsets, len(out), windows, answers))
-        for w in windows:
-            inside = span is not None and w.start <= span[0] and span[1] < w.stop
-            first, last = (p - w.start + w.first for p in span) if span is not None and inside else (0, 0)
-            out.append(pack(question, ids[w.start : w.stop], first * SPAN + last, data.length, tokenizer))
-    return np.stack(out), questions
+        answers, span = ((), None) if not with_answers else _read_answers(record, data, context, offsets)
+        capacity = max_text_tokens(data.length, tokenizer, 2) - len(question)
+        row_offset = 1 + len(question) + len(tokenizer.separators)
+        windows = _windows(len(ids), capacity, min(data.stride, capacity), row_offset)
+        question_id = str(record.fields.get(data.id, i)) if data.id else str(i)
+        result.append(Question(question_id, context, offsets, len(rows), windows, answers))
+        for window in windows:
+            label = 0
+            if span is not None and window.start <= span[0] and span[1] < window.stop:
+                first, last = (token - window.start + row_offset for token in span)
+                label = first * SPAN_BASE + last
+            rows.append(pack(question, ids[window.start : window.stop], label, data.length, tokenizer))
+    return np.stack(rows), result
 
 
-def _windows(n: int, room: int, stride: int, first: int) -> list[Window]:
-    """Windows over n tokens; each token has its widest context in one of them (Google's run_squad)."""
+def _windows(n: int, capacity: int, stride: int, row_offset: int) -> list[Window]:
+    """Return windows over n tokens and assign each token to the window with the most context around it.
+
+    The score of a token in a window is that of Google's run_squad.py: the smaller number of tokens to its left or
+    right, plus 0.01 times the size of the window.
+
+    Args:
+      n: tokens of the context.
+      capacity: tokens of context that fit into a row.
+      stride: tokens between the starts of two consecutive windows.
+      row_offset: position of the context in each row.
+    """
     starts = [0]
-    while starts[-1] + room < n:
+    while starts[-1] + capacity < n:
         starts.append(starts[-1] + stride)
-    spans = [(s, min(s + room, n)) for s in starts]
-    widest, best = np.full(n, -1.0), np.zeros(n, int)
+    spans = [(start, min(start + capacity, n)) for start in starts]
+    best_score, best_window = np.full(n, -1.0), np.zeros(n, int)
     for i, (start, stop) in enumerate(spans):
-        place = np.arange(stop - start)
-        around = np.minimum(place, place[::-1]) + 0.01 * (stop - start)
-        better = around > widest[start:stop]
-        widest[start:stop][better], best[start:stop][better] = around[better], i
-    return [Window(first, s, e, best[s:e] == i) for i, (s, e) in enumerate(spans)]
+        left = np.arange(stop - start)
+        score = np.minimum(left, left[::-1]) + 0.01 * (stop - start)
+        better = score > best_score[start:stop]
+        best_score[start:stop][better], best_window[start:stop][better] = score[better], i
+    return [
+        Window(row_offset, start, stop, best_window[start:stop] == i) for i, (start, stop) in enumerate(spans)
+    ]
 
 
-def cut(question: Question, first: int, last: int) -> str:
-    """The text of a span of tokens, both ends included, without spaces around it.
+def span_text(question: Question, first: int, last: int) -> str:
+    """Return the text of the context tokens from `first` through `last`, without surrounding spaces.
 
-    A mark that the tokenizer stripped from the last character, as an uncased BERT strips accents, belongs to it.
+    Combining marks after the last character, which an uncased BERT strips from its tokens, are included.
     """
     context = question.context
     start, stop = int(question.offsets[first, 0]), int(question.offsets[last, 1])
-    after = question.offsets[last + 1, 0] if last + 1 < len(question.offsets) else len(context)
-    while stop < after and unicodedata.category(context[stop])[0] == 'M':
+    limit = question.offsets[last + 1, 0] if last + 1 < len(question.offsets) else len(context)
+    while stop < limit and unicodedata.category(context[stop])[0] == 'M':
         stop += 1
     return context[start:stop].strip()
 
 
-def _answers(
+def _read_answers(
     record: Record, data: QuestionConfig, context: str, offsets: np.ndarray
 ) -> tuple[Sequence[str], tuple[int, int] | None]:
-    """All right answers, and the tokens of the first where it is nearest to its `answer_start`, both ends included."""
-    found = record.get(data.answers)
+    """Read the correct answers and locate the first one in the context.
+
+    If the first answer is not at its `answer_start`, its occurrence nearest to that position is used.
+
+    Returns:
+      All answers, and the first and the last token of the first answer; None if it has no tokens.
+    """
+    value = record.get(data.answers)
     try:
-        texts, starts = [str(t) for t in found['text']], [int(s) for s in found['answer_start']]
+        texts, starts = [str(t) for t in value['text']], [int(s) for s in value['answer_start']]
     except (TypeError, KeyError, ValueError) as e:
         raise UserError(
-            f'{record.where} has answers that are no lists {{"text": [...], "answer_start": [...]}}: mend or remove it.'
+            f'{record.location} has answers in another format than {{"text": [...], "answer_start": [...]}}. '
+            'Correct or remove the record.'
         ) from e
     if len(texts) != len(starts):
         raise UserError(
-            f'{record.where} has {len(texts)} answers but {len(starts)} places: mend or remove it.'
+            f'{record.location} has {len(texts)} entries in text but {len(starts)} in answer_start. '
+            'Correct or remove the record.'
         )
     if not texts:
         return (), None
-    places = [m.start() for m in re.finditer(f'(?={re.escape(texts[0])})', context)]
-    if not places:
+    occurrences = [match.start() for match in re.finditer(f'(?={re.escape(texts[0])})', context)]
+    if not occurrences:
         raise UserError(
-            f'{record.where} has the answer {texts[0]!r}, which its context has not: mend or remove it.'
+            f'{record.location} has the answer {texts[0]!r}, which does not occur in its context. '
+            'Correct or remove the record.'
         )
-    start = min(places, key=lambda place: abs(place - starts[0]))
+    start = min(occurrences, key=lambda occurrence: abs(occurrence - starts[0]))
     stop = start + len(texts[0])
-    touched = np.flatnonzero((offsets[:, 0] < stop) & (offsets[:, 1] > start))
-    return texts, (int(touched[0]), int(touched[-1])) if len(touched) else None
+    tokens = np.flatnonzero((offsets[:, 0] < stop) & (offsets[:, 1] > start))
+    return texts, (int(tokens[0]), int(tokens[-1])) if len(tokens) else None

@@ -1,4 +1,4 @@
-"""Records of labelled data: dicts, from a TFDS data set or from files of one's own."""
+"""Records of labeled data, as dicts from a TFDS data set or from files."""
 
 import csv
 import glob
@@ -10,27 +10,29 @@ from typing import Any, NamedTuple, TextIO
 
 import numpy as np
 
-from bert_jax.core.config import nearest
+from bert_jax.core.config import did_you_mean
 from bert_jax.core.errors import UserError, first_line
 from bert_jax.data import sources
 
 
 class Record(NamedTuple):
-    """One example of labelled data.
+    """One example of labeled data.
 
     Attributes:
-      where: its place, for messages.
-      fields: its values by name.
+      location: origin of the record, such as 'train.csv, line 3,'; error messages start with it.
+      fields: values by field name.
     """
 
-    where: str
+    location: str
     fields: Mapping[str, Any]
 
     def get(self, name: str) -> Any:
-        """A field; 'premise.en' is a part of one, or a language of a translation.
+        """Return a field, or a part of one.
+
+        The name 'premise.en' means the part 'en' of a nested field, or the language 'en' of a TFDS translation.
 
         Raises:
-          UserError: if there is none, naming the nearest.
+          UserError: if the field is missing; names the closest existing one.
         """
         value: Any = self.fields
         for part in name.split('.'):
@@ -40,222 +42,244 @@ class Record(NamedTuple):
                 value = value['translation'][[*value['language']].index(part)]
             else:
                 known = [*value] if isinstance(value, Mapping) else [*self.fields]
-                raise UserError(f'{self.where} has no field {name!r}: {nearest(part, known)}')
+                raise UserError(f'{self.location} has no field {name!r}: {did_you_mean(part, known)}')
         return value
 
     def text(self, name: str) -> str:
-        """A field that is a text, as Unicode that can be encoded."""
+        """Return a text field, with unpaired surrogates replaced.
+
+        Raises:
+          UserError: if the field is missing or null.
+        """
         value = self.get(name)
         if value is None:
-            raise UserError(f'{self.where} has no text in the field {name!r}: mend or remove it.')
-        return str(value).encode('utf-8', 'replace').decode('utf-8')  # JSON may hold half a surrogate pair
+            raise UserError(
+                f'{self.location} has no text in the field {name!r}. Add it, or remove the record.'
+            )
+        return (
+            str(value).encode('utf-8', 'replace').decode('utf-8')
+        )  # JSON escapes can be unpaired surrogates
 
 
 def is_files(source: str) -> bool:
-    return source.endswith(FORMATS)
+    """Return whether a source is a path or glob of files, not a TFDS name."""
+    return source.endswith(FILE_SUFFIXES)
 
 
 def read(source: str, split: str, limit: int = 0) -> list[Record]:
-    """The records of one split.
+    """Read the records of one split.
+
+    File formats by suffix:
+      .jsonl: one object per line.
+      .csv, .tsv: a table with a header line.
+      .conllu: CoNLL-U (Universal Dependencies); fields `tokens`, `upos` and `xpos`.
+      .conll, .bio, .iob2: one word per line, its tag in the last column; fields `tokens` and `tags`, or only `tokens`
+        for sentences with one column. IOB1 tags (CoNLL-2003) become IOB2.
+      .json: SQuAD.
 
     Args:
-      source: a TFDS name, or a path or glob, with `{split}` in it if there are several. `.jsonl`, `.csv` and
-        `.tsv` (these with a header line) name their fields; `.conllu` gives `tokens`, `upos` and `xpos`; `.conll`,
-        `.bio` and `.iob2` give `tokens` and, from the last column, `tags`, those of entities as IOB2 (CoNLL-2003
-        is IOB1), or `tokens` alone for sentences of one column; `.json` is the format of SQuAD.
-      split: which.
-      limit: only so many, chosen by a fixed random order; 0 is all, in their own.
+      source: TFDS name, or path or glob of files. `{split}` in a path stands for the name of the split.
+      split: name of the split.
+      limit: number of records, chosen at random with a fixed seed; 0 returns all in their original order.
 
     Raises:
-      UserError: if there is nothing, or it cannot be read.
+      UserError: if there are no records, or one cannot be read.
     """
     if not source:
-        raise UserError('data.source is empty: name a TFDS data set, or files such as data/{split}.jsonl.')
+        raise UserError(
+            'data.source is empty. Set it to a TFDS name, or to files such as data/{split}.jsonl.'
+        )
     if is_files(source):
-        found = [record for path in paths(source, split) for record in read_file(path)]
+        records = [record for path in _find_files(source, split) for record in read_file(path)]
     else:
-        fields = sources.examples(source, split)
-        found = [Record(f'example {i} of {source}, split {split!r},', f) for i, f in enumerate(fields)]
-    if not found:
-        raise UserError(f'{source}, split {split!r}, has no examples: check data.source and its splits.')
+        examples = sources.load_examples(source, split)
+        records = [Record(f'example {i} of {source}, split {split!r},', e) for i, e in enumerate(examples)]
+    if not records:
+        raise UserError(f'{source}, split {split!r}, has no examples. Check data.source and its splits.')
     if limit:
-        found = [found[i] for i in np.random.default_rng(0).permutation(len(found))[:limit]]
-    return found
+        records = [records[i] for i in np.random.default_rng(0).permutation(len(records))[:limit]]
+    return records
 
 
-def paths(source: str, split: str) -> list[str]:
-    """The files of one split, or all of them if the path has no `{split}` in it."""
-    named = source.replace('{split}', split)
-    found = sorted(p for p in glob.glob(os.path.expanduser(named)) if os.path.isfile(p))
-    if not found:
-        raise UserError(f'No file matches {named!r}: set data.source.')
-    return found
+def _find_files(source: str, split: str) -> list[str]:
+    """Return the files of one split, sorted by path; all files if the source does not contain `{split}`."""
+    pattern = source.replace('{split}', split)
+    paths = sorted(p for p in glob.glob(os.path.expanduser(pattern)) if os.path.isfile(p))
+    if not paths:
+        raise UserError(f'No file matches {pattern!r}. Set data.source to an existing file or glob.')
+    return paths
 
 
-def _stop(problem: str) -> None:
+def _raise_error(problem: str) -> None:
     raise UserError(problem)
 
 
-def read_file(path: str, refuse: Callable[[str], None] = _stop) -> Iterator[Record]:
-    """The records of one file, each named by its line.
+def read_file(path: str, on_error: Callable[[str], None] = _raise_error) -> Iterator[Record]:
+    """Yield the records of one file.
 
     Args:
-      path: a file.
-      refuse: called with what is wrong with a record; if it returns, the record is left out.
+      path: file with one of `FILE_SUFFIXES`; see `read`.
+      on_error: function called with a message for each invalid record. If it returns, the record is skipped.
     """
     csv.field_size_limit(sys.maxsize)
     reader = _READERS[os.path.splitext(path)[1]]
     with open(path, encoding='utf-8-sig', errors='surrogateescape', newline='') as file:
-        for place, found in reader(file, path):
-            if isinstance(found, _Bad):
-                refuse(f'{path}, {place} {found.problem}')
+        for place, fields in reader(file, path):
+            if isinstance(fields, _Invalid):
+                on_error(f'{path}, {place} {fields.problem}')
             else:
-                yield Record(f'{path}, {place},', found)
+                yield Record(f'{path}, {place},', fields)
 
 
-class _Bad(NamedTuple):
-    """What stands in the place of a record that cannot be read, and what is wrong with it."""
+class _Invalid(NamedTuple):
+    """A placeholder for a record that cannot be read.
+
+    Attributes:
+      problem: error message without the location of the record, which precedes it.
+    """
 
     problem: str
 
 
-_Found = Iterator[tuple[str, Mapping[str, Any] | _Bad]]
-_NOT_UTF8 = _Bad('is not UTF-8 text: convert it.')
+_LocatedFields = Iterator[tuple[str, Mapping[str, Any] | _Invalid]]
+_NOT_UTF8 = _Invalid('is not UTF-8 text. Convert the file to UTF-8.')
 
 
 def _is_utf8(text: str) -> bool:
-    """Whether a text of a file held no other bytes."""
+    """Return whether a text decoded with `surrogateescape` came from valid UTF-8."""
     return not any('\udc80' <= c <= '\udcff' for c in text)
 
 
-def _json_lines(file: TextIO, path: str) -> _Found:
+def _read_json_lines(file: TextIO, path: str) -> _LocatedFields:
     for number, line in enumerate(file, 1):
         if line.strip():
-            yield f'line {number}', _parse(line) if _is_utf8(line) else _NOT_UTF8
+            yield f'line {number}', _parse_json(line) if _is_utf8(line) else _NOT_UTF8
 
 
-def _parse(line: str) -> Mapping[str, Any] | _Bad:
+def _parse_json(line: str) -> Mapping[str, Any] | _Invalid:
     try:
         value = json.loads(line)
-    except (ValueError, RecursionError) as e:  # also of numbers too long and of brackets too deep for Python
-        return _Bad(f'is not JSON ({first_line(e)}): a .jsonl file has one object a line.')
+    except (ValueError, RecursionError) as e:  # ValueError also for numbers with too many digits
+        return _Invalid(f'is not JSON ({first_line(e)}). Write one JSON object per line.')
     if not isinstance(value, dict):
-        return _Bad('is not a JSON object: write {"text": ..., "label": ...} on each line.')
+        return _Invalid('is not a JSON object. Write {"text": ..., "label": ...} on each line.')
     return value
 
 
-def _table(file: TextIO, path: str) -> _Found:
-    """Lines of a `.csv` or `.tsv` file by the names of its header."""
+def _read_table(file: TextIO, path: str) -> _LocatedFields:
+    """Read a `.csv` or `.tsv` file, whose header line names the fields."""
     if path.endswith('.tsv'):
         reader = csv.DictReader(file, delimiter='\t', quoting=csv.QUOTE_NONE, restkey='')
     else:
         reader = csv.DictReader(file, restkey='')
     try:
         if not _is_utf8(str(reader.fieldnames)):
-            raise UserError(f'{path!r} is not UTF-8 text: convert it.')
+            raise UserError(f'{path!r} is not UTF-8 text. Convert the file to UTF-8.')
         for row in reader:
-            whole = all(_is_utf8(str(value)) for value in row.values())
-            yield f'line {reader.line_num}', row if whole else _NOT_UTF8
+            is_valid = all(_is_utf8(str(value)) for value in row.values())
+            yield f'line {reader.line_num}', row if is_valid else _NOT_UTF8
     except csv.Error as e:
-        raise UserError(f'{path!r}, line {reader.line_num} is no line of a table ({e}): mend it.') from e
+        raise UserError(
+            f'{path!r}, line {reader.line_num} is not a valid table row ({e}). Correct or remove the line.'
+        ) from e
 
 
-def _conll(file: TextIO, path: str) -> _Found:
-    """Sentences of a file whose last column is the tag; a blank line ends a sentence."""
-    for begin, lines in _sentences(file, ('-DOCSTART-', '# id ')):
+def _read_conll(file: TextIO, path: str) -> _LocatedFields:
+    """Read sentences with one word per line and its tag in the last column; a blank line ends a sentence."""
+    for start, lines in _sentences(file, ('-DOCSTART-', '# id ')):
         rows = [(n, [c for c in line.split('\t' if '\t' in line else ' ') if c]) for n, line in lines]
         tokens, tags = [columns[0] for _, columns in rows], [columns[-1] for _, columns in rows]
-        bare = [n for n, columns in rows if len(columns) == 1]
+        untagged = [n for n, columns in rows if len(columns) == 1]
         if not _is_utf8(''.join(tokens + tags)):
-            yield f'line {begin}', _NOT_UTF8
-        elif not bare:
-            yield f'line {begin}', {'tokens': tokens, 'tags': _iob2(tags)}
-        elif len(bare) == len(rows):
-            yield f'line {begin}', {'tokens': tokens}
+            yield f'line {start}', _NOT_UTF8
+        elif not untagged:
+            yield f'line {start}', {'tokens': tokens, 'tags': _to_iob2(tags)}
+        elif len(untagged) == len(rows):
+            yield f'line {start}', {'tokens': tokens}
         else:
-            yield f'line {bare[0]}', _Bad('has one column: write a word and its tag on each line.')
+            yield f'line {untagged[0]}', _Invalid('has one column. Write a word and its tag on each line.')
 
 
-def _conllu(file: TextIO, path: str) -> _Found:
-    """Sentences of a CoNLL-U file (Universal Dependencies); a blank line ends a sentence."""
-    for begin, lines in _sentences(file, ('#',)):
+def _read_conllu(file: TextIO, path: str) -> _LocatedFields:
+    """Read sentences of a CoNLL-U file (Universal Dependencies); a blank line ends a sentence."""
+    for start, lines in _sentences(file, ('#',)):
         rows = [(n, line.split('\t')) for n, line in lines]
-        if odd := [(n, columns) for n, columns in rows if len(columns) != 10]:
-            problem = f'has {len(odd[0][1])} columns: a .conllu file has 10, split by tabs.'
-            yield f'line {odd[0][0]}', _Bad(problem)
+        if invalid := [(n, columns) for n, columns in rows if len(columns) != 10]:
+            number, columns = invalid[0]
+            problem = f'has {len(columns)} columns. A .conllu file has 10, separated by tabs.'
+            yield f'line {number}', _Invalid(problem)
             continue
-        # Neither the range of a contraction nor a word that was left out.
+        # Ids such as 1-2 mark contractions, whose words follow; ids such as 2.1 mark words missing from the text.
         words = [(columns[1], columns[3], columns[4]) for _, columns in rows if columns[0].isdigit()]
-        if not _is_utf8(''.join(w for w, _, _ in words)):
-            yield f'line {begin}', _NOT_UTF8
+        if not _is_utf8(''.join(word for word, _, _ in words)):
+            yield f'line {start}', _NOT_UTF8
         elif words:
             fields = map(list, zip(*words, strict=True))
-            yield f'line {begin}', dict(zip(('tokens', 'upos', 'xpos'), fields, strict=True))
+            yield f'line {start}', dict(zip(('tokens', 'upos', 'xpos'), fields, strict=True))
 
 
 def _sentences(file: Iterable[str], comments: tuple[str, ...]) -> Iterator[tuple[int, list[tuple[int, str]]]]:
-    """For each sentence the number of its first line, and its numbered lines."""
-    found: list[tuple[int, str]] = []
+    """Yield the number of the first line of each sentence, and its numbered lines without comments."""
+    lines: list[tuple[int, str]] = []
     for number, line in enumerate([*file, ''], 1):
         line = line.rstrip('\r\n')
         if line.strip():
             if not line.startswith(comments):
-                found.append((number, line))
-        elif found:
-            yield found[0][0], found
-            found = []
+                lines.append((number, line))
+        elif lines:
+            yield lines[0][0], lines
+            lines = []
 
 
-def _iob2(tags: Sequence[str]) -> list[str]:
-    """Tags with B- at the start of each entity, where IOB1 has it between neighbours of one kind alone.
+def _to_iob2(tags: Sequence[str]) -> list[str]:
+    """Convert IOB1 tags to IOB2.
 
-    Tags that are not all O, B-X or I-X stay as they are, as do those of IOB2.
+    In IOB1, an entity starts with B- only if it directly follows one of the same type. In IOB2, every entity does. Tags
+    that are already IOB2 do not change. If a sentence has any tag other than O, B-X and I-X, all its tags stay the same.
     """
     if not all(tag == 'O' or tag.startswith(('B-', 'I-')) for tag in tags):
         return [*tags]
-    before = ['O', *tags]
+    previous = ['O', *tags]
     return [
-        f'B-{tag[2:]}' if tag.startswith('I-') and before[i][2:] != tag[2:] else tag
+        f'B-{tag[2:]}' if tag.startswith('I-') and previous[i][2:] != tag[2:] else tag
         for i, tag in enumerate(tags)
     ]
 
 
-def _squad(file: TextIO, path: str) -> _Found:
-    """Questions of a file in the format of SQuAD, which XQuAD, MLQA and DRCD share."""
+def _read_squad(file: TextIO, path: str) -> _LocatedFields:
+    """Read the questions of a file in the SQuAD format, which XQuAD, MLQA and DRCD also use."""
     text = file.read()
     if not _is_utf8(text):
-        raise UserError(f'{path!r} is not UTF-8 text: convert it.')
+        raise UserError(f'{path!r} is not UTF-8 text. Convert the file to UTF-8.')
     try:
         paragraphs = [p for article in json.loads(text)['data'] for p in article['paragraphs']]
-        asked = [(p, question) for p in paragraphs for question in p['qas']]
+        questions = [(paragraph, question) for paragraph in paragraphs for question in paragraph['qas']]
     except (ValueError, RecursionError, KeyError, TypeError) as e:
         raise UserError(
-            f'{path!r} is not in the format of SQuAD ({type(e).__name__}: {first_line(e)}): '
-            'it has data, paragraphs, context and qas.'
+            f'{path!r} is not in the SQuAD format ({type(e).__name__}: {first_line(e)}). '
+            'Write it as {"data": [{"paragraphs": [{"context": ..., "qas": [...]}]}]}.'
         ) from e
-    for number, (paragraph, question) in enumerate(asked, 1):
+    for number, (paragraph, question) in enumerate(questions, 1):
         try:
             fields = {k: question[k] for k in ('id', 'question')} | {'context': paragraph['context']}
             answers = [] if question.get('is_impossible') else question.get('answers')
             if answers is not None:
                 fields['answers'] = {k: [a[k] for a in answers] for k in ('text', 'answer_start')}
         except (KeyError, TypeError, AttributeError) as e:
-            yield (
-                f'question {number}',
-                _Bad(f'is not as SQuAD has it ({type(e).__name__}: {e}): mend or remove it.'),
-            )
+            problem = f'is not in the SQuAD format ({type(e).__name__}: {e}). Correct or remove the question.'
+            yield f'question {number}', _Invalid(problem)
         else:
             yield f'question {fields["id"]}', fields | {'id': str(fields['id'])}
 
 
-_READERS: Mapping[str, Callable[[TextIO, str], _Found]] = {
-    '.jsonl': _json_lines,
-    '.csv': _table,
-    '.tsv': _table,
-    '.json': _squad,
-    '.conllu': _conllu,
-    '.conll': _conll,
-    '.bio': _conll,
-    '.iob2': _conll,
+_READERS: Mapping[str, Callable[[TextIO, str], _LocatedFields]] = {
+    '.jsonl': _read_json_lines,
+    '.csv': _read_table,
+    '.tsv': _read_table,
+    '.json': _read_squad,
+    '.conllu': _read_conllu,
+    '.conll': _read_conll,
+    '.bio': _read_conll,
+    '.iob2': _read_conll,
 }
-FORMATS = tuple(_READERS)
+FILE_SUFFIXES = tuple(_READERS)

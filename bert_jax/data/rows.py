@@ -1,7 +1,7 @@
-"""Rows: fixed-length training examples, how BERT's are packed, and how they lie on disk.
+"""Rows: fixed-length training examples, how BERT packs text into them, and how they are stored.
 
-A row is [4 + T] unsigned integers: the number of real tokens, the number of them in the first
-segment, a label, a source, then the tokens, padded. `Row` names these parts.
+A row is an array [4 + T] of unsigned integers: a header of four numbers, then the padded tokens. The header holds the
+number of real tokens, the number of tokens in the first segment, a label and the index of the corpus. `Row` names them.
 """
 
 import dataclasses
@@ -16,178 +16,191 @@ import numpy as np
 from bert_jax.core.errors import UserError
 from bert_jax.data.tokenizer import Tokenizer
 
-HEADER = 4
-SOURCE = 3  # where in it the number of the source stands
+HEADER = 4  # length of the header
+CORPUS = 3  # position of the corpus index in the header
 MANIFEST = 'manifest.json'
 
-# A sentence ends at . ! or ? before a space, maybe with one closing quote between, or at a full-width stop.
+# A sentence ends at . ! or ? before a space, optionally with a closing quote between them, or at a full-width stop.
 _SENTENCE_END = re.compile(r'(?<=[.!?])\s+|(?<=[.!?]["\'”’»)\]])\s+|(?<=[。！？])')
 
 
 class Row(NamedTuple):
-    """A row taken apart.
+    """The fields of a row.
 
     Attributes:
-      tokens: [T], [CLS] first, segments closed by [SEP], padded.
-      length: real tokens.
-      first: of these, how many belong to the first segment.
-      label: of the row: 0 for a true next segment or 1 for another; or a class.
-      source: of the corpora that have names, the number of the one it is from.
+      tokens: [T] token ids: [CLS], then one or two segments, each closed by [SEP], then padding.
+      length: number of real tokens.
+      first_length: number of tokens in the first segment, including [CLS] and [SEP].
+      label: class index; in pretraining 1 marks a random or swapped segment, 0 consecutive segments.
+      corpus: index of the named corpus that the text is from, otherwise 0.
     """
 
     tokens: np.ndarray
     length: int
-    first: int
+    first_length: int
     label: int
-    source: int
+    corpus: int
 
     def inputs(self) -> dict[str, np.ndarray]:
-        """What an encoder takes: `tokens`, `segments` and `valid`, [T] each."""
+        """Return the inputs of an encoder, each [T].
+
+        `segments` is 1 in the second segment and 0 elsewhere; `valid` is false for padding.
+        """
         index = np.arange(len(self.tokens))
         valid = index < self.length
         return {
             'tokens': self.tokens,
-            'segments': ((index >= self.first) & valid).astype(np.int32),
+            'segments': ((index >= self.first_length) & valid).astype(np.int32),
             'valid': valid,
         }
 
 
 def unpack(row: np.ndarray) -> Row:
-    """Takes [4 + T] integers apart."""
+    """Split an array [4 + T] into the fields of a row."""
     return Row(row[HEADER:].astype(np.int32), *map(int, row[:HEADER]))
 
 
 def pack(a: np.ndarray, b: np.ndarray | None, label: int, length: int, tokenizer: Tokenizer) -> np.ndarray:
-    """Lays out [CLS] a [SEP] or [CLS] a [SEP] b [SEP] as a row of `length` tokens.
+    """Pack [CLS] a [SEP], or [CLS] a [SEP] b [SEP], into a row of `length` tokens.
 
-    The tokenizer says which tokens these are, and how often [SEP] stands between two texts.
+    The tokenizer determines the special tokens and the separators between the two texts.
     """
     row = np.full(HEADER + length, tokenizer.pad, np.uint32)
-    middle: list[Any] = [] if b is None else [tokenizer.between, b]
-    tokens = np.concatenate([[tokenizer.cls], a, *middle, [tokenizer.sep]])
+    second: list[Any] = [] if b is None else [tokenizer.separators, b]
+    tokens = np.concatenate([[tokenizer.cls], a, *second, [tokenizer.sep]])
     row[:HEADER] = len(tokens), len(a) + 2, label, 0
     row[HEADER : HEADER + len(tokens)] = tokens
     return row
 
 
-def room(length: int, tokenizer: Tokenizer, texts: int) -> int:
-    """How many tokens of one text or two fit into a row of `length` beside the special ones."""
-    return length - 2 - (texts - 1) * len(tokenizer.between)
+def max_text_tokens(length: int, tokenizer: Tokenizer, num_texts: int) -> int:
+    """Return how many tokens of one or two texts fit into a row of `length`, next to the special tokens."""
+    return length - 2 - (num_texts - 1) * len(tokenizer.separators)
 
 
-def sentences(paragraphs: Sequence[str]) -> list[str]:
-    """Splits paragraphs at the ends of sentences."""
+def split_sentences(paragraphs: Sequence[str]) -> list[str]:
+    """Split paragraphs into sentences; the white space between them is dropped."""
     return [s for p in paragraphs for s in _SENTENCE_END.split(p) if s and not s.isspace()]
 
 
 class RowMaker(Protocol):
-    """What a pretraining task gives to `prepare`; must pickle, and import no JAX.
+    """A callable that turns documents into rows, which a pretraining task passes to `prepare`.
+
+    Implementations must be picklable and must not import JAX.
 
     Attributes:
-      length: T, tokens in a row.
-      whole: whether a document is one text, paragraphs by line, or is split into sentences, the space between
-        which is lost.
+      length: T, number of tokens in a row.
+      whole_documents: whether a document arrives as one text with line breaks between paragraphs. Otherwise it is
+        split into sentences, and the white space between them is lost.
     """
 
     length: int
-    whole: ClassVar[bool]
+    whole_documents: ClassVar[bool]
 
     def __call__(
         self, documents: list[list[np.ndarray]], tokenizer: Tokenizer, rng: np.random.Generator
     ) -> Iterator[np.ndarray]:
-        """Rows [4 + T] from documents, each a list of its sentences' token ids, or of one array if `whole`."""
+        """Yield rows [4 + T].
+
+        Args:
+          documents: the token ids of each document: one array per sentence, or a single one with `whole_documents`.
+          tokenizer: the tokenizer that encoded them.
+          rng: random generator for all random choices.
+        """
         ...
 
 
 @dataclasses.dataclass(frozen=True)
 class SegmentRows:
-    """BERT's rows of two segments (Devlin et al. 2019, section 3.1 and appendix A.2).
+    """Rows of two segments, as for BERT (Devlin et al. 2019, section 3.1 and appendix A.2).
 
-    Sentences are gathered until they fill a row, cut at a random sentence into two segments, and
-    the second is replaced by text from another document half of the time.
+    Sentences are collected until they fill a row and split into two segments at a random sentence boundary. By
+    default, the second segment is then replaced by text from another document half of the time.
 
     Attributes:
-      length: T, tokens in a row.
-      next: 'random' is BERT's next-sentence prediction: label 1 marks a segment from elsewhere;
-        'swap' is ALBERT's sentence order (Lan et al. 2020): label 1 marks swapped segments;
-        'none' makes rows of one segment.
-      next_rate: how often the label is 1.
-      short_rate: share of the rows that aim at a random shorter length.
+      length: T, number of tokens in a row.
+      sentence_objective: 'random' is BERT's next-sentence prediction, where label 1 marks a segment from another
+        document; 'swap' is ALBERT's sentence-order prediction (Lan et al. 2020), where label 1 marks swapped
+        segments; 'none' makes rows of one segment.
+      negative_rate: probability of label 1.
+      short_sequence_rate: fraction of the rows that aim at a random shorter length.
     """
 
-    whole: ClassVar[bool] = False
+    whole_documents: ClassVar[bool] = False
     length: int
-    next: Literal['random', 'swap', 'none'] = 'random'
-    next_rate: float = 0.5
-    short_rate: float = 0.1
+    sentence_objective: Literal['random', 'swap', 'none'] = 'random'
+    negative_rate: float = 0.5
+    short_sequence_rate: float = 0.1
 
     def __post_init__(self) -> None:
         if self.length < 5:
-            raise UserError(
-                f'Rows of {self.length} tokens have no room for text: set data.length to 5 or more.'
-            )
-        if not (0 <= self.next_rate <= 1 and 0 <= self.short_rate <= 1):
-            rates = f'task.next_rate={self.next_rate} and task.short_rate={self.short_rate}'
-            raise UserError(f'{rates} must be shares, from 0 to 1.')
+            raise UserError(f'data.length={self.length} leaves no room for text. Set it to 5 or more.')
+        if not (0 <= self.negative_rate <= 1 and 0 <= self.short_sequence_rate <= 1):
+            rates = f'task.negative_rate={self.negative_rate} and task.short_sequence_rate={self.short_sequence_rate}'
+            raise UserError(f'{rates} must be fractions from 0 to 1.')
 
     def __call__(
         self, documents: list[list[np.ndarray]], tokenizer: Tokenizer, rng: np.random.Generator
     ) -> Iterator[np.ndarray]:
-        most = room(self.length, tokenizer, 1 if self.next == 'none' else 2)
-        documents = [_cut(d, max(1, most // 2)) for d in documents]
+        room = max_text_tokens(self.length, tokenizer, 1 if self.sentence_objective == 'none' else 2)
+        documents = [_split_long_sentences(d, max(1, room // 2)) for d in documents]
         documents = [d for d in documents if d]
         for i in range(len(documents)):
-            for a, b, label in self._segments(documents, i, most, rng):
-                a, b = (a[:most], None) if b is None else truncate_pair(a, b, most, rng)
+            for a, b, label in self._segments(documents, i, room, rng):
+                a, b = (a[:room], None) if b is None else truncate_pair(a, b, room, rng)
                 yield pack(a, b, label, self.length, tokenizer)
 
     def _segments(
         self, documents: list[list[np.ndarray]], index: int, room: int, rng: np.random.Generator
     ) -> Iterator[tuple[np.ndarray, np.ndarray | None, int]]:
-        """Segment pairs of one document, before truncation."""
+        """Yield (first segment, second segment or None, label) for each row of one document.
+
+        A row aims at `room` tokens. The segments consist of whole sentences, so they may be longer; the caller truncates
+        them.
+        """
         document = documents[index]
         start = 0
         while start < len(document):
-            target = int(rng.integers(2, room + 1)) if rng.random() < self.short_rate else room
+            target = int(rng.integers(2, room + 1)) if rng.random() < self.short_sequence_rate else room
             end, size = start, 0
             while end < len(document) and size < target:
                 size += len(document[end])
                 end += 1
-            if self.next == 'none':
-                if size > target and end - start > 1:  # a sentence that does not fit begins the next row
+            if self.sentence_objective == 'none':
+                if size > target and end - start > 1:  # a sentence that does not fit starts the next row
                     end -= 1
                 yield np.concatenate(document[start:end]), None, 0
                 start = end
                 continue
             middle = start + (int(rng.integers(1, end - start)) if end - start > 1 else 1)
             a = np.concatenate(document[start:middle])
-            if self.next == 'swap':
-                if middle == end:  # a sentence alone: its halves are the segments
+            if self.sentence_objective == 'swap':
+                if middle == end:  # a single sentence is split in half
                     a, b = np.split(a, [len(a) // 2])
                 else:
                     b = np.concatenate(document[middle:end])
                 start = end
                 if not len(a):
                     continue
-                swapped = rng.random() < self.next_rate
-                yield (b, a, 1) if swapped else (a, b, 0)
-            elif middle == end or rng.random() < self.next_rate:
-                yield a, _elsewhere(documents, index, target - len(a), rng), 1
-                start = middle  # what the random segment displaced is used by the next row
+                is_swapped = rng.random() < self.negative_rate
+                yield (b, a, 1) if is_swapped else (a, b, 0)
+            elif middle == end or rng.random() < self.negative_rate:
+                yield a, _random_segment(documents, index, target - len(a), rng), 1
+                start = middle  # the sentences that the random segment replaced start the next row
             else:
                 yield a, np.concatenate(document[middle:end]), 0
                 start = end
 
 
-def _cut(sentences_: Sequence[np.ndarray], most: int) -> list[np.ndarray]:
-    """Cuts sentences over `most` tokens, so that text without full stops is not lost."""
-    return [s[i : i + most] for s in sentences_ for i in range(0, len(s), most)]
+def _split_long_sentences(sentences: Sequence[np.ndarray], max_tokens: int) -> list[np.ndarray]:
+    """Cut sentences into parts of at most `max_tokens`, so that text without full stops is not lost."""
+    return [s[i : i + max_tokens] for s in sentences for i in range(0, len(s), max_tokens)]
 
 
-def _elsewhere(
+def _random_segment(
     documents: list[list[np.ndarray]], index: int, target: int, rng: np.random.Generator
 ) -> np.ndarray:
-    """About `target` tokens from a random place in another document (in the same, if it is alone)."""
+    """Return about `target` tokens from a random position in a document other than `index`, if there is one."""
     other = int(rng.integers(len(documents) - 1)) if len(documents) > 1 else 0
     document = documents[other + (other >= index and len(documents) > 1)]
     start = int(rng.integers(len(document)))
@@ -199,49 +212,59 @@ def _elsewhere(
 
 
 def truncate_pair(
-    a: np.ndarray, b: np.ndarray, room: int, rng: np.random.Generator | None = None
+    a: np.ndarray, b: np.ndarray, max_tokens: int, rng: np.random.Generator | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Takes tokens from the longer segment until both fit: from the end, or with `rng` from either end."""
-    if len(a) + len(b) <= room:
+    """Remove tokens from the longer of two texts until both together have at most `max_tokens`.
+
+    Tokens are removed from the end of a text. With `rng`, each token is removed from the start or the end at random.
+    """
+    if len(a) + len(b) <= max_tokens:
         return a, b
-    # Taking one by one from the longer first evens the lengths out, then alternates, `b` first.
-    keep_a = min(len(a), max(room - len(b), -(-room // 2)))
-    keep_b = room - keep_a
+    # Removing tokens one by one from the longer text equalizes the lengths, then alternates, `b` first.
+    keep_a = min(len(a), max(max_tokens - len(b), -(-max_tokens // 2)))
+    keep_b = max_tokens - keep_a
     start_a = rng.binomial(len(a) - keep_a, 0.5) if rng else 0
     start_b = rng.binomial(len(b) - keep_b, 0.5) if rng else 0
     return a[start_a : start_a + keep_a], b[start_b : start_b + keep_b]
 
 
 class Rows(Sequence):
-    """Random access to the prepared rows of one split: `rows[i]` is [4 + T] integers.
+    """Random access to the prepared rows of one split: `rows[i]` is an array [4 + T].
 
     Attributes:
-      manifest: how they were made.
-      parts: the number of rows of each corpus; they come one after the other.
-      weights: how often a batch takes from each, in proportion; None takes each row as often as any other.
-
-    Raises:
-      UserError: if the folder holds no finished rows.
+      manifest: settings and statistics of the prepared rows.
+      corpus_sizes: number of rows of each corpus; the corpora are stored one after another.
+      weights: relative sampling weight of each corpus; None samples all rows uniformly.
     """
 
-    def __init__(self, folder: pathlib.Path, split: str, exponent: float = 1.0):
-        """`exponent` is that of `prepare.TextConfig`."""
+    def __init__(self, folder: pathlib.Path, split: str, sampling_exponent: float = 1.0):
+        """Open the rows of a split.
+
+        Args:
+          folder: output of `prepare.prepare`.
+          split: 'train' or 'validation'.
+          sampling_exponent: see `prepare.TextConfig`.
+
+        Raises:
+          UserError: if the folder holds no complete rows.
+        """
         from array_record.python import array_record_data_source
 
         self.manifest = read_manifest(folder)
-        self.parts: list[int] = self.manifest['parts'][split]
-        self.weights = None if exponent == 1 else [n**exponent if n else 0.0 for n in self.parts]
+        self.corpus_sizes: list[int] = self.manifest['corpus_sizes'][split]
+        exponent = sampling_exponent
+        self.weights = None if exponent == 1 else [n**exponent if n else 0.0 for n in self.corpus_sizes]
         files = [str(folder / f) for f in self.manifest['files'][split]]
         missing = [f for f in files if not pathlib.Path(f).is_file()]
         if missing:
             raise UserError(
-                f'{missing[0]!r} is missing from the prepared rows: delete {str(folder)!r} and prepare again.'
+                f'Prepared rows are incomplete: {missing[0]!r} is missing. Delete {str(folder)!r} and prepare again.'
             )
         self._dtype = np.dtype(self.manifest['dtype'])
         try:
             self._source = array_record_data_source.ArrayRecordDataSource(files) if files else []
         except Exception as e:
-            raise UserError(f'The rows in {str(folder)!r} are damaged: delete them and prepare again.') from e
+            raise UserError(f'The rows in {str(folder)!r} are damaged. Delete them and prepare again.') from e
 
     def __len__(self) -> int:
         return len(self._source)
@@ -253,18 +276,18 @@ class Rows(Sequence):
             record = self._source[index % len(self)]
         except Exception as e:
             raise UserError(
-                f'Row {index} cannot be read ({str(e)[:100]}): the rows are damaged, prepare them again.'
+                f'Row {index} cannot be read ({str(e)[:100]}). Delete the prepared rows and prepare again.'
             ) from e
         return np.frombuffer(record, self._dtype)
 
 
-class Interleaved(Sequence):
-    """The same rows, the corpora in turn, so that the first so many rows are of all of them in proportion."""
+class InterleavedRows(Sequence):
+    """Rows in an order that mixes the corpora evenly, so that every prefix contains them in proportion to their sizes."""
 
     def __init__(self, rows: Rows):
         self._rows = rows
-        places = [(np.arange(n) + 0.5) / n for n in rows.parts if n]
-        self._order = np.argsort(np.concatenate([*places, []]), kind='stable')
+        positions = [(np.arange(n) + 0.5) / n for n in rows.corpus_sizes if n]
+        self._order = np.argsort(np.concatenate([*positions, []]), kind='stable')
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -274,22 +297,22 @@ class Interleaved(Sequence):
 
 
 def read_manifest(folder: pathlib.Path) -> dict[str, Any]:
-    """The manifest of a folder of finished rows.
+    """Read the manifest of a folder of prepared rows.
 
     Raises:
-      UserError: if there is none.
+      UserError: if it is missing, damaged or from an earlier version.
     """
     file = folder / MANIFEST
     if not file.is_file():
         raise UserError(
-            f'There are no prepared rows in {str(folder)!r}: run python -m bert_jax.bin.prepare first.'
+            f'There are no prepared rows in {str(folder)!r}. Run python -m bert_jax.bin.prepare first.'
         )
     try:
         manifest = json.loads(file.read_text())
     except json.JSONDecodeError as e:
-        raise UserError(f'{str(file)!r} is damaged: delete {str(folder)!r} and prepare again.') from e
-    if 'parts' not in manifest:
+        raise UserError(f'{str(file)!r} is damaged. Delete {str(folder)!r} and prepare again.') from e
+    if 'corpus_sizes' not in manifest:
         raise UserError(
-            f'The rows in {str(folder)!r} are from an earlier version: delete them and prepare again.'
+            f'The rows in {str(folder)!r} are from an earlier version. Delete them and prepare again.'
         )
     return manifest

@@ -1,4 +1,4 @@
-"""Texts and what is to be written of them, as rows of both."""
+"""Texts with targets, such as summaries or translations, as one row for the text and one for the target."""
 
 import dataclasses
 import math
@@ -7,22 +7,22 @@ from typing import NamedTuple
 
 import numpy as np
 
-from bert_jax.core.config import within
+from bert_jax.core.config import check_range
 from bert_jax.core.errors import UserError
 from bert_jax.data.labeled import DataConfig
 from bert_jax.data.records import Record
-from bert_jax.data.rows import HEADER, pack, room
+from bert_jax.data.rows import HEADER, max_text_tokens, pack
 from bert_jax.data.tokenizer import Tokenizer
 
 
 @dataclasses.dataclass(frozen=True)
-class PairConfig(DataConfig):
-    """A text and its target, such as a summary or a translation; both are cut at their ends if too long.
+class Seq2SeqConfig(DataConfig):
+    """A text and its target, such as a summary or a translation. Both are truncated at their ends if too long.
 
     Attributes:
-      text: the field of the text that is read.
-      target: the field of the text that is written.
-      target_length: its tokens at most; 0 is `length`.
+      text: field of the input text.
+      target: field of the target text.
+      target_length: maximum length of the target in tokens; 0 is `length`.
     """
 
     text: str = 'text'
@@ -32,35 +32,41 @@ class PairConfig(DataConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.target_length:
-            within(self, 'data', 4, math.inf, 'target_length')
+            check_range(self, 'data', 4, math.inf, 'target_length')
 
 
 class Pair(NamedTuple):
-    """A text and its target as they are written; without labels the target is empty."""
+    """A text and its target, untokenized. The target is empty if it is unknown."""
 
     text: str
     target: str
 
 
-def rows(
-    found: Sequence[Record], data: PairConfig, tokenizer: Tokenizer, with_targets: bool
+def make_rows(
+    records: Sequence[Record], data: Seq2SeqConfig, tokenizer: Tokenizer, with_targets: bool
 ) -> tuple[np.ndarray, list[Pair]]:
-    """Tokenizes records.
+    """Tokenize texts and targets.
+
+    Args:
+      records: n records.
+      data: config that names the fields.
+      tokenizer: tokenizer of the model.
+      with_targets: whether to read the targets; otherwise they are empty.
 
     Returns:
-      [n, 2, 4 + T] unsigned integers, the text and its target as rows of their own, and the pairs.
+      [n, 2, 4 + T] unsigned integers, one row for the text and one for the target, and the n untokenized pairs.
 
     Raises:
-      UserError: for a missing field or text.
+      UserError: if a field or a text is missing.
     """
-    pairs = [Pair(r.text(data.text), r.text(data.target) if with_targets else '') for r in found]
-    for record, pair in zip(found, pairs, strict=True):
+    pairs = [Pair(r.text(data.text), r.text(data.target) if with_targets else '') for r in records]
+    for record, pair in zip(records, pairs, strict=True):
         if not pair.text.strip() or (with_targets and not pair.target.strip()):
-            raise UserError(f'{record.where} has an empty text: mend or remove it.')
-    limits = data.length, data.target_length or data.length
-    out = np.empty((len(found), 2, HEADER + max(limits)), np.uint32)
-    for side, (texts, limit) in enumerate(zip(zip(*pairs, strict=True), limits, strict=True)):
-        most = room(limit, tokenizer, 1)
-        for row, ids in zip(out, tokenizer.encode(texts), strict=True):
-            row[side] = pack(ids[:most], None, 0, max(limits), tokenizer)
-    return out, pairs
+            raise UserError(f'{record.location} has an empty text. Correct or remove the record.')
+    lengths = data.length, data.target_length or data.length
+    rows = np.empty((len(records), 2, HEADER + max(lengths)), np.uint32)
+    for side, (texts, length) in enumerate(zip(zip(*pairs, strict=True), lengths, strict=True)):
+        capacity = max_text_tokens(length, tokenizer, 1)
+        for row, ids in zip(rows, tokenizer.encode(texts), strict=True):
+            row[side] = pack(ids[:capacity], None, 0, max(lengths), tokenizer)
+    return rows, pairs

@@ -1,49 +1,51 @@
-"""Where text and labelled examples come from: TFDS names, text files and globs, and `pydocs`."""
+"""Sources of text and labeled examples: TFDS data sets, text files, globs and `pydocs`."""
 
 import codecs
 import contextlib
 import glob
 import gzip
 import importlib
+import io
 import json
 import logging
 import os
 import pathlib
 import re
+import sys
 import zlib
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
-from bert_jax.core.config import nearest
+from bert_jax.core.config import did_you_mean
 from bert_jax.core.errors import UserError, first_line
-from bert_jax.core.paths import alone, cache_dir
+from bert_jax.core.paths import cache_dir, lock_folder
 
-# A line or a document longer than this is cut, so that memory stays bounded on any input.
+# Longer lines and documents are cut, to bound the memory on any input.
 MAX_DOCUMENT_CHARS = 1 << 16
 _SUFFIXES = ('.txt', '.txt.gz', '.jsonl', '.jsonl.gz')
-_NAMED = re.compile(r'([\w-]+)=(.+)', re.DOTALL)
+_NAMED_SOURCE = re.compile(r'([\w-]+)=(.+)', re.DOTALL)
 
 
 class Document(NamedTuple):
-    """A piece of connected text.
+    """A document, or a part of a long one.
 
     Attributes:
-      paragraphs: its non-empty lines.
-      progress: how far into its source it lies, 0 to 1.
+      paragraphs: non-empty lines of the text.
+      progress: fraction of the source read so far, from 0 to 1.
     """
 
     paragraphs: list[str]
     progress: float
 
 
-def named(source: str) -> tuple[str, str]:
-    """The name of a corpus, such as 'de' in 'de=novels_de.txt', or '', and the source itself."""
-    match = _NAMED.fullmatch(source)
+def parse_source(source: str) -> tuple[str, str]:
+    """Split 'de=novels_de.txt' into the corpus name 'de' and the source; the name is '' if there is none."""
+    match = _NAMED_SOURCE.fullmatch(source)
     return (match[1], match[2]) if match else ('', source)
 
 
 def is_files(source: str) -> bool:
-    """Whether a source names text files rather than a TFDS data set."""
+    """Return whether a source names text files rather than a TFDS data set."""
     return (
         source.endswith(_SUFFIXES)
         or any(c in source for c in '*?[')
@@ -51,41 +53,41 @@ def is_files(source: str) -> bool:
     )
 
 
-def documents(source: str, split: str, text_key: str) -> Iterator[Document]:
-    """Streams the documents of one source, in order.
+def read_documents(source: str, split: str, text_key: str) -> Iterator[Document]:
+    """Stream the documents of a source, in order.
 
-    In a text file a blank line ends a document. In a `.jsonl` file and in TFDS every record is one.
+    A blank line ends a document of a text file. In `.jsonl` files and TFDS data sets, every record is a document.
     Documents over `MAX_DOCUMENT_CHARS` characters are cut between paragraphs.
 
     Args:
-      source: a TFDS name such as 'wikipedia/20230601.en', or a path or glob of `.txt`, `.txt.gz`
-        or `.jsonl` files.
-      split: of a TFDS data set; files have none.
-      text_key: the field that holds the text, in TFDS and `.jsonl` records.
+      source: a TFDS name such as 'wikipedia/20230601.en', or a path or glob of `.txt`, `.txt.gz` or `.jsonl` files.
+      split: split of a TFDS data set; ignored for files.
+      text_key: field with the text, in TFDS and `.jsonl` records.
 
     Raises:
-      UserError: if the source is not there or cannot be read.
+      UserError: if the source does not exist or cannot be read.
     """
     if os.path.isdir(os.path.expanduser(source)):
-        raise UserError(f'{source!r} is a folder: name the files in it, such as {source.rstrip("/")}/*.txt.')
+        raise UserError(f'{source!r} is a folder. Name the files in it, such as {source.rstrip("/")}/*.txt.')
     if not is_files(source):
-        records = examples(source, split)
+        records = load_examples(source, split)
         for i, example in enumerate(records, 1):
-            yield from _documents(_field(example, text_key, source).split('\n'), i / len(records))
+            lines = _text_field(example, text_key, source).split('\n')
+            yield from _make_documents(lines, i / len(records))
         return
-    paths = _paths(source)
+    paths = _find_files(source)
     if not paths:
-        raise UserError(f'No file matches {source!r}: give a path or glob of .txt, .txt.gz or .jsonl files.')
-    total = sum(os.path.getsize(p) for p in paths) or 1
-    before = 0
+        raise UserError(f'No file matches {source!r}. Set a path or glob of .txt, .txt.gz or .jsonl files.')
+    total_bytes = sum(os.path.getsize(p) for p in paths) or 1
+    bytes_before = 0
     for path in paths:
-        for lines, offset in _file_documents(path, text_key):
-            yield from _documents(lines, (before + offset) / total)
-        before += os.path.getsize(path)
+        for lines, offset in _read_file(path, text_key):
+            yield from _make_documents(lines, (bytes_before + offset) / total_bytes)
+        bytes_before += os.path.getsize(path)
 
 
-def _paths(source: str) -> list[str]:
-    """The files that a path or glob names: those with the suffix of a text file, if it finds any."""
+def _find_files(source: str) -> list[str]:
+    """Return the files that match a path or glob; if some have a suffix in `_SUFFIXES`, only those."""
     pattern = os.path.expanduser(source)
     if os.path.isfile(pattern):
         return [pattern]
@@ -93,44 +95,44 @@ def _paths(source: str) -> list[str]:
     return [p for p in found if p.endswith(_SUFFIXES)] or found
 
 
-def sizes(source: str) -> list[int]:
-    """Bytes of each file of a source; none for TFDS names and where there are no files."""
-    return [os.path.getsize(p) for p in _paths(source)] if is_files(source) else []
+def file_sizes(source: str) -> list[int]:
+    """Return the size in bytes of each file of a source; empty for TFDS data sets and missing files."""
+    return [os.path.getsize(p) for p in _find_files(source)] if is_files(source) else []
 
 
-def examples(name: str, split: str) -> Sequence[dict[str, Any]]:
-    """A TFDS data set as a random-access sequence of examples, text decoded to `str`.
+def load_examples(name: str, split: str) -> Sequence[dict[str, Any]]:
+    """Load a split of a TFDS data set as a random-access sequence of examples, with text decoded to `str`.
 
-    Prepared folders are found through `TFDS_DATA_DIR` and need no builder code; others are
-    downloaded by their builder; `pydocs/...` is built on this machine.
+    A data set that is prepared in `TFDS_DATA_DIR` needs no builder code. Others are downloaded by their builder, and
+    `pydocs/...` is built on this machine.
 
     Raises:
-      UserError: if it cannot be had, with what to do.
+      UserError: if the data set or the split is unknown, cannot be downloaded or cannot be read.
     """
     builder = _builder(name)
     splits = builder.info.splits
     for part in split.split('+'):
         base = part.split('[')[0].strip()
         if base not in splits:
-            raise UserError(f'{name} has no split {base!r}: {nearest(base, splits)}')
+            raise UserError(f'{name} has no split {base!r}: {did_you_mean(base, splits)}')
     try:
         source = builder.as_data_source(split=split)
         len(source)
     except Exception as e:
         reason = first_line(e)
         raise UserError(
-            f'{name} has no readable split {split!r} ({reason}): correct it or prepare the data again.'
+            f'Cannot read split {split!r} of {name} ({reason}). Correct the split or prepare the data set again.'
         ) from e
-    return _Decoded(source, f'{name}, split {split!r},')
+    return _DecodedExamples(source, f'split {split!r} of {name}')
 
 
-def features(name: str) -> dict[str, Any]:
-    """The TFDS features of a data set, by field."""
+def load_features(name: str) -> dict[str, Any]:
+    """Return the TFDS features of a data set, by field."""
     return dict(_builder(name).info.features.items())
 
 
-class _Decoded(Sequence):
-    """Turns the bytes of TFDS text features into `str`, at every depth."""
+class _DecodedExamples(Sequence):
+    """Examples with all bytes decoded to `str`, also in nested features."""
 
     def __init__(self, source: Any, name: str):
         self._source, self._name = source, name
@@ -149,7 +151,7 @@ class _Decoded(Sequence):
         except IndexError:
             raise
         except Exception as e:
-            raise UserError(f'{self._name} cannot be read ({first_line(e)}): prepare it again.') from e
+            raise UserError(f'Cannot read {self._name} ({first_line(e)}). Prepare the data set again.') from e
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         for start in range(0, len(self), 1024):
@@ -167,48 +169,50 @@ def _decode(value: Any) -> Any:
 
 
 def _builder(name: str) -> Any:
-    """The builder of a data set, prepared."""
+    """Return the TFDS builder of a data set, after preparing the data if necessary."""
     import tensorflow_datasets as tfds
 
     if name.split('/')[0] == 'pydocs':
         return _pydocs(name)
     data_dir = os.environ.get('TFDS_DATA_DIR') or None
-    where = data_dir or '~/tensorflow_datasets'
-    missing = tfds.core.registered.DatasetNotFoundError
+    data_dir_name = data_dir or '~/tensorflow_datasets'
+    not_found = tfds.core.registered.DatasetNotFoundError
     try:
         try:
             builder = tfds.builder(name, data_dir=data_dir)
-        except missing:  # some builders are known only after their module was imported
+        except not_found:  # some builders are registered only when their module is imported
             importlib.import_module(f'tensorflow_datasets.text.{name.split("/")[0]}')
             builder = tfds.builder(name, data_dir=data_dir)
-    except (missing, ImportError) as e:
-        hint = nearest(name.split('/')[0], _known(data_dir, tfds)).rstrip('.')
+    except (not_found, ImportError) as e:
+        hint = did_you_mean(name.split('/')[0], _known_names(data_dir, tfds)).rstrip('.')
         raise UserError(
-            f'There is no data set {name!r} in TFDS_DATA_DIR={where} nor in the TFDS catalogue ({hint}): '
-            'point TFDS_DATA_DIR to a folder where it is prepared, or name text files instead.'
+            f'Data set {name!r} is neither in TFDS_DATA_DIR={data_dir_name} nor in the TFDS catalog ({hint}). '
+            'Set TFDS_DATA_DIR to a folder where it is prepared, or use text files instead.'
         ) from e
     except ValueError as e:
-        family, _, own = name.partition('/')
-        if prepared := [
-            p.name for p in pathlib.Path(where).expanduser().glob(f'{family}/[!.]*') if p.is_dir()
-        ]:
-            raise UserError(f'There is no {own!r} of {family} in {where}: {nearest(own, prepared)}') from e
-        raise UserError(f'{name!r} cannot be opened: {first_line(e)}.') from e
+        dataset, _, config = name.partition('/')
+        folders = pathlib.Path(data_dir_name).expanduser().glob(f'{dataset}/[!.]*')
+        if prepared := [p.name for p in folders if p.is_dir()]:
+            raise UserError(
+                f'Data set {dataset} has no config {config!r} in {data_dir_name}: {did_you_mean(config, prepared)}'
+            ) from e
+        raise UserError(f'Cannot open the data set {name!r}: {first_line(e)}.') from e
     if builder.is_prepared():
         return builder
     try:
         builder = tfds.builder(name, data_dir=data_dir, file_format='array_record')
-        builder.download_and_prepare()
+        logging.info('downloading %s to %s', name, data_dir_name)
+        _download_and_prepare(builder, progress_bar=sys.stderr.isatty())
     except Exception as e:
         raise UserError(
-            f'{name} is not in TFDS_DATA_DIR={where} and could not be downloaded ({first_line(e)}): '
-            f'run `tfds build {name} --file_format=array_record` on a machine that is online and '
-            'point TFDS_DATA_DIR to the result.'
+            f'Data set {name} is not in TFDS_DATA_DIR={data_dir_name} and cannot be downloaded ({first_line(e)}). '
+            f'Run `tfds build {name} --file_format=array_record` on a machine with internet access and set '
+            'TFDS_DATA_DIR to its output.'
         ) from e
     return builder
 
 
-def _known(data_dir: str | None, tfds: Any) -> list[str]:
+def _known_names(data_dir: str | None, tfds: Any) -> list[str]:
     local = (
         [p.name for p in pathlib.Path(data_dir).iterdir() if p.is_dir()]
         if data_dir and os.path.isdir(data_dir)
@@ -218,36 +222,44 @@ def _known(data_dir: str | None, tfds: Any) -> list[str]:
 
 
 def _pydocs(name: str) -> Any:
-    import tensorflow_datasets as tfds
-
     from bert_jax.data.pydocs import dataset
 
     config = name.partition('/')[2] or 'text'
     known = [c.name for c in dataset.Pydocs.BUILDER_CONFIGS]
     if config not in known:
-        raise UserError(f'pydocs has no config {config!r}: {nearest(config, known)}')
+        raise UserError(f'pydocs has no config {config!r}: {did_you_mean(config, known)}')
     folder = cache_dir() / f'pydocs-{dataset.fingerprint()}'
-    with alone(folder):
+    with lock_folder(folder):
         builder = dataset.Pydocs(config=config, data_dir=str(folder), file_format='array_record')
         if not builder.is_prepared():
-            logging.info('making %s from the documentation of what is installed here', name)
-            tfds.display_progress_bar(False)
-            builder.download_and_prepare()
-            tfds.display_progress_bar(True)
+            logging.info('building %s from the documentation of the installed packages', name)
+            _download_and_prepare(builder, progress_bar=False)
     return builder
 
 
-def _field(record: Any, key: str, where: str) -> str:
+def _download_and_prepare(builder: Any, progress_bar: bool) -> None:
+    """Prepare a TFDS data set without the status messages that TFDS prints."""
+    import tensorflow_datasets as tfds
+
+    tfds.display_progress_bar(progress_bar)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            builder.download_and_prepare()
+    finally:
+        tfds.display_progress_bar(True)
+
+
+def _text_field(record: Any, key: str, origin: str) -> str:
     if not isinstance(record, dict) or not isinstance(record.get(key), str):
         known = [k for k, v in record.items() if isinstance(v, str)] if isinstance(record, dict) else []
         raise UserError(
-            f'A record of {where} has no text field {key!r}: set data.text_key; {nearest(key, known)}'
+            f'A record of {origin} has no text field {key!r}. Set data.text_key: {did_you_mean(key, known)}'
         )
-    return record[key].encode('utf-8', 'replace').decode('utf-8')  # JSON may hold half a surrogate pair
+    return record[key].encode('utf-8', 'replace').decode('utf-8')  # JSON may contain an unpaired surrogate
 
 
-def _documents(lines: Sequence[str], progress: float) -> Iterator[Document]:
-    """One or, if it is long, several documents of at most `MAX_DOCUMENT_CHARS`."""
+def _make_documents(lines: Sequence[str], progress: float) -> Iterator[Document]:
+    """Make a document of lines; a long one is cut into several of at most `MAX_DOCUMENT_CHARS`."""
     paragraphs: list[str] = []
     size = 0
     for line in lines:
@@ -263,54 +275,60 @@ def _documents(lines: Sequence[str], progress: float) -> Iterator[Document]:
         yield Document(paragraphs, progress)
 
 
-def _file_documents(path: str, text_key: str) -> Iterator[tuple[list[str], int]]:
-    """Pieces of one file, each with the number of bytes read so far."""
+def _read_file(path: str, text_key: str) -> Iterator[tuple[list[str], int]]:
+    """Yield the lines of each document in a file, and the number of bytes read so far."""
     with (
         open(path, 'rb') as raw,
         gzip.open(raw) if path.endswith('.gz') else contextlib.nullcontext(raw) as file,
     ):
         lines: list[str] = []
-        size, warned = 0, False
-        jsonl = path.removesuffix('.gz').endswith('.jsonl')
+        size, has_warned = 0, False
+        is_jsonl = path.removesuffix('.gz').endswith('.jsonl')
         try:
-            for number, line in enumerate(_lines(file, -1 if jsonl else 4 * MAX_DOCUMENT_CHARS), 1):
-                if jsonl:
-                    yield [*_json_text(line, text_key, f'{path}, line {number}').split('\n')], raw.tell()
+            for number, line in enumerate(_lines(file, -1 if is_jsonl else 4 * MAX_DOCUMENT_CHARS), 1):
+                if is_jsonl:
+                    text = _parse_json_text(line, text_key, f'{path}, line {number}')
+                    yield text.split('\n'), raw.tell()
                     continue
                 if '\0' in line:
                     raise UserError(
-                        f'{path!r} has a NUL byte, as binary files have and UTF-16, which is not UTF-8: convert it, '
-                        'take the byte out, or leave the file out of data.sources.'
+                        f'{path!r} contains a NUL byte, so it is binary or UTF-16, not UTF-8 text. Convert it to UTF-8 '
+                        'or remove it from data.sources.'
                     )
-                if '\ufffd' in line and not warned:
+                if '\ufffd' in line and not has_warned:
                     logging.warning(
-                        '%r has what is not UTF-8, read as \ufffd: convert it if that is much', path
+                        '%r contains invalid UTF-8, which is replaced by \ufffd; convert the file to UTF-8',
+                        path,
                     )
-                    warned = True
-                blank = not line.strip()
-                if lines and (blank or size + len(line) > MAX_DOCUMENT_CHARS):
+                    has_warned = True
+                is_blank = not line.strip()
+                if lines and (is_blank or size + len(line) > MAX_DOCUMENT_CHARS):
                     yield lines, raw.tell()
                     lines, size = [], 0
-                if not blank:
+                if not is_blank:
                     lines.append(line)
                     size += len(line)
         except (EOFError, gzip.BadGzipFile, zlib.error) as e:
-            raise UserError(f'{path!r} is damaged or not gzip ({first_line(e)}): fetch it again.') from e
+            raise UserError(
+                f'{path!r} is damaged or not a gzip file ({first_line(e)}). Download it again.'
+            ) from e
         if lines:
             yield lines, raw.tell()
 
 
-def _lines(file: Any, most: int) -> Iterator[str]:
-    """Lines of a binary file as text; one of more than `most` bytes comes in pieces."""
+def _lines(file: Any, max_bytes: int) -> Iterator[str]:
+    """Yield the lines of a binary file as text; lines of more than `max_bytes` bytes come in parts."""
     decoder = codecs.getincrementaldecoder('utf-8-sig')('replace')
-    while line := file.readline(most):
+    while line := file.readline(max_bytes):
         yield decoder.decode(line, final=line.endswith(b'\n'))
 
 
-def _json_text(line: str, text_key: str, where: str) -> str:
+def _parse_json_text(line: str, text_key: str, origin: str) -> str:
     if not line.strip():
         return ''
     try:
-        return _field(json.loads(line), text_key, where)
+        return _text_field(json.loads(line), text_key, origin)
     except json.JSONDecodeError as e:
-        raise UserError(f'{where} is not JSON ({e.msg}): a .jsonl file has one object a line.') from e
+        raise UserError(
+            f'{origin} is not valid JSON ({e.msg}). A .jsonl file holds one object per line.'
+        ) from e

@@ -1,4 +1,4 @@
-"""Answers to questions, scored as the official scripts of SQuAD and MLQA score them."""
+"""Exact match and F1 of answers, as the official scripts of SQuAD and MLQA compute them."""
 
 import collections
 import re
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 Language = Literal['', 'en', 'es', 'de', 'vi', 'hi', 'ar', 'zh']
-# What MLQA (Lewis et al. 2020, section 5) leaves out as articles; Arabic ones are prefixes, Hindi and Chinese have none.
+# The articles that MLQA removes (Lewis et al. 2020, section 5): a prefix in Arabic, none in Hindi and Chinese.
 _ARTICLES = {
     'en': r'\b(a|an|the)\b',
     'es': r'\b(un|una|unos|unas|el|la|los|las)\b',
@@ -21,37 +21,41 @@ _HAN = re.compile('([\u4e00-\u9fa5])')
 
 
 def normalize(text: str, language: Language = '') -> str:
-    """Lower case without punctuation, articles and spare spaces.
+    """Lowercase a text and remove punctuation, articles and extra spaces.
 
-    Without a language as SQuAD does (Rajpurkar et al. 2016, section 6.1): English articles and the punctuation of
-    ASCII. With one as MLQA does: its articles, all of Unicode's punctuation, and each Chinese character a word.
+    An empty `language` follows SQuAD (Rajpurkar et al. 2016, section 6.1): English articles and ASCII punctuation.
+    Any other follows MLQA: articles of the language, Unicode punctuation, and each Chinese character as one word.
     """
-    kept = ''.join(c for c in text.lower() if not _is_punctuation(c, everywhere=bool(language)))
+    text = ''.join(c for c in text.lower() if not _is_punctuation(c, unicode=bool(language)))
     if articles := _ARTICLES.get(language or 'en'):
-        kept = re.sub(articles, ' ', kept)
+        text = re.sub(articles, ' ', text)
     if language == 'zh':
-        kept = _HAN.sub(r' \1 ', kept)
-    return ' '.join(kept.split())
+        text = _HAN.sub(r' \1 ', text)
+    return ' '.join(text.split())
 
 
-def _is_punctuation(character: str, everywhere: bool) -> bool:
-    return character in _ASCII_PUNCTUATION or (everywhere and unicodedata.category(character)[0] == 'P')
+def _is_punctuation(character: str, unicode: bool) -> bool:
+    return character in _ASCII_PUNCTUATION or (unicode and unicodedata.category(character)[0] == 'P')
 
 
 def score(
     predicted: str, answers: Sequence[str], no_answer: bool = False, language: Language = ''
 ) -> tuple[float, float]:
-    """Exact match and F1 of words, the best over all right answers.
+    """Return the exact match and the word F1 of an answer, each the maximum over the correct answers.
 
-    With `no_answer` (SQuAD 2.0) the empty answer is right where there is none, and right answers of
-    articles and punctuation alone do not count; without it (1.1) such an answer has an F1 of 0.
+    Args:
+      predicted: predicted answer; empty for no answer.
+      answers: correct answers; empty for an unanswerable question.
+      no_answer: whether to follow SQuAD 2.0, which ignores correct answers that normalize to nothing and scores
+        an empty prediction for an unanswerable question with F1 1. SQuAD 1.1 gives it F1 0.
+      language: language for `normalize`.
     """
-    found, right = normalize(predicted, language), [normalize(a, language) for a in answers]
+    prediction, references = normalize(predicted, language), [normalize(a, language) for a in answers]
     if no_answer:
-        right = [a for a in right if a]
-    right = right or ['']
-    exact = max(float(found == a) for a in right)
-    return exact, max(_f1(found.split(), a.split(), no_answer) for a in right)
+        references = [reference for reference in references if reference]
+    references = references or ['']
+    exact = max(float(prediction == reference) for reference in references)
+    return exact, max(_f1(prediction.split(), reference.split(), no_answer) for reference in references)
 
 
 def _f1(predicted: Sequence[str], answer: Sequence[str], no_answer: bool) -> float:

@@ -1,7 +1,7 @@
-"""Sentences with a label for each word, as rows whose first word pieces carry the labels.
+"""Sentences with one label per word, as rows that carry each label at the first subword of its word.
 
-A row is [2, 4 + T]: the tokens as in `rows.Row`, and beside them, under a copy of its header, the number of
-the label plus one at the first piece of each word and 0 elsewhere.
+A sentence becomes one or more rows of [2, 4 + T]: the token ids as in `rows.Row`, and the labels with a copy of the
+header. The label of a word is stored at its first subword as its class id plus 1; other positions hold 0.
 """
 
 import dataclasses
@@ -19,12 +19,12 @@ from bert_jax.data.tokenizer import Tokenizer
 
 
 @dataclasses.dataclass(frozen=True)
-class TaggedConfig(DataConfig):
-    """Words and their labels; a sentence that does not fit into `length` goes on in further rows.
+class TaggingConfig(DataConfig):
+    """Words and their labels. A sentence longer than `length` is split into several rows.
 
     Attributes:
-      tokens: the field of the words.
-      label: the field of their labels: numbers or names.
+      tokens: field of the list of words.
+      label: field of the list of labels, numbers or names.
     """
 
     tokens: str = 'tokens'
@@ -32,83 +32,99 @@ class TaggedConfig(DataConfig):
 
 
 class Sentence(NamedTuple):
-    """Where the words of a sentence are.
+    """The words of a sentence and their positions in the rows.
 
     Attributes:
-      words: as they are written.
-      places: [n, 2], for each word the row and the position of its first piece.
+      words: words before tokenization.
+      positions: [n, 2], for each word the row of its first subword and the position of that subword in the row.
     """
 
     words: Sequence[str]
-    places: np.ndarray
+    positions: np.ndarray
 
 
-def rows(
-    found: Sequence[Record],
-    data: TaggedConfig,
+def make_rows(
+    records: Sequence[Record],
+    data: TaggingConfig,
     labels: Sequence[str],
     tokenizer: Tokenizer,
     with_labels: bool,
 ) -> tuple[np.ndarray, list[Sentence]]:
-    """Rows of sentences, and where each word is.
+    """Tokenize sentences and align the labels of their words.
+
+    Args:
+      records: one sentence each.
+      data: config that names the fields.
+      labels: names of the classes, in the order of their ids.
+      tokenizer: tokenizer of the model.
+      with_labels: whether to read the labels; otherwise each is class 0.
 
     Returns:
-      [n, 2, 4 + T] unsigned integers, and a `Sentence` for each record.
+      [n, 2, 4 + T] unsigned integers for the n rows, and a `Sentence` for each record.
 
     Raises:
-      UserError: for a missing field, or as many labels as there are not words.
+      UserError: if a field is missing, or a sentence has a different number of words and labels.
     """
-    classes = labeled.Classes(data, labels)
-    out: list[np.ndarray] = []
+    label_map = labeled.LabelMap(data, labels)
+    rows: list[np.ndarray] = []
     sentences = []
-    for record in found:
-        words = [str(w) for w in _list(record, data.tokens)]
+    for record in records:
+        words = [str(word) for word in _read_list(record, data.tokens)]
         if not words and not with_labels:
-            raise UserError(f'{record.where} has no words: there is nothing to tag.')
+            raise UserError(f'{record.location} has no words. Add some, or remove the record.')
         tags = [0] * len(words)
         if with_labels:
-            given = _list(record, data.label)
-            if len(given) != len(words):
+            values = _read_list(record, data.label)
+            if len(values) != len(words):
                 raise UserError(
-                    f'{record.where} has {len(words)} words but {len(given)} labels: mend or remove it.'
+                    f'{record.location} has {len(words)} words but {len(values)} labels. Correct or remove the record.'
                 )
-            tags = [classes.number(t, record.where) for t in given]
-        pieces = [p if len(p) else np.array([tokenizer.unk], np.int32) for p in tokenizer.encode(words)]
-        places = np.zeros((len(words), 2), np.int32)
-        for window in _windows([len(p) for p in pieces], data.length - 2):
+            tags = [label_map.class_id(value, record.location) for value in values]
+        subwords = [s if len(s) else np.array([tokenizer.unk], np.int32) for s in tokenizer.encode(words)]
+        positions = np.zeros((len(words), 2), np.int32)
+        for window in _split_words([len(s) for s in subwords], data.length - 2):
             row = np.zeros((2, HEADER + data.length), np.uint32)
-            inside = np.concatenate([pieces[i] for i in window])[: data.length - 2]
-            row[0] = pack(inside, None, 0, data.length, tokenizer)
+            tokens = np.concatenate([subwords[i] for i in window])[: data.length - 2]
+            row[0] = pack(tokens, None, 0, data.length, tokenizer)
             row[1, :HEADER] = row[0, :HEADER]
-            starts = 1 + np.cumsum([0, *(len(pieces[i]) for i in window[:-1])])
+            starts = 1 + np.cumsum([0, *(len(subwords[i]) for i in window[:-1])])
             row[1, HEADER + starts] = [tags[i] + 1 for i in window]
-            places[window] = np.stack([np.full(len(window), len(out)), starts], 1)
-            out.append(row)
-        sentences.append(Sentence(words, places))
-    if not out:
-        raise UserError(f'{data.source} has no words: check data.source and data.tokens.')
-    return np.stack(out), sentences
+            positions[window] = np.stack([np.full(len(window), len(rows)), starts], 1)
+            rows.append(row)
+        sentences.append(Sentence(words, positions))
+    if not rows:
+        raise UserError(f'{data.source} has no words. Check data.source and data.tokens.')
+    return np.stack(rows), sentences
 
 
-def _list(record: Record, field: str) -> list[Any]:
+def _read_list(record: Record, field: str) -> list[Any]:
     value = record.get(field)
     if isinstance(value, str | Mapping) or not isinstance(value, Iterable):
         raise UserError(
-            f'{record.where} has {str(value)[:40]!r} in the field {field!r}: make it a list, an entry a word.'
+            f'{record.location} has {str(value)[:40]!r} in the field {field!r}, which is not a list. '
+            'Write a list with one entry per word.'
         )
     if None in (entries := [*value]):
         raise UserError(
-            f'{record.where} has an entry that is nothing in the field {field!r}: mend or remove it.'
+            f'{record.location} has a null entry in the list {field!r}. Correct or remove the record.'
         )
     return entries
 
 
-def _windows(sizes: Sequence[int], room: int) -> list[list[int]]:
-    """Words in rows, in order, as many as fit; one that is longer than a row has a row of its own."""
+def _split_words(sizes: Sequence[int], capacity: int) -> list[list[int]]:
+    """Group consecutive words into rows, as many as fit; a word longer than a row gets a row to itself.
+
+    Args:
+      sizes: subwords of each word.
+      capacity: subwords that fit into a row.
+
+    Returns:
+      The indices of the words in each row.
+    """
     windows: list[list[int]] = []
-    used = room
+    used = capacity
     for i, size in enumerate(sizes):
-        if used + size > room:
+        if used + size > capacity:
             windows.append([])
             used = 0
         windows[-1].append(i)

@@ -1,1 +1,1 @@
-"""Floor 4: the evaluator that training and the eval binaries share, and reports."""
+"""Evaluation of trained models: the evaluator that training and commands share, predictions, text generation."""

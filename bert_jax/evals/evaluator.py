@@ -1,4 +1,4 @@
-"""One evaluator for training and for the eval binaries: parameters in, scores out."""
+"""Score model parameters on fixed rows, for training and for the evaluation commands alike."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -14,18 +14,22 @@ from bert_jax.tasks import Examples
 
 
 class Evaluator:
-    """Scores parameters on fixed rows.
+    """Score parameters on fixed rows.
 
     Args:
-      task: what the rows mean.
+      task: task that interprets the rows.
       graph: structure of the model.
-      examples: rows, and what the task knows about them.
-      batch_size: rows at a time; the last batch is filled up with rows that count nothing.
-      partitioner: where it runs.
-      seed: of noise, so that masked positions are the same each time.
-      limit: only the first so many rows; 0 takes all.
-      bins: see `pipeline.Batches`.
-      write: whether a task that writes does so, for its scores and predictions; it takes long.
+      examples: rows of the task, with their metadata.
+      batch_size: global number of rows per batch; the last batch is filled up with rows of weight 0.
+      partitioner: mesh and shardings of the computation.
+      seed: seed of the examples' noise, so that the same positions are masked each time.
+      max_rows: number of rows to evaluate, from the first; 0 takes all.
+      length_buckets: number of padded lengths, see `pipeline.evaluation_batches`.
+      generate: whether a task that generates text does so, for its scores and predictions. This is slow.
+
+    Attributes:
+      num_rows: number of evaluated rows.
+      batches: function that returns an iterator over row indices and batches.
     """
 
     def __init__(
@@ -36,56 +40,68 @@ class Evaluator:
         batch_size: int,
         partitioner: Partitioner,
         seed: int = 0,
-        limit: int = 0,
-        bins: int = 1,
-        write: bool = False,
+        max_rows: int = 0,
+        length_buckets: int = 1,
+        generate: bool = False,
     ):
         partitioner.check_batch(batch_size, 'train.eval_batch_size')
         self._task, self._partitioner = task, partitioner
-        rows, self._about = examples
-        self.rows = min(len(rows), limit or len(rows))
+        rows, self._metadata = examples
+        self.num_rows = min(len(rows), max_rows or len(rows))
         local = partitioner.local_rows(batch_size)
-        self.batches = lambda: pipeline.once(
-            rows, task.example, batch_size, seed, limit=self.rows, bins=bins, local=local
+        self.batches = lambda: pipeline.evaluation_batches(
+            rows,
+            task.example,
+            batch_size,
+            seed,
+            limit=self.num_rows,
+            length_buckets=length_buckets,
+            local_rows=local,
         )
 
         def step(params: Mapping[str, jax.Array], batch: dict[str, jax.Array]) -> Any:
             with partitioning.use(partitioner):
                 model = module.merge(graph, params)
                 result = task.loss(model, batch, None)
-                more = task.written(model, batch) if write and hasattr(task, 'written') else {}
-            return result.terms, result.metrics, result.outputs | more
+                generated = task.generate(model, batch) if generate and hasattr(task, 'generate') else {}
+            return result.losses, result.metrics, result.outputs | generated
 
         self._step = jax.jit(step, out_shardings=partitioner.replicated)
 
-    def outputs(self, params: Mapping[str, jax.Array]) -> tuple[dict[str, float], dict[str, np.ndarray]]:
-        """Means over all rows, `loss` first, and the task's outputs of each row in their order."""
-        terms, means, outputs, found = [], [], [], []
-        for indices, batch in self.batches():
-            term, mean, output = self._step(params, self._partitioner.global_batch(batch))
-            terms.append(term)
+    def collect_outputs(
+        self, params: Mapping[str, jax.Array]
+    ) -> tuple[dict[str, float], dict[str, np.ndarray]]:
+        """Run the model on all rows.
+
+        Returns:
+          The means of losses and metrics, `loss` first, and the task's outputs in the order of the rows.
+        """
+        losses, means, outputs, indices = [], [], [], []
+        for batch_indices, batch in self.batches():
+            loss, mean, output = self._step(params, self._partitioner.global_batch(batch))
+            losses.append(loss)
             means.append(mean)
-            outputs.append({k: np.asarray(v)[: len(indices)] for k, v in output.items()})
-            found.append(indices)
-        losses = metrics.combine(terms)
-        order = np.argsort(np.concatenate(found))
-        joined = {k: _join([o[k] for o in outputs])[order] for k in outputs[0]}
-        return {'loss': sum(losses.values()), **losses, **metrics.combine(means)}, joined
+            outputs.append({k: np.asarray(v)[: len(batch_indices)] for k, v in output.items()})
+            indices.append(batch_indices)
+        combined = metrics.combine(losses)
+        order = np.argsort(np.concatenate(indices))
+        joined = {k: _concatenate([o[k] for o in outputs])[order] for k in outputs[0]}
+        return {'loss': sum(combined.values()), **combined, **metrics.combine(means)}, joined
 
     def __call__(self, params: Mapping[str, jax.Array]) -> dict[str, Any]:
-        """Scores: the means, and what the task computes from all outputs together."""
-        means, outputs = self.outputs(params)
-        return {**means, **self._task.scores(outputs, self._about)}
+        """Return the means of losses and metrics, and the scores that the task computes from all outputs."""
+        means, outputs = self.collect_outputs(params)
+        return {**means, **self._task.scores(outputs, self._metadata)}
 
     def predictions(self, params: Mapping[str, jax.Array]) -> list[dict[str, Any]]:
-        """What the task says of each record."""
-        return self._task.predictions(self.outputs(params)[1], self._about)
+        """Return the task's prediction for each record."""
+        return self._task.predictions(self.collect_outputs(params)[1], self._metadata)
 
 
-def _join(arrays: Sequence[np.ndarray]) -> np.ndarray:
-    """Arrays one after the other; those of shorter rows are filled up with zeros."""
+def _concatenate(arrays: Sequence[np.ndarray]) -> np.ndarray:
+    """Concatenate arrays along the first axis; shorter ones are padded with zeros along the others."""
     shape = np.max([a.shape[1:] for a in arrays], axis=0).astype(int)
-    widened = [
+    padded = [
         np.pad(a, [(0, 0), *((0, n - m) for n, m in zip(shape, a.shape[1:], strict=True))]) for a in arrays
     ]
-    return np.concatenate(widened)
+    return np.concatenate(padded)

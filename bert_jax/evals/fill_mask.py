@@ -1,4 +1,4 @@
-"""What a masked language model puts in the place of [MASK]."""
+"""Predict the masked tokens of a text with a masked language model."""
 
 from collections.abc import Sequence
 
@@ -12,39 +12,38 @@ from bert_jax.train import load
 
 
 def fill(checkpoint: str, texts: Sequence[str], top: int = 5) -> list[list[list[tuple[str, float]]]]:
-    """The likeliest tokens for each mask of each text.
+    """Return the most likely tokens at each mask of each text.
 
     Args:
-      checkpoint: of a pretrained model.
-      texts: each with `[MASK]` in it.
-      top: tokens a mask.
+      checkpoint: working directory of a pretrained model, or one of its steps.
+      texts: texts with one or more `[MASK]` each.
+      top: number of tokens for each mask.
 
     Returns:
-      For each text, for each of its masks in order, `top` pairs of token and probability.
+      For each text and each of its masks, in order, `top` pairs of token and probability.
 
     Raises:
-      UserError: if the model predicts no tokens, a text has no mask, or is too long.
+      UserError: if the model is not a masked language model, or a text has no mask or is too long.
     """
     trained = load.read(checkpoint)
     model, tokenizer = module.merge(trained.graph, trained.params), trained.tokenizer
     if not hasattr(model, 'masked_lm'):
         raise UserError(
-            f'{checkpoint!r} is not a masked language model: give the --workdir of a pretraining.'
+            f'{checkpoint!r} is not a masked language model. Set --checkpoint to the --workdir of a pretraining run.'
         )
-    forward = jax.jit(lambda tokens: jax.nn.softmax(model(tokens).logits[0]))
-    filled = []
-    for text, ids in zip(texts, tokenizer.encode(texts, special=True), strict=True):
+    probabilities = jax.jit(lambda tokens: jax.nn.softmax(model(tokens).logits[0]))
+    results = []
+    for text, ids in zip(texts, tokenizer.encode(texts, parse_special=True), strict=True):
         tokens = np.concatenate([[tokenizer.cls], ids, [tokenizer.sep]])
-        places = np.flatnonzero(tokens == tokenizer.mask)
-        if not len(places):
-            raise UserError(f'{text!r} has no [MASK]: write it where a word is to be filled in.')
-        values, best = jax.lax.top_k(
-            forward(jnp.asarray(tokens[None], jnp.int32))[places], min(top, len(tokenizer))
-        )
-        filled.append(
+        masked = np.flatnonzero(tokens == tokenizer.mask)
+        if not len(masked):
+            raise UserError(f'{text!r} has no [MASK]. Write [MASK] where a token is to be predicted.')
+        at_masks = probabilities(jnp.asarray(tokens[None], jnp.int32))[masked]
+        values, best = map(np.asarray, jax.lax.top_k(at_masks, min(top, len(tokenizer))))
+        results.append(
             [
                 [(tokenizer.token(i), float(p)) for i, p in zip(row, ps, strict=True)]
-                for row, ps in zip(np.asarray(best), np.asarray(values), strict=True)
+                for row, ps in zip(best, values, strict=True)
             ]
         )
-    return filled
+    return results

@@ -1,4 +1,4 @@
-"""Text by a model that predicts the next token."""
+"""Continue a prompt with a causal language model."""
 
 from collections.abc import Iterator
 
@@ -10,44 +10,48 @@ from bert_jax.modeling.decoding import Sampling
 from bert_jax.train import load
 
 
-class Writer:
-    """Goes on with texts.
+class Generator:
+    """Continue prompts with a trained causal language model.
 
     Args:
-      checkpoint: of a causal language model.
+      checkpoint: working directory of the task clm, or one of its steps.
 
     Raises:
-      UserError: if there is no checkpoint, or it is of another kind.
+      UserError: if there is no checkpoint, or its model is not a causal language model.
     """
 
     def __init__(self, checkpoint: str):
         self._trained = load.read(checkpoint)
         if self._trained.experiment.task.name != 'clm':
             raise UserError(
-                f'{checkpoint!r} does not predict the next token: give the --workdir of a task clm.'
+                f'{checkpoint!r} is not a causal language model. Set --checkpoint to the --workdir of a run with task.name=clm.'
             )
 
     def stream(self, prompt: str, length: int, sampling: Sampling, seed: int = 0) -> Iterator[str]:
-        """Pieces of text that go on with the prompt, as they are made.
+        """Yield a continuation of the prompt piece by piece, as it is generated.
 
-        An empty prompt begins a document.
+        Args:
+          prompt: text to continue; an empty prompt starts a new document.
+          length: maximum number of new tokens.
+          sampling: temperature and truncation of the distribution.
+          seed: seed of the sampling.
 
         Raises:
-          UserError: if prompt and text are longer than the model's positions.
+          UserError: if prompt and continuation exceed the positions of the model.
         """
-        t = self._trained
-        (ids,) = t.tokenizer.encode([prompt])
-        ids = ids if len(ids) else np.array([t.tokenizer.sep], np.int32)
-        t.experiment.model.check_length(len(ids) + length, 'the prompt shorter or --length')
-        return self._pieces(ids, length, sampling, seed)
+        trained = self._trained
+        (ids,) = trained.tokenizer.encode([prompt])
+        ids = ids if len(ids) else np.array([trained.tokenizer.sep], np.int32)
+        trained.experiment.model.check_length(len(ids) + length, '--length, shorten the prompt')
+        return self._stream(ids, length, sampling, seed)
 
-    def _pieces(self, ids: np.ndarray, length: int, sampling: Sampling, seed: int) -> Iterator[str]:
-        t = self._trained
-        before, made = t.tokenizer.decode(ids), [*ids]
-        options = dict(end=t.tokenizer.sep, sampling=sampling, seed=seed)
-        for new in decoding.stream(t.graph, t.params, [ids], length, **options):  # type: ignore[arg-type]
-            made += [token for token in new[0] if token != t.tokenizer.sep]
-            text = t.tokenizer.decode(made)
-            if not text.endswith('\ufffd'):  # part of a character
-                yield text[len(before) :]
-                before = text
+    def _stream(self, ids: np.ndarray, length: int, sampling: Sampling, seed: int) -> Iterator[str]:
+        trained, tokenizer = self._trained, self._trained.tokenizer
+        previous, tokens = tokenizer.decode(ids), [*ids]
+        options = dict(end=tokenizer.sep, sampling=sampling, seed=seed)
+        for new in decoding.stream(trained.graph, trained.params, [ids], length, **options):  # type: ignore[arg-type]
+            tokens += [token for token in new[0] if token != tokenizer.sep]
+            text = tokenizer.decode(tokens)
+            if not text.endswith('\ufffd'):  # otherwise the last character is incomplete
+                yield text[len(previous) :]
+                previous = text

@@ -1,4 +1,4 @@
-"""What a causal language model makes of text: perplexity, last words, choices, and prompts with examples."""
+"""Evaluate a causal language model: perplexity, LAMBADA, multiple choice, few-shot prompts."""
 
 import contextlib
 import dataclasses
@@ -7,7 +7,7 @@ import logging
 import math
 import re
 import string
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -15,41 +15,45 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from bert_jax.core import config as config_lib
-from bert_jax.core.config import within
+from bert_jax.core.config import check_range
 from bert_jax.core.errors import UserError
-from bert_jax.data import labeled, multiple_choice, prepare, records, sources
-from bert_jax.data.pipeline import cuts
+from bert_jax.data import labeled, multiple_choice, prepare, sources
+from bert_jax.data import records as records_lib
+from bert_jax.data.pipeline import choose_bucket_lengths
 from bert_jax.data.records import Record
 from bert_jax.data.tokenizer import Tokenizer
 from bert_jax.modeling import module
 from bert_jax.train import load
 
-CHUNK = 128  # positions of a row whose scores of the vocabulary are in memory at once
+LOSS_CHUNK = 128  # positions of each row whose vocabulary logits are in memory at once
 
 
 @dataclasses.dataclass(frozen=True)
 class LmConfig:
-    """What is asked of a model that predicts the next token.
+    """Settings of an evaluation of a causal language model: the section `eval` of a config.
 
     Attributes:
-      kind: 'perplexity' of running text; 'last_word' of passages (Paperno et al. 2016); 'choice' of the likeliest
-        of several answers (Brown et al. 2020, section 2.4).
-      source, split: the data, see `records.read`; of perplexity a text file or a TFDS name, or empty for the
-        documents that the checkpoint's pretraining held out.
-      text: the field of the text or passage.
-      template: of a choice, the prompt with fields of the record in braces and {answer} at its end.
-      answers: what a class is called in a prompt, in the order of their numbers, or of their names if these are no
+      kind: 'perplexity' of running text; 'last_word', whether the last word of a passage is predicted (LAMBADA,
+        Paperno et al. 2016); 'choice', whether the correct one of several answers is the most likely (Brown et al.
+        2020, section 2.4).
+      source: text files, labeled files or a TFDS name. For perplexity, empty means the documents held out from the
+        checkpoint's pretraining.
+      split: split to evaluate, see `records.read`.
+      train_split: split of the examples in few-shot prompts.
+      text: field of the text or passage.
+      template: prompt of a choice: text with field names in braces, and {answer} at its end.
+      answers: names of the classes in a prompt, in the order of their ids, or of their names if the data set has no
         numbers; empty takes the names of the data set.
-      endings: of records that bring their own answers, the field with their list, or several fields with one each.
-      start: as of `multiple_choice.ChoiceConfig`.
-      label: the field with the right class or the number of the right ending.
-      shots: so many records of `train_split`, drawn for each prompt, stand before it with their answers.
-      between: what stands between them.
-      length: tokens that the model sees at a time; 0 is the length of its pretraining.
-      stride: tokens that each further window of a long text adds; 0 is half of `length`.
-      limit: of so many records or documents; 0 takes all.
-      batch_size: rows at a time.
-      seed: of the examples drawn.
+      endings: for records with their own answers, the field with the list of answers, or one field for each answer.
+      ending_prefix: see `multiple_choice.ChoiceConfig`.
+      label: field of the correct class or of the number of the correct answer.
+      num_shots: number of random examples from `train_split` that precede each prompt, with their answers.
+      separator: text between the examples of a prompt.
+      length: maximum number of tokens that the model sees; 0 takes the length of its pretraining.
+      stride: number of new tokens in each further window of a long text; 0 takes half of `length`.
+      limit: number of records or documents to evaluate; 0 takes all.
+      batch_size: rows per batch.
+      seed: seed of the choice of examples.
     """
 
     kind: Literal['perplexity', 'last_word', 'choice'] = 'perplexity'
@@ -60,10 +64,10 @@ class LmConfig:
     template: str = ''
     answers: tuple[str, ...] = ()
     endings: tuple[str, ...] = ()
-    start: str = ''
+    ending_prefix: str = ''
     label: str = 'label'
-    shots: int = 0
-    between: str = '\n\n'
+    num_shots: int = 0
+    separator: str = '\n\n'
     length: int = 0
     stride: int = 0
     limit: int = 0
@@ -71,146 +75,171 @@ class LmConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        within(self, 'eval', 0, math.inf, 'shots', 'length', 'stride', 'limit', 'seed')
-        within(self, 'eval', 1, math.inf, 'batch_size')
+        check_range(self, 'eval', 0, math.inf, 'num_shots', 'length', 'stride', 'limit', 'seed')
+        check_range(self, 'eval', 1, math.inf, 'batch_size')
         if self.kind == 'choice':
             self._check_template()
         if len({*self.answers}) < len(self.answers):
             raise UserError(
-                f'eval.answers={self.answers} has an answer twice: give each class one of its own.'
+                f'eval.answers={self.answers} has a repeated answer. Use a different one for each class.'
             )
 
     def _check_template(self) -> None:
-        """Raises UserError if the template is not text with names of fields in braces, and {answer} at its end."""
+        """Raise UserError unless the template is text with field names in braces, and {answer} at its end."""
         try:
             parts = [*string.Formatter().parse(self.template)]
         except ValueError as e:
             raise UserError(
-                f'eval.template={self.template!r} cannot be read ({e}): put names of fields in braces.'
+                f'eval.template={self.template!r} is not a valid template ({e}). Write field names in braces.'
             ) from e
         if any(field == '' or spec or conversion for _, field, spec, conversion in parts):
-            raise UserError(f'eval.template={self.template!r} may have names of fields alone in its braces.')
+            raise UserError(f'eval.template={self.template!r} may contain only field names in braces.')
         if not self.template.endswith('{answer}'):
             raise UserError(
-                f'eval.template={self.template!r} must end with {{answer}}, as "Review: {{sentence}} Sentiment: {{answer}}".'
+                f'eval.template={self.template!r} must end with {{answer}}, as in "Review: {{sentence}} Sentiment: {{answer}}".'
             )
 
 
 def read_config(spec: str, overrides: Sequence[str] = ()) -> LmConfig:
-    """The `eval` section of a config file, with `eval.KEY=VALUE` overrides."""
-    given = config_lib.load(spec)
-    if [*given] != ['eval']:
-        raise UserError(f'{spec!r} has the sections {", ".join(given)}: a config of eval_lm has eval alone.')
-    fields = {f.name: f.default for f in dataclasses.fields(LmConfig)}
-    config_lib.section(LmConfig, given.eval, 'eval')
-    full = ConfigDict({'eval': {**fields, **given.eval}})
+    """Read the `eval` section of a config file.
+
+    Args:
+      spec: config file, with an optional argument after a colon.
+      overrides: `eval.KEY=VALUE` changes.
+    """
+    config = config_lib.load(spec)
+    if [*config] != ['eval']:
+        raise UserError(
+            f'{spec!r} has the sections {", ".join(config)}, but eval_lm needs one section, eval. Use a config of '
+            'configs/eval.'
+        )
+    defaults = {f.name: f.default for f in dataclasses.fields(LmConfig)}
+    config_lib.build_section(LmConfig, config.eval, 'eval')
+    full = ConfigDict({'eval': {**defaults, **config.eval}})
     config_lib.override(full, overrides)
-    return config_lib.section(LmConfig, full.eval, 'eval')
+    return config_lib.build_section(LmConfig, full.eval, 'eval')
 
 
-class Piece(NamedTuple):
-    """Tokens of which those from `first` on, at least the second, are to be predicted from what stands before."""
+class Query(NamedTuple):
+    """Tokens to be scored.
+
+    Attributes:
+      tokens: [n] token ids, context first.
+      first: index of the first scored token, at least 1; the scored tokens extend to the end.
+    """
 
     tokens: np.ndarray
     first: int
 
 
-class Found(NamedTuple):
-    """What the model made of a piece: the negative log-likelihood of each token, and whether it was the likeliest."""
+class TokenScores(NamedTuple):
+    """Scores of the tokens of a `Query` from its `first` on.
+
+    Attributes:
+      losses: negative log-likelihood of each token, in nats.
+      is_greedy: whether each token is the most likely one.
+    """
 
     losses: np.ndarray
-    likeliest: np.ndarray
+    is_greedy: np.ndarray
 
 
-class Reader:
-    """A causal language model that predicts given tokens.
+class TokenScorer:
+    """Score given tokens with a causal language model.
 
     Args:
-      checkpoint: of the task clm.
-      batch_size: rows at a time.
+      checkpoint: working directory of the task clm, or one of its steps.
+      batch_size: rows per batch.
 
     Raises:
-      UserError: if there is no checkpoint, or it is of another kind.
+      UserError: if there is no checkpoint, or its model is not a causal language model.
     """
 
     def __init__(self, checkpoint: Any, batch_size: int = 16):
         self.trained = trained = load.read(checkpoint)
         if trained.experiment.task.name != 'clm':
             raise UserError(
-                f'{str(checkpoint)!r} does not predict the next token: give the --workdir of a task clm.'
+                f'{str(checkpoint)!r} is not a causal language model. Set --checkpoint to the --workdir of a run with '
+                'task.name=clm.'
             )
         self._batch_size = batch_size
 
         @jax.jit
-        def read(params: module.Params, tokens: jax.Array) -> tuple[jax.Array, jax.Array]:
+        def score(params: module.Params, tokens: jax.Array) -> tuple[jax.Array, jax.Array]:
             model = module.merge(trained.graph, params)
             hidden = model.gpt(tokens).hidden_states[-1][:, :-1]
-            return model.token_loss(hidden, tokens[:, 1:], CHUNK)
+            return model.token_loss(hidden, tokens[:, 1:], LOSS_CHUNK)
 
-        self._read = functools.partial(read, trained.params)
+        self._score = functools.partial(score, trained.params)
 
-    def __call__(self, pieces: Sequence[Piece]) -> list[Found]:
-        """What the model makes of each piece; pieces of like length are read together."""
-        if not pieces:
+    def __call__(self, queries: Sequence[Query]) -> list[TokenScores]:
+        """Score queries, batched by length; the result is in the order of the queries."""
+        if not queries:
             return []
-        lengths = np.array([len(p.tokens) for p in pieces])
-        to = cuts(lengths, 8, 8)
-        found: list[Any] = [None] * len(pieces)
+        lengths = np.array([len(q.tokens) for q in queries])
+        widths = choose_bucket_lengths(lengths, 8, 8)
+        scores: list[Any] = [None] * len(queries)
         order = np.argsort(lengths, kind='stable')
         for start in range(0, len(order), self._batch_size):
-            batch = order[start : start + self._batch_size]
-            rows = np.zeros((self._batch_size, to[np.searchsorted(to, lengths[batch[-1]])]), np.int32)
-            for row, i in zip(rows, batch, strict=False):
-                row[: lengths[i]] = pieces[i].tokens
-            losses, likeliest = map(np.asarray, self._read(rows))
-            for j, i in enumerate(batch):
-                scored = slice(pieces[i].first - 1, lengths[i] - 1)
-                found[i] = Found(losses[j, scored].astype(np.float64), likeliest[j, scored])
-        return found
+            indices = order[start : start + self._batch_size]
+            width = widths[np.searchsorted(widths, lengths[indices[-1]])]
+            rows = np.zeros((self._batch_size, width), np.int32)
+            for row, i in zip(rows, indices, strict=False):
+                row[: lengths[i]] = queries[i].tokens
+            losses, is_greedy = map(np.asarray, self._score(rows))
+            for j, i in enumerate(indices):
+                scored = slice(queries[i].first - 1, lengths[i] - 1)
+                scores[i] = TokenScores(losses[j, scored].astype(np.float64), is_greedy[j, scored])
+        return scores
 
 
 def windows(size: int, length: int, stride: int) -> Iterator[tuple[int, int, int]]:
-    """Windows of at most `length` tokens over `size` tokens, in which each token but the first is predicted once.
+    """Split `size` tokens into overlapping windows, so that each token but the first is predicted once.
+
+    Args:
+      size: number of tokens.
+      length: maximum number of tokens in a window.
+      stride: number of new tokens in each further window.
 
     Yields:
-      Start and stop of a window, and the first token that is new in it; it has `length - stride` before it.
+      Start and stop of a window, and its first token that no earlier window holds. In further windows at least
+      `length - stride` tokens precede it.
     """
     stop = min(length, size)
     yield 0, stop, 1
     while stop < size:
-        new = min(stop + stride, size)
-        yield new - length, new, stop
-        stop = new
+        new_stop = min(stop + stride, size)
+        yield new_stop - length, new_stop, stop
+        stop = new_stop
 
 
 class Scorer:
-    """Asks checkpoints what a config says.
+    """Evaluate checkpoints as the `eval` section of a config says.
 
     Args:
-      spec: its file, see `read_config`.
-      overrides: `eval.KEY=VALUE`.
+      spec: config file, see `read_config`.
+      overrides: `eval.KEY=VALUE` changes.
     """
 
     def __init__(self, spec: str, overrides: Sequence[str] = ()):
         self.config = read_config(spec, overrides)
 
     def __call__(self, path: Any) -> dict[str, Any]:
-        """Scores of the newest checkpoint below `path`, with what they are scores of."""
+        """Return the scores of the newest checkpoint in `path`, with the step and the data."""
         c = self.config
-        reader = Reader(path, c.batch_size)
-        trained = reader.trained
-        model = trained.experiment.model
+        scorer = TokenScorer(path, c.batch_size)
+        trained = scorer.trained
         length = c.length or trained.experiment.data.length
-        model.check_length(length, 'eval.length')
+        trained.experiment.model.check_length(length, 'eval.length')
         if length < 2:
-            raise UserError(f'eval.length={length} leaves nothing to predict: set it to 2 or more.')
+            raise UserError(f'eval.length={length} leaves nothing to predict. Set it to 2 or more.')
         if c.stride >= length:
             raise UserError(
-                f'eval.stride={c.stride} must be less than the {length} tokens that the model sees at a time.'
+                f'eval.stride={c.stride} must be less than the window of {length} tokens. Lower it or raise eval.length.'
             )
-        ask = {'perplexity': _perplexity, 'last_word': _last_words, 'choice': _choices}[c.kind]
-        with _settings_of_eval() if c.source else contextlib.nullcontext():
-            rows, scores = ask(c, reader, length)
+        evaluate = {'perplexity': _perplexity, 'last_word': _last_word, 'choice': _choice}[c.kind]
+        with _rename_settings() if c.source else contextlib.nullcontext():
+            rows, scores = evaluate(c, scorer, length)
         return {
             'checkpoint': str(path),
             'step': trained.step,
@@ -222,15 +251,15 @@ class Scorer:
         }
 
     @staticmethod
-    def describe(scores: Mapping[str, float]) -> str:
-        """A table of the scores, for people."""
+    def format_scores(scores: dict[str, float]) -> str:
+        """Format scores as a plain-text table."""
         width = max(map(len, scores))
         return '\n'.join(f'{name:>{width}}  {value:,.4f}' for name, value in scores.items())
 
 
 @contextlib.contextmanager
-def _settings_of_eval() -> Iterator[None]:
-    """What reads records and texts calls their settings data.KEY."""
+def _rename_settings() -> Iterator[None]:
+    """Replace data.KEY by eval.KEY in error messages of data readers, which assume a config section `data`."""
     try:
         yield
     except UserError as e:
@@ -239,172 +268,187 @@ def _settings_of_eval() -> Iterator[None]:
         ) from e
 
 
-def _perplexity(config: LmConfig, reader: Reader, length: int) -> tuple[int, dict[str, float]]:
-    """Of whole documents; each begins after an end, whose prediction is not counted."""
-    data, tokenizer = reader.trained.experiment.data, reader.trained.tokenizer
-    found = _documents(config, data)
-    texts = [text for _, text in zip(range(config.limit or len(found)), found, strict=False)]
+def _perplexity(config: LmConfig, scorer: TokenScorer, length: int) -> tuple[int, dict[str, float]]:
+    """Score whole documents, each after an end-of-document token that is not itself scored."""
+    data, tokenizer = scorer.trained.experiment.data, scorer.trained.tokenizer
+    documents = _read_documents(config, data)
+    texts = documents[: config.limit or len(documents)]
     encoded = tokenizer.encode(texts)
     if not all(tokenizer.decode(ids) == text for ids, text in zip(encoded[:8], texts, strict=False)):
         logging.warning(
-            'the tokenizer loses case or spaces of this text: bits per byte are of less than the text holds'
+            'The tokenizer discards case or spaces, so bits per byte do not measure the whole information of this text.'
         )
-    pieces = [
-        Piece(tokens[start:stop], first - start)
-        for tokens in (_after_end(ids, tokenizer) for ids in encoded)
+    queries = [
+        Query(tokens[start:stop], first - start)
+        for tokens in (_begin_document(ids, tokenizer) for ids in encoded)
         for start, stop, first in windows(len(tokens), length, config.stride or max(1, length // 2))
         if stop > first
     ]
-    losses, likeliest = map(np.concatenate, zip(*reader(pieces), strict=True))
+    losses, is_greedy = map(np.concatenate, zip(*scorer(queries), strict=True))
     total = float(losses.sum())
+    all_ids = np.concatenate(encoded)
     return len(texts), {
         'perplexity': _exp(total / len(losses)),
         'word_perplexity': _exp(total / sum(len(text.split()) for text in texts)),
         'bits_per_byte': total / math.log(2) / sum(len(text.encode()) for text in texts),
-        'accuracy': float(likeliest.mean()),
-        'unknown': float(np.mean(np.concatenate(encoded) == tokenizer.unk))
-        if tokenizer.family != 'gpt2'
-        else 0.0,
+        'accuracy': float(is_greedy.mean()),
+        'unknown': 0.0 if tokenizer.family == 'gpt2' else float(np.mean(all_ids == tokenizer.unk)),
         'tokens': float(len(losses)),
     }
 
 
-def _documents(config: LmConfig, pretraining: Any) -> list[str]:
-    """The texts, paragraphs by line."""
+def _read_documents(config: LmConfig, pretraining_data: Any) -> list[str]:
+    """Return the documents to score, one paragraph per line."""
     if not config.source:
-        found: Iterable[Sequence[str]] = prepare.documents(pretraining, 'validation')
-    elif records.is_files(config.source) and not config.source.endswith('.jsonl'):
-        raise UserError(f'{config.source!r} is no running text: name .txt, .txt.gz or .jsonl files.')
+        documents: Iterable[Sequence[str]] = prepare.read_documents(pretraining_data, 'validation')
+    elif records_lib.is_files(config.source) and not config.source.endswith('.jsonl'):
+        raise UserError(
+            f'eval.source={config.source!r} is not running text. Use .txt, .txt.gz or .jsonl files.'
+        )
     else:
-        found = (d.paragraphs for d in sources.documents(config.source, config.split, config.text))
-    texts = ['\n'.join(paragraphs) for paragraphs in found]
+        documents = (d.paragraphs for d in sources.read_documents(config.source, config.split, config.text))
+    texts = ['\n'.join(paragraphs) for paragraphs in documents]
     if not texts:
-        raise UserError('There is no text to read: set eval.source to text files or a TFDS name.')
+        raise UserError('No text to evaluate. Set eval.source to text files or a TFDS name.')
     return texts
 
 
-def _after_end(ids: np.ndarray, tokenizer: Tokenizer) -> np.ndarray:
-    """Tokens that begin a document."""
+def _begin_document(ids: np.ndarray, tokenizer: Tokenizer) -> np.ndarray:
+    """Prepend the token that separates documents, so that the first token of the text has a context."""
     return np.concatenate([np.array([tokenizer.sep], np.int32), ids])
 
 
 def _exp(mean: float) -> float:
+    """Return exp(mean), without overflow."""
     return math.exp(min(mean, 700.0))
 
 
-def _last_words(config: LmConfig, reader: Reader, length: int) -> tuple[int, dict[str, float]]:
-    """A word is right if each of its tokens is the likeliest after the true ones before."""
-    found = records.read(config.source, config.split, config.limit)
-    asked = []
-    for record in found:
+def _last_word(config: LmConfig, scorer: TokenScorer, length: int) -> tuple[int, dict[str, float]]:
+    """Score last words; a word is correct if each of its tokens is the most likely after the true ones before it."""
+    records = records_lib.read(config.source, config.split, config.limit)
+    continuations = []
+    for record in records:
         context, space, word = record.text(config.text).rstrip().rpartition(' ')
         if not space:
-            raise UserError(f'{record.where} has no word before its last: mend or remove it.')
-        asked.append((record.where, context, space + word))
-    made = reader(_continued(asked, reader.trained.tokenizer, length))
-    return len(found), {
-        'accuracy': float(np.mean([piece.likeliest.all() for piece in made])),
-        'perplexity': _exp(float(np.mean([piece.losses.sum() for piece in made]))),
+            raise UserError(f'{record.location} has fewer than two words. Correct or remove it.')
+        continuations.append((record.location, context, space + word))
+    scores = scorer(_make_queries(continuations, scorer.trained.tokenizer, length))
+    return len(records), {
+        'accuracy': float(np.mean([s.is_greedy.all() for s in scores])),
+        'perplexity': _exp(float(np.mean([s.losses.sum() for s in scores]))),
     }
 
 
-def _continued(asked: Sequence[tuple[str, str, str]], tokenizer: Tokenizer, length: int) -> list[Piece]:
-    """Contexts with what goes on from them, which begins with their last space; contexts lose their start if too long.
+def _make_queries(
+    continuations: Sequence[tuple[str, str, str]], tokenizer: Tokenizer, length: int
+) -> list[Query]:
+    """Encode contexts and the continuations to be scored; contexts that are too long lose their beginning.
 
-    `asked` has for each the place of its record, the context, and what goes on.
+    Args:
+      continuations: for each query the location of its record, the context, and the continuation, which begins with the
+        space that separates it from the context.
+      tokenizer: tokenizer of the model.
+      length: maximum number of tokens of a query.
     """
-    contexts = tokenizer.encode([context for _, context, _ in asked])
-    wholes = tokenizer.encode([context + more for _, context, more in asked])
-    pieces = []
-    for (where, _, more), before, whole in zip(asked, contexts, wholes, strict=True):
-        # Where a token reaches over the border it belongs to what goes on.
-        same = min(len(before), len(whole) - 1)
-        equal = before[:same] == whole[:same]
-        first = same if equal.all() else int(np.argmin(equal))
-        if len(whole) - first >= length:
+    contexts = tokenizer.encode([context for _, context, _ in continuations])
+    texts = tokenizer.encode([context + continuation for _, context, continuation in continuations])
+    queries = []
+    for (location, _, continuation), context, text in zip(continuations, contexts, texts, strict=True):
+        # A token that spans the border belongs to the continuation.
+        common = min(len(context), len(text) - 1)
+        is_equal = context[:common] == text[:common]
+        first = common if is_equal.all() else int(np.argmin(is_equal))
+        if len(text) - first >= length:
             raise UserError(
-                f'{where} asks for {more[:40]!r}, more tokens than the {length} that the model sees at a time: set '
-                'eval.length higher, if the model can, or remove it.'
+                f'{location} has the answer {continuation[:40]!r}, which is longer than the window of {length} tokens. '
+                'Raise eval.length, or remove the record.'
             )
-        tokens = _after_end(whole, tokenizer)
+        tokens = _begin_document(text, tokenizer)
         cut = max(0, len(tokens) - length)
-        pieces.append(Piece(tokens[cut:], first + 1 - cut))
-    return pieces
+        queries.append(Query(tokens[cut:], first + 1 - cut))
+    return queries
 
 
-def _choices(config: LmConfig, reader: Reader, length: int) -> tuple[int, dict[str, float]]:
-    """The likeliest answer, by its log-likelihood, by that of a token of it, and by that of a byte."""
-    found = records.read(config.source, config.split, config.limit)
-    options, right = _options(config, found)
-    prompts = _prompts(config, found)
-    asked = []
-    for record, prompt, answers in zip(found, prompts, options, strict=True):
+def _choice(config: LmConfig, scorer: TokenScorer, length: int) -> tuple[int, dict[str, float]]:
+    """Choose the most likely answer: by its log-likelihood, or by that divided by its tokens or bytes."""
+    records = records_lib.read(config.source, config.split, config.limit)
+    options, correct_options = _options(config, records)
+    prompts = _prompts(config, records)
+    continuations = []
+    for record, prompt, answers in zip(records, prompts, options, strict=True):
         context = prompt.rstrip(' ')
-        asked += [(record.where, context, prompt[len(context) :] + answer) for answer in answers]
-    made = iter(reader(_continued(asked, reader.trained.tokenizer, length)))
-    correct = []
-    for answers, label in zip(options, right, strict=True):
-        losses = [next(made).losses for _ in answers]
+        continuations += [(record.location, context, prompt[len(context) :] + answer) for answer in answers]
+    scores = iter(scorer(_make_queries(continuations, scorer.trained.tokenizer, length)))
+    is_correct = []
+    for answers, label in zip(options, correct_options, strict=True):
+        losses = [next(scores).losses for _ in answers]
         totals = np.array([loss.sum() for loss in losses])
-        sizes = np.array([len(loss) for loss in losses]), np.array([max(1, len(a.encode())) for a in answers])
-        correct.append([int(x.argmin()) == label for x in (totals, totals / sizes[0], totals / sizes[1])])
-    names = ('accuracy', 'accuracy_by_token', 'accuracy_by_byte')
-    scores = {name: float(share) for name, share in zip(names, np.mean(correct, axis=0), strict=True)}
-    return len(found), scores | {'majority': float(np.bincount(right).max() / len(right))}
+        num_tokens = np.array([len(loss) for loss in losses])
+        num_bytes = np.array([max(1, len(answer.encode())) for answer in answers])
+        is_correct.append(
+            [int(x.argmin()) == label for x in (totals, totals / num_tokens, totals / num_bytes)]
+        )
+    names = ('accuracy', 'accuracy_token_normalized', 'accuracy_byte_normalized')
+    accuracies = {name: float(x) for name, x in zip(names, np.mean(is_correct, axis=0), strict=True)}
+    majority = np.bincount(correct_options).max() / len(correct_options)
+    return len(records), accuracies | {'majority': float(majority)}
 
 
-def _options(config: LmConfig, found: Sequence[Record]) -> tuple[list[list[str]], list[int]]:
-    """The answers of each record, and the number of the right one."""
+def _options(config: LmConfig, records: Sequence[Record]) -> tuple[list[list[str]], list[int]]:
+    """Return the answers of each record, and the number of the correct one."""
     if config.endings:
-        options = [multiple_choice.endings(record, config) for record in found]
+        options = [multiple_choice.read_endings(record, config) for record in records]
         names: Sequence[str] = [str(i) for i in range(max(map(len, options)))]
     else:
         names = labeled.label_names(config)
-        if config.answers and all(name.isdecimal() for name in names):  # also if some do not occur
+        # Numbers may be missing from a small file; `answers` says how many classes there are.
+        if config.answers and all(name.isdecimal() for name in names):
             names = [str(i) for i in range(len(config.answers))]
-        own = {*config.answers} == {*names}  # in whatever order they are named
-        answers = names if own else config.answers or names
-        options = [[*answers] for _ in found]
         if config.answers and len(config.answers) != len(names):
             raise UserError(
-                f'eval.answers has {len(config.answers)} answers for the classes {", ".join(names)}: name one for each.'
+                f'eval.answers has {len(config.answers)} answers for the {len(names)} classes {", ".join(names)}. '
+                'Name one answer for each class.'
             )
-    classes = labeled.Classes(config, names)
-    right = [classes.number(record.get(config.label), record.where) for record in found]
-    for record, endings, label in zip(found, options, right, strict=True):
-        if label >= len(endings):
+        are_class_names = {*config.answers} == {*names}  # then their order does not matter
+        answers = names if are_class_names else config.answers or names
+        options = [[*answers] for _ in records]
+    label_map = labeled.LabelMap(config, names)
+    labels = [label_map.class_id(record.get(config.label), record.location) for record in records]
+    for record, answers_, label in zip(records, options, labels, strict=True):
+        if label >= len(answers_):
             raise UserError(
-                f'{record.where} has the label {label} and {len(endings)} endings: mend or remove it.'
+                f'{record.location} has the label {label}, but only {len(answers_)} endings. Correct or remove it.'
             )
-    return options, right
+    return options, labels
 
 
-def _prompts(config: LmConfig, found: Sequence[Record]) -> list[str]:
-    """What stands before the answer of each record."""
-    if not config.shots:
-        return [_fill(config, record) for record in found]
-    one_file = records.is_files(config.source) and '{split}' not in config.source
-    if one_file or config.train_split == config.split:
+def _prompts(config: LmConfig, records: Sequence[Record]) -> list[str]:
+    """Return the prompt of each record, with its few-shot examples and without its answer."""
+    if not config.num_shots:
+        return [_fill_template(config, record) for record in records]
+    is_one_file = records_lib.is_files(config.source) and '{split}' not in config.source
+    if is_one_file or config.train_split == config.split:
         raise UserError(
-            'eval.shots would show the records that are asked for: put {split} into eval.source, and name others as '
-            'eval.train_split.'
+            'eval.num_shots would take examples from the evaluated records. Put {split} into eval.source, and set '
+            'eval.train_split to another split.'
         )
-    shown = records.read(config.source, config.train_split)
-    if len(shown) < config.shots:
+    train_records = records_lib.read(config.source, config.train_split)
+    if len(train_records) < config.num_shots:
         raise UserError(
-            f'eval.shots={config.shots} is more than the {len(shown)} records of {config.train_split!r}: set it lower.'
+            f'eval.num_shots={config.num_shots} exceeds the {len(train_records)} records of {config.train_split!r}. Lower it.'
         )
-    options, right = _options(config, shown)
+    options, correct_options = _options(config, train_records)
     prompts = []
-    for i, record in enumerate(found):
-        drawn = np.random.default_rng((config.seed, i)).choice(len(shown), config.shots, replace=False)
-        answered = [_fill(config, shown[j]) + options[j][right[j]] for j in drawn]
-        prompts.append(config.between.join([*answered, _fill(config, record)]))
+    for i, record in enumerate(records):
+        rng = np.random.default_rng((config.seed, i))
+        shots = rng.choice(len(train_records), config.num_shots, replace=False)
+        examples = [_fill_template(config, train_records[j]) + options[j][correct_options[j]] for j in shots]
+        prompts.append(config.separator.join([*examples, _fill_template(config, record)]))
     return prompts
 
 
-def _fill(config: LmConfig, record: Record) -> str:
-    """The template without its answer."""
+def _fill_template(config: LmConfig, record: Record) -> str:
+    """Fill in the template up to the answer."""
     template = config.template.removesuffix('{answer}')
     return ''.join(
         text + (record.text(field).strip() if field else '')

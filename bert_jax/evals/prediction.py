@@ -1,4 +1,4 @@
-"""A fine-tuned checkpoint on texts of one's own."""
+"""Predictions of a fine-tuned checkpoint: read records, predict, and write the results to a file."""
 
 import json
 import logging
@@ -9,7 +9,7 @@ from typing import Any
 
 from bert_jax.core import partitioning, paths
 from bert_jax.core.errors import UserError
-from bert_jax.data import records
+from bert_jax.data import records as records_lib
 from bert_jax.data.records import Record
 from bert_jax.evals.evaluator import Evaluator
 from bert_jax.tasks import Downstream, Examples
@@ -19,14 +19,14 @@ Prediction = dict[str, Any]
 
 
 class Predictor:
-    """Labels, tags, scores or answers records.
+    """A callable that predicts the label, tags, value, answer or target text of records.
 
     Args:
-      checkpoint: a fine-tuned working directory, or one of its steps.
-      overrides: `a.b=value` for the config of the checkpoint, such as `data.text=body`.
+      checkpoint: working directory of a fine-tuning run, or the folder of one of its checkpoints.
+      overrides: `a.b=value` changes to the config of the checkpoint, such as `data.text=body`.
 
     Raises:
-      UserError: if there is no checkpoint, or it is of no downstream task.
+      UserError: if there is no checkpoint, or it was not fine-tuned on a downstream task.
     """
 
     def __init__(self, checkpoint: str, overrides: Sequence[str] = ()):
@@ -35,15 +35,15 @@ class Predictor:
         self.task = self._trained.experiment.make_task(self._trained.tokenizer)
         if not isinstance(self.task, Downstream):
             raise UserError(
-                f'{checkpoint!r} was trained on the task {self._trained.experiment.task.name!r}, which predicts '
-                'nothing of a text: give the --workdir of a fine-tuning.'
+                f'{checkpoint!r} was trained on the task {self._trained.experiment.task.name!r}, which makes no '
+                'predictions. Set --checkpoint to the --workdir of a fine-tuning run.'
             )
 
-    def __call__(self, found: Sequence[Record | None]) -> list[Prediction | None]:
-        """Predictions, in order; None for None, and for a record that is bad, which is logged."""
-        good, examples = self._examples(found)
-        if not good:
-            return [None] * len(found)
+    def __call__(self, records: Sequence[Record | None]) -> list[Prediction | None]:
+        """Return one prediction per record. It is None if the record is None or invalid; an invalid record is logged."""
+        valid, examples = self._make_examples(records)
+        if not valid:
+            return [None] * len(records)
         train = self._trained.experiment.train
         evaluator = Evaluator(
             self.task,
@@ -51,122 +51,147 @@ class Predictor:
             examples,
             train.eval_batch_size,
             self._partitioner,
-            bins=train.bins,
-            write=True,
+            length_buckets=train.length_buckets,
+            generate=True,
         )
-        made = dict(zip(good, evaluator.predictions(self._trained.params), strict=True))
-        return [made.get(i) for i in range(len(found))]
+        predictions = dict(zip(valid, evaluator.predictions(self._trained.params), strict=True))
+        return [predictions.get(i) for i in range(len(records))]
 
-    def _examples(self, found: Sequence[Record | None]) -> tuple[Sequence[int], Examples]:
-        """Which records can be made into rows, and these rows; says what is wrong with the others."""
-        given = [(i, record) for i, record in enumerate(found) if record is not None]
+    def _make_examples(self, records: Sequence[Record | None]) -> tuple[Sequence[int], Examples]:
+        """Make rows of the valid records, and log what is wrong with the others.
+
+        Returns:
+          The indices of the valid records, and their rows.
+        """
+        candidates = [(i, record) for i, record in enumerate(records) if record is not None]
         try:
-            return [i for i, _ in given], self.task.examples([record for _, record in given], labelled=False)
+            examples = self._unlabeled_examples([record for _, record in candidates])
+            return [i for i, _ in candidates], examples
         except UserError:
-            good: list[tuple[int, Record]] = []
-            for i, record in given:
-                try:  # beside the first, since rows may have to be alike
-                    self.task.examples([*(r for _, r in good[:1]), record], labelled=False)
-                    good.append((i, record))
+            valid: list[tuple[int, Record]] = []
+            for i, record in candidates:
+                try:  # together with the first valid record, because all may need the same number of endings
+                    self._unlabeled_examples([*(r for _, r in valid[:1]), record])
+                    valid.append((i, record))
                 except UserError as e:
-                    logging.warning('left out: %s', e)
-            rows = self.task.examples([r for _, r in good], labelled=False) if good else Examples(())
-            return [i for i, _ in good], rows
+                    logging.warning('Skipped an invalid record: %s', e)
+            examples = self._unlabeled_examples([r for _, r in valid]) if valid else Examples(())
+            return [i for i, _ in valid], examples
+
+    def _unlabeled_examples(self, records: Sequence[Record]) -> Examples:
+        return self.task.make_examples(records, with_labels=False)
 
 
-def read(source: str, split: str) -> list[Record | None]:
-    """Records of a file, or of a split of a TFDS data set; one that cannot be read is logged.
+def read_records(source: str, split: str) -> list[Record | None]:
+    """Read the records of a file, or of a split of a TFDS data set.
 
     Returns:
-      The records, each named by its line, with None in the place of one that cannot be read.
+      The records in their order; None for one that cannot be read, which is logged.
 
     Raises:
-      UserError: if there is no such file, or nothing in it.
+      UserError: if the file does not exist or holds no records.
     """
-    if not records.is_files(source):
+    if not records_lib.is_files(source):
         if pathlib.Path(source).is_file():
-            raise UserError(f'{source!r} is of no known format: write one of {", ".join(records.FORMATS)}.')
-        return [*records.read(source, split)]
+            raise UserError(
+                f'--input={source} has an unknown format. Use one of {", ".join(records_lib.FILE_SUFFIXES)}.'
+            )
+        return [*records_lib.read(source, split)]
     if not pathlib.Path(source).is_file():
-        raise UserError(f'There is no file {source!r}: set --input.')
-    found: list[Record | None] = []
+        raise UserError(f'--input={source} does not exist. Set --input to an existing file.')
+    records: list[Record | None] = []
 
-    def refuse(problem: str) -> None:
-        logging.warning('left out: %s', problem)
-        found.append(None)
+    def skip(problem: str) -> None:
+        logging.warning('Skipped an invalid record: %s', problem)
+        records.append(None)
 
-    for record in records.read_file(source, refuse):
-        found.append(record)
-    if not found:
-        raise UserError(f'There is nothing in {source!r} to predict.')
-    return found
+    for record in records_lib.read_file(source, skip):
+        records.append(record)
+    if not records:
+        raise UserError(f'--input={source} has no records. Set --input to a file with records.')
+    return records
 
 
 def check_output(path: pathlib.Path, source: str) -> None:
-    """Raises UserError if predictions cannot be written to `path`, or would overwrite what they are of."""
+    """Raise UserError if `path` has an unknown format or is the same file as the input `source`."""
     if path.suffix not in _WRITERS:
-        raise UserError(
-            f'{str(path)!r} is of no known format: write one of {", ".join(_WRITERS)} as --output.'
-        )
+        raise UserError(f'--output={path} has an unknown format. Use one of {", ".join(_WRITERS)}.')
     if path.exists() and os.path.exists(source) and path.samefile(source):
-        raise UserError(f'--output={path} would overwrite --input: choose another.')
+        raise UserError(f'--output={path} would overwrite --input. Choose another file.')
 
 
-def write(
-    path: pathlib.Path, found: Sequence[Record | None], made: Sequence[Prediction | None], numbers: bool
+def write_predictions(
+    path: pathlib.Path,
+    records: Sequence[Record | None],
+    predictions: Sequence[Prediction | None],
+    use_class_ids: bool,
 ) -> None:
-    """Writes predictions as the suffix of `path` says; raises UserError if there is none.
+    """Write predictions in the format given by the suffix of `path`.
 
-    `.jsonl` has one object for each record; `.json` the answers by question, as the scripts of SQuAD read
-    them; `.tsv` an index and a label, as the GLUE server does, whose `numbers` are those of the classes; the index
-    is the field `idx` of a record, in whose order TFDS does not keep them, or else its place.
+    `.jsonl` has one object per record. `.json` maps question ids to answers, as the SQuAD scripts expect. `.tsv` has an
+    index and a label or value per line, as the GLUE server expects. The index is the field `idx` of a record, because
+    TFDS shuffles its examples, or else the position of the record.
+
+    Args:
+      path: file to write.
+      records: records from `read_records`.
+      predictions: prediction for each record; None is skipped.
+      use_class_ids: whether a `.tsv` file holds class ids instead of class names.
+
+    Raises:
+      UserError: if there are no predictions, or the format does not suit them.
     """
-    pairs = zip(found, made, strict=True)
-    whole = [(i, record, m) for i, (record, m) in enumerate(pairs) if record is not None and m is not None]
-    if not whole:
-        raise UserError('Nothing could be predicted, and nothing was written: mend what is said above.')
-    paths.write(path, _WRITERS[path.suffix](whole, numbers))
+    pairs = zip(records, predictions, strict=True)
+    valid = [(i, record, p) for i, (record, p) in enumerate(pairs) if record is not None and p is not None]
+    if not valid:
+        raise UserError('There are no valid records, so nothing was written. Correct the errors above.')
+    paths.write_atomic(path, _WRITERS[path.suffix](valid, use_class_ids))
 
 
-_Made = Sequence[tuple[int, Record, Prediction]]
+_Indexed = Sequence[tuple[int, Record, Prediction]]
 
 
-def _json_lines(made: _Made, numbers: bool) -> str:
+def _to_json_lines(predictions: _Indexed, use_class_ids: bool) -> str:
     return ''.join(
-        json.dumps({'of': record.where.rstrip(','), **m}, ensure_ascii=False) + '\n' for _, record, m in made
+        json.dumps({'location': record.location.rstrip(','), **prediction}, ensure_ascii=False) + '\n'
+        for _, record, prediction in predictions
     )
 
 
-def _squad(made: _Made, numbers: bool) -> str:
-    if any('answer' not in m for _, _, m in made):
-        raise UserError('A .json file is for answers to questions: write a .jsonl file of these.')
-    answers = {m['id']: m['answer'] for _, _, m in made}
-    if len(answers) < len(made):
+def _to_squad(predictions: _Indexed, use_class_ids: bool) -> str:
+    if any('answer' not in prediction for _, _, prediction in predictions):
+        raise UserError('A .json file can only hold answers to questions. Set --output to a .jsonl file.')
+    answers = {prediction['id']: prediction['answer'] for _, _, prediction in predictions}
+    if repeated := len(predictions) - len(answers):
         logging.warning(
-            '%d questions share an id with another: its last answer is kept', len(made) - len(answers)
+            '%d questions repeat the id of another. Only the last answer of each id is kept.', repeated
         )
     return json.dumps(answers, ensure_ascii=False)
 
 
-def _glue(made: _Made, numbers: bool) -> str:
+def _to_glue(predictions: _Indexed, use_class_ids: bool) -> str:
     lines = []
-    for i, record, m in made:
+    for i, record, prediction in predictions:
         index = record.fields.get('idx', i)
         if not str(index).isdecimal():
             raise UserError(
-                f'{record.where} has the idx {index!r}, which is no number: mend it, or write .jsonl.'
+                f'{record.location} has {index!r} in the field idx, which is not a whole number. '
+                'Correct it, or set --output to a .jsonl file.'
             )
-        if 'value' in m:
-            lines.append((int(index), f'{m["value"]:.3f}'))
-        elif 'label' in m:
-            lines.append((int(index), str(m.get('number', m['label']) if numbers else m['label'])))
+        if 'value' in prediction:
+            lines.append((int(index), f'{prediction["value"]:.3f}'))
+        elif 'label' in prediction:
+            label = prediction['label']
+            lines.append((int(index), str(prediction.get('class_id', label) if use_class_ids else label)))
         else:
-            raise UserError('A .tsv file is for one label or number a text: write a .jsonl file of these.')
+            raise UserError(
+                'A .tsv file can only hold one label or value per text. Set --output to a .jsonl file.'
+            )
     return 'index\tprediction\n' + ''.join(f'{index}\t{value}\n' for index, value in sorted(lines))
 
 
-_WRITERS: Mapping[str, Callable[[_Made, bool], str]] = {
-    '.jsonl': _json_lines,
-    '.tsv': _glue,
-    '.json': _squad,
+_WRITERS: Mapping[str, Callable[[_Indexed, bool], str]] = {
+    '.jsonl': _to_json_lines,
+    '.tsv': _to_glue,
+    '.json': _to_squad,
 }

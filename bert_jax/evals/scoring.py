@@ -1,4 +1,4 @@
-"""Scoring checkpoints from outside a run: what the eval binaries do."""
+"""Score checkpoints of finished or running jobs, for the evaluation commands."""
 
 import argparse
 import dataclasses
@@ -17,17 +17,19 @@ from bert_jax.core.errors import UserError
 from bert_jax.evals.evaluator import Evaluator
 from bert_jax.train import checkpoint, load
 from bert_jax.train import experiment as experiment_lib
-from bert_jax.train.load import Trained
+from bert_jax.train.load import TrainedModel
 
 
 class Scorer:
-    """Scores checkpoints of a downstream task on the data of a config.
+    """Score checkpoints of a downstream task on the data of a config.
 
     Args:
-      spec: the task's config; it says which data, in what batches. The model, the tokenizer and
-        the names of the classes come from the checkpoint.
-      overrides: `a.b=value`.
-      task: the name of the task that this binary scores; empty scores any.
+      spec: config of the task, for data and batches. Model, tokenizer and class names come from the checkpoint.
+      overrides: `a.b=value` changes to the config.
+      task: required name of the config's task; empty accepts any.
+
+    Attributes:
+      format_scores: the task's function that formats scores; None before a checkpoint is loaded.
 
     Raises:
       UserError: if the config is of another task.
@@ -35,119 +37,141 @@ class Scorer:
 
     def __init__(self, spec: str, overrides: Sequence[str], task: str = ''):
         self._experiment = experiment_lib.read(spec, overrides)
-        self._given = {override.partition('=')[0] for override in overrides}
+        self._overridden = {override.partition('=')[0] for override in overrides}
         if task and self._experiment.task.name != task:
+            actual = self._experiment.task.name
             raise UserError(
-                f'{spec!r} is a config of the task {self._experiment.task.name!r}; this binary scores {task!r}.'
+                f'{spec!r} is a config of the task {actual!r}, but this command scores {task!r}. Set --config to a config '
+                'of that task.'
             )
         self._partitioner = partitioning.make(self._experiment.mesh)
         self._evaluator: Evaluator | None = None
-        self._made_for: Any = None
-        self.describe: Any = None
+        self._evaluator_key: Any = None
+        self.format_scores: Any = None
 
     def __call__(self, path: pathlib.Path) -> dict[str, Any]:
-        """Scores of the newest checkpoint below `path`, with what they are scores of."""
-        trained, evaluator = self.evaluator(path)
-        ours = self._experiment
+        """Return the scores of the newest checkpoint in `path`, with the step and the data."""
+        trained, evaluator = self.load_evaluator(path)
+        data = self._experiment.data
         return {
             'checkpoint': str(path),
             'step': trained.step,
-            'source': ours.data.source,
-            'split': ours.data.eval_split,
-            'rows': evaluator.rows,
+            'source': data.source,
+            'split': data.eval_split,
+            'rows': evaluator.num_rows,
             'labels': list(getattr(trained.experiment.task, 'labels', ())),
             'scores': evaluator(trained.params),
         }
 
-    def evaluator(self, path: pathlib.Path) -> tuple[Trained, Evaluator]:
-        """The newest checkpoint below `path`, and what scores its parameters on the data of the config."""
+    def load_evaluator(self, path: pathlib.Path) -> tuple[TrainedModel, Evaluator]:
+        """Load the newest checkpoint in `path`, with an evaluator of its parameters on the data of the config.
+
+        The evaluator is reused as long as the model's config and tokenizer stay the same.
+        """
         trained = load.read(path, self._partitioner)
-        ours = self._experiment
-        if trained.experiment.task.name != ours.task.name:
+        experiment = self._experiment
+        if trained.experiment.task.name != experiment.task.name:
             raise UserError(
-                f'{str(path)!r} was trained on the task {trained.experiment.task.name!r}, not {ours.task.name!r}: '
-                'give the --workdir of a fine-tuning.'
+                f'{str(path)!r} was trained on the task {trained.experiment.task.name!r}, not '
+                f'{experiment.task.name!r}. Set --checkpoint to the --workdir of a run of this task.'
             )
-        made_for = trained.experiment, trained.tokenizer.fingerprint
-        if self._evaluator is None or made_for != self._made_for:
-            own = {
-                k: v
-                for k, v in vars(trained.experiment.task).items()
-                if k in tasks.OF_A_CHECKPOINT and v != ()
-            }
-            for name, value in own.items():
-                if f'task.{name}' in self._given and getattr(ours.task, name) != value:
-                    raise UserError(
-                        f'{str(path)!r} was trained with task.{name}={value!r}: leave it out here.'
-                    )
-            read = dataclasses.replace(
-                trained.experiment, task=dataclasses.replace(ours.task, **own), data=ours.data
-            )
-            task = read.make_task(trained.tokenizer)
-            c = ours.train
+        key = trained.experiment, trained.tokenizer.fingerprint
+        if self._evaluator is None or key != self._evaluator_key:
+            task = self._make_task(path, trained)
+            train = experiment.train
             self._evaluator = Evaluator(
                 task,
                 trained.graph,
                 task.eval_examples(),
-                c.eval_batch_size,
+                train.eval_batch_size,
                 self._partitioner,
-                c.seed,
-                c.eval_rows,
-                c.bins,
-                write=True,
+                train.seed,
+                train.eval_rows,
+                train.length_buckets,
+                generate=True,
             )
-            self._made_for, self.describe = made_for, task.describe
+            self._evaluator_key, self.format_scores = key, task.format_scores
         return trained, self._evaluator
 
+    def _make_task(self, path: pathlib.Path, trained: TrainedModel) -> Any:
+        """Make the task from the config, with the fields that belong to the checkpoint taken from there."""
+        config = self._experiment.task
+        inherited = {
+            name: value
+            for name, value in vars(trained.experiment.task).items()
+            if name in tasks.CHECKPOINT_FIELDS and value != ()
+        }
+        for name, value in inherited.items():
+            if f'task.{name}' in self._overridden and getattr(config, name) != value:
+                raise UserError(
+                    f'{str(path)!r} was trained with task.{name}={value!r}. Omit task.{name} here.'
+                )
+        merged = dataclasses.replace(
+            trained.experiment, task=dataclasses.replace(config, **inherited), data=self._experiment.data
+        )
+        return merged.make_task(trained.tokenizer)
 
-def watch(workdir: pathlib.Path, poll: float, timeout: float) -> Iterator[pathlib.Path]:
-    """Yields each new checkpoint of a running job, the newest first if several came, to the last.
 
-    Ends when the job's last step was yielded, or after `timeout` seconds without a new one.
+def watch_checkpoints(workdir: pathlib.Path, poll: float, timeout: float) -> Iterator[pathlib.Path]:
+    """Yield each new checkpoint of a running job; only the newest if several were saved in the meantime.
+
+    Stops after the job's last step, or when no checkpoint was saved for `timeout` seconds.
+
+    Args:
+      workdir: working directory of the job.
+      poll: seconds between checks for a new checkpoint.
+      timeout: seconds.
     """
-    seen, since = -1, time.monotonic()
+    last_step, last_time = -1, time.monotonic()
     while True:
-        found = [p for p in checkpoint.steps(workdir) if int(p.name) > seen]
-        if found:
-            seen, since = int(found[-1].name), time.monotonic()
-            total = checkpoint.read_about(found[-1])[1]['total_steps']
-            yield found[-1]
-            if seen >= total:
+        new = [p for p in checkpoint.list_steps(workdir) if int(p.name) > last_step]
+        if new:
+            last_step, last_time = int(new[-1].name), time.monotonic()
+            total = checkpoint.read_metadata(new[-1])[1]['total_steps']
+            yield new[-1]
+            if last_step >= total:
                 return
-        elif time.monotonic() - since > timeout:
-            logging.warning('no new checkpoint in %s for %.0f seconds: stopped watching', workdir, timeout)
+        elif time.monotonic() - last_time > timeout:
+            logging.warning('No new checkpoint in %s for %.0f seconds. Stopped watching.', workdir, timeout)
             return
         else:
             time.sleep(poll)
 
 
-def run(task: str, flags: argparse.Namespace, overrides: Sequence[str]) -> int:
-    """What the eval binary of a downstream task does with the flags of `cli.eval_parser`; returns its exit status."""
-    return follow(lambda: Scorer(flags.config, overrides, task), flags)
+def score_checkpoints(make_scorer: Callable[[], Any], flags: argparse.Namespace) -> int:
+    """Score one checkpoint or, with --watch, each checkpoint of a job; print the scores and write them to --out.
 
+    Args:
+      make_scorer: function that returns a `Scorer`, called after the processes of the job have connected.
+      flags: flags of `cli.eval_parser`.
 
-def follow(make: Callable[[], Any], flags: argparse.Namespace) -> int:
-    """Scores one checkpoint or, with --watch, each of a job; `make` gives a `Scorer` or what is called as one."""
+    Returns:
+      Exit status: 0 if the checkpoint or, with --watch, the job's last checkpoint was scored.
+    """
     out, path = pathlib.Path(flags.out), pathlib.Path(flags.checkpoint)
     cli.check_output(out, '--out')
-    with distributed.job(flags.coordinator, flags.processes, flags.process):
-        return _follow(make, flags, path, out)
+    with distributed.join_job(flags.coordinator, flags.processes, flags.process):
+        runtime.configure_process()
+        if flags.watch and jax.process_count() > 1:
+            raise UserError(
+                '--watch supports only one process, since several could find different checkpoints. Start one process.'
+            )
+        scorer = make_scorer()
+        result = None
+        for step in watch_checkpoints(path, flags.poll, flags.timeout) if flags.watch else [path]:
+            result = scorer(step)
+            if distributed.is_lead():
+                _report(result, scorer, path, out)
+        if result is None:
+            return 1
+        if not flags.watch:
+            return 0
+        return 0 if result['step'] >= checkpoint.read_metadata(path)[1]['total_steps'] else 1
 
 
-def _follow(make: Callable[[], Any], flags: argparse.Namespace, path: pathlib.Path, out: pathlib.Path) -> int:
-    runtime.prepare_process()
-    if flags.watch and jax.process_count() > 1:
-        raise UserError('--watch is for one process: several may see another newest checkpoint each.')
-    scorer = make()
-    result = None
-    for step in watch(path, flags.poll, flags.timeout) if flags.watch else [path]:
-        result = scorer(step)
-        if not distributed.is_lead():
-            continue
-        print(
-            f'{path}, step {result["step"]:,}, {" ".join([result["source"], result["split"]]).strip()}, {result["rows"]:,} rows'
-        )
-        print(scorer.describe(result['scores']), flush=True)
-        paths.write(out, json.dumps(result, indent=2) + '\n')
-    whole = result and (not flags.watch or result['step'] >= checkpoint.read_about(path)[1]['total_steps'])
-    return 0 if whole else 1
+def _report(result: dict[str, Any], scorer: Any, path: pathlib.Path, out: pathlib.Path) -> None:
+    """Print the scores of a checkpoint and write them as JSON."""
+    data = f'{result["source"]} {result["split"]}'.strip()
+    print(f'{path}, step {result["step"]:,}, {data}, {result["rows"]:,} rows')
+    print(scorer.format_scores(result['scores']), flush=True)
+    paths.write_atomic(out, json.dumps(result, indent=2) + '\n')

@@ -1,1 +1,1 @@
-"""Layer 5: runs, jobs, sweeps, repeats, SLURM, paper tables and status."""
+"""Layer 5: runs, jobs, sweeps, SLURM, tables of papers and run status."""

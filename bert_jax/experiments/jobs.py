@@ -1,4 +1,4 @@
-"""Trainings and evaluations that wait for one another, some at a time, each in a process and a folder of its own."""
+"""Run training, evaluation and study jobs as subprocesses, respecting their dependencies."""
 
 import importlib.util
 import json
@@ -17,196 +17,222 @@ from bert_jax.core.errors import UserError
 from bert_jax.train import experiment
 
 DONE, LOG, SCORES = 'done.json', 'log.txt', 'scores.json'
-ROOT = str(pathlib.Path(__file__).parents[2])  # where Python finds this package, whatever the folder
+ROOT = str(
+    pathlib.Path(__file__).parents[2]
+)  # on the PYTHONPATH of every job, whatever its current directory
 
 
 class Job(NamedTuple):
-    """One run of `bin/train`, of an eval binary, or of a study.
+    """A process of `bin.train`, of an eval command, or of a study.
 
     Attributes:
-      place: its working directory, or the folder for its scores.
-      config: its config file, with the argument; of a study its door, `bin/STUDY.py`.
-      settings: `a.b=value`; of a study its flags, `name=value`.
-      after: the working directory of a run that must end well before; None is none.
-      scores: the checkpoint that it scores, if it does not train.
-      watches: whether it runs beside `after` instead, and scores its newest checkpoint whenever there is one; on SLURM alone.
+      folder: the working directory of a training, or the folder for the scores of an evaluation or study.
+      config: the config file, with its argument; of a study its command, written `bin/STUDY.py`.
+      settings: config overrides `a.b=value`; of a study its flags, `name=value`.
+      depends_on: the folder of a job that must finish first; None for no dependency.
+      checkpoint: the checkpoint to evaluate or study; empty for a training.
+      watch: whether to run in parallel with `depends_on` and evaluate each new checkpoint; on SLURM only.
     """
 
-    place: pathlib.Path
+    folder: pathlib.Path
     config: str
     settings: tuple[str, ...]
-    after: pathlib.Path | None = None
-    scores: str = ''
-    watches: bool = False
+    depends_on: pathlib.Path | None = None
+    checkpoint: str = ''
+    watch: bool = False
 
     @property
-    def finished(self) -> bool:
-        """Whether it has ended well, with these settings."""
+    def is_finished(self) -> bool:
+        """Whether the job finished successfully with the current settings."""
         try:
-            return json.loads((self.place / DONE).read_text()) == self.about
+            return json.loads((self.folder / DONE).read_text()) == self.record
         except (OSError, ValueError):
             return False
 
     @property
-    def about(self) -> dict[str, Any]:
-        """What stands in `done.json` when it has ended well."""
-        about = {'config': self.config, 'settings': [*self.settings]}
-        return about | ({'scores': self.scores} if self.scores else {})
+    def record(self) -> dict[str, Any]:
+        """The content of `done.json` once the job has finished."""
+        record = {'config': self.config, 'settings': [*self.settings]}
+        return record | ({'checkpoint': self.checkpoint} if self.checkpoint else {})
+
+    @property
+    def is_study(self) -> bool:
+        return self.config.startswith('bin/')
+
+    @property
+    def arguments(self) -> list[str]:
+        """The module to run and its command-line arguments.
+
+        Raises:
+          UserError: if the task of the config has no eval command.
+        """
+        checkpoint = f'--checkpoint={self.checkpoint}'
+        if self.is_study:
+            module = f'bert_jax.bin.{pathlib.Path(self.config).stem}'
+            return [module, checkpoint, f'--out={self.folder}', *(f'--{s}' for s in self.settings)]
+        config = [f'--config={self.config}', *(f'--config.{s}' for s in self.settings)]
+        if not self.checkpoint:
+            return ['bert_jax.bin.train', f'--workdir={self.folder}', *config]
+        task = experiment.read(self.config, self.settings).task.name
+        if importlib.util.find_spec(f'bert_jax.bin.eval_{task}') is None:
+            raise UserError(
+                f'{self.config!r} has the task {task!r}, which no eval command scores. Choose the config of a downstream task.'
+            )
+        return [f'bert_jax.bin.eval_{task}', checkpoint, f'--out={self.folder / SCORES}', *config]
 
     @property
     def command(self) -> list[str]:
-        """What runs it, as a process."""
-        # While the training waits in a queue there is nothing new to score.
-        watching = ['--watch', f'--timeout={7 * 24 * 3600}'] if self.watches else []
-        return [sys.executable, '-m', *self.words, *watching]
+        """The whole command line, beginning with the Python interpreter."""
+        # The long timeout covers the time for which the training waits in the queue.
+        watch = ['--watch', f'--timeout={7 * 24 * 3600}'] if self.watch else []
+        return [sys.executable, '-m', *self.arguments, *watch]
 
-    @property
-    def words(self) -> list[str]:
-        """Its door with the arguments.
-
-        Raises:
-          UserError: if no eval binary scores the task of its config.
-        """
-        of = f'--checkpoint={self.scores}'
-        if self.studies:
-            door = f'bert_jax.bin.{pathlib.Path(self.config).stem}'
-            return [door, of, f'--out={self.place}', *(f'--{s}' for s in self.settings)]
-        config = [f'--config={self.config}', *(f'--config.{s}' for s in self.settings)]
-        if not self.scores:
-            return ['bert_jax.bin.train', f'--workdir={self.place}', *config]
-        task = experiment.read(self.config, self.settings).task.name
-        if importlib.util.find_spec(f'bert_jax.bin.eval_{task}') is None:
-            raise UserError(f'{self.config!r} is of the task {task!r}, which no eval binary scores.')
-        return [f'bert_jax.bin.eval_{task}', of, f'--out={self.place / SCORES}', *config]
-
-    @property
-    def studies(self) -> bool:
-        return self.config.startswith('bin/')
-
-    def finish(self) -> None:
-        paths.write(self.place / DONE, json.dumps(self.about, indent=2) + '\n')
+    def mark_finished(self) -> None:
+        paths.write_atomic(self.folder / DONE, json.dumps(self.record, indent=2) + '\n')
 
 
-def check(jobs: Sequence[Job]) -> list[str]:
-    """Raises UserError if one of them has settings that cannot be; returns the checkpoint of each, '' of none."""
-    found = []
-    for job in jobs:
-        start = '' if job.studies else experiment.read(job.config, job.settings).init.checkpoint
-        found.append(job.scores or start)
-    return found
-
-
-def run(jobs: Sequence[Job], folder: pathlib.Path, at_once: int = 1) -> dict[pathlib.Path, str]:
-    """Runs what has not ended well yet; an interrupted run goes on where it was.
-
-    Of several at once on Linux each has its share of the cores. What a run prints goes to `log.txt` in its
-    working directory. A run that fails leaves the others; those that wait for it are not begun.
-
-    Args:
-      jobs: in the order in which they are begun.
-      folder: of all of them; nobody else runs jobs in it meanwhile.
-      at_once: how many processes.
+def validate(jobs: Sequence[Job]) -> list[str]:
+    """Validate the settings of all jobs.
 
     Returns:
-      For each run that did not end well, why.
+      The checkpoint that each job needs; empty for a job that needs none.
 
     Raises:
-      UserError: before any run, if one of them has settings that cannot be.
-      KeyboardInterrupt: if this process is told to stop, after it has stopped its runs.
+      UserError: if a job has invalid settings.
     """
-    waiting = [job for job in jobs if not job.finished]
-    made = {str(job.place) for job in jobs}
-    failed: dict[pathlib.Path, str] = {}
-    for job, start in zip(waiting, check(waiting), strict=True):
-        if start and start not in made and not pathlib.Path(start).exists():
-            failed[job.place] = f'error: There is no checkpoint {start!r}: give the --workdir of a training.'
-    with paths.held(folder):
-        _run([job for job in waiting if job.place not in failed], at_once, failed)
-    return failed
+    checkpoints = []
+    for job in jobs:
+        initial = '' if job.is_study else experiment.read(job.config, job.settings).init.checkpoint
+        checkpoints.append(job.checkpoint or initial)
+    return checkpoints
 
 
-def _run(waiting: list[Job], at_once: int, failed: dict[pathlib.Path, str]) -> None:
-    running: dict[int, _Running] = {}
-    shares = _shares(at_once)
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+def run(jobs: Sequence[Job], folder: pathlib.Path, max_processes: int = 1) -> dict[pathlib.Path, str]:
+    """Run all jobs that have not finished yet, resuming those that were interrupted.
+
+    The output of a job is appended to `log.txt` in its folder. On Linux, parallel jobs get disjoint sets of cores.
+    When a job fails, the jobs that depend on it are skipped and all others still run.
+
+    Args:
+      jobs: jobs in the order in which to start them.
+      folder: common parent of all jobs; it is locked against other processes meanwhile.
+      max_processes: number of jobs that run in parallel.
+
+    Returns:
+      The reason of the failure, by folder, for each job that did not finish.
+
+    Raises:
+      UserError: before any job starts, if one of them has invalid settings.
+      KeyboardInterrupt: on SIGINT or SIGTERM, after all running jobs were stopped.
+    """
+    waiting = [job for job in jobs if not job.is_finished]
+    produced = {str(job.folder) for job in jobs}
+    failures: dict[pathlib.Path, str] = {}
+    for job, checkpoint in zip(waiting, validate(waiting), strict=True):
+        if checkpoint and checkpoint not in produced and not pathlib.Path(checkpoint).exists():
+            failures[job.folder] = (
+                f'error: The checkpoint {checkpoint!r} does not exist. Pass the --workdir of a training.'
+            )
+    with paths.lock_workdir(folder):
+        _run([job for job in waiting if job.folder not in failures], max_processes, failures)
+    return failures
+
+
+def _run(waiting: list[Job], max_processes: int, failures: dict[pathlib.Path, str]) -> None:
+    running: dict[int, _Process] = {}
+    cores = _split_cores(max_processes)
+    previous_handler = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         while waiting or running:
-            for slot, one in [*running.items()]:
-                if one.process.poll() is not None:
+            for slot, process in [*running.items()]:
+                if process.popen.poll() is not None:
                     del running[slot]
-                    _end(one, failed)
-            todo = {job.place for job in (*waiting, *(one.job for one in running.values()))}
-            for job in [job for job in waiting if job.after not in todo]:
-                free = [slot for slot in range(at_once) if slot not in running]
-                if job.after in failed:
-                    failed[job.place] = f'{str(job.after)!r} failed'
-                elif free:
-                    running[free[0]] = _start(job, shares[free[0]])
+                    _record_exit(process, failures)
+            unfinished = {job.folder for job in (*waiting, *(process.job for process in running.values()))}
+            for job in [job for job in waiting if job.depends_on not in unfinished]:
+                free_slots = [slot for slot in range(max_processes) if slot not in running]
+                if job.depends_on in failures:
+                    failures[job.folder] = f'{str(job.depends_on)!r} failed'
+                elif free_slots:
+                    running[free_slots[0]] = _start(job, cores[free_slots[0]])
                 else:
                     continue
                 waiting.remove(job)
             time.sleep(0.2)
     finally:
-        for one in running.values():
-            one.process.terminate()
-        for one in running.values():
-            one.process.wait()
-        signal.signal(signal.SIGTERM, before)
+        for process in running.values():
+            process.popen.terminate()
+        for process in running.values():
+            process.popen.wait()
+        signal.signal(signal.SIGTERM, previous_handler)
 
 
-def reasons(failed: Mapping[pathlib.Path, str]) -> list[str]:
-    """Why runs did not end well, each reason once."""
-    return [*dict.fromkeys(failed.values())]
+def distinct_reasons(failures: Mapping[pathlib.Path, str]) -> list[str]:
+    """The different reasons of failures, in order of their first occurrence."""
+    return [*dict.fromkeys(failures.values())]
 
 
-def report(failed: Mapping[pathlib.Path, str]) -> int:
-    """Prints the runs that did not end well, once for each reason; returns the status for a door to exit with."""
-    for why in reasons(failed):
-        first, *others = (place for place, reason in failed.items() if reason == why)
+def footnotes(failures: Mapping[pathlib.Path, str]) -> list[str]:
+    """Numbered lines with the reasons of failures, which the cells of a table refer to."""
+    return [f'[{i}] {reason}' for i, reason in enumerate(distinct_reasons(failures), 1)]
+
+
+def report_failures(failures: Mapping[pathlib.Path, str]) -> int:
+    """Print one line to stderr for each reason of failures; return the exit status of the command."""
+    for reason in distinct_reasons(failures):
+        first, *others = (folder for folder, why in failures.items() if why == reason)
         more = f' and {len(others)} more' if others else ''
-        print(f'failed: {first}{more}: {why}', file=sys.stderr)
-    return 1 if failed else 0
+        print(f'failed: {first}{more}: {reason}', file=sys.stderr)
+    return 1 if failures else 0
 
 
-class _Running(NamedTuple):
-    """A process, when it began, and how long its log was then."""
+class _Process(NamedTuple):
+    """A running job.
+
+    Attributes:
+      job: the job itself.
+      popen: handle of the process.
+      start_time: time of the start, in seconds of the monotonic clock.
+      log_offset: size of the log in bytes before the start.
+    """
 
     job: Job
-    process: 'subprocess.Popen[bytes]'
-    began: float
-    logged: int
+    popen: 'subprocess.Popen[bytes]'
+    start_time: float
+    log_offset: int
 
 
-def _start(job: Job, cores: set[int]) -> _Running:
-    job.place.mkdir(parents=True, exist_ok=True)
-    logging.info('begins: %s', job.place)
-    with (job.place / LOG).open('ab') as log:
-        # Within a job of a cluster its processes are nevertheless jobs of their own.
+def _start(job: Job, cores: set[int]) -> _Process:
+    job.folder.mkdir(parents=True, exist_ok=True)
+    logging.info('started: %s', job.folder)
+    with (job.folder / LOG).open('ab') as log:
+        # Inside a cluster job, these variables would make each process believe that it is a task of that job.
         env = {k: v for k, v in os.environ.items() if not k.startswith(('SLURM_', 'OMPI_'))}
         env['PYTHONPATH'] = os.pathsep.join([ROOT, *filter(None, [env.get('PYTHONPATH')])])
-        logged = log.tell()
-        process = subprocess.Popen(job.command, stdout=log, stderr=log, env=env)
+        offset = log.tell()
+        popen = subprocess.Popen(job.command, stdout=log, stderr=log, env=env)
     if cores:
-        os.sched_setaffinity(process.pid, cores)
-    return _Running(job, process, time.monotonic(), logged)
+        os.sched_setaffinity(popen.pid, cores)
+    return _Process(job, popen, time.monotonic(), offset)
 
 
-def _shares(n: int) -> list[set[int]]:
-    """The cores of each of n processes; none where they cannot be had, or all are one's."""
+def _split_cores(n: int) -> list[set[int]]:
+    """Split the CPU cores among n processes; sets are empty for n = 1 and where core affinity is not supported."""
     if n == 1 or not hasattr(os, 'sched_getaffinity'):
         return [set()] * n
     cores = sorted(os.sched_getaffinity(0))
     return [{*cores[i::n]} or {*cores} for i in range(n)]
 
 
-def _end(one: _Running, failed: dict[pathlib.Path, str]) -> None:
-    job, status = one.job, one.process.returncode
+def _record_exit(process: _Process, failures: dict[pathlib.Path, str]) -> None:
+    """Mark the job of an ended process as finished, or add it to `failures`."""
+    job, status = process.job, process.popen.returncode
     if status:
-        own = (job.place / LOG).read_bytes()[one.logged :].decode(errors='replace')
-        said = [line for line in own.strip().splitlines()[-5:] if line.startswith('error')]
-        how = f'ended by {signal.Signals(-status).name}' if status < 0 else f'ended with status {status}'
-        failed[job.place] = said[-1] if said else f'{how}: see {job.place / LOG}'
-        logging.warning('failed: %s', job.place)
+        output = (job.folder / LOG).read_bytes()[process.log_offset :].decode(errors='replace')
+        errors = [line for line in output.strip().splitlines()[-5:] if line.startswith('error')]
+        how = f'killed by {signal.Signals(-status).name}' if status < 0 else f'exited with status {status}'
+        failures[job.folder] = errors[-1] if errors else f'{how}; see {job.folder / LOG}'
+        logging.warning('failed: %s', job.folder)
         return
-    job.finish()
-    logging.info('ended: %s, %.0f s', job.place, time.monotonic() - one.began)
+    job.mark_finished()
+    logging.info('finished: %s, %.0f s', job.folder, time.monotonic() - process.start_time)

@@ -1,4 +1,4 @@
-"""Working directories of finished and running jobs, read back for tables and plots."""
+"""Read the working directories of finished and running jobs, for tables, plots and reports."""
 
 import dataclasses
 import json
@@ -14,41 +14,41 @@ from bert_jax.train import experiment
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """A working directory.
+    """Config and metrics of a training.
 
     Attributes:
-      name: of the directory.
-      config: its config.
-      train: lines of metrics of training steps, in order.
-      evals: lines of metrics of evaluations, in order, names without 'eval/'.
-      scored: what eval binaries wrote into it: source and split, with the scores.
+      name: name of its working directory.
+      config: its complete config.
+      train: metrics of the logged training steps, in order.
+      evals: metrics of the evaluations, in order; their names lack the prefix 'eval/'.
+      eval_files: scores that eval commands wrote into the working directory, as pairs ('SOURCE, SPLIT', scores).
     """
 
     name: str
     config: Mapping[str, Any]
     train: list[dict[str, float]]
     evals: list[dict[str, float]]
-    scored: Sequence[tuple[str, Mapping[str, Any]]] = ()
+    eval_files: Sequence[tuple[str, Mapping[str, Any]]] = ()
 
     @property
-    def pretraining(self) -> bool:
+    def is_pretraining(self) -> bool:
         return 'sources' in self.config['data']
 
     @property
-    def start(self) -> str:
-        """What a fine-tuning began from."""
+    def initialization(self) -> str:
+        """The initial weights of a fine-tuning, for legends and tables."""
         init = self.config['init']
         return {
             'pretrained': 'pretrained weights',
-            'body': 'pretrained weights but for words',
+            'reinit_embeddings': 'pretrained weights, re-initialized embeddings',
             'random': 'random weights',
         }[init['weights'] if init['checkpoint'] else 'random']
 
     @property
-    def data(self) -> str:
-        """What it was trained on."""
+    def data_name(self) -> str:
+        """The training data, for legends and tables."""
         data = self.config['data']
-        if self.pretraining:
+        if self.is_pretraining:
             names = [
                 pathlib.Path(s).name if s.endswith(('.txt', '.gz', '.jsonl')) else s for s in data['sources']
             ]
@@ -56,88 +56,97 @@ class Run:
         return data['source'] + (f', {data["limit"]:,} examples' if data['limit'] else '')
 
     @property
-    def score(self) -> str:
-        """The name of the score that its checkpoints are judged by."""
-        return self.config['checkpoint']['best'] or 'accuracy'
+    def best_metric(self) -> str:
+        """The metric that selects the best checkpoint."""
+        return self.config['checkpoint']['best_metric'] or 'accuracy'
 
     @property
-    def but_for_the_seed(self) -> str:
-        """Equal for runs that are repetitions of one another."""
-        config = experiment.with_defaults(self.config)
+    def config_without_seed(self) -> str:
+        """The config as JSON without `train.seed`: equal for runs that differ only in their seed."""
+        config = experiment.add_defaults(self.config)
         return json.dumps({**config, 'train': {**config['train'], 'seed': None}}, sort_keys=True)
 
 
 def read(workdir: pathlib.Path, name: str = '') -> Run:
-    """Reads the config and metrics of a run.
+    """Read the config and metrics of a run.
+
+    Args:
+      workdir: its working directory.
+      name: name of the run; empty takes the name of the directory.
 
     Raises:
-      UserError: if the directory holds no run.
+      UserError: if the directory contains no run.
     """
     try:
         config = json.loads((workdir / 'config.json').read_text())
     except (OSError, ValueError) as e:
         raise UserError(
-            f'{str(workdir)!r} holds no run (no readable config.json): give a --workdir that was trained.'
+            f'{str(workdir)!r} contains no run (no readable config.json). Pass the --workdir of a training.'
         ) from e
     sections = ('data', 'model', 'train', 'init', 'checkpoint')
     if not isinstance(config, dict) or not all(isinstance(config.get(s), dict) for s in sections):
         raise UserError(
-            f'{str(workdir)!r} has a config.json of something else: give a --workdir that was trained.'
+            f'The config.json in {str(workdir)!r} is not that of a bert_jax run. Pass the --workdir of a training.'
         )
-    lines = metrics.read(workdir) if (workdir / 'metrics.jsonl').exists() else []  # it may just have begun
+    # A run that has just started has no metrics yet.
+    lines = metrics.read(workdir) if (workdir / 'metrics.jsonl').exists() else []
     train = [line for line in lines if {'loss', 'tokens_per_second', 'mfu'} <= line.keys()]
     evals = [{k.removeprefix('eval/'): v for k, v in line.items()} for line in lines if 'eval/loss' in line]
-    return Run(name or workdir.name, config, train, evals, _scored(workdir))
+    return Run(name or workdir.name, config, train, evals, _read_eval_files(workdir))
 
 
-def last_scores(place: pathlib.Path) -> dict[str, float]:
-    """The scores at the end of a run; empty if it has none."""
+def final_scores(folder: pathlib.Path) -> dict[str, float]:
+    """Scores of the last evaluation of a run; empty if there is none."""
     try:
-        evals = read(place).evals
+        evals = read(folder).evals
     except UserError:
         return {}
     return dict(evals[-1]) if evals else {}
 
 
-def score(place: pathlib.Path, name: str) -> float | None:
-    """The score at the end of a run, or of an evaluation of one; None if it has no scores at all."""
-    scores = last_scores(place) or next((dict(found) for _, found in _scored(place)), {})
+def final_score(folder: pathlib.Path, name: str) -> float | None:
+    """One score of the last evaluation of a run, or of an eval command's folder; None if there are no scores at all.
+
+    Raises:
+      UserError: if there are scores, but none of this name.
+    """
+    scores = final_scores(folder) or next((dict(found) for _, found in _read_eval_files(folder)), {})
     if scores and name not in scores:
         known = ', '.join(k for k in scores if k != 'step')
-        raise UserError(f'The runs have no score {name!r}: known are {known}.')
+        raise UserError(f'The runs have no score {name!r}. Known scores: {known}.')
     return scores.get(name)
 
 
-def curve(place: pathlib.Path, name: str) -> dict[int, float]:
-    """A score of a run by the steps at which it was evaluated."""
-    return {int(line['step']): line[name] for line in read(place).evals if name in line}
+def score_curve(folder: pathlib.Path, name: str) -> dict[int, float]:
+    """A score of a run by training step, one for each evaluation."""
+    return {int(line['step']): line[name] for line in read(folder).evals if name in line}
 
 
 def find(folder: pathlib.Path) -> list[Run]:
-    """The run of a working directory, or all runs below a folder such as `bin/repeat` makes.
+    """Find the run in a working directory, or all runs below a folder, such as that of a sweep.
 
     Raises:
       UserError: if there is none.
     """
     if (folder / 'config.json').exists() or not folder.is_dir():
         return [read(folder)]
-    found = sorted(p.parent for p in folder.rglob('config.json'))
-    if not found:
-        raise UserError(f'There is no run in {str(folder)!r}: give a --workdir that was trained.')
-    return [read(p, _short(f'{folder.name}/{p.relative_to(folder).as_posix()}')) for p in found]
+    workdirs = sorted(p.parent for p in folder.rglob('config.json'))
+    if not workdirs:
+        raise UserError(f'There is no run in {str(folder)!r}. Pass the --workdir of a training.')
+    return [read(p, _short_name(f'{folder.name}/{p.relative_to(folder).as_posix()}')) for p in workdirs]
 
 
-def _short(name: str) -> str:
-    """The name of a repetition without the folder that only says so."""
+def _short_name(name: str) -> str:
+    """Drop the folder `runs` from 'DIR/runs/seed0', the layout of a sweep with a single setting."""
     return re.sub(r'/runs(?=/seed\d+$)', '', name)
 
 
-def _scored(workdir: pathlib.Path) -> list[tuple[str, Mapping[str, Any]]]:
+def _read_eval_files(workdir: pathlib.Path) -> list[tuple[str, Mapping[str, Any]]]:
     found = []
     for file in sorted(workdir.glob('*.json')):
         try:
-            made = json.loads(file.read_text(encoding='utf-8'))
-            found.append((f'{made["source"]}, {made["split"]}', made['scores']))
-        except (ValueError, KeyError, TypeError):  # another file
+            content = json.loads(file.read_text(encoding='utf-8'))
+            found.append((f'{content["source"]}, {content["split"]}', content['scores']))
+        except (ValueError, KeyError, TypeError):  # not written by an eval command
             continue
     return found

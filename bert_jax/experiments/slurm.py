@@ -1,4 +1,4 @@
-"""Jobs on SLURM: for each a batch script that starts it again, after preemption and at the time limit, until it is done."""
+"""Submit jobs to SLURM, with batch scripts that requeue a job after preemption and at its time limit until it finishes."""
 
 import json
 import pathlib
@@ -10,61 +10,62 @@ from collections.abc import Sequence
 
 from bert_jax.core import paths
 from bert_jax.core.errors import UserError
-from bert_jax.experiments.jobs import DONE, ROOT, Job, check
+from bert_jax.experiments.jobs import DONE, ROOT, Job, validate
 
 SCRIPT, ID, LOG = 'slurm.sh', 'slurm.id', 'slurm-%j.log'
-# SLURM ends the steps of a job so many seconds before its time limit, of which training needs some to save.
+# Seconds between SLURM's SIGTERM and the time limit of a job, in which training saves a checkpoint.
 NOTICE = 120
-# A job that is begun again goes on in its log.
-_KEEP = ('--open-mode=append', '--requeue', f'--signal=TERM@{NOTICE}')
+# A requeued job appends to its log.
+_REQUEUE_OPTIONS = ('--open-mode=append', '--requeue', f'--signal=TERM@{NOTICE}')
 
 
 def script(job: Job, options: Sequence[str] = ()) -> str:
-    """The batch script of a job.
+    """Write the batch script of a job.
 
-    A run that is told to stop saves and ends with status 75 (143 if it had not begun), upon which its job is put back
-    into the queue, three times even if there was nothing to save; a job that was cancelled is not.
+    On SIGTERM a training saves and exits with status 75 (143 if it had not started yet). The script then requeues the
+    job, up to three times if nothing new was saved. A canceled job is not requeued.
 
     Args:
-      job: what to run; each task of `srun` is one of its processes.
-      options: of sbatch, such as '--nodes=2'; those here go before them.
+      job: the job; each task of `srun` is one of its processes.
+      options: options of sbatch, such as '--nodes=2'; they override those that this function sets.
 
     Raises:
-      UserError: for a working directory whose name sbatch does not read as it is.
+      UserError: if the name of the folder contains a character that sbatch does not accept.
     """
-    place = job.place.absolute()
-    if {'\\', '\n'} & set(str(place)):
+    folder = job.folder.absolute()
+    if {'\\', '\n'} & set(str(folder)):
         raise UserError(
-            f'sbatch does not read {str(place)!r} as it is: give a --workdir without backslash and line break.'
+            f'sbatch cannot handle the folder name {str(folder)!r}. Choose a --workdir without backslash and line break.'
         )
-    own = [
-        f'--job-name={place.name}',
+    defaults = [
+        f'--job-name={folder.name}',
         f'--chdir={pathlib.Path.cwd()}',
-        f'--output={str(place).replace("%", "%%")}/{LOG}',
+        f'--output={str(folder).replace("%", "%%")}/{LOG}',
         '--kill-on-invalid-dep=yes',
-        *_KEEP,
+        *_REQUEUE_OPTIONS,
     ]
     return '\n'.join(
         [
             '#!/bin/bash',
-            *_options([*own, *options]),
+            *_directives([*defaults, *options]),
             f'export PYTHONPATH={shlex.quote(ROOT)}${{PYTHONPATH:+:$PYTHONPATH}}',
-            f'place={shlex.quote(str(place))}',
-            '# Of an array the number of one element may be that of all.',
+            f'folder={shlex.quote(str(folder))}',
+            '# In an array, the plain job id of an element may be that of the whole array.',
             'id=${SLURM_ARRAY_JOB_ID:+${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID}',
             'id=${id:-$SLURM_JOB_ID}',
-            'trap : TERM  # is for the training, which saves',
-            'touch "$place/.begun"',
-            f'srun {"--ntasks=1 " if job.studies else ""}{shlex.join(job.command)}',
+            'trap : TERM  # the training handles the signal and saves',
+            'touch "$folder/.started"',
+            f'srun {"--ntasks=1 " if job.is_study else ""}{shlex.join(job.command)}',
             'status=$?',
             'if [ $status -eq 0 ]; then',
-            f'    echo {shlex.quote(json.dumps(job.about))} > "$place/{DONE}.tmp" && mv "$place/{DONE}.tmp" "$place/{DONE}"',
+            f'    echo {shlex.quote(json.dumps(job.record))} > "$folder/{DONE}.tmp" && mv "$folder/{DONE}.tmp" "$folder/{DONE}"',
             'elif [[ $status -eq 75 || $status -eq 143 ]] && scontrol show job "$id" | grep -q JobState=RUNNING; then',
-            '    new=$(find "$place/checkpoints" "$place/scores.json" -newer "$place/.begun" -print -quit 2>/dev/null)',
-            '    if [[ $new || ${SLURM_RESTART_COUNT:-0} -lt 3 ]]; then',
+            '    saved=$(find "$folder/checkpoints" "$folder/scores.json" -newer "$folder/.started" -print -quit 2>/dev/null)',
+            '    if [[ $saved || ${SLURM_RESTART_COUNT:-0} -lt 3 ]]; then',
             '        scontrol requeue "$id"',
             '    else',
-            f'        echo "error: it is stopped {NOTICE} seconds before its time limit and had nothing to save: give a longer --time"',
+            f'        echo "error: The job was stopped before it saved anything new. SLURM stops it {NOTICE} seconds before its '
+            'time limit, so set a longer --time."',
             '    fi',
             'fi',
             'exit $status',
@@ -73,114 +74,114 @@ def script(job: Job, options: Sequence[str] = ()) -> str:
     )
 
 
-def _options(options: Sequence[str]) -> list[str]:
-    """Options of sbatch as the lines of a script that it reads."""
+def _directives(options: Sequence[str]) -> list[str]:
+    """Format options of sbatch as #SBATCH lines, quoted where sbatch needs it."""
     plain = re.compile(r'[^\s"\'#\\]+')
     quoted = (o if plain.fullmatch(o) else '"' + o.replace('"', '\\"') + '"' for o in options)
     return [f'#SBATCH {option}' for option in quoted]
 
 
 def submit(jobs: Sequence[tuple[Job, Sequence[str]]]) -> dict[pathlib.Path, str]:
-    """Submits what has not ended well and is not in the queue yet.
+    """Submit all jobs that are neither finished nor in the queue.
 
     Args:
-      jobs: each with its options of sbatch, after the one that it waits for.
+      jobs: jobs with their options of sbatch; a job comes after the one that it depends on.
 
     Returns:
-      The number in SLURM of each job that is in the queue now.
+      The SLURM job id, by folder, of each job that is in the queue now.
 
     Raises:
-      UserError: if SLURM is not there, or does not take a job.
+      UserError: if SLURM is not installed, or rejects a job.
     """
-    scripts = {job.place: script(job, options) for job, options in jobs if not job.finished}
-    found = _queued([job for job, _ in jobs if not job.finished])
+    scripts = {job.folder: script(job, options) for job, options in jobs if not job.is_finished}
+    ids = _queued([job for job, _ in jobs if not job.is_finished])
     for job, _ in jobs:
-        if job.place not in scripts:
+        if job.folder not in scripts:
             continue
-        if job.place in found:
-            _check_same(job.place, scripts[job.place])
+        if job.folder in ids:
+            _check_unchanged(job.folder, scripts[job.folder])
         else:
-            paths.write(job.place / SCRIPT, scripts[job.place])
-            when = 'after' if job.watches else 'afterok'
-            wait = [f'--dependency={when}:{found[job.after]}'] if job.after in found else []
-            found[job.place] = _sbatch(*wait, str(job.place / SCRIPT))
-            paths.write(job.place / ID, found[job.place] + '\n')
-    return found
+            paths.write_atomic(job.folder / SCRIPT, scripts[job.folder])
+            condition = 'after' if job.watch else 'afterok'
+            dependency = [f'--dependency={condition}:{ids[job.depends_on]}'] if job.depends_on in ids else []
+            ids[job.folder] = _sbatch(*dependency, str(job.folder / SCRIPT))
+            paths.write_atomic(job.folder / ID, ids[job.folder] + '\n')
+    return ids
 
 
 def submit_array(
-    jobs: Sequence[Job], options: Sequence[str], folder: pathlib.Path, at_once: int = 0
+    jobs: Sequence[Job], options: Sequence[str], folder: pathlib.Path, max_running: int = 0
 ) -> dict[pathlib.Path, str]:
-    """As `submit`, jobs that wait for nothing as one array.
+    """Submit independent jobs as one array; otherwise the same as `submit`.
 
     Args:
-      jobs: what to run.
-      options: of sbatch, for each of them.
-      folder: for the script of the array.
-      at_once: how many may run at a time; 0 is all.
+      jobs: jobs without dependencies.
+      options: options of sbatch, for each of them.
+      folder: where to write the script of the array.
+      max_running: maximum number of jobs that run in parallel; 0 for no limit.
     """
-    waiting = [job for job in jobs if not job.finished]
-    found = _queued(waiting)
-    todo = []
-    for job in waiting:
+    unfinished = [job for job in jobs if not job.is_finished]
+    ids = _queued(unfinished)
+    new = []
+    for job in unfinished:
         text = script(job, options)
-        if job.place in found:
-            _check_same(job.place, text)
+        if job.folder in ids:
+            _check_unchanged(job.folder, text)
         else:
-            paths.write(job.place / SCRIPT, text)
-            todo.append(job)
-    if not todo:
-        return found
-    own = [
+            paths.write_atomic(job.folder / SCRIPT, text)
+            new.append(job)
+    if not new:
+        return ids
+    defaults = [
         f'--job-name={folder.absolute().name}',
         f'--chdir={pathlib.Path.cwd()}',
-        '--output=/dev/null',  # each has a log of its own
-        f'--array=0-{len(todo) - 1}' + (f'%{at_once}' if at_once else ''),
-        *_KEEP,
+        '--output=/dev/null',  # each job writes its own log
+        f'--array=0-{len(new) - 1}' + (f'%{max_running}' if max_running else ''),
+        *_REQUEUE_OPTIONS,
     ]
-    places = shlex.join(str(job.place.absolute()) for job in todo)
+    folders = shlex.join(str(job.folder.absolute()) for job in new)
     lines = [
         '#!/bin/bash',
-        *_options([*own, *options]),
-        f'places=({places})',
-        'place=${places[$SLURM_ARRAY_TASK_ID]}',
-        f'exec bash "$place/{SCRIPT}" >> "$place/{LOG.replace("%j", "$SLURM_JOB_ID")}" 2>&1',
+        *_directives([*defaults, *options]),
+        f'folders=({folders})',
+        'folder=${folders[$SLURM_ARRAY_TASK_ID]}',
+        f'exec bash "$folder/{SCRIPT}" >> "$folder/{LOG.replace("%j", "$SLURM_JOB_ID")}" 2>&1',
         '',
     ]
-    paths.write(folder / 'array.sh', '\n'.join(lines))
-    number = _sbatch(str(folder / 'array.sh'))
-    for i, job in enumerate(todo):
-        found[job.place] = f'{number}_{i}'
-        paths.write(job.place / ID, found[job.place] + '\n')
-    return found
+    paths.write_atomic(folder / 'array.sh', '\n'.join(lines))
+    array_id = _sbatch(str(folder / 'array.sh'))
+    for i, job in enumerate(new):
+        ids[job.folder] = f'{array_id}_{i}'
+        paths.write_atomic(job.folder / ID, ids[job.folder] + '\n')
+    return ids
 
 
 def _queued(jobs: Sequence[Job]) -> dict[pathlib.Path, str]:
-    """Those of the jobs that are in the queue."""
-    check(jobs)
+    """The SLURM ids, by folder, of those jobs that are in the queue."""
+    validate(jobs)
     queue = {*_call('squeue', '--me', '--array', '--noheader', '--format=%i').split()}
-    files = {job.place: job.place / ID for job in jobs}
-    ids = {place: file.read_text().strip() for place, file in files.items() if file.is_file()}
-    return {place: number for place, number in ids.items() if number in queue}
+    files = {job.folder: job.folder / ID for job in jobs}
+    ids = {folder: file.read_text().strip() for folder, file in files.items() if file.is_file()}
+    return {folder: job_id for folder, job_id in ids.items() if job_id in queue}
 
 
-def _check_same(place: pathlib.Path, text: str) -> None:
-    """Raises UserError if another script than this is in the queue."""
-    if (place / SCRIPT).read_text() != text:
+def _check_unchanged(folder: pathlib.Path, text: str) -> None:
+    """Raise UserError if the job in the queue was submitted with another script."""
+    if (folder / SCRIPT).read_text() != text:
+        job_id = (folder / ID).read_text().strip()
         raise UserError(
-            f'{str(place)!r} is in the queue with other settings or options: scancel {(place / ID).read_text().strip()}, '
-            'and give the command again.'
+            f'{str(folder)!r} is in the queue with other settings or options. Run `scancel {job_id}` and submit again.'
         )
 
 
-def _sbatch(*words: str) -> str:
-    return _call('sbatch', '--parsable', *words).split(';')[0].strip()
+def _sbatch(*arguments: str) -> str:
+    return _call('sbatch', '--parsable', *arguments).split(';')[0].strip()
 
 
-def _call(*words: str) -> str:
-    if not shutil.which(words[0]):
-        raise UserError(f'There is no {words[0]} here: submit from a machine of a SLURM cluster.')
-    done = subprocess.run(words, capture_output=True, text=True)
+def _call(*command: str) -> str:
+    if not shutil.which(command[0]):
+        raise UserError(f'{command[0]} was not found. Submit from a machine of a SLURM cluster.')
+    done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
-        raise UserError(f'{shlex.join(words)} says: {done.stderr.strip() or done.stdout.strip()}')
+        raise UserError(f'{shlex.join(command)} failed: {done.stderr.strip() or done.stdout.strip()}')
     return done.stdout

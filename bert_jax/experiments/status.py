@@ -1,4 +1,4 @@
-"""A run at a glance, while it goes on or after."""
+"""Progress, state and scores of runs, while they run or afterwards."""
 
 import contextlib
 import math
@@ -18,7 +18,7 @@ _BARS = '▁▂▃▄▅▆▇█'
 
 
 def sparkline(values: Sequence[float], width: int = 40) -> str:
-    """Finite values as a line of bars, the mean of those that share one."""
+    """Draw the finite values as a line of at most `width` bars; a bar shows the mean of its values."""
     values = [value for value in values if math.isfinite(value)]
     if not values:
         return ''
@@ -29,98 +29,115 @@ def sparkline(values: Sequence[float], width: int = 40) -> str:
     return ''.join(_BARS[int((m - low) / (high - low or 1) * (len(_BARS) - 1) + 0.5)] for m in means)
 
 
-def ago(seconds: float) -> str:
-    """Seconds as '40 seconds', '12 minutes', '3 hours' or '5 days'."""
+def format_age(seconds: float) -> str:
+    """Format seconds as '40 seconds', '12 minutes', '3 hours' or '5 days'."""
     for unit, size in (('day', 86400), ('hour', 3600), ('minute', 60)):
         if seconds >= 2 * size:
             return f'{seconds / size:.0f} {unit}s'
     return f'{seconds:.0f} seconds'
 
 
-def state(run: Run, workdir: pathlib.Path, noted: Mapping[str, Any]) -> tuple[str, int, int]:
-    """What a run is doing by what `goodput.read` found, its step, and of how many; 0 if that is not known."""
+def state(run: Run, workdir: pathlib.Path, progress: Mapping[str, Any]) -> tuple[str, int, int]:
+    """Determine the state of a run, such as 'running', 'done' or 'failed'.
+
+    Args:
+      run: the run.
+      workdir: its working directory.
+      progress: its progress file, as read by `goodput.read`.
+
+    Returns:
+      The state, the last logged step and the total number of steps, which is 0 if it is unknown.
+    """
     step = int(run.train[-1]['step']) if run.train else 0
-    if not noted:
-        return 'begun' if step else 'not begun', step, 0
-    last, total = noted['starts'][-1], noted['total']
+    if not progress:
+        return 'started' if step else 'not started', step, 0
+    last, total = progress['starts'][-1], progress['total']
     silent = time.time() - last['time']
-    usual = (last['time'] - last['began']) / max(1, sum(line['step'] > last['from'] for line in run.train))
+    logged = sum(line['step'] > last['from'] for line in run.train)
+    log_interval = (last['time'] - last['began']) / max(1, logged)
     if step >= total:
         return 'done', step, total
     if ended := last.get('ended'):
         return ended, step, total
-    if last.get('host') == socket.gethostname() and not paths.is_held(workdir):
+    if last.get('host') == socket.gethostname() and not paths.is_workdir_locked(workdir):
         return 'died', step, total
-    return ('running' if silent < max(120, 5 * usual) else f'silent for {ago(silent)}'), step, total
+    is_running = silent < max(120, 5 * log_interval)
+    return ('running' if is_running else f'silent for {format_age(silent)}'), step, total
 
 
-def lines(workdir: pathlib.Path) -> list[str]:
-    """One run: progress, speed, losses, last checkpoint, and where the time went.
+def describe(workdir: pathlib.Path) -> list[str]:
+    """Describe one run in a few lines: progress, speed, losses, last checkpoint and goodput.
 
     Raises:
-      UserError: if the folder holds no run.
+      UserError: if the folder contains no run.
     """
-    run, noted = runs.read(workdir), goodput.read(workdir)
-    what, step, total = state(run, workdir, noted)
-    found = [f'{workdir}: {what}, step {step:,}' + (f' of {total:,} ({step / total:.0%})' if total else '')]
-    starts = noted.get('starts', [])
+    run, progress = runs.read(workdir), goodput.read(workdir)
+    current, step, total = state(run, workdir, progress)
+    lines = [
+        f'{workdir}: {current}, step {step:,}' + (f' of {total:,} ({step / total:.0%})' if total else '')
+    ]
+    starts = progress.get('starts', [])
     if run.train:
         last = run.train[-1]
-        speed = f'{metrics.human(last["tokens_per_second"])} tokens/s'
-        if last['mfu'] == last['mfu']:
+        speed = f'{metrics.format_count(last["tokens_per_second"])} tokens/s'
+        if not math.isnan(last['mfu']):
             speed += f', MFU {last["mfu"]:.1%}'
-        if what == 'running' and step > starts[-1]['from']:
-            once = sum(starts[-1]['lost'].get(kind, 0.0) for kind in ('start', 'compilation'))
-            took = (starts[-1]['time'] - starts[-1]['began'] - once) / (step - starts[-1]['from'])
-            speed += f', {metrics.clock(took * (total - step))} left'
-        found.append(f'  {speed}')
-    curves = {
-        'loss': [line['loss'] for line in run.train],
-        'evaluation': [line['loss'] for line in run.evals],
-    }
-    for name, values in curves.items():
+        if current == 'running' and step > starts[-1]['from']:
+            startup = sum(starts[-1]['overhead'].get(category, 0.0) for category in ('start', 'compilation'))
+            elapsed = starts[-1]['time'] - starts[-1]['began'] - startup
+            step_time = elapsed / (step - starts[-1]['from'])
+            speed += f', {metrics.format_duration(step_time * (total - step))} left'
+        lines.append(f'  {speed}')
+    curves = [
+        ('loss', [line['loss'] for line in run.train]),
+        ('evaluation', [line['loss'] for line in run.evals]),
+    ]
+    if run.evals and run.best_metric in run.evals[-1]:
+        curves.append((run.best_metric, [line[run.best_metric] for line in run.evals]))
+    for name, values in curves:
         if values:
-            found.append(f'  {name:10} {sparkline(values)} {values[0]:.4f} to {values[-1]:.4f}')
-    if run.evals and run.score in run.evals[-1]:
-        values = [line[run.score] for line in run.evals]
-        found.append(f'  {run.score:10} {sparkline(values)} {values[0]:.4f} to {values[-1]:.4f}')
+            lines.append(f'  {name:10} {sparkline(values)} {values[0]:.4f} to {values[-1]:.4f}')
     last_saved = '  no checkpoint yet'
-    if saved := checkpoint.steps(workdir):
-        with contextlib.suppress(FileNotFoundError):  # it may just have made room for another
-            since = ago(time.time() - saved[-1].stat().st_mtime)
-            last_saved = f'  checkpoint of step {int(saved[-1].name):,}, {since} ago'
-    found.append(last_saved)
-    if shares := goodput.shares(starts):
-        rest = ', '.join(
-            f'{kind} {share:.1%}'
-            for kind, share in sorted(shares.items(), key=lambda s: -s[1])
-            if kind != 'steps' and share
+    if saved := checkpoint.list_steps(workdir):
+        with contextlib.suppress(FileNotFoundError):  # the run may delete an old checkpoint at any moment
+            age = format_age(time.time() - saved[-1].stat().st_mtime)
+            last_saved = f'  checkpoint of step {int(saved[-1].name):,}, {age} ago'
+    lines.append(last_saved)
+    if shares := goodput.time_shares(starts):
+        overheads = ', '.join(
+            f'{category} {share:.1%}'
+            for category, share in sorted(shares.items(), key=lambda s: -s[1])
+            if category != 'steps' and share
         )
-        whole = metrics.clock(starts[-1]['time'] - starts[0]['began'])
-        found.append(f'  goodput {shares["steps"]:.1%} of {whole}' + (f' ({rest})' if rest else ''))
-    return found
+        duration = metrics.format_duration(starts[-1]['time'] - starts[0]['began'])
+        lines.append(
+            f'  goodput {shares["steps"]:.1%} of {duration}' + (f' ({overheads})' if overheads else '')
+        )
+    return lines
 
 
 def table(folder: pathlib.Path) -> list[list[str]]:
-    """A line for each run below a folder: state, step, loss and score.
+    """Tabulate state, step, loss and score of all runs below a folder, one line per run.
 
     Raises:
       UserError: if there is none.
     """
-    found = [['run', 'state', 'step', 'loss', 'score', 'value']]
-    for place in sorted(p.parent for p in folder.rglob('config.json')):
+    lines = [['run', 'state', 'step', 'loss', 'score', 'value']]
+    for workdir in sorted(p.parent for p in folder.rglob('config.json')):
         try:
-            run = runs.read(place)
-        except UserError:  # a config.json of something else
+            run = runs.read(workdir)
+        except UserError:  # the config.json of another program
             continue
-        what, step, total = state(run, place, goodput.read(place))
-        value = run.evals[-1].get(run.score) if run.evals else None
+        current, step, total = state(run, workdir, goodput.read(workdir))
+        value = run.evals[-1].get(run.best_metric) if run.evals else None
         loss = f'{run.train[-1]["loss"]:.4f}' if run.train else ''
-        name = str(place.relative_to(folder))
-        share = f'{step:,}' + (f'/{total:,}' if total else '')
-        found.append(
-            [name, what, share, loss, *((run.score, f'{value:.4f}') if value is not None else ('', ''))]
-        )
-    if len(found) == 1:
-        raise UserError(f'There is no run in {str(folder)!r}: give a --workdir that was trained.')
-    return found
+        score = (run.best_metric, f'{value:.4f}') if value is not None else ('', '')
+        lines.append([str(workdir.relative_to(folder)), current, format_step(step, total), loss, *score])
+    if len(lines) == 1:
+        raise UserError(f'There is no run in {str(folder)!r}. Pass the --workdir of a training.')
+    return lines
+
+
+def format_step(step: int, total: int) -> str:
+    """Format a step as '1,000/20,000', or '1,000' if the total is unknown."""
+    return f'{step:,}' + (f'/{total:,}' if total else '')

@@ -1,77 +1,143 @@
-"""Runs of one config that differ in some settings, as the function `sweep(add)` beside `get_config` says."""
+"""Run one config with several settings and seeds, and compare their scores."""
 
 import ast
+import collections
 import contextlib
+import dataclasses
 import hashlib
+import itertools
 import math
 import pathlib
 import re
-from collections.abc import Collection, Sequence
+import statistics
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from bert_jax.core import config as config_lib
-from bert_jax.core import goodput
+from bert_jax.core import goodput, metrics
 from bert_jax.core.errors import UserError, first_line
 from bert_jax.experiments import runs, status
-from bert_jax.experiments.jobs import DONE, Job
+from bert_jax.experiments.jobs import DONE, Job, distinct_reasons
 from bert_jax.train import experiment
 
 Settings = dict[str, Any]
 
+# Devlin et al. 2019, appendix A.3: fine-tune with all of these combinations and keep the best on the development set.
+RECIPE: dict[str, tuple[Any, ...]] = {
+    'train.batch_size': (16, 32),
+    'optim.learning_rate': (5e-5, 3e-5, 2e-5),
+    'train.steps': ('2 epochs', '3 epochs', '4 epochs'),
+}
 
-def read(spec: str) -> list[Settings]:
-    """The settings of each run, as `sweep` of a config file adds them.
+
+@dataclasses.dataclass(frozen=True)
+class Trial:
+    """One setting of a sweep.
+
+    Attributes:
+      settings: values of config keys.
+      jobs: the trainings with these settings, one for each seed.
+    """
+
+    settings: Settings
+    jobs: tuple[Job, ...]
+
+
+def grid(values: Mapping[str, Sequence[Any]]) -> list[Settings]:
+    """All combinations of the values of several config keys.
 
     Raises:
-      UserError: if the file has no `sweep`, or it adds nothing, or something twice.
+      UserError: if a key has the same value twice.
+    """
+    for key, choices in values.items():
+        if len({*choices}) < len(choices):
+            raise UserError(
+                f'{key} has a value twice in {", ".join(map(str, choices))}. Write each value once.'
+            )
+    return [dict(zip(values, choices, strict=True)) for choices in itertools.product(*values.values())]
+
+
+def parse_values(text: str) -> tuple[Any, ...]:
+    """Parse the comma-separated values of one key on the command line."""
+    return tuple(_parse(part) for part in text.split(','))
+
+
+def _parse(text: str) -> Any:
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return {'true': True, 'false': False}.get(text, text)
+
+
+def from_config(spec: str) -> list[Settings]:
+    """The settings that the function `sweep(add)` of a config file adds; one empty setting without such a function.
+
+    Raises:
+      UserError: if `sweep` fails, adds nothing or the same setting twice, or sets the seed.
     """
     path = spec.partition(':')[0]
-    function = getattr(config_lib.execute(path), 'sweep', None)
+    function = getattr(config_lib.load_module(path), 'sweep', None)
     if function is None:
-        raise UserError(
-            f'{path!r} has no sweep(add): write one beside get_config, which calls add({{"optim.learning_rate": 1e-4}}) '
-            'for each run.'
-        )
-    found: list[Settings] = []
+        return [{}]
+    added: list[Settings] = []
     try:
-        function(found.append)
-        found = [dict(settings) for settings in found]
+        function(added.append)
+        added = [{k: _to_python(v) for k, v in settings.items()} for settings in added]
     except Exception as e:
         raise UserError(
-            f'sweep(add) of {path!r} failed ({first_line(e)}): it calls add({{"optim.learning_rate": 1e-4}}) for each run.'
+            f'sweep(add) of {path!r} failed ({first_line(e)}). Call add({{"optim.learning_rate": 1e-4}}) for each setting.'
         ) from e
-    names = [name(settings) for settings in found]
-    if not found or len({*names}) < len(names):
-        raise UserError(f'sweep of {path!r} must add runs, each of them once.')
-    return found
+    names = [name(settings) for settings in added]
+    if not added or len({*names}) < len(names):
+        raise UserError(f'sweep(add) of {path!r} adds no setting, or one twice. Add each setting once.')
+    if any('train.seed' in settings for settings in added):
+        raise UserError(f'sweep(add) of {path!r} sets train.seed. Remove it and pass --seeds=N.')
+    return added
+
+
+def _to_python(value: Any) -> Any:
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def name(settings: Settings) -> str:
-    """Of a run, from its settings alone, in whatever order: 'learning_rate=0.0001,batch_size=16'."""
+    """Name a setting, independently of the order of its keys: 'batch_size=16,learning_rate=0.0001'."""
     settings = dict(sorted(settings.items()))
     short = [key.rpartition('.')[2] for key in settings]
     keys = short if len({*short}) == len(short) else list(settings)
-    text = ','.join(f'{key}={value}' for key, value in zip(keys, settings.values(), strict=True))
+    text = ','.join(f'{key}={value}' for key, value in zip(keys, settings.values(), strict=True)) or 'runs'
     plain = re.sub(r'[^\w.,=+-]+', '_', text)[:100]
     if plain == text:
         return plain
     return f'{plain}-{hashlib.sha256(repr(settings).encode()).hexdigest()[:8]}'
 
 
-def jobs(spec: str, workdir: pathlib.Path, overrides: Sequence[str]) -> dict[Job, Settings]:
-    """The runs, each in a folder of its own name, with `a.b=value` for all of them before its own."""
-    found = {}
-    for settings in read(spec):
-        own = [f'{key}={_written(value)}' for key, value in settings.items()]
-        found[Job(workdir / name(settings), spec, (*overrides, *own))] = settings
+def trials(
+    spec: str, workdir: pathlib.Path, settings: Sequence[Settings], seeds: int, overrides: Sequence[str]
+) -> list[Trial]:
+    """The trainings of each setting with each seed, in folders `SETTING/seedN`.
+
+    Args:
+      spec: the config file, with its argument.
+      workdir: the folder of all runs.
+      settings: the settings to compare.
+      seeds: number of seeds, counted from 0.
+      overrides: `a.b=value` for all runs.
+    """
+    found = []
+    for setting in settings:
+        values = [f'{key}={_format(value)}' for key, value in setting.items()]
+        jobs = [
+            Job(workdir / name(setting) / f'seed{seed}', spec, (*overrides, *values, f'train.seed={seed}'))
+            for seed in range(seeds)
+        ]
+        found.append(Trial(setting, tuple(jobs)))
     return found
 
 
-def _written(value: Any) -> str:
-    """A value as it is written on the command line, where text that could be nothing else has no quotes."""
-    value = value.item() if isinstance(value, np.generic) else value
+def _format(value: Any) -> str:
+    """Format a value for the command line; text is quoted only where it would be parsed as something else."""
     if isinstance(value, str):
         with contextlib.suppress(ValueError, SyntaxError):
             ast.literal_eval(value)
@@ -80,30 +146,116 @@ def _written(value: Any) -> str:
     return repr(value)
 
 
-def lines(sweep: dict[Job, Settings], failed: Collection[pathlib.Path] = ()) -> list[list[str]]:
-    """A table: settings, state and score of each run, the best of those that are done first, with a star."""
-    first = next(iter(sweep))
-    chosen = experiment.read(first.config, first.settings).checkpoint
-    score, sign = (chosen.best, 1 if chosen.lowest else -1) if chosen.best else ('loss', 1)
-    keys = list(dict.fromkeys(key for settings in sweep.values() for key in settings))
-    found = []
-    for job, settings in sweep.items():
-        state, step, value = 'not begun', '', None
-        if job.place in failed:
-            state = 'failed'
-        elif (job.place / DONE).is_file() and not job.finished:
+def objective(sweep: Sequence[Trial], score: str = '') -> tuple[str, bool]:
+    """The score to compare, and whether it should be low.
+
+    Args:
+      sweep: the trials.
+      score: name of the score; empty takes `checkpoint.best_metric` of the config, or else the loss.
+    """
+    first = sweep[0].jobs[0]
+    checkpoint = experiment.read(first.config, first.settings).checkpoint
+    score = score or checkpoint.best_metric or 'loss'
+    return score, checkpoint.lower_is_better if score == checkpoint.best_metric else metrics.is_lower_better(
+        score
+    )
+
+
+def summarize(
+    sweep: Sequence[Trial], score: str, lowest: bool, failures: Mapping[pathlib.Path, str]
+) -> dict[str, Any]:
+    """Collect the scores of the finished runs.
+
+    Args:
+      sweep: the trials.
+      score: name of the score; the last evaluation of each run counts.
+      lowest: whether the lowest score is best, instead of the highest.
+      failures: reasons, by folder, of the runs that did not finish.
+
+    Returns:
+      `score`; `trials`, each with its `settings`, the `scores` of its seeds (None without a score), their `mean`,
+      `std` (sample standard deviation), `median` and number `n`, and the number `failed` of runs that did not finish, have a
+      score that is not finite, or an accuracy that is not above the share of the largest class; and `best`, the index
+      of the trial with the best mean, None without any score.
+
+    Raises:
+      UserError: if the runs have no score of this name.
+    """
+    found: list[dict[str, Any]] = []
+    for trial in sweep:
+        scores = [runs.final_score(job.folder, score) if job.is_finished else None for job in trial.jobs]
+        scores = [s if s is not None and math.isfinite(s) else None for s in scores]
+        valid = [s for s in scores if s is not None]
+        found.append(
+            {
+                'settings': trial.settings,
+                'scores': scores,
+                'mean': statistics.fmean(valid) if valid else None,
+                'std': statistics.stdev(valid) if len(valid) > 1 else None,
+                'median': statistics.median(valid) if valid else None,
+                'n': len(valid),
+                'failed': sum(
+                    job.folder in failures or (job.is_finished and (s is None or _is_degenerate(job.folder)))
+                    for job, s in zip(trial.jobs, scores, strict=True)
+                ),
+            }
+        )
+    means = [(t['mean'] if lowest else -t['mean'], i) for i, t in enumerate(found) if t['mean'] is not None]
+    return {'score': score, 'trials': found, 'best': min(means)[1] if means else None}
+
+
+def _is_degenerate(folder: pathlib.Path) -> bool:
+    """Whether the accuracy of a run is not above the share of the largest class."""
+    scores = runs.final_scores(folder)
+    return 'majority' in scores and scores.get('accuracy', 1.0) <= scores['majority']
+
+
+def table(
+    sweep: Sequence[Trial], summary: Mapping[str, Any], lowest: bool, failures: Mapping[pathlib.Path, str]
+) -> list[list[str]]:
+    """Tabulate a sweep, one line per trial: best first and marked by a star, trials without a score last.
+
+    Args:
+      sweep: the trials.
+      summary: their scores, as returned by `summarize`.
+      lowest: whether the lowest score is best.
+      failures: reasons, by folder, of the runs that did not finish.
+    """
+    keys = list(dict.fromkeys(key for trial in sweep for key in trial.settings))
+
+    def rank(i: int) -> float:
+        mean = summary['trials'][i]['mean']
+        return math.inf if mean is None else mean if lowest else -mean
+
+    lines = [['', *keys, summary['score'], 'n', 'failed', 'state', 'step']]
+    for i in sorted(range(len(sweep)), key=rank):
+        found = summary['trials'][i]
+        score = '' if found['mean'] is None else f'{found["mean"]:.4f}'
+        if found['std'] is not None:
+            score += f' ± {found["std"]:.4f}'
+        values = [str(sweep[i].settings.get(key, '')) for key in keys]
+        best = '*' if i == summary['best'] else ''
+        lines.append(
+            [best, *values, score, str(found['n']), str(found['failed']), *_progress(sweep[i], failures)]
+        )
+    return lines
+
+
+def _progress(trial: Trial, failures: Mapping[pathlib.Path, str]) -> tuple[str, str]:
+    """The states of the runs of a trial, such as '2 done, 1 running', and the lowest of their steps."""
+    reasons = distinct_reasons(failures)
+    states, steps, totals = [], [0], [0]
+    for job in trial.jobs:
+        state = 'not started'
+        if job.folder in failures:
+            state = f'failed [{reasons.index(failures[job.folder]) + 1}]'
+        elif (job.folder / DONE).is_file() and not job.is_finished:
             state = 'done with other settings'
-        elif (job.place / 'config.json').is_file():
-            run = runs.read(job.place)
-            state, at, total = status.state(run, job.place, goodput.read(job.place))
-            step = f'{at:,}' + (f'/{total:,}' if total else '')
-            value = run.evals[-1].get(score) if run.evals and state == 'done' else None
-        cells = [str(settings.get(key, '')) for key in keys]
-        rank = math.inf if value is None or not math.isfinite(value) else sign * value
-        found.append((rank, value, [*cells, state, step]))
-    found.sort(key=lambda item: item[0])
-    out = [['', *keys, 'state', 'step', score]]
-    for i, (_, value, cells) in enumerate(found):
-        best = '*' if i == 0 and value is not None and math.isfinite(value) else ''
-        out.append([best, *cells, '' if value is None else f'{value:.4f}'])
-    return out
+        elif (job.folder / 'config.json').is_file():
+            state, step, total = status.state(runs.read(job.folder), job.folder, goodput.read(job.folder))
+            steps.append(step)
+            totals.append(total)
+        states.append(state)
+    counts = collections.Counter(states)
+    text = ', '.join(counts if len(counts) == 1 else (f'{n} {state}' for state, n in counts.items()))
+    return text, status.format_step(min(steps[1:]), max(totals)) if len(steps) > 1 else ''

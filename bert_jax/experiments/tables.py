@@ -1,4 +1,4 @@
-"""A paper's table: which runs its cells need, their scores beside the published ones, and how it is printed."""
+"""Tables of papers: the jobs that fill a table, our scores next to the published ones, and tests of differences."""
 
 import collections
 import dataclasses
@@ -15,10 +15,10 @@ from typing import Any, Literal
 from ml_collections import ConfigDict
 
 from bert_jax.core import config as config_lib
-from bert_jax.core.config import within
+from bert_jax.core.config import check_range
 from bert_jax.core.errors import UserError
 from bert_jax.experiments import runs
-from bert_jax.experiments.jobs import Job, reasons
+from bert_jax.experiments.jobs import Job, distinct_reasons
 
 PRETRAINING = 'pretraining'
 
@@ -28,99 +28,109 @@ class Row:
     """A pretrained model.
 
     Attributes:
-      name: as the table has it.
-      config: of its pretraining; without one the row starts from `checkpoint`, or else the table's.
-      settings: `a.b=value` for it; {workdir} stands for the folder of the table, {text} for what to train on.
-      skip: columns that this row has no cell in, and why.
-      also: `a.b=value` for the runs of a column that start from it.
-      weights: what the runs take of it, see `experiment.InitConfig`.
-      checkpoint: a pretrained or converted model, or {NAME} of the table's `checkpoints`.
-      x: where it stands in the figure, if rows are amounts of something.
+      name: name in the table.
+      config: config of the pretraining; empty for a row that starts from `checkpoint`.
+      settings: config overrides `a.b=value` of the pretraining; `{workdir}` is replaced by the folder of the table,
+        `{text}` by the table's `text`.
+      skipped_columns: columns without a cell in this row, each with the reason to print.
+      column_settings: additional config overrides, by column, for the jobs that start from this row.
+      weights: weights that the fine-tunings take from the model; see `experiment.InitConfig`.
+      checkpoint: a pretrained or converted model, or `{NAME}` for one of the table's `checkpoints`; empty takes the
+        table's `checkpoint`.
+      x: position on the x axis of the figure; 0 draws the columns on the x axis.
     """
 
     name: str
     config: str = ''
     settings: tuple[str, ...] = ()
-    skip: Mapping[str, str] = dataclasses.field(default_factory=dict)
-    also: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
-    weights: Literal['pretrained', 'body', 'random'] = 'pretrained'
+    skipped_columns: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    column_settings: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
+    weights: Literal['pretrained', 'reinit_embeddings', 'random'] = 'pretrained'
     checkpoint: str = ''
     x: float = 0.0
 
 
 @dataclasses.dataclass(frozen=True)
 class Column:
-    """What is done with a pretrained model.
+    """A score of each pretrained model, after fine-tuning, or from an evaluation or study.
 
     Attributes:
-      name: as the table has it.
-      config: of the fine-tuning; or, with `of`, of an evaluation: what else to score those runs on. A study of those
-        runs, or of the pretrained model itself, is `bin/study_language.py` and the like.
-      score: at its end.
-      settings: `a.b=value`, or flags of the study.
-      shown: 'percent' of a share, 'exp' of a loss (perplexity), or the score as it is.
-      published: what the published column is of, if it is of something else.
-      of: a column whose runs this one is about too, instead of fine-tunings of its own (no study, if there is a config);
-        or 'pretraining'.
-      reach: a row; the number is then at which step a run first scores as well as that row's runs at their best, in the
-        mean; infinite if it never does. What is printed is the step by which half of the runs do.
-      panel, x: a panel of the figure, in which the column stands at its x, an amount or a name; if rows are amounts,
-        columns of one panel are drawn together.
+      name: name in the table.
+      config: config of the fine-tuning; with `source_column`, of an evaluation of that column's fine-tuned models. A study
+        of those models, or of the pretrained model itself, is written `bin/study_language.py`.
+      score: name of the score, taken from the last evaluation.
+      settings: config overrides `a.b=value`, or the flags of the study.
+      format: 'percent' multiplies a share by 100, 'exp' turns a loss into a perplexity; empty leaves the score as it is.
+      published_name: what the published score was measured on, where that differs from `name`.
+      source_column: column whose runs this column shows another score of, or evaluates on other data; 'pretraining' for the
+        pretraining runs; empty fine-tunes.
+      until_score_of: name of a row. The value is then the first step at which a run reaches the best score of that row's
+        runs (the mean of their bests), or infinity; the table shows the step by which half of the runs reach it.
+      panel: title of the panel of the figure that shows this column. Empty leaves the column out, or gives it its own
+        panel if the rows are on the x axis.
+      x: position on the x axis of that panel, a number or a name.
     """
 
     name: str
     config: str = ''
     score: str = 'accuracy'
     settings: tuple[str, ...] = ()
-    shown: Literal['', 'percent', 'exp'] = ''
-    published: str = ''
-    of: str = ''
-    reach: str = ''
+    format: Literal['', 'percent', 'exp'] = ''
+    published_name: str = ''
+    source_column: str = ''
+    until_score_of: str = ''
     panel: str = ''
     x: float | str = 0.0
 
-    def number(self, score: float) -> float:
-        if self.shown == 'exp':
+    @property
+    def is_study(self) -> bool:
+        return self.config.startswith('bin/')
+
+    def convert(self, score: float) -> float:
+        """Convert a score to the unit of the table."""
+        if self.format == 'exp':
             return math.exp(min(score, 700.0))
-        return 100 * score if self.shown == 'percent' else score
+        return 100 * score if self.format == 'percent' else score
 
-    def text(self, numbers: Sequence[float]) -> str:
-        """Mean ± standard deviation (n); with `reach` the step by which half of the runs have come so far."""
-        if not numbers:
+    def cell(self, values: Sequence[float]) -> str:
+        """Format values as mean ± sample standard deviation (n), or as the median step with `until_score_of`."""
+        if not values:
             return ''
-        if self.reach:
-            half = statistics.median_low(numbers)
-            shown = f'{half:.0f}' if math.isfinite(half) else 'never'
-            return f'{shown} ({sum(map(math.isfinite, numbers))} of {len(numbers)})'
-        mean = statistics.fmean(numbers)
+        if self.until_score_of:
+            half = statistics.median_low(values)
+            step = f'{half:.0f}' if math.isfinite(half) else 'never'
+            return f'{step} ({sum(map(math.isfinite, values))} of {len(values)})'
+        mean = statistics.fmean(values)
         digits = self.digits(mean)
-        spread = f' ± {statistics.stdev(numbers):.{digits}f}' if len(numbers) > 1 else ''
-        return f'{mean:.{digits}f}{spread} ({len(numbers)})'
+        spread = f' ± {statistics.stdev(values):.{digits}f}' if len(values) > 1 else ''
+        return f'{mean:.{digits}f}{spread} ({len(values)})'
 
-    def digits(self, number: float) -> int:
-        """After the point: one of percents and large numbers, more of a loss or a correlation."""
-        return 1 if self.shown == 'percent' or abs(number) >= 10 else 2 if abs(number) >= 1 else 4
+    def digits(self, value: float) -> int:
+        """Number of decimals: 1 for percentages and values from 10, 2 from 1, otherwise 4."""
+        return 1 if self.format == 'percent' or abs(value) >= 10 else 2 if abs(value) >= 1 else 4
 
 
 @dataclasses.dataclass(frozen=True)
 class Table:
-    """A table config.
+    """The config of a table.
 
     Attributes:
-      title, about: what it is, and where it was published.
-      rows, columns: of the table.
-      published: numbers by row and column.
-      text: what is pretrained on; it stands for {text} in the settings of rows.
-      checkpoint: what rows start from that have no other.
-      checkpoints: models that rows name, set by `--config.checkpoints.NAME=DIR`.
-      seeds: so many runs of each cell, from 0; pretraining is repeated too.
-      turned: whether it is printed with its rows side by side and its columns below one another.
-      amount: of what `x` of the rows or of the columns is, with its unit; empty draws no figure.
-      against: a row; of each other row it is said whether its difference from that one is more than seed noise.
+      title: title, with the paper and the number of its table.
+      description: text below the title: scores, and sources of the published ones.
+      rows: pretrained models.
+      columns: what each model is used for.
+      published: published scores, by row and column, in the unit of the table.
+      text: pretraining corpus that replaces `{text}` in the settings of rows and columns.
+      checkpoint: pretrained model of the rows that name no other.
+      checkpoints: pretrained models that rows refer to as `{NAME}`; set by `--config.checkpoints.NAME=DIR`.
+      seeds: number of runs of each cell, pretraining included; seeds count from 0.
+      transposed: whether to print the rows as columns.
+      x_label: label and unit of the x axis of the figure; empty draws none.
+      baseline: name of the row to test the differences of all others from; empty makes no test.
     """
 
     title: str
-    about: str
+    description: str
     rows: tuple[Row, ...]
     columns: tuple[Column, ...]
     published: Mapping[str, Mapping[str, float]] = dataclasses.field(default_factory=dict)
@@ -128,282 +138,319 @@ class Table:
     checkpoint: str = ''
     checkpoints: Mapping[str, str] = dataclasses.field(default_factory=dict)
     seeds: int = 1
-    turned: bool = False
-    amount: str = ''
-    against: str = ''
+    transposed: bool = False
+    x_label: str = ''
+    baseline: str = ''
 
     def __post_init__(self) -> None:
-        within(self, 'table', 1, math.inf, 'seeds')
-        rows, columns = [r.name for r in self.rows], [c.name for c in self.columns]
-        used: list[Any] = [
-            (self.published, rows),
-            *((r.skip, columns) for r in self.rows),
-            *((r.also, columns) for r in self.rows),
-        ]
-        used += [(numbers, columns) for numbers in self.published.values()]
-        own = [c for c in self.columns if not c.of]
-        trained = [c.name for c in own if not c.config.startswith('bin/')]
-        used += [
-            ([c.of], ['', PRETRAINING, *(trained if c.config else (k.name for k in own))])
-            for c in self.columns
-        ]
-        used += [([name], ['', *rows]) for name in (self.against, *(c.reach for c in self.columns))]
-        for names, known in used:
-            for name in names:
-                if name not in known:
-                    raise UserError(f'The table has no {name!r}: {config_lib.nearest(name, known)}')
+        check_range(self, 'table', 1, math.inf, 'seeds')
+        self._check_names()
         for row in self.rows:
-            if not row.config and not self._start(row):
+            if not row.config and not self._initial_checkpoint(row):
                 raise UserError(
-                    f'The row {row.name!r} starts from a pretrained model: give --config.checkpoint=DIR, or the one of '
-                    '--config.checkpoints that it names.'
+                    f'The row {row.name!r} has no pretrained model. Pass --config.checkpoint=DIR, or set config or '
+                    'checkpoint of the row.'
                 )
         for column in self.columns:
-            if column.of == PRETRAINING and column.config:
+            if column.source_column == PRETRAINING and column.config:
                 raise UserError(
-                    f'The column {column.name!r} is of the pretraining and has no config of its own.'
+                    f'The column {column.name!r} has both source_column={PRETRAINING!r} and a config. Remove one of them.'
                 )
-            if not (column.config or column.of) or (column.reach and not column.of):
-                raise UserError(f'The column {column.name!r} needs a config, or another column to be of.')
-        for numbers in self.published.values():
-            for name, number in numbers.items():
-                if not isinstance(number, int | float):
+            if not (column.config or column.source_column):
+                raise UserError(f'The column {column.name!r} needs config or source_column. Set one of them.')
+            if column.until_score_of and not column.source_column:
+                raise UserError(
+                    f'The column {column.name!r} has until_score_of, so it needs source_column. Name a column with runs.'
+                )
+        for scores in self.published.values():
+            for name, score in scores.items():
+                if not isinstance(score, int | float):
                     raise UserError(
-                        f'What was published of {name!r} is {number!r}, which is no number: mend the config.'
+                        f'The published score {score!r} of {name!r} is not a number. Correct the config.'
                     )
 
-    def jobs(self, workdir: pathlib.Path) -> list[Job]:
-        """All runs: a seed's before the next seed's, and each pretraining before what starts from it."""
-        found = [
-            job for seed in range(self.seeds) for row in self.rows for job in self._jobs(row, workdir, seed)
+    def _check_names(self) -> None:
+        """Raise UserError if a field refers to a row or a column that does not exist."""
+        rows, columns = [r.name for r in self.rows], [c.name for c in self.columns]
+        references: list[tuple[Any, list[str]]] = [
+            (self.published, rows),
+            *((r.skipped_columns, columns) for r in self.rows),
+            *((r.column_settings, columns) for r in self.rows),
+            *((scores, columns) for scores in self.published.values()),
+            *(([name], ['', *rows]) for name in (self.baseline, *(c.until_score_of for c in self.columns))),
         ]
-        for place, times in collections.Counter(job.place for job in found).items():
-            if times > 1:
+        with_runs = [c for c in self.columns if not c.source_column]
+        fine_tuned = [c for c in with_runs if not c.is_study]
+        for column in self.columns:
+            sources = [c.name for c in (fine_tuned if column.config else with_runs)]
+            references.append(([column.source_column], ['', PRETRAINING, *sources]))
+        for names, known in references:
+            for name in names:
+                if name not in known:
+                    raise UserError(f'The table has no {name!r}: {config_lib.did_you_mean(name, known)}')
+
+    def jobs(self, workdir: pathlib.Path) -> list[Job]:
+        """All jobs of the table: seed by seed, and each pretraining before the jobs that depend on it.
+
+        Raises:
+          UserError: if two cells have the same folder.
+        """
+        found = [
+            job
+            for seed in range(self.seeds)
+            for row in self.rows
+            for job in self._row_jobs(row, workdir, seed)
+        ]
+        for folder, count in collections.Counter(job.folder for job in found).items():
+            if count > 1:
                 raise UserError(
-                    f'Two cells of the table would have the folder {place}: rename a row or a column.'
+                    f'Two cells of the table have the same folder {folder}. Rename a row or a column.'
                 )
         return found
 
-    def _jobs(self, row: Row, workdir: pathlib.Path, seed: int) -> list[Job]:
-        def filled(settings: Sequence[str]) -> list[str]:
+    def _row_jobs(self, row: Row, workdir: pathlib.Path, seed: int) -> list[Job]:
+        def expand(settings: Sequence[str]) -> list[str]:
             return [s.replace('{workdir}', str(workdir)).replace('{text}', self.text) for s in settings]
 
-        found, before = [], None
+        found, pretraining = [], None
         if row.config:
-            before = self._cell(workdir, row, Column('', of=PRETRAINING), seed)
-            found.append(Job(before, row.config, (*filled(row.settings), f'train.seed={seed}')))
-        start = before or self._start(row)
+            pretraining = self._folder(workdir, row, Column('', source_column=PRETRAINING), seed)
+            found.append(Job(pretraining, row.config, (*expand(row.settings), f'train.seed={seed}')))
+        checkpoint = pretraining or self._initial_checkpoint(row)
         for column in self.columns:
-            if not column.config or {column.name, column.of} & {*row.skip}:
+            if not column.config or {column.name, column.source_column} & {*row.skipped_columns}:
                 continue
-            own = filled([*column.settings, *row.also.get(column.name, ())])
-            place = self._cell(workdir, row, column, seed)
-            if column.of:
-                trained = self._cell(workdir, row, self._column(column.of), seed)
-                found.append(Job(place, column.config, tuple(own), trained, scores=str(trained)))
-            elif column.config.startswith('bin/'):
-                found.append(Job(place, column.config, tuple(own), before, scores=str(start)))
+            settings = expand([*column.settings, *row.column_settings.get(column.name, ())])
+            folder = self._folder(workdir, row, column, seed)
+            if column.source_column:
+                source = next(c for c in self.columns if c.name == column.source_column)
+                tuned = self._folder(workdir, row, source, seed)
+                found.append(Job(folder, column.config, tuple(settings), tuned, checkpoint=str(tuned)))
+            elif column.is_study:
+                found.append(
+                    Job(folder, column.config, tuple(settings), pretraining, checkpoint=str(checkpoint))
+                )
             else:
-                own += [f'train.seed={seed}', f'init.checkpoint={start}', f'init.weights={row.weights}']
-                found.append(Job(place, column.config, tuple(own), before))
+                init = [f'init.checkpoint={checkpoint}', f'init.weights={row.weights}']
+                found.append(
+                    Job(folder, column.config, (*settings, f'train.seed={seed}', *init), pretraining)
+                )
         return found
 
-    def _start(self, row: Row) -> str:
-        named = re.fullmatch(r'\{(\w+)\}', row.checkpoint)
-        if named and named[1] not in self.checkpoints:
-            raise UserError(f'{row.checkpoint} is none of {", ".join(self.checkpoints)}: mend the config.')
-        return self.checkpoints[named[1]] if named else row.checkpoint or self.checkpoint
+    def _initial_checkpoint(self, row: Row) -> str:
+        """The checkpoint that a row without pretraining starts from; empty if none is set."""
+        reference = re.fullmatch(r'\{(\w+)\}', row.checkpoint)
+        if not reference:
+            return row.checkpoint or self.checkpoint
+        if reference[1] not in self.checkpoints:
+            raise UserError(
+                f'The row {row.name!r} refers to the checkpoint {row.checkpoint}, but the table has only: '
+                f'{", ".join(self.checkpoints) or "none"}. Correct the config.'
+            )
+        return self.checkpoints[reference[1]]
 
-    def _column(self, name: str) -> Column:
-        return next(column for column in self.columns if column.name == name)
+    def _folder(self, workdir: pathlib.Path, row: Row, column: Column, seed: int) -> pathlib.Path:
+        """The folder of the job that a cell shows."""
+        name = column.name
+        if not column.config:
+            name = 'pretrain' if column.source_column == PRETRAINING else column.source_column
+        return workdir / folder_name(name) / folder_name(row.name) / f'seed{seed}'
 
-    def _cell(self, workdir: pathlib.Path, row: Row, column: Column, seed: int) -> pathlib.Path:
-        name = column.name if column.config else 'pretrain' if column.of == PRETRAINING else column.of
-        return workdir / folder(name) / folder(row.name) / f'seed{seed}'
+    def _finished_folders(self, workdir: pathlib.Path) -> set[pathlib.Path]:
+        return {job.folder for job in self.jobs(workdir) if job.is_finished}
 
-    def _finished(self, workdir: pathlib.Path) -> set[pathlib.Path]:
-        return {job.place for job in self.jobs(workdir) if job.finished}
-
-    def numbers(self, workdir: pathlib.Path) -> dict[tuple[str, str], list[float]]:
-        """What the finished runs have scored, by row and column; runs with other settings do not count."""
-        finished = self._finished(workdir)
+    def values(self, workdir: pathlib.Path) -> dict[tuple[str, str], list[float]]:
+        """The values of all finished runs by (row, column); runs that finished with other settings do not count."""
+        finished = self._finished_folders(workdir)
         found = {}
         for column in self.columns:
-            places = {
+            folders = {
                 row.name: [
-                    p
+                    folder
                     for seed in range(self.seeds)
-                    if (p := self._cell(workdir, row, column, seed)) in finished
+                    if (folder := self._folder(workdir, row, column, seed)) in finished
                 ]
                 for row in self.rows
             }
-            if column.reach:
+            if column.until_score_of:
                 bests = [
-                    max(values.values())
-                    for p in places[column.reach]
-                    if (values := runs.curve(p, column.score))
+                    max(curve.values())
+                    for folder in folders[column.until_score_of]
+                    if (curve := runs.score_curve(folder, column.score))
                 ]
-                goal = statistics.fmean(bests) if bests else math.inf
+                target = statistics.fmean(bests) if bests else math.inf
             for row in self.rows:
-                numbers: list[float | None]
-                if column.reach:
-                    numbers = [_first(runs.curve(p, column.score), goal) for p in places[row.name]]
+                if column.until_score_of:
+                    curves = [runs.score_curve(folder, column.score) for folder in folders[row.name]]
+                    found[row.name, column.name] = [_first_step(curve, target) for curve in curves]
                 else:
-                    scores = [_score(p, column.score) for p in places[row.name]]
-                    numbers = [None if s is None else column.number(s) for s in scores]
-                found[row.name, column.name] = [n for n in numbers if n is not None]
+                    scores = [_final_score(folder, column.score) for folder in folders[row.name]]
+                    found[row.name, column.name] = [column.convert(s) for s in scores if s is not None]
         return found
 
-    def by_row(self, workdir: pathlib.Path) -> dict[str, dict[str, list[float | None]]]:
-        """`numbers`, one of each run, for JSON: None is never."""
+    def json_values(self, workdir: pathlib.Path) -> dict[str, dict[str, list[float | None]]]:
+        """`values`, nested by row and column, for JSON: infinite values become None."""
         found: dict[str, dict[str, list[float | None]]] = {}
-        for (row, column), numbers in self.numbers(workdir).items():
-            found.setdefault(row, {})[column] = [n if math.isfinite(n) else None for n in numbers]
+        for (row, column), values in self.values(workdir).items():
+            found.setdefault(row, {})[column] = [v if math.isfinite(v) else None for v in values]
         return found
 
-    def lines(self, workdir: pathlib.Path, failed: Mapping[pathlib.Path, str]) -> list[list[str]]:
-        """The table as text, a head line first: own mean ± std (n), and where something was published for a column (or, if
-        turned, a row) that number before it and by how much one's own is more after it."""
-        numbers, why_failed = self.numbers(workdir), reasons(failed)
-        finished = self._finished(workdir)
-        known = {(row, column) for row, found in self.published.items() for column in found}
+    def lines(self, workdir: pathlib.Path, failures: Mapping[pathlib.Path, str]) -> list[list[str]]:
+        """Format the table as text, the header first.
+
+        A column with published scores (a row of a transposed table) becomes three: published, ours, difference.
+
+        Args:
+          workdir: the folder of the table.
+          failures: reasons, by folder, of the jobs that failed; cells refer to them as `failed [1]`.
+        """
+        values, reasons = self.values(workdir), distinct_reasons(failures)
+        finished = self._finished_folders(workdir)
+        published_names = {
+            name for row, scores in self.published.items() for name in (row, *scores) if scores
+        }
 
         def cell(row: Row, column: Column) -> tuple[str, str, str]:
             published = self.published.get(row.name, {}).get(column.name)
-            own = numbers[row.name, column.name]
-            places = [self._cell(workdir, row, column, seed) for seed in range(self.seeds)]
-            gone = [failed[p] for p in places if p in failed]
-            why = row.skip.get(column.name) or row.skip.get(column.of)
-            if gone:
-                why = f'failed [{why_failed.index(gone[0]) + 1}]'
-            elif finished & {*places}:
-                why = f'no score {column.score!r}'
+            ours = values[row.name, column.name]
+            folders = [self._folder(workdir, row, column, seed) for seed in range(self.seeds)]
+            failed = [failures[folder] for folder in folders if folder in failures]
+            missing = row.skipped_columns.get(column.name) or row.skipped_columns.get(column.source_column)
+            if failed:
+                missing = f'failed [{reasons.index(failed[0]) + 1}]'
+            elif finished & {*folders}:
+                missing = f'no score {column.score!r}'
             difference = ''
-            if published is not None and own:
-                difference = f'{statistics.fmean(own) - published:+.{column.digits(published)}f}'
+            if published is not None and ours:
+                difference = f'{statistics.fmean(ours) - published:+.{column.digits(published)}f}'
             return (
                 '' if published is None else f'{published:.4g}',
-                column.text(own) or why or 'not run',
+                column.cell(ours) or missing or 'not run',
                 difference,
             )
 
-        down: Sequence[Any] = self.columns if self.turned else self.rows
-        across: Sequence[Any] = self.rows if self.turned else self.columns
+        down: Sequence[Any] = self.columns if self.transposed else self.rows
+        across: Sequence[Any] = self.rows if self.transposed else self.columns
         out = [[''], *([x.name] for x in down)]
         for y in across:
-            compared = any(y.name in pair for pair in known)
-            of = f' ({y.published})' if getattr(y, 'published', '') else ''
-            out[0] += [f'{y.name}: published{of}', 'own', 'difference'] if compared else [y.name]
+            has_published = y.name in published_names
+            note = f' ({y.published_name})' if getattr(y, 'published_name', '') else ''
+            out[0] += [f'{y.name}: published{note}', 'ours', 'difference'] if has_published else [y.name]
             for line, x in zip(out[1:], down, strict=True):
-                found = cell(y, x) if self.turned else cell(x, y)
-                line += found if compared else found[1:2]
+                cells = cell(y, x) if self.transposed else cell(x, y)
+                line += cells if has_published else cells[1:2]
         return out
 
-    def orders(self, workdir: pathlib.Path) -> list[str]:
-        """For each column, whether the rows come in the published order: Spearman's rank correlation."""
+    def rank_correlations(self, workdir: pathlib.Path) -> list[str]:
+        """For each column, Spearman's rank correlation of the rows' means with the published scores."""
         from scipy import stats
 
-        numbers = self.numbers(workdir)
+        values = self.values(workdir)
         found = []
         for column in self.columns:
-            both = [
-                (self.published[row.name][column.name], statistics.fmean(numbers[row.name, column.name]))
+            pairs = [
+                (self.published[row.name][column.name], statistics.fmean(values[row.name, column.name]))
                 for row in self.rows
-                if column.name in self.published.get(row.name, {}) and numbers[row.name, column.name]
+                if column.name in self.published.get(row.name, {}) and values[row.name, column.name]
             ]
-            if len(both) > 2:
-                rank = float(stats.spearmanr(*zip(*both, strict=True)).statistic)
+            if len(pairs) > 2:
+                rank = float(stats.spearmanr(*zip(*pairs, strict=True)).statistic)
                 found.append(
-                    f'{column.name}: rank correlation with the published order {rank:+.2f} ({len(both)} rows)'
+                    f'{column.name}: rank correlation with the published scores {rank:+.2f} ({len(pairs)} rows)'
                 )
         return found
 
     def differences(self, workdir: pathlib.Path) -> list[str]:
-        """For each column, by how much each row differs from `against`, and whether by more than seed noise: Welch's t-test,
-        or for columns with `reach`, where a run may never arrive, Mann and Whitney's test of ranks. Then what is left of
-        all tests together (Holm 1979)."""
+        """For each column, test whether each row differs from the `baseline`.
+
+        Uses Welch's t-test; for columns with `until_score_of`, whose values may be infinite, the Mann-Whitney U test. The
+        last line names the differences that are significant after Holm's correction (1979) for all tests of the table.
+        """
         from scipy import stats
 
-        if not self.against:
+        if not self.baseline:
             return []
-        numbers, found, tests = self.numbers(workdir), [], dict[str, float]()
+        values, found, p_values = self.values(workdir), [], dict[str, float]()
         for column in self.columns:
-            base = numbers[self.against, column.name]
+            base = values[self.baseline, column.name]
             for row in self.rows:
-                own = numbers[row.name, column.name]
-                if row.name == self.against or min(len(own), len(base)) < 2:
+                ours = values[row.name, column.name]
+                if row.name == self.baseline or min(len(ours), len(base)) < 2:
                     continue
-                both = f'{row.name} {column.text(own)}, {self.against} {column.text(base)}'
-                if not column.reach and len({*own}) == len({*base}) == 1:
-                    found.append(f'{column.name}: {both}, no spread, so no test')
+                both = f'{row.name} {column.cell(ours)}, {self.baseline} {column.cell(base)}'
+                if not column.until_score_of and len({*ours}) == len({*base}) == 1:
+                    found.append(f'{column.name}: {both}, no variance, not tested')
                     continue
-                if column.reach:
-                    p, test = stats.mannwhitneyu(own, base).pvalue, "Mann and Whitney's test"
+                if column.until_score_of:
+                    p, test = stats.mannwhitneyu(ours, base).pvalue, 'Mann-Whitney U test'
                 else:
-                    sides = [
-                        n for x in (own, base) for n in (statistics.fmean(x), statistics.stdev(x), len(x))
+                    moments = [
+                        m for x in (ours, base) for m in (statistics.fmean(x), statistics.stdev(x), len(x))
                     ]
-                    p, test = stats.ttest_ind_from_stats(*sides, equal_var=False).pvalue, "Welch's t-test"
-                tests[f'{column.name} of {row.name}'] = float(p)
+                    p, test = stats.ttest_ind_from_stats(*moments, equal_var=False).pvalue, "Welch's t-test"
+                p_values[f'{column.name} of {row.name}'] = float(p)
                 found.append(f'{column.name}: {both}, p = {p:.2g} ({test})')
-        if len(tests) > 1:
-            beyond = _holm(tests)
+        if len(p_values) > 1:
+            significant = '; '.join(_holm(p_values)) or 'none'
             found.append(
-                f'More than seed noise, of {len(tests)} tests together at 5 % (Holm): {"; ".join(beyond) or "none"}'
+                f'Significant at 5 % after correction for {len(p_values)} tests (Holm): {significant}'
             )
         return found
 
 
-def _holm(tests: Mapping[str, float], level: float = 0.05) -> list[str]:
-    """Tests whose hypothesis is rejected at a level that holds for all of them together."""
-    ranked = sorted(tests.items(), key=lambda test: test[1])
-    kept = itertools.takewhile(lambda t: t[1][1] <= level / (len(ranked) - t[0]), enumerate(ranked))
-    return [name for _, (name, _) in kept]
+def _holm(p_values: Mapping[str, float], level: float = 0.05) -> list[str]:
+    """The tests that Holm's step-down procedure rejects, at a family-wise error rate of `level`."""
+    ranked = sorted(p_values.items(), key=lambda test: test[1])
+    rejected = itertools.takewhile(lambda t: t[1][1] <= level / (len(ranked) - t[0]), enumerate(ranked))
+    return [name for _, (name, _) in rejected]
 
 
-def _score(place: pathlib.Path, name: str) -> float | None:
-    """The score of a run; None, with a warning, if it has none of this name."""
+def _final_score(folder: pathlib.Path, name: str) -> float | None:
+    """The final score of a run; None, with a warning, if it has no score of this name."""
     try:
-        return runs.score(place, name)
+        return runs.final_score(folder, name)
     except UserError as e:
         logging.warning('%s', e)
         return None
 
 
-def _first(curve: Mapping[int, float], goal: float) -> float:
-    """The first step at which a score is as high as `goal`; infinite if none is."""
-    return next((float(step) for step, value in curve.items() if value >= goal), math.inf)
+def _first_step(curve: Mapping[int, float], target: float) -> float:
+    """The first step at which a score reaches the target, or infinity."""
+    return next((float(step) for step, value in curve.items() if value >= target), math.inf)
 
 
-def folder(name: str) -> str:
-    """A name as a folder."""
+def folder_name(name: str) -> str:
+    """Convert a name to the name of a folder."""
     return (
         re.sub('[^a-z0-9.]+', '_', name.lower()).strip('_.') or hashlib.sha256(name.encode()).hexdigest()[:8]
     )
 
 
 def read(spec: str, overrides: Sequence[str] = ()) -> Table:
-    """A table from a config file; `seeds=N` overrides.
+    """Read a table from a config file, with overrides such as `seeds=3` or `checkpoint=DIR`.
 
     Raises:
-      UserError: for unknown keys, or rows of one name.
+      UserError: for unknown keys, or if two rows or columns have the same name.
     """
     config = config_lib.load(spec)
     defaults = {f.name: f.default for f in dataclasses.fields(Table) if isinstance(f.default, str | int)}
     config = ConfigDict({**defaults, **config})
     config_lib.override(config, overrides)
-    given: dict[str, Any] = {**config}
+    values: dict[str, Any] = {**config}
     for key, cls in (('rows', Row), ('columns', Column)):
-        made = [
-            config_lib.section(cls, _plain(entry), f'{key}[{i}]')
-            for i, entry in enumerate(given.get(key, ()))
+        entries = [
+            config_lib.build_section(cls, _to_dict(entry), f'{key}[{i}]')
+            for i, entry in enumerate(values.get(key, ()))
         ]
-        names = [folder(x.name) for x in made]
-        if not made or len({*names}) < len(names):
-            raise UserError(f'{spec!r} needs {key} with a name of its own each: mend the config.')
-        given[key] = tuple(made)
-    return config_lib.section(Table, _plain(given), 'table')
+        names = [folder_name(entry.name) for entry in entries]
+        if not entries or len({*names}) < len(names):
+            raise UserError(
+                f'{spec!r} needs at least one of {key}, with different names. Correct the config.'
+            )
+        values[key] = tuple(entries)
+    return config_lib.build_section(Table, _to_dict(values), 'table')
 
 
-def _plain(value: Any) -> Any:
-    return {k: _plain(v) for k, v in value.items()} if isinstance(value, ConfigDict | dict) else value
+def _to_dict(value: Any) -> Any:
+    """Convert a ConfigDict and those inside it to dictionaries."""
+    return {k: _to_dict(v) for k, v in value.items()} if isinstance(value, ConfigDict | dict) else value

@@ -1,1 +1,1 @@
-"""Floor 2: weights of other libraries, in and out."""
+"""Conversion of model weights and configs from and to other libraries."""

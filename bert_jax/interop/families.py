@@ -1,4 +1,4 @@
-"""Models of Hugging Face as tables: their names for our modules and settings."""
+"""Tables that map the tensor names and config keys of Hugging Face models to our modules and settings."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -7,69 +7,79 @@ from typing import Any
 
 @dataclasses.dataclass(frozen=True)
 class Family:
-    """A model type of Hugging Face.
+    """Mapping of a Hugging Face model type to one of our models.
 
     Attributes:
-      prefix: of the encoder's tensors in a model that has a head.
-      model: the name of our model, whose parameters begin with it.
-      encoder: modules of our encoder to theirs; '{}' is the layer.
-      heads: by task, modules outside the encoder; a module named in both is here.
-      tied: names of copies of the word embeddings and of the bias of masked LM.
-      optional: tensors that are zero where they are missing.
-      settings: keys of `bert.Config` to keys of `config.json`.
-      fixed: keys of `bert.Config` that this family fixes.
-      linear: whether a dense layer is a matrix [out, in] there, and not [in, out] as here.
-      plain: settings of `config.json` that our model has in this way alone.
-      equal: settings that must be those of others, as our model has one for both.
-      after_padding: whether positions are counted from `pad_token_id` + 1 on, so that as many rows at the start
-        of their table stand for none, and are counted among them.
-      beside: rows at the start of the table of positions that stand for none, and are not counted.
+      prefix: prefix of the base model's tensor names if the model has a head.
+      model: name of our model, with which our parameter paths begin.
+      base_modules: Hugging Face module for each module of our base model, or several that are stacked; '{}'
+        stands for the layer number.
+      head_modules: by task, Hugging Face module for each of our modules of the head; takes precedence over
+        `base_modules`.
+      tied: our parameter for each Hugging Face tensor that must equal it, such as the output embedding.
+      config_keys: key of `config.json` for each field of our `Config`.
+      fixed_config: fields of our `Config` that are the same for the whole family.
+      optional_tensors: tensors that are zero if missing.
+      has_linear_kernels: whether kernels are stored as [out, in], unlike ours, [in, out].
+      required_config: values of `config.json` that our model depends on.
+      equal_config: keys of `config.json` whose value must equal that of another key.
+      offset_follows_padding: whether positions begin at `pad_token_id` + 1; the unused rows count towards
+        `max_position_embeddings`.
+      uncounted_position_rows: number of unused rows at the start of the position table that do not count
+        towards `max_position_embeddings`.
     """
 
     prefix: str
     model: str
-    encoder: Mapping[str, str | tuple[str, ...]]
-    heads: Mapping[str, Mapping[str, str]]
+    base_modules: Mapping[str, str | tuple[str, ...]]
+    head_modules: Mapping[str, Mapping[str, str]]
     tied: Mapping[str, str]
-    settings: Mapping[str, str]
-    fixed: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    optional: Sequence[str] = ()
-    linear: bool = True
-    plain: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    equal: Mapping[str, str] = dataclasses.field(default_factory=dict)
-    after_padding: bool = False
-    beside: int = 0
+    config_keys: Mapping[str, str]
+    fixed_config: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    optional_tensors: Sequence[str] = ()
+    has_linear_kernels: bool = True
+    required_config: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    equal_config: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    offset_follows_padding: bool = False
+    uncounted_position_rows: int = 0
 
-    def skipped(self, config: Mapping[str, Any]) -> int:
-        """How many rows of the position table stand for no position."""
-        return config.get('pad_token_id', 1) + 1 if self.after_padding else self.beside
+    def position_offset(self, config: Mapping[str, Any]) -> int:
+        """Number of unused rows at the start of the position table."""
+        if self.offset_follows_padding:
+            return config.get('pad_token_id', 1) + 1
+        return self.uncounted_position_rows
 
     def position_rows(self, config: Mapping[str, Any]) -> int:
-        """How many rows the position table has."""
-        return config[self.settings['positions']] + self.beside
+        """Number of rows of the position table."""
+        return config[self.config_keys['max_positions']] + self.uncounted_position_rows
 
 
-def _block(prefix: str, ours: str = '', **parts: str | tuple[str, ...]) -> dict[str, Any]:
-    """The modules of a block: `prefix` is theirs and `ours` is ours."""
-    places = {
-        'qkv': 'attention/qkv', 'out': 'attention/out', 'attention_norm': 'attention_norm',
-        'cross_q': 'cross/q', 'cross_kv': 'cross/kv', 'cross_out': 'cross/out', 'cross_norm': 'cross_norm',
-        'up': 'mlp/up', 'down': 'mlp/down', 'mlp_norm': 'mlp_norm',
-    }  # fmt: skip
+_BLOCK_MODULES = {
+    'qkv': 'attention/qkv', 'out': 'attention/out', 'attention_norm': 'attention_norm',
+    'cross_q': 'cross_attention/q', 'cross_kv': 'cross_attention/kv', 'cross_out': 'cross_attention/out',
+    'cross_norm': 'cross_attention_norm', 'up': 'mlp/up', 'down': 'mlp/down', 'mlp_norm': 'mlp_norm',
+}  # fmt: skip
 
-    def full(part: Any) -> Any:
-        return tuple(prefix + p for p in part) if isinstance(part, tuple) else prefix + part
 
-    return {f'{ours}layers/blocks/{{}}/{places[k]}': full(v) for k, v in parts.items()}
+def _block(prefix: str, our_prefix: str = '', **modules: str | tuple[str, ...]) -> dict[str, Any]:
+    """Map our block modules, named by keys of `_BLOCK_MODULES`, to Hugging Face modules that begin with `prefix`."""
+
+    def add_prefix(names: str | tuple[str, ...]) -> str | tuple[str, ...]:
+        return prefix + names if isinstance(names, str) else tuple(prefix + name for name in names)
+
+    return {
+        f'{our_prefix}layers/blocks/{{}}/{_BLOCK_MODULES[ours]}': add_prefix(theirs)
+        for ours, theirs in modules.items()
+    }
 
 
 _EMBEDDINGS = {
-    'words': 'embeddings.word_embeddings',
-    'positions': 'embeddings.position_embeddings',
-    'segments': 'embeddings.token_type_embeddings',
-    'norm': 'embeddings.LayerNorm',
+    'token_embedding': 'embeddings.word_embeddings',
+    'position_embedding': 'embeddings.position_embeddings',
+    'segment_embedding': 'embeddings.token_type_embeddings',
+    'embedding_norm': 'embeddings.LayerNorm',
 }
-_BERT_ENCODER = {
+_BERT_MODULES = {
     **_EMBEDDINGS,
     **_block(
         'encoder.layer.{}.',
@@ -82,29 +92,29 @@ _BERT_ENCODER = {
     ),
     'pooler': 'pooler.dense',
 }
-_SETTINGS = {
+_CONFIG_KEYS = {
     'width': 'hidden_size',
     'heads': 'num_attention_heads',
-    'mlp': 'intermediate_size',
+    'mlp_width': 'intermediate_size',
     'layers': 'num_hidden_layers',
     'activation': 'hidden_act',
     'dropout': 'hidden_dropout_prob',
     'attention_dropout': 'attention_probs_dropout_prob',
-    'positions': 'max_position_embeddings',
+    'max_positions': 'max_position_embeddings',
     'segments': 'type_vocab_size',
     'vocab_size': 'vocab_size',
     'norm_eps': 'layer_norm_eps',
     'init_std': 'initializer_range',
 }
-# What BERT's later versions can be told, and this one cannot.
-_PLAIN = {'position_embedding_type': 'absolute', 'is_decoder': False, 'add_cross_attention': False}
-_CLASSIFIER, _SPANS = {'classifier': 'classifier'}, {'spans': 'qa_outputs'}
+# Options of BERT in Hugging Face that our model does not have.
+_REQUIRED_CONFIG = {'position_embedding_type': 'absolute', 'is_decoder': False, 'add_cross_attention': False}
+_CLASSIFIER, _SPANS = {'classifier': 'classifier'}, {'span_classifier': 'qa_outputs'}
 FAMILIES = {
     'bert': Family(
         prefix='bert.',
         model='bert',
-        encoder=_BERT_ENCODER,
-        heads={
+        base_modules=_BERT_MODULES,
+        head_modules={
             'encode': {},
             'mlm': {
                 'masked_lm/dense': 'cls.predictions.transform.dense',
@@ -119,17 +129,17 @@ FAMILIES = {
             'qa': _SPANS,
         },
         tied={
-            'cls.predictions.decoder.weight': 'bert/words',
+            'cls.predictions.decoder.weight': 'bert/token_embedding',
             'cls.predictions.decoder.bias': 'masked_lm/bias',
         },
-        settings=_SETTINGS,
-        plain=_PLAIN,
+        config_keys=_CONFIG_KEYS,
+        required_config=_REQUIRED_CONFIG,
     ),
     'roberta': Family(
         prefix='roberta.',
         model='bert',
-        encoder=_BERT_ENCODER,
-        heads={
+        base_modules=_BERT_MODULES,
+        head_modules={
             'encode': {},
             'mlm': {
                 'masked_lm/dense': 'lm_head.dense',
@@ -141,18 +151,18 @@ FAMILIES = {
             'tag': _CLASSIFIER,
             'qa': _SPANS,
         },
-        tied={'lm_head.decoder.weight': 'bert/words', 'lm_head.decoder.bias': 'masked_lm/bias'},
-        settings=_SETTINGS,
-        plain=_PLAIN,
-        after_padding=True,
+        tied={'lm_head.decoder.weight': 'bert/token_embedding', 'lm_head.decoder.bias': 'masked_lm/bias'},
+        config_keys=_CONFIG_KEYS,
+        required_config=_REQUIRED_CONFIG,
+        offset_follows_padding=True,
     ),
     'distilbert': Family(
         prefix='distilbert.',
         model='bert',
-        encoder={
-            'words': 'embeddings.word_embeddings',
-            'positions': 'embeddings.position_embeddings',
-            'norm': 'embeddings.LayerNorm',
+        base_modules={
+            'token_embedding': 'embeddings.word_embeddings',
+            'position_embedding': 'embeddings.position_embeddings',
+            'embedding_norm': 'embeddings.LayerNorm',
             **_block(
                 'transformer.layer.{}.',
                 qkv=('attention.q_lin', 'attention.k_lin', 'attention.v_lin'),
@@ -163,7 +173,7 @@ FAMILIES = {
                 mlp_norm='output_layer_norm',
             ),
         },
-        heads={
+        head_modules={
             'encode': {},
             'mlm': {
                 'masked_lm/dense': 'vocab_transform',
@@ -176,27 +186,27 @@ FAMILIES = {
             'tag': _CLASSIFIER,
             'qa': _SPANS,
         },
-        tied={'vocab_projector.weight': 'bert/words'},
-        settings={
+        tied={'vocab_projector.weight': 'bert/token_embedding'},
+        config_keys={
             'width': 'dim',
             'heads': 'n_heads',
-            'mlp': 'hidden_dim',
+            'mlp_width': 'hidden_dim',
             'layers': 'n_layers',
             'activation': 'activation',
             'dropout': 'dropout',
             'attention_dropout': 'attention_dropout',
-            'positions': 'max_position_embeddings',
+            'max_positions': 'max_position_embeddings',
             'vocab_size': 'vocab_size',
             'init_std': 'initializer_range',
         },
-        fixed={'segments': 0, 'norm_eps': 1e-12, 'pooler': 'relu'},
+        fixed_config={'segments': 0, 'norm_eps': 1e-12, 'pooler_activation': 'relu'},
     ),
     'gpt2': Family(
         prefix='transformer.',
         model='gpt',
-        encoder={
-            'words': 'wte',
-            'positions': 'wpe',
+        base_modules={
+            'token_embedding': 'wte',
+            'position_embedding': 'wpe',
             **_block(
                 'h.{}.',
                 qkv='attn.c_attn',
@@ -208,23 +218,23 @@ FAMILIES = {
             ),
             'layers/final_norm': 'ln_f',
         },
-        heads={'clm': {}},
-        tied={'lm_head.weight': 'gpt/words'},
-        settings={
+        head_modules={'clm': {}},
+        tied={'lm_head.weight': 'gpt/token_embedding'},
+        config_keys={
             'width': 'n_embd',
             'heads': 'n_head',
-            'mlp': 'n_inner',
+            'mlp_width': 'n_inner',
             'layers': 'n_layer',
             'activation': 'activation_function',
             'dropout': 'resid_pdrop',
             'attention_dropout': 'attn_pdrop',
-            'positions': 'n_positions',
+            'max_positions': 'n_positions',
             'vocab_size': 'vocab_size',
             'norm_eps': 'layer_norm_epsilon',
             'init_std': 'initializer_range',
         },
-        linear=False,
-        plain={
+        has_linear_kernels=False,
+        required_config={
             'scale_attn_weights': True,
             'scale_attn_by_inverse_layer_idx': False,
             'add_cross_attention': False,
@@ -232,7 +242,7 @@ FAMILIES = {
         },
     ),
 }
-_BART: dict[str, Any] = {
+_BART_BLOCK: dict[str, Any] = {
     'qkv': ('self_attn.q_proj', 'self_attn.k_proj', 'self_attn.v_proj'),
     'out': 'self_attn.out_proj',
     'attention_norm': 'self_attn_layer_norm',
@@ -243,55 +253,56 @@ _BART: dict[str, Any] = {
 FAMILIES['bart'] = Family(
     prefix='model.',
     model='bart',
-    encoder={
-        'words': 'shared',
-        'encoder/positions': 'encoder.embed_positions',
-        'encoder/norm': 'encoder.layernorm_embedding',
-        'decoder/positions': 'decoder.embed_positions',
-        'decoder/norm': 'decoder.layernorm_embedding',
-        **_block('encoder.layers.{}.', 'encoder/', **_BART),
+    base_modules={
+        'token_embedding': 'shared',
+        'encoder/position_embedding': 'encoder.embed_positions',
+        'encoder/embedding_norm': 'encoder.layernorm_embedding',
+        'decoder/position_embedding': 'decoder.embed_positions',
+        'decoder/embedding_norm': 'decoder.layernorm_embedding',
+        **_block('encoder.layers.{}.', 'encoder/', **_BART_BLOCK),
         **_block(
             'decoder.layers.{}.',
             'decoder/',
-            **_BART,
+            **_BART_BLOCK,
             cross_q='encoder_attn.q_proj',
             cross_kv=('encoder_attn.k_proj', 'encoder_attn.v_proj'),
             cross_out='encoder_attn.out_proj',
             cross_norm='encoder_attn_layer_norm',
         ),
     },
-    heads={'denoise': {'logits_bias': 'final_logits_bias'}},
-    optional=('final_logits_bias',),
+    head_modules={'denoise': {'logits_bias': 'final_logits_bias'}},
+    optional_tensors=('final_logits_bias',),
     tied={
-        'lm_head.weight': 'bart/words',
+        'lm_head.weight': 'bart/token_embedding',
         **{
-            f'{prefix}{half}.embed_tokens.weight': 'bart/words'
+            f'{prefix}{side}.embed_tokens.weight': 'bart/token_embedding'
             for prefix in ('model.', '')
-            for half in ('encoder', 'decoder')
+            for side in ('encoder', 'decoder')
         },
     },
-    settings={
+    config_keys={
         'width': 'd_model',
         'heads': 'encoder_attention_heads',
-        'mlp': 'encoder_ffn_dim',
+        'mlp_width': 'encoder_ffn_dim',
         'layers': 'encoder_layers',
         'decoder_layers': 'decoder_layers',
         'activation': 'activation_function',
         'dropout': 'dropout',
         'attention_dropout': 'attention_dropout',
-        'positions': 'max_position_embeddings',
+        'max_positions': 'max_position_embeddings',
         'vocab_size': 'vocab_size',
         'init_std': 'init_std',
     },
-    fixed={'norm_eps': 1e-5},
-    plain={'scale_embedding': False, 'tie_word_embeddings': True},
-    equal={
+    fixed_config={'norm_eps': 1e-5},
+    required_config={'scale_embedding': False, 'tie_word_embeddings': True},
+    equal_config={
         'decoder_attention_heads': 'encoder_attention_heads',
         'decoder_ffn_dim': 'encoder_ffn_dim',
     },
-    beside=2,
+    uncounted_position_rows=2,
 )
-ARCHITECTURES = {  # endings of their names, the first that fits
+# Task by suffix of the class name; the first match counts.
+ARCHITECTURES = {
     'LMHeadModel': 'clm',
     'ForConditionalGeneration': 'denoise',
     'Model': 'encode',
@@ -302,6 +313,7 @@ ARCHITECTURES = {  # endings of their names, the first that fits
     'ForTokenClassification': 'tag',
     'ForQuestionAnswering': 'qa',
 }
+# Our activations by Hugging Face name.
 ACTIVATIONS = {
     'gelu': 'gelu',
     'gelu_new': 'gelu_tanh',

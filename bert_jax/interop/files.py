@@ -1,4 +1,4 @@
-"""Folders of other libraries: a config and tensors, as Hugging Face or as Google's TensorFlow code wrote them."""
+"""Model folders of other libraries: config and tensors in the formats of Hugging Face and of Google's TensorFlow BERT."""
 
 import json
 import os
@@ -12,11 +12,11 @@ from bert_jax.core.errors import UserError, first_line
 from bert_jax.interop.huggingface import Tensors
 
 
-def find(name: str) -> pathlib.Path:
-    """A local folder as it is, or what the Hugging Face hub has of this name, downloaded.
+def find_folder(name: str) -> pathlib.Path:
+    """Return the local folder `name`, or download the model of this name from the Hugging Face hub.
 
     Raises:
-      UserError: if it is neither.
+      UserError: if there is neither.
     """
     folder = pathlib.Path(name).expanduser()
     if folder.is_dir():
@@ -24,66 +24,70 @@ def find(name: str) -> pathlib.Path:
     import huggingface_hub
 
     try:
-        weights = ('*.safetensors', 'pytorch_model*.bin')
-        for pattern in weights:  # the second where there is nothing of the first
-            found = huggingface_hub.snapshot_download(name, allow_patterns=['*.json', '*.txt', pattern])
-            if any(pathlib.Path(found).glob(pattern)):
+        for weights in ('*.safetensors', 'pytorch_model*.bin'):  # PyTorch's only without safetensors
+            patterns = ['*.json', '*.txt', weights]
+            downloaded = pathlib.Path(huggingface_hub.snapshot_download(name, allow_patterns=patterns))
+            if any(downloaded.glob(weights)):
                 break
-        return pathlib.Path(found)
-    except Exception as e:  # of the network, of the name, of the hub
+        return downloaded
+    except Exception as e:  # of many types, for network, name and hub
         raise UserError(
-            f'{name!r} is no folder, and the Hugging Face hub did not give it ({first_line(e)}): '
-            'name a folder with config.json and model.safetensors.'
+            f'{name!r} is not a folder, and the Hugging Face hub did not provide it ({first_line(e)}). '
+            'Pass a folder with config.json and model.safetensors, or check the name and the network.'
         ) from e
 
 
 def read_config(folder: pathlib.Path) -> dict[str, Any]:
-    """The `config.json` of a folder, or the `bert_config.json` of a TensorFlow checkpoint."""
+    """Read the `config.json` of a folder, or the `bert_config.json` of a TensorFlow checkpoint.
+
+    Raises:
+      UserError: if there is neither, or it is not a JSON object.
+    """
     for name in ('config.json', 'bert_config.json'):
         file = folder / name
         if file.is_file():
             try:
-                found = json.loads(file.read_text(encoding='utf-8'))
+                config = json.loads(file.read_text(encoding='utf-8'))
             except ValueError as e:
-                raise UserError(f'{str(file)!r} is not JSON ({e}): download it again.') from e
-            if not isinstance(found, dict):
-                raise UserError(f'{str(file)!r} is no JSON object: download it again.')
-            return {'model_type': 'bert', **found} if name == 'bert_config.json' else found
-    raise UserError(f'There is no config.json in {str(folder)!r}: give the folder of a Hugging Face model.')
+                raise UserError(f'{str(file)!r} is not JSON ({e}). Download it again.') from e
+            if not isinstance(config, dict):
+                raise UserError(f'{str(file)!r} is not a JSON object. Download it again.')
+            return {'model_type': 'bert', **config} if name == 'bert_config.json' else config
+    raise UserError(f'{str(folder)!r} has no config.json. Pass the folder of a Hugging Face model.')
 
 
 def read_tensors(folder: pathlib.Path) -> Tensors:
-    """All tensors of a folder: safetensors in one file or several, else PyTorch's, else TensorFlow's.
+    """Read all tensors of a folder from safetensors, else from PyTorch files, else from a TensorFlow checkpoint.
 
     Raises:
-      UserError: if there are none, or the library to read them is missing.
+      UserError: if there are none, a file is damaged, or the library that reads them is not installed.
     """
     tensors: Tensors = {}
     try:
-        if files := _parts(folder, 'model.safetensors'):
+        if files := _weight_files(folder, 'model.safetensors'):
             for file in files:
-                tensors |= _safetensors(file)
-        elif files := _parts(folder, 'pytorch_model.bin'):
+                tensors |= _read_safetensors(file)
+        elif files := _weight_files(folder, 'pytorch_model.bin'):
             for file in files:
-                tensors |= _pytorch(file)
-        elif files := sorted(folder.glob('*.ckpt*.index'), key=_step):
-            tensors = _tensorflow(files[-1].with_suffix(''))
+                tensors |= _read_pytorch(file)
+        elif files := sorted(folder.glob('*.ckpt*.index'), key=_checkpoint_step):
+            tensors = _read_tensorflow(files[-1].with_suffix(''))
         else:
             raise UserError(
-                f'There are no weights in {str(folder)!r}: they lie in model.safetensors, pytorch_model.bin or '
-                'a TensorFlow checkpoint (*.ckpt.index).'
+                f'{str(folder)!r} has no weights. Pass a folder with model.safetensors, pytorch_model.bin or a '
+                'TensorFlow checkpoint (*.ckpt.index).'
             )
     except UserError:
         raise
     except ImportError as e:
-        raise UserError(f'{files[0].name} needs {e.name} to be read: pip install {e.name}.') from e
-    except Exception as e:  # whatever these libraries raise on damaged files
-        raise UserError(f'{str(files[0])!r} cannot be read ({first_line(e)}): download it again.') from e
+        raise UserError(f'Reading {files[0].name} needs {e.name}. Run `pip install {e.name}`.') from e
+    except Exception as e:  # these libraries raise many types on damaged files
+        raise UserError(f'{str(files[0])!r} cannot be read ({first_line(e)}). Download it again.') from e
     return tensors
 
 
-def _parts(folder: pathlib.Path, name: str) -> list[pathlib.Path]:
-    """The file of this name, or those that its index names; none if there is neither."""
+def _weight_files(folder: pathlib.Path, name: str) -> list[pathlib.Path]:
+    """Return the file `name`, or the files listed in its index; none if neither exists."""
     if (folder / name).is_file():
         return [folder / name]
     index = folder / f'{name}.index.json'
@@ -93,32 +97,33 @@ def _parts(folder: pathlib.Path, name: str) -> list[pathlib.Path]:
         parts = sorted({*json.loads(index.read_text())['weight_map'].values()})
         files = [folder / part for part in parts]
     except (ValueError, KeyError, TypeError, AttributeError) as e:
-        raise UserError(f'{str(index)!r} is damaged: download it again.') from e
+        raise UserError(f'{str(index)!r} is damaged. Download it again.') from e
     if missing := next((file for file in files if not file.is_file()), None):
-        raise UserError(f'{str(missing)!r} is missing, which {index.name} names: download it again.')
+        raise UserError(f'{str(missing)!r}, listed in {index.name}, is missing. Download it again.')
     return files
 
 
-def _step(file: pathlib.Path) -> int:
-    """The step in the name of a TensorFlow checkpoint, such as model.ckpt-100.index."""
-    found = re.search(r'ckpt-(\d+)', file.name)
-    return int(found[1]) if found else 0
+def _checkpoint_step(file: pathlib.Path) -> int:
+    """Parse the step from the name of a TensorFlow checkpoint such as model.ckpt-100.index."""
+    match = re.search(r'ckpt-(\d+)', file.name)
+    return int(match[1]) if match else 0
 
 
-def _safetensors(file: pathlib.Path) -> Tensors:
+def _read_safetensors(file: pathlib.Path) -> Tensors:
     from safetensors import safe_open
 
     with safe_open(file, framework='numpy') as opened:
         return {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
 
 
-def _pytorch(file: pathlib.Path) -> Tensors:
+def _read_pytorch(file: pathlib.Path) -> Tensors:
     import torch
 
     return {k: v.float().numpy() for k, v in torch.load(file, map_location='cpu', weights_only=True).items()}
 
 
-_TENSORFLOW = (
+# Replacements that turn the variable names of Google's BERT into Hugging Face's, applied in order.
+_TENSORFLOW_NAMES = (
     (r'^bert/embeddings/(word|position|token_type)_embeddings$', r'bert/embeddings/\1_embeddings/weight'),
     (r'/layer_(\d+)/', r'/layer/\1/'),
     (r'/(gamma|kernel)$', '/weight'),
@@ -133,19 +138,19 @@ _TENSORFLOW = (
 )
 
 
-def _tensorflow(prefix: pathlib.Path) -> Tensors:
-    """Tensors of Google's BERT under the names of Hugging Face, without the optimizer's."""
+def _read_tensorflow(prefix: pathlib.Path) -> Tensors:
+    """Read the tensors of Google's BERT under their Hugging Face names, without those of the optimizer."""
     os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
     import tensorflow as tf
 
     reader = tf.train.load_checkpoint(str(prefix))
     tensors = {}
-    for old in reader.get_variable_to_shape_map():
-        if re.search(r'adam_[mv]$|^global_step$', old):
+    for variable in reader.get_variable_to_shape_map():
+        if re.search(r'adam_[mv]$|^global_step$', variable):
             continue
-        value = np.asarray(reader.get_tensor(old))
-        name = old
-        for pattern, new in _TENSORFLOW:
-            name = re.sub(pattern, new, name)
-        tensors[name.replace('/', '.')] = value.T if old.endswith('/kernel') else value
+        value = np.asarray(reader.get_tensor(variable))
+        name = variable
+        for pattern, replacement in _TENSORFLOW_NAMES:
+            name = re.sub(pattern, replacement, name)
+        tensors[name.replace('/', '.')] = value.T if variable.endswith('/kernel') else value
     return tensors

@@ -1,1 +1,1 @@
-"""Floor 1: models as Flax NNX modules. Outside this package a model is a dict of arrays."""
+"""Models as Flax NNX modules; the rest of the code handles a model as a dict of arrays."""

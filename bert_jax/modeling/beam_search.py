@@ -1,4 +1,4 @@
-"""The likeliest text that a beam search finds, by a model that predicts the next token."""
+"""Beam search with a model that predicts the next token."""
 
 import functools
 from collections.abc import Mapping, Sequence
@@ -10,30 +10,30 @@ import numpy as np
 
 from bert_jax.core.errors import UserError
 from bert_jax.modeling import cpu_decoding, module
-from bert_jax.modeling.decoding import Sampling, State, begin, checked, go_on, read, until
-from bert_jax.modeling.layers import Read
+from bert_jax.modeling.decoding import DecodingState, Sampling, append, decode, left_pad, prefill, truncate
+from bert_jax.modeling.layers import EncoderCache
 
 
-class Beams(NamedTuple):
-    """A beam search on its way; K beams a row.
+class BeamState(NamedTuple):
+    """State of a beam search in progress, with K beams per row.
 
     Attributes:
-      state: of the B * K rows that go on.
-      tokens: [B, K, length], what they have made so far.
-      totals: [B, K], their log-probabilities.
-      ended: [B, K, length], the best that have ended.
-      best: [B, K], the log-probabilities of these, normalised by length; -inf is none.
-      made: how many tokens were made.
-      open: [B], whether the search of the row goes on.
+      decoding: decoding state of the B * K live beams.
+      tokens: [B, K, length] tokens of the live beams so far.
+      log_probs: [B, K] log-probabilities of the live beams.
+      finished_tokens: [B, K, length] the best finished hypotheses.
+      finished_scores: [B, K] their log-probabilities, normalized by length; -inf where there is none yet.
+      num_generated: number of tokens generated so far.
+      is_searching: [B] booleans, whether the search of the row continues.
     """
 
-    state: State
+    decoding: DecodingState
     tokens: jax.Array
-    totals: jax.Array
-    ended: jax.Array
-    best: jax.Array
-    made: jax.Array
-    open: jax.Array
+    log_probs: jax.Array
+    finished_tokens: jax.Array
+    finished_scores: jax.Array
+    num_generated: jax.Array
+    is_searching: jax.Array
 
 
 def search(
@@ -44,31 +44,40 @@ def search(
     *,
     end: int,
     source: Sequence[np.ndarray] = (),
-    beams: int = 4,
+    num_beams: int = 4,
     length_penalty: float = 1.0,
 ) -> list[np.ndarray]:
-    """The likeliest texts that a beam search finds.
+    """Find the most probable continuation of each prompt by beam search.
 
-    A text that has ended counts with its log-probability over its number of tokens to the power of
-    `length_penalty` (Wu et al. 2016, section 7, in the simpler form that transformers has); the search of a row
-    stops when the best beam, as long as it is, is behind all of its `beams` ended texts.
+    The score of a finished hypothesis is its log-probability divided by its number of tokens to the power of
+    `length_penalty` (Wu et al. 2016, section 7, simplified as in transformers). The search of a row stops when
+    the best live beam scores below all `num_beams` finished hypotheses.
 
     Args:
-      graph, params, prompts, length, end, source: as of `stream`.
-      beams: K, how many texts go on at a time.
-      length_penalty: above 0 favours long texts, below short ones.
+      graph: structure of a model that has `init_cache` and `extend`.
+      params: parameters of the model.
+      prompts: token ids of each prompt, at least one.
+      length: maximal number of new tokens.
+      end: id of the token that ends a row.
+      source: for an encoder-decoder, the source, as in `decoding.stream`.
+      num_beams: number of live beams K per row.
+      length_penalty: exponent; values above 0 favor long texts, values below 0 short ones.
 
     Returns:
-      The new tokens of the best text of each prompt, without `end`.
+      The new tokens of the best hypothesis of each prompt, without `end`.
+
+    Raises:
+      UserError: as in `decoding.stream`, or if `num_beams` is below 1.
     """
-    if beams < 1:
-        raise UserError(f'A search needs one beam or more, not {beams}.')
-    tokens, valid = checked(prompts, end)
-    options: Any = dict(end=end, source=source, beams=beams, length_penalty=length_penalty)
-    return [until(row, end) for row in np.asarray(written(graph, params, tokens, valid, length, **options))]
+    if num_beams < 1:
+        raise UserError(f'num_beams={num_beams} must be at least 1.')
+    tokens, valid = left_pad(prompts, end)
+    options: Any = dict(end=end, source=source, num_beams=num_beams, length_penalty=length_penalty)
+    rows = np.asarray(search_rows(graph, params, tokens, valid, length, **options))
+    return [truncate(row, end) for row in rows]
 
 
-def written(
+def search_rows(
     graph: module.Graph,
     params: Mapping[str, jax.Array],
     tokens: Any,
@@ -77,67 +86,98 @@ def written(
     *,
     end: int,
     source: Sequence[Any] = (),
-    beams: int = 1,
+    num_beams: int = 1,
     length_penalty: float = 1.0,
 ) -> jax.Array:
-    """As `search`, for a compiled function to call: tokens [B, length] that go on from rows, `end` after their end.
+    """Run `search` on left-padded rows, see `decoding.left_pad`; works under `jax.jit`.
 
-    `tokens` and `valid` [B, T] are those of `right_aligned`. One beam always takes the likeliest token.
+    Returns:
+      [B, length] new token ids, `end` after the end of a row. One beam decodes greedily.
     """
     slots = tokens.shape[1] + length
-    state = begin(graph, params, tokens, valid, source, jax.random.key(0), slots)
-    if beams == 1:
-        return go_on(graph, params, state, Sampling(), end, length)[1]
-    return _search(graph, params, state, beams, end, length, length_penalty)
+    state = prefill(graph, params, tokens, valid, source, jax.random.key(0), slots)
+    if num_beams == 1:
+        return decode(graph, params, state, Sampling(), end, length)[1]
+    return _search(graph, params, state, num_beams, end, length, length_penalty)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 3, 4, 5, 6))
 def _search(
-    graph: module.Graph, params: Any, state: State, k: int, end: int, length: int, penalty: float
+    graph: module.Graph, params: Any, state: DecodingState, k: int, end: int, length: int, penalty: float
 ) -> jax.Array:
-    batch, vocabulary = state.scores.shape
-    spread = {f: jax.tree.map(lambda x: jnp.repeat(x, k, 0), getattr(state, f)) for f in _BY_ROW}
-    nothing = jnp.full((batch, k, length), end, jnp.int32)
-    none = jnp.full((batch, k), -jnp.inf)
-    first = jnp.where(jnp.arange(k) == 0, 0.0, none)  # all beams of a row are the same yet
-    everywhere = jnp.ones(batch, bool)
-    first_beams = Beams(state._replace(**spread), nothing, first, nothing, none, jnp.int32(0), everywhere)
+    """Run the search from the state after the prompts and return the best tokens [B, length]."""
+    batch, vocabulary = state.logits.shape
 
-    def step(now: Beams) -> Beams:
-        scores = jax.nn.log_softmax(now.state.scores).reshape(batch, k, vocabulary)
-        totals = (now.totals[..., None] + scores).reshape(batch, -1)
-        totals, chosen = jax.lax.top_k(totals, 2 * k)  # k of them go on, however many end
+    def step(now: BeamState) -> BeamState:
+        log_probs = jax.nn.log_softmax(now.decoding.logits).reshape(batch, k, vocabulary)
+        totals = (now.log_probs[..., None] + log_probs).reshape(batch, -1)
+        totals, chosen = jax.lax.top_k(totals, 2 * k)  # at least k candidates do not end
         beam, token = chosen // vocabulary, (chosen % vocabulary).astype(jnp.int32)
-        tokens = jnp.take_along_axis(now.tokens, beam[..., None], 1).at[:, :, now.made].set(token)
-        made = now.made + 1
-        ends = (token == end) | (made == length)
-        normal = totals / made.astype(jnp.float32) ** penalty
-        normal = jnp.where(now.open[:, None] & ends & (jnp.arange(2 * k) < k), normal, -jnp.inf)
-        best, kept = jax.lax.top_k(jnp.concatenate([now.best, normal], 1), k)
-        ended = jnp.take_along_axis(jnp.concatenate([now.ended, tokens], 1), kept[..., None], 1)
+        tokens = jnp.take_along_axis(now.tokens, beam[..., None], 1)
+        tokens = tokens.at[:, :, now.num_generated].set(token)
+        num_generated = now.num_generated + 1
+
+        # Candidates that end here compete with the finished hypotheses.
+        ends = (token == end) | (num_generated == length)
+        scores = totals / num_generated.astype(jnp.float32) ** penalty
+        scores = jnp.where(now.is_searching[:, None] & ends & (jnp.arange(2 * k) < k), scores, -jnp.inf)
+        finished_scores, kept = jax.lax.top_k(jnp.concatenate([now.finished_scores, scores], 1), k)
+        finished_tokens = jnp.concatenate([now.finished_tokens, tokens], 1)
+        finished_tokens = jnp.take_along_axis(finished_tokens, kept[..., None], 1)
+
+        # The best k of the others are the live beams.
         totals, kept = jax.lax.top_k(jnp.where(token == end, -jnp.inf, totals), k)
         beam, token = (jnp.take_along_axis(x, kept, 1) for x in (beam, token))
         tokens = jnp.take_along_axis(tokens, kept[..., None], 1)
         rows = (jnp.arange(batch)[:, None] * k + beam).reshape(-1)
-        state = now.state._replace(**{f: _taken(getattr(now.state, f), rows) for f in _BY_ROW})
-        hope = totals.max(1) / made.astype(jnp.float32) ** penalty
-        going = now.open & (hope > best.min(1))
-        return Beams(read(graph, params, state, token.reshape(-1)), tokens, totals, ended, best, made, going)
+        state = now.decoding._replace(
+            **{f: _select_rows(getattr(now.decoding, f), rows) for f in _PER_ROW_FIELDS}
+        )
+        best_live_score = totals.max(1) / num_generated.astype(jnp.float32) ** penalty
+        is_searching = now.is_searching & (best_live_score > finished_scores.min(1))
+        return BeamState(
+            append(graph, params, state, token.reshape(-1)),
+            tokens,
+            totals,
+            finished_tokens,
+            finished_scores,
+            num_generated,
+            is_searching,
+        )
 
-    def goes_on(now: Beams) -> jax.Array:
-        return (now.made < length) & now.open.any()
+    def continues(now: BeamState) -> jax.Array:
+        return (now.num_generated < length) & now.is_searching.any()
 
-    with cpu_decoding.matrices_read_often():
-        found = jax.lax.while_loop(goes_on, step, first_beams)
-    return found.ended[:, 0]
+    with cpu_decoding.packed_matrices():
+        final = jax.lax.while_loop(continues, step, _initial_beams(state, k, end, length))
+    return final.finished_tokens[:, 0]
 
 
-def _taken(tree: Any, rows: jax.Array) -> Any:
-    """These rows of all that beams differ in: those of one row read the same text."""
-    return jax.tree.map(
-        lambda x: x if isinstance(x, Read) else x[rows], tree, is_leaf=lambda x: isinstance(x, Read)
+def _initial_beams(state: DecodingState, k: int, end: int, length: int) -> BeamState:
+    """Start k beams per row; all but the first have probability 0, because they are still copies of it."""
+    batch = len(state.logits)
+    repeated = {f: jax.tree.map(lambda x: jnp.repeat(x, k, 0), getattr(state, f)) for f in _PER_ROW_FIELDS}
+    no_tokens = jnp.full((batch, k, length), end, jnp.int32)
+    no_scores = jnp.full((batch, k), -jnp.inf)
+    return BeamState(
+        decoding=state._replace(**repeated),
+        tokens=no_tokens,
+        log_probs=jnp.where(jnp.arange(k) == 0, 0.0, no_scores),
+        finished_tokens=no_tokens,
+        finished_scores=no_scores,
+        num_generated=jnp.int32(0),
+        is_searching=jnp.ones(batch, bool),
     )
 
 
-# What a state has of each row.
-_BY_ROW = ('scores', 'cache', 'seen', 'positions', 'done')
+def _select_rows(tree: Any, rows: jax.Array) -> Any:
+    """Take these rows of all arrays except those in an `EncoderCache`, which are equal for all beams of a row."""
+    return jax.tree.map(
+        lambda x: x if isinstance(x, EncoderCache) else x[rows],
+        tree,
+        is_leaf=lambda x: isinstance(x, EncoderCache),
+    )
+
+
+# Fields of a decoding state that have one entry per row.
+_PER_ROW_FIELDS = ('logits', 'cache', 'filled', 'positions', 'is_finished')

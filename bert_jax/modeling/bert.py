@@ -8,17 +8,17 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from bert_jax.core.config import within
+from bert_jax.core.config import check_range
 from bert_jax.modeling import masks
 from bert_jax.modeling.config import ModelConfig
-from bert_jax.modeling.dropout import dropout, fold
-from bert_jax.modeling.heads import HeadOutput, real_words_only, word_scores
-from bert_jax.modeling.layers import ACTIVATIONS, Dense, Norm, param, position_table, word_table
+from bert_jax.modeling.dropout import dropout, fold_in
+from bert_jax.modeling.heads import HeadOutput, vocabulary_bias, vocabulary_logits
+from bert_jax.modeling.layers import ACTIVATIONS, Dense, Norm, param, position_embedding, token_embedding
 from bert_jax.modeling.losses import vocabulary_loss
 from bert_jax.modeling.stack import Stack
 
-# Layers, width, heads, feed-forward: section 3 of the paper for base and large, the miniatures of
-# Turc et al. 2019 (arXiv 1908.08962) for the rest.
+# Layers, width, heads, feed-forward width: base and large from section 3 of the paper, the smaller ones
+# from Turc et al. 2019 (arXiv 1908.08962).
 SIZES = {
     'tiny': (2, 128, 2, 512),
     'mini': (4, 256, 4, 1024),
@@ -31,34 +31,34 @@ SIZES = {
 
 @dataclasses.dataclass(frozen=True)
 class Config(ModelConfig):
-    """A BERT; see `BlockConfig` for the shape of its blocks.
+    """Settings of a BERT; those of its blocks are in `BlockConfig`.
 
     Attributes:
-      size: a name in `SIZES`; it fills in width, heads, mlp and layers where they are 0.
-      segments: learned segment vectors; 0 is none, and 1 is the same for both texts.
-      pooler: activation of the pooled vector; 'relu' is DistilBERT's.
+      size: name in `SIZES`, which sets layers, width, heads and mlp_width where they are 0.
+      segments: number of segment embeddings; 0 disables them, 1 shares one between both texts of a pair.
+      pooler_activation: activation of the pooled vector; DistilBERT uses 'relu'.
     """
 
     size: str = 'base'
     segments: int = 2
-    pooler: Literal['tanh', 'relu'] = 'tanh'
+    pooler_activation: Literal['tanh', 'relu'] = 'tanh'
 
     def __post_init__(self) -> None:
-        self._take_size(SIZES, self.size, 'layers', 'width', 'heads', 'mlp')
-        within(self, 'model', 0, math.inf, 'segments')
+        self._fill_in_size(SIZES, self.size, 'layers', 'width', 'heads', 'mlp_width')
+        check_range(self, 'model', 0, math.inf, 'segments')
         super().__post_init__()
 
-    def body(self, rngs: nnx.Rngs, pooler: bool) -> 'Bert':
+    def base_model(self, rngs: nnx.Rngs, pooler: bool) -> 'Bert':
         return Bert(self, rngs, pooler)
 
 
 class Output(NamedTuple):
-    """What an encoder returns.
+    """Output of a model without a head.
 
     Attributes:
-      hidden_states: L+1 arrays [B, T, D]: the embeddings, then the output of each layer; the last
-        is [B, 1+P, D] where only P positions beside the first were wanted of it.
-      pooled: [B, D], tanh of a dense layer over the first position; None without a pooler.
+      hidden_states: L+1 arrays [B, T, D], the embeddings and the output of each layer; with
+        `output_positions` the last is [B, 1+P, D].
+      pooled: [B, D] vector of each row; None without a pooler.
     """
 
     hidden_states: tuple[jax.Array, ...]
@@ -66,15 +66,15 @@ class Output(NamedTuple):
 
 
 class Bert(nnx.Module):
-    """The encoder: embeddings, blocks and, for heads over the whole row, a pooler."""
+    """BERT without a head: embeddings, blocks and an optional pooler."""
 
     def __init__(self, config: Config, rngs: nnx.Rngs, pooler: bool = True):
         c = self.config = config
-        self.words = word_table(c, rngs)
-        self.positions = position_table(c, rngs)
-        kinds = (c.segments, c.width), (None, 'embed')
-        self.segments = param(rngs, *kinds, c.init_std) if c.segments else None
-        self.norm = Norm(c, rngs)
+        self.token_embedding = token_embedding(c, rngs)
+        self.position_embedding = position_embedding(c, rngs)
+        shape, axes = (c.segments, c.width), (None, 'embed')
+        self.segment_embedding = param(rngs, shape, axes, c.init_std) if c.segments else None
+        self.embedding_norm = Norm(c, rngs)
         self.layers = Stack(c, rngs)
         self.pooler = Dense(c, {'embed': c.width}, {'': c.width}, rngs) if pooler else None
 
@@ -84,64 +84,65 @@ class Bert(nnx.Module):
         segments: jax.Array | None = None,
         valid: jax.Array | None = None,
         key: jax.Array | None = None,
-        at: jax.Array | None = None,
+        output_positions: jax.Array | None = None,
         positions: jax.Array | None = None,
     ) -> Output:
-        """Encodes a batch.
+        """Encode a batch.
 
         Args:
-          tokens: [B, T] ids.
-          segments: [B, T], 0 for the first text and 1 for the second; None is all 0.
-          valid: [B, T] booleans, false on padding (see `masks.padding`); None is all true.
-          key: randomness of dropout; None is evaluation.
-          at: [B, P], the only positions beside the first where the last layer's output is wanted,
-            which saves most of that layer; None is everywhere.
-          positions: [B, T], where each token counts as standing; None is 0, 1, 2, ...
+          tokens: [B, T] token ids.
+          segments: [B, T] 0 for the first text of a pair and 1 for the second; None means all 0.
+          valid: [B, T] booleans, false on padding, or document numbers of a packed row (see
+            `masks.padding`); None means all true.
+          key: random key of dropout; None disables dropout.
+          output_positions: [B, P] positions for which the last layer computes its output, besides the
+            first position; None means all. A few positions save most of the last layer.
+          positions: [B, T] position of each token; None means 0, 1, 2, ...
 
         Raises:
-          UserError: if a row is longer than the learned positions.
+          UserError: if T exceeds the number of learned positions.
         """
         c, (batch, length) = self.config, tokens.shape
         c.check_length(length)
-        dtype = jnp.dtype(c.dtype)
-        x = self.words[...][tokens]
-        if self.segments is not None:
-            kinds = jnp.zeros_like(tokens) if segments is None else jnp.minimum(segments, c.segments - 1)
-            x = x + self.segments[...][kinds]
-        if self.positions is not None:
-            table = self.positions[...][c.first_position :]
+        x = self.token_embedding[...][tokens]
+        if self.segment_embedding is not None:
+            segments = jnp.zeros_like(tokens) if segments is None else jnp.minimum(segments, c.segments - 1)
+            x = x + self.segment_embedding[...][segments]
+        if self.position_embedding is not None:
+            table = self.position_embedding[...][c.position_offset :]
             x = x + (table[:length] if positions is None else table[positions])
         if positions is None:
             positions = jnp.broadcast_to(jnp.arange(length), (batch, length))
-        x = dropout(self.norm(x.astype(dtype)), c.dropout, fold(key, 0)).reshape(batch * length, c.width)
+        x = self.embedding_norm(x.astype(jnp.dtype(c.dtype)))
+        x = dropout(x, c.dropout, fold_in(key, 0)).reshape(batch * length, c.width)
         mask = None if valid is None else masks.padding(valid)
-        if at is not None:
-            at = jnp.pad(at, ((0, 0), (1, 0)))
-        outputs = self.layers(x, mask, positions, fold(key, 1), at)
+        if output_positions is not None:
+            output_positions = jnp.pad(output_positions, ((0, 0), (1, 0)))  # the pooler reads position 0
+        outputs = self.layers(x, mask, positions, fold_in(key, 1), output_positions)
         hidden = tuple(h.reshape(batch, -1, c.width) for h in (x, *outputs))
         if self.pooler is None:
             return Output(hidden, None)
-        return Output(hidden, _POOLERS[c.pooler](self.pooler(hidden[-1][:, 0])))
+        return Output(hidden, _POOLER_ACTIVATIONS[c.pooler_activation](self.pooler(hidden[-1][:, 0])))
 
-    read = __call__
+    encode = __call__
 
-    def pool(
+    def encode_pooled(
         self,
         tokens: jax.Array,
         segments: jax.Array | None = None,
         valid: jax.Array | None = None,
         key: jax.Array | None = None,
     ) -> jax.Array:
-        """The pooled vectors [B, D] alone: the last layer's output is computed at the first position only."""
-        nowhere_else = jnp.zeros((len(tokens), 0), jnp.int32)
-        return self(tokens, segments, valid, key, nowhere_else).pooled
+        """Compute only the pooled vectors [B, D]; the last layer runs at the first position alone."""
+        no_others = jnp.zeros((len(tokens), 0), jnp.int32)
+        return self(tokens, segments, valid, key, no_others).pooled
 
 
-_POOLERS = {'tanh': jnp.tanh, 'relu': jax.nn.relu}
+_POOLER_ACTIVATIONS = {'tanh': jnp.tanh, 'relu': jax.nn.relu}
 
 
 class MaskedLM(nnx.Module):
-    """Dense, activation, norm, then the transposed word embeddings with a bias of their own."""
+    """Masked-LM head: dense, activation, norm, then the tied token embedding and an output bias."""
 
     def __init__(self, config: Config, rngs: nnx.Rngs):
         c = self.config = config
@@ -149,22 +150,22 @@ class MaskedLM(nnx.Module):
         self.norm = Norm(c, rngs)
         self.bias = param(rngs, (c.padded_vocab,), ('vocab',), 0)
 
-    def features(self, x: jax.Array) -> jax.Array:
-        """[M, D] hidden states to the [M, D] that meet the word embeddings."""
+    def transform(self, x: jax.Array) -> jax.Array:
+        """Map hidden states [M, D] to the features [M, D] that multiply the token embedding."""
         return self.norm(ACTIVATIONS[self.config.activation](self.dense(x)))
 
-    def biases(self) -> jax.Array:
-        """[V] float32, where the entries that only pad the vocabulary can never win."""
-        return real_words_only(self.config, self.bias[...])
+    def output_bias(self) -> jax.Array:
+        """Output bias [V], float32, which rules out the padding entries of the vocabulary."""
+        return vocabulary_bias(self.config, self.bias[...])
 
 
 class BertForPretraining(nnx.Module):
-    """BERT with the heads of section 3.1: masked LM and, if `next`, next-sentence prediction."""
+    """BERT with the heads of section 3.1: masked LM and, optionally, next-sentence prediction."""
 
-    def __init__(self, config: Config, rngs: nnx.Rngs, next: bool = True):
-        self.bert = Bert(config, rngs, pooler=next)
+    def __init__(self, config: Config, rngs: nnx.Rngs, next_sentence: bool = True):
+        self.bert = Bert(config, rngs, pooler=next_sentence)
         self.masked_lm = MaskedLM(config, rngs)
-        self.next_sentence = Dense(config, {'embed': config.width}, {'': 2}, rngs) if next else None
+        self.next_sentence = Dense(config, {'embed': config.width}, {'': 2}, rngs) if next_sentence else None
 
     def __call__(
         self,
@@ -173,31 +174,33 @@ class BertForPretraining(nnx.Module):
         valid: jax.Array | None = None,
         key: jax.Array | None = None,
     ) -> HeadOutput:
-        """As `Bert`, with scores for every position."""
+        """Run BERT and both heads, with masked-LM logits at every position; arguments as in `Bert`."""
         out = self.bert(tokens, segments, valid, key)
-        return HeadOutput(*out, self.word_scores(out.hidden_states[-1]), self.next_scores(out.pooled))
+        logits = self.masked_lm_logits(out.hidden_states[-1])
+        return HeadOutput(*out, logits, self.next_sentence_logits(out.pooled))
 
-    def word_scores(self, hidden: jax.Array) -> jax.Array:
-        """[..., D] last hidden states to the float32 scores [..., V] of the masked LM."""
-        features = self.masked_lm.features(hidden.reshape(-1, hidden.shape[-1]))
-        logits = word_scores(features, self.bert.words, self.bert.config, self.masked_lm.biases())
+    def masked_lm_logits(self, hidden: jax.Array) -> jax.Array:
+        """Map last hidden states [..., D] to masked-LM logits [..., V], float32."""
+        features = self.masked_lm.transform(hidden.reshape(-1, hidden.shape[-1]))
+        bias = self.masked_lm.output_bias()
+        logits = vocabulary_logits(features, self.bert.token_embedding, self.bert.config, bias)
         return logits.reshape(*hidden.shape[:-1], -1)
 
-    def next_scores(self, pooled: jax.Array) -> Any:
-        """[B, D] to [B, 2] float32; None without next-sentence prediction."""
+    def next_sentence_logits(self, pooled: jax.Array) -> Any:
+        """Map pooled vectors [B, D] to logits [B, 2], float32; None without next-sentence prediction."""
         return None if self.next_sentence is None else self.next_sentence(pooled).astype(jnp.float32)
 
     def masked_loss(self, hidden: jax.Array, labels: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Loss and correctness of the positions to predict; no other reaches the vocabulary.
+        """Compute the masked-LM loss at the predicted positions only.
 
         Args:
-          hidden: [B, P, D], the last hidden states at these positions.
-          labels: [B, P].
+          hidden: [B, P, D] last hidden states at these positions.
+          labels: [B, P] token ids.
 
         Returns:
-          [B, P] float32 losses, and [B, P] booleans.
+          [B, P] float32 losses, and [B, P] booleans: whether the label has the highest logit.
         """
-        features = self.masked_lm.features(hidden.reshape(-1, hidden.shape[-1]))
-        table = self.bert.words[...].astype(features.dtype)
-        loss, correct = vocabulary_loss(features, table, self.masked_lm.biases(), labels.reshape(-1))
+        features = self.masked_lm.transform(hidden.reshape(-1, hidden.shape[-1]))
+        table = self.bert.token_embedding[...].astype(features.dtype)
+        loss, correct = vocabulary_loss(features, table, self.masked_lm.output_bias(), labels.reshape(-1))
         return loss.reshape(labels.shape), correct.reshape(labels.shape)

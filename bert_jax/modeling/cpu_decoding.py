@@ -1,7 +1,8 @@
-"""What generating a token is made of, on a CPU: products of a few rows with large matrices, and attention to a cache.
+"""Fast kernels for generation on a CPU: products of a few rows with large matrices, and attention to a cache.
 
-A token reads all weights and does little else, and XLA's products read them at half the speed of memory. `cpu_decoding.cc` is
-built once on each machine that has a C++ compiler, and kept in `paths.cache_dir()`; elsewhere everything is XLA's.
+Generating a token reads all weights and computes little, and XLA's matrix products reach only half of the
+memory bandwidth. `cpu_decoding.cc` is compiled once on each machine that has a C++ compiler and kept in
+`paths.cache_dir()`. Without a compiler, XLA does everything.
 """
 
 import contextlib
@@ -25,108 +26,119 @@ import jax.numpy as jnp
 from bert_jax.core import partitioning, paths
 
 _SOURCE = pathlib.Path(__file__).with_name('cpu_decoding.cc')
-# Rows at most, and entries of the matrix at least, for which it is worth while; for one row XLA is as fast.
-_ROWS, _ENTRIES = 32, 1 << 16
-_often: contextvars.ContextVar[bool] = contextvars.ContextVar('often', default=False)
+# The packed product pays off from 2 to 32 rows (XLA is as fast for one), and from this size of the matrix.
+_MAX_ROWS, _MIN_ENTRIES = 32, 1 << 16
+_packing: contextvars.ContextVar[bool] = contextvars.ContextVar('packing', default=False)
 
 
 @contextlib.contextmanager
-def matrices_read_often(often: bool = True) -> Iterator[None]:
-    """Around a loop while it is traced: its matrices are laid out for reading before it begins, which takes their size in memory."""
-    token = _often.set(often)
+def packed_matrices(enabled: bool = True) -> Iterator[None]:
+    """Pack the matrices of a loop that is traced in this context into panels, once before the loop.
+
+    Packing copies the matrices, and so takes their size in memory.
+    """
+    token = _packing.set(enabled)
     try:
         yield
     finally:
-        _often.reset(token)
+        _packing.reset(token)
 
 
-def product(
+def matmul(
     x: jax.Array, w: jax.Array, transposed: bool = False, dtype: jnp.dtype | type | None = None
 ) -> jax.Array:
-    """x @ w, or x @ w.T if it is transposed, in `dtype`: [..., K] and [K, N] (or [N, K]) to [..., N]."""
-    few = x.ndim == 2 and 1 < len(x) <= _ROWS and w.size >= _ENTRIES and x.dtype == w.dtype == jnp.float32
-    if _often.get() and few and (strip := _strip(w.shape[0 if transposed else 1])):
-        return _few_rows(x, w, transposed, strip).astype(dtype or jnp.float32)
+    """Compute x @ w, or x @ w.T if `transposed`: [..., K] and [K, N] (or [N, K]) to [..., N], in `dtype`."""
+    has_few_rows = x.ndim == 2 and 1 < len(x) <= _MAX_ROWS
+    supported = has_few_rows and w.size >= _MIN_ENTRIES and x.dtype == w.dtype == jnp.float32
+    if _packing.get() and supported and (width := _panel_width(w.shape[0 if transposed else 1])):
+        return _packed_matmul(x, w, transposed, width).astype(dtype or jnp.float32)
     if transposed and x.ndim == 2 and len(x) <= 64:
-        # With the matrix first XLA reads it faster on a CPU, in order; without the barrier it takes the rows first.
+        # On a CPU, XLA reads the matrix faster, in order, if it is the first operand. The barrier keeps XLA
+        # from swapping the operands back.
         return jax.lax.optimization_barrier(jnp.matmul(w, x.T, preferred_element_type=dtype)).T
     return jnp.matmul(x, w.T if transposed else w, preferred_element_type=dtype)
 
 
-def _few_rows(x: jax.Array, w: jax.Array, transposed: bool, strip: int) -> jax.Array:
-    """x @ w from strips of the matrix; XLA takes the making of these, which never changes, out of the loop."""
+def _packed_matmul(x: jax.Array, w: jax.Array, transposed: bool, width: int) -> jax.Array:
+    """Compute x @ w from panels of w; XLA moves the packing, which is loop-invariant, out of the loop."""
     k, n = w.shape[::-1] if transposed else w.shape
-    strips = _call('strips', (n // strip, k, strip))(w, transposed=transposed)
-    return _call('few_rows', (len(x), n))(x, strips)
+    panels = _ffi_call('pack_panels', (n // width, k, width))(w, transposed=transposed)
+    return _ffi_call('packed_matmul', (len(x), n))(x, panels)
 
 
 def attend(q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array) -> jax.Array | None:
-    """`attention.attend` of one query a head, [B, N, 1, H], to a cache, of which only what is seen is read.
+    """Compute `attention.attend` for one query per head, without reading cache slots after the last visible one.
 
-    None if XLA has to do it: elsewhere than on one CPU, for several queries, for scores that are added to, or in half precision.
-    Each row sees a slot or more. It has no gradient.
+    Each row must see at least one slot. There is no gradient.
+
+    Returns:
+      [B, N, 1, H]; or None for cases that XLA has to compute: other devices, several queries, an additive
+      mask, or half precision.
     """
-    one = q.shape[2] == 1 and q.dtype == k.dtype == jnp.float32 and mask.dtype == bool and mask.shape[1] == 1
-    if not (one and _widest()):
+    is_single_query = q.shape[2] == 1 and mask.dtype == bool and mask.shape[1] == 1
+    if not (is_single_query and q.dtype == k.dtype == jnp.float32 and _available_panel_width()):
         return None
-    seen = jnp.broadcast_to(mask[:, 0, 0], (len(q), k.shape[2]))
-    return _call('attention', q.shape)(q, k, v, seen)
+    visible = jnp.broadcast_to(mask[:, 0, 0], (len(q), k.shape[2]))
+    return _ffi_call('decode_attention', q.shape)(q, k, v, visible)
 
 
-def _call(name: str, shape: tuple[int, ...]) -> Any:
+def _ffi_call(name: str, shape: tuple[int, ...]) -> Any:
     result = jax.ShapeDtypeStruct(shape, jnp.float32)
     return jax.ffi.ffi_call(f'bert_jax_{name}', result, vmap_method='sequential')
 
 
-def _strip(n: int) -> int:
-    """How wide the strips of n columns are: as wide as suits the processor, of what divides them; 0 if XLA has to do it."""
-    return next((strip for strip in (48, 32, 16) if strip <= _widest() and n % strip == 0), 0)
+def _panel_width(n: int) -> int:
+    """Widest supported panel width that divides n columns; 0 if XLA has to compute the product."""
+    return next((w for w in (48, 32, 16) if w <= _available_panel_width() and n % w == 0), 0)
 
 
-def _widest() -> int:
-    """Columns of a strip at most; 0 where the library cannot be used."""
-    return _widest_strip() if partitioning.on_one_cpu() else 0
+def _available_panel_width() -> int:
+    """Maximal number of columns of a panel; 0 where the library cannot be used."""
+    return _max_panel_width() if partitioning.is_single_cpu() else 0
 
 
 @functools.cache
-def _widest_strip() -> int:
-    """Of the library, which is built if need be; 0 if it cannot be used."""
-    file = paths.cache_dir() / f'few_rows-{_fingerprint()}.so'
+def _max_panel_width() -> int:
+    """Load the library, compiling it if needed, and return its maximal panel width; 0 if that fails."""
+    file = paths.cache_dir() / f'cpu_decoding-{_fingerprint()}.so'
     try:
         if not file.exists():
             compiler = shutil.which('c++') or shutil.which('g++') or shutil.which('clang++')
             if compiler is None:
                 return 0
-            _build(compiler, file)
+            _compile(compiler, file)
         library = ctypes.CDLL(str(file))
-        handlers = {name: getattr(library, name) for name in ('few_rows', 'strips', 'attention')}
+        handlers = {
+            name: getattr(library, name) for name in ('packed_matmul', 'pack_panels', 'decode_attention')
+        }
     except (OSError, AttributeError, subprocess.CalledProcessError) as e:
-        said = e.stderr if isinstance(e, subprocess.CalledProcessError) else str(e)
-        logging.warning('cpu_decoding.cc cannot be used, generation is slower: %s', said[:200])
-        with contextlib.suppress(OSError):  # damaged, perhaps: made anew the next time
+        reason = e.stderr if isinstance(e, subprocess.CalledProcessError) else str(e)
+        logging.warning('cpu_decoding.cc cannot be used, so generation is slower: %s', reason[:200])
+        with contextlib.suppress(OSError):  # the file may be damaged: compile it again next time
             file.unlink()
         return 0
     for name, handler in handlers.items():
         jax.ffi.register_ffi_target(f'bert_jax_{name}', jax.ffi.pycapsule(handler), platform='cpu')
-    return ctypes.c_int.in_dll(library, 'widest_strip').value
+    return ctypes.c_int.in_dll(library, 'max_panel_width').value
 
 
-def _build(compiler: str, file: pathlib.Path) -> None:
+def _compile(compiler: str, file: pathlib.Path) -> None:
+    """Compile the library in a temporary folder, then move it to `file`, because other processes may do the same."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=file.parent) as folder:  # others may build it too
-        made = pathlib.Path(folder) / file.name
+    with tempfile.TemporaryDirectory(dir=file.parent) as folder:
+        output = pathlib.Path(folder) / file.name
         flags = ['-O3', '-march=native', '-std=c++17', '-shared', '-fPIC', '-w', f'-I{jax.ffi.include_dir()}']
         subprocess.run(
-            [compiler, *flags, str(_SOURCE), '-o', str(made)], check=True, capture_output=True, text=True
+            [compiler, *flags, str(_SOURCE), '-o', str(output)], check=True, capture_output=True, text=True
         )
-        with made.open('rb') as written:
-            os.fsync(written.fileno())
-        made.replace(file)
+        with output.open('rb') as opened:
+            os.fsync(opened.fileno())
+        output.replace(file)
 
 
 def _fingerprint() -> str:
-    """Of what the library is made from and for."""
-    about = pathlib.Path('/proc/cpuinfo')
-    lines = about.read_text().splitlines() if about.exists() else [platform.processor()]
-    kind = sorted({line for line in lines if line.startswith(('flags', 'Features', 'model name'))}) or lines
-    return hashlib.sha256('\n'.join([_SOURCE.read_text(), jax.__version__, *kind]).encode()).hexdigest()[:16]
+    """Hash of the source, the JAX version and the processor, which the compiled library depends on."""
+    cpuinfo = pathlib.Path('/proc/cpuinfo')
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else [platform.processor()]
+    cpu = sorted({line for line in lines if line.startswith(('flags', 'Features', 'model name'))}) or lines
+    return hashlib.sha256('\n'.join([_SOURCE.read_text(), jax.__version__, *cpu]).encode()).hexdigest()[:16]

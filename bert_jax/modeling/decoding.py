@@ -1,4 +1,4 @@
-"""Text from a model that predicts the next token, greedy or sampled, with a key-value cache; see `beams` for a search."""
+"""Greedy and sampled generation with a key-value cache; beam search is in `beam_search`."""
 
 import dataclasses
 import functools
@@ -16,12 +16,12 @@ from bert_jax.modeling import cpu_decoding, module
 
 @dataclasses.dataclass(frozen=True)
 class Sampling:
-    """How each next token is chosen.
+    """Settings of greedy decoding and sampling.
 
     Attributes:
-      temperature: scores are divided by it; 0 takes the likeliest token.
-      top_k: only the k likeliest are drawn from; 0 is all (Fan et al. 2018).
-      top_p: only the likeliest whose probabilities add up to p are drawn from (Holtzman et al. 2020).
+      temperature: divisor of the logits; 0 always takes the most probable token.
+      top_k: number of most probable tokens to sample from (Fan et al. 2018); 0 means all.
+      top_p: probability mass of the most probable tokens to sample from (Holtzman et al. 2020); 1 means all.
     """
 
     temperature: float = 0.0
@@ -31,58 +31,58 @@ class Sampling:
     def __post_init__(self) -> None:
         if not 0 <= self.temperature < math.inf or self.top_k < 0 or not 0 < self.top_p <= 1:
             raise UserError(
-                f'temperature and top_k are at least 0, and top_p is above 0 and at most 1; got {self}.'
+                f'{self} is out of range. Set temperature and top_k to 0 or more, and top_p above 0 and at most 1.'
             )
 
 
-class State(NamedTuple):
-    """A generation on its way.
+class DecodingState(NamedTuple):
+    """State of a generation in progress.
 
     Attributes:
-      scores: [B, V] of the next token.
-      cache: keys and values of the tokens so far.
-      seen: [B, S] booleans, which slots of the cache hold a token.
-      positions: [B], of the next token.
-      slot: where in the cache it goes.
-      done: [B] booleans, whether the row has ended.
-      key: randomness of what is drawn.
+      logits: [B, V] logits of the next token.
+      cache: keys and values of all tokens so far.
+      filled: [B, S] booleans, the cache slots that hold a token.
+      positions: [B] position of the next token.
+      slot: cache slot of the next token.
+      is_finished: [B] booleans, whether the row has generated its end token.
+      key: random key of sampling.
     """
 
-    scores: jax.Array
+    logits: jax.Array
     cache: Any
-    seen: jax.Array
+    filled: jax.Array
     positions: jax.Array
     slot: jax.Array
-    done: jax.Array
+    is_finished: jax.Array
     key: jax.Array
 
 
-def right_aligned(prompts: Sequence[np.ndarray], pad: int) -> tuple[np.ndarray, np.ndarray]:
-    """Prompts as rows that end together: tokens [B, T], padded in front, and which are real."""
-    length = max(map(len, prompts))
+def left_pad(prompts: Sequence[np.ndarray], pad: int) -> tuple[np.ndarray, np.ndarray]:
+    """Stack prompts into rows padded on the left: token ids [B, T], and booleans [B, T], false on padding.
+
+    Raises:
+      UserError: if there is no prompt, or one without tokens.
+    """
+    if not prompts or min(map(len, prompts)) == 0:
+        raise UserError('The prompt is empty. Pass a prompt of at least one token.')
+    sizes = np.array([*map(len, prompts)])
+    length = sizes.max()
     tokens = np.full((len(prompts), length), pad, np.int32)
     for row, prompt in zip(tokens, prompts, strict=True):
         row[length - len(prompt) :] = prompt
-    sizes = np.array([*map(len, prompts)])
     return tokens, np.arange(length) >= length - sizes[:, None]
 
 
-def aligned(tokens: jax.Array, valid: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """As `right_aligned`, of rows [B, T] that are padded at their ends; for a compiled function to call."""
+def to_left_padding(tokens: jax.Array, valid: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Move the padding of rows [B, T] from the right to the left, as in `left_pad`; works under `jax.jit`."""
     length = tokens.shape[1]
     sizes = valid.sum(1, keepdims=True, dtype=jnp.int32)
-    places = jnp.arange(length, dtype=jnp.int32) - (length - sizes)
-    return jnp.take_along_axis(tokens, jnp.maximum(places, 0), axis=1), places >= 0
+    sources = jnp.arange(length, dtype=jnp.int32) - (length - sizes)
+    return jnp.take_along_axis(tokens, jnp.maximum(sources, 0), axis=1), sources >= 0
 
 
-def checked(prompts: Sequence[np.ndarray], pad: int) -> tuple[np.ndarray, np.ndarray]:
-    if not prompts or min(map(len, prompts)) == 0:
-        raise UserError('There is nothing to go on from: give a prompt of one token or more.')
-    return right_aligned(prompts, pad)
-
-
-def until(row: np.ndarray, end: int) -> np.ndarray:
-    """What stands in a row before `end`."""
+def truncate(row: np.ndarray, end: int) -> np.ndarray:
+    """Cut a row before the first `end` token."""
     return row[: np.argmax(row == end)] if (row == end).any() else row
 
 
@@ -96,32 +96,33 @@ def stream(
     source: Sequence[np.ndarray] = (),
     sampling: Sampling = Sampling(),
     seed: int = 0,
-    every: int = 1,
+    chunk: int = 1,
 ) -> Iterator[np.ndarray]:
-    """Generates up to `length` tokens for each prompt.
+    """Generate up to `length` tokens for each prompt, a chunk at a time.
 
     Args:
-      graph, params: a model that has `empty_cache` and `extend`.
-      prompts: ids, each of one token or more.
-      length: new tokens at most.
-      end: the token after which a row has ended.
-      source: for an encoder-decoder, the text that is read, [B, S] tokens, and which of them are real.
+      graph: structure of a model that has `init_cache` and `extend`.
+      params: parameters of the model.
+      prompts: token ids of each prompt, at least one.
+      length: maximal number of new tokens.
+      end: id of the token that ends a row.
+      source: for an encoder-decoder, the source token ids [B, S] and booleans [B, S], false on padding.
       sampling: how tokens are chosen.
-      seed: of what is drawn.
-      every: how many tokens are made at a time.
+      seed: seed of sampling.
+      chunk: number of tokens in each yielded array.
 
     Yields:
-      [B, every] new tokens, `end` where a row has ended; it stops when all have.
+      [B, chunk] new token ids, `end` after the end of a row; stops when all rows have ended.
 
     Raises:
-      UserError: for a prompt without tokens, or if prompt and text are longer than the model's positions.
+      UserError: if a prompt is empty, or prompt and new tokens exceed the positions of the model.
     """
-    tokens, valid = checked(prompts, end)
-    state = begin(graph, params, tokens, valid, source, jax.random.key(seed), tokens.shape[1] + length)
-    for made in range(0, length, every):
-        state, new = go_on(graph, params, state, sampling, end, min(every, length - made))
+    tokens, valid = left_pad(prompts, end)
+    state = prefill(graph, params, tokens, valid, source, jax.random.key(seed), tokens.shape[1] + length)
+    for start in range(0, length, chunk):
+        state, new = decode(graph, params, state, sampling, end, min(chunk, length - start))
         yield np.asarray(new)
-        if bool(state.done.all()):
+        if bool(state.is_finished.all()):
             return
 
 
@@ -136,14 +137,14 @@ def generate(
     sampling: Sampling = Sampling(),
     seed: int = 0,
 ) -> list[np.ndarray]:
-    """As `stream`, at once: the new tokens of each prompt, without `end`."""
-    options: Any = dict(end=end, source=source, sampling=sampling, seed=seed, every=length)
+    """Return the new tokens of each prompt, without `end`; arguments as in `stream`."""
+    options: Any = dict(end=end, source=source, sampling=sampling, seed=seed, chunk=length)
     (rows,) = stream(graph, params, prompts, length, **options)
-    return [until(row, end) for row in rows]
+    return [truncate(row, end) for row in rows]
 
 
 @functools.partial(jax.jit, static_argnums=(0, 6))
-def begin(
+def prefill(
     graph: module.Graph,
     params: Any,
     tokens: jax.Array,
@@ -151,73 +152,73 @@ def begin(
     source: Sequence[jax.Array],
     key: jax.Array,
     slots: int,
-) -> State:
-    """Reads the prompts."""
+) -> DecodingState:
+    """Process left-padded prompts [B, T] and fill a cache of `slots` tokens per row with them."""
     model = module.merge(graph, params)
     batch, length = tokens.shape
-    seen = jnp.pad(valid, ((0, 0), (0, slots - length)))
+    filled = jnp.pad(valid, ((0, 0), (0, slots - length)))
     positions = jnp.maximum(jnp.cumsum(valid, 1) - 1, 0)
-    mask = jnp.tril(jnp.ones((length, slots), bool)) & seen[:, None, None, :]
-    scores, cache = model.extend(
-        tokens, mask, positions, model.empty_cache(batch, slots, *source), jnp.int32(0)
-    )
-    done = jnp.zeros(batch, bool)
-    return State(scores, cache, seen, positions[:, -1] + 1, jnp.int32(length), done, key)
+    mask = jnp.tril(jnp.ones((length, slots), bool)) & filled[:, None, None, :]
+    cache = model.init_cache(batch, slots, *source)
+    logits, cache = model.extend(tokens, mask, positions, cache, jnp.int32(0))
+    is_finished = jnp.zeros(batch, bool)
+    return DecodingState(logits, cache, filled, positions[:, -1] + 1, jnp.int32(length), is_finished, key)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 3, 4, 5), donate_argnums=2)
-def go_on(
-    graph: module.Graph, params: Any, state: State, sampling: Sampling, end: int, n: int
-) -> tuple[State, jax.Array]:
-    """n more tokens."""
+def decode(
+    graph: module.Graph, params: Any, state: DecodingState, sampling: Sampling, end: int, n: int
+) -> tuple[DecodingState, jax.Array]:
+    """Generate n tokens per row; return the new state and the token ids [B, n]."""
 
-    def step(state: State, _: None) -> tuple[State, jax.Array]:
-        key, draw = jax.random.split(state.key)
-        new = jnp.where(state.done, end, choose(state.scores, sampling, draw))
-        state = read(graph, params, state, new)
-        return state._replace(done=state.done | (new == end), key=key), new
+    def step(state: DecodingState, _: None) -> tuple[DecodingState, jax.Array]:
+        key, sample_key = jax.random.split(state.key)
+        new = jnp.where(state.is_finished, end, sample(state.logits, sampling, sample_key))
+        state = append(graph, params, state, new)
+        return state._replace(is_finished=state.is_finished | (new == end), key=key), new
 
-    with cpu_decoding.matrices_read_often(n > 4):
-        state, made = jax.lax.scan(step, state, None, n)
-    return state, made.T
+    with cpu_decoding.packed_matrices(n > 4):
+        state, new = jax.lax.scan(step, state, None, n)
+    return state, new.T
 
 
-def read(graph: module.Graph, params: Any, state: State, new: jax.Array) -> State:
-    """Goes on from a token [B] of each row."""
-    seen = state.seen.at[:, state.slot].set(True)
-    scores, cache = module.merge(graph, params).extend(
-        new[:, None], seen[:, None, None, :], state.positions[:, None], state.cache, state.slot
+def append(graph: module.Graph, params: Any, state: DecodingState, new: jax.Array) -> DecodingState:
+    """Process one new token per row, [B], and compute the logits of the next."""
+    filled = state.filled.at[:, state.slot].set(True)
+    logits, cache = module.merge(graph, params).extend(
+        new[:, None], filled[:, None, None, :], state.positions[:, None], state.cache, state.slot
     )
     return state._replace(
-        scores=scores, cache=cache, seen=seen, positions=state.positions + 1, slot=state.slot + 1
+        logits=logits, cache=cache, filled=filled, positions=state.positions + 1, slot=state.slot + 1
     )
 
 
-def choose(scores: jax.Array, sampling: Sampling, key: jax.Array) -> jax.Array:
-    """One token [B] for each row of scores [B, V]."""
+def sample(logits: jax.Array, sampling: Sampling, key: jax.Array) -> jax.Array:
+    """Choose the next token of each row from logits [B, V], as int32 [B]."""
     if sampling.temperature == 0:
-        return likeliest(scores)
-    scores = scores / sampling.temperature
+        return argmax(logits)
+    logits = logits / sampling.temperature
     if sampling.top_k:
-        lowest = jax.lax.top_k(scores, min(sampling.top_k, scores.shape[-1]))[0][:, -1:]
-        scores = jnp.where(scores < lowest, -jnp.inf, scores)
+        lowest = jax.lax.top_k(logits, min(sampling.top_k, logits.shape[-1]))[0][:, -1:]
+        logits = jnp.where(logits < lowest, -jnp.inf, logits)
     if sampling.top_p < 1:
-        ordered = jnp.sort(scores, axis=-1, descending=True)
-        before = jnp.cumsum(jax.nn.softmax(ordered), -1) - jax.nn.softmax(ordered)
-        kept = (before < sampling.top_p).sum(-1, keepdims=True)  # the first always
+        ordered = jnp.sort(logits, axis=-1, descending=True)
+        probabilities = jax.nn.softmax(ordered)
+        mass_before = jnp.cumsum(probabilities, -1) - probabilities
+        kept = (mass_before < sampling.top_p).sum(-1, keepdims=True)  # at least 1: nothing precedes the first
         lowest = jnp.take_along_axis(ordered, kept - 1, axis=-1)
-        scores = jnp.where(scores < lowest, -jnp.inf, scores)
-    return jax.random.categorical(key, scores).astype(jnp.int32)
+        logits = jnp.where(logits < lowest, -jnp.inf, logits)
+    return jax.random.categorical(key, logits).astype(jnp.int32)
 
 
-def likeliest(scores: jax.Array, block: int = 256) -> jax.Array:
-    """The first of the highest of scores [B, V], as int32 [B].
+def argmax(logits: jax.Array, block: int = 256) -> jax.Array:
+    """Index of the first highest entry per row of logits [B, V], as int32 [B].
 
-    First the highest block of entries, then the entry: a CPU finds a maximum many entries at a time, but where it is one at
-    a time.
+    Finds the block that holds the maximum, then the index inside it, because XLA on a CPU vectorizes `max` but
+    not `argmax`.
     """
-    batch, vocabulary = scores.shape
-    blocks = jnp.pad(scores, ((0, 0), (0, -vocabulary % block)), constant_values=-jnp.inf)
+    batch, vocabulary = logits.shape
+    blocks = jnp.pad(logits, ((0, 0), (0, -vocabulary % block)), constant_values=-jnp.inf)
     blocks = blocks.reshape(batch, -1, block)
     best = blocks.max(-1).argmax(-1)
     inside = jnp.take_along_axis(blocks, best[:, None, None], 1)[:, 0].argmax(-1)

@@ -1,4 +1,4 @@
-"""GPT-2 (Radford et al. 2019): a decoder that predicts the next token, and its later variants as settings."""
+"""GPT-2 (Radford et al. 2019): a causal transformer decoder; settings turn it into later variants."""
 
 import dataclasses
 from typing import Any, ClassVar, Literal
@@ -10,13 +10,13 @@ from flax import nnx
 from bert_jax.modeling import masks
 from bert_jax.modeling.bert import Output
 from bert_jax.modeling.config import Activation, ModelConfig
-from bert_jax.modeling.dropout import dropout, fold
-from bert_jax.modeling.heads import HeadOutput, real_words_only, word_scores
-from bert_jax.modeling.layers import Cache, position_table, word_table
+from bert_jax.modeling.dropout import dropout, fold_in
+from bert_jax.modeling.heads import HeadOutput, vocabulary_bias, vocabulary_logits
+from bert_jax.modeling.layers import Cache, position_embedding, token_embedding
 from bert_jax.modeling.losses import sequence_loss
 from bert_jax.modeling.stack import Stack
 
-# Layers, width, heads: table 2 of the paper; tiny and mini are as wide as BERT's miniatures.
+# Layers, width, heads: table 2 of the paper; tiny and mini have the width of the small BERTs.
 SIZES = {
     'tiny': (2, 128, 2),
     'mini': (4, 256, 4),
@@ -29,39 +29,39 @@ SIZES = {
 
 @dataclasses.dataclass(frozen=True)
 class Config(ModelConfig):
-    """A GPT; the defaults are GPT-2's, and `BlockConfig` has what came after it.
+    """Settings of a GPT, with the defaults of GPT-2; those of its blocks are in `BlockConfig`.
 
     Attributes:
-      size: a name in `SIZES`; it fills in layers, width and heads where they are 0, and four widths for `mlp`.
+      size: name in `SIZES`, which sets layers, width and heads where they are 0; `mlp_width` 0 becomes 4 D.
     """
 
     causal: ClassVar[bool] = True
     size: str = 'small'
-    positions: int = 1024
-    norm: Literal['post', 'pre'] = 'pre'
+    max_positions: int = 1024
+    norm_placement: Literal['post', 'pre'] = 'pre'
     norm_eps: float = 1e-5
     activation: Activation = 'gelu_tanh'
-    scale_residual: bool = True
+    scaled_residual_init: bool = True
 
     def __post_init__(self) -> None:
-        self._take_size(SIZES, self.size, 'layers', 'width', 'heads')
-        object.__setattr__(self, 'mlp', self.mlp or 4 * self.width)
+        self._fill_in_size(SIZES, self.size, 'layers', 'width', 'heads')
+        object.__setattr__(self, 'mlp_width', self.mlp_width or 4 * self.width)
         super().__post_init__()
 
-    def body(self, rngs: nnx.Rngs, pooler: bool) -> 'Gpt':
+    def base_model(self, rngs: nnx.Rngs, pooler: bool) -> 'Gpt':
         return Gpt(self, rngs)
 
-    def read_flops(self, tokens: float, length: float, at: float | None = None) -> float:
+    def encode_flops(self, tokens: float, length: float, output_tokens: float | None = None) -> float:
         return self.block_flops(tokens, length)
 
 
 class Gpt(nnx.Module):
-    """The decoder: embeddings and blocks in which a token sees what stands before it."""
+    """GPT without a head: embeddings and causal blocks."""
 
     def __init__(self, config: Config, rngs: nnx.Rngs):
         c = self.config = config
-        self.words = word_table(c, rngs)
-        self.positions = position_table(c, rngs)
+        self.token_embedding = token_embedding(c, rngs)
+        self.position_embedding = position_embedding(c, rngs)
         self.layers = Stack(c, rngs, causal=True)
 
     def __call__(
@@ -71,59 +71,63 @@ class Gpt(nnx.Module):
         valid: jax.Array | None = None,
         key: jax.Array | None = None,
     ) -> Output:
-        """Reads a batch.
+        """Compute the hidden states of a batch.
 
         Args:
-          tokens: [B, T] ids.
-          segments: not used; here for the call that all models share.
-          valid: [B, T], see `masks.padding`: with numbered texts a token sees its own alone. Positions count
-            from the first column on all the same.
-          key: randomness of dropout; None is evaluation.
+          tokens: [B, T] token ids.
+          segments: ignored; all models share this signature.
+          valid: [B, T] booleans, false on padding, or document numbers of a packed row (see
+            `masks.padding`); None means all true. Positions always count from the first column.
+          key: random key of dropout; None disables dropout.
 
         Raises:
-          UserError: if a row is longer than the learned positions.
+          UserError: if T exceeds the number of learned positions.
         """
         c, (batch, length) = self.config, tokens.shape
         c.check_length(length)
+        table = self.position_embedding
+        vectors = None if table is None else table[...][c.position_offset :][:length]
+        x = dropout(self._embed(tokens, vectors), c.dropout, fold_in(key, 0))
         positions = jnp.broadcast_to(jnp.arange(length), (batch, length))
-        places = None if self.positions is None else self.positions[...][c.first_position :][:length]
-        x = dropout(self._embed(tokens, places), c.dropout, fold(key, 0))
-        outputs = self.layers(x, masks.causal(valid), positions, fold(key, 1))
+        outputs = self.layers(x, masks.causal(valid), positions, fold_in(key, 1))
         return Output(tuple(h.reshape(batch, length, c.width) for h in (x, *outputs)), None)
 
-    def read(
+    def encode(
         self,
         tokens: jax.Array,
         segments: jax.Array | None = None,
         valid: jax.Array | None = None,
         key: jax.Array | None = None,
     ) -> Output:
-        """As a call; a row's vector is the last hidden state of its last token (Radford et al. 2018, section 3.2)."""
+        """Run the model, and pool each row to the last hidden state of its last real token.
+
+        See Radford et al. 2018, section 3.2.
+        """
         out = self(tokens, segments, valid, key)
-        return out._replace(pooled=masks.at_last(out.hidden_states[-1], valid))
+        return out._replace(pooled=masks.select_last(out.hidden_states[-1], valid))
 
-    def pool(self, *args: Any) -> jax.Array:
-        """The rows' vectors [B, D] of `read`."""
-        return self.read(*args).pooled
+    def encode_pooled(self, *args: Any) -> jax.Array:
+        """Compute only the pooled vectors [B, D]; arguments as in `encode`."""
+        return self.encode(*args).pooled
 
-    def _embed(self, tokens: jax.Array, places: jax.Array | None) -> jax.Array:
-        """[B, T] tokens and the vectors of their positions, [T, D] or [B, T, D], to [B*T, D]."""
-        x = self.words[...][tokens]
-        x = x if places is None else x + places
+    def _embed(self, tokens: jax.Array, position_vectors: jax.Array | None) -> jax.Array:
+        """Add position vectors [T, D] or [B, T, D] to the embedded tokens [B, T], as [B*T, D]."""
+        x = self.token_embedding[...][tokens]
+        x = x if position_vectors is None else x + position_vectors
         return x.astype(self.config.dtype).reshape(-1, self.config.width)
 
     def extend(
         self, tokens: jax.Array, mask: jax.Array, positions: jax.Array, cache: list[Cache], index: jax.Array
     ) -> tuple[jax.Array, list[Cache]]:
-        """Hidden states [B, t, D] of tokens [B, t] that go on from those in the cache; see `Stack.extend`."""
-        c = self.config
-        places = None if self.positions is None else self.positions[...][c.first_position + positions]
-        x, cache = self.layers.extend(self._embed(tokens, places), mask, positions, cache, index)
+        """Compute the hidden states [B, t, D] of new tokens [B, t] that follow the cache; see `Stack.extend`."""
+        table = self.position_embedding
+        vectors = None if table is None else table[...][self.config.position_offset + positions]
+        x, cache = self.layers.extend(self._embed(tokens, vectors), mask, positions, cache, index)
         return x.reshape(*tokens.shape, -1), cache
 
 
 class GptForCausalLM(nnx.Module):
-    """GPT whose words are its own output table."""
+    """GPT with a language-model head, whose matrix is the token embedding."""
 
     def __init__(self, config: Config, rngs: nnx.Rngs):
         self.gpt = Gpt(config, rngs)
@@ -135,30 +139,27 @@ class GptForCausalLM(nnx.Module):
         valid: jax.Array | None = None,
         key: jax.Array | None = None,
     ) -> HeadOutput:
-        """As `Gpt`, with the scores [B, T, V] of each next token."""
+        """Run GPT, with logits [B, T, V] of each next token; arguments as in `Gpt`."""
         out = self.gpt(tokens, segments, valid, key)
-        return HeadOutput(*out, self._scores(out.hidden_states[-1]))
+        return HeadOutput(*out, self._logits(out.hidden_states[-1]))
 
-    def _scores(self, hidden: jax.Array) -> jax.Array:
-        """[..., D] to float32 [..., V]."""
-        return word_scores(hidden, self.gpt.words, self.gpt.config)
+    def _logits(self, hidden: jax.Array) -> jax.Array:
+        """Map hidden states [..., D] to logits [..., V], float32."""
+        return vocabulary_logits(hidden, self.gpt.token_embedding, self.gpt.config)
 
-    def empty_cache(self, batch: int, slots: int) -> list[Cache]:
-        """For `slots` tokens of each of `batch` rows."""
+    def init_cache(self, batch: int, slots: int) -> list[Cache]:
+        """Create an empty cache of `slots` tokens for each of `batch` rows."""
         self.gpt.config.check_length(slots)
-        return self.gpt.layers.empty_cache(batch, slots)
+        return self.gpt.layers.init_cache(batch, slots)
 
     def extend(
         self, tokens: jax.Array, mask: jax.Array, positions: jax.Array, cache: list[Cache], index: jax.Array
     ) -> tuple[jax.Array, list[Cache]]:
-        """The scores [B, V] of what follows the last of tokens [B, t], and the cache; see `Stack.extend`."""
+        """Compute the logits [B, V] after the last of the new tokens [B, t]; see `Stack.extend`."""
         hidden, cache = self.gpt.extend(tokens, mask, positions, cache, index)
-        return self._scores(hidden[:, -1]), cache
+        return self._logits(hidden[:, -1]), cache
 
     def token_loss(self, hidden: jax.Array, labels: jax.Array, chunk: int = 0) -> tuple[jax.Array, jax.Array]:
-        """Loss and correctness [B, T] of predicting `labels` [B, T] from hidden states [B, T, D].
-
-        `chunk` positions at a time, see `sequence_loss`.
-        """
-        bias = real_words_only(self.gpt.config)
-        return sequence_loss(hidden, self.gpt.words[...].astype(hidden.dtype), bias, labels, chunk)
+        """Compute loss and correctness [B, T] of `labels` [B, T] from hidden states [B, T, D]; see `sequence_loss`."""
+        table = self.gpt.token_embedding[...].astype(hidden.dtype)
+        return sequence_loss(hidden, table, vocabulary_bias(self.gpt.config), labels, chunk)

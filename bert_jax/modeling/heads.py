@@ -1,4 +1,4 @@
-"""Heads: the uses of BERT, on whatever reads texts, be it BERT, GPT or BART; scores of a vocabulary."""
+"""Heads for downstream tasks on any base model, and logits over the vocabulary."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -9,20 +9,20 @@ from flax import nnx
 
 from bert_jax.modeling import cpu_decoding
 from bert_jax.modeling.config import ModelConfig
-from bert_jax.modeling.dropout import dropout, fold
+from bert_jax.modeling.dropout import dropout, fold_in
 from bert_jax.modeling.layers import Dense, param
 from bert_jax.modeling.lstm import BiLstm
 
 
 class HeadOutput(NamedTuple):
-    """An encoder's output with that of its head.
+    """Output of a model with a head.
 
     Attributes:
-      hidden_states: L+1 arrays, see `bert.Output`.
-      pooled: [B, D], or None where the head does not use it.
-      logits: the head's float32 scores: [B, T, V] of masked LM, [B, classes] of a class for the row,
-        [B, T, classes] of one for each token, [B, T, 2] of the start and end of a span; None without a head.
-      next_sentence: [B, 2] scores (is next, is random) of a pretraining model, or None.
+      hidden_states: L+1 arrays [B, T, D], see `bert.Output`.
+      pooled: [B, D] vector of each row; None if the head does not use it.
+      logits: float32 logits of the head: [B, T, V] for language models, [B, classes] for classes of a row,
+        [B, T, classes] for classes of tokens, [B, T, 2] for start and end of a span; None without a head.
+      next_sentence: [B, 2] logits (is next, is random) of next-sentence prediction, or None.
     """
 
     hidden_states: tuple[jax.Array, ...]
@@ -31,48 +31,61 @@ class HeadOutput(NamedTuple):
     next_sentence: Any = None
 
 
-def word_scores(
-    hidden: jax.Array, words: nnx.Param, config: ModelConfig, bias: jax.Array | None = None
+def vocabulary_logits(
+    hidden: jax.Array, embedding: nnx.Param, config: ModelConfig, bias: jax.Array | None = None
 ) -> jax.Array:
-    """Float32 scores [..., V] of the entries of the vocabulary for hidden states [..., D]."""
-    table = words[...].astype(hidden.dtype)
-    scores = cpu_decoding.product(hidden, table, transposed=True, dtype=jnp.float32)
-    return (scores if bias is None else scores + bias)[..., : config.vocab_size]
+    """Map hidden states [..., D] to float32 logits [..., V] by the tied token embedding."""
+    table = embedding[...].astype(hidden.dtype)
+    logits = cpu_decoding.matmul(hidden, table, transposed=True, dtype=jnp.float32)
+    return (logits if bias is None else logits + bias)[..., : config.vocab_size]
 
 
-def real_words_only(config: ModelConfig, bias: jax.Array | None = None) -> jax.Array:
-    """[V] float32, a bias (or none) by which the entries that only pad the vocabulary can never win."""
-    c = config
-    return jnp.where(
-        jnp.arange(c.padded_vocab) < c.vocab_size, jnp.float32(0) if bias is None else bias, -1e9
-    )
+def vocabulary_bias(config: ModelConfig, bias: jax.Array | None = None) -> jax.Array:
+    """Return `bias` [V] (None means zeros), with -1e9 at the padding entries of the vocabulary."""
+    is_entry = jnp.arange(config.padded_vocab) < config.vocab_size
+    return jnp.where(is_entry, jnp.float32(0) if bias is None else bias, -1e9)
 
 
-def by_token(dense: Dense, hidden: jax.Array) -> jax.Array:
-    """A dense layer over hidden states [B, T, D], as float32 scores [B, T, classes]."""
-    scores = dense(hidden.reshape(-1, hidden.shape[-1]))
-    return scores.reshape(*hidden.shape[:-1], -1).astype(jnp.float32)
+def token_logits(dense: Dense, hidden: jax.Array) -> jax.Array:
+    """Apply a dense layer to hidden states [B, T, D] and return float32 logits [B, T, classes]."""
+    logits = dense(hidden.reshape(-1, hidden.shape[-1]))
+    return logits.reshape(*hidden.shape[:-1], -1).astype(jnp.float32)
 
 
 class Head(nnx.Module):
-    """A model that reads texts, with something to say of them.
+    """A base model (BERT, GPT or BART) with a head.
 
-    The model is whatever `config.body` makes: BERT, GPT or BART. It is an attribute by its name, as in the paths of
-    its parameters, and has `read`, which gives hidden states and a vector of each row, and `pool`, which gives
-    that vector alone.
+    `config.base_model` builds the base model, which is stored as the attribute `config.name`, so that
+    parameter paths begin with 'bert/', for example. Its `encode` returns hidden states and a pooled vector of
+    each row, its `encode_pooled` only the vector.
     """
 
     def __init__(self, config: ModelConfig, rngs: nnx.Rngs, pooler: bool = False):
         self.config = config
-        setattr(self, config.name, config.body(rngs, pooler))
+        setattr(self, config.name, config.base_model(rngs, pooler))
 
     @property
-    def body(self) -> Any:
+    def base_model(self) -> Any:
         return getattr(self, self.config.name)
 
 
+class Encoder(Head):
+    """A base model without a head, called like models that have one."""
+
+    def __call__(
+        self,
+        tokens: jax.Array,
+        segments: jax.Array | None = None,
+        valid: jax.Array | None = None,
+        key: jax.Array | None = None,
+    ) -> HeadOutput:
+        """Run the base model; arguments as in `Bert`."""
+        out = self.base_model.encode(tokens, segments, valid, key)
+        return HeadOutput(out.hidden_states, out.pooled, None)
+
+
 class ForClassification(Head):
-    """A class for the row, from its pooled vector (section 4.1 of the paper)."""
+    """Classification of rows, from the pooled vector (section 4.1 of the BERT paper)."""
 
     def __init__(self, config: ModelConfig, classes: int, rngs: nnx.Rngs):
         super().__init__(config, rngs, pooler=True)
@@ -85,21 +98,21 @@ class ForClassification(Head):
         valid: jax.Array | None = None,
         key: jax.Array | None = None,
     ) -> HeadOutput:
-        """As `Bert`, with a score for every class."""
-        out = self.body.read(tokens, segments, valid, fold(key, 0))
-        return HeadOutput(out.hidden_states, out.pooled, self._scores(out.pooled, key))
+        """Run the model, with logits [B, classes]; arguments as in `Bert`."""
+        out = self.base_model.encode(tokens, segments, valid, fold_in(key, 0))
+        return HeadOutput(out.hidden_states, out.pooled, self._logits(out.pooled, key))
 
-    def scores(self, batch: Mapping[str, jax.Array], key: jax.Array | None = None) -> jax.Array:
-        """Of a batch's `tokens`, `segments` and `valid`, [B, T] each, the logits [B, classes] alone."""
-        pooled = self.body.pool(batch['tokens'], batch['segments'], batch['valid'], fold(key, 0))
-        return self._scores(pooled, key)
+    def class_logits(self, batch: Mapping[str, jax.Array], key: jax.Array | None = None) -> jax.Array:
+        """Compute only the logits [B, classes], from `tokens`, `segments` and `valid` [B, T] of a batch."""
+        inputs = (batch['tokens'], batch['segments'], batch['valid'])
+        return self._logits(self.base_model.encode_pooled(*inputs, fold_in(key, 0)), key)
 
-    def _scores(self, pooled: jax.Array, key: jax.Array | None) -> jax.Array:
-        return self.classifier(dropout(pooled, self.config.dropout, fold(key, 1))).astype(jnp.float32)
+    def _logits(self, pooled: jax.Array, key: jax.Array | None) -> jax.Array:
+        return self.classifier(dropout(pooled, self.config.dropout, fold_in(key, 1))).astype(jnp.float32)
 
 
 class ForTokenClassification(Head):
-    """A class for each token, from the last hidden states (section 5.3 of the paper)."""
+    """Classification of tokens, from the last hidden states (section 5.3 of the BERT paper)."""
 
     def __init__(self, config: ModelConfig, classes: int, rngs: nnx.Rngs):
         super().__init__(config, rngs)
@@ -112,27 +125,39 @@ class ForTokenClassification(Head):
         valid: jax.Array | None = None,
         key: jax.Array | None = None,
     ) -> HeadOutput:
-        """As `Bert`, with a score for every class at every position."""
-        out = self.body.read(tokens, segments, valid, fold(key, 0))
-        hidden = dropout(out.hidden_states[-1], self.config.dropout, fold(key, 1))
-        return HeadOutput(out.hidden_states, None, by_token(self.classifier, hidden))
+        """Run the model, with logits [B, T, classes]; arguments as in `Bert`."""
+        out = self.base_model.encode(tokens, segments, valid, fold_in(key, 0))
+        hidden = dropout(out.hidden_states[-1], self.config.dropout, fold_in(key, 1))
+        return HeadOutput(out.hidden_states, None, token_logits(self.classifier, hidden))
 
 
-class Features(Head):
-    """A class for each token from hidden states of a frozen model, by two layers of a BiLSTM (table 7 of the paper).
+class FeatureBasedTagger(Head):
+    """Classification of tokens by a two-layer BiLSTM on hidden states of a frozen model (table 7 of the BERT paper).
 
-    Sums are weighted, by a softmax over layers times a factor, both learned (Peters et al. 2018, equation 1).
+    The sums over layers are weighted by a softmax over learned layer weights, times a learned factor gamma
+    (Peters et al. 2018, equation 1).
     """
 
-    def __init__(self, config: ModelConfig, classes: int, features: str, lstm: int, rngs: nnx.Rngs):
+    def __init__(self, config: ModelConfig, classes: int, features: str, lstm_width: int, rngs: nnx.Rngs):
+        """Build the model.
+
+        Args:
+          config: settings of the base model.
+          classes: number of classes.
+          features: hidden states to use: 'embeddings', 'second_to_last', 'last', 'sum_last_four', 'sum_all'
+            or 'concat_last_four'.
+          lstm_width: width of the LSTM in each direction; 0 uses the model width.
+          rngs: random keys.
+        """
         super().__init__(config, rngs)
         self.features = features
-        layers = {'sum_last_four': min(4, config.layers), 'sum_all': config.layers}.get(features, 0)
-        self.mixture = param(rngs, (layers,), (None,), 0) if layers else None
-        self.factor = param(rngs, (1,), (None,), None) if layers else None
-        wide = min(4, config.layers) if features == 'concat_last_four' else 1
-        self.lstm = BiLstm(config, wide * config.width, lstm or config.width, 2, rngs)
-        self.classifier = Dense(config, {'': 2 * (lstm or config.width)}, {'': classes}, rngs)
+        summed = {'sum_last_four': min(4, config.layers), 'sum_all': config.layers}.get(features, 0)
+        self.layer_weights = param(rngs, (summed,), (None,), 0) if summed else None
+        self.gamma = param(rngs, (1,), (None,), None) if summed else None
+        concatenated = min(4, config.layers) if features == 'concat_last_four' else 1
+        lstm_width = lstm_width or config.width
+        self.lstm = BiLstm(config, concatenated * config.width, lstm_width, 2, rngs)
+        self.classifier = Dense(config, {'': 2 * lstm_width}, {'': classes}, rngs)
 
     def __call__(
         self,
@@ -141,21 +166,22 @@ class Features(Head):
         valid: jax.Array | None = None,
         key: jax.Array | None = None,
     ) -> HeadOutput:
-        """As `ForTokenClassification`; the model below has no dropout and gets no gradient."""
-        out = self.body.read(tokens, segments, valid)
-        x = self._chosen(jax.lax.stop_gradient(out.hidden_states))
+        """Run the model as in `ForTokenClassification`; the base model has no dropout and gets no gradient."""
+        out = self.base_model.encode(tokens, segments, valid)
+        x = self._select_features(jax.lax.stop_gradient(out.hidden_states))
         valid = jnp.ones(tokens.shape, bool) if valid is None else valid
-        x = self.lstm(dropout(x, self.config.dropout, fold(key, 0)), valid)
-        x = dropout(x, self.config.dropout, fold(key, 1))
-        return HeadOutput(out.hidden_states, None, by_token(self.classifier, x))
+        x = self.lstm(dropout(x, self.config.dropout, fold_in(key, 0)), valid)
+        x = dropout(x, self.config.dropout, fold_in(key, 1))
+        return HeadOutput(out.hidden_states, None, token_logits(self.classifier, x))
 
-    def _chosen(self, hidden: tuple[jax.Array, ...]) -> jax.Array:
-        if self.mixture is not None and self.factor is not None:
-            weights = jax.nn.softmax(self.mixture[...]) * self.factor[...]
-            chosen = hidden[-len(weights) :]
+    def _select_features(self, hidden: tuple[jax.Array, ...]) -> jax.Array:
+        """Combine L+1 hidden states [B, T, D] into the input of the LSTM."""
+        if self.layer_weights is not None and self.gamma is not None:
+            weights = jax.nn.softmax(self.layer_weights[...]) * self.gamma[...]
+            summed = hidden[-len(weights) :]
             return sum(
-                (w.astype(h.dtype) * h for w, h in zip(weights, chosen, strict=True)),
-                jnp.zeros_like(chosen[0]),
+                (w.astype(h.dtype) * h for w, h in zip(weights, summed, strict=True)),
+                jnp.zeros_like(summed[0]),
             )
         if self.features == 'concat_last_four':
             return jnp.concatenate(hidden[1:][-4:], -1)
@@ -163,11 +189,11 @@ class Features(Head):
 
 
 class ForQuestionAnswering(Head):
-    """Two vectors, for the start and the end of the answer (section 4.2 of the paper)."""
+    """Extractive question answering: start and end logits of each token (section 4.2 of the BERT paper)."""
 
     def __init__(self, config: ModelConfig, rngs: nnx.Rngs):
         super().__init__(config, rngs)
-        self.spans = Dense(config, {'embed': config.width}, {'': 2}, rngs)
+        self.span_classifier = Dense(config, {'embed': config.width}, {'': 2}, rngs)
 
     def __call__(
         self,
@@ -176,21 +202,6 @@ class ForQuestionAnswering(Head):
         valid: jax.Array | None = None,
         key: jax.Array | None = None,
     ) -> HeadOutput:
-        """As `Bert`, with scores of start and end at every position."""
-        out = self.body.read(tokens, segments, valid, key)
-        return HeadOutput(out.hidden_states, None, by_token(self.spans, out.hidden_states[-1]))
-
-
-class Encoder(Head):
-    """A model without a head."""
-
-    def __call__(
-        self,
-        tokens: jax.Array,
-        segments: jax.Array | None = None,
-        valid: jax.Array | None = None,
-        key: jax.Array | None = None,
-    ) -> HeadOutput:
-        """As `Bert`."""
-        out = self.body.read(tokens, segments, valid, key)
-        return HeadOutput(out.hidden_states, out.pooled, None)
+        """Run the model, with start and end logits [B, T, 2]; arguments as in `Bert`."""
+        out = self.base_model.encode(tokens, segments, valid, key)
+        return HeadOutput(out.hidden_states, None, token_logits(self.span_classifier, out.hidden_states[-1]))

@@ -1,8 +1,7 @@
-"""The layers of a transformer block, whose variants are settings: encoders and decoders stand on them.
+"""The layers of a transformer block, shared by encoders and decoders; settings select their variants.
 
-Activations are flat, [B*T, D], so that every product is one large matrix product; attention alone
-moves heads in front, [B, N, T, H]. Parameters carry logical axis names (`axes=`), which are those
-of `partitioning.LOGICAL`.
+Activations are flat, [B*T, D], so that each dense layer is one large matrix product; only attention moves
+heads in front, [B, N, T, H]. Parameters carry logical axis names (`axes=`) from `partitioning.LOGICAL_AXES`.
 """
 
 import functools
@@ -21,9 +20,18 @@ from bert_jax.modeling.attention import attend
 from bert_jax.modeling.config import Activation, BlockConfig, ModelConfig
 from bert_jax.modeling.masks import Mask
 
+# Keys and values of the cached tokens of an attention, [B, K, S, H] each, with S slots.
+Cache = tuple[jax.Array, jax.Array]
+
+
+class EncoderCache(NamedTuple):
+    """Part of a decoder's cache that depends only on the source text; generated tokens do not change it."""
+
+    value: Any
+
 
 def gelu(x: jax.Array) -> jax.Array:
-    """The exact one (Hendrycks & Gimpel 2016), by erf as BERT has it: XLA computes erf in a third of the time of erfc."""
+    """Exact GELU (Hendrycks & Gimpel 2016), by erf because XLA computes it three times as fast as erfc."""
     return 0.5 * x * (1 + jax.lax.erf(x * math.sqrt(0.5)))
 
 
@@ -35,20 +43,10 @@ ACTIVATIONS: dict[Activation, Callable[[jax.Array], jax.Array]] = {
 }
 
 
-# Keys and values of an attention, [B, K, S, H] each: S slots for tokens.
-Cache = tuple[jax.Array, jax.Array]
-
-
-class Read(NamedTuple):
-    """What a cache holds of the text that is read, which tokens that are written leave as it is."""
-
-    value: Any
-
-
 def param(
     rngs: nnx.Rngs, shape: tuple[int, ...], axes: tuple[str | None, ...], std: float | None
 ) -> nnx.Param:
-    """A float32 parameter: truncated normal of this deviation, zeros for 0, ones for None."""
+    """Create a float32 parameter: a truncated normal with this deviation, zeros if `std` is 0, ones if None."""
     if std is None:
         return nnx.Param(jnp.ones(shape), axes=axes)
     if std == 0:
@@ -56,40 +54,40 @@ def param(
     return nnx.Param(jax.nn.initializers.truncated_normal(std)(rngs.params(), shape), axes=axes)
 
 
-def word_table(config: ModelConfig, rngs: nnx.Rngs) -> nnx.Param:
-    """[V, D] word embeddings, of the padded vocabulary."""
+def token_embedding(config: ModelConfig, rngs: nnx.Rngs) -> nnx.Param:
+    """Create the token embedding [V, D] of the padded vocabulary."""
     return param(rngs, (config.padded_vocab, config.width), ('vocab', 'embed'), config.init_std)
 
 
-def position_table(config: ModelConfig, rngs: nnx.Rngs) -> nnx.Param | None:
-    """[rows, D] learned positions; None where they are rotary or relative."""
+def position_embedding(config: ModelConfig, rngs: nnx.Rngs) -> nnx.Param | None:
+    """Create the learned position embedding [rows, D]; None with rotary or relative positions."""
     c = config
-    if c.rotary or c.relative:
+    if c.rope_base or c.relative_buckets:
         return None
-    return param(rngs, (c.first_position + c.positions, c.width), ('position', 'embed'), c.init_std)
+    return param(rngs, (c.position_offset + c.max_positions, c.width), ('position', 'embed'), c.init_std)
 
 
 class Norm(nnx.Module):
     """Layer norm or RMS norm over the last dimension, computed in float32."""
 
     def __init__(self, config: BlockConfig, rngs: nnx.Rngs):
-        self.eps, self.rms = config.norm_eps, config.norm_kind == 'rms'
+        self.eps, self.is_rms = config.norm_eps, config.norm_kind == 'rms'
         self.scale = param(rngs, (config.width,), ('embed',), None)
-        self.bias = None if self.rms else param(rngs, (config.width,), ('embed',), 0)
+        self.bias = None if self.is_rms else param(rngs, (config.width,), ('embed',), 0)
 
     def __call__(self, x: jax.Array) -> jax.Array:
         y = x.astype(jnp.float32)
-        if not self.rms:
+        if not self.is_rms:
             y = y - y.mean(-1, keepdims=True)
         y = y * jax.lax.rsqrt(jnp.square(y).mean(-1, keepdims=True) + self.eps) * self.scale[...]
         return (y if self.bias is None else y + self.bias[...]).astype(x.dtype)
 
 
 class Dense(nnx.Module):
-    """A matrix product over flat activations, [M, in] to [M, out].
+    """A dense layer over flat activations, [M, in] to [M, out].
 
-    The kernel may have several dimensions on each side (heads, say), so that they shard; the
-    product itself is two-dimensional.
+    The kernel may have several input and output dimensions, such as heads and head width, so that each can
+    be sharded; the matrix product itself is two-dimensional.
     """
 
     def __init__(
@@ -100,44 +98,51 @@ class Dense(nnx.Module):
         rngs: nnx.Rngs,
         residual: bool = False,
     ):
-        """`inputs` and `outputs` map logical axes to sizes; an axis named '' is never split.
+        """Create kernel and bias.
 
-        `residual` says that its output is added to the residual stream.
+        Args:
+          config: settings of the model.
+          inputs: size of each input dimension by logical axis; an axis named '' is never sharded.
+          outputs: size of each output dimension, likewise.
+          rngs: random keys.
+          residual: whether the output is added to the residual stream, see `scaled_residual_init`.
         """
         axes = tuple(a or None for a in (*inputs, *outputs))
-        self.features_in = functools.reduce(int.__mul__, inputs.values())
-        small = residual and config.scale_residual
-        std = config.init_std / math.sqrt(2 * config.layers) if small else config.init_std
+        self.in_features = functools.reduce(int.__mul__, inputs.values())
+        scaled = residual and config.scaled_residual_init
+        std = config.init_std / math.sqrt(2 * config.layers) if scaled else config.init_std
         self.kernel = param(rngs, (*inputs.values(), *outputs.values()), axes, std)
-        self.bias = param(rngs, tuple(outputs.values()), axes[len(inputs) :], 0) if config.bias else None
+        bias_shape = tuple(outputs.values())
+        self.bias = param(rngs, bias_shape, axes[len(inputs) :], 0) if config.use_bias else None
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        kernel = self.kernel[...].astype(x.dtype).reshape(self.features_in, -1)
-        y = _hold_gradient(cpu_decoding.product(x, kernel))
+        kernel = self.kernel[...].astype(x.dtype).reshape(self.in_features, -1)
+        y = _barrier_gradient(cpu_decoding.matmul(x, kernel))
         return y if self.bias is None else y + self.bias[...].astype(x.dtype).reshape(-1)
 
 
 @jax.custom_vjp
-def _hold_gradient(y: jax.Array) -> jax.Array:
-    """The identity, whose gradient is computed on its own before it is used.
+def _barrier_gradient(y: jax.Array) -> jax.Array:
+    """Return `y`, with an optimization barrier on its gradient on CPUs.
 
-    On a CPU, XLA otherwise fuses the transposition that the kernel's gradient needs with whatever made
-    the gradient, element by element (see README, Speed). It rules out forward-mode differentiation.
+    Without it XLA fuses the transposition for the kernel's gradient into the operations that produced the
+    incoming gradient, and computes these element by element. The custom gradient rules out forward-mode
+    differentiation.
     """
     return y
 
 
-def _hold_backward(_: None, gradient: jax.Array) -> tuple[jax.Array]:
-    return (jax.lax.optimization_barrier(gradient) if partitioning.platform() == 'cpu' else gradient,)
+def _barrier_gradient_backward(_: None, gradient: jax.Array) -> tuple[jax.Array]:
+    return (jax.lax.optimization_barrier(gradient) if partitioning.target_platform() == 'cpu' else gradient,)
 
 
-_hold_gradient.defvjp(lambda y: (y, None), _hold_backward)
+_barrier_gradient.defvjp(lambda y: (y, None), _barrier_gradient_backward)
 
 
 class Attention(nnx.Module):
-    """Multi-head self-attention with one fused projection for query, key and value.
+    """Multi-head self-attention with one fused projection to queries, keys and values.
 
-    With `kv_heads` queries have a projection of their own.
+    With fewer `kv_heads` than heads the queries have a separate projection.
     """
 
     def __init__(self, config: BlockConfig, rngs: nnx.Rngs):
@@ -156,51 +161,59 @@ class Attention(nnx.Module):
         mask: Mask | jax.Array | None,
         positions: jax.Array,
         key: jax.Array | None,
-        at: jax.Array | None = None,
+        output_positions: jax.Array | None = None,
     ) -> jax.Array:
+        """Map activations [B*T, D] to [B*T, D], or [B*P, D] with `output_positions`; arguments as in `Stack`."""
         c = self.config
         q, k, v = self._project(x, positions)
-        if at is not None:
-            q = jnp.take_along_axis(q, at[:, None, :, None], axis=2)
-            mask = mask.array(k.shape[2], k.shape[2]) if isinstance(mask, Mask) else mask
+        if output_positions is not None:
+            rows = output_positions[:, None, :, None]
+            q = jnp.take_along_axis(q, rows, axis=2)
+            mask = mask.to_array(k.shape[2], k.shape[2]) if isinstance(mask, Mask) else mask
             if mask is not None and mask.shape[2] > 1:
-                mask = jnp.broadcast_to(mask, (len(at), *mask.shape[1:]))
-                mask = jnp.take_along_axis(mask, at[:, None, :, None], axis=2)
-        x = attend(q, k, v, mask, implementation=c.attention, rate=c.attention_dropout, key=key)
-        return self.out(x.transpose(0, 2, 1, 3).reshape(len(x) * x.shape[2], -1))
+                mask = jnp.broadcast_to(mask, (len(output_positions), *mask.shape[1:]))
+                mask = jnp.take_along_axis(mask, rows, axis=2)
+        implementation, rate = c.attention_implementation, c.attention_dropout
+        y = attend(q, k, v, mask, implementation=implementation, dropout_rate=rate, key=key)
+        return self.out(y.transpose(0, 2, 1, 3).reshape(len(y) * y.shape[2], -1))
 
     def extend(
         self, x: jax.Array, mask: jax.Array, positions: jax.Array, cache: Cache, index: jax.Array
     ) -> tuple[jax.Array, Cache]:
-        """As a call on [B*t, D] tokens that go on from those in the cache, which gets theirs from slot `index` on."""
+        """Add new tokens [B*t, D] to the cache from slot `index` on, and attend from them to the cache."""
         q, *new = self._project(x, positions)
-        at = (0, 0, index, 0)
         k, v = (
-            jax.lax.dynamic_update_slice(a, b.astype(a.dtype), at) for a, b in zip(cache, new, strict=True)
+            jax.lax.dynamic_update_slice(old, update.astype(old.dtype), (0, 0, index, 0))
+            for old, update in zip(cache, new, strict=True)
         )
-        y = cpu_decoding.attend(q, k, v, mask) if self.config.attention == 'auto' else None
-        y = attend(q, k, v, mask, implementation=self.config.attention) if y is None else y
+        implementation = self.config.attention_implementation
+        y = cpu_decoding.attend(q, k, v, mask) if implementation == 'auto' else None
+        if y is None:
+            y = attend(q, k, v, mask, implementation=implementation)
         return self.out(y.transpose(0, 2, 1, 3).reshape(len(x), -1)), (k, v)
 
     def _project(self, x: jax.Array, positions: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-        """[B*T, D] to queries [B, N, T, H], keys and values [B, K, T, H]."""
+        """Project [B*T, D] to queries [B, N, T, H] and keys and values [B, K, T, H], rotated if configured."""
         c, (batch, length) = self.config, positions.shape
 
-        def heads(y: jax.Array, parts: int) -> list[jax.Array]:
+        def split_heads(y: jax.Array, parts: int) -> list[jax.Array]:
             y = y.reshape(batch, length, parts, -1, c.width // c.heads).transpose(2, 0, 3, 1, 4)
             return [constrain(part, 'batch', 'heads', None, None) for part in y]
 
         if c.kv_heads in (0, c.heads):
-            q, k, v = heads(self.qkv(x), 3)
+            q, k, v = split_heads(self.qkv(x), 3)
         else:
-            q, k, v = *heads(self.q(x), 1), *heads(self.kv(x), 2)
-        if c.rotary:
-            q, k = rotate(q, positions, c.rotary), rotate(k, positions, c.rotary)
+            q, k, v = *split_heads(self.q(x), 1), *split_heads(self.kv(x), 2)
+        if c.rope_base:
+            q, k = rotate(q, positions, c.rope_base), rotate(k, positions, c.rope_base)
         return q, k, v
 
 
 def rotate(x: jax.Array, positions: jax.Array, base: float) -> jax.Array:
-    """Rotary position embedding (Su et al. 2021, section 3.2.2), halves as pairs: [B, N, T, H]."""
+    """Apply the rotary position embedding (Su et al. 2021, section 3.2.2) to [B, N, T, H].
+
+    Entry i of the first half of a head pairs with entry i of the second half.
+    """
     half = x.shape[-1] // 2
     frequencies = base ** (-jnp.arange(half, dtype=jnp.float32) / half)
     angles = positions[:, None, :, None].astype(jnp.float32) * frequencies
@@ -210,14 +223,14 @@ def rotate(x: jax.Array, positions: jax.Array, base: float) -> jax.Array:
 
 
 class FeedForward(nnx.Module):
-    """Two dense layers with an activation between, gated if so configured."""
+    """Two dense layers with an activation between them, optionally gated."""
 
     def __init__(self, config: BlockConfig, rngs: nnx.Rngs):
         c = config
         self.activation = ACTIVATIONS[c.activation]
-        self.up = Dense(c, {'embed': c.width}, {'mlp': c.mlp}, rngs)
-        self.gate = Dense(c, {'embed': c.width}, {'mlp': c.mlp}, rngs) if c.gated else None
-        self.down = Dense(c, {'mlp': c.mlp}, {'embed': c.width}, rngs, residual=True)
+        self.up = Dense(c, {'embed': c.width}, {'mlp': c.mlp_width}, rngs)
+        self.gate = Dense(c, {'embed': c.width}, {'mlp': c.mlp_width}, rngs) if c.gated_mlp else None
+        self.down = Dense(c, {'mlp': c.mlp_width}, {'embed': c.width}, rngs, residual=True)
 
     def __call__(self, x: jax.Array) -> jax.Array:
         up = self.up(x)

@@ -1,4 +1,4 @@
-"""A bidirectional LSTM (Hochreiter & Schmidhuber 1997), for features of a frozen encoder."""
+"""A bidirectional LSTM (Hochreiter & Schmidhuber 1997), used on the features of a frozen encoder."""
 
 import jax
 import jax.numpy as jnp
@@ -9,37 +9,38 @@ from bert_jax.modeling.layers import Dense, param
 
 
 class Lstm(nnx.Module):
-    """One layer in one direction; its state does not change at padding."""
+    """One LSTM layer in one direction; padding leaves its state unchanged."""
 
     def __init__(self, config: BlockConfig, inputs: int, width: int, rngs: nnx.Rngs):
         self.width = width
-        self.enter = Dense(config, {'': inputs}, {'mlp': 4 * width}, rngs)
-        self.again = param(rngs, (width, 4 * width), (None, 'mlp'), width**-0.5)
+        self.input_projection = Dense(config, {'': inputs}, {'mlp': 4 * width}, rngs)
+        self.recurrent_kernel = param(rngs, (width, 4 * width), (None, 'mlp'), width**-0.5)
 
     def __call__(self, x: jax.Array, valid: jax.Array, reverse: bool) -> jax.Array:
-        """[B, T, D] to [B, T, H]; `valid` is [B, T]."""
+        """Map inputs [B, T, D] to outputs [B, T, H]; `valid` [B, T] is false on padding."""
         batch, length, _ = x.shape
-        entered = self.enter(x.reshape(batch * length, -1)).reshape(batch, length, -1)
-        kernel = self.again[...].astype(x.dtype)
+        projected = self.input_projection(x.reshape(batch * length, -1)).reshape(batch, length, -1)
+        kernel = self.recurrent_kernel[...].astype(x.dtype)
 
         def step(
             state: tuple[jax.Array, jax.Array], inputs: tuple[jax.Array, jax.Array]
         ) -> tuple[tuple[jax.Array, jax.Array], jax.Array]:
             h, c = state
-            given, real = inputs
-            i, f, g, o = jnp.split(given + h @ kernel, 4, -1)
-            new = jax.nn.sigmoid(f + 1) * c + jax.nn.sigmoid(i) * jnp.tanh(g)  # it begins by remembering
-            out = jax.nn.sigmoid(o) * jnp.tanh(new)
-            real = real[:, None]
-            return (jnp.where(real, out, h), jnp.where(real, new, c)), out
+            projected, is_real = inputs
+            i, f, g, o = jnp.split(projected + h @ kernel, 4, -1)
+            # The forget bias of 1 makes the initial LSTM remember (Jozefowicz et al. 2015).
+            new_c = jax.nn.sigmoid(f + 1) * c + jax.nn.sigmoid(i) * jnp.tanh(g)
+            new_h = jax.nn.sigmoid(o) * jnp.tanh(new_c)
+            is_real = is_real[:, None]
+            return (jnp.where(is_real, new_h, h), jnp.where(is_real, new_c, c)), new_h
 
         zeros = jnp.zeros((batch, self.width), x.dtype)
-        _, out = jax.lax.scan(step, (zeros, zeros), (entered.swapaxes(0, 1), valid.T), reverse=reverse)
+        _, out = jax.lax.scan(step, (zeros, zeros), (projected.swapaxes(0, 1), valid.T), reverse=reverse)
         return out.swapaxes(0, 1)
 
 
 class BiLstm(nnx.Module):
-    """Layers of one LSTM in each direction, their outputs side by side."""
+    """A stack of LSTM layers in both directions; each layer concatenates the outputs of both."""
 
     def __init__(self, config: BlockConfig, inputs: int, width: int, layers: int, rngs: nnx.Rngs):
         sizes = [inputs] + [2 * width] * (layers - 1)
@@ -47,7 +48,7 @@ class BiLstm(nnx.Module):
         self.backward = nnx.List([Lstm(config, n, width, rngs) for n in sizes])
 
     def __call__(self, x: jax.Array, valid: jax.Array) -> jax.Array:
-        """[B, T, D] to [B, T, 2 H]."""
-        for a, b in zip(self.forward, self.backward, strict=True):
-            x = jnp.concatenate([a(x, valid, False), b(x, valid, True)], -1)
+        """Map inputs [B, T, D] to outputs [B, T, 2 H]; `valid` [B, T] is false on padding."""
+        for forward, backward in zip(self.forward, self.backward, strict=True):
+            x = jnp.concatenate([forward(x, valid, False), backward(x, valid, True)], -1)
         return x

@@ -1,4 +1,4 @@
-"""Relative positions: a learned number for each distance and head, added to scores (Raffel et al. 2020, section 2.1)."""
+"""Relative position bias: a learned bias of attention scores per distance and head (Raffel et al. 2020, section 2.1)."""
 
 import math
 
@@ -11,42 +11,46 @@ from bert_jax.modeling.layers import param
 from bert_jax.modeling.masks import Mask
 
 
-def buckets(distance: jax.Array, n: int, farthest: int, causal: bool) -> jax.Array:
-    """The bucket of each distance, a key's position less its query's: integers from 0 to n - 1.
+def relative_position_bucket(
+    distance: jax.Array, num_buckets: int, max_distance: int, causal: bool
+) -> jax.Array:
+    """Map distances, key position minus query position, to buckets 0 to `num_buckets` - 1.
 
-    Half of the buckets are for one distance each, the others grow with its logarithm up to `farthest`, beyond which
-    all share the last. Without `causal` each side has half of all.
+    The first half of the buckets hold one distance each. The others grow with its logarithm up to
+    `max_distance`; larger distances share the last. Without `causal`, keys before and after the query
+    have half of the buckets each.
     """
-    side = 0 if causal else n // 2 * (distance > 0).astype(jnp.int32)
-    n = n if causal else n // 2
-    far = jnp.maximum(-distance, 0) if causal else jnp.abs(distance)
-    exact = n // 2
-    grown = jnp.log(jnp.maximum(far, exact) / exact) / math.log(farthest / exact) * (n - exact)
-    return side + jnp.where(far < exact, far, jnp.minimum(exact + grown.astype(jnp.int32), n - 1))
+    offset = 0 if causal else num_buckets // 2 * (distance > 0).astype(jnp.int32)
+    num_buckets = num_buckets if causal else num_buckets // 2
+    distance = jnp.maximum(-distance, 0) if causal else jnp.abs(distance)
+    exact = num_buckets // 2
+    log_ratio = jnp.log(jnp.maximum(distance, exact) / exact) / math.log(max_distance / exact)
+    log_bucket = exact + (log_ratio * (num_buckets - exact)).astype(jnp.int32)
+    return offset + jnp.where(distance < exact, distance, jnp.minimum(log_bucket, num_buckets - 1))
 
 
-class Relative(nnx.Module):
-    """The numbers of one stack, which its layers share."""
+class RelativeBias(nnx.Module):
+    """The relative position bias that all layers of a stack share."""
 
     def __init__(self, config: BlockConfig, causal: bool, rngs: nnx.Rngs):
         self.config, self.causal = config, causal
-        self.table = param(rngs, (config.relative, config.heads), (None, 'heads'), config.init_std)
+        self.table = param(rngs, (config.relative_buckets, config.heads), (None, 'heads'), config.init_std)
 
-    def __call__(self, mask: Mask | jax.Array | None, queries: jax.Array, keys: int) -> jax.Array:
-        """What `attend` adds to scores.
+    def __call__(self, mask: Mask | jax.Array | None, query_positions: jax.Array, keys: int) -> jax.Array:
+        """Compute the bias of attention scores; where the mask forbids attention it is the lowest float32.
 
         Args:
-          mask: who may see whom, see `masks`; None is all.
-          queries: [Tq], the places of the queries among the keys.
-          keys: Tk, how many there are.
+          mask: attention mask, or booleans broadcastable to [B, N, Tq, Tk]; None allows all.
+          query_positions: [Tq] positions of the queries among the keys.
+          keys: number of keys Tk.
 
         Returns:
           [B or 1, N, Tq, Tk] float32.
         """
         c = self.config
         if isinstance(mask, Mask):
-            mask = mask.array(len(queries), keys)
-        distance = jnp.arange(keys) - queries[:, None]
-        found = self.table[...][buckets(distance, c.relative, c.relative_range, self.causal)]
-        bias = found.transpose(2, 0, 1)[None]
+            mask = mask.to_array(len(query_positions), keys)
+        distance = jnp.arange(keys) - query_positions[:, None]
+        buckets = relative_position_bucket(distance, c.relative_buckets, c.relative_max_distance, self.causal)
+        bias = self.table[...][buckets].transpose(2, 0, 1)[None]
         return bias if mask is None else jnp.where(mask, bias, jnp.finfo(jnp.float32).min)

@@ -1,1 +1,1 @@
-"""Layer 4: estimates for absent hardware. Compiles the train step and reports memory, communication and a roofline."""
+"""Estimates of memory, communication and step time for hardware that may be absent."""

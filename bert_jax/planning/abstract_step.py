@@ -1,4 +1,4 @@
-"""The train step of a pretraining config, made without data and for devices that may be elsewhere."""
+"""Build the train step of a pretraining config without data, for devices that may be absent."""
 
 import dataclasses
 import functools
@@ -18,20 +18,20 @@ from bert_jax.data.tokenizer import SPECIAL, Tokenizer
 from bert_jax.train import experiment as experiment_lib
 from bert_jax.train import state as state_lib
 from bert_jax.train.experiment import Experiment
-from bert_jax.train.loop import Phase, check_shape
+from bert_jax.train.loop import Phase, check_batch_shape
 from bert_jax.train.step import jit_train_step
 
 
 @dataclasses.dataclass(frozen=True)
-class Step:
-    """The step that training jits, and what it is given.
+class AbstractStep:
+    """The jitted train step with the shapes and shardings of its arguments.
 
     Attributes:
-      jitted: of (state, batch).
-      layout: of its state.
+      jitted: function of (state, batch).
+      layout: shapes and shardings of the state.
       batch: shapes of the global batch.
-      flops: of the model in forward and backward pass, if all rows are full.
-      tokens: of the global batch.
+      flops: FLOP of the model in the forward and backward pass, if all rows are full.
+      tokens: number of tokens in the global batch.
     """
 
     jitted: Any
@@ -41,78 +41,85 @@ class Step:
     tokens: int
 
     def lower(self) -> Any:
-        """Traced, to be compiled."""
+        """Lower the step for compilation."""
         return self.jitted.func.lower(*self.jitted.args, self.layout.abstract, self.batch)
 
     @property
-    def bytes(self) -> tuple[int, int]:
-        """Of the parameters and of the optimizer's state on each device."""
+    def state_bytes(self) -> tuple[int, int]:
+        """Bytes of the parameters and of the optimizer state on each device."""
 
         def size(shapes: Any, shardings: Any) -> int:
-            both = zip(jax.tree.leaves(shapes), jax.tree.leaves(shardings), strict=True)
-            return sum(math.prod(s.shard_shape(x.shape)) * x.dtype.itemsize for x, s in both)
+            leaves = zip(jax.tree.leaves(shapes), jax.tree.leaves(shardings), strict=True)
+            return sum(math.prod(s.shard_shape(x.shape)) * x.dtype.itemsize for x, s in leaves)
 
         shapes, shardings = self.layout.shapes, self.layout.shardings
         return size(shapes.params, shardings.params), size(shapes.opt_state, shardings.opt_state)
 
 
-def stand_in(experiment: Experiment) -> tuple[Experiment, Tokenizer]:
-    """The experiment, complete, with a tokenizer that has as many entries as the one that would be trained.
+def complete_experiment(experiment: Experiment) -> tuple[Experiment, Tokenizer]:
+    """Complete a pretraining config without training a tokenizer.
+
+    Returns:
+      The completed config, and the tokenizer of `tokenizer.path`, or without a path one with made-up words and the
+      configured vocabulary size.
 
     Raises:
-      UserError: for a downstream task, whose rows need its data and a checkpoint.
+      UserError: for a downstream task, whose rows depend on its data and on a checkpoint.
     """
     if not isinstance(experiment.data, TextConfig):
         raise UserError(
-            f'{experiment.task.name} is no pretraining: plan that of its model, with data.length and train.batch_size of '
-            'the fine-tuning.'
+            f'The task {experiment.task.name} is not a pretraining task, and only pretraining can be planned. Plan the pretraining '
+            'config of the model with the data.length and train.batch_size of the fine-tuning config.'
         )
     if experiment.tokenizer.path:
         tokenizer = tokenizer_lib.load(experiment.tokenizer.path)
     else:
-        more = experiment.tokenizer.vocab_size - len(SPECIAL)
-        tokenizer = tokenizer_lib.from_vocab([*SPECIAL, *(f'w{i}' for i in range(more))])
+        words = experiment.tokenizer.vocab_size - len(SPECIAL)
+        tokenizer = tokenizer_lib.from_vocab([*SPECIAL, *(f'w{i}' for i in range(words))])
     return experiment_lib.complete(experiment, tokenizer), tokenizer
 
 
-def make(experiment: Experiment, tokenizer: Tokenizer, phase: Phase, partitioner: Partitioner) -> Step:
-    """The step for the batch of a phase.
+def make_step(
+    experiment: Experiment, tokenizer: Tokenizer, phase: Phase, partitioner: Partitioner
+) -> AbstractStep:
+    """Build the train step of a phase.
 
     Args:
-      experiment, tokenizer: as of `stand_in`.
+      experiment: config from `complete_experiment`.
+      tokenizer: tokenizer from `complete_experiment`.
       phase: row length and global batch size.
-      partitioner: of devices that may be elsewhere.
+      partitioner: mesh of the devices, which may be absent.
 
     Raises:
-      UserError: if it could not be trained on.
+      UserError: if the batch does not divide over the mesh, or a row is longer than the model allows.
     """
-    check_shape(experiment, partitioner, phase.length, phase.batch_size)
+    check_batch_shape(experiment, partitioner, phase.length, phase.batch_size)
     model, task = experiment.model, experiment.make_task(tokenizer)
-    tx = optim.make(experiment.optim, phase.stop)
-    layout = state_lib.layout(functools.partial(task.module, model), tx, partitioner)
+    tx = optim.make_optimizer(experiment.optim, phase.stop)
+    layout = state_lib.make_layout(functools.partial(task.build_model, model), tx, partitioner)
     jitted = jit_train_step(
         task,
         layout,
         partitioner,
         tx,
-        schedule=optim.schedule(experiment.optim, phase.stop),
+        schedule=optim.make_schedule(experiment.optim, phase.stop),
         seed=0,
         dropout=model.dropout > 0 or model.attention_dropout > 0,
-        accumulate=experiment.train.accumulate,
+        accumulation_steps=experiment.train.accumulation_steps,
     )
-    example = _example(task, tokenizer, phase.length)
+    example = _make_example(task, tokenizer, phase.length)
     batch = {
         k: jax.ShapeDtypeStruct((phase.batch_size, *v.shape[1:]), v.dtype, sharding=partitioner.batch)
         for k, v in example.items()
     }
     flops = 3 * phase.batch_size * task.flops(model, example)
-    return Step(jitted, layout, batch, flops, phase.batch_size * phase.length)
+    return AbstractStep(jitted, layout, batch, flops, phase.batch_size * phase.length)
 
 
-def _example(task: Any, tokenizer: Tokenizer, length: int) -> dict[str, np.ndarray]:
-    """A batch of one full row, of made-up text."""
+def _make_example(task: Any, tokenizer: Tokenizer, length: int) -> dict[str, np.ndarray]:
+    """Make a batch of one full row from random text."""
     rng = np.random.default_rng(0)
-    sentence = functools.partial(rng.choice, tokenizer.ordinary, length // 4)
+    sentence = functools.partial(rng.choice, tokenizer.ordinary_ids, length // 4)
     documents = [[np.asarray(sentence(), np.int32) for _ in range(16)] for _ in range(8)]
     rows = list(task.row_maker(length)(documents, tokenizer, rng))
     return stack([task.example(max(rows, key=lambda row: row[0]), rng)])

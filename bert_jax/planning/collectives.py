@@ -1,4 +1,4 @@
-"""What chips send to one another, read from a compiled program."""
+"""Count the collectives of a compiled program and the bytes that they send."""
 
 import math
 import re
@@ -7,19 +7,19 @@ from typing import NamedTuple
 
 
 class Collective(NamedTuple):
-    """Messages of one kind in a step.
+    """All collectives of one kind in a step.
 
     Attributes:
-      kind: such as 'all-reduce'.
-      number: how many.
-      data: bytes of what is reduced or gathered, whole.
-      sent: bytes that each chip sends, at the least.
+      kind: HLO operation, such as 'all-reduce'.
+      num_operations: number of operations.
+      data_bytes: bytes of the full arrays that are reduced or gathered.
+      sent_bytes: minimum number of bytes that each chip sends.
     """
 
     kind: str
-    number: int
-    data: float
-    sent: float
+    num_operations: int
+    data_bytes: float
+    sent_bytes: float
 
 
 _KINDS = ('all-reduce', 'all-gather', 'reduce-scatter', 'all-to-all', 'collective-permute')
@@ -38,83 +38,90 @@ _SIZES = {
 }
 _OPERATION = re.compile(rf'= (.*?) ({"|".join(_KINDS)})(-start)?\(')
 _ARRAY = re.compile(r'\b([a-z]+\d*)\[([\d,]*)\]')
-_BOUND = re.compile(r' [su]32\[\]\S* constant\((\d+)\)')  # in the condition of a loop, which counts from 0
+# The constant in the condition of a loop is its trip count, as the loop variable starts at 0.
+_TRIP_COUNT = re.compile(r' [su]32\[\]\S* constant\((\d+)\)')
 _CALLED = re.compile(r'(?:calls|to_apply|body|condition|branch_computations)=\{?((?:%[\w.\-]+(?:, )?)+)')
 
 
-def collectives(program: str, devices: int) -> list[Collective]:
-    """The collectives of a compiled program, those in loops as often as they run.
+def count_collectives(program: str, devices: int) -> list[Collective]:
+    """Sum the collectives of a compiled program by kind, counting those in a loop once per iteration.
 
     Args:
-      program: its HLO text.
-      devices: over which it runs.
+      program: HLO text of the program.
+      devices: number of devices that it runs on.
     """
-    found: dict[str, list[float]] = {}
-    for kind, times, data, group in _operations(program, devices):
-        total = found.setdefault(kind, [0, 0.0, 0.0])
+    totals: dict[str, list[float]] = {}
+    for kind, repeats, data, group in _operations(program, devices):
+        total = totals.setdefault(kind, [0, 0.0, 0.0])
         share = (group - 1) / group
         sent = {'all-reduce': 2 * share, 'collective-permute': 1.0}.get(kind, share) * data
         for i, value in enumerate((1, data, sent)):
-            total[i] += times * value
-    return [Collective(kind, int(n), data, sent) for kind, (n, data, sent) in sorted(found.items())]
+            total[i] += repeats * value
+    return [Collective(kind, int(n), data, sent) for kind, (n, data, sent) in sorted(totals.items())]
 
 
 def _operations(program: str, devices: int) -> Iterator[tuple[str, int, float, int]]:
-    """Kind, how often, bytes and group size of each collective."""
-    bodies: dict[str, list[str]] = {}
-    seen: set[str] = set()  # one that overlaps with computation is written in each part of it
+    """Yield kind, number of repetitions, bytes and group size of each collective."""
+    computations: dict[str, list[str]] = {}
+    # A collective that overlaps with computation appears in several fusions, with one channel id.
+    seen: set[str] = set()
     name = entry = ''
     for line in program.splitlines():
         if line and not line[0].isspace() and line.rstrip().endswith('{'):
             name = line.replace('ENTRY ', '').split(' ')[0].lstrip('%')
             entry = name if line.startswith('ENTRY') else entry
-            bodies[name] = []
+            computations[name] = []
         elif name:
-            bodies[name].append(line)
+            computations[name].append(line)
 
-    def walk(name: str, times: int) -> Iterator[tuple[str, int, float, int]]:
-        for line in bodies.get(name, ()):
+    def walk(name: str, repeats: int) -> Iterator[tuple[str, int, float, int]]:
+        for line in computations.get(name, ()):
             if match := _OPERATION.search(line):
                 channel = re.search(r'channel_id=\d+', line)
                 if channel and channel[0] in seen:
                     continue
                 seen.update([channel[0]] if channel else [])
-                kind, (data, group) = match[2], (_bytes(match[1]), _group(line, devices))
-                if match[3] and kind == 'all-gather':  # the result beside the operand
+                kind, (data, group) = match[2], (_bytes(match[1]), _group_size(line, devices))
+                if match[3] and kind == 'all-gather':  # the shape has the operand and the result
                     data *= group / (group + 1)
                 if match[3] and kind == 'collective-permute':
                     data /= 2
                 scattered = kind == 'reduce-scatter'
                 if group > 1:
-                    yield kind, times, data * group if scattered else data, group
+                    yield kind, repeats, data * group if scattered else data, group
                 continue
             for called in _CALLED.findall(line):
                 for other in re.findall(r'%([\w.\-]+)', called):
-                    yield from walk(other, times * trips(line))
+                    yield from walk(other, repeats * trip_count(line))
 
-    def trips(line: str) -> int:
-        """How often what a line calls is run."""
+    def trip_count(line: str) -> int:
+        """Number of times that an instruction runs the computations that it calls."""
         loop = re.search(r'condition=%([\w.\-]+), body=%([\w.\-]+)', line)
         if not loop:
             return 1
-        bound = max(map(int, _BOUND.findall('\n'.join(bodies[loop[1]]))), default=1)
+        count = max(map(int, _TRIP_COUNT.findall('\n'.join(computations[loop[1]]))), default=1)
         if 'windowed_dot_general' not in loop[2]:
-            return bound
-        # A product that goes on while its operand comes: both ways round the ring, mostly two chunks at a time.
-        chunks = sum('collective-permute-start(' in part for part in bodies[loop[2]])
-        return min(bound, 2 * bound // max(1, chunks))
+            return count
+        # The loop overlaps a matrix product with the transfer of its operand in both directions of the ring, usually in two
+        # chunks per iteration.
+        chunks = sum('collective-permute-start(' in part for part in computations[loop[2]])
+        return min(count, 2 * count // max(1, chunks))
 
     yield from walk(entry, 1)
 
 
 def _bytes(shapes: str) -> float:
-    found = _ARRAY.findall(shapes.replace('u32[]', ''))  # scalars beside what is sent say when it has come
-    arrays = [(kind, size) for kind, size in found if kind in _SIZES]
-    return sum(_SIZES[kind] * math.prod(map(int, filter(None, size.split(',')))) for kind, size in arrays)
+    """Sum the bytes of the arrays in an HLO shape, without the u32 scalars that signal the end of a transfer."""
+    arrays = _ARRAY.findall(shapes.replace('u32[]', ''))
+    return sum(
+        _SIZES[dtype] * math.prod(map(int, filter(None, dims.split(','))))
+        for dtype, dims in arrays
+        if dtype in _SIZES
+    )
 
 
-def _group(line: str, devices: int) -> int:
-    """Over how many devices a collective goes, in any of the ways in which XLA writes it."""
+def _group_size(line: str, devices: int) -> int:
+    """Parse the number of devices in each group of a collective, in any of the notations of XLA."""
     if match := re.search(r'replica_groups=mesh\[(.*?)\][^{]*\{(.*?)\}', line):
         sizes = {k: int(n) for k, n in re.findall(r"'(\w+)'=(\d+)", match[1])}
         return math.prod(sizes[k] for k in re.findall(r"'(\w+)'", match[2]))

@@ -1,6 +1,6 @@
-"""What a run will take on chips that are not here: memory, collectives, and the time that a step cannot fall below.
+"""Estimate a run on absent chips: memory, collectives and a lower bound (roofline) of the step time.
 
-For TPUs the real compiler says it (libtpu compiles without a TPU); for GPUs formulas do.
+For TPUs, the estimate comes from the real compiler, as libtpu compiles without a TPU; for GPUs, from formulas.
 """
 
 import contextlib
@@ -16,36 +16,45 @@ import jax
 
 from bert_jax.core import partitioning
 from bert_jax.core.chips import CHIPS, GPUS, TPUS, Chip, GiB
-from bert_jax.core.config import nearest
+from bert_jax.core.config import did_you_mean
 from bert_jax.core.errors import UserError
-from bert_jax.core.metrics import human
+from bert_jax.core.metrics import format_count
 from bert_jax.core.partitioning import MeshConfig
 from bert_jax.data.tokenizer import Tokenizer
 from bert_jax.planning import abstract_step
-from bert_jax.planning.collectives import Collective, collectives
+from bert_jax.planning.collectives import Collective, count_collectives
 from bert_jax.train.experiment import Experiment
 from bert_jax.train.loop import Phase
 
 
 @dataclasses.dataclass(frozen=True)
 class Topology:
-    """So many chips of a kind: 'v5e:4x4', 'h100:8'."""
+    """Kind and number of chips.
+
+    Attributes:
+      name: kind and shape, such as 'v5e:4x4' or 'h100:8'.
+    """
 
     name: str
 
     def __post_init__(self) -> None:
         if self.kind not in CHIPS:
-            raise UserError(f'There is no chip {self.kind!r} in {self.name!r}: {nearest(self.kind, CHIPS)}')
-        if not re.fullmatch(r'\d+(x\d+)*', self.name.partition(':')[2]) or not self.chips:
-            raise UserError(f'{self.name!r} does not say how many chips: write v5e:4x4, v5p:4x4x4 or h100:8.')
-        if self.name.count('x', self.name.index(':')) + 1 != self.chip.dimensions:
-            example = 'x'.join('4' * self.chip.dimensions)
             raise UserError(
-                f'{self.name!r} has not the dimensions of {self.kind}: write {self.kind}:{example}.'
+                f'There is no chip {self.kind!r} in {self.name!r}: {did_you_mean(self.kind, CHIPS)}'
+            )
+        if not re.fullmatch(r'\d+(x\d+)*', self.name.partition(':')[2]) or not self.num_chips:
+            raise UserError(
+                f'{self.name!r} lacks the number of chips. Write it as in v5e:4x4, v5p:4x4x4 or h100:8.'
+            )
+        if self.name.count('x', self.name.index(':')) + 1 != self.chip.torus_dimensions:
+            example = 'x'.join('4' * self.chip.torus_dimensions)
+            raise UserError(
+                f'{self.name!r} has the wrong number of dimensions for {self.kind}. Write it as in {self.kind}:{example}.'
             )
 
     @property
     def kind(self) -> str:
+        """Kind of chip, a key of `chips.CHIPS` such as 'v5e'."""
         return self.name.partition(':')[0]
 
     @property
@@ -53,60 +62,63 @@ class Topology:
         return CHIPS[self.kind]
 
     @property
-    def chips(self) -> int:
+    def num_chips(self) -> int:
         return math.prod(map(int, self.name.partition(':')[2].split('x')))
 
     def devices(self) -> list[Any]:
-        """The devices of a TPU that is not here, for the compiler.
+        """Return stand-ins for the devices of an absent TPU, for which the compiler can compile.
 
         Raises:
-          UserError: without libtpu, or if there is no such TPU.
+          UserError: if libtpu is not installed, or does not know the topology.
         """
-        known = {
-            # What libtpu would look for on a TPU VM, whatever the topology.
+        environment = {
+            # libtpu looks for these on a TPU VM; the values do not depend on the topology.
             'TPU_SKIP_MDS_QUERY': '1',
             'TPU_ACCELERATOR_TYPE': 'v5litepod-4',
             'TPU_WORKER_HOSTNAMES': 'localhost',
             'TPU_WORKER_ID': '0',
-            'ALLOW_MULTIPLE_LIBTPU_LOAD': '1',  # several plans at a time: none of them holds a TPU
+            'ALLOW_MULTIPLE_LIBTPU_LOAD': '1',  # allows several plans at once, as none occupies a TPU
         }
-        for name, value in known.items():
+        for name, value in environment.items():
             os.environ.setdefault(name, value)
         from jax.experimental.topologies import get_topology_desc
 
-        # As on TPU VMs, where the two cores of a v4 are one device.
-        cores = {'chip_config_name': 'megacore'} if self.kind == 'v4' else {}
+        # On TPU VMs, the two cores of a v4 chip are one device.
+        options = {'chip_config_name': 'megacore'} if self.kind == 'v4' else {}
         try:
-            return get_topology_desc(platform='tpu', topology_name=self.name, **cores).devices
+            return get_topology_desc(platform='tpu', topology_name=self.name, **options).devices
         except Exception as e:
             text = str(e)
             if 'not installed' in text:
                 raise UserError(
-                    'The TPU compiler is not installed: pip install "jax[tpu]" in an environment of its own, and plan there.'
+                    'The TPU compiler is not installed. Run `pip install "jax[tpu]"` in a separate environment and plan there.'
                 ) from e
-            raise UserError(f'The TPU compiler knows no {self.name!r}: {text.splitlines()[0][:200]}') from e
+            raise UserError(
+                f'The TPU compiler rejects the topology {self.name!r} ({text.splitlines()[0][:200]}). Choose a shape that exists.'
+            ) from e
 
 
-def topologies(text: str) -> list[Topology]:
-    """Topologies with commas between them, in whatever case."""
-    found = [Topology(name.strip().lower()) for name in text.split(',') if name.strip()]
-    if not found:
-        raise UserError('--topology names none: write v5e:4x4, or several with commas between.')
-    return found
+def parse_topologies(text: str) -> list[Topology]:
+    """Parse a comma-separated list of topologies, ignoring case."""
+    parsed = [Topology(name.strip().lower()) for name in text.split(',') if name.strip()]
+    if not parsed:
+        raise UserError(
+            '--topology is empty. Pass one topology such as v5e:4x4, or several separated by commas.'
+        )
+    return parsed
 
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """One step on a topology.
+    """Resources of one train step on a topology.
 
     Attributes:
-      topology: where.
-      tokens: of the global batch.
-      memory: bytes a chip, by what they are for.
-      flops: FLOP a chip: of the model, or what the compiler counts if that is more.
-      traffic: bytes through the memory of a chip, if each buffer is written and read once.
-      collectives: of the step.
-      formula: whether it is an estimate by formula, and no compiler was asked.
+      topology: kind and number of chips.
+      tokens: number of tokens in the global batch.
+      memory: bytes per chip by use, such as 'parameters'.
+      flops: FLOP per chip; the larger of the model's and the compiler's counts.
+      traffic: bytes read and written per chip, if each buffer is written and read once.
+      collectives: collectives of the step.
     """
 
     topology: Topology
@@ -115,75 +127,79 @@ class Plan:
     flops: float
     traffic: float
     collectives: Sequence[Collective]
-    formula: bool = False
 
     @property
-    def used(self) -> float:
+    def memory_used(self) -> float:
+        """Total bytes per chip."""
         return sum(self.memory.values())
 
     @property
     def fits(self) -> bool:
-        return self.used <= self.topology.chip.memory
+        """Whether the step fits into the memory of a chip."""
+        return self.memory_used <= self.topology.chip.memory
 
     @property
-    def times(self) -> dict[str, float]:
-        """Seconds that each part of the chip needs at the least."""
+    def bounds(self) -> dict[str, float]:
+        """Minimum seconds by resource: compute, memory bandwidth and links."""
         chip = self.topology.chip
-        sent = sum(c.sent for c in self.collectives)
+        sent = sum(c.sent_bytes for c in self.collectives)
         return {
             'compute': self.flops / chip.flops,
-            'memory': self.traffic / chip.bandwidth,
-            'links': sent / chip.links,
+            'memory': self.traffic / chip.memory_bandwidth,
+            'links': sent / chip.link_bandwidth,
         }
 
     @property
     def seconds(self) -> float:
-        """A step cannot be faster (Williams et al. 2009): all parts work at once, at their peak."""
-        return max(self.times.values())
+        """Minimum seconds of a step, if all resources work in parallel at peak speed (roofline, Williams et al. 2009)."""
+        return max(self.bounds.values())
 
     @property
-    def limit(self) -> str:
-        return max(self.times, key=lambda name: self.times[name])
+    def bottleneck(self) -> str:
+        """Resource with the largest bound: 'compute', 'memory' or 'links'."""
+        return max(self.bounds, key=lambda name: self.bounds[name])
 
-    def lines(self) -> list[str]:
-        chip, parts = self.topology.chip, self.times
+    def report(self) -> list[str]:
+        """Describe memory, compute, collectives and step time in lines of text."""
+        chip = self.topology.chip
         memory = ', '.join(f'{name} {value / GiB:.2f}' for name, value in self.memory.items())
         verdict = 'fits' if self.fits else 'DOES NOT FIT'
-        found = [
-            f'memory a chip: {self.used / GiB:.2f} of {chip.memory / GiB:.0f} GiB, {verdict} ({memory})',
-            f'compute a chip: {self.flops / 1e12:.3g} TFLOP',
+        lines = [
+            f'memory per chip: {self.memory_used / GiB:.2f} of {chip.memory / GiB:.0f} GiB, {verdict} ({memory})',
+            f'compute per chip: {self.flops / 1e12:.3g} TFLOP',
         ]
-        found += [
-            f'{c.kind}: {c.number:,} a step, {c.data / 1e6:,.0f} MB, {c.sent / 1e6:,.0f} MB sent by each chip'
+        lines += [
+            f'{c.kind}: {c.num_operations:,} per step, {c.data_bytes / 1e6:,.0f} MB, {c.sent_bytes / 1e6:,.0f} MB sent by each chip'
             for c in self.collectives
         ] or ['no collectives']
-        bounds = ', '.join(f'{name} {1e3 * value:.2f} ms' for name, value in parts.items())
-        found.append(
-            f'a step takes at least {1e3 * self.seconds:.2f} ms, by {self.limit} ({bounds}): '
-            f'at most {human(self.tokens / self.seconds)} tokens/s'
+        bounds = ', '.join(f'{name} {1e3 * value:.2f} ms' for name, value in self.bounds.items())
+        lines.append(
+            f'a step takes at least {1e3 * self.seconds:.2f} ms, limited by {self.bottleneck} ({bounds}): '
+            f'at most {format_count(self.tokens / self.seconds)} tokens/s'
         )
-        return found
+        return lines
 
 
 class TooLarge(UserError):
-    """A step that the compiler cannot fit into the memory of a chip."""
+    """The step does not fit into the memory of a chip, according to the compiler."""
 
 
-def measure(experiment: Experiment, tokenizer: Tokenizer, phase: Phase, topology: Topology) -> Plan:
-    """What a step of a phase takes.
+def plan_step(experiment: Experiment, tokenizer: Tokenizer, phase: Phase, topology: Topology) -> Plan:
+    """Plan the train step of a phase.
 
     Args:
-      experiment, tokenizer: as of `abstract_step.stand_in`.
+      experiment: config from `abstract_step.complete_experiment`.
+      tokenizer: tokenizer from `abstract_step.complete_experiment`.
       phase: row length and global batch size.
-      topology: where.
+      topology: kind and number of chips.
 
     Raises:
-      TooLarge: if it does not fit on a TPU; of GPUs the result says so.
-      UserError: if mesh or batch do not divide, or there is no compiler.
+      TooLarge: if the step does not fit on a TPU; for GPUs see `Plan.fits`.
+      UserError: if the mesh or the batch does not divide over the chips, or the TPU compiler is not installed.
     """
     if topology.kind in GPUS:
-        return _estimate(experiment, tokenizer, phase, topology)
-    step = abstract_step.make(
+        return _plan_by_formula(experiment, tokenizer, phase, topology)
+    step = abstract_step.make_step(
         experiment, tokenizer, phase, partitioning.make(experiment.mesh, topology.devices())
     )
     try:
@@ -194,186 +210,213 @@ def measure(experiment: Experiment, tokenizer: Tokenizer, phase: Phase, topology
         used = re.search(r'Used (\S+) of (\S+) hbm', str(e))
         raise TooLarge(
             f'{phase.batch_size} rows of {phase.length} tokens do not fit'
-            + (f' (a chip would need {used[1]} of {used[2]})' if used else '')
-            + ': set a smaller batch or train.accumulate, model.remat=full, mesh.strategy=fsdp, or take more chips.'
+            + (f' (each chip would need {used[1]} of {used[2]})' if used else '')
+            + '. Set train.batch_size lower, train.accumulation_steps higher, model.remat=full or mesh.strategy=fsdp, or use more chips.'
         ) from e
-    stats, devices = compiled.memory_analysis(), topology.chip.devices
-    parameters, optimizer = step.bytes
-    fresh = stats.output_size_in_bytes - stats.alias_size_in_bytes
+    stats, devices = compiled.memory_analysis(), topology.chip.devices_per_chip
+    parameters, optimizer = step.state_bytes
+    new_outputs = stats.output_size_in_bytes - stats.alias_size_in_bytes
     memory = {
         'parameters': parameters,
         'optimizer': optimizer,
-        'batch': stats.argument_size_in_bytes - parameters - optimizer + fresh,
+        'batch': stats.argument_size_in_bytes - parameters - optimizer + new_outputs,
         'activations and gradients': stats.temp_size_in_bytes,
         'program': stats.generated_code_size_in_bytes,
     }
     traffic = stats.argument_size_in_bytes + stats.output_size_in_bytes + 2 * stats.temp_size_in_bytes
-    size = topology.chips * devices
+    size = topology.num_chips * devices
     return Plan(
         topology,
         step.tokens,
         {name: devices * value for name, value in memory.items()},
         devices * max(step.flops / size, compiled.cost_analysis().get('flops', 0.0)),
         devices * traffic,
-        collectives(compiled.as_text(), size),
+        count_collectives(compiled.as_text(), size),
     )
 
 
-# Bytes a token and layer that a block keeps for its backward pass in half precision, in units of the model's width
-# (Korthikanti et al. 2022, section 4, without the scores of attention, which fused attention does not keep).
-_KEPT = {'none': 34, 'dots': 18, 'full': 2}
+# Bytes per token and layer that a block saves for its backward pass in half precision, by model.remat, in units of the
+# model's width (Korthikanti et al. 2022, section 4, without attention scores, which fused attention does not save).
+_SAVED_ACTIVATIONS = {'none': 34, 'dots': 18, 'full': 2}
 
 
-def _estimate(experiment: Experiment, tokenizer: Tokenizer, phase: Phase, topology: Topology) -> Plan:
-    """By formula, without a compiler; more than 8 GPUs as if they were one node, in which sums are made before they leave it.
+def _plan_by_formula(experiment: Experiment, tokenizer: Tokenizer, phase: Phase, topology: Topology) -> Plan:
+    """Plan the train step on GPUs by formula.
 
-    Messages as Rajbhandari et al. 2020 (section 7) count them for data parallelism and for sharded parameters, and
-    Shoeybi et al. 2019 (section 3) for tensor parallelism.
+    Collectives follow Rajbhandari et al. 2020 (section 7) for data parallelism and sharded parameters, and Shoeybi et al.
+    2019 (section 3) for tensor parallelism. All GPUs are treated as if they were in one node; this assumes that collectives
+    reduce within each node first.
     """
-    sizes = partitioning.mesh_shape(experiment.mesh, topology.chips)
-    partitioner = partitioning.abstract(experiment.mesh, topology.chips)
-    step = abstract_step.make(experiment, tokenizer, phase, partitioner)
+    sizes = partitioning.mesh_shape(experiment.mesh, topology.num_chips)
+    partitioner = partitioning.make_abstract(experiment.mesh, topology.num_chips)
+    step = abstract_step.make_step(experiment, tokenizer, phase, partitioner)
     data, fsdp, tensor = sizes
-    parameters, optimizer = step.bytes
-    model, rows = experiment.model, phase.batch_size // (data * fsdp) // experiment.train.accumulate
-    half = 2 if model.dtype == 'bfloat16' else 4
+    parameters, optimizer = step.state_bytes
+    model, rows = experiment.model, phase.batch_size // (data * fsdp) // experiment.train.accumulation_steps
+    itemsize = 2 if model.dtype == 'bfloat16' else 4
     tokens = rows * phase.length
-    layers = model.blocks
-    activations = tokens * layers * model.width * _KEPT[model.remat] * half / 2 / tensor
-    columns = step.batch['weights'].shape[1]
-    columns = min(columns, getattr(experiment.task, 'chunk', 0) or columns)
-    scores = 2 * 4 * rows * columns * model.padded_vocab / tensor  # with their gradient
-    whole = sum(4 * math.prod(x.shape) for x in step.layout.shapes.params.values()) / tensor
+    layers = model.num_blocks
+    activations = tokens * layers * model.width * _SAVED_ACTIVATIONS[model.remat] * itemsize / 2 / tensor
+    positions = step.batch['weights'].shape[1]
+    positions = min(positions, getattr(experiment.task, 'loss_chunk', 0) or positions)
+    logits = 2 * 4 * rows * positions * model.padded_vocab / tensor  # and their gradients
+    all_parameters = sum(4 * math.prod(x.shape) for x in step.layout.shapes.params.values()) / tensor
     messages = []
 
     def add(kind: str, count: int, size: float, group: int) -> None:
+        """Add collectives with `size` bytes in total over groups of `group` chips."""
         if group > 1:
             sent = (2 if kind == 'all-reduce' else 1) * size * (group - 1) / group
             messages.append(Collective(kind, count, size, sent))
 
-    sharded = fsdp if parameters < whole else 1
-    add('all-gather', 2, 2 * whole * half / 4, sharded)
-    add('reduce-scatter', 1, whole, sharded)
-    add('all-reduce', 1, whole / sharded, data * fsdp // sharded)
-    parts = tensor if experiment.mesh.strategy in ('tp', 'fsdp_tp') else 1
-    sums = 4 * layers * experiment.train.accumulate
-    add('all-reduce', sums, sums * tokens * model.width * half, parts)
+    sharded = fsdp if parameters < all_parameters else 1
+    add('all-gather', 2, 2 * all_parameters * itemsize / 4, sharded)
+    add('reduce-scatter', 1, all_parameters, sharded)
+    add('all-reduce', 1, all_parameters / sharded, data * fsdp // sharded)
+    tensor_group = tensor if experiment.mesh.strategy in ('tp', 'fsdp_tp') else 1
+    reductions = 4 * layers * experiment.train.accumulation_steps
+    add('all-reduce', reductions, reductions * tokens * model.width * itemsize, tensor_group)
     memory = {
         'parameters': parameters,
         'optimizer': optimizer,
         'gradients': parameters,
         'activations': activations,
-        'scores of the vocabulary': scores,
+        'vocabulary logits': logits,
     }
-    traffic = 4 * parameters + 2 * optimizer + 2 * (activations + scores) * experiment.train.accumulate
-    again = 4 / 3 if model.remat == 'full' else 1  # what is not kept is computed a second time
-    flops = again * step.flops / topology.chips
-    return Plan(topology, step.tokens, memory, flops, traffic, messages, formula=True)
+    traffic = (
+        4 * parameters + 2 * optimizer + 2 * (activations + logits) * experiment.train.accumulation_steps
+    )
+    recomputation = 4 / 3 if model.remat == 'full' else 1  # repeats the forward pass
+    flops = recomputation * step.flops / topology.num_chips
+    return Plan(topology, step.tokens, memory, flops, traffic, messages)
 
 
-def largest(
+def find_largest_batches(
     experiment: Experiment, tokenizer: Tokenizer, phase: Phase, topology: Topology
 ) -> Iterator[tuple[str, int, Plan | None]]:
-    """For each rematerialisation, the cheapest first, the largest global batch that fits, by doubling from one row a device.
+    """Find the largest global batch that fits for each value of model.remat, from least to most recomputation.
+
+    The batch size is doubled or halved from that of the phase, down to one row per device and accumulation step.
 
     Yields:
-      Its name, the batch and its plan; 0 and None if not even a row a device fits.
+      model.remat, the batch size and its plan; batch size 0 and None if not even the smallest batch fits.
     """
-    unit = partitioning.abstract(experiment.mesh, topology.chips * topology.chip.devices).batch_parts
-    unit *= experiment.train.accumulate
+    unit = partitioning.make_abstract(
+        experiment.mesh, topology.num_chips * topology.chip.devices_per_chip
+    ).num_batch_shards
+    unit *= experiment.train.accumulation_steps
     size = unit
-    while 2 * size <= phase.batch_size:  # where to look first
+    while 2 * size <= phase.batch_size:  # start near the configured size
         size *= 2
     for remat in ('none', 'dots', 'full'):
-        tried = dataclasses.replace(experiment, model=dataclasses.replace(experiment.model, remat=remat))
+        candidate = dataclasses.replace(experiment, model=dataclasses.replace(experiment.model, remat=remat))
 
-        def fitting(size: int, tried: Experiment = tried) -> Plan | None:
+        def plan_if_fits(size: int, candidate: Experiment = candidate) -> Plan | None:
             with contextlib.suppress(TooLarge):
-                plan = measure(tried, tokenizer, dataclasses.replace(phase, batch_size=size), topology)
+                plan = plan_step(candidate, tokenizer, dataclasses.replace(phase, batch_size=size), topology)
                 return plan if plan.fits else None
             return None
 
-        best = fitting(size)
+        best = plan_if_fits(size)
         while best is None and size > unit:
             size //= 2
-            best = fitting(size)
-        while best is not None and (more := fitting(2 * size)) is not None:
-            size, best = 2 * size, more
+            best = plan_if_fits(size)
+        while best is not None and (larger := plan_if_fits(2 * size)) is not None:
+            size, best = 2 * size, larger
         yield remat, size if best else 0, best
 
 
-def whole(
+def describe_run(
     experiment: Experiment,
     tokenizer: Tokenizer,
     phases: Sequence[Phase],
     topology: Topology,
     price: float = 0.0,
 ) -> Iterator[str]:
-    """A whole run, line by line: where the parameters lie, its phases, hours, and what they cost."""
+    """Describe the plan of a run, phase by phase.
+
+    Args:
+      experiment: config from `abstract_step.complete_experiment`.
+      tokenizer: tokenizer from `abstract_step.complete_experiment`.
+      phases: phases of the run.
+      topology: kind and number of chips.
+      price: price of a chip-hour, in any currency; 0 omits the cost.
+
+    Yields:
+      Lines of text: parameter sharding, a plan per phase, hours and cost.
+    """
     if topology.kind in TPUS:
-        topology.devices()  # is there such a TPU, before it is asked whether the batch divides over it?
-    partitioner = partitioning.abstract(experiment.mesh, topology.chips * topology.chip.devices)
-    layout = abstract_step.make(experiment, tokenizer, phases[0], partitioner).layout
-    how = 'BY FORMULA, an estimate' if topology.kind in GPUS else 'by the TPU compiler'
-    yield f'{topology.name}, {topology.chips} chips, mesh.strategy={experiment.mesh.strategy}, {how}'
-    yield f'{layout.table()}\n  the optimizer keeps its copies beside them'
+        topology.devices()  # report an unknown TPU before a batch that does not divide over it
+    partitioner = partitioning.make_abstract(
+        experiment.mesh, topology.num_chips * topology.chip.devices_per_chip
+    )
+    layout = abstract_step.make_step(experiment, tokenizer, phases[0], partitioner).layout
+    method = 'ESTIMATED BY FORMULA' if topology.kind in GPUS else 'from the TPU compiler'
+    yield f'{topology.name}, {topology.num_chips} chips, mesh.strategy={experiment.mesh.strategy}, {method}'
+    yield f'{layout.format_parameters()}\n  the optimizer state is sharded in the same way'
     seconds = 0.0
     for phase in phases:
         steps = phase.stop - phase.start
         yield f'{steps:,} steps of {phase.batch_size:,} rows of {phase.length} tokens'
-        plan = measure(experiment, tokenizer, phase, topology)
-        yield from (f'  {line}' for line in plan.lines())
+        plan = plan_step(experiment, tokenizer, phase, topology)
+        yield from (f'  {line}' for line in plan.report())
         seconds += steps * plan.seconds
-    for name, factor in (('at least', 1), ('at half that speed', 2)):
+    for name, factor in (('at peak speed', 1), ('at half of it', 2)):
         hours = factor * seconds / 3600
-        cost = f', {price * hours * topology.chips:,.0f} at {price:g} a chip-hour' if price else ''
-        yield f'the whole run, {name}: {hours:,.1f} hours, {hours * topology.chips:,.0f} chip-hours{cost}'
+        cost = f', {price * hours * topology.num_chips:,.0f} at {price:g} per chip-hour' if price else ''
+        yield f'full run {name}: {hours:,.1f} hours, {hours * topology.num_chips:,.0f} chip-hours{cost}'
 
 
-def compare(
+def compare_topologies(
     experiment: Experiment,
     tokenizer: Tokenizer,
     phase: Phase,
     topologies: Sequence[Topology],
     meshes: Sequence[MeshConfig],
 ) -> list[list[str]]:
-    """A table of one phase on several topologies: the same global batch on all of them."""
-    head = [
+    """Plan one phase on several topologies and meshes, with the same global batch.
+
+    Returns:
+      Rows of the table, header first.
+    """
+    header = [
         'topology',
         'strategy',
         'chips',
-        'GiB a chip',
+        'GiB per chip',
         'compute ms',
         'memory ms',
         'links ms',
-        'limit',
+        'bottleneck',
         'tokens/s',
     ]
-    lines = [head]
+    lines = [header]
     for topology in topologies:
         for mesh in meshes:
-            line = [topology.name, mesh.strategy, str(topology.chips)]
-            logging.info('planning %s, %s', topology.name, mesh.strategy)
+            line = [topology.name, mesh.strategy, str(topology.num_chips)]
+            logging.info('planning the train step on %s with mesh.strategy=%s', topology.name, mesh.strategy)
             try:
-                plan = measure(dataclasses.replace(experiment, mesh=mesh), tokenizer, phase, topology)
+                plan = plan_step(dataclasses.replace(experiment, mesh=mesh), tokenizer, phase, topology)
             except UserError as e:
-                why = 'does not fit' if isinstance(e, TooLarge) else str(e)
-                lines.append([*line, *[''] * 5, why])
+                reason = 'does not fit' if isinstance(e, TooLarge) else str(e)
+                lines.append([*line, *[''] * 5, reason])
                 continue
             fits = '' if plan.fits else ', does not fit'
-            times = [f'{1e3 * value:.2f}' for value in plan.times.values()]
-            speed = human(plan.tokens / plan.seconds)
-            lines.append([*line, f'{plan.used / GiB:.2f}{fits}', *times, plan.limit, speed])
+            bounds = [f'{1e3 * value:.2f}' for value in plan.bounds.values()]
+            speed = format_count(plan.tokens / plan.seconds)
+            lines.append([*line, f'{plan.memory_used / GiB:.2f}{fits}', *bounds, plan.bottleneck, speed])
     return lines
 
 
-def search(experiment: Experiment, tokenizer: Tokenizer, phase: Phase, topology: Topology) -> Iterator[str]:
-    """What `largest` finds, line by line."""
-    for remat, size, plan in largest(experiment, tokenizer, phase, topology):
+def describe_largest_batches(
+    experiment: Experiment, tokenizer: Tokenizer, phase: Phase, topology: Topology
+) -> Iterator[str]:
+    """Yield a line of text for each result of `find_largest_batches`."""
+    for remat, size, plan in find_largest_batches(experiment, tokenizer, phase, topology):
         if plan is None:
-            yield f'model.remat={remat}: not even a row a chip fits'
+            yield f'model.remat={remat}: not even the smallest batch fits'
         else:
             yield (
-                f'model.remat={remat}: {size:,} rows of {phase.length} tokens fit ({plan.used / GiB:.2f} GiB a chip), at most '
-                f'{human(plan.tokens / plan.seconds)} tokens/s, by {plan.limit}'
+                f'model.remat={remat}: {size:,} rows of {phase.length} tokens fit ({plan.memory_used / GiB:.2f} GiB per chip), at most '
+                f'{format_count(plan.tokens / plan.seconds)} tokens/s, limited by {plan.bottleneck}'
             )

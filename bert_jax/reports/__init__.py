@@ -1,1 +1,1 @@
-"""Layer 6: plots, tables as Markdown, CSV, LaTeX and HTML, and the report page."""
+"""Layer 6: figures, tables as Markdown, CSV, LaTeX and HTML, and the report page."""

@@ -1,4 +1,4 @@
-"""Tables and figures as files: Markdown, CSV, LaTeX, PNG, JSON; and as parts of a page."""
+"""Write tables and figures as Markdown, CSV, LaTeX, JSON and PNG files, and convert them to HTML."""
 
 import csv
 import html
@@ -11,7 +11,7 @@ from typing import Any
 
 from bert_jax.core import paths
 
-Lines = Sequence[Sequence[str]]
+Lines = Sequence[Sequence[str]]  # cells of a table, the header first
 
 
 def write(
@@ -20,33 +20,42 @@ def write(
     text: str,
     lines: Lines,
     figure: Any = None,
-    numbers: Any = None,
+    values: Any = None,
 ) -> None:
-    """Writes NAME.md, which is `text`, NAME.csv and NAME.tex of its table `lines`, and, if given, NAME.png and NAME.json."""
+    """Write a result as NAME.md, NAME.csv and NAME.tex, and optionally NAME.png and NAME.json.
+
+    Args:
+      folder: where to write; created if missing.
+      name: file name without extension.
+      text: content of the Markdown file.
+      lines: the table, for CSV and LaTeX.
+      figure: a Matplotlib figure.
+      values: JSON-serializable values.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    paths.write(folder / f'{name}.md', text)
-    paths.write(folder / f'{name}.csv', comma_separated(lines))
-    paths.write(folder / f'{name}.tex', latex(lines))
+    paths.write_atomic(folder / f'{name}.md', text)
+    paths.write_atomic(folder / f'{name}.csv', to_csv(lines))
+    paths.write_atomic(folder / f'{name}.tex', to_latex(lines))
     if figure is not None:
         figure.savefig(folder / f'{name}.png', dpi=150)
-    if numbers is not None:
-        paths.write(folder / f'{name}.json', json.dumps(numbers, indent=2) + '\n')
+    if values is not None:
+        paths.write_atomic(folder / f'{name}.json', json.dumps(values, indent=2) + '\n')
 
 
 def find(folder: pathlib.Path) -> list[pathlib.Path]:
-    """The Markdown files of what `write` has written, in a folder or below it."""
+    """Find the Markdown files that `write` has written in a folder or below."""
     return sorted(p for p in folder.rglob('*.md') if p.with_suffix('.csv').is_file())
 
 
 def to_html(text: str) -> str:
-    """Markdown as `write` writes it, titles, tables and paragraphs, as HTML."""
+    """Convert the Markdown of `write` (titles, tables and paragraphs) to HTML."""
     parts = []
     for block in re.split(r'\n\s*\n', text.strip()):
         if block.startswith('|'):
-            head, _, *body = block.splitlines()
-            lines = [('th', head), *(('td', line) for line in body)]
+            header, _, *body = block.splitlines()
+            lines = [('th', header), *(('td', line) for line in body)]
             rows = (
-                f'<tr>{"".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in _cells(line))}</tr>'
+                f'<tr>{"".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in _split_cells(line))}</tr>'
                 for tag, line in lines
             )
             parts.append(f'<div class="wide"><table>{"".join(rows)}</table></div>')
@@ -57,12 +66,13 @@ def to_html(text: str) -> str:
     return ''.join(parts)
 
 
-def _cells(line: str) -> list[str]:
-    """The cells of a line of `markdown`."""
+def _split_cells(line: str) -> list[str]:
+    """Split a line of a Markdown table into its cells."""
     return [cell.strip().replace(r'\|', '|') for cell in re.split(r'(?<!\\)\|', line)[1:-1]]
 
 
-def markdown(lines: Lines) -> str:
+def to_markdown(lines: Lines) -> str:
+    """Format a table as Markdown."""
     rows = [
         '| ' + ' | '.join(' '.join(cell.splitlines()).replace('|', r'\|') for cell in line) + ' |'
         for line in lines
@@ -70,7 +80,8 @@ def markdown(lines: Lines) -> str:
     return '\n'.join([rows[0], '|' + '---|' * len(lines[0]), *rows[1:]]) + '\n'
 
 
-def comma_separated(lines: Lines) -> str:
+def to_csv(lines: Lines) -> str:
+    """Format a table as comma-separated values."""
     out = io.StringIO()
     csv.writer(out, lineterminator='\n').writerows(lines)
     return out.getvalue()
@@ -91,21 +102,21 @@ _LATEX = str.maketrans(
 )
 
 
-def latex(lines: Lines) -> str:
-    """A tabular, for booktabs."""
+def to_latex(lines: Lines) -> str:
+    """Format a table as a LaTeX tabular, for the package booktabs."""
 
-    def escaped(text: str) -> str:
+    def escape(text: str) -> str:
         return text.translate(_LATEX)
 
-    # A line that began with [ or * would be read as an option of the line break before it.
+    # LaTeX would parse [ or * at the beginning of a line as an option of the preceding line break.
     protected = [('{}' if line[0].startswith(('[', '*')) else '', line) for line in lines]
-    head, *body = [brace + ' & '.join(map(escaped, line)) + r' \\' for brace, line in protected]
+    header, *body = [prefix + ' & '.join(map(escape, line)) + r' \\' for prefix, line in protected]
     columns = 'l' + 'r' * (len(lines[0]) - 1)
     return '\n'.join(
         [
             rf'\begin{{tabular}}{{{columns}}}',
             r'\toprule',
-            head,
+            header,
             r'\midrule',
             *body,
             r'\bottomrule',

@@ -1,41 +1,41 @@
-"""Figures of paper tables and sweeps."""
+"""Figures of tables and sweeps."""
 
 import pathlib
 from collections.abc import Sequence
 from typing import Any
 
 from bert_jax.experiments import runs
-from bert_jax.experiments.jobs import Job
-from bert_jax.experiments.sweeps import Settings
+from bert_jax.experiments.sweeps import Trial
 from bert_jax.experiments.tables import Table
 from bert_jax.reports import plots
 
 
-def of_table(table: Table, workdir: pathlib.Path) -> Any:
-    """Plot a table's scores, and the published ones, against its x axis; None if the table has no x axis or no scores."""
-    numbers = table.numbers(workdir)
-    of_rows = any(row.x for row in table.rows)
+def plot_table(table: Table, workdir: pathlib.Path) -> Any:
+    """Plot our scores and the published ones against the table's x axis; None without an x axis or scores."""
+    values = table.values(workdir)
+    rows_on_x = any(row.x for row in table.rows)
     panels: dict[str, dict[str, list[tuple[float | str, list[float]]]]] = {}
     for row in table.rows:
         for column in table.columns:
-            if (found := numbers[row.name, column.name]) and (row.x if of_rows else column.panel):
+            ours = values[row.name, column.name]
+            if ours and (row.x if rows_on_x else column.panel):
                 panel = panels.setdefault(column.panel or column.name, {})
-                label = (column.name if column.panel else '') if of_rows else row.name
-                x = row.x if of_rows else column.x
-                panel.setdefault(label, []).append((x, found))
+                label = (column.name if column.panel else '') if rows_on_x else row.name
+                x = row.x if rows_on_x else column.x
+                panel.setdefault(label, []).append((x, ours))
                 if (published := table.published.get(row.name, {}).get(column.name)) is not None:
                     panel.setdefault(f'{label}, published', []).append((x, [published]))
-    return plots.amounts(panels, table.amount) if table.amount and panels else None
+    return plots.plot_means(panels, table.x_label) if table.x_label and panels else None
 
 
-def of_sweep(sweep: dict[Job, Settings], lines: Sequence[Sequence[str]]) -> Any:
-    """Plot the score of the finished runs against each setting that varies; None while there is none."""
-    score = lines[0][-1]
-    scores = {job: runs.score(job.place, score) for job in sweep if job.finished}
+def plot_sweep(sweep: Sequence[Trial], score: str) -> Any:
+    """Plot the scores of the finished runs against each setting that varies; None without such a setting."""
     panels: dict[str, list[tuple[Any, float]]] = {}
-    for job, value in scores.items():
-        for key, setting in sweep[job].items():
+    for trial in sweep:
+        for job in trial.jobs:
+            value = runs.final_score(job.folder, score) if job.is_finished else None
             if value is not None:
-                panels.setdefault(key, []).append((setting, value))
+                for key, setting in trial.settings.items():
+                    panels.setdefault(key, []).append((setting, value))
     varied = {key: points for key, points in panels.items() if len({str(x) for x, _ in points}) > 1}
-    return plots.scatter(varied, score) if varied else None
+    return plots.plot_points(varied, score) if varied else None

@@ -1,4 +1,4 @@
-"""Runs as one self-contained HTML page: curves, scores and filled masks."""
+"""Render runs, tables and studies as one self-contained HTML page."""
 
 import base64
 import html
@@ -6,7 +6,7 @@ import io
 import os
 import pathlib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ import numpy as np
 from bert_jax.core import metrics
 from bert_jax.experiments.runs import Run
 from bert_jax.reports import export
-from bert_jax.reports.plots import Curve, figure, panels
+from bert_jax.reports.plots import Curve, plot_losses, plot_panels
 
 _STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 52rem; margin: 2rem auto; padding: 0 1rem; color: #222; overflow-wrap: break-word; }
@@ -25,122 +25,149 @@ table { border-collapse: collapse; } th, td { padding: .25rem .8rem; text-align:
 th:first-child, td:first-child { text-align: left; } td:not(:first-child) { white-space: nowrap; }
 code { background: #f3f3f3; padding: .1rem .3rem; }
 """
+# Scores of a fine-tuning that the page shows, apart from its best_metric.
+_SCORES = ('accuracy', 'f1', 'exact_match', 'f1_macro', 'matthews', 'pearson', 'spearman', 'majority')
+# Initial weights that the table of all tasks compares; see `Run.initialization`.
+_COMPARED = ('random weights', 'pretrained weights')
+
+FilledMask = list[tuple[str, float]]  # the most probable tokens, with their probabilities
 
 
 def render(
     runs: Sequence[Run],
-    masks: Sequence[tuple[str, list[list[tuple[str, float]]]]] = (),
+    filled: Sequence[tuple[str, list[FilledMask]]] = (),
     plots: pathlib.Path | None = None,
-    written: Sequence[pathlib.Path] = (),
+    files: Sequence[pathlib.Path] = (),
 ) -> str:
-    """The report of some runs, of texts whose masks were filled, and of tables and studies (see `export.find`).
+    """Render a report.
 
-    Runs that differ in their seed alone are one curve, their mean, and one line, mean ± standard
-    deviation. The plots are written to the folder `plots` as well, if one is given.
+    Runs that differ only in their seed become one curve, their mean, and one line with mean ± standard deviation.
+
+    Args:
+      runs: runs to plot and tabulate.
+      filled: texts with their filled masks.
+      plots: folder to write the plots to as well; None embeds them in the page only.
+      files: Markdown files of tables and studies; see `export.find`.
+
+    Returns:
+      The HTML page.
     """
     parts = ['<h1>bert_jax report</h1>']
-    for file in written:
-        parts.append(export.to_html(file.read_text(encoding='utf-8')))
-        if file.with_suffix('.png').is_file():
-            title = file.read_text(encoding='utf-8').partition('\n')[0].lstrip('# ')
-            parts.append(_embedded(file.with_suffix('.png').read_bytes(), f'Figure of {title}'))
-    for run in [r for r in runs if r.pretraining]:
-        parts.append(f'<h2>Pretraining: {html.escape(run.name)}</h2>{_about(run)}')
-        found = [k for k in (run.train[0] if run.train else {}) if k != 'loss' and k.endswith('_loss')]
-        keys = found or ['loss']
-        title = f'Pretraining loss of {run.name}'
-        curves = [Curve(k.replace('_', ' '), [run], k) for k in keys]
-        parts.append(_image(figure(curves, title), title, plots))
-        parts.append(_table([[run]], list(run.evals[-1])[1:] if run.evals else []))
-    downstream = [r for r in runs if not r.pretraining]
-    if len({r.data for r in downstream}) > 1:
-        parts.append(_together(downstream, plots))
-    for data in dict.fromkeys(r.data for r in downstream):
-        of_data = [r for r in downstream if r.data == data]
-        groups = _repetitions(of_data)
-        parts.append(f'<h2>Fine-tuning: {html.escape(data)}</h2>')
-        title = f'Fine-tuning loss on {data}'
-        curves = [Curve(_label(group), group, 'loss') for group in groups]
-        parts.append(_image(figure(curves, title), title, plots))
-        wanted = ['accuracy', 'f1', 'exact_match', 'f1_macro', 'matthews', 'pearson', 'spearman', 'majority']
-        shown = dict.fromkeys(['loss', of_data[-1].score, *wanted])
-        parts.append(_table(groups, [*shown]))
-    if masks:
+    parts += map(_render_file, files)
+    parts += [_render_pretraining(run, plots) for run in runs if run.is_pretraining]
+    fine_tuned = [r for r in runs if not r.is_pretraining]
+    if len({r.data_name for r in fine_tuned}) > 1:
+        parts.append(_render_comparison(fine_tuned, plots))
+    for data in dict.fromkeys(r.data_name for r in fine_tuned):
+        parts.append(_render_fine_tuning([r for r in fine_tuned if r.data_name == data], plots))
+    if filled:
         parts.append('<h2>Filled masks</h2>')
-        for text, filled in masks:
-            parts.append(f'<p><code>{html.escape(text)}</code></p><ul>')
-            for best in filled:
-                parts.append(
-                    '<li>' + ', '.join(f'<b>{html.escape(t)}</b> {p:.0%}' for t, p in best) + '</li>'
-                )
-            parts.append('</ul>')
-    head = f'<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1"><title>bert_jax report</title><style>{_STYLE}</style>'
+        parts += [_render_filled(text, masks) for text, masks in filled]
+    head = (
+        '<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
+        f'<title>bert_jax report</title><style>{_STYLE}</style>'
+    )
     return f'<!doctype html><html lang="en"><head>{head}</head><body>{"".join(parts)}</body></html>\n'
 
 
-def _repetitions(runs: Sequence[Run]) -> list[list[Run]]:
-    """Runs that differ in their seed alone, together."""
+def _render_file(file: pathlib.Path) -> str:
+    text, figure = file.read_text(encoding='utf-8'), file.with_suffix('.png')
+    if not figure.is_file():
+        return export.to_html(text)
+    title = text.partition('\n')[0].lstrip('# ')
+    return export.to_html(text) + _embed(figure.read_bytes(), f'Figure of {title}')
+
+
+def _render_pretraining(run: Run, plots: pathlib.Path | None) -> str:
+    losses = [k for k in (run.train[0] if run.train else {}) if k != 'loss' and k.endswith('_loss')]
+    title = f'Pretraining loss of {run.name}'
+    curves = [Curve(key.replace('_', ' '), [run], key) for key in losses or ['loss']]
+    return (
+        f'<h2>Pretraining: {html.escape(run.name)}</h2>{_describe_pretraining(run)}'
+        + _render_plot(plot_losses(curves, title), title, plots)
+        + _render_scores([[run]], list(run.evals[-1])[1:] if run.evals else [])
+    )
+
+
+def _render_fine_tuning(runs: Sequence[Run], plots: pathlib.Path | None) -> str:
+    data, groups = runs[0].data_name, _group_seeds(runs)
+    title = f'Fine-tuning loss on {data}'
+    curves = [Curve(_label(group), group, 'loss') for group in groups]
+    return (
+        f'<h2>Fine-tuning: {html.escape(data)}</h2>'
+        + _render_plot(plot_losses(curves, title), title, plots)
+        + _render_scores(groups, [*dict.fromkeys(['loss', runs[-1].best_metric, *_SCORES])])
+    )
+
+
+def _render_filled(text: str, masks: Sequence[FilledMask]) -> str:
+    items = (
+        '<li>' + ', '.join(f'<b>{html.escape(token)}</b> {p:.0%}' for token, p in mask) + '</li>'
+        for mask in masks
+    )
+    return f'<p><code>{html.escape(text)}</code></p><ul>{"".join(items)}</ul>'
+
+
+def _group_seeds(runs: Sequence[Run]) -> list[list[Run]]:
+    """Group runs that differ only in their seed."""
     groups: dict[str, list[Run]] = {}
     for run in runs:
-        groups.setdefault(run.but_for_the_seed, []).append(run)
+        groups.setdefault(run.config_without_seed, []).append(run)
     return [*groups.values()]
 
 
 def _label(group: Sequence[Run]) -> str:
-    """The name that repetitions share, and what they began from."""
+    """Label a group of runs by the common part of their names and their initial weights."""
     names = [re.sub(r'/seed\d+$', '', r.name) for r in group]
     name = os.path.commonprefix(names)  # noqa: RUF071
     if name != names[0]:
-        name = re.sub(r'[-_.]?\d*$', '', name)  # what is common to 10 and 11
+        name = re.sub(r'[-_.]?\d*$', '', name)  # the 1 that 10 and 11 have in common
     name = name.rstrip('-_.') or group[0].name
-    return name if group[0].pretraining else f'{name}: {group[0].start}'
+    return name if group[0].is_pretraining else f'{name}: {group[0].initialization}'
 
 
-def _together(runs: Sequence[Run], plots: pathlib.Path | None) -> str:
-    """Loss and score of all tasks in one picture and one table, from pretrained weights against random ones.
+def _render_comparison(runs: Sequence[Run], plots: pathlib.Path | None) -> str:
+    """Render losses and scores of all tasks in one figure and one table, random against pretrained weights.
 
-    Of runs with several settings the best count, by their mean.
+    If there are runs with several settings, only those with the best mean are shown.
     """
-    curves: list[tuple[str, list[Curve]]] = []
-    lines = []
-    for data in dict.fromkeys(r.data for r in runs):
-        score = next(r.score for r in runs if r.data == data)
-        of_data = [r for r in runs if r.data == data]
-        starts = dict.fromkeys([*_STARTS, *(r.start for r in of_data)])
-        by_start = {s: _best_setting([r for r in of_data if r.start == s], score, data) for s in starts}
-        groups = [(start, group) for start, group in by_start.items() if group]
+    panels: list[tuple[str, list[Curve]]] = []
+    rows = []
+    for data in dict.fromkeys(r.data_name for r in runs):
+        of_data = [r for r in runs if r.data_name == data]
+        score = of_data[0].best_metric
+        best = {
+            init: _best_group([r for r in of_data if r.initialization == init], score, data)
+            for init in dict.fromkeys([*_COMPARED, *(r.initialization for r in of_data)])
+        }
+        groups = [(init, group) for init, group in best.items() if group]
         if groups:
-            curves += [(data, [Curve(*group, key) for group in groups]) for key in ('loss', score)]
-        wanted = dict.fromkeys(name for r in runs if r.data == data for name, _ in r.scored)
-        for name in [data, *(n for n in wanted if not n.startswith(f'{data}, '))]:
-            random, pretrained = (_scores_of(by_start[start], score, name) for start in _STARTS)
+            panels += [(data, [Curve(*group, key) for group in groups]) for key in ('loss', score)]
+        eval_names = dict.fromkeys(name for r in of_data for name, _ in r.eval_files)
+        for name in [data, *(n for n in eval_names if not n.startswith(f'{data}, '))]:
+            random, pretrained = (_scores(best[init], score, name) for init in _COMPARED)
             gain = f'{np.mean(pretrained) - np.mean(random):+.4f}' if random and pretrained else ''
             cells = [score.replace('_', ' '), _mean_and_spread(random), _mean_and_spread(pretrained), gain]
-            cells.append(f'{max(len(random), len(pretrained))}')
-            lines.append(f'<tr><td>{html.escape(name)}</td>{"".join(f"<td>{c}</td>" for c in cells)}</tr>')
-    head = ''.join(f'<th>{name}</th>' for name in ('score', *_STARTS, 'difference', 'n'))
-    table = f'<div class="wide"><table><tr><th>held out</th>{head}</tr>{"".join(lines)}</table></div>'
+            rows.append(_table_row([name, *cells, f'{max(len(random), len(pretrained))}']))
+    header = _table_row(['evaluation data', 'score', *_COMPARED, 'difference', 'n'], 'th')
     title = 'Loss and score of all tasks'
-    picture = _image(panels(curves), title, plots) if curves else ''
-    return f'<h2>All tasks</h2>{picture}{table}'
+    figure = _render_plot(plot_panels(panels), title, plots) if panels else ''
+    return f'<h2>All tasks</h2>{figure}{_table(header, rows)}'
 
 
-def _best_setting(runs: Sequence[Run], score: str, name: str) -> list[Run]:
-    """Of these runs those that differ in their seed alone and have the best mean."""
-    return max(_repetitions(runs), key=lambda g: np.mean(_scores_of(g, score, name) or -np.inf), default=[])
+def _best_group(runs: Sequence[Run], score: str, name: str) -> list[Run]:
+    """The group of runs that differ only in their seed and have the best mean score."""
+    return max(_group_seeds(runs), key=lambda g: np.mean(_scores(g, score, name) or -np.inf), default=[])
 
 
-_STARTS = ('random weights', 'pretrained weights')
-
-
-def _scores_of(runs: Sequence[Run], score: str, name: str) -> list[float]:
-    """A score of each run: of its last evaluation, or of what an eval binary scored, by its name."""
-    if any(name == r.data for r in runs):
+def _scores(runs: Sequence[Run], score: str, name: str) -> list[float]:
+    """A score of each run on the data `name`: from its last evaluation, or from the file of an eval command."""
+    if any(name == r.data_name for r in runs):
         return [r.evals[-1][score] for r in runs if r.evals and score in r.evals[-1]]
-    return [scores[score] for r in runs for n, scores in r.scored if n == name and score in scores]
+    return [scores[score] for r in runs for n, scores in r.eval_files if n == name and score in scores]
 
 
-def _image(fig: Any, title: str, plots: pathlib.Path | None) -> str:
+def _render_plot(fig: Any, title: str, plots: pathlib.Path | None) -> str:
     from matplotlib import pyplot
 
     buffer = io.BytesIO()
@@ -150,39 +177,46 @@ def _image(fig: Any, title: str, plots: pathlib.Path | None) -> str:
         plots.mkdir(parents=True, exist_ok=True)
         name = re.sub(r'\W+', '_', title.lower()).strip('_')
         (plots / f'{name}.png').write_bytes(buffer.getvalue())
-    return _embedded(buffer.getvalue(), title)
+    return _embed(buffer.getvalue(), title)
 
 
-def _embedded(png: bytes, title: str) -> str:
+def _embed(png: bytes, title: str) -> str:
     data = base64.b64encode(png).decode()
     return f'<div class="wide"><img alt="{html.escape(title)}" src="data:image/png;base64,{data}"></div>'
 
 
-def _about(run: Run) -> str:
+def _describe_pretraining(run: Run) -> str:
     model, train = run.config['model'], run.config['train']
     speeds = [line['tokens_per_second'] for line in run.train if line['tokens_per_second']]
     return (
-        f'<p>On {html.escape(run.data)}: {model["layers"]} layers, {model["width"]} wide, vocabulary {model["vocab_size"]:,}; '
+        f'<p>Trained on {html.escape(run.data_name)}: {model["layers"]} layers, width {model["width"]}, '
+        f'vocabulary {model["vocab_size"]:,}; '
         f'{run.train[-1]["step"] if run.train else 0:,} steps of {train["batch_size"]} rows of {run.config["data"]["length"]} tokens'
-        + (f'; {metrics.human(float(np.median(speeds)))} tokens/s' if speeds else '')
+        + (f'; {metrics.format_count(float(np.median(speeds)))} tokens/s' if speeds else '')
         + '.</p>'
     )
 
 
-def _table(groups: Sequence[Sequence[Run]], keys: Sequence[str]) -> str:
-    """The last evaluation of each run; of repetitions the mean ± standard deviation (n - 1)."""
-    lasts = [[r.evals[-1] for r in group if r.evals] for group in groups]
-    keys = [k for k in keys if any(k in last for group in lasts for last in group)]
-    repeated = any(len(group) > 1 for group in lasts)
-    head = ''.join(f'<th>{html.escape(k.replace("_", " "))}</th>' for k in ['step', *['n'] * repeated, *keys])
+def _render_scores(groups: Sequence[Sequence[Run]], keys: Sequence[str]) -> str:
+    """Tabulate the last evaluations; a group of several runs as mean ± sample standard deviation."""
+    evals = [[r.evals[-1] for r in group if r.evals] for group in groups]
+    keys = [k for k in keys if any(k in scores for group in evals for scores in group)]
+    has_seeds = any(len(group) > 1 for group in evals)
+    names = [k.replace('_', ' ') for k in ('step', *['n'] * has_seeds, *keys)]
     rows = []
-    for group, last in zip(groups, lasts, strict=True):
-        cells = [f'{last[0]["step"]:,}' if last else '', *[f'{len(last)}'] * repeated]
-        cells += [_mean_and_spread([e[k] for e in last if k in e]) for k in keys]
-        rows.append(
-            f'<tr><td>{html.escape(_label(group))}</td>{"".join(f"<td>{c}</td>" for c in cells)}</tr>'
-        )
-    return f'<div class="wide"><table><tr><th>held out</th>{head}</tr>{"".join(rows)}</table></div>'
+    for group, scores in zip(groups, evals, strict=True):
+        cells = [f'{scores[0]["step"]:,}' if scores else '', *[f'{len(scores)}'] * has_seeds]
+        cells += [_mean_and_spread([e[k] for e in scores if k in e]) for k in keys]
+        rows.append(_table_row([_label(group), *cells]))
+    return _table(_table_row(['run', *names], 'th'), rows)
+
+
+def _table_row(cells: Iterable[str], tag: str = 'td') -> str:
+    return f'<tr>{"".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in cells)}</tr>'
+
+
+def _table(header: str, rows: Iterable[str]) -> str:
+    return f'<div class="wide"><table>{header}{"".join(rows)}</table></div>'
 
 
 def _mean_and_spread(values: Sequence[float]) -> str:

@@ -1,1 +1,1 @@
-"""Floor 5: why it works, one study a file."""
+"""Studies of why self-supervised pretraining works, one topic per file."""

@@ -1,81 +1,104 @@
-"""Do words and sentences that mean the same lie together, whatever their language?"""
+"""Cross-lingual alignment: whether words and sentences of the same meaning have similar hidden states in two languages.
+
+Ordinary tokens are defined in `hidden_states`.
+"""
 
 from typing import Any
 
 import numpy as np
 
-from bert_jax.studies.hidden_states import Reader
-from bert_jax.studies.word2vec import StaticReader
+from bert_jax.studies.hidden_states import SentenceEncoder
+from bert_jax.studies.word2vec import StaticEncoder
 
 
-def word_vectors(reader: Reader | StaticReader, language: str, least: int = 5) -> dict[int, np.ndarray]:
-    """The mean hidden states [L+1, D] of each ordinary token that occurs `least` times or more."""
+def word_vectors(
+    encoder: SentenceEncoder | StaticEncoder, language: str, min_count: int = 5
+) -> dict[int, np.ndarray]:
+    """Mean hidden states [L+1, D] of each ordinary token that occurs `min_count` times or more."""
     sums: np.ndarray | None = None
     counts = np.zeros(0)
-    for _, batch in reader.batches(language):
-        hidden, ordinary = reader.hidden(batch), batch['ordinary']
+    for _, batch in encoder.batches(language):
+        hidden, ordinary = encoder.hidden_states(batch), batch['ordinary']
         tokens = batch['tokens'][ordinary]
         if sums is None:
-            most = 2 * len(reader.tokenizer)
-            sums, counts = np.zeros((most, len(hidden), hidden.shape[-1]), np.float32), np.zeros(most)
+            size = 2 * len(encoder.tokenizer)
+            sums, counts = np.zeros((size, len(hidden), hidden.shape[-1]), np.float32), np.zeros(size)
         np.add.at(sums, tokens, hidden[:, ordinary].swapaxes(0, 1))
         np.add.at(counts, tokens, 1)
     if sums is None:
         return {}
-    return {int(i): sums[i] / counts[i] for i in np.flatnonzero(counts >= least)}
+    return {int(i): sums[i] / counts[i] for i in np.flatnonzero(counts >= min_count)}
 
 
-def sentence_vectors(reader: Reader | StaticReader, language: str) -> np.ndarray:
-    """The mean of each sentence's ordinary tokens in every layer: [L+1, n, D]."""
-    found, order = [], []
-    for indices, batch in reader.batches(language):
+def sentence_vectors(encoder: SentenceEncoder | StaticEncoder, language: str) -> np.ndarray:
+    """Mean hidden state of each sentence's ordinary tokens in every layer, [L+1, n, D]."""
+    vectors, order = [], []
+    for indices, batch in encoder.batches(language):
         weight = batch['ordinary'][..., None].astype(np.float32)
-        means = (reader.hidden(batch) * weight).sum(2) / np.maximum(weight.sum(1), 1)
-        found.append(means[:, : len(indices)])
+        means = (encoder.hidden_states(batch) * weight).sum(2) / np.maximum(weight.sum(1), 1)
+        vectors.append(means[:, : len(indices)])
         order.append(indices)
-    return np.concatenate(found, 1)[:, np.argsort(np.concatenate(order))]
+    return np.concatenate(vectors, 1)[:, np.argsort(np.concatenate(order))]
 
 
 def ranks(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Where b_i stands among all of b, by cosine with a_i: [n, D] each, to [n]; 1 is the nearest, ties are in the middle."""
-    similarity = unit(a) @ unit(b).T
+    """Rank of b_i among all rows of `b` by cosine similarity with a_i.
+
+    Args:
+      a: [n, D] vectors.
+      b: [n, D] vectors, where b_i corresponds to a_i.
+
+    Returns:
+      [n] ranks; 1 is the nearest, and ties share their mean rank.
+    """
+    similarity = normalize(a) @ normalize(b).T
     own = np.diag(similarity)[:, None]
     return 0.5 * (1 + (similarity > own).sum(1) + (similarity >= own).sum(1))
 
 
-def unit(x: np.ndarray) -> np.ndarray:
-    """Vectors [..., D] at length 1."""
+def normalize(x: np.ndarray) -> np.ndarray:
+    """Scale vectors [..., D] to unit length."""
     return x / np.maximum(np.linalg.norm(x, axis=-1, keepdims=True), 1e-12)
 
 
 def word_alignment(
-    pairs: dict[int, int], first: dict[int, np.ndarray], second: dict[int, np.ndarray]
+    pairs: dict[int, int], source: dict[int, np.ndarray], target: dict[int, np.ndarray]
 ) -> tuple[list[float], int]:
-    """Mean reciprocal rank of the translations of words, both ways, for each layer, and of how many words.
+    """Mean reciprocal rank of the translations of words (Liu et al. 2020, arXiv 2004.09205, section 3.2).
 
-    `pairs` are tokens and their translations (Liu et al. 2020, arXiv 2004.09205, section 3.2); then come the
-    `word_vectors` of the two languages.
+    Args:
+      pairs: target token of each source token.
+      source: `word_vectors` of the source language.
+      target: `word_vectors` of the target language.
+
+    Returns:
+      The mean of both directions for each layer, empty if no pair is in both languages; and the number of such pairs.
     """
-    known = [(i, j) for i, j in pairs.items() if i in first and j in second]
+    known = [(i, j) for i, j in pairs.items() if i in source and j in target]
     if not known:
         return [], 0
-    x = np.stack([first[i] for i, _ in known], 1)
-    y = np.stack([second[j] for _, j in known], 1)
+    x = np.stack([source[i] for i, _ in known], 1)
+    y = np.stack([target[j] for _, j in known], 1)
     return [
         float(np.mean([(1 / ranks(u, v)).mean(), (1 / ranks(v, u)).mean()]))
         for u, v in zip(x, y, strict=True)
     ], len(known)
 
 
-def chance(n: int) -> float:
-    """The mean reciprocal rank of a random order of n."""
+def chance_mrr(n: int) -> float:
+    """Expected mean reciprocal rank among `n` randomly ordered candidates."""
     return float(np.mean(1 / np.arange(1, n + 1)))
 
 
 def sentence_retrieval(x: np.ndarray, y: np.ndarray) -> list[float]:
-    """The share of sentences whose translation is their nearest neighbour, both ways, for each layer.
+    """Share of sentences whose nearest neighbor in the other language is their translation, for each layer.
 
-    `x` and `y` are the `sentence_vectors` of two languages.
+    Args:
+      x: `sentence_vectors` of one language, [L+1, n, D].
+      y: `sentence_vectors` of the translations, [L+1, n, D].
+
+    Returns:
+      The mean of both directions for each layer.
     """
     return [
         float(np.mean([(ranks(u, v) == 1).mean(), (ranks(v, u) == 1).mean()]))
@@ -83,40 +106,46 @@ def sentence_retrieval(x: np.ndarray, y: np.ndarray) -> list[float]:
     ]
 
 
-def dictionary(reader: Reader, a: str, b: str, least: int = 5) -> dict[int, int]:
-    """Translations of tokens of language a into b.
+def build_dictionary(
+    encoder: SentenceEncoder, source: str, target: str, min_count: int = 5
+) -> dict[int, int]:
+    """Build a dictionary from source tokens to target tokens.
 
-    Exact for a model of `tasks.bilingual`; else pairs of whole words each of which is the other's best match by the Dice
-    coefficient of the parallel sentences that they are in; none without parallel sentences. What both languages write
-    alike, such as names and punctuation, is no translation.
+    For a model of `tasks.bilingual` the dictionary is exact. Otherwise it pairs whole words that are each other's best
+    match by the Dice coefficient of their occurrences in parallel sentences. Tokens that both languages share, such as
+    names and punctuation, are left out.
+
+    Returns:
+      Target token of each source token; empty without parallel sentences.
     """
-    if reader.disguise is not None:
-        real = reader.tokenizer.ordinary
-        pairs = {int(i): int(j) for i, j in zip(real, reader.disguise.ids(real), strict=True)}
-        return pairs if a == reader.languages[0] else {j: i for i, j in pairs.items()}
-    if not reader.parallel:
+    if encoder.fake_language is not None:
+        real = encoder.tokenizer.ordinary_ids
+        pairs = {int(i): int(j) for i, j in zip(real, encoder.fake_language.map_ids(real), strict=True)}
+        return pairs if source == encoder.languages[0] else {j: i for i, j in pairs.items()}
+    if not encoder.is_parallel:
         return {}
     from scipy import sparse
 
     def occurrences(language: str) -> Any:
-        found = sparse.lil_matrix((reader.sentences, len(reader.tokenizer)), dtype=np.float32)
-        for indices, batch in reader.batches(language):
-            goes_on = reader.tokenizer.continues[batch['tokens']]
-            whole = batch['ordinary'] & ~goes_on
-            whole[:, :-1] &= ~goes_on[:, 1:]
-            for i, tokens, words in zip(indices, batch['tokens'], whole, strict=False):
+        """Mark the whole-word tokens of each sentence in a sparse 0/1 matrix [sentences, V]."""
+        found = sparse.lil_matrix((encoder.sentences, len(encoder.tokenizer)), dtype=np.float32)
+        for indices, batch in encoder.batches(language):
+            continues = encoder.tokenizer.continues_word[batch['tokens']]
+            is_word = batch['ordinary'] & ~continues
+            is_word[:, :-1] &= ~continues[:, 1:]
+            for i, tokens, words in zip(indices, batch['tokens'], is_word, strict=False):
                 found[i, np.unique(tokens[words])] = 1
         return found.tocsc()
 
-    x, y = occurrences(a), occurrences(b)
-    often_x, often_y = (np.flatnonzero(least <= m.sum(0).A1) for m in (x, y))
-    if not len(often_x) or not len(often_y):
+    x, y = occurrences(source), occurrences(target)
+    frequent_x, frequent_y = (np.flatnonzero(min_count <= m.sum(0).A1) for m in (x, y))
+    if not len(frequent_x) or not len(frequent_y):
         return {}
-    x, y = x[:, often_x], y[:, often_y]
+    x, y = x[:, frequent_x], y[:, frequent_y]
     dice = 2 * (x.T @ y).toarray() / (x.sum(0).T.A + y.sum(0).A)
     best_x, best_y = dice.argmax(1), dice.argmax(0)
     return {
-        int(often_x[i]): int(often_y[j])
+        int(frequent_x[i]): int(frequent_y[j])
         for i, j in enumerate(best_x)
-        if best_y[j] == i and dice[i, j] > 0.3 and often_x[i] != often_y[j]
+        if best_y[j] == i and dice[i, j] > 0.3 and frequent_x[i] != frequent_y[j]
     }

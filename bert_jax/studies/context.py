@@ -1,4 +1,4 @@
-"""The same word in different sentences: how much of its vector is the sentence, layer by layer?"""
+"""Study of contextual word vectors: how much the hidden state of a word depends on its sentence, layer by layer."""
 
 import re
 from collections.abc import Sequence
@@ -8,11 +8,12 @@ import numpy as np
 
 from bert_jax.core.errors import UserError
 from bert_jax.reports import plots
-from bert_jax.studies.alignment import unit
-from bert_jax.studies.hidden_states import Reader, quoted
+from bert_jax.studies.alignment import normalize
+from bert_jax.studies.hidden_states import SentenceEncoder, quote
 
-WORD = 'kind'
-EXAMPLE: tuple[tuple[str, str], ...] = (
+# Default word and examples, pairs of a sense of the word and a sentence with it.
+DEFAULT_WORD = 'kind'
+DEFAULT_EXAMPLES: tuple[tuple[str, str], ...] = (
     ('sort', 'It was a kind of dream which he could not explain.'),
     ('sort', 'She had never seen this kind of flower before.'),
     ('sort', 'There was some kind of light at the end of the road.'),
@@ -28,17 +29,19 @@ EXAMPLE: tuple[tuple[str, str], ...] = (
 )
 
 
-# A letter of a script that writes spaces: not Thai to Burmese, Khmer, kana, or Chinese characters, which are tokens each.
+# A letter of a script that separates words by spaces: not Thai, Lao, Burmese, Khmer, kana or Chinese. Chinese characters
+# are one token each.
 _SPACED = r'[^\W\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0002fa1f]'
 
 
 class Occurrences(NamedTuple):
-    """One word in n sentences.
+    """Hidden states of one word in n sentences.
 
     Attributes:
-      senses: of each, what the word means there.
+      word: the word.
+      senses: sense of the word in each sentence.
       sentences: n texts.
-      vectors: [L+1, n, D], the mean of its pieces.
+      vectors: [L+1, n, D], mean hidden state of the word's pieces.
     """
 
     word: str
@@ -47,183 +50,239 @@ class Occurrences(NamedTuple):
     vectors: np.ndarray
 
 
-def occurrences(reader: Reader, word: str, examples: Sequence[tuple[str, str]]) -> Occurrences:
-    """The hidden states of a word in examples, each a sense and a sentence.
+def encode_occurrences(
+    encoder: SentenceEncoder, word: str, examples: Sequence[tuple[str, str]]
+) -> Occurrences:
+    """Encode a word in its sentences.
+
+    Args:
+      encoder: model.
+      word: word to study.
+      examples: pairs of a sense and a sentence; the first occurrence of the word in each sentence counts.
 
     Raises:
-      UserError: if a sentence does not have the word, or has it beyond the model's length.
+      UserError: if there are fewer than two sentences, a sentence lacks the word, the vocabulary lacks it, or it is beyond
+        the maximum length of the model.
     """
     if len(examples) < 2:
-        raise UserError(f'{word!r} needs two sentences or more to be compared.')
+        raise UserError(f'A comparison of {word!r} needs two or more sentences. Add sentences to --input.')
     sentences = [text for _, text in examples]
-    places = [_pieces(reader, word, text) for text in sentences]
+    positions = [_piece_positions(encoder, word, text) for text in sentences]
     vectors: list[Any] = [None] * len(sentences)
-    for indices, batch in reader.batches(reader.languages[0], sentences=sentences):
-        hidden = reader.hidden(batch)
+    for indices, batch in encoder.batches(encoder.languages[0], sentences=sentences):
+        hidden = encoder.hidden_states(batch)
         for row, i in enumerate(indices):
-            pieces = 1 + places[i]  # after [CLS]
+            pieces = 1 + positions[i]  # after [CLS]
             if pieces[-1] >= batch['ordinary'].shape[1] or not batch['ordinary'][row, pieces].all():
                 raise UserError(
-                    f'{quoted(sentences[i])} cannot be read: {word!r} lies beyond the length of the model, or is unknown '
-                    'to it.'
+                    f'In {quote(sentences[i])}, {word!r} is beyond the maximum length of the model or not in its vocabulary. '
+                    'Shorten or remove the sentence.'
                 )
             vectors[i] = hidden[:, row, pieces].mean(1)
     return Occurrences(word, [sense for sense, _ in examples], sentences, np.stack(vectors, 1))
 
 
-def _pieces(reader: Reader, word: str, text: str) -> np.ndarray:
-    """Which tokens of a text are the first occurrence of a word; no part of a longer one where a script has spaces."""
+def _piece_positions(encoder: SentenceEncoder, word: str, text: str) -> np.ndarray:
+    """Find the indices of the tokens that form the first occurrence of a word in a text.
+
+    In scripts that separate words by spaces, an occurrence within a longer word does not count.
+    """
     before = f'(?<!{_SPACED})' if re.match(_SPACED, word) else ''
     after = f'(?!{_SPACED})' if re.match(_SPACED, word[-1:]) else ''
-    found = re.search(before + re.escape(word) + after, text, re.IGNORECASE)
-    if not found:
-        raise UserError(f'{quoted(text)} does not have the word {word!r}: mend or remove the sentence.')
-    ((_, offsets),) = reader.tokenizer.encode_with_offsets([text])
-    return np.flatnonzero((offsets[:, 0] < found.end()) & (offsets[:, 1] > found.start()))
+    match = re.search(before + re.escape(word) + after, text, re.IGNORECASE)
+    if not match:
+        raise UserError(f'{quote(text)} does not contain the word {word!r}. Correct or remove the sentence.')
+    ((_, offsets),) = encoder.tokenizer.encode_with_offsets([text])
+    return np.flatnonzero((offsets[:, 0] < match.end()) & (offsets[:, 1] > match.start()))
 
 
-def similarities(vectors: np.ndarray) -> np.ndarray:
-    """Cosines [..., n, n] of vectors [..., n, D]."""
-    x = unit(vectors)
+def cosine_similarities(vectors: np.ndarray) -> np.ndarray:
+    """Pairwise cosine similarities [..., n, n] of vectors [..., n, D]."""
+    x = normalize(vectors)
     return x @ x.swapaxes(-1, -2)
 
 
-def senses_apart(found: Occurrences) -> list[float]:
-    """For each layer, how well the senses lie apart: the mean silhouette by cosine distance, -1 to 1 (Rousseeuw 1987)."""
+def sense_silhouettes(occurrences: Occurrences) -> list[float]:
+    """Separation of the senses in each layer: mean silhouette by cosine distance, -1 to 1 (Rousseeuw 1987)."""
     from sklearn.metrics import silhouette_score
 
-    return [float(silhouette_score(x, found.senses, metric='cosine')) for x in found.vectors]
+    return [float(silhouette_score(x, occurrences.senses, metric='cosine')) for x in occurrences.vectors]
 
 
 def self_similarity(
-    reader: Reader, least: int = 5, most: int = 50, seed: int = 0
+    encoder: SentenceEncoder, min_count: int = 5, max_occurrences: int = 50, seed: int = 0
 ) -> tuple[list[float], list[float], int]:
-    """How alike the occurrences of a word are, and how alike any two words are (Ethayarajh 2019, section 3).
+    """Self-similarity of words, and anisotropy as its baseline (Ethayarajh 2019, section 3).
 
     Args:
-      reader: whose sentences are read.
-      least, most: of words that occur `least` times or more, up to `most` occurrences.
-      seed: of the choice of occurrences, and of pairs.
+      encoder: model and sentences.
+      min_count: minimum number of occurrences of a word.
+      max_occurrences: number of occurrences to sample of a more frequent word.
+      seed: seed of the sampled occurrences and pairs.
 
     Returns:
-      For each layer the mean cosine of two occurrences of a word, and of two random occurrences of any words, which
-      is its baseline; and of how many words.
+      Three values: for each layer the mean cosine similarity of two occurrences of the same word (self-similarity); for
+      each layer that of random occurrences of any two words (anisotropy); and the number of words.
+
+    Raises:
+      UserError: if no word occurs `min_count` times.
     """
     tokens, states = [], []
-    for _, batch in reader.batches(reader.languages[0]):
+    for _, batch in encoder.batches(encoder.languages[0]):
         tokens.append(batch['tokens'][batch['ordinary']])
-        states.append(reader.hidden(batch)[:, batch['ordinary']])
+        states.append(encoder.hidden_states(batch)[:, batch['ordinary']])
     words, vectors = np.concatenate(tokens), np.concatenate(states, 1)
     rng = np.random.default_rng(seed)
-    own = []
+    similarities = []
     for word, count in zip(*np.unique(words, return_counts=True), strict=True):
-        if count >= least:
-            places = rng.permutation(np.flatnonzero(words == word))[:most]
-            alike, n = similarities(vectors[:, places]), len(places)
-            own.append((alike.sum((1, 2)) - n) / (n * (n - 1)))
-    if not own:
-        raise UserError(f'No word occurs {least} times in the sentences read: read more of them.')
+        if count >= min_count:
+            sample = rng.permutation(np.flatnonzero(words == word))[:max_occurrences]
+            cosines, n = cosine_similarities(vectors[:, sample]), len(sample)
+            similarities.append((cosines.sum((1, 2)) - n) / (n * (n - 1)))
+    if not similarities:
+        raise UserError(
+            f'No word occurs {min_count} times in the sentences. Raise --limit or pass a longer text.'
+        )
     a, b = rng.integers(len(words), size=(2, 5000))
     a, b = a[a != b], b[a != b]
-    baseline = (unit(vectors[:, a]) * unit(vectors[:, b])).sum(-1).mean(1)
-    return np.mean(own, 0).tolist(), baseline.tolist(), len(own)
+    anisotropy = (normalize(vectors[:, a]) * normalize(vectors[:, b])).sum(-1).mean(1)
+    return np.mean(similarities, 0).tolist(), anisotropy.tolist(), len(similarities)
 
 
 def study(
-    reader: Reader, word: str, examples: Sequence[tuple[str, str]]
+    encoder: SentenceEncoder, word: str, examples: Sequence[tuple[str, str]]
 ) -> tuple[dict[str, Any], Occurrences]:
-    """All that is measured, ready for JSON, and the word's vectors."""
-    found = occurrences(reader, word, examples)
-    own, baseline, words = self_similarity(reader)
-    n = len(examples)
+    """Measure the self-similarity of words, and the separation of the senses of one word.
+
+    Args:
+      encoder: model and sentences, for the self-similarity of words.
+      word: word whose occurrences are compared.
+      examples: pairs of a sense and a sentence with the word.
+
+    Returns:
+      JSON-ready results, and the hidden states of the word. `sense_silhouettes` is empty if all sentences have the same
+      sense or each has another one, as the silhouette is then undefined.
+    """
+    occurrences = encode_occurrences(encoder, word, examples)
+    similarity, anisotropy, word_count = self_similarity(encoder)
+    can_cluster = 1 < len({*occurrences.senses}) < len(examples)
     return {
         'word': word,
-        'sentences': [*found.sentences],
-        'senses': [*found.senses],
-        'words': words,
-        'self_similarity': own,
-        'baseline': baseline,
-        'senses_apart': senses_apart(found) if 1 < len({*found.senses}) < n else [],
-        'similarities': np.round(similarities(found.vectors), 4).tolist(),
-    }, found
+        'sentences': [*occurrences.sentences],
+        'senses': [*occurrences.senses],
+        'word_count': word_count,
+        'self_similarity': similarity,
+        'anisotropy': anisotropy,
+        'sense_silhouettes': sense_silhouettes(occurrences) if can_cluster else [],
+        'similarities': np.round(cosine_similarities(occurrences.vectors), 4).tolist(),
+    }, occurrences
 
 
-def lines(found: dict[str, Any]) -> list[list[str]]:
-    """A table, a head line first: a line for each layer."""
-    apart = found['senses_apart']
-    out = [['layer', 'self-similarity', 'of any two words', 'difference'] + ['senses apart'] * bool(apart)]
-    for layer, (own, any_two) in enumerate(zip(found['self_similarity'], found['baseline'], strict=True)):
-        line = [str(layer), *(f'{v:.3f}' for v in (own, any_two, own - any_two))]
-        out.append(line + ([f'{apart[layer]:+.3f}'] if apart else []))
-    return out
+def make_table(results: dict[str, Any]) -> list[list[str]]:
+    """Make the rows of the table, header first: one row per layer."""
+    silhouettes = results['sense_silhouettes']
+    header = ['layer', 'self-similarity', 'anisotropy', 'difference']
+    lines = [header + ['sense silhouette'] * bool(silhouettes)]
+    for layer, (own, baseline) in enumerate(
+        zip(results['self_similarity'], results['anisotropy'], strict=True)
+    ):
+        line = [str(layer), *(f'{v:.3f}' for v in (own, baseline, own - baseline))]
+        lines.append(line + ([f'{silhouettes[layer]:+.3f}'] if silhouettes else []))
+    return lines
 
 
-def figure(found: dict[str, Any], vectors: np.ndarray, control: dict[str, Any] | None = None) -> Any:
-    """Similarities of the occurrences in each layer; below, layers compared, and the occurrences of the last in a plane."""
-    layers, apart = len(found['similarities']), bool(found['senses_apart'])
-    order = np.argsort(found['senses'], kind='stable')
-    labels = [f'{found["senses"][i]} {k}' for k, i in enumerate(order, 1)]
+def make_figure(results: dict[str, Any], vectors: np.ndarray, control: dict[str, Any] | None = None) -> Any:
+    """Plot the similarities between occurrences of the word in each layer, the measures by layer, and a PCA projection.
+
+    Args:
+      results: results of `study`.
+      vectors: [L+1, n, D] hidden states of the word; the last layer is projected to a plane.
+      control: results of a control model, drawn as dotted lines; None for no control.
+    """
+    layers, has_silhouettes = len(results['similarities']), bool(results['sense_silhouettes'])
+    order = np.argsort(results['senses'], kind='stable')
+    senses = results['senses']
+    numbers = [senses[: i + 1].count(sense) for i, sense in enumerate(senses)]  # 1, 2, ... within each sense
+    labels = [f'{senses[i]} {numbers[i]}' for i in order]
     fig = plots.pyplot().figure(figsize=(max(12.0, 2.6 * layers), 7.4), layout='constrained')
     top, bottom = fig.subfigures(2, 1, height_ratios=(1, 1.25))
     axes = top.subplots(1, layers, squeeze=False)[0]
-    for layer, (ax, matrix) in enumerate(zip(axes, found['similarities'], strict=True)):
+    for layer, (ax, matrix) in enumerate(zip(axes, results['similarities'], strict=True)):
         image = ax.imshow(np.array(matrix)[np.ix_(order, order)], vmin=0, vmax=1, cmap='viridis')
         ax.set_title(f'layer {layer}' if layer else 'embeddings', fontsize='medium')
         ax.set_xticks([])
         ax.set_yticks(
             range(len(labels)) if not layer else [], labels if not layer else [], fontsize='x-small'
         )
-    top.colorbar(image, ax=axes, label='cosine', shrink=0.8)
-    top.suptitle(f'“{found["word"]}”: {len(labels)} occurrences')
-    panels = bottom.subplots(1, 2 + apart)
-    alike = (('self_similarity', 'two occurrences of a word'), ('baseline', 'any two words'))
-    _by_layer(panels[0], found, control, alike)
-    panels[0].set(ylabel='cosine', title=f'{found["words"]:,} words in other sentences')
-    if apart:
-        _by_layer(panels[1], found, control, (('senses_apart', 'senses apart'),))
-        panels[1].set(ylabel='silhouette', title=f'senses of “{found["word"]}”: {len(labels)} occurrences')
-    _plane(panels[-1], found, vectors[-1], order)
+    top.colorbar(image, ax=axes, label='cosine similarity', shrink=0.8)
+    top.suptitle(f'Similarity of {len(labels)} occurrences of “{results["word"]}”')
+    panels = bottom.subplots(1, 2 + has_silhouettes)
+    measures = (
+        ('self_similarity', 'same word (self-similarity)'),
+        ('anisotropy', 'any two words (anisotropy)'),
+    )
+    _plot_by_layer(panels[0], results, control, measures)
+    panels[0].set(
+        ylabel='cosine similarity', title=f'Similarity of {results["word_count"]:,} words across sentences'
+    )
+    if has_silhouettes:
+        _plot_by_layer(panels[1], results, control, (('sense_silhouettes', 'sense silhouette'),))
+        panels[1].set(ylabel='mean silhouette', title=f'Separation of the senses of “{results["word"]}”')
+    _plot_projection(panels[-1], results, vectors[-1], numbers)
     for ax in panels:
         ax.title.set_fontsize('medium')
         ax.legend(fontsize='small', loc='upper center', bbox_to_anchor=(0.5, -0.18), ncols=2)
     return fig
 
 
-def _by_layer(
-    ax: Any, found: dict[str, Any], control: dict[str, Any] | None, measures: Sequence[tuple[str, str]]
+def _plot_by_layer(
+    ax: Any, results: dict[str, Any], control: dict[str, Any] | None, measures: Sequence[tuple[str, str]]
 ) -> None:
-    """Lines of measures (key, label) by layer, dotted for the control."""
+    """Plot measures, pairs of a key and a label, by layer; those of the control as dotted lines."""
     for (key, label), color in zip(measures, ('C0', 'C1'), strict=False):
-        ax.plot(found[key], 'o-', color=color, label=label)
+        ax.plot(results[key], 'o-', color=color, label=label)
         if control:
             ax.plot(control[key], 'o:', color=color, label=f'{label} (control)')
-    ax.set(xlabel='layer (0: embeddings)', xticks=range(len(found['similarities'])))
+    ax.set(xlabel='layer (0: embeddings)', xticks=range(len(results['similarities'])))
     ax.grid(alpha=0.3)
 
 
-def _plane(ax: Any, found: dict[str, Any], vectors: np.ndarray, order: np.ndarray) -> None:
-    """The occurrences [n, D] in a plane, numbered in this order."""
+def _plot_projection(ax: Any, results: dict[str, Any], vectors: np.ndarray, numbers: Sequence[int]) -> None:
+    """Plot occurrences [n, D] on their first two principal components, each with its number."""
     from sklearn.decomposition import PCA
 
-    plane = PCA(2).fit_transform(vectors)
-    for sense in dict.fromkeys(found['senses']):
-        at = [i for i, s in enumerate(found['senses']) if s == sense]
-        ax.scatter(*plane[at].T, label=f'{found["word"]}: {sense} (n = {len(at)})')
-    for k, (i, offset) in enumerate(zip(order, _aside(plane[order]), strict=True), 1):
+    points = PCA(2).fit_transform(vectors)
+    for sense in dict.fromkeys(results['senses']):
+        indices = [i for i, s in enumerate(results['senses']) if s == sense]
+        ax.scatter(*points[indices].T, label=f'{results["word"]}: {sense} (n = {len(indices)})')
+    for number, point, offset in zip(numbers, points, _label_offsets(points), strict=True):
         style = dict(textcoords='offset points', fontsize='x-small', ha='center', va='center')
-        ax.annotate(str(k), plane[i], xytext=offset, **style)
-    ax.set(title='last layer, in the plane of most variance', xlabel='first component', ylabel='second')
+        ax.annotate(str(number), point, xytext=offset, **style)
+    ax.set(
+        title=f'Occurrences of “{results["word"]}” in the last layer (PCA)',
+        xlabel='first principal component',
+        ylabel='second principal component',
+    )
     ax.margins(0.12)
 
 
-def _aside(plane: np.ndarray, size: tuple[int, int] = (220, 170), far: int = 10) -> list[np.ndarray]:
-    """Offsets at which labels of points [n, 2] are clear of all points and labels, on a plane of some size; all in pt."""
-    spots = plane / np.maximum(np.ptp(plane, axis=0), 1e-12) * size
+def _label_offsets(
+    points: np.ndarray, size: tuple[int, int] = (220, 170), distance: int = 10
+) -> list[np.ndarray]:
+    """Choose offsets at which the labels of points overlap neither points nor other labels.
+
+    Args:
+      points: [n, 2] coordinates.
+      size: width and height of the plot in points (1/72 inch).
+      distance: distance of a label from its point, in points.
+    """
+    centers = points / np.maximum(np.ptp(points, axis=0), 1e-12) * size
     angles = np.linspace(0, 2 * np.pi, 16, endpoint=False)
-    ways, taken, chosen = far * np.stack([np.cos(angles), np.sin(angles)], 1), spots, []
-    for i, spot in enumerate(spots):
-        others = np.delete(taken, i, 0)
-        room = np.linalg.norm((spot + ways)[:, None] - others, axis=-1).min(1)
-        chosen.append(ways[room.argmax()])
-        taken = np.concatenate([taken, [spot + chosen[-1]]])
-    return chosen
+    candidates = distance * np.stack([np.cos(angles), np.sin(angles)], 1)
+    occupied, offsets = centers, []
+    for i, center in enumerate(centers):
+        others = np.delete(occupied, i, 0)
+        clearance = np.linalg.norm((center + candidates)[:, None] - others, axis=-1).min(1)
+        offsets.append(candidates[clearance.argmax()])
+        occupied = np.concatenate([occupied, [center + offsets[-1]]])
+    return offsets

@@ -1,4 +1,7 @@
-"""What a pretrained model makes of sentences in several languages: hidden states, layer by layer."""
+"""Encode sentences of one or several languages with a pretrained masked language model, layer by layer.
+
+Ordinary tokens are those that are neither special tokens nor padding.
+"""
 
 import functools
 import itertools
@@ -11,179 +14,217 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bert_jax.core.config import nearest
+from bert_jax.core.config import did_you_mean
 from bert_jax.core.errors import UserError
 from bert_jax.data import pipeline, prepare, records, sources
 from bert_jax.data import rows as rows_lib
 from bert_jax.modeling import decoding, module
-from bert_jax.studies.mean_shift import bias, moved
+from bert_jax.studies.mean_shift import last_bias, shift_layer
 from bert_jax.tasks import bilingual, mlm
 from bert_jax.train import load
-from bert_jax.train.load import Trained
+from bert_jax.train.load import TrainedModel
 
 Batch = dict[str, Any]
 
 
-class Reader:
-    """A pretrained masked language model and sentences in the languages that it knows.
+class SentenceEncoder:
+    """A pretrained masked language model together with sentences in the languages to study.
 
     Attributes:
-      tokenizer: of the model.
-      pretraining: the config by which it was trained.
-      languages: their names. Those of a model of `tasks.bilingual` are real and fake, of the same sentences.
-      parallel: whether sentence i of one language is a translation of sentence i of each other.
-      sentences: how many there are of each language: none twice, and none without a word that the vocabulary knows.
-      layers: L + 1: the embeddings are layer 0.
+      tokenizer: tokenizer of the model.
+      pretraining: experiment config of the pretraining run.
+      fake_language: mapping from real to fake token ids of a `tasks.bilingual` model; None for other models.
+      languages: names of the languages; 'real' and 'fake', with the same sentences, for a `tasks.bilingual` model.
+      is_parallel: whether sentence i of each language is a translation of sentence i of the others.
+      sentences: number of sentences per language, without duplicates and sentences that have no known word.
+      layers: number of hidden states per token, L + 1; layer 0 is the embeddings.
     """
 
-    def __init__(self, trained: Trained, sentences: Mapping[str, Sequence[str]], parallel: bool = False):
-        """Takes `sentences` by language; for a model of `tasks.bilingual`, real ones under any name.
+    def __init__(
+        self, trained: TrainedModel, sentences: Mapping[str, Sequence[str]], is_parallel: bool = False
+    ):
+        """Tokenize the sentences of each language.
+
+        Args:
+          trained: a pretrained masked language model.
+          sentences: sentences by language; for a `tasks.bilingual` model one entry, under any name.
+          is_parallel: whether sentence i of each language is a translation of sentence i of the others.
 
         Raises:
-          UserError: if the model predicts no words, or a language has no sentences that it knows a word of.
+          UserError: if the model is not a masked language model, or no sentence of a language has a known word.
         """
-        check_masked(trained, 'The checkpoint')
+        check_masked_lm(trained, 'The checkpoint')
         self.tokenizer = trained.tokenizer
         self._graph, self._params, self.pretraining = trained.graph, trained.params, trained.experiment
         self._task = trained.experiment.make_task(trained.tokenizer)
         self.layers = trained.experiment.model.layers + 1
-        self._length = min(trained.experiment.data.length, trained.experiment.model.positions)
-        self.disguise = getattr(self._task, 'disguise', None)
-        if self.disguise is not None:
+        self._length = min(trained.experiment.data.length, trained.experiment.model.max_positions)
+        self.fake_language = getattr(self._task, 'fake_language', None)
+        if self.fake_language is not None:
             if len(sentences) > 1:
                 raise UserError(
-                    f'The model is of a language and its double, which read one text, not {len(sentences)} '
-                    f'({", ".join(sentences)}): give one by --text=NAME=SOURCE.'
+                    f'A model of the task bilingual encodes one text in both of its languages, and {len(sentences)} texts '
+                    f'({", ".join(sentences)}) were passed. Pass a single --text=NAME=SOURCE.'
                 )
             (only,) = sentences.values()
-            sentences, parallel = dict.fromkeys(bilingual.LANGUAGES, only), True
-        self.parallel = parallel
+            sentences, is_parallel = dict.fromkeys(bilingual.LANGUAGES, only), True
+        self.is_parallel = is_parallel
         self.languages = tuple(sentences)
-        self._rows = self._alike({name: self._packed(name, found) for name, found in sentences.items()})
+        self._rows = self._filter({name: self._pack(name, texts) for name, texts in sentences.items()})
         self.sentences = len(self._rows[self.languages[0]])
 
-    def _alike(self, rows: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Rows with words, each once, and as many in all languages, so that chance is the same for each."""
-        if self.parallel and len({*map(len, rows.values())}) > 1:
-            raise UserError('Parallel languages need the same number of sentences each.')
-        kept: dict[str, Any] = {}
-        for language, found in rows.items():
-            known = np.isin(found[:, rows_lib.HEADER :], self.tokenizer.ordinary).any(1)
-            if not known.any():
-                raise no_words(f'The text of {language!r}')
-            first = np.unique(found, axis=0, return_index=True)[1]
-            kept[language] = known & np.isin(np.arange(len(found)), first)
-        if self.parallel:
-            kept = dict.fromkeys(kept, np.logical_and.reduce([*kept.values()]))
-        counts = {language: int(good.sum()) for language, good in kept.items()}
+    def _filter(self, rows: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Drop duplicates and rows without known words, then cut all languages to the same size.
+
+        Equal sizes give every language the same chance level. In parallel text, a row is dropped from all languages.
+        """
+        if self.is_parallel and len({*map(len, rows.values())}) > 1:
+            sizes = ', '.join(f'{name} has {len(packed)}' for name, packed in rows.items())
+            raise UserError(
+                f'Parallel languages need equally many sentences, but {sizes}. Align the sentences.'
+            )
+        keep: dict[str, Any] = {}
+        for language, packed in rows.items():
+            has_words = np.isin(packed[:, rows_lib.HEADER :], self.tokenizer.ordinary_ids).any(1)
+            if not has_words.any():
+                raise no_known_words_error(f'The text of {language!r}')
+            first = np.unique(packed, axis=0, return_index=True)[1]
+            keep[language] = has_words & np.isin(np.arange(len(packed)), first)
+        if self.is_parallel:
+            keep = dict.fromkeys(keep, np.logical_and.reduce([*keep.values()]))
+        counts = {language: int(mask.sum()) for language, mask in keep.items()}
         for language, count in counts.items():
             if count < len(rows[language]):
                 logging.info(
-                    '%s: %d of %d sentences are left out%s: without a known word, or there before',
+                    '%s: dropped %d of %d sentences%s (duplicate, or without a known word)',
                     language, len(rows[language]) - count, len(rows[language]),
-                    ', in it or in translation' if self.parallel else '',
+                    ' with their translations' if self.is_parallel else '',
                 )  # fmt: skip
-        least = min(counts, key=counts.__getitem__)
-        if not counts[least]:
-            raise UserError('No sentence has a known word in every language: look at the data of --parallel.')
-        if {*counts.values()} != {counts[least]}:
-            logging.info(
-                'each language is cut to the %d sentences of %r, which has the fewest', counts[least], least
+        shortest = min(counts, key=counts.__getitem__)
+        if not counts[shortest]:
+            raise UserError(
+                'No sentence has a known word in every language. Check the data set passed to --parallel.'
             )
-        return {language: found[kept[language]][: counts[least]] for language, found in rows.items()}
+        if {*counts.values()} != {counts[shortest]}:
+            logging.info(
+                'using %d sentences per language, the number of sentences of %r, which has the fewest',
+                counts[shortest],
+                shortest,
+            )
+        return {language: packed[keep[language]][: counts[shortest]] for language, packed in rows.items()}
 
-    def _packed(self, language: str, sentences: Sequence[str]) -> np.ndarray:
+    def _pack(self, language: str, sentences: Sequence[str]) -> np.ndarray:
+        """Tokenize sentences into rows, cut to the length of the model."""
         t, length = self.tokenizer, self._length
         if not sentences:
-            raise UserError(f'There is no text of {language!r} to read: name a file for it.')
-        most = rows_lib.room(length, t, 1)
+            raise UserError(f'Language {language!r} has no text. Pass a non-empty file or data set for it.')
+        max_tokens = rows_lib.max_text_tokens(length, t, 1)
         encoded = t.encode(sentences)
-        if cut := sum(len(ids) > most for ids in encoded):
+        if cut := sum(len(ids) > max_tokens for ids in encoded):
             logging.info(
-                '%s: %d of %d sentences are cut to the %d tokens that the model reads',
-                language, cut, len(encoded), most,
+                '%s: truncated %d of %d sentences to %d tokens, the maximum of the model',
+                language, cut, len(encoded), max_tokens,
             )  # fmt: skip
-        return np.stack([rows_lib.pack(ids[:most], None, 0, length, t) for ids in encoded])
+        return np.stack([rows_lib.pack(ids[:max_tokens], None, 0, length, t) for ids in encoded])
 
-    def _example(self, row: np.ndarray, rng: np.random.Generator, fake: bool) -> Batch:
-        """Clean tokens; `ordinary` says which are neither special nor padding."""
-        found = rows_lib.unpack(row)
-        index = np.arange(len(found.tokens))
-        if fake:
-            index = self.disguise.order(found)  # type: ignore[union-attr]
-        tokens = found.tokens[index]
-        ordinary = np.isin(tokens, self.tokenizer.ordinary) & (index < found.length)
-        if fake:
-            tokens = self.disguise.ids(tokens).astype(np.int32)  # type: ignore[union-attr]
+    def _example(self, packed: np.ndarray, rng: np.random.Generator, is_fake: bool) -> Batch:
+        """Make the unmasked inputs of a row; `ordinary` [T] marks its ordinary tokens."""
+        row = rows_lib.unpack(packed)
+        index = np.arange(len(row.tokens))
+        if is_fake:
+            index = self.fake_language.source_positions(row)  # type: ignore[union-attr]
+        tokens = row.tokens[index]
+        ordinary = np.isin(tokens, self.tokenizer.ordinary_ids) & (index < row.length)
+        if is_fake:
+            tokens = self.fake_language.map_ids(tokens).astype(np.int32)  # type: ignore[union-attr]
         return {
-            **found.inputs(),
+            **row.inputs(),
             'tokens': tokens,
             'ordinary': ordinary,
-            'source': np.int32(fake),
+            'corpus': np.int32(is_fake),
         }
 
     def batches(
         self, language: str, size: int = 64, sentences: Sequence[str] = ()
     ) -> Iterator[tuple[np.ndarray, Batch]]:
-        """The sentences of a language, or others in it, cut to like lengths: which they are, and a batch, see `_example`."""
+        """Iterate over a language in batches of similar length.
+
+        Args:
+          language: one of `languages`.
+          size: rows per batch.
+          sentences: sentences to encode instead of those of the constructor.
+
+        Yields:
+          The indices of the sentences in the batch, and the batch; `ordinary` [B, T] marks the ordinary
+          tokens.
+        """
         check_language(language, self.languages)
-        make = functools.partial(
-            self._example, fake=self.disguise is not None and language == bilingual.LANGUAGES[1]
-        )
-        rows: Any = self._packed(language, sentences) if sentences else self._rows[language]
-        for indices, batch in pipeline.once(rows, make, size, bins=8):
+        is_fake = self.fake_language is not None and language == bilingual.LANGUAGES[1]
+        make = functools.partial(self._example, is_fake=is_fake)
+        rows: Any = self._pack(language, sentences) if sentences else self._rows[language]
+        for indices, batch in pipeline.evaluation_batches(rows, make, size, length_buckets=8):
             batch['ordinary'] &= batch.pop('row_weight')[:, None] > 0
             yield indices, batch
 
-    def one(self, language: str, sentence: str) -> Batch:
-        """A batch of one sentence, see `_example`.
+    def single_batch(self, language: str, sentence: str) -> Batch:
+        """Tokenize one sentence into a batch of one row, in the format of `batches`.
 
         Raises:
-          UserError: if it has no word that the vocabulary knows.
+          UserError: if the vocabulary knows no word of the sentence.
         """
         ((_, batch),) = self.batches(language, 1, [sentence])
         if not batch['ordinary'].any():
-            raise no_words(f'The sentence {quoted(sentence)}')
+            raise no_known_words_error(f'The sentence {quote(sentence)}')
         return batch
 
-    def word(self, token: int) -> str:
-        """A token as it is written; those of the fake language with ~ before them."""
-        real = len(self.tokenizer)
-        return self.tokenizer.token(token) if token < real else f'~{self.tokenizer.token(token - real)}'
+    def token_text(self, token: int) -> str:
+        """Text of a token; tokens of the fake language are prefixed with ~."""
+        size = len(self.tokenizer)
+        return self.tokenizer.token(token) if token < size else f'~{self.tokenizer.token(token - size)}'
 
     @functools.cached_property
-    def _hidden(self) -> Any:
+    def _encode(self) -> Any:
         @jax.jit
-        def hidden(params: module.Params, batch: Batch) -> jax.Array:
-            return jnp.stack(self._task.encoded(module.merge(self._graph, params), batch).hidden_states)
+        def encode(params: module.Params, batch: Batch) -> jax.Array:
+            return jnp.stack(self._task.encode(module.merge(self._graph, params), batch).hidden_states)
 
-        return hidden
+        return encode
 
-    def hidden(self, batch: Batch) -> np.ndarray:
-        """[L+1, B, T, D] float32."""
-        return np.asarray(self._hidden(self._params, batch), np.float32)
+    def hidden_states(self, batch: Batch) -> np.ndarray:
+        """Encode a batch; returns the hidden states of all layers, [L+1, B, T, D] float32."""
+        return np.asarray(self._encode(self._params, batch), np.float32)
 
     @functools.cached_property
-    def _words(self) -> Any:
+    def _predict(self) -> Any:
         @jax.jit
-        def likeliest(params: module.Params, batch: Batch) -> jax.Array:
+        def predict(params: module.Params, batch: Batch) -> jax.Array:
             model = module.merge(self._graph, params)
-            scores = model.word_scores(self._task.encoded(model, batch).hidden_states[-1])
-            return decoding.likeliest(scores.reshape(-1, scores.shape[-1])).reshape(batch['tokens'].shape)
+            logits = model.masked_lm_logits(self._task.encode(model, batch).hidden_states[-1])
+            return decoding.argmax(logits.reshape(-1, logits.shape[-1])).reshape(batch['tokens'].shape)
 
-        return likeliest
+        return predict
 
-    def check_shifts(self) -> None:
-        """Raises UserError if a layer cannot be shifted."""
+    def check_shiftable(self) -> None:
+        """Raise UserError if `predict_shifted` cannot shift every layer of the model."""
         for layer in range(self.layers):
-            bias(self._params, self.pretraining.model, layer)
+            last_bias(self._params, self.pretraining.model, layer)
 
-    def shifted(self, batch: Batch, layer: int, vector: np.ndarray) -> np.ndarray:
-        """The likeliest word [B, T] at each position if `vector` [D] were added to every hidden state of `layer`."""
-        return np.asarray(self._words(moved(self._params, self.pretraining.model, layer, vector), batch))
+    def predict_shifted(self, batch: Batch, layer: int, vector: np.ndarray) -> np.ndarray:
+        """Predict the most likely token at each position after adding a vector to the hidden states of one layer.
+
+        Args:
+          batch: a batch from `batches`.
+          layer: layer to shift, 0 (embeddings) to L.
+          vector: [D], added to every hidden state of the layer.
+
+        Returns:
+          [B, T] token ids, from the masked-LM head.
+        """
+        shifted = shift_layer(self._params, self.pretraining.model, layer, vector)
+        return np.asarray(self._predict(shifted, batch))
 
 
-def open_reader(
+def load_encoder(
     checkpoint: str,
     texts: Mapping[str, str],
     parallel: str = '',
@@ -191,96 +232,99 @@ def open_reader(
     limit: int = 1000,
     languages: Sequence[str] = (),
     layer: int = 0,
-) -> Reader:
-    """A reader of a checkpoint, with `limit` sentences of each language.
+) -> SentenceEncoder:
+    """Load a pretrained checkpoint, and up to `limit` sentences of each language.
 
     Args:
-      checkpoint: of a pretraining.
-      texts: a source of running text for each language, whose first sentences are read, or with `parallel` the field that
-        it has there; if there are none, the corpora of the pretraining, of which what was held out is read.
-      parallel: labelled data, see `records.read`, with a sentence and its translations in each record.
-      split: of it.
-      limit: at most so many sentences; of `parallel` in random order.
-      languages, layer: what is wanted of the reader.
+      checkpoint: working directory of a pretraining run.
+      texts: by language, a text source, whose first sentences are used; or with `parallel`, a field of its records. Empty
+        means all text fields of `parallel`, or without it the held-out part of the pretraining corpora.
+      parallel: labeled data set with a sentence and its translations in each record, see `records.read`; '' for none.
+      split: split of `parallel`.
+      limit: maximum number of sentences per language; those of `parallel` are in random order.
+      languages: languages that the caller needs; checked before any text is read.
+      layer: layer that the caller needs; checked before any text is read.
 
     Raises:
-      UserError: before running text is read, if there is no such language or layer; else as `Reader`.
+      UserError: if a language or layer does not exist, or as `SentenceEncoder` raises.
     """
     if limit < 1:
-        raise UserError(f'--limit={limit} leaves nothing to read: give 1 or more.')
+        raise UserError(f'--limit={limit} leaves no sentences. Set it to 1 or more.')
     trained = load.read(checkpoint)
-    check_masked(trained, repr(checkpoint))
+    check_masked_lm(trained, repr(checkpoint))
     if not 0 <= layer <= (top := trained.experiment.model.layers):
-        raise UserError(f'--layer={layer} is none of the layers of the model: 0 to {top}.')
+        raise UserError(f'--layer={layer} does not exist. The layers of this model are 0 to {top}.')
     data = trained.experiment.data
     found = records.read(parallel, split, limit) if parallel else []
     if found and not texts:
         texts = {k: k for k, v in found[0].fields.items() if isinstance(v, str)}
-    doubled = trained.experiment.task.name == 'bilingual'
+    is_bilingual = trained.experiment.task.name == 'bilingual'
     for language in languages:
-        check_language(language, bilingual.LANGUAGES if doubled else tuple(texts) or data.names or ('text',))
+        known = bilingual.LANGUAGES if is_bilingual else tuple(texts) or data.corpus_names or ('text',)
+        check_language(language, known)
     if parallel:
         sentences = {name: [r.text(field) for r in found] for name, field in texts.items()}
     elif texts:
-        sentences = {name: _first(_documents(source), limit) for name, source in texts.items()}
+        sentences = {name: _first_sentences(_documents(source), limit) for name, source in texts.items()}
     else:
-        sentences = _held_out(data, limit)
-        if doubled:  # an equal share of each corpus is the one text
+        sentences = _held_out_sentences(data, limit)
+        if is_bilingual:  # one text: an equal share of each corpus
             share = -(-limit // len(sentences))
-            sentences = {'text': [s for kept in sentences.values() for s in kept[:share]]}
-    return Reader(trained, sentences, bool(parallel))
+            sentences = {'text': [s for corpus in sentences.values() for s in corpus[:share]]}
+    return SentenceEncoder(trained, sentences, bool(parallel))
 
 
-def check_masked(trained: Trained, name: str) -> None:
-    """Raises UserError, which calls the checkpoint by this name, if it is no masked language model."""
+def check_masked_lm(trained: TrainedModel, name: str) -> None:
+    """Raise UserError, naming the checkpoint `name`, if a model is not a masked language model."""
     if not isinstance(trained.experiment.make_task(trained.tokenizer), mlm.Task):
         model, task = trained.experiment.model.name, trained.experiment.task.name
         raise UserError(
-            f'{name} is a {model} of the task {task}: give the --workdir of a BERT pretraining (task mlm or bilingual).'
+            f'{name} is a {model} trained on the task {task}. Pass the --workdir of a BERT pretraining run (task mlm or '
+            'bilingual).'
         )
 
 
 def check_language(language: str, known: Sequence[str]) -> None:
-    """Raises UserError if a language is not among those known."""
+    """Raise UserError if a language is not one of the known ones."""
     if language not in known:
-        raise UserError(f'There is no language {language!r}: {nearest(language, known)}')
+        raise UserError(f'There is no language {language!r}: {did_you_mean(language, known)}')
 
 
-def no_words(what: str) -> UserError:
-    """The error that a text has none."""
+def no_known_words_error(text: str) -> UserError:
+    """Return the error for a text without known words; `text` describes it."""
     return UserError(
-        f'{what} has no word that the vocabulary knows (it is empty, or all its tokens are [UNK]): give text in a language that the '
-        'model was pretrained on.'
+        f'{text} has no word that the vocabulary knows (it is empty, or all its tokens are [UNK]). Pass text in a language '
+        'that the model was pretrained on.'
     )
 
 
-def quoted(text: str, most: int = 80) -> str:
-    """A text for a message, cut to `most` characters."""
-    return repr(text if len(text) <= most else f'{text[: most - 1]}…')
+def quote(text: str, max_length: int = 80) -> str:
+    """Quote a text for a message, truncated to `max_length` characters."""
+    return repr(text if len(text) <= max_length else f'{text[: max_length - 1]}…')
 
 
 def _documents(source: str) -> Iterable[list[str]]:
-    return (document.paragraphs for document in sources.documents(source, 'train', 'text'))
+    return (document.paragraphs for document in sources.read_documents(source, 'train', 'text'))
 
 
-def _held_out(text: prepare.TextConfig, limit: int) -> dict[str, list[str]]:
-    """Sentences of each corpus that a model was pretrained on, without having seen these."""
-    names = text.names or ('text',)
+def _held_out_sentences(data: prepare.TextConfig, limit: int) -> dict[str, list[str]]:
+    """Read up to `limit` sentences of each pretraining corpus from its validation split, which training never saw."""
+    names = data.corpus_names or ('text',)
     found: dict[str, list[str]] = {name: [] for name in names}
-    for shard in prepare.shards(text):
+    for shard in prepare.make_shards(data):
         if shard.split == 'validation':
-            kept = found[names[shard.source]]
-            kept += _first(shard.documents, limit - len(kept))
-        if all(len(kept) == limit for kept in found.values()):
+            sentences = found[names[shard.corpus]]
+            sentences += _first_sentences(shard.documents, limit - len(sentences))
+        if all(len(sentences) == limit for sentences in found.values()):
             break
     return found
 
 
-def _first(documents: Iterable[list[str]], limit: int) -> list[str]:
-    """The first sentences of documents, without those of a word or two."""
-    found = (s for document in documents for s in rows_lib.sentences(document) if _SENTENCE.search(s))
+def _first_sentences(documents: Iterable[list[str]], limit: int) -> list[str]:
+    """Return the first sentences of documents, skipping those of one or two words."""
+    found = (s for document in documents for s in rows_lib.split_sentences(document) if _SENTENCE.search(s))
     return [*itertools.islice(found, limit)]
 
 
-# Three words, or in a script without spaces a few characters.
+# Three words, or four characters of a script without spaces.
 _SENTENCE = re.compile(r'\S\s+\S+\s+\S|[\u3040-\u30ff\u3400-\u9fff]{4}')

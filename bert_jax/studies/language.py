@@ -1,4 +1,4 @@
-"""The study of where the language sits and how languages are aligned: numbers by layer, a table, a figure."""
+"""Study of a multilingual model: where the language is encoded, and how well languages are aligned, layer by layer."""
 
 import functools
 from collections.abc import Sequence
@@ -9,102 +9,131 @@ import numpy as np
 from bert_jax.core.errors import UserError
 from bert_jax.reports import plots
 from bert_jax.studies import alignment, language_location
-from bert_jax.studies.hidden_states import Reader
-from bert_jax.studies.word2vec import StaticReader
+from bert_jax.studies.hidden_states import SentenceEncoder
+from bert_jax.studies.word2vec import StaticEncoder
 
-STATIC = 'word2vec'
+WORD2VEC = 'word2vec'
 _MEASURES = {
     'word_alignment': 'word alignment (MRR, %)',
     'sentence_retrieval': 'sentence retrieval',
-    'centred_retrieval': 'sentence retrieval, means removed',
+    'centered_retrieval': 'sentence retrieval, mean removed',
 }
 
 
-def study(reader: Reader, alphas: Sequence[float], static: StaticReader | None = None) -> dict[str, Any]:
-    """All that is measured, ready for JSON.
+def study(
+    encoder: SentenceEncoder, alphas: Sequence[float], static: StaticEncoder | None = None
+) -> dict[str, Any]:
+    """Measure the language probe, the alignment of language pairs, and shifts between languages.
 
-    Of each pair of languages, both ways: word alignment and sentence retrieval by layer, and of `static` vectors; and
-    the shift at each layer by each of `alphas`.
+    Args:
+      encoder: model and sentences in two or more languages.
+      alphas: factors by which the difference of two means is added at each layer.
+      static: word2vec vectors to compare the alignment with; None for no comparison.
+
+    Returns:
+      JSON-ready results: accuracy of the language probe by layer; for each pair of languages, word alignment and sentence
+      retrieval by layer, those of static vectors with the key prefix 'word2vec_', and the effect of each shift; chance
+      levels; and `scores`, the summary that tables can refer to.
+
+    Raises:
+      UserError: if there is one language only, or the model cannot be shifted.
     """
-    if len(reader.languages) < 2:
+    if len(encoder.languages) < 2:
         raise UserError(
-            f'There is one language only, {reader.languages[0]!r}: give a text of each by --text=NAME=FILE.'
+            f'The study needs two or more languages, and the text has only {encoder.languages[0]!r}. Pass --text=NAME=SOURCE '
+            'once per language.'
         )
     if any(alphas):
-        reader.check_shifts()
-    mean = {language: language_location.means(reader, language) for language in reader.languages}
-    aligned = {'': _Aligned(reader)} | ({} if static is None else {'static_': _Aligned(static)})
-    usage = language_location.Usage(reader)
+        encoder.check_shiftable()
+    means = {language: language_location.language_mean(encoder, language) for language in encoder.languages}
+    alignments = {'': _Alignment(encoder)}
+    if static is not None:
+        alignments['word2vec_'] = _Alignment(static)
+    frequencies = language_location.TokenFrequencies(encoder)
     pairs = []
-    for i, a in enumerate(reader.languages):
-        for b in reader.languages[i + 1 :]:
-            words = alignment.dictionary(reader, a, b)
-            shifts = []
-            for source, target, translations in (a, b, words), (b, a, {j: i for i, j in words.items()}):
-                difference = mean[target] - mean[source]
-                move = functools.partial(language_location.shift, reader, source, target, difference)
-                unmoved = move(0, 0.0, usage, translations) if 0 in alphas else None
-                shifts += [
-                    unmoved._replace(layer=layer)
-                    if unmoved and not alpha
-                    else move(layer, alpha, usage, translations)
-                    for layer in range(reader.layers)
-                    for alpha in alphas
-                ]
-            pairs.append(
-                {
-                    'languages': [a, b],
-                    **{k + name: v for k, of in aligned.items() for name, v in of(a, b, words).items()},
-                    'shifts': [s._asdict() for s in shifts],
-                }
-            )
-    known = min(pair['words'] for pair in pairs)
-    found = {
-        'languages': [*reader.languages],
-        'sentences': reader.sentences,
-        'layers': reader.layers,
+    for i, a in enumerate(encoder.languages):
+        for b in encoder.languages[i + 1 :]:
+            translations = alignment.build_dictionary(encoder, a, b)
+            reverse = {j: i for i, j in translations.items()}
+            shifts = _shifts(encoder, a, b, means[b] - means[a], alphas, frequencies, translations)
+            shifts += _shifts(encoder, b, a, means[a] - means[b], alphas, frequencies, reverse)
+            measures = {
+                prefix + key: value
+                for prefix, compare in alignments.items()
+                for key, value in compare(a, b, translations).items()
+            }
+            pairs.append({'languages': [a, b], **measures, 'shifts': [s._asdict() for s in shifts]})
+    dictionary_size = min(pair['dictionary_size'] for pair in pairs)
+    results = {
+        'languages': [*encoder.languages],
+        'sentences': encoder.sentences,
+        'layers': encoder.layers,
         'alphas': [*alphas],
-        'probe': language_location.probe([*aligned[''].sentences.values()]),
-        'words': known,
-        'chance': {'probe': 1 / len(reader.languages)}
-        | ({'word_alignment': alignment.chance(known)} if known else {})
-        | ({'sentence_retrieval': 1 / reader.sentences} if reader.parallel else {}),
+        'probe': language_location.probe_language([*alignments[''].sentences.values()]),
+        'dictionary_size': dictionary_size,
+        'chance': {'probe': 1 / len(encoder.languages)}
+        | ({'word_alignment': alignment.chance_mrr(dictionary_size)} if dictionary_size else {})
+        | ({'sentence_retrieval': 1 / encoder.sentences} if encoder.is_parallel else {}),
         'pairs': pairs,
     }
-    return {**found, 'scores': _scores(found)}
+    return {**results, 'scores': _scores(results)}
 
 
-class _Aligned:
-    """The vectors of all languages, which are compared pair by pair."""
+def _shifts(
+    encoder: SentenceEncoder,
+    source: str,
+    target: str,
+    difference: np.ndarray,
+    alphas: Sequence[float],
+    frequencies: language_location.TokenFrequencies,
+    translations: dict[int, int],
+) -> list[language_location.Shift]:
+    """Evaluate the shift from one language to another for each layer and each factor in `alphas`."""
+    evaluate = functools.partial(language_location.evaluate_shift, encoder, source, target, difference)
+    # Without a shift the layer makes no difference, so predict only once.
+    unshifted = evaluate(0, 0.0, frequencies, translations) if 0 in alphas else None
+    return [
+        unshifted._replace(layer=layer)
+        if unshifted and not alpha
+        else evaluate(layer, alpha, frequencies, translations)
+        for layer in range(encoder.layers)
+        for alpha in alphas
+    ]
 
-    def __init__(self, reader: Reader | StaticReader):
-        self.sentences = {k: alignment.sentence_vectors(reader, k) for k in reader.languages}
-        self._words = {k: alignment.word_vectors(reader, k) for k in reader.languages}
-        self._parallel = reader.parallel
 
-    def __call__(self, a: str, b: str, words: dict[int, int]) -> dict[str, Any]:
-        """By layer; empty where there is nothing to compare."""
-        ranks, known = alignment.word_alignment(words, self._words[a], self._words[b])
-        found = {'words': known, 'word_alignment': ranks}
-        if self._parallel:
+class _Alignment:
+    """Word and sentence vectors of all languages, for comparison pair by pair."""
+
+    def __init__(self, encoder: SentenceEncoder | StaticEncoder):
+        self.sentences = {k: alignment.sentence_vectors(encoder, k) for k in encoder.languages}
+        self._words = {k: alignment.word_vectors(encoder, k) for k in encoder.languages}
+        self._is_parallel = encoder.is_parallel
+
+    def __call__(self, a: str, b: str, translations: dict[int, int]) -> dict[str, Any]:
+        """Measure the alignment of two languages by layer; word alignment is empty without known translations."""
+        mrr, size = alignment.word_alignment(translations, self._words[a], self._words[b])
+        measures = {'dictionary_size': size, 'word_alignment': mrr}
+        if self._is_parallel:
             x, y = self.sentences[a], self.sentences[b]
-            found['sentence_retrieval'] = alignment.sentence_retrieval(x, y)
+            measures['sentence_retrieval'] = alignment.sentence_retrieval(x, y)
             x, y = (v - v.mean(1, keepdims=True) for v in (x, y))
-            found['centred_retrieval'] = alignment.sentence_retrieval(x, y)
-        return found
+            measures['centered_retrieval'] = alignment.sentence_retrieval(x, y)
+        return measures
 
 
-def _scores(found: dict[str, Any]) -> dict[str, float]:
-    """For tables: of each measure that of the best layer (and α above 0), and how well the language is told at the worst."""
-    scores = {'probe': min(found['probe'])}
-    for key in (static + measure for static in ('', 'static_') for measure in _MEASURES):
-        if values := _by_layer(found, key):
+def _scores(results: dict[str, Any]) -> dict[str, float]:
+    """Summarize each measure in one score for tables.
+
+    The probe has its minimum over layers. Other measures have their maximum over layers and, for shifts, positive alphas."""
+    scores = {'probe': min(results['probe'])}
+    for key in (prefix + measure for prefix in ('', 'word2vec_') for measure in _MEASURES):
+        if values := _mean_by_layer(results, key):
             scores[key] = max(values)
-    for key in ('converted', 'translated'):
+    for key in ('conversion_rate', 'translation_accuracy'):
         values = [
-            _shifted(found, key, layer, alpha)
-            for layer in range(found['layers'])
-            for alpha in found['alphas']
+            _mean_shift_score(results, key, layer, alpha)
+            for layer in range(results['layers'])
+            for alpha in results['alphas']
             if alpha > 0
         ]
         if np.isfinite(values).any():
@@ -112,94 +141,97 @@ def _scores(found: dict[str, Any]) -> dict[str, float]:
     return scores
 
 
-def about(found: dict[str, Any]) -> str:
-    """Of what the table is, and what would come out by chance, in sentences."""
-    chance = {key: f'{value:.2%}' for key, value in found['chance'].items()}
-    said = [f'tells the language {chance["probe"]}']
+def describe(results: dict[str, Any]) -> str:
+    """Describe the data of the study and the chance levels."""
+    chance = {key: f'{value:.2%}' for key, value in results['chance'].items()}
+    levels = [f'language probe {chance["probe"]}']
     if 'word_alignment' in chance:
-        said.append(f'word alignment {chance["word_alignment"]} (of {found["words"]:,} words')
-        said[-1] += ', the fewest of a pair)' if len(found['pairs']) > 1 else ')'
+        levels.append(f'word alignment {chance["word_alignment"]} (of {results["dictionary_size"]:,} words')
+        levels[-1] += ', the smallest dictionary)' if len(results['pairs']) > 1 else ')'
     if 'sentence_retrieval' in chance:
-        said.append(f'sentence retrieval {chance["sentence_retrieval"]}')
+        levels.append(f'sentence retrieval {chance["sentence_retrieval"]}')
     return (
-        f'{", ".join(found["languages"])}, {found["sentences"]:,} sentences each, {found["source"]}. Means over '
-        f'languages and both ways. By chance: {"; ".join(said)}.'
+        f'{", ".join(results["languages"])}, {results["sentences"]:,} sentences each, {results["source"]}. Means over '
+        f'language pairs and both directions. Chance: {"; ".join(levels)}.'
     )
 
 
-def lines(found: dict[str, Any]) -> list[list[str]]:
-    """A table, a head line first: a line for each layer, means over the pairs of languages and both ways."""
-    measured = {key: values for key in _MEASURES if (values := _by_layer(found, key))}
-    aligned = 'word_alignment' in measured
-    head = ['layer', 'tells the language', *(_MEASURES[key] for key in measured)]
-    for alpha in found['alphas']:
-        head += [f'converted, α={alpha:g}'] + [f'translated, α={alpha:g}'] * aligned
-    out = [head]
-    for layer in range(found['layers']):
-        line = [str(layer), f'{found["probe"][layer]:.1%}']
+def make_table(results: dict[str, Any]) -> list[list[str]]:
+    """Make the rows of the table, header first: one row per layer, with means over language pairs and both directions."""
+    measured = {key: values for key in _MEASURES if (values := _mean_by_layer(results, key))}
+    has_dictionary = 'word_alignment' in measured
+    header = ['layer', 'language probe', *(_MEASURES[key] for key in measured)]
+    for alpha in results['alphas']:
+        header += [f'conversion, α={alpha:g}'] + [f'translation, α={alpha:g}'] * has_dictionary
+    lines = [header]
+    for layer in range(results['layers']):
+        line = [str(layer), f'{results["probe"][layer]:.1%}']
         line += [f'{values[layer]:.1%}' for values in measured.values()]
-        for alpha in found['alphas']:
-            line.append(f'{_shifted(found, "converted", layer, alpha):.1%}')
-            line += [f'{_shifted(found, "translated", layer, alpha):.1%}'] if aligned else []
-        out.append(line)
-    if static := [f'{value:.1%}' for key in measured for value in _by_layer(found, f'static_{key}')]:
-        out.append([STATIC, '', *static, *[''] * (len(head) - len(static) - 2)])
-    return out
+        for alpha in results['alphas']:
+            line.append(f'{_mean_shift_score(results, "conversion_rate", layer, alpha):.1%}')
+            if has_dictionary:
+                line.append(f'{_mean_shift_score(results, "translation_accuracy", layer, alpha):.1%}')
+        lines.append(line)
+    if static := [f'{value:.1%}' for key in measured for value in _mean_by_layer(results, f'word2vec_{key}')]:
+        lines.append([WORD2VEC, '', *static, *[''] * (len(header) - len(static) - 2)])
+    return lines
 
 
-def _by_layer(found: dict[str, Any], key: str) -> list[float]:
-    values = [pair[key] for pair in found['pairs'] if pair.get(key)]
+def _mean_by_layer(results: dict[str, Any], key: str) -> list[float]:
+    """Mean of a measure over the language pairs that have it, by layer; empty if none has."""
+    values = [pair[key] for pair in results['pairs'] if pair.get(key)]
     return np.mean(values, axis=0).tolist() if values else []
 
 
-def _shifted(found: dict[str, Any], key: str, layer: int, alpha: float) -> float:
-    shifts = [s for pair in found['pairs'] for s in pair['shifts']]
-    chosen = [s[key] for s in shifts if (s['layer'], s['alpha']) == (layer, alpha)]
-    known = [c for c in chosen if c is not None]
+def _mean_shift_score(results: dict[str, Any], key: str, layer: int, alpha: float) -> float:
+    """Mean of a `Shift` field over language pairs and both directions; NaN if it is unknown for all."""
+    shifts = [s for pair in results['pairs'] for s in pair['shifts']]
+    selected = [s[key] for s in shifts if (s['layer'], s['alpha']) == (layer, alpha)]
+    known = [value for value in selected if value is not None]
     return float(np.mean(known)) if known else float('nan')
 
 
-def figure(found: dict[str, Any]) -> Any:
-    """Alignment by layer beside what chance gives, and what a shift does by layer and α."""
-    aligned = _by_layer(found, 'word_alignment')
-    fig, axes = plots.pyplot().subplots(
-        1, 2 + bool(aligned), figsize=(4.2 * (2 + bool(aligned)), 4.6), layout='constrained'
-    )
-    layers = range(found['layers'])
-    _by_measure(axes[0], found)
-    axes[0].set(ylabel='share, or mean reciprocal rank', title='How far apart are the languages?')
+def make_figure(results: dict[str, Any]) -> Any:
+    """Plot probe and alignment by layer against chance, and the effect of a shift by layer and alpha."""
+    has_dictionary = bool(_mean_by_layer(results, 'word_alignment'))
+    panels = 2 + has_dictionary
+    fig, axes = plots.pyplot().subplots(1, panels, figsize=(4.2 * panels, 4.6), layout='constrained')
+    layers = range(results['layers'])
+    _plot_measures(axes[0], results)
+    axes[0].set(ylabel='accuracy, or mean reciprocal rank (MRR)', title='Language probe and alignment')
     for ax, key, title in zip(
         axes[1:],
-        ('converted', 'translated'),
-        ('Predicted words of the other language', 'Predicted words that are the translation'),
+        ('conversion_rate', 'translation_accuracy'),
+        ('Mean shift: predictions in the target language', 'Mean shift: exact translations'),
         strict=False,
     ):
-        for alpha in found['alphas']:
-            ax.plot(
-                layers, [_shifted(found, key, layer, alpha) for layer in layers], 'o-', label=f'α = {alpha:g}'
-            )
-        ax.set(ylabel='share', title=title)
+        for alpha in results['alphas']:
+            values = [_mean_shift_score(results, key, layer, alpha) for layer in layers]
+            ax.plot(layers, values, 'o-', label=f'α = {alpha:g}')
+        ax.set(ylabel='share of predicted tokens', title=title)
     for ax, columns in zip(axes, (1, 2, 2), strict=False):
         ax.set(xlabel='layer (0: embeddings)', ylim=(-0.02, 1.02), xticks=[*layers])
+        ax.title.set_fontsize('medium')
         ax.yaxis.set_major_formatter('{x:.0%}')
         ax.grid(alpha=0.3)
         ax.legend(fontsize='small', loc='upper center', bbox_to_anchor=(0.5, -0.16), ncols=columns)
-    names, words = ', '.join(found['languages']), found['words']
-    of = f', {words:,} words or more a pair' if words else ''
-    fig.suptitle(f'{names}: {found["sentences"]:,} sentences each{of}', fontsize='medium')
+    names, size = ', '.join(results['languages']), results['dictionary_size']
+    at_least = 'at least ' if len(results['pairs']) > 1 else ''
+    words = f', dictionary of {at_least}{size:,} words' if size else ''
+    fig.suptitle(f'{names}: {results["sentences"]:,} sentences per language{words}', fontsize='medium')
     return fig
 
 
-def _by_measure(ax: Any, found: dict[str, Any]) -> None:
-    """A line for each measure; of what lies far from 0 by chance a dotted one in its colour."""
-    measures = {'probe': 'a classifier tells the language', **_MEASURES}
+def _plot_measures(ax: Any, results: dict[str, Any]) -> None:
+    """Plot each measure by layer, word2vec as dashed lines, and chance levels well above 0 as dotted lines."""
+    measures = {'probe': 'language probe (accuracy)', **_MEASURES}
     for key, label in measures.items():
-        values = found['probe'] if key == 'probe' else _by_layer(found, key)
+        values = results['probe'] if key == 'probe' else _mean_by_layer(results, key)
         if not values:
             continue
-        (line,) = ax.plot(range(found['layers']), values, 'o-', label=label)
-        for value in _by_layer(found, f'static_{key}'):
-            ax.axhline(value, color=line.get_color(), linestyle='--', label=f'{label}, {STATIC}')
+        (line,) = ax.plot(range(results['layers']), values, 'o-', label=label)
+        for value in _mean_by_layer(results, f'word2vec_{key}'):
+            ax.axhline(value, color=line.get_color(), linestyle='--', label=f'{label}: {WORD2VEC}')
         if key in ('probe', 'word_alignment'):
-            ax.axhline(found['chance'][key], color=line.get_color(), linestyle=':', linewidth=1)
-    ax.plot([], [], ':', color='gray', linewidth=1, label='by chance, in the colour of the measure')
+            style = dict(color=line.get_color(), linestyle=':', linewidth=1)
+            ax.axhline(results['chance'][key], label=f'{label.partition(" (")[0]}: chance level', **style)

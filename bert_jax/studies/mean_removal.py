@@ -1,7 +1,7 @@
-"""Does a model that learnt a task in one language read another better if the difference of their means is taken away?
+"""Mean removal for cross-lingual transfer: shift a target language to the mean of the fine-tuning language.
 
-Libovický et al. 2020 (arXiv 2004.05160) centre the representations of each language in this way. The means are those of the
-very rows that are scored, without their labels.
+Libovický et al. 2020 (arXiv 2004.05160) center the representations of each language in this way. The means are taken
+over the evaluation rows themselves, without their labels.
 """
 
 from collections.abc import Iterator
@@ -16,43 +16,62 @@ from bert_jax.evals.evaluator import Evaluator
 from bert_jax.modeling import module
 from bert_jax.reports import plots
 from bert_jax.studies.hidden_states import Batch
-from bert_jax.studies.language_location import mean_of
-from bert_jax.studies.mean_shift import moved
-from bert_jax.train.load import Trained
+from bert_jax.studies.language_location import mean_hidden_state
+from bert_jax.studies.mean_shift import shift_layer
+from bert_jax.train.load import TrainedModel
 
 
-def study(trained: Trained, home: Evaluator, away: Evaluator, score: str) -> dict[str, Any]:
-    """Scores in the foreign language as it is, and with all hidden states of one layer moved, for each layer.
+def study(trained: TrainedModel, source: Evaluator, target: Evaluator, metric: str) -> dict[str, Any]:
+    """Score a fine-tuned model on a target language, as it is and with the mean removed at each layer.
 
     Args:
       trained: a fine-tuned encoder.
-      home, away: rows of the task in the language that it was trained on, and in the other.
-      score: which of the scores, such as 'accuracy'.
+      source: rows of the task in the fine-tuning language.
+      target: rows of the task in another language.
+      metric: metric to report, such as 'accuracy'.
+
+    Returns:
+      JSON-ready results: the score in the source language, that in the target language (`baseline`), and that with
+      the mean removed by layer (`mean_removed_by_layer`). Under `scores`, which tables can refer to, `mean_removed` is
+      the score of the middle layer and `best_mean_removed` that of the best layer.
     """
-    difference = means(trained, home, '--home') - means(trained, away, '--away')
-    unmoved = _score(away, trained.params, score)
+    difference = mean_by_layer(trained, source, '--source_config') - mean_by_layer(
+        trained, target, '--target_config'
+    )
+    baseline = _score(target, trained.params, metric)
     by_layer = [
-        _score(away, moved(trained.params, trained.experiment.model, layer, vector), score)
+        _score(target, shift_layer(trained.params, trained.experiment.model, layer, vector), metric)
         for layer, vector in enumerate(difference)
     ]
     return {
-        'score': score,
-        'rows': away.rows,
-        'home': _score(home, trained.params, score),
-        'by_layer': by_layer,
-        'scores': {'unmoved': unmoved, 'removed': by_layer[len(by_layer) // 2], 'best': max(by_layer)},
+        'metric': metric,
+        'rows': target.num_rows,
+        'source_score': _score(source, trained.params, metric),
+        'mean_removed_by_layer': by_layer,
+        'scores': {
+            'baseline': baseline,
+            'mean_removed': by_layer[len(by_layer) // 2],
+            'best_mean_removed': max(by_layer),
+        },
     }
 
 
-def means(trained: Trained, evaluator: Evaluator, name: str) -> np.ndarray:
-    """The mean hidden state [L+1, D] of the ordinary tokens of an evaluator's rows, which errors call by `name`.
+def mean_by_layer(trained: TrainedModel, evaluator: Evaluator, name: str) -> np.ndarray:
+    """Mean hidden state [L+1, D] of the ordinary tokens of an evaluator's rows.
+
+    Args:
+      trained: a fine-tuned encoder.
+      evaluator: the rows.
+      name: name of the rows in error messages.
 
     Raises:
-      UserError: if the model is no encoder, or the rows have no ordinary tokens.
+      UserError: if the model is not an encoder, the task has several texts per row, or no token is ordinary.
     """
     model = trained.experiment.model.name
     if model != 'bert':
-        raise UserError(f'The means are those of an encoder, and this is a {model}: give a fine-tuned BERT.')
+        raise UserError(
+            f'Mean removal needs an encoder, and the checkpoint is a {model}. Pass a fine-tuned BERT.'
+        )
 
     @jax.jit
     def encode(params: module.Params, batch: Batch) -> jax.Array:
@@ -62,40 +81,47 @@ def means(trained: Trained, evaluator: Evaluator, name: str) -> np.ndarray:
     def batches() -> Iterator[tuple[np.ndarray, Batch]]:
         for indices, batch in evaluator.batches():
             if batch['tokens'].ndim > 2:
-                raise UserError('Choices of several texts each are not supported: take another task.')
-            ordinary = np.isin(batch['tokens'], trained.tokenizer.ordinary) & batch['valid']
+                raise UserError('Mean removal does not support multiple choice. Use another task.')
+            ordinary = np.isin(batch['tokens'], trained.tokenizer.ordinary_ids) & batch['valid']
             yield indices, {**batch, 'ordinary': ordinary & (batch['row_weight'][:, None] > 0)}
 
-    return mean_of(batches(), lambda batch: np.asarray(encode(trained.params, batch), np.float32), name)
+    return mean_hidden_state(
+        batches(), lambda batch: np.asarray(encode(trained.params, batch), np.float32), name
+    )
 
 
-def _score(evaluator: Evaluator, params: module.Params, score: str) -> float:
+def _score(evaluator: Evaluator, params: module.Params, metric: str) -> float:
     scores = evaluator(params)
-    if not isinstance(scores.get(score), float):
+    if not isinstance(scores.get(metric), float):
         known = ', '.join(k for k, v in scores.items() if isinstance(v, float))
-        raise UserError(f'--score={score} is none of {known}.')
-    return scores[score]
+        raise UserError(f'--metric={metric} is not a metric of this task. Choose one of {known}.')
+    return scores[metric]
 
 
-def lines(found: dict[str, Any]) -> list[list[str]]:
-    """A table, a head line first."""
+def make_table(results: dict[str, Any]) -> list[list[str]]:
+    """Make the rows of the table, header first: source language, target language, and mean removed at each layer."""
     rows = [
-        ('the language of training', found['home']),
-        ('the other, as it is', found['scores']['unmoved']),
+        ('source language', results['source_score']),
+        ('target language', results['scores']['baseline']),
     ]
-    rows += [(f'mean removed at layer {i}', value) for i, value in enumerate(found['by_layer'])]
-    return [['', found['score']], *([name, f'{value:.4f}'] for name, value in rows)]
+    rows += [
+        (f'mean removed at layer {i}', value) for i, value in enumerate(results['mean_removed_by_layer'])
+    ]
+    return [['', results['metric']], *([name, f'{value:.4f}'] for name, value in rows)]
 
 
-def figure(found: dict[str, Any]) -> Any:
-    """The score by layer, between those without removal and at home."""
+def make_figure(results: dict[str, Any]) -> Any:
+    """Plot the score with the mean removed by layer, with the source and target scores as horizontal lines."""
     fig, ax = plots.pyplot().subplots(figsize=(5, 3.6), layout='constrained')
-    layers = range(len(found['by_layer']))
-    ax.axhline(found['home'], color='black', linestyle=':', label='the language of training')
-    ax.plot(layers, found['by_layer'], 'o-', label="the other, its language's mean removed")
-    ax.axhline(found['scores']['unmoved'], color='C1', linestyle='--', label='the other, as it is')
-    ax.set(xlabel='layer (0: embeddings)', ylabel=found['score'], xticks=[*layers])
-    ax.set_title(f'{found["rows"]:,} rows', fontsize='medium')
+    by_layer = results['mean_removed_by_layer']
+    layers = range(len(by_layer))
+    ax.axhline(results['source_score'], color='black', linestyle=':', label='source language')
+    ax.plot(layers, by_layer, 'o-', label='target language, mean removed')
+    ax.axhline(results['scores']['baseline'], color='C1', linestyle='--', label='target language')
+    ax.set(
+        xlabel='layer where the mean is removed (0: embeddings)', ylabel=results['metric'], xticks=[*layers]
+    )
+    ax.set_title(f'{results["rows"]:,} examples in the target language', fontsize='medium')
     ax.grid(alpha=0.3)
     ax.legend(fontsize='small')
     return fig

@@ -1,4 +1,4 @@
-"""Moving all hidden states of one layer of an encoder, by the bias that is added last in it."""
+"""Shift the hidden states of one encoder layer by adding a vector to the bias that the layer adds last."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -8,31 +8,33 @@ from bert_jax.modeling import module
 from bert_jax.modeling.bert import Config
 
 
-def moved(params: module.Params, model: Config, layer: int, vector: np.ndarray) -> module.Params:
-    """Parameters by which every hidden state of `layer`, 0 to L, is moved by `vector` [D].
+def shift_layer(params: module.Params, model: Config, layer: int, vector: np.ndarray) -> module.Params:
+    """Return parameters that add `vector` [D] to every hidden state of `layer`, 0 (embeddings) to L.
 
     Raises:
-      UserError: as `bias`.
+      UserError: if the layer has no such bias (see `last_bias`).
     """
     if not np.any(vector):
         return params
-    name = bias(params, model, layer)
+    name = last_bias(params, model, layer)
     return {**params, name: params[name] + jnp.asarray(vector, params[name].dtype)}
 
 
-def bias(params: module.Params, model: Config, layer: int) -> str:
-    """The name of the bias that is added last in a layer.
+def last_bias(params: module.Params, model: Config, layer: int) -> str:
+    """Return the name of the bias that a layer adds last to its hidden states.
 
     Raises:
-      UserError: if the layer adds none.
+      UserError: if the layer has no such bias.
     """
     if layer == 0:
-        name = 'bert/norm/bias'
-    elif layer == model.layers and model.norm == 'pre':
+        name = 'bert/embedding_norm/bias'
+    elif layer == model.layers and model.norm_placement == 'pre':
         name = 'bert/layers/final_norm/bias'
     else:
-        last = 'mlp/down' if model.norm == 'pre' else 'mlp_norm'
+        last = 'mlp/down' if model.norm_placement == 'pre' else 'mlp_norm'
         name = f'bert/layers/blocks/{layer - 1}/{last}/bias'
     if name not in params:
-        raise UserError(f'The model has no {name} to move its hidden states by: take one with biases.')
+        raise UserError(
+            f'This model lacks the bias {name}, through which hidden states are shifted. Use a model with biases.'
+        )
     return name

@@ -1,6 +1,7 @@
-"""Static word vectors to hold beside contextual ones: word2vec on the text that a model was pretrained on.
+"""Static word vectors as a baseline for contextual ones: word2vec on the pretraining text of a model.
 
-Liu et al. 2020 (arXiv 2004.09205, section 3.3): how much of the alignment of two languages is due to context?
+Liu et al. 2020 (arXiv 2004.09205, section 3.3) measure in this way how much of the alignment of two languages is due to
+context.
 """
 
 from collections.abc import Iterator
@@ -10,66 +11,77 @@ import numpy as np
 
 from bert_jax.core.errors import UserError
 from bert_jax.data import prepare
-from bert_jax.data.rows import sentences
-from bert_jax.studies.hidden_states import Reader
+from bert_jax.data.rows import split_sentences
+from bert_jax.studies.hidden_states import SentenceEncoder
 
 
-class StaticReader:
-    """Reads what `reader` reads by a table of vectors [V, D]: one layer, in which a word is the same everywhere."""
+class StaticEncoder:
+    """Encode the sentences of a `SentenceEncoder` with one fixed vector per token, as a single layer.
 
-    def __init__(self, reader: Reader, table: np.ndarray):
-        self.tokenizer, self.languages, self.parallel = reader.tokenizer, reader.languages, reader.parallel
-        self.batches, self._table = reader.batches, table
+    Attributes:
+      tokenizer, languages, is_parallel, batches: as in `SentenceEncoder`.
+    """
 
-    def hidden(self, batch: dict[str, Any]) -> np.ndarray:
-        """[1, B, T, D] float32."""
-        return self._table[batch['tokens']][None]
+    def __init__(self, encoder: SentenceEncoder, vectors: np.ndarray):
+        """Combine the sentences of `encoder` with `vectors` [2V, D] from `train_word2vec`."""
+        self.tokenizer, self.languages = encoder.tokenizer, encoder.languages
+        self.is_parallel, self.batches = encoder.is_parallel, encoder.batches
+        self._vectors = vectors
+
+    def hidden_states(self, batch: dict[str, Any]) -> np.ndarray:
+        """Look up the vectors of a batch, [1, B, T, D] float32."""
+        return self._vectors[batch['tokens']][None]
 
 
-def word2vec(reader: Reader, width: int = 0) -> np.ndarray:
-    """Skip-gram vectors of the tokens that a model was pretrained on (Mikolov et al. 2013); rare ones are zero.
+def train_word2vec(encoder: SentenceEncoder, width: int = 0) -> np.ndarray:
+    """Train skip-gram vectors (Mikolov et al. 2013) on the pretraining text of a model.
 
     Args:
-      reader: of a pretraining, whose training text is read; of a model of `tasks.bilingual` in both languages.
-      width: D; 0 is that of the model.
+      encoder: a pretrained model; the text of a `tasks.bilingual` model is used in both languages.
+      width: D, width of the vectors; 0 means the width of the model.
 
     Returns:
-      [2V, D], the second half for the tokens of a fake language.
+      [2V, D] float32 vectors, the second half for fake-language tokens; rare and unseen tokens have zero vectors.
 
     Raises:
-      UserError: without gensim, without text, or without the translations by which they are compared.
+      UserError: if the sentences are not parallel, gensim is not installed, or the model has no pretraining text.
     """
-    if not reader.parallel:
-        raise UserError('Static vectors are compared by translations: give some by --parallel.')
+    if not encoder.is_parallel:
+        raise UserError(
+            '--word2vec compares alignment, which needs translations. Pass a data set with --parallel.'
+        )
     try:
         from gensim.models import Word2Vec
     except ImportError as e:
         raise UserError(
-            'Static vectors are made by gensim, which is not installed: pip install gensim (Python 3.11 to 3.13).'
+            '--word2vec needs gensim, which is not installed. Run `pip install gensim` (Python 3.11 to 3.13).'
         ) from e
-    width = width or reader.pretraining.model.width
-    model = Word2Vec(_Sentences(reader), vector_size=width, sg=1, workers=1)  # one thread makes it exact
-    table = np.zeros((2 * len(reader.tokenizer), width), np.float32)
+    width = width or encoder.pretraining.model.width
+    # One worker thread makes the result deterministic.
+    model = Word2Vec(_PretrainingSentences(encoder), vector_size=width, sg=1, workers=1)
+    vectors = np.zeros((2 * len(encoder.tokenizer), width), np.float32)
     for token in model.wv.index_to_key:
-        table[int(token)] = model.wv[token]
-    return table
+        vectors[int(token)] = model.wv[token]
+    return vectors
 
 
-class _Sentences:
-    """The training sentences as lists of token ids, in words for gensim, which reads them several times."""
+class _PretrainingSentences:
+    """Training sentences as lists of token ids in string form, as gensim expects; can be iterated over repeatedly."""
 
-    def __init__(self, reader: Reader):
-        text = reader.pretraining.data
-        if not isinstance(text, prepare.TextConfig) or not text.sources:
+    def __init__(self, encoder: SentenceEncoder):
+        data = encoder.pretraining.data
+        if not isinstance(data, prepare.TextConfig) or not data.sources:
             raise UserError(
-                'The checkpoint was not pretrained on running text: give the --workdir of a pretraining.'
+                'The checkpoint was not pretrained on running text. Pass the --workdir of a pretraining run.'
             )
-        documents = prepare.documents(text, 'train')
-        self._ids = [ids for document in documents for ids in reader.tokenizer.encode(sentences(document))]
-        self._disguise = reader.disguise
+        documents = prepare.read_documents(data, 'train')
+        self._ids = [
+            ids for document in documents for ids in encoder.tokenizer.encode(split_sentences(document))
+        ]
+        self._fake_language = encoder.fake_language
 
     def __iter__(self) -> Iterator[list[str]]:
         for ids in self._ids:
             yield [*map(str, ids)]
-            if self._disguise is not None:
-                yield [*map(str, self._disguise.ids(ids))]
+            if self._fake_language is not None:
+                yield [*map(str, self._fake_language.map_ids(ids))]

@@ -1,4 +1,4 @@
-"""Masked LM of a language and of its double, in which every token has an exact translation; see `data.fake_language`."""
+"""Masked language modeling of a language and its fake copy, whose tokens translate one to one (`data.fake_language`)."""
 
 import dataclasses
 from typing import Any, Literal
@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from bert_jax.core.errors import UserError
-from bert_jax.data.fake_language import disguise
+from bert_jax.data.fake_language import FakeLanguage
 from bert_jax.data.pipeline import Batch
 from bert_jax.data.prepare import TextConfig
 from bert_jax.data.rows import HEADER, unpack
@@ -22,65 +22,76 @@ LANGUAGES = ('real', 'fake')
 
 @dataclasses.dataclass(frozen=True)
 class Config(mlm.Config):
-    """The objective, and what the two languages have in common (Dufter & Schütze 2020, section 2).
+    """Settings of masked language modeling, and what the languages share (Dufter & Schütze 2020, section 2).
 
     Attributes:
-      special: whether both write the same [CLS], [SEP], [MASK] and [UNK].
-      positions: whether both have the same position vectors; 'own' takes the second half of twice as many.
-      order: whether the words of the fake language stand in the order of the real one.
-      paired: whether each row is read in either language, now this, now that; otherwise half of the rows are
-        read in the one and the other half in the other, so that no sentence is known in both.
+      special_tokens: whether both languages use the same [CLS], [SEP], [MASK] and [UNK].
+      position_embeddings: whether both languages use the same position embeddings. With 'separate' the fake language
+        uses the second half of the table, so model.max_positions must be at least twice the row length.
+      word_order: whether the fake language keeps or inverts the order of the words.
+      parallel_corpus: whether each row is trained on in both languages, at random. Otherwise half of the rows are
+        always real and the others always fake, so that no sentence occurs in both languages.
     """
 
     name: str = 'bilingual'
-    special: Literal['shared', 'own'] = 'shared'
-    positions: Literal['shared', 'own'] = 'shared'
-    order: Literal['same', 'inverted'] = 'same'
-    paired: bool = True
+    special_tokens: Literal['shared', 'separate'] = 'shared'
+    position_embeddings: Literal['shared', 'separate'] = 'shared'
+    word_order: Literal['same', 'inverted'] = 'same'
+    parallel_corpus: bool = True
 
 
 class Task(mlm.Task):
+    """Masked language modeling in which each example is in the real or in the fake language."""
+
     config: Config
 
     def __init__(self, config: Config, data: TextConfig, tokenizer: Tokenizer):
         super().__init__(config, data, tokenizer)
         self.corpora = LANGUAGES
-        self.disguise = disguise(tokenizer, config.special == 'shared', config.order == 'inverted')
+        self.fake_language = FakeLanguage.from_tokenizer(
+            tokenizer, config.special_tokens == 'shared', config.word_order == 'inverted'
+        )
 
     @staticmethod
-    def extra_tokens(config: Config, tokenizer: Tokenizer) -> int:
-        """Entries of the vocabulary beyond the tokenizer's."""
+    def num_extra_tokens(config: Config, tokenizer: Tokenizer) -> int:
+        """Return the number of vocabulary entries beyond the tokenizer's: those of the fake language."""
         return len(tokenizer)
 
-    def module(self, model: Any, rngs: Rngs) -> BertForPretraining:
-        if self.config.positions == 'own' and (model.rotary or model.relative):
+    def build_model(self, model_config: Any, rngs: Rngs) -> BertForPretraining:
+        if self.config.position_embeddings == 'separate' and (
+            model_config.rope_base or model_config.relative_buckets
+        ):
             raise UserError(
-                'task.positions=own is about learned positions: set model.rotary=0 and model.relative=0.'
+                'task.position_embeddings=separate needs learned position embeddings. Set model.rope_base=0 and '
+                'model.relative_buckets=0.'
             )
-        return super().module(model, rngs)
+        return super().build_model(model_config, rngs)
 
     def example(self, packed: np.ndarray, rng: np.random.Generator) -> Batch:
-        words = packed[HEADER:]
-        fake = bool(rng.integers(2)) if self.config.paired else bool(int(words.sum()) & 1)
-        return self.in_language(packed, rng, fake)
+        if self.config.parallel_corpus:
+            is_fake = bool(rng.integers(2))
+        else:
+            is_fake = bool(int(packed[HEADER:].sum()) & 1)
+        return self.example_in_language(packed, rng, is_fake)
 
-    def in_language(self, packed: np.ndarray, rng: np.random.Generator, fake: bool) -> Batch:
-        """The example of a row in the one language or the other; the same noise in both."""
-        row = unpack(packed)
-        if fake:
-            packed = np.concatenate([packed[:HEADER], packed[HEADER:][self.disguise.order(row)]])
-        batch = super().example(packed, rng) | {'source': np.int32(fake)}
-        if fake:
-            batch |= {k: self.disguise.ids(batch[k]).astype(np.int32) for k in ('tokens', 'labels')}
+    def example_in_language(self, packed: np.ndarray, rng: np.random.Generator, is_fake: bool) -> Batch:
+        """Return the example of a row in the chosen language; both languages get the same noise."""
+        if is_fake:
+            source_positions = self.fake_language.source_positions(unpack(packed))
+            packed = np.concatenate([packed[:HEADER], packed[HEADER:][source_positions]])
+        batch = super().example(packed, rng) | {'corpus': np.int32(is_fake)}
+        if is_fake:
+            batch |= {k: self.fake_language.map_ids(batch[k]).astype(np.int32) for k in ('tokens', 'labels')}
         return batch
 
-    def placed(self, model: BertForPretraining, batch: dict[str, jax.Array]) -> dict[str, jax.Array]:
-        if self.config.positions == 'shared':
+    def position_ids(self, model: BertForPretraining, batch: dict[str, jax.Array]) -> dict[str, jax.Array]:
+        if self.config.position_embeddings == 'shared':
             return {}
-        length = batch['tokens'].shape[1]
-        if model.bert.config.positions < 2 * length:
+        length, table_size = batch['tokens'].shape[1], model.bert.config.max_positions
+        if table_size < 2 * length:
             raise UserError(
-                f'task.positions=own needs twice as many positions as a row: set model.positions={2 * length}.'
+                f'task.position_embeddings=separate needs twice the row length, but model.max_positions={table_size}. '
+                f'Set model.max_positions={2 * length}.'
             )
-        first = batch['source'] * (model.bert.config.positions // 2)
+        first = batch['corpus'] * (table_size // 2)
         return {'positions': first[:, None] + jnp.arange(length)}

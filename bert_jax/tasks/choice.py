@@ -1,4 +1,4 @@
-"""One of several endings: each is scored beside the text, and the scores compete (Devlin et al. 2019, section 4.4)."""
+"""Multiple choice: score each ending together with the text, and softmax over the endings (Devlin et al. 2019, section 4.4)."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -18,56 +18,60 @@ from bert_jax.data.tokenizer import Tokenizer
 from bert_jax.modeling.heads import ForClassification
 from bert_jax.modeling.losses import cross_entropy
 from bert_jax.modeling.module import Rngs
-from bert_jax.tasks import Downstream, Examples, Result
+from bert_jax.tasks import Downstream, Examples, TaskOutput
 
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """Nothing to choose."""
+    """Multiple choice has no settings."""
 
     name: str = 'choice'
 
 
 class Task(Downstream):
+    """Choice among the endings of a text, one row for each."""
+
     Data = ChoiceConfig
 
     def __init__(self, config: Config, data: ChoiceConfig, tokenizer: Tokenizer):
         self.config, self.data, self.tokenizer = config, data, tokenizer
 
-    def examples(self, found: Sequence[Record], labelled: bool = True) -> Examples:
-        return Examples(multiple_choice.rows(found, self.data, self.tokenizer, labelled))
+    def make_examples(self, records: Sequence[Record], with_labels: bool = True) -> Examples:
+        return Examples(multiple_choice.make_rows(records, self.data, self.tokenizer, with_labels))
 
     def example(self, packed: np.ndarray, rng: np.random.Generator) -> Batch:
-        """Arrays of [K, T], one row for each ending."""
+        """Return arrays [K, T] from rows [K, 4 + T], one for each of K endings."""
         endings = [unpack(row) for row in packed]
         inputs = stack([row.inputs() for row in endings])
         return {**inputs, 'label': np.int32(endings[0].label), 'row_weight': np.float32(1)}
 
-    def module(self, model: Any, rngs: Rngs) -> ForClassification:
-        return ForClassification(model, 1, rngs)
+    def build_model(self, model_config: Any, rngs: Rngs) -> ForClassification:
+        return ForClassification(model_config, 1, rngs)
 
-    def loss(self, model: ForClassification, batch: dict[str, jax.Array], key: jax.Array | None) -> Result:
+    def loss(
+        self, model: ForClassification, batch: dict[str, jax.Array], key: jax.Array | None
+    ) -> TaskOutput:
         n, k, length = batch['tokens'].shape
         flat = {name: batch[name].reshape(n * k, length) for name in ('tokens', 'segments', 'valid')}
-        logits = model.scores(flat, key).reshape(n, k)
-        weight, labels = batch['row_weight'], batch['label']
-        return Result(
-            {'cross_entropy': mean(cross_entropy(logits, labels), weight)},
-            {'accuracy': mean(logits.argmax(-1) == labels, weight)},
+        logits = model.class_logits(flat, key).reshape(n, k)
+        weights, labels = batch['row_weight'], batch['label']
+        return TaskOutput(
+            {'cross_entropy': mean(cross_entropy(logits, labels), weights)},
+            {'accuracy': mean(logits.argmax(-1) == labels, weights)},
             {'logits': logits, 'label': labels},
         )
 
-    def flops(self, model: Any, batch: Batch) -> float:
+    def flops(self, model_config: Any, batch: Batch) -> float:
         valid = batch['valid']
-        return model.read_flops(valid.sum(), valid.shape[2], valid.shape[0] * valid.shape[1])
+        return model_config.encode_flops(valid.sum(), valid.shape[2], valid.shape[0] * valid.shape[1])
 
-    def predictions(self, outputs: dict[str, np.ndarray], about: Any) -> list[dict[str, Any]]:
-        """The number of the likeliest ending, and the probability of each."""
+    def predictions(self, outputs: dict[str, np.ndarray], metadata: Any) -> list[dict[str, Any]]:
+        """Return the number of the most likely ending of each record, and the probability of each ending."""
         return [
             {'label': int(row.argmax()), 'probabilities': [round(float(p), 6) for p in row]}
             for row in softmax(outputs['logits'], axis=1)
         ]
 
-    def scores(self, outputs: dict[str, np.ndarray], about: Any) -> dict[str, Any]:
-        """Beside the accuracy, the share of the most frequent right number."""
+    def scores(self, outputs: dict[str, np.ndarray], metadata: Any) -> dict[str, Any]:
+        """Compute `majority`, the share of the most frequent correct number; accuracy is a metric of `loss`."""
         return {'majority': float(np.bincount(outputs['label']).max() / len(outputs['label']))}

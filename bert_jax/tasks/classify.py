@@ -1,4 +1,4 @@
-"""One class for a text or a pair of texts (Devlin et al. 2019, section 4.1)."""
+"""Classification of a text or a pair of texts (Devlin et al. 2019, section 4.1)."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -10,8 +10,8 @@ from scipy.special import softmax
 
 from bert_jax.core.errors import UserError
 from bert_jax.core.metrics import mean
-from bert_jax.data import labeled as data_lib
-from bert_jax.data.labeled import LabelledConfig
+from bert_jax.data import labeled
+from bert_jax.data.labeled import LabeledConfig
 from bert_jax.data.pipeline import Batch
 from bert_jax.data.records import Record
 from bert_jax.data.rows import unpack
@@ -19,15 +19,15 @@ from bert_jax.data.tokenizer import Tokenizer
 from bert_jax.modeling.heads import ForClassification
 from bert_jax.modeling.losses import cross_entropy
 from bert_jax.modeling.module import Rngs
-from bert_jax.tasks import Downstream, Examples, Result
+from bert_jax.tasks import Downstream, Examples, TaskOutput
 
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """Classes of the task.
+    """Settings of classification.
 
     Attributes:
-      labels: their names, in the order of their numbers; empty takes those of the data set.
+      labels: names of the classes, in the order of their ids; empty takes those of the data set.
     """
 
     name: str = 'classify'
@@ -35,82 +35,90 @@ class Config:
 
 
 class Task(Downstream):
-    Data = LabelledConfig
+    """Classification from the pooled vector of a row."""
 
-    def __init__(self, config: Config, data: LabelledConfig, tokenizer: Tokenizer):
+    Data = LabeledConfig
+
+    def __init__(self, config: Config, data: LabeledConfig, tokenizer: Tokenizer):
         self.config, self.data, self.tokenizer = config, data, tokenizer
         if len(config.labels) < 2:
             raise UserError(
-                f'A classification needs two classes or more, but task.labels is {config.labels}.'
+                f'task.labels={config.labels} has fewer than two classes. Name two or more, or check data.label.'
             )
 
     @staticmethod
-    def complete(config: Config, data: LabelledConfig) -> Config:
-        """Fills in the names of the classes from the data."""
-        return config if config.labels else dataclasses.replace(config, labels=data_lib.label_names(data))
+    def complete_config(config: Config, data: LabeledConfig) -> Config:
+        """Fill in the names of the classes from the data, unless they are set."""
+        return config if config.labels else dataclasses.replace(config, labels=labeled.label_names(data))
 
-    def examples(self, found: Sequence[Record], labelled: bool = True) -> Examples:
-        names = self.config.labels
-        numbers = data_lib.class_numbers(found, self.data, names) if labelled else [0] * len(found)
-        return Examples(data_lib.rows(found, numbers, self.data, self.tokenizer))
+    def make_examples(self, records: Sequence[Record], with_labels: bool = True) -> Examples:
+        if with_labels:
+            class_ids = labeled.class_ids(records, self.data, self.config.labels)
+        else:
+            class_ids = [0] * len(records)
+        return Examples(labeled.make_rows(records, class_ids, self.data, self.tokenizer))
 
     def example(self, packed: np.ndarray, rng: np.random.Generator) -> Batch:
         row = unpack(packed)
-        return {
-            **row.inputs(),
-            'label': np.int32(row.label),
-            'row_weight': np.float32(1),
-        }
+        return {**row.inputs(), 'label': np.int32(row.label), 'row_weight': np.float32(1)}
 
-    def module(self, model: Any, rngs: Rngs) -> ForClassification:
-        return ForClassification(model, len(self.config.labels), rngs)
+    def build_model(self, model_config: Any, rngs: Rngs) -> ForClassification:
+        return ForClassification(model_config, len(self.config.labels), rngs)
 
-    def loss(self, model: ForClassification, batch: dict[str, jax.Array], key: jax.Array | None) -> Result:
-        logits = model.scores(batch, key)
-        weight, labels = batch['row_weight'], batch['label']
-        return Result(
-            {'cross_entropy': mean(cross_entropy(logits, labels), weight)},
-            {'accuracy': mean(logits.argmax(-1) == labels, weight)},
+    def loss(
+        self, model: ForClassification, batch: dict[str, jax.Array], key: jax.Array | None
+    ) -> TaskOutput:
+        logits = model.class_logits(batch, key)
+        weights, labels = batch['row_weight'], batch['label']
+        return TaskOutput(
+            {'cross_entropy': mean(cross_entropy(logits, labels), weights)},
+            {'accuracy': mean(logits.argmax(-1) == labels, weights)},
             {'logits': logits, 'label': labels},
         )
 
-    def flops(self, model: Any, batch: Batch) -> float:
-        return model.read_flops(batch['valid'].sum(), batch['valid'].shape[1], len(batch['valid']))
+    def flops(self, model_config: Any, batch: Batch) -> float:
+        valid = batch['valid']
+        return model_config.encode_flops(valid.sum(), valid.shape[1], len(valid))
 
-    def predictions(self, outputs: dict[str, np.ndarray], about: Any) -> list[dict[str, Any]]:
-        """The likeliest class, its number, and the probability of each."""
+    def predictions(self, outputs: dict[str, np.ndarray], metadata: Any) -> list[dict[str, Any]]:
+        """Return the most likely class of each record, its id, and the probabilities of all classes."""
         names = self.config.labels
-        found = []
+        predictions = []
         for row in softmax(outputs['logits'], axis=1):
             best = int(row.argmax())
             probabilities = {name: round(float(p), 6) for name, p in zip(names, row, strict=True)}
-            found.append({'label': names[best], 'number': best, 'probabilities': probabilities})
-        return found
+            predictions.append({'label': names[best], 'class_id': best, 'probabilities': probabilities})
+        return predictions
 
-    def scores(self, outputs: dict[str, np.ndarray], about: Any) -> dict[str, Any]:
-        """Macro F1, of two classes F1 of the second, Matthews correlation, and the confusion matrix [true, predicted]."""
+    def scores(self, outputs: dict[str, np.ndarray], metadata: Any) -> dict[str, Any]:
+        """Compute F1, the Matthews correlation and the confusion matrix.
+
+        Returns:
+          `f1` (of the second class; two classes only), `f1_macro`, `matthews`, `confusion` [true, predicted], and
+          `majority`, the share of the most frequent true class.
+        """
         from sklearn import metrics
 
         true, predicted = outputs['label'], outputs['logits'].argmax(-1)
         classes = range(len(self.config.labels))
-        two = {'f1': float(metrics.f1_score(true, predicted, zero_division=0))} if len(classes) == 2 else {}
-        return two | {
-            'f1_macro': float(
-                metrics.f1_score(true, predicted, labels=classes, average='macro', zero_division=0)
-            ),
-            'matthews': float(metrics.matthews_corrcoef(true, predicted))
-            if len({*true, *predicted}) > 1
-            else 0.0,
+        scores: dict[str, Any] = {}
+        if len(classes) == 2:
+            scores['f1'] = float(metrics.f1_score(true, predicted, zero_division=0))
+        macro = metrics.f1_score(true, predicted, labels=classes, average='macro', zero_division=0)
+        is_constant = len({*true, *predicted}) == 1
+        return scores | {
+            'f1_macro': float(macro),
+            'matthews': 0.0 if is_constant else float(metrics.matthews_corrcoef(true, predicted)),
             'confusion': metrics.confusion_matrix(true, predicted, labels=classes).tolist(),
             'majority': float(np.bincount(true).max() / len(true)),
         }
 
-    def describe(self, scores: dict[str, Any]) -> str:
-        """A table of the scores with the confusion matrix, rows true and columns predicted."""
+    def format_scores(self, scores: dict[str, Any]) -> str:
+        """Format the scores and the confusion matrix, whose rows are true and whose columns are predicted classes."""
         labels: Sequence[str] = self.config.labels
         width = max(9, *(len(label) for label in labels))
         head = ' ' * width + '  ' + '  '.join(f'{label:>{width}}' for label in labels) + '  (predicted)'
-        lines = [super().describe(scores), '', head]
+        lines = [super().format_scores(scores), '', head]
         for label, counts in zip(labels, scores['confusion'], strict=True):
             lines.append(f'{label:>{width}}  ' + '  '.join(f'{n:>{width},}' for n in counts))
         return '\n'.join(lines)

@@ -1,4 +1,4 @@
-"""Restore a text that was broken on purpose: BART's five noises (Lewis et al. 2020, section 2.2), MASS, T5's spans."""
+"""Denoising: restore a corrupted text. BART (Lewis et al. 2020, section 2.2), MASS and T5's span corruption."""
 
 import dataclasses
 import math
@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from bert_jax.core.config import nearest, within
+from bert_jax.core.config import check_range, did_you_mean
 from bert_jax.core.errors import UserError
 from bert_jax.core.metrics import mean
 from bert_jax.data import corruption
@@ -19,143 +19,153 @@ from bert_jax.data.rows import unpack
 from bert_jax.data.tokenizer import Tokenizer
 from bert_jax.modeling.bart import BartForSeq2Seq
 from bert_jax.modeling.module import Rngs
-from bert_jax.tasks import Result, of_each
+from bert_jax.tasks import TaskOutput, means_by_corpus
 
-# What each does to a text [n], by config and tokenizer.
+# BART's noise functions, which can be combined: (config, tokenizer, text [n], rng) -> corrupted text.
 NOISES: dict[str, Callable[['Config', Any, np.ndarray, np.random.Generator], np.ndarray]] = {
     'mask': lambda c, t, text, rng: corruption.mask_tokens(text, c.rate, t.mask, rng),
     'delete': lambda c, t, text, rng: corruption.delete_tokens(text, c.rate, rng),
-    'infill': lambda c, t, text, rng: corruption.infill(text, c.rate, c.span, t.mask, rng),
-    'permute': lambda c, t, text, rng: corruption.permute_sentences(text, t.stops, rng),
-    'rotate': lambda c, t, text, rng: corruption.rotate(text, rng),
+    'infill': lambda c, t, text, rng: corruption.infill_spans(text, c.rate, c.mean_span_length, t.mask, rng),
+    'permute': lambda c, t, text, rng: corruption.permute_sentences(text, t.ends_sentence, rng),
+    'rotate': lambda c, t, text, rng: corruption.rotate_document(text, rng),
 }
-ALONE = ('mass', 'spans')  # these have targets of their own
+# Objectives whose target is not the whole text, so that no other noise can be combined with them.
+PARTIAL_TARGETS = ('mass', 'spans')
 
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """The noise; the default is the one that BART was published with.
+    """Settings of denoising; the defaults are those of the published BART models.
 
     Attributes:
-      noise: what is done to a text, in this order: some of `NOISES`, or mass or spans alone.
-      rate: the share of the tokens that mask, delete, infill, mass or spans take. BART infills 0.3, MASS takes 0.5,
-        T5 0.15.
-      span: the mean length of the spans of infill and spans.
-      sentinels: for spans, how many tokens are added to the vocabulary.
-      chunk: the loss is computed of so many positions of each row at a time, which saves memory; 0 is all at once.
+      noise: names of `NOISES`, applied in this order, or 'mass' or 'spans' alone.
+      rate: share of the tokens that mask, delete, infill, mass or spans corrupt. BART infills 0.3, MASS masks 0.5,
+        T5 corrupts 0.15.
+      mean_span_length: mean length in tokens of the spans of infill and spans.
+      num_sentinels: sentinel tokens that spans adds to the vocabulary.
+      loss_chunk: positions of each row whose vocabulary logits are in memory at once; 0 takes all positions.
     """
 
     name: str = 'denoise'
     noise: tuple[str, ...] = ('permute', 'infill')
     rate: float = 0.3
-    span: float = 3.0
-    sentinels: int = 100
-    chunk: int = 0
+    mean_span_length: float = 3.0
+    num_sentinels: int = 100
+    loss_chunk: int = 0
 
     def __post_init__(self) -> None:
-        within(self, 'task', 0, 1, 'rate')
-        within(self, 'task', 0.1, math.inf, 'span')
-        within(self, 'task', 0, math.inf, 'chunk')
-        within(self, 'task', 2, math.inf, 'sentinels')
+        check_range(self, 'task', 0, 1, 'rate')
+        check_range(self, 'task', 0.1, math.inf, 'mean_span_length')
+        check_range(self, 'task', 0, math.inf, 'loss_chunk')
+        check_range(self, 'task', 2, math.inf, 'num_sentinels')
+        known = (*NOISES, *PARTIAL_TARGETS)
         for name in self.noise:
-            if name not in (*NOISES, *ALONE):
-                raise UserError(f'There is no noise {name!r}: {nearest(name, (*NOISES, *ALONE))}')
-            if name in ALONE and len(self.noise) > 1:
-                raise UserError(f'The noise {name} goes with no other: set task.noise={name}.')
+            if name not in known:
+                raise UserError(f'Unknown noise {name!r}: {did_you_mean(name, known)}')
+            if name in PARTIAL_TARGETS and len(self.noise) > 1:
+                raise UserError(f'{name} cannot be combined with other noise. Set task.noise={name}.')
             if name == 'mass' and not self.rate:
-                raise UserError('The noise mass has nothing to predict at task.rate=0: set it higher.')
+                raise UserError('task.rate=0 leaves MASS nothing to predict. Set task.rate above 0.')
 
 
 class Task:
+    """Denoising with an encoder-decoder: corrupted text in, original text or its missing spans out."""
+
     Data = TextConfig
 
     def __init__(self, config: Config, data: TextConfig, tokenizer: Tokenizer):
         self.config, self.data, self.tokenizer = config, data, tokenizer
         if tokenizer.mask is None and {*config.noise} & {'mask', 'infill', 'mass'}:
             raise UserError(
-                'This noise needs a token to mask with, which this tokenizer has not: set tokenizer.path.'
+                f'task.noise={",".join(config.noise)} needs a mask token, which this tokenizer lacks. Set tokenizer.path '
+                'to a tokenizer that has one.'
             )
 
     @staticmethod
-    def extra_tokens(config: Config, tokenizer: Tokenizer) -> int:
-        """Entries of the vocabulary beyond those of the tokenizer."""
-        return config.sentinels if config.noise == ('spans',) else 0
+    def num_extra_tokens(config: Config, tokenizer: Tokenizer) -> int:
+        """Return the number of vocabulary entries beyond the tokenizer's: the sentinels."""
+        return config.num_sentinels if config.noise == ('spans',) else 0
 
     def row_maker(self, length: int) -> DocumentRows:
-        """How `prepare` turns documents into rows."""
+        """Return the function by which `prepare` cuts documents into rows of `length` tokens."""
         return DocumentRows(length)
 
-    def broken(self, text: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """A text [n] with the noise, without special tokens; not of mass or spans."""
+    def corrupt(self, text: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Apply the configured `NOISES` to a text [n] without special tokens."""
         for name in self.config.noise:
             text = NOISES[name](self.config, self.tokenizer, text, rng)
         return text
 
-    def pair(
+    def make_pair(
         self, text: np.ndarray, rng: np.random.Generator
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
-        """What is made of a text: the encoder's tokens, the decoder's, the labels, and the decoder's first position."""
+        """Turn a text [n] into an input and a target.
+
+        Returns:
+          The encoder's tokens, the decoder's input tokens, the labels, and the position of the first decoder token.
+        """
         c, t = self.config, self.tokenizer
         cls, sep = [t.cls], [t.sep]
         if c.noise == ('mass',):
-            gap = corruption.mass(text, c.rate, t.mask, rng)  # type: ignore[arg-type]
-            labels = text[gap.start : gap.stop]
-            before = np.concatenate([cls, text])[gap.start : gap.stop]
-            return np.concatenate([cls, gap.text, sep]), before, labels, gap.start
+            fragment = corruption.mask_fragment(text, c.rate, t.mask, rng)  # type: ignore[arg-type]
+            labels = text[fragment.start : fragment.stop]
+            inputs = np.concatenate([cls, text])[fragment.start : fragment.stop]
+            return np.concatenate([cls, fragment.text, sep]), inputs, labels, fragment.start
         if c.noise == ('spans',):
-            sentinels = np.arange(c.sentinels) + len(t)
-            source, target = corruption.spans(text, c.rate, c.span, sentinels, rng)
+            sentinels = np.arange(c.num_sentinels) + len(t)
+            source, target = corruption.corrupt_spans(text, c.rate, c.mean_span_length, sentinels, rng)
             labels = np.concatenate([target, sep])
         else:
-            source = self.broken(text, rng)
+            source = self.corrupt(text, rng)
             labels = np.concatenate([cls, text, sep])
         return np.concatenate([cls, source, sep]), np.concatenate([sep, labels[:-1]]), labels, 0
 
     def target_length(self, length: int) -> int:
-        """The most tokens of the decoder for rows of `length`."""
-        c, most = self.config, length - 2
-        taken = min(most, int(c.rate * most) + 1)
+        """Return the largest number of decoder tokens for rows of `length` tokens."""
+        c, size = self.config, length - 2
+        corrupted = min(size, int(c.rate * size) + 1)
         if c.noise == ('mass',):
-            return taken
-        return (
-            min(taken + max(1, round(taken / c.span)) + 2, 2 * most + 2) if c.noise == ('spans',) else length
-        )
+            return corrupted
+        if c.noise == ('spans',):
+            spans = max(1, round(corrupted / c.mean_span_length))
+            return min(corrupted + spans + 2, 2 * size + 2)
+        return length
 
     def example(self, packed: np.ndarray, rng: np.random.Generator) -> Batch:
         row = unpack(packed)
-        source, before, labels, first = self.pair(row.tokens[1 : row.length - 1], rng)
+        source, inputs, labels, first = self.make_pair(row.tokens[1 : row.length - 1], rng)
         length = self.target_length(len(row.tokens))
         return {
-            'tokens': self._padded(source, len(row.tokens)),
+            'tokens': self._pad(source, len(row.tokens)),
             'valid': np.arange(len(row.tokens)) < len(source),
-            'targets': self._padded(before, length),
+            'targets': self._pad(inputs, length),
             'positions': np.minimum(first + np.arange(length), len(row.tokens) - 1).astype(np.int32),
-            'labels': self._padded(labels, length),
+            'labels': self._pad(labels, length),
             'weights': (np.arange(length) < len(labels)).astype(np.float32),
-            'source': np.int32(row.source),
+            'corpus': np.int32(row.corpus),
             'row_weight': np.float32(1),
         }
 
-    def _padded(self, tokens: np.ndarray, length: int) -> np.ndarray:
+    def _pad(self, tokens: np.ndarray, length: int) -> np.ndarray:
         return np.pad(tokens, (0, length - len(tokens)), constant_values=self.tokenizer.pad).astype(np.int32)
 
-    def module(self, model: Any, rngs: Rngs) -> BartForSeq2Seq:
-        return BartForSeq2Seq(model, rngs)
+    def build_model(self, model_config: Any, rngs: Rngs) -> BartForSeq2Seq:
+        return BartForSeq2Seq(model_config, rngs)
 
-    def loss(self, model: BartForSeq2Seq, batch: dict[str, jax.Array], key: jax.Array | None) -> Result:
-        where = batch['positions'] if self.config.noise == ('mass',) else None
-        out = model.bart(batch['tokens'], batch['targets'], batch['valid'], key, where)
+    def loss(self, model: BartForSeq2Seq, batch: dict[str, jax.Array], key: jax.Array | None) -> TaskOutput:
+        positions = batch['positions'] if self.config.noise == ('mass',) else None
+        out = model.bart(batch['tokens'], batch['targets'], batch['valid'], key, positions)
         weights = batch['weights'] * batch['row_weight'][:, None]
-        losses, correct = model.token_loss(out.hidden_states[-1], batch['labels'], self.config.chunk)
+        losses, correct = model.token_loss(out.hidden_states[-1], batch['labels'], self.config.loss_chunk)
         metrics = {'restore_accuracy': mean(correct, weights)}
-        metrics |= of_each(self.data.names, 'restore_loss', losses, weights, batch)
-        return Result({'restore_loss': mean(losses, weights)}, metrics, {})
+        metrics |= means_by_corpus(self.data.corpus_names, 'restore_loss', losses, weights, batch)
+        return TaskOutput({'restore_loss': mean(losses, weights)}, metrics, {})
 
-    def flops(self, model: Any, batch: Batch) -> float:
+    def flops(self, model_config: Any, batch: Batch) -> float:
         tokens, targets = np.count_nonzero(batch['valid']), batch['weights'].sum()
-        lengths = batch['valid'].shape[1], batch['weights'].shape[1]
-        head = targets * 2 * model.width * model.vocab_size
-        return model.seq2seq_flops(tokens, lengths[0], targets, lengths[1]) + head
+        source_length, target_length = batch['valid'].shape[1], batch['weights'].shape[1]
+        head = targets * 2 * model_config.width * model_config.vocab_size
+        return model_config.seq2seq_flops(tokens, source_length, targets, target_length) + head
 
-    def scores(self, outputs: dict[str, np.ndarray], about: Any) -> dict[str, Any]:
+    def scores(self, outputs: dict[str, np.ndarray], metadata: Any) -> dict[str, Any]:
         return {}

@@ -1,4 +1,4 @@
-"""One class for a sequence of DNA, or of other symbols, by a model pretrained on language (Kao & Lee 2021, arXiv 2103.07162)."""
+"""Classification of DNA or other symbol sequences with a model pretrained on text (Kao & Lee 2021, arXiv 2103.07162)."""
 
 import dataclasses
 import logging
@@ -7,76 +7,81 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from bert_jax.core.config import within
+from bert_jax.core.config import check_range
 from bert_jax.core.errors import UserError
-from bert_jax.data.labeled import LabelledConfig
+from bert_jax.data.labeled import LabeledConfig
 from bert_jax.data.records import Record
-from bert_jax.data.rows import HEADER, room
-from bert_jax.data.sequences import SymbolTokenizer
+from bert_jax.data.rows import HEADER, max_text_tokens
+from bert_jax.data.sequences import KmerTokenizer
 from bert_jax.data.tokenizer import Tokenizer
 from bert_jax.tasks import Examples, classify
 
 
 @dataclasses.dataclass(frozen=True)
 class Config(classify.Config):
-    """Classes, and how a sequence is written in words.
+    """Settings of sequence classification.
 
     Attributes:
-      alphabet: the symbols.
-      kmer: so many neighbours are one token.
-      stride: by how many symbols each token begins after the one before.
-      table: the seed by which symbols become word pieces.
+      alphabet: symbols of the sequences.
+      kmer: number of neighboring symbols that form one token.
+      stride: number of symbols from the start of one token to the start of the next.
+      mapping_seed: seed of the random assignment of k-mers to word pieces.
     """
 
     name: str = 'dna'
     alphabet: str = 'ACGT'
     kmer: int = 1
     stride: int = 1
-    table: int = 0
+    mapping_seed: int = 0
 
     def __post_init__(self) -> None:
-        within(self, 'task', 1, 16, 'kmer', 'stride')
-        within(self, 'task', 0, math.inf, 'table')
+        check_range(self, 'task', 1, 16, 'kmer', 'stride')
+        check_range(self, 'task', 0, math.inf, 'mapping_seed')
 
 
 class Task(classify.Task):
+    """Classification of sequences whose k-mers are randomly assigned word pieces."""
+
     config: Config
-    tokenizer: SymbolTokenizer
+    tokenizer: KmerTokenizer
 
-    def __init__(self, config: Config, data: LabelledConfig, tokenizer: Tokenizer):
-        words = SymbolTokenizer(tokenizer, config.alphabet, config.kmer, config.table, config.stride)
-        super().__init__(config, data, words)
+    def __init__(self, config: Config, data: LabeledConfig, tokenizer: Tokenizer):
+        c = config
+        super().__init__(c, data, KmerTokenizer(tokenizer, c.alphabet, c.kmer, c.mapping_seed, c.stride))
 
-    def examples(self, found: Sequence[Record], labelled: bool = True) -> Examples:
-        """Rows; says how much of the sequences is cut or unknown.
+    def make_examples(self, records: Sequence[Record], with_labels: bool = True) -> Examples:
+        """Convert records to rows, and log how many sequences are truncated and k-mers unknown.
 
         Raises:
-          UserError: for a sequence without a k-mer.
+          UserError: for a sequence shorter than one k-mer.
         """
-        fields = [self.data.text, self.data.second] if self.data.second else [self.data.text]
-        most, cut = room(self.data.length, self.tokenizer, len(fields)), 0
-        for record in found:
+        fields = [self.data.text, self.data.text_pair] if self.data.text_pair else [self.data.text]
+        limit, truncated = max_text_tokens(self.data.length, self.tokenizer, len(fields)), 0
+        for record in records:
             counts = [self.tokenizer.count(record.text(field)) for field in fields]
             if 0 in counts:
                 raise UserError(
-                    f'{record.where} has a sequence in the field {fields[counts.index(0)]!r} that is shorter than '
-                    f'task.kmer={self.config.kmer}: mend or remove it.'
+                    f'{record.location} has a sequence in the field {fields[counts.index(0)]!r} that is shorter than '
+                    f'task.kmer={self.config.kmer}. Correct or remove it.'
                 )
-            cut += sum(counts) > most
-        examples = super().examples(found, labelled)
-        if len(found) > 2:  # a prediction that meets a bad record tries the others two by two
-            self._say(examples.rows, cut)
+            truncated += sum(counts) > limit
+        examples = super().make_examples(records, with_labels)
+        # After a bad record, `predict` retries the others in pairs with the first; those would repeat the log.
+        if len(records) > 2:
+            self._log_coverage(examples.rows, truncated)
         return examples
 
-    def _say(self, rows: np.ndarray, cut: int) -> None:
-        if cut:
+    def _log_coverage(self, rows: np.ndarray, truncated: int) -> None:
+        """Log how many sequences are truncated, and which share of the k-mers is unknown."""
+        if truncated:
             logging.info(
-                '%d of %d sequences are cut to data.length=%d tokens', cut, len(rows), self.data.length
-            )
+                '%d of %d sequences are truncated to data.length=%d tokens',
+                truncated, len(rows), self.data.length,
+            )  # fmt: skip
         unknown = int((rows[:, HEADER:] == self.tokenizer.unk).sum())
         known = int(np.isin(rows[:, HEADER:], [*self.tokenizer.table.values()]).sum())
         if unknown:
             logging.info(
-                '%.2g %% of the k-mers read are unknown: they have letters that task.alphabet=%s has not',
+                '%.2g %% of the k-mers are unknown: they contain symbols outside task.alphabet=%s',
                 100 * unknown / (known + unknown), self.config.alphabet,
             )  # fmt: skip

@@ -1,4 +1,4 @@
-"""No objective: the bare encoder of a converted checkpoint, to look into or to fine-tune from."""
+"""A converted encoder without an objective, to inspect or to fine-tune from."""
 
 import dataclasses
 from typing import Any
@@ -7,24 +7,25 @@ import jax
 import numpy as np
 
 from bert_jax.core.errors import UserError
-from bert_jax.data.labeled import LabelledConfig
+from bert_jax.data.labeled import LabeledConfig
 from bert_jax.data.pipeline import Batch
 from bert_jax.data.tokenizer import Tokenizer
 from bert_jax.modeling.heads import Encoder
 from bert_jax.modeling.module import Rngs
-from bert_jax.tasks import Examples, Result
+from bert_jax.tasks import Examples, TaskOutput
 
-_NOTHING = (
-    'The task encode has no objective: set task.name to one that has, and init.checkpoint to this model.'
+_NO_OBJECTIVE = (
+    'task.name=encode has no objective, so it can be neither trained nor scored. Set task.name to another task, and '
+    'init.checkpoint to this model.'
 )
 
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """A bare encoder.
+    """Settings of a bare encoder.
 
     Attributes:
-      pooler: whether it has one.
+      pooler: whether the encoder has a pooler.
     """
 
     name: str = 'encode'
@@ -32,28 +33,30 @@ class Config:
 
 
 class Task:
-    Data = LabelledConfig
+    """An encoder that can be loaded but not trained."""
 
-    def __init__(self, config: Config, data: LabelledConfig, tokenizer: Tokenizer):
+    Data = LabeledConfig
+
+    def __init__(self, config: Config, data: LabeledConfig, tokenizer: Tokenizer):
         self.config = config
 
-    def module(self, model: Any, rngs: Rngs) -> Encoder:
-        return Encoder(model, rngs, self.config.pooler)
+    def build_model(self, model_config: Any, rngs: Rngs) -> Encoder:
+        return Encoder(model_config, rngs, self.config.pooler)
 
     def train_rows(self) -> np.ndarray:
-        raise UserError(_NOTHING)
+        raise UserError(_NO_OBJECTIVE)
 
     def eval_examples(self) -> Examples:
-        raise UserError(_NOTHING)
+        raise UserError(_NO_OBJECTIVE)
 
     def example(self, packed: np.ndarray, rng: np.random.Generator) -> Batch:
-        raise UserError(_NOTHING)
+        raise UserError(_NO_OBJECTIVE)
 
-    def loss(self, model: Encoder, batch: dict[str, jax.Array], key: jax.Array | None) -> Result:
-        raise UserError(_NOTHING)
+    def loss(self, model: Encoder, batch: dict[str, jax.Array], key: jax.Array | None) -> TaskOutput:
+        raise UserError(_NO_OBJECTIVE)
 
-    def flops(self, model: Any, batch: Batch) -> float:
-        raise UserError(_NOTHING)
+    def flops(self, model_config: Any, batch: Batch) -> float:
+        raise UserError(_NO_OBJECTIVE)
 
-    def scores(self, outputs: dict[str, np.ndarray], about: Any) -> dict[str, Any]:
-        raise UserError(_NOTHING)
+    def scores(self, outputs: dict[str, np.ndarray], metadata: Any) -> dict[str, Any]:
+        raise UserError(_NO_OBJECTIVE)

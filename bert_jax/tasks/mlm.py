@@ -1,4 +1,4 @@
-"""Masked language model with next-sentence prediction (Devlin et al. 2019, section 3.1)."""
+"""Masked language modeling with next-sentence prediction (Devlin et al. 2019, section 3.1)."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -17,108 +17,125 @@ from bert_jax.data.tokenizer import Tokenizer
 from bert_jax.modeling.bert import BertForPretraining, Output
 from bert_jax.modeling.losses import cross_entropy
 from bert_jax.modeling.module import Rngs
-from bert_jax.tasks import Result, of_each
+from bert_jax.tasks import TaskOutput, means_by_corpus
 
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """The objective.
+    """Settings of masked language modeling.
 
     Attributes:
-      mask_rate, mask, random: see `noise.MaskRates`.
-      whole_words: mask all pieces of a word or none.
-      next: the second objective: 'random' is next sentence, 'swap' sentence order, 'none' neither.
-      next_rate, short_rate: see `rows.SegmentRows`.
-      shuffle: the ordinary tokens of each row come in random order: a control that learns words without their order.
+      mask_rate: share of the tokens to predict.
+      mask_fraction: share of these that is replaced by [MASK].
+      random_fraction: share of these that is replaced by a random token; the rest is kept.
+      whole_word_masking: whether all pieces of a word are masked together.
+      sentence_objective: the second objective: 'random' is next-sentence prediction, 'swap' is sentence-order
+        prediction (Lan et al. 2020), 'none' trains masked language modeling alone.
+      negative_rate: share of the rows whose second segment is random or swapped.
+      short_sequence_rate: share of the rows that are packed to a random shorter length.
+      shuffle_tokens: whether the ordinary tokens of each row are shuffled: a control that learns words without
+        their order.
     """
 
     name: str = 'mlm'
     mask_rate: float = 0.15
-    mask: float = 0.8
-    random: float = 0.1
-    whole_words: bool = False
-    next: Literal['random', 'swap', 'none'] = 'random'
-    next_rate: float = 0.5
-    short_rate: float = 0.1
-    shuffle: bool = False
+    mask_fraction: float = 0.8
+    random_fraction: float = 0.1
+    whole_word_masking: bool = False
+    sentence_objective: Literal['random', 'swap', 'none'] = 'random'
+    negative_rate: float = 0.5
+    short_sequence_rate: float = 0.1
+    shuffle_tokens: bool = False
 
 
 class Task:
+    """Masked language modeling, and next-sentence prediction unless it is turned off."""
+
     Data = TextConfig
     config: Config
     corpora: Sequence[str] = ()
 
     def __init__(self, config: Config, data: TextConfig, tokenizer: Tokenizer):
-        self.config, self.data, self.tokenizer, self.corpora = config, data, tokenizer, data.names
+        self.config, self.data, self.tokenizer, self.corpora = config, data, tokenizer, data.corpus_names
         if tokenizer.mask is None:
             raise UserError(
-                'Masked LM needs a token to mask with, which this tokenizer has not: set tokenizer.path.'
+                'Masked language modeling needs a mask token, which this tokenizer lacks. Set tokenizer.path to a '
+                'tokenizer that has one.'
             )
-        self.rates = MaskRates(config.mask_rate, config.mask, config.random)
+        self.rates = MaskRates(config.mask_rate, config.mask_fraction, config.random_fraction)
 
     def row_maker(self, length: int) -> SegmentRows:
-        """How `prepare` turns documents into rows."""
+        """Return the function by which `prepare` packs documents into rows of `length` tokens."""
         c = self.config
-        return SegmentRows(length, c.next, c.next_rate, c.short_rate)
+        return SegmentRows(length, c.sentence_objective, c.negative_rate, c.short_sequence_rate)
 
-    def predictions(self, length: int) -> int:
-        """P: positions predicted in a row, 20 of 128 and 77 of 512 at the rate of the paper."""
+    def max_predictions(self, length: int) -> int:
+        """Return P, the predicted positions of a row: 20 of 128 and 77 of 512 tokens at BERT's rate of 0.15."""
         return int(np.ceil(self.rates.rate * length))
 
     def example(self, packed: np.ndarray, rng: np.random.Generator) -> Batch:
         row = unpack(packed)
-        if self.config.shuffle:
-            places = np.flatnonzero(np.isin(row.tokens, self.tokenizer.ordinary))
-            row.tokens[places] = row.tokens[rng.permutation(places)]
-        most = self.predictions(len(row.tokens))
-        tokens, chosen = mask_tokens(row, self.rates, most, self.tokenizer, rng, self.config.whole_words)
-        positions = np.zeros(most, np.int32)
-        positions[: len(chosen)] = chosen
+        if self.config.shuffle_tokens:
+            ordinary = np.flatnonzero(np.isin(row.tokens, self.tokenizer.ordinary_ids))
+            row.tokens[ordinary] = row.tokens[rng.permutation(ordinary)]
+        size = self.max_predictions(len(row.tokens))
+        tokens, masked = mask_tokens(
+            row, self.rates, size, self.tokenizer, rng, self.config.whole_word_masking
+        )
+        positions = np.zeros(size, np.int32)
+        positions[: len(masked)] = masked
         return {
             **row.inputs(),
             'tokens': tokens,
             'positions': positions,
             'labels': row.tokens[positions],
-            'weights': (np.arange(most) < len(chosen)).astype(np.float32),
-            'next': np.int32(row.label),
-            'source': np.int32(row.source),
+            'weights': (np.arange(size) < len(masked)).astype(np.float32),
+            'next_sentence_label': np.int32(row.label),
+            'corpus': np.int32(row.corpus),
             'row_weight': np.float32(1),
         }
 
-    def module(self, model: Any, rngs: Rngs) -> BertForPretraining:
-        return BertForPretraining(model, rngs, next=self.config.next != 'none')
+    def build_model(self, model_config: Any, rngs: Rngs) -> BertForPretraining:
+        return BertForPretraining(model_config, rngs, next_sentence=self.config.sentence_objective != 'none')
 
-    def loss(self, model: BertForPretraining, batch: dict[str, jax.Array], key: jax.Array | None) -> Result:
-        out = self.encoded(model, batch, key, batch['positions'])
+    def loss(
+        self, model: BertForPretraining, batch: dict[str, jax.Array], key: jax.Array | None
+    ) -> TaskOutput:
+        encoded = self.encode(model, batch, key, batch['positions'])
         weights = batch['weights'] * batch['row_weight'][:, None]
-        losses, correct = model.masked_loss(out.hidden_states[-1][:, 1:], batch['labels'])
-        terms, metrics = {'mlm_loss': mean(losses, weights)}, {'mlm_accuracy': mean(correct, weights)}
-        metrics |= of_each(self.corpora, 'mlm_loss', losses, weights, batch)
-        if self.config.next != 'none':
-            scores = model.next_scores(out.pooled)
-            terms['next_loss'] = mean(cross_entropy(scores, batch['next']), batch['row_weight'])
-            metrics['next_accuracy'] = mean(scores.argmax(-1) == batch['next'], batch['row_weight'])
-        return Result(terms, metrics, {})
+        token_losses, correct = model.masked_loss(encoded.hidden_states[-1][:, 1:], batch['labels'])
+        losses = {'mlm_loss': mean(token_losses, weights)}
+        metrics = {'mlm_accuracy': mean(correct, weights)}
+        metrics |= means_by_corpus(self.corpora, 'mlm_loss', token_losses, weights, batch)
+        if self.config.sentence_objective != 'none':
+            logits, labels = model.next_sentence_logits(encoded.pooled), batch['next_sentence_label']
+            losses['next_loss'] = mean(cross_entropy(logits, labels), batch['row_weight'])
+            metrics['next_accuracy'] = mean(logits.argmax(-1) == labels, batch['row_weight'])
+        return TaskOutput(losses, metrics, {})
 
-    def encoded(
+    def encode(
         self,
         model: BertForPretraining,
         batch: dict[str, jax.Array],
         key: jax.Array | None = None,
-        at: jax.Array | None = None,
+        output_positions: jax.Array | None = None,
     ) -> Output:
-        """What the encoder makes of a batch; `at` as of `Bert`."""
-        placed = self.placed(model, batch)
-        return model.bert(batch['tokens'], batch['segments'], batch['valid'], key, at, **placed)
+        """Run the encoder on a batch; `output_positions` is that of `Bert`."""
+        position_ids = self.position_ids(model, batch)
+        return model.bert(
+            batch['tokens'], batch['segments'], batch['valid'], key, output_positions, **position_ids
+        )
 
-    def placed(self, model: BertForPretraining, batch: dict[str, jax.Array]) -> dict[str, jax.Array]:
-        """The `positions` of `Bert`, if tokens do not count from the first column on."""
+    def position_ids(self, model: BertForPretraining, batch: dict[str, jax.Array]) -> dict[str, jax.Array]:
+        """Return the keyword argument `positions` of `Bert`; none if positions are column numbers."""
         return {}
 
-    def flops(self, model: Any, batch: Batch) -> float:
+    def flops(self, model_config: Any, batch: Batch) -> float:
         tokens, predicted = batch['valid'].sum(), batch['weights'].sum()
-        head = predicted * 2 * (model.width**2 + model.width * model.vocab_size)
-        return model.block_flops(tokens, batch['valid'].shape[1], predicted + len(batch['valid'])) + head
+        head = predicted * 2 * (model_config.width**2 + model_config.width * model_config.vocab_size)
+        return (
+            model_config.block_flops(tokens, batch['valid'].shape[1], predicted + len(batch['valid'])) + head
+        )
 
-    def scores(self, outputs: dict[str, np.ndarray], about: Any) -> dict[str, Any]:
+    def scores(self, outputs: dict[str, np.ndarray], metadata: Any) -> dict[str, Any]:
         return {}

@@ -1,4 +1,4 @@
-"""Write one text of another: a summary, a translation (Lewis et al. 2020, section 3.3 and 3.4)."""
+"""Sequence to sequence: generate a summary or a translation of a text (Lewis et al. 2020, sections 3.3 and 3.4)."""
 
 import dataclasses
 import math
@@ -9,168 +9,193 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bert_jax.core.config import within
+from bert_jax.core.config import check_range
 from bert_jax.core.errors import UserError
 from bert_jax.core.metrics import mean
 from bert_jax.data import seq2seq
 from bert_jax.data.pipeline import Batch
 from bert_jax.data.records import Record
 from bert_jax.data.rows import unpack
-from bert_jax.data.seq2seq import Pair, PairConfig
+from bert_jax.data.seq2seq import Pair, Seq2SeqConfig
 from bert_jax.data.tokenizer import Tokenizer
 from bert_jax.modeling import beam_search, decoding, module
 from bert_jax.modeling.bart import BartForSeq2Seq
 from bert_jax.modeling.gpt import GptForCausalLM
 from bert_jax.modeling.module import Rngs
-from bert_jax.tasks import Downstream, Examples, Result
+from bert_jax.tasks import Downstream, Examples, TaskOutput
 
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """How texts are written.
+    """Settings of text generation.
 
     Attributes:
-      prefix: for a decoder alone, such as GPT: the text stands before its target in one row, and the loss is of the
-        target (Lewis et al. 2020, section 4.1); otherwise an encoder reads it.
-      beams: of the search; 1 always takes the likeliest token.
-      length_penalty: of the search, see `beam_search.search`.
-      chunk: as of the task denoise.
-      samples: so many texts are shown with the scores.
+      decoder_only: whether the model is a decoder such as GPT, which takes the text as a prompt and has its loss on
+        the target (Lewis et al. 2020, section 4.1); otherwise an encoder-decoder.
+      num_beams: beams of the search; 1 is greedy decoding.
+      length_penalty: exponent of the length by which scores are divided, see `beam_search.search`.
+      loss_chunk: positions of each row whose vocabulary logits are in memory at once; 0 takes all positions.
+      num_samples: number of generated texts that are reported with the scores.
     """
 
     name: str = 'seq2seq'
-    prefix: bool = False
-    beams: int = 4
+    decoder_only: bool = False
+    num_beams: int = 4
     length_penalty: float = 1.0
-    chunk: int = 0
-    samples: int = 5
+    loss_chunk: int = 0
+    num_samples: int = 5
 
     def __post_init__(self) -> None:
-        within(self, 'task', 1, math.inf, 'beams')
-        within(self, 'task', 0, math.inf, 'chunk', 'samples')
+        check_range(self, 'task', 1, math.inf, 'num_beams')
+        check_range(self, 'task', 0, math.inf, 'loss_chunk', 'num_samples')
 
 
 class Task(Downstream):
-    Data = PairConfig
+    """Generation of a target text, with an encoder-decoder or a decoder."""
 
-    def __init__(self, config: Config, data: PairConfig, tokenizer: Tokenizer):
+    Data = Seq2SeqConfig
+
+    def __init__(self, config: Config, data: Seq2SeqConfig, tokenizer: Tokenizer):
         self.config, self.data, self.tokenizer = config, data, tokenizer
 
-    def examples(self, found: Sequence[Record], labelled: bool = True) -> Examples:
-        return Examples(*seq2seq.rows(found, self.data, self.tokenizer, labelled))
+    @property
+    def _target_length(self) -> int:
+        return self.data.target_length or self.data.length
+
+    def make_examples(self, records: Sequence[Record], with_labels: bool = True) -> Examples:
+        return Examples(*seq2seq.make_rows(records, self.data, self.tokenizer, with_labels))
 
     def example(self, packed: np.ndarray, rng: np.random.Generator) -> Batch:
         source, target = unpack(packed[0]), unpack(packed[1])
         tokens, valid = source.tokens[: self.data.length], source.inputs()['valid'][: self.data.length]
-        labels = target.tokens[: self.data.target_length or self.data.length]
-        weights = (np.arange(len(labels)) < target.length).astype(np.float32)
-        if self.config.prefix:  # [CLS] text [SEP] target [SEP]
-            n, more = source.length, labels[1 : target.length]
-            joined = np.full(len(tokens) + len(labels) - 1, self.tokenizer.pad, np.int32)
-            joined[:n], joined[n : n + len(more)] = tokens[:n], more
-            places = np.arange(len(joined) - 1)
-            weights = ((places >= n - 1) & (places < n - 1 + len(more))).astype(np.float32)
-            before, labels = joined[:-1], joined[1:]
+        labels = target.tokens[: self._target_length]
+        if self.config.decoder_only:
+            inputs, labels, weights = self._join(tokens, source.length, labels, target.length)
         else:
-            before = np.concatenate([[self.tokenizer.sep], labels[:-1]]).astype(np.int32)
+            inputs = np.concatenate([[self.tokenizer.sep], labels[:-1]]).astype(np.int32)
+            weights = (np.arange(len(labels)) < target.length).astype(np.float32)
         return {
             'tokens': tokens,
             'valid': valid,
-            'targets': before,
+            'targets': inputs,
             'labels': labels,
             'weights': weights,
             'row_weight': np.float32(1),
         }
 
-    def module(self, model: Any, rngs: Rngs) -> BartForSeq2Seq | GptForCausalLM:
-        wanted = 'gpt' if self.config.prefix else 'bart'
-        if model.name != wanted:
-            raise UserError(
-                f'With task.prefix={self.config.prefix} the model is a {wanted}, not a {model.name}: set task.prefix '
-                '(true for gpt, false for bart), or init.checkpoint.'
-            )
-        text, target = self.data.length, self.data.target_length or self.data.length
-        if self.config.prefix:
-            model.check_length(text + target, 'data.length or data.target_length')
-            return GptForCausalLM(model, rngs)
-        model.check_length(text)
-        model.check_length(target, 'data.target_length')
-        return BartForSeq2Seq(model, rngs)
+    def _join(
+        self, tokens: np.ndarray, length: int, target: np.ndarray, target_length: int
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return inputs, labels and weights of one row [CLS] text [SEP] target [SEP], whose loss is on the target."""
+        target_tokens = target[1:target_length]
+        joined = np.full(len(tokens) + len(target) - 1, self.tokenizer.pad, np.int32)
+        joined[:length] = tokens[:length]
+        joined[length : length + len(target_tokens)] = target_tokens
+        index, first = np.arange(len(joined) - 1), length - 1
+        weights = ((index >= first) & (index < first + len(target_tokens))).astype(np.float32)
+        return joined[:-1], joined[1:], weights
 
-    def loss(self, model: Any, batch: dict[str, jax.Array], key: jax.Array | None) -> Result:
-        if self.config.prefix:
+    def build_model(self, model_config: Any, rngs: Rngs) -> BartForSeq2Seq | GptForCausalLM:
+        required = 'gpt' if self.config.decoder_only else 'bart'
+        if model_config.name != required:
+            raise UserError(
+                f'task.decoder_only={self.config.decoder_only} needs a {required} model, but this one is a '
+                f'{model_config.name}. Set task.decoder_only (true for gpt, false for bart) or init.checkpoint.'
+            )
+        if self.config.decoder_only:
+            length = self.data.length + self._target_length
+            model_config.check_length(length, 'data.length or data.target_length')
+            return GptForCausalLM(model_config, rngs)
+        model_config.check_length(self.data.length)
+        model_config.check_length(self._target_length, 'data.target_length')
+        return BartForSeq2Seq(model_config, rngs)
+
+    def loss(self, model: Any, batch: dict[str, jax.Array], key: jax.Array | None) -> TaskOutput:
+        if self.config.decoder_only:
             hidden = model.gpt(batch['targets'], key=key).hidden_states[-1]
         else:
             hidden = model.bart(batch['tokens'], batch['targets'], batch['valid'], key).hidden_states[-1]
         weights = batch['weights'] * batch['row_weight'][:, None]
-        losses, correct = model.token_loss(hidden, batch['labels'], self.config.chunk)
-        return Result({'target_loss': mean(losses, weights)}, {'target_accuracy': mean(correct, weights)}, {})
+        losses, correct = model.token_loss(hidden, batch['labels'], self.config.loss_chunk)
+        return TaskOutput(
+            {'target_loss': mean(losses, weights)}, {'target_accuracy': mean(correct, weights)}, {}
+        )
 
-    def written(self, model: Any, batch: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
-        """[B, N] tokens that the model writes of each row, as far as a target may go."""
-        text, valid = batch['tokens'], batch['valid']
-        if self.config.prefix:
-            begin = decoding.aligned(text, valid)
+    def generate(self, model: Any, batch: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
+        """Generate a target for each row, by beam search.
+
+        Returns:
+          `generated`, [B, N] tokens, where N is the maximum length of a target.
+        """
+        tokens, valid = batch['tokens'], batch['valid']
+        if self.config.decoder_only:
+            prompt = decoding.to_left_padding(tokens, valid)
         else:
-            first = jnp.full((len(text), 1), self.tokenizer.sep, jnp.int32)
-            begin = first, jnp.ones(first.shape, bool)
-        tokens = beam_search.written(
+            first = jnp.full((len(tokens), 1), self.tokenizer.sep, jnp.int32)
+            prompt = first, jnp.ones(first.shape, bool)
+        generated = beam_search.search_rows(
             *module.split(model),
-            *begin,
-            self.data.target_length or self.data.length,
+            *prompt,
+            self._target_length,
             end=self.tokenizer.sep,
-            source=() if self.config.prefix else (text, valid),
-            beams=self.config.beams,
+            source=() if self.config.decoder_only else (tokens, valid),
+            num_beams=self.config.num_beams,
             length_penalty=self.config.length_penalty,
         )
-        return {'written': tokens}
+        return {'generated': generated}
 
-    def flops(self, model: Any, batch: Batch) -> float:
+    def flops(self, model_config: Any, batch: Batch) -> float:
         tokens, targets = np.count_nonzero(batch['valid']), batch['weights'].sum()
-        lengths = batch['valid'].shape[1], batch['weights'].shape[1]
-        head = targets * 2 * model.width * model.vocab_size
-        if self.config.prefix:
-            return model.read_flops(tokens + targets, lengths[1]) + head
-        return model.seq2seq_flops(tokens, lengths[0], targets, lengths[1]) + head
+        source_length, target_length = batch['valid'].shape[1], batch['weights'].shape[1]
+        head = targets * 2 * model_config.width * model_config.vocab_size
+        if self.config.decoder_only:
+            return model_config.encode_flops(tokens + targets, target_length) + head
+        return model_config.seq2seq_flops(tokens, source_length, targets, target_length) + head
 
-    def predictions(self, outputs: dict[str, np.ndarray], about: Any) -> list[dict[str, Any]]:
-        return [{'text': text} for text in self._texts(outputs['written'])]
+    def predictions(self, outputs: dict[str, np.ndarray], metadata: Any) -> list[dict[str, Any]]:
+        return [{'text': text} for text in self._decode(outputs['generated'])]
 
-    def _texts(self, rows: np.ndarray) -> list[str]:
-        return [self.tokenizer.decode(decoding.until(row, self.tokenizer.sep)).strip() for row in rows]
+    def _decode(self, rows: np.ndarray) -> list[str]:
+        return [self.tokenizer.decode(decoding.truncate(row, self.tokenizer.sep)).strip() for row in rows]
 
-    def scores(self, outputs: dict[str, np.ndarray], about: Sequence[Pair]) -> dict[str, Any]:
-        """Of texts that were written: ROUGE (F1, stemmed: English), BLEU and chrF, in percent, and the share that is exact."""
-        if 'written' not in outputs:
+    def scores(self, outputs: dict[str, np.ndarray], metadata: Sequence[Pair]) -> dict[str, Any]:
+        """Compute scores of generated texts; none during training, where nothing is generated.
+
+        Returns:
+          ROUGE F1 (with the stemmer of English), BLEU and chrF, in percent, `exact_match` from 0 to 1, and `samples`.
+        """
+        if 'generated' not in outputs:
             return {}
         import sacrebleu
         from rouge_score.rouge_scorer import RougeScorer
 
-        texts = self._texts(outputs['written'])
-        right = [pair.target for pair in about[: len(texts)]]
+        texts = self._decode(outputs['generated'])
+        pairs = metadata[: len(texts)]
+        targets = [pair.target for pair in pairs]
         kinds = ['rouge1', 'rouge2', 'rougeL', 'rougeLsum']
         scorer = RougeScorer(kinds, use_stemmer=True)
-        each = [scorer.score(target, text) for target, text in zip(right, texts, strict=True)]
-        shown = zip(about, texts, strict=False)
+        rouge = [scorer.score(target, text) for target, text in zip(targets, texts, strict=True)]
+        samples = [
+            {'text': pair.text, 'target': pair.target, 'generated': text}
+            for pair, text in zip(pairs, texts, strict=True)
+        ]
         return {
-            **{kind: 100 * float(np.mean([s[kind].fmeasure for s in each])) for kind in kinds},
-            'bleu': sacrebleu.corpus_bleu(texts, [right]).score,
-            'chrf': sacrebleu.corpus_chrf(texts, [right]).score,
-            'exact_match': float(np.mean([a == b.strip() for a, b in zip(texts, right, strict=True)])),
-            'samples': [
-                {'text': pair.text, 'target': pair.target, 'written': text}
-                for _, (pair, text) in zip(range(self.config.samples), shown, strict=False)
-            ],
+            **{kind: 100 * float(np.mean([s[kind].fmeasure for s in rouge])) for kind in kinds},
+            'bleu': sacrebleu.corpus_bleu(texts, [targets]).score,
+            'chrf': sacrebleu.corpus_chrf(texts, [targets]).score,
+            'exact_match': float(np.mean([a == b.strip() for a, b in zip(texts, targets, strict=True)])),
+            'samples': samples[: self.config.num_samples],
         }
 
-    def describe(self, scores: dict[str, Any]) -> str:
-        """A table of the scores, and samples."""
-        lines = [super().describe(scores)]
+    def format_scores(self, scores: dict[str, Any]) -> str:
+        """Format the scores and the samples."""
+        lines = [super().format_scores(scores)]
         for sample in scores.get('samples', ()):
-            lines += ['', *(f'{name:>8}  {_short(text)}' for name, text in sample.items())]
+            lines += ['', *(f'{name:>9}  {_shorten(text)}' for name, text in sample.items())]
         return '\n'.join(lines)
 
 
-def _short(text: str, most: int = 200) -> str:
+def _shorten(text: str, max_length: int = 200) -> str:
+    """Put a text on one line of at most `max_length` characters."""
     text = ' '.join(text.split())
-    return text if len(text) <= most else text[:most] + ' ...'
+    return text if len(text) <= max_length else text[:max_length] + ' ...'

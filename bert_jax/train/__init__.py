@@ -1,1 +1,1 @@
-"""Floor 3: a config made into objects, the train state and step, checkpoints, and the loop."""
+"""Training: experiment configs, train state and step, checkpoints and the training loop."""

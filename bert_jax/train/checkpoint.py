@@ -1,7 +1,7 @@
-"""Checkpoints by Orbax: state, config and tokenizer together, saved in the background.
+"""Save and restore self-contained checkpoints with Orbax, asynchronously.
 
-`WORKDIR/checkpoints/STEP/` holds three items: `params`, `training` (step and optimizer) and `about`
-(JSON: config, tokenizer, scores), so that a checkpoint explains itself.
+`WORKDIR/checkpoints/STEP/` contains three items: `params`, `training` (step and optimizer state) and `metadata`
+(JSON with config, tokenizer and scores). Loading a model needs nothing else.
 """
 
 import json
@@ -17,7 +17,7 @@ import jax
 import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, LatestN
 
-from bert_jax.core.config import nearest
+from bert_jax.core.config import did_you_mean
 from bert_jax.core.errors import UserError, first_line
 from bert_jax.train.experiment import CheckpointConfig
 from bert_jax.train.state import Layout, State
@@ -29,20 +29,20 @@ class Checkpointer:
     """Saves and restores the states of one run.
 
     Args:
-      workdir: of the run.
-      config: what is kept.
-      about: JSON-ready values that explain the run: `config` and `tokenizer`.
+      workdir: working directory of the run.
+      config: which checkpoints to keep.
+      metadata: JSON-ready description of the run: `config`, `tokenizer` and `total_steps`.
     """
 
-    def __init__(self, workdir: pathlib.Path, config: CheckpointConfig, about: Mapping[str, Any]):
+    def __init__(self, workdir: pathlib.Path, config: CheckpointConfig, metadata: Mapping[str, Any]):
         self._folder = workdir.absolute() / FOLDER
-        self._config, self._about = config, dict(about)
+        self._config, self._metadata = config, dict(metadata)
         policies: list[Any] = [LatestN(max(1, config.keep))]
-        if config.best:
+        if config.best_metric:
             policies.append(
                 BestN(
                     get_metric_fn=lambda m: m['score'],
-                    reverse=config.lowest,
+                    reverse=config.lower_is_better,
                     n=1,
                     keep_checkpoints_without_metrics=False,
                 )
@@ -55,30 +55,36 @@ class Checkpointer:
         self._manager = ocp.CheckpointManager(self._folder, options=options)
 
     def save(self, state: State, scores: Mapping[str, Any]) -> None:
-        """Starts to save; training goes on meanwhile."""
+        """Start saving in the background.
+
+        Raises:
+          UserError: if `checkpoint.best_metric` is not among the scores. The checkpoint is saved before.
+        """
         step = int(state.step)
-        best = self._config.best
-        value = scores.get(best)
+        best_metric = self._config.best_metric
+        score = scores.get(best_metric)
         self._manager.save(
             step,
             args=ocp.args.Composite(
                 params=ocp.args.StandardSave(state.params),
                 training=ocp.args.StandardSave({'step': state.step, 'opt_state': state.opt_state}),
-                about=ocp.args.JsonSave({**self._about, 'step': step, 'scores': dict(scores)}),
+                metadata=ocp.args.JsonSave({**self._metadata, 'step': step, 'scores': dict(scores)}),
             ),
-            metrics={'score': value} if value is not None and math.isfinite(value) else None,
+            metrics={'score': score} if score is not None and math.isfinite(score) else None,
             force=True,
         )
-        if best and scores and best not in scores:
-            raise UserError(f'checkpoint.best={best!r} is no score: {nearest(best, scores)}')
+        if best_metric and scores and best_metric not in scores:
+            raise UserError(
+                f'checkpoint.best_metric={best_metric!r} is not a score: {did_you_mean(best_metric, scores)}'
+            )
 
     def restore(self, layout: Layout) -> State | None:
-        """The newest state that can be read whole, or None if nothing was ever saved.
+        """Restore the newest readable state; return None if there is no checkpoint.
 
-        A damaged one is passed over with a warning, and moved aside once an older one was read.
+        Damaged checkpoints are skipped with a warning, and renamed once an older one has been read.
 
         Raises:
-          UserError: if there are checkpoints but none can be read, or they are of another model.
+          UserError: if there are checkpoints but none is readable, or they belong to another model.
         """
         abstract = layout.abstract
         args = ocp.args.Composite(
@@ -89,19 +95,19 @@ class Checkpointer:
         damaged: list[int] = []
         for step in steps:
             try:
-                saved = param_shapes(self._folder / str(step))
-                _check_same(saved, abstract.params, self._folder / str(step))
+                saved = read_param_shapes(self._folder / str(step))
+                _check_shapes(saved, abstract.params, self._folder / str(step))
                 restored = self._manager.restore(step, args=args)
-                _read_about(self._folder / str(step))
+                _read_metadata_file(self._folder / str(step))
             except UserError:
                 raise
-            except Exception as e:  # whatever the storage raises on damaged files
-                if jax.process_count() > 1:  # the others may have read their parts
+            except Exception as e:  # Orbax and its storage raise many types on damaged files
+                if jax.process_count() > 1:  # the other processes may have read their parts
                     raise UserError(
-                        f'Checkpoint {step} in {str(self._folder)!r} cannot be read ({first_line(e)}): move it '
-                        'aside, and start again from the one before.'
+                        f'Checkpoint {step} in {str(self._folder)!r} cannot be read ({first_line(e)}). Rename it, and '
+                        'run the same command to resume from the previous one.'
                     ) from e
-                logging.warning('checkpoint %d is damaged and passed over (%s)', step, first_line(e))
+                logging.warning('skipping damaged checkpoint %d (%s)', step, first_line(e))
                 damaged.append(step)
                 continue
             for number in damaged:
@@ -111,112 +117,115 @@ class Checkpointer:
             return State(training['step'], restored['params'], training['opt_state'])
         if steps:
             raise UserError(
-                f'None of the checkpoints in {str(self._folder)!r} can be read: start anew in another --workdir.'
+                f'None of the checkpoints in {str(self._folder)!r} can be read. Start again in another --workdir.'
             )
         return None
 
     @property
-    def wants_scores(self) -> bool:
-        """Whether a checkpoint is judged by its scores."""
-        return bool(self._config.best)
+    def needs_scores(self) -> bool:
+        """Whether saving needs the scores of an evaluation, to find the best checkpoint."""
+        return bool(self._config.best_metric)
 
     @property
-    def latest(self) -> int | None:
+    def latest_step(self) -> int | None:
+        """Step of the newest checkpoint, or None."""
         return self._manager.latest_step()
 
     def close(self) -> None:
-        """Waits until everything is on disk."""
+        """Wait until all checkpoints are on disk."""
         self._manager.wait_until_finished()
         self._manager.close()
 
 
-def write_params(workdir: pathlib.Path, params: Mapping[str, Any], about: Mapping[str, Any]) -> None:
-    """Writes a checkpoint of step 0 to start from: parameters and what they are, without an optimizer."""
+def write_params(workdir: pathlib.Path, params: Mapping[str, Any], metadata: Mapping[str, Any]) -> None:
+    """Write a checkpoint of step 0 without optimizer state, from which other runs can start."""
     step = workdir.absolute() / FOLDER / '0'
-    shutil.rmtree(step, ignore_errors=True)  # of a conversion that was interrupted
+    shutil.rmtree(step, ignore_errors=True)  # left by an interrupted conversion
     with ocp.StandardCheckpointer() as checkpointer:
         checkpointer.save(step / 'params', dict(params))
-    with ocp.Checkpointer(
-        ocp.JsonCheckpointHandler()
-    ) as checkpointer:  # last: it makes the step a checkpoint
-        checkpointer.save(
-            step / 'about', args=ocp.args.JsonSave({**about, 'step': 0, 'total_steps': 0, 'scores': {}})
-        )
+    with ocp.Checkpointer(ocp.JsonCheckpointHandler()) as checkpointer:
+        # Written last: a folder counts as a checkpoint once it has metadata.
+        content = {**metadata, 'step': 0, 'total_steps': 0, 'scores': {}}
+        checkpointer.save(step / 'metadata', args=ocp.args.JsonSave(content))
 
 
-def steps(path: pathlib.Path) -> list[pathlib.Path]:
-    """Step folders below a working directory or a `checkpoints` folder, or the folder of one step; oldest first."""
-    if (path / 'about').is_dir():
+def list_steps(path: pathlib.Path) -> list[pathlib.Path]:
+    """List the step folders of a working directory, of its `checkpoints` folder, or of one step; oldest first."""
+    if (path / 'metadata').is_dir():
         return [path]
     folder = path / FOLDER if (path / FOLDER).is_dir() else path
-    found = [p for p in folder.iterdir() if p.name.isdigit()] if folder.is_dir() else []
-    return sorted(found, key=lambda p: int(p.name))
+    step_folders = [p for p in folder.iterdir() if p.name.isdigit()] if folder.is_dir() else []
+    return sorted(step_folders, key=lambda p: int(p.name))
 
 
-def read_about(path: pathlib.Path) -> tuple[pathlib.Path, dict[str, Any]]:
-    """The newest whole checkpoint below `path` and what it says of itself.
+def read_metadata(path: pathlib.Path) -> tuple[pathlib.Path, dict[str, Any]]:
+    """Find the newest readable checkpoint at `path`.
+
+    Returns:
+      The folder of its step, and its metadata: config, tokenizer, step, total_steps and scores.
 
     Raises:
       UserError: if there is none.
     """
-    candidates = steps(path)
+    candidates = list_steps(path)
     for step in reversed(candidates):
         try:
-            return step, _read_about(step)
+            return step, _read_metadata_file(step)
         except Exception as e:
-            logging.warning('checkpoint %s is damaged and passed over (%s)', step, first_line(e))
+            logging.warning('skipping damaged checkpoint %s (%s)', step, first_line(e))
     if any(
         (path / name).is_file() for name in ('model.safetensors', 'pytorch_model.bin', 'bert_config.json')
     ):
         raise UserError(
-            f'{str(path)!r} holds a model of another library: convert it with '
-            f'`python -m bert_jax.bin.convert --from_hf={path} --to=DIR`, and give that folder.'
+            f'{str(path)!r} contains a model of another library. Convert it with '
+            f'`python -m bert_jax.bin.convert --from_hf={path} --to=DIR` and pass DIR instead.'
         )
     raise UserError(
-        f'There is no checkpoint in {str(path)!r}: give a --workdir that was trained, or one of its steps.'
+        f'There is no checkpoint in {str(path)!r}. Pass the --workdir of a training run, or the folder of one of its steps.'
     )
 
 
 def read_params(step: pathlib.Path, abstract: Mapping[str, Any]) -> dict[str, jax.Array]:
-    """Parameters of one checkpoint.
+    """Read the parameters of a checkpoint.
 
     Args:
-      step: the folder of a step.
-      abstract: shapes of the parameters wanted, all of them in the checkpoint; those without a sharding go to one device.
+      step: folder of a step.
+      abstract: shapes and shardings of all parameters in the checkpoint. Parameters without a sharding are placed
+        on one device.
 
     Raises:
-      UserError: if the checkpoint is damaged or holds parameters of other names or shapes.
+      UserError: if the checkpoint is damaged, or its parameters have other names or shapes.
     """
-    here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-    placed = {n: s if s.sharding is not None else s.update(sharding=here) for n, s in abstract.items()}
+    one_device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    placed = {n: s if s.sharding is not None else s.update(sharding=one_device) for n, s in abstract.items()}
     try:
         with ocp.StandardCheckpointer() as checkpointer:
             return checkpointer.restore(step.absolute() / 'params', placed)
     except Exception as e:
         raise UserError(
-            f'The parameters in {str(step)!r} cannot be read ({first_line(e)}): use another checkpoint.'
+            f'The parameters in {str(step)!r} cannot be read ({first_line(e)}). Use another checkpoint.'
         ) from e
 
 
-def _check_same(
-    saved: Mapping[str, jax.ShapeDtypeStruct], wanted: Mapping[str, Any], step: pathlib.Path
+def _check_shapes(
+    saved: Mapping[str, jax.ShapeDtypeStruct], expected: Mapping[str, Any], step: pathlib.Path
 ) -> None:
-    for name in sorted({*saved, *wanted}):
-        before, now = (x[name].shape if name in x else 'missing' for x in (saved, wanted))
-        if before != now:
+    for name in sorted({*saved, *expected}):
+        saved_shape, shape = (x[name].shape if name in x else 'missing' for x in (saved, expected))
+        if saved_shape != shape:
             raise UserError(
-                f'{str(step)!r} is of another model ({name} is {before} there and {now} here): '
-                'choose another --workdir, or set the config back to resume.'
+                f'{str(step)!r} is a checkpoint of another model ({name}: {saved_shape} there, {shape} here). '
+                'Choose another --workdir, or restore the config to resume.'
             )
 
 
-def param_shapes(step: pathlib.Path) -> dict[str, jax.ShapeDtypeStruct]:
-    """Shapes of the parameters in a checkpoint."""
+def read_param_shapes(step: pathlib.Path) -> dict[str, jax.ShapeDtypeStruct]:
+    """Read the shapes of the parameters in a checkpoint."""
     with ocp.StandardCheckpointer() as checkpointer:
         tree = checkpointer.metadata(step.absolute() / 'params').item_metadata.tree
     return {name: jax.ShapeDtypeStruct(m.shape, m.dtype) for name, m in tree.items()}
 
 
-def _read_about(step: pathlib.Path) -> dict[str, Any]:
-    """By one process alone: what Orbax reads, all processes must read at once."""
-    return json.loads((step / 'about' / 'metadata').read_text())
+def _read_metadata_file(step: pathlib.Path) -> dict[str, Any]:
+    """Read the JSON file itself, so that one process can do it: an Orbax restore needs all processes."""
+    return json.loads((step / 'metadata' / 'metadata').read_text())

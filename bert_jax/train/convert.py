@@ -1,4 +1,4 @@
-"""Checkpoints of other libraries made into ours, and ours into theirs."""
+"""Convert models of other libraries to checkpoints, and checkpoints to Hugging Face folders."""
 
 import json
 import logging
@@ -20,95 +20,101 @@ from bert_jax.train import checkpoint, load
 from bert_jax.train import experiment as experiment_lib
 
 
-def from_hf(source: str, workdir: pathlib.Path, tokenizer: str = '', leave_out: Sequence[str] = ()) -> str:
-    """Converts a Hugging Face model, or a TensorFlow checkpoint of Google's BERT.
+def from_hf(source: str, workdir: pathlib.Path, tokenizer_path: str = '', exclude: Sequence[str] = ()) -> str:
+    """Convert a Hugging Face model, or a TensorFlow checkpoint of Google's BERT, to a checkpoint.
 
     Args:
-      source: its folder, or its name on the hub.
-      workdir: a new working directory, whose checkpoint every door takes.
-      tokenizer: a `vocab.txt` or `tokenizer.json`, if the folder has none.
-      leave_out: beginnings of the names of tensors that are not wanted, such as an unused pooler's.
+      source: folder of the model, or its name on the Hugging Face Hub.
+      workdir: new working directory for the checkpoint.
+      tokenizer_path: a `vocab.txt` or `tokenizer.json`; empty uses the tokenizer in the folder.
+      exclude: prefixes of the names of tensors to ignore, such as those of an unused pooler.
 
     Returns:
-      The name of the task that its head is for.
+      The name of the task that the head of the model belongs to.
 
     Raises:
-      UserError: naming what is missing, left over, or cannot be expressed.
+      UserError: if a tensor is missing or left over, or the config cannot be expressed here.
     """
-    if any((step / 'about').exists() for step in checkpoint.steps(workdir)):
-        raise UserError(f'{str(workdir)!r} holds a checkpoint already: choose another --to.')
-    folder = files.find(source)
-    config = files.read_config(folder)
-    tensors = {k: v for k, v in files.read_tensors(folder).items() if not k.startswith(tuple(leave_out))}
-    if not config.get('architectures'):
-        config['architectures'] = [huggingface.architecture(tensors)]
+    if any((step / 'metadata').exists() for step in checkpoint.list_steps(workdir)):
+        raise UserError(f'{str(workdir)!r} already contains a checkpoint. Choose another --to.')
+    folder = files.find_folder(source)
+    hf_config = files.read_config(folder)
+    tensors = {k: v for k, v in files.read_tensors(folder).items() if not k.startswith(tuple(exclude))}
+    if not hf_config.get('architectures'):
+        hf_config['architectures'] = [huggingface.infer_architecture(tensors)]
     try:
-        found, name = huggingface.family(config)
-        model = huggingface.model_config(config)
+        family, task_name = huggingface.family_and_task(hf_config)
+        model = huggingface.to_model_config(hf_config)
     except UserError:
         raise
-    except Exception as e:  # values of other types than they should be
+    except Exception as e:  # a value may have any wrong type
         raise UserError(
-            f'The config of {str(folder)!r} cannot be understood ({first_line(e)}): mend it.'
+            f'The config of {str(folder)!r} is invalid ({first_line(e)}). Fix its config.json.'
         ) from e
-    task: dict[str, Any] = {'name': name}
-    if name == 'mlm':
-        task['next'] = 'random' if any('seq_relationship' in key for key in tensors) else 'none'
-    elif name == 'encode':
+    task: dict[str, Any] = {'name': task_name}
+    if task_name == 'mlm':
+        has_next_sentence = any('seq_relationship' in key for key in tensors)
+        task['sentence_objective'] = 'random' if has_next_sentence else 'none'
+    elif task_name == 'encode':
         task['pooler'] = any(key.endswith('pooler.dense.weight') for key in tensors)
-    elif name in ('classify', 'tag'):
-        task['labels'] = huggingface.labels(config)
-    sections = {'task': task, 'model': {'name': found.model, **as_dict(model)}}
-    if name in ('mlm', 'clm', 'denoise'):
-        sections['data'] = {'sources': ()}  # what it was pretrained on is not known
-    if name in ('classify', 'regress', 'tag', 'choice'):
-        sections['data'] = {'length': model.positions}  # as long as transformers reads a text
-    words = _tokenizer(folder, tokenizer)
-    if len(words) < model.vocab_size - model.pad_vocab_to:
+    elif task_name in ('classify', 'tag'):
+        task['labels'] = huggingface.class_names(hf_config)
+    sections = {'task': task, 'model': {'name': family.model, **as_dict(model)}}
+    if task_name in ('mlm', 'clm', 'denoise'):
+        sections['data'] = {'sources': ()}  # the pretraining data is unknown
+    if task_name in ('classify', 'regress', 'tag', 'choice'):
+        sections['data'] = {'length': model.max_positions}  # transformers truncates texts to this length
+    tokenizer = _load_tokenizer(folder, tokenizer_path)
+    if len(tokenizer) < model.vocab_size - model.pad_vocab_multiple:
         logging.warning(
-            'the model has %d words, but the tokenizer %d: is it its own?', model.vocab_size, len(words)
+            'The model has a vocabulary of %d, but the tokenizer one of only %d. '
+            'Check that the tokenizer belongs to the model.',
+            model.vocab_size,
+            len(tokenizer),
         )
-    experiment = experiment_lib.complete(experiment_lib.from_config(sections), words)
-    made = experiment.make_task(words)
-    _, shapes, _ = module.abstract(lambda rngs: made.module(experiment.model, rngs))
-    params = huggingface.from_tensors(tensors, config, {n: s.shape for n, s in shapes.items()})
-    about = {'config': experiment.as_dict(), 'tokenizer': json.loads(words.to_json())}
-    checkpoint.write_params(workdir, jax.tree.map(jax.numpy.asarray, params), about)
-    logging.info(
-        '%d parameters from %d tensors of %s', sum(p.size for p in params.values()), len(tensors), folder
-    )
-    return name
+    experiment = experiment_lib.complete(experiment_lib.from_config(sections), tokenizer)
+    head = experiment.make_task(tokenizer)
+    _, shapes, _ = module.abstract(lambda rngs: head.build_model(experiment.model, rngs))
+    params = huggingface.from_tensors(tensors, hf_config, {n: s.shape for n, s in shapes.items()})
+    metadata = {'config': experiment.as_dict(), 'tokenizer': json.loads(tokenizer.to_json())}
+    checkpoint.write_params(workdir, jax.tree.map(jax.numpy.asarray, params), metadata)
+    num_params = sum(p.size for p in params.values())
+    logging.info('converted %s parameters in %d tensors of %s', f'{num_params:,}', len(tensors), folder)
+    return task_name
 
 
-def _tokenizer(folder: pathlib.Path, given: str) -> Tokenizer:
+def _load_tokenizer(folder: pathlib.Path, path: str) -> Tokenizer:
     try:
-        return tokenizer_lib.load(given or folder)
+        return tokenizer_lib.load(path or folder)
     except UserError as e:
         raise UserError(str(e).replace('tokenizer.path', '--tokenizer')) from e
 
 
 def to_hf(source: pathlib.Path, folder: pathlib.Path) -> None:
-    """Writes a checkpoint of ours as a folder that transformers loads.
+    """Convert a checkpoint to a folder that the transformers library loads.
+
+    Args:
+      source: working directory, or the folder of one step.
+      folder: new folder for the model.
 
     Raises:
-      UserError: if the model has no counterpart there, or the folder holds a model already.
+      UserError: if transformers has no equivalent model, or the folder already contains a model.
     """
     from safetensors.numpy import save_file
 
     if (folder / 'config.json').exists():
-        raise UserError(f'{str(folder)!r} holds a model already: choose another --to_hf.')
+        raise UserError(f'{str(folder)!r} already contains a model. Choose another --to_hf.')
     trained = load.read(source)
-    experiment, words = trained.experiment, trained.tokenizer
+    experiment, tokenizer = trained.experiment, trained.tokenizer
     task, model = experiment.task, experiment.model
-    pairs = getattr(task, 'next', 'none') != 'none'
-    config = huggingface.write_config(model, task.name, getattr(task, 'labels', ()), words, pairs)
-    tensors = huggingface.to_tensors(
-        {name: np.asarray(value) for name, value in trained.params.items()}, config
-    )
+    has_next_sentence = getattr(task, 'sentence_objective', 'none') != 'none'
+    labels = getattr(task, 'labels', ())
+    hf_config = huggingface.to_hf_config(model, task.name, labels, tokenizer, has_next_sentence)
+    params = {name: np.asarray(value) for name, value in trained.params.items()}
+    tensors = huggingface.to_tensors(params, hf_config)
     folder.mkdir(parents=True, exist_ok=True)
-    segments = config.get('type_vocab_size', 1) > 1
-    words.save_for_hf(folder, model.positions, segments, closed=not model.causal)
+    has_segments = hf_config.get('type_vocab_size', 1) > 1
+    tokenizer.save_for_hf(folder, model.max_positions, has_segments, special_tokens=not model.causal)
     save_file(tensors, folder / 'model.safetensors', metadata={'format': 'pt'})
-    paths.write(
-        folder / 'config.json', json.dumps(config, indent=2) + '\n'
-    )  # last: it makes the folder a model
+    # Written last: a folder counts as a model once it has a config.
+    paths.write_atomic(folder / 'config.json', json.dumps(hf_config, indent=2) + '\n')

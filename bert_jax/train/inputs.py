@@ -1,4 +1,4 @@
-"""What stands between a config and a loop: tokenizer, rows, and the checkpoint to begin from."""
+"""Resolve the inputs of a run: tokenizer, rows and initial parameters."""
 
 import functools
 import json
@@ -14,7 +14,7 @@ from bert_jax.core.errors import UserError
 from bert_jax.data import prepare as prepare_lib
 from bert_jax.data import tokenizer as tokenizer_lib
 from bert_jax.data.prepare import TextConfig
-from bert_jax.data.rows import Interleaved, Rows
+from bert_jax.data.rows import InterleavedRows, Rows
 from bert_jax.data.tokenizer import Tokenizer
 from bert_jax.tasks import Examples
 from bert_jax.train import checkpoint
@@ -22,119 +22,125 @@ from bert_jax.train import experiment as experiment_lib
 from bert_jax.train.experiment import Experiment
 from bert_jax.train.state import Layout
 
-Initial = Callable[[Layout], dict[str, jax.Array]]
+ReadParams = Callable[[Layout], dict[str, jax.Array]]
 
 
-def begin(experiment: Experiment, workdir: pathlib.Path) -> tuple[Experiment, Tokenizer, Initial | None]:
-    """Completes an experiment: its tokenizer, and what `init.checkpoint` gives.
+def resolve(experiment: Experiment, workdir: pathlib.Path) -> tuple[Experiment, Tokenizer, ReadParams | None]:
+    """Complete an experiment with its tokenizer and the architecture of `init.checkpoint`.
 
     Returns:
-      The experiment with nothing left open, the tokenizer, and a function that reads the
-      parameters to begin from, or None.
+      The complete experiment, the tokenizer, and a function that reads the pretrained parameters, or None for
+      random initialization.
 
     Raises:
-      UserError: if checkpoint and tokenizer do not fit each other.
+      UserError: if `tokenizer.path` is not the tokenizer of the checkpoint, or there is no tokenizer.
     """
     init = experiment.init
     if not init.checkpoint:
         if not experiment.tokenizer.path and not isinstance(experiment.data, TextConfig):
             raise UserError(
-                'A downstream task needs a tokenizer: set init.checkpoint to a pretrained --workdir '
-                '(with init.weights=random to start from scratch), or tokenizer.path.'
+                'A downstream task needs a tokenizer. Set init.checkpoint to a pretrained --workdir '
+                '(with init.weights=random to start from scratch), or set tokenizer.path.'
             )
-        tokenizer = prepare_lib.get_tokenizer(
+        tokenizer = prepare_lib.load_or_train_tokenizer(
             experiment.data, experiment.tokenizer, rows_folder(experiment, workdir)
         )
         return experiment_lib.complete(experiment, tokenizer), tokenizer, None
-    step, about = checkpoint.read_about(pathlib.Path(init.checkpoint))
-    tokenizer = tokenizer_lib.from_json(json.dumps(about['tokenizer']))
+    step, metadata = checkpoint.read_metadata(pathlib.Path(init.checkpoint))
+    tokenizer = tokenizer_lib.from_json(json.dumps(metadata['tokenizer']))
     if experiment.tokenizer.path:
-        given = tokenizer_lib.load(experiment.tokenizer.path)
-        if given.fingerprint != tokenizer.fingerprint:
+        other = tokenizer_lib.load(experiment.tokenizer.path)
+        if other.fingerprint != tokenizer.fingerprint:
             raise UserError(
-                f'tokenizer.path has a vocabulary of {len(given)} that is not the one of the checkpoint '
-                f'({len(tokenizer)} entries): leave tokenizer.path empty, a checkpoint brings its own.'
+                f'tokenizer.path has a vocabulary of {len(other)}, which is not that of the checkpoint '
+                f'({len(tokenizer)} entries). Leave tokenizer.path empty to use the tokenizer of the checkpoint.'
             )
-    experiment = experiment_lib.inherit_model(experiment, about['config'])
+    experiment = experiment_lib.inherit_model(experiment, metadata['config'])
     experiment = experiment_lib.complete(experiment, tokenizer)
     if init.weights == 'random':
         return experiment, tokenizer, None
     model = experiment.model.name
-    drawn = (f'{model}/words',) if init.weights == 'body' else ()
-    return experiment, tokenizer, functools.partial(_pretrained, step, model, drawn)
+    reinitialized = (f'{model}/token_embedding',) if init.weights == 'reinit_embeddings' else ()
+    return experiment, tokenizer, functools.partial(_read_pretrained, step, model, reinitialized)
 
 
-def _pretrained(step: pathlib.Path, model: str, drawn: Sequence[str], layout: Layout) -> dict[str, jax.Array]:
-    """The parameters that checkpoint and model share but for those `drawn` anew, placed as the layout says.
+def _read_pretrained(
+    step: pathlib.Path, model: str, reinitialized: Sequence[str], layout: Layout
+) -> dict[str, jax.Array]:
+    """Read the parameters that a checkpoint and the model share, placed according to the layout.
 
-    A head of other shapes, such as one for another number of classes, is drawn anew.
+    Heads with other shapes, such as one for another number of classes, and the parameters in `reinitialized` are not
+    read, so they keep their random initialization.
     """
-    saved, wanted = checkpoint.param_shapes(step), layout.abstract.params
-    other = [name for name in wanted if name in saved and saved[name].shape != wanted[name].shape]
-    for name in other:
+    saved, expected = checkpoint.read_param_shapes(step), layout.abstract.params
+    reshaped = [n for n in expected if n in saved and saved[n].shape != expected[n].shape]
+    for name in reshaped:
         if name.startswith(f'{model}/'):
             raise UserError(
-                f'{name} has shape {saved[name].shape} in the checkpoint and {wanted[name].shape} in the model: '
-                'do not override the architecture of a checkpoint.'
+                f'{name} has shape {saved[name].shape} in the checkpoint, but {expected[name].shape} in the model. '
+                'Remove the overrides of model keys.'
             )
-    heads = {name.split('/')[0] for name in other}
-    shared = [n for n in wanted if n in saved and n.split('/')[0] not in heads and n not in drawn]
+    heads = {name.split('/')[0] for name in reshaped}
+    shared = [n for n in expected if n in saved and n.split('/')[0] not in heads and n not in reinitialized]
     if not shared:
-        raise UserError(f'No parameter of {str(step)!r} has a place in this model.')
-    fresh = sorted({_module(name, model) for name in wanted if name not in shared})
+        raise UserError(
+            f'The model has no parameter of {str(step)!r}. Set init.checkpoint to a checkpoint of the same architecture.'
+        )
+    new = sorted({_module(name, model) for name in expected if name not in shared})
     unused = sorted({_module(name, model) for name in saved if name not in shared})
     logging.info(
-        '%d parameters from %s; new: %s; unused: %s',
+        '%d parameter arrays from %s; new: %s; unused: %s',
         len(shared),
         step,
-        ', '.join(fresh) or 'none',
+        ', '.join(new) or 'none',
         ', '.join(unused) or 'none',
     )
-    whole = layout.shardings.step  # of what is read in vain: on each device, wherever it was saved
-    both = {n: wanted[n] if n in shared else saved[n].update(sharding=whole) for n in saved}
-    restored = checkpoint.read_params(step, both)
+    # Orbax reads all parameters of a checkpoint. Those that are not used need a sharding that exists on these devices.
+    replicated = layout.shardings.step
+    abstract = {n: expected[n] if n in shared else saved[n].update(sharding=replicated) for n in saved}
+    restored = checkpoint.read_params(step, abstract)
     return {name: restored[name] for name in shared}
 
 
 def _module(name: str, model: str) -> str:
-    """The head that a parameter belongs to, or the part of the model."""
+    """Return the head to which a parameter belongs, such as 'classifier', or the part of the encoder, such as 'bert/pooler'."""
     return '/'.join(name.split('/')[: 2 if name.startswith(f'{model}/') else 1])
 
 
 def rows_folder(experiment: Experiment, workdir: pathlib.Path) -> pathlib.Path:
-    """Where prepared rows and a trained tokenizer lie."""
-    rows = getattr(experiment.data, 'rows', '')
-    return pathlib.Path(rows) if rows else workdir / 'rows'
+    """Return the folder of prepared rows and of the trained tokenizer: data.rows_dir or `rows` in the workdir."""
+    rows_dir = getattr(experiment.data, 'rows_dir', '')
+    return pathlib.Path(rows_dir) if rows_dir else workdir / 'rows'
 
 
-class RowsOf:
-    """Training and validation rows of a task, prepared or read at first use."""
+class TaskRows:
+    """Training and validation rows of a task, prepared or read on first use."""
 
     def __init__(self, task: Any, experiment: Experiment, tokenizer: Tokenizer, workdir: pathlib.Path):
         self._task, self._data, self._tokenizer = task, experiment.data, tokenizer
         self._folder = rows_folder(experiment, workdir)
-        self._prepares = isinstance(experiment.data, TextConfig)
+        self._is_pretraining = isinstance(experiment.data, TextConfig)
         self.lengths = sorted({p[1] for p in experiment.train.phases}) or [experiment.data.length]
 
     @functools.cache  # noqa: B019
     def train(self, length: int) -> Sequence[np.ndarray]:
-        if self._prepares:
-            return Rows(self.prepare(length), 'train', self._data.exponent)
+        if self._is_pretraining:
+            return Rows(self.prepare(length), 'train', self._data.sampling_exponent)
         return self._task.train_rows()
 
     @functools.cache  # noqa: B019
     def validation(self, length: int) -> Examples:
-        if self._prepares:
-            return Examples(Interleaved(Rows(self.prepare(length), 'validation')))
+        if self._is_pretraining:
+            return Examples(InterleavedRows(Rows(self.prepare(length), 'validation')))
         return self._task.eval_examples()
 
     def prepare_all(self) -> None:
-        """Prepares the rows of all lengths that are not there."""
-        for length in self.lengths if self._prepares else ():
+        """Prepare missing rows of all lengths."""
+        for length in self.lengths if self._is_pretraining else ():
             self.prepare(length)
 
-    def prepare(self, length: int, run: Any = None) -> pathlib.Path:
-        """The folder of the rows of a length, prepared now if it is not there; `run` as of `prepare.prepare`."""
+    def prepare(self, length: int, run_shards: Any = None) -> pathlib.Path:
+        """Prepare the rows of a length unless they exist, and return their folder. `run_shards`: see `prepare.prepare`."""
         folder = self._folder / f'length{length}'
-        prepare_lib.prepare(self._data, self._task.row_maker(length), self._tokenizer, folder, run)
+        prepare_lib.prepare(self._data, self._task.row_maker(length), self._tokenizer, folder, run_shards)
         return folder

@@ -1,4 +1,4 @@
-"""A trained model in Python, and what the eval binaries start from."""
+"""Load a trained model from a checkpoint."""
 
 import json
 import pathlib
@@ -14,15 +14,15 @@ from bert_jax.train import experiment as experiment_lib
 from bert_jax.train.experiment import Experiment
 
 
-class Trained(NamedTuple):
-    """A checkpoint made into objects.
+class TrainedModel(NamedTuple):
+    """Contents of a checkpoint as objects.
 
     Attributes:
-      experiment: the config it was trained by.
-      tokenizer: its tokenizer.
-      graph: structure of its model.
+      experiment: config of the training run.
+      tokenizer: tokenizer of the model.
+      graph: structure of the model.
       params: parameters by path.
-      step: updates done.
+      step: number of updates.
     """
 
     experiment: Experiment
@@ -34,23 +34,23 @@ class Trained(NamedTuple):
 
 def read(
     path: str | pathlib.Path, partitioner: Partitioner | None = None, overrides: Sequence[str] = ()
-) -> Trained:
-    """Reads the newest whole checkpoint below `path`.
+) -> TrainedModel:
+    """Load the newest readable checkpoint at `path`.
 
     Args:
-      path: a working directory, its `checkpoints` folder, or the folder of one step.
-      partitioner: where the parameters are put; None is one device.
-      overrides: `a.b=value` for its config.
+      path: working directory, its `checkpoints` folder, or the folder of one step.
+      partitioner: mesh on which to place the parameters; None places them on one device.
+      overrides: `a.b=value` changes to the config of the checkpoint.
 
     Raises:
       UserError: if there is no checkpoint or it cannot be read.
     """
-    step, about = checkpoint.read_about(pathlib.Path(path))
+    step, about = checkpoint.read_metadata(pathlib.Path(path))
     experiment = experiment_lib.from_config(about['config'], overrides)
     tokenizer = tokenizer_lib.from_json(json.dumps(about['tokenizer']))
     experiment = experiment_lib.complete(experiment, tokenizer)
     task = experiment.make_task(tokenizer)
-    graph, shapes, axes = module.abstract(lambda rngs: task.module(experiment.model, rngs))
+    graph, shapes, axes = module.abstract(lambda rngs: task.build_model(experiment.model, rngs))
     if partitioner is not None:
         shapes = {n: s.update(sharding=partitioner.sharding(axes[n], s.shape, n)) for n, s in shapes.items()}
-    return Trained(experiment, tokenizer, graph, checkpoint.read_params(step, shapes), about['step'])
+    return TrainedModel(experiment, tokenizer, graph, checkpoint.read_params(step, shapes), about['step'])

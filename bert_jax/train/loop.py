@@ -1,4 +1,4 @@
-"""The training loop: one for pretraining and fine-tuning."""
+"""The training loop of pretraining and fine-tuning."""
 
 import contextlib
 import dataclasses
@@ -20,7 +20,7 @@ import numpy as np
 
 from bert_jax import optim
 from bert_jax.core import distributed, metrics, runtime
-from bert_jax.core.cadence import Every, duration
+from bert_jax.core.cadence import Every, duration_to_steps
 from bert_jax.core.errors import Diverged, UserError
 from bert_jax.core.goodput import Ledger
 from bert_jax.core.partitioning import Partitioner
@@ -28,18 +28,19 @@ from bert_jax.data.pipeline import Batches
 from bert_jax.train import state as state_lib
 from bert_jax.train.checkpoint import Checkpointer
 from bert_jax.train.experiment import Experiment, TrainConfig
+from bert_jax.train.inputs import ReadParams
 from bert_jax.train.step import jit_train_step
 
-# "Temporary failure, try again": a run that was told to stop has saved and can be resumed.
-STOPPED = os.EX_TEMPFAIL
+# Exit status of a run that was stopped by a signal after saving a checkpoint: "temporary failure, try again".
+EXIT_STOPPED = os.EX_TEMPFAIL
 
 Evaluate = Callable[[Mapping[str, jax.Array]], dict[str, Any]]
-Rows = Callable[[int], Sequence[np.ndarray]]
+GetRows = Callable[[int], Sequence[np.ndarray]]
 
 
 @dataclasses.dataclass(frozen=True)
 class Phase:
-    """A stretch of the run with one row length: steps `start` to `stop`."""
+    """Steps `start` to `stop` of a run, which have one row length and batch size."""
 
     start: int
     stop: int
@@ -47,39 +48,49 @@ class Phase:
     batch_size: int
 
 
-def phases(experiment: Experiment, examples: int) -> list[Phase]:
-    """The phases of a run: those of `train.phases`, or one of `train.steps`."""
+def make_phases(experiment: Experiment, examples: int) -> list[Phase]:
+    """Compute the phases of a run: those of `train.phases`, or a single one of `train.steps`.
+
+    Args:
+      experiment: config of the run.
+      examples: number of training examples, for durations in epochs.
+
+    Raises:
+      UserError: if the run has no steps.
+    """
     train = experiment.train
     if not train.phases:
-        total = duration(train.steps, batch_size=train.batch_size, examples=examples)
+        total = duration_to_steps(train.steps, batch_size=train.batch_size, examples=examples)
         if not total:
             raise UserError(
-                f'train.steps={train.steps!r} is no step at all: give a number of steps, or "3 epochs".'
+                f'train.steps={train.steps!r} is less than one step. Set a number of steps, or "3 epochs".'
             )
         return [Phase(0, total, experiment.data.length, train.batch_size)]
     stops = list(itertools.accumulate(steps for steps, _, _ in train.phases))
     starts = [0, *stops[:-1]]
     return [
-        Phase(a, b, length, size) for a, b, (_, length, size) in zip(starts, stops, train.phases, strict=True)
+        Phase(start, stop, length, batch_size)
+        for start, stop, (_, length, batch_size) in zip(starts, stops, train.phases, strict=True)
     ]
 
 
-def check(experiment: Experiment, partitioner: Partitioner) -> None:
-    """Raises UserError for what can be known to fail before any data is read."""
+def check_experiment(experiment: Experiment, partitioner: Partitioner) -> None:
+    """Raise UserError for settings that cannot work, before any data is read."""
     c = experiment.train
     shapes = [(length, size) for _, length, size in c.phases] or [(experiment.data.length, c.batch_size)]
     partitioner.check_batch(c.eval_batch_size, 'train.eval_batch_size')
-    for length, size in shapes:
-        check_shape(experiment, partitioner, length, size)
+    for length, batch_size in shapes:
+        check_batch_shape(experiment, partitioner, length, batch_size)
 
 
-def check_shape(experiment: Experiment, partitioner: Partitioner, length: int, batch_size: int) -> None:
-    """Raises UserError if batches of this shape cannot be trained on."""
-    parts = experiment.train.accumulate
+def check_batch_shape(experiment: Experiment, partitioner: Partitioner, length: int, batch_size: int) -> None:
+    """Raise UserError if the model and the mesh do not support batches of this shape."""
+    parts, shards = experiment.train.accumulation_steps, partitioner.num_batch_shards
     partitioner.check_batch(batch_size)
-    if batch_size % (parts * partitioner.batch_parts):
+    if batch_size % (parts * shards):
         raise UserError(
-            f'A batch of {batch_size} does not divide into train.accumulate={parts} parts on this mesh.'
+            f'train.batch_size={batch_size} is not divisible by train.accumulation_steps={parts} times {shards} '
+            'data-parallel devices. Set it to a multiple of their product.'
         )
     experiment.model.check_length(length)
 
@@ -87,318 +98,362 @@ def check_shape(experiment: Experiment, partitioner: Partitioner, length: int, b
 def train(
     experiment: Experiment,
     task: Any,
-    rows: Rows,
+    get_rows: GetRows,
     partitioner: Partitioner,
     workdir: pathlib.Path,
-    about: Mapping[str, Any],
-    initial: Callable[[state_lib.Layout], dict[str, Any]] | None = None,
+    metadata: Mapping[str, Any],
+    read_params: ReadParams | None = None,
     make_evaluator: Callable[[Any], Evaluate | None] | None = None,
 ) -> int:
-    """Trains to the end, or until told to stop; resumes from what `workdir` holds.
+    """Train until the end of the run or until a signal to stop, resuming from the newest checkpoint in `workdir`.
 
     Args:
-      experiment: the complete config.
-      task: its task.
-      rows: training rows of a length.
-      partitioner: the mesh.
-      workdir: for metrics and checkpoints.
-      about: what a checkpoint says of itself.
-      initial: parameters to begin from, given the layout; they replace random ones.
-      make_evaluator: from the model's structure, what is run every `train.eval_every` steps.
+      experiment: complete config.
+      task: task to train.
+      get_rows: returns the training rows of a length.
+      partitioner: mesh.
+      workdir: working directory for metrics and checkpoints.
+      metadata: description of the run to store in each checkpoint: `config` and `tokenizer`.
+      read_params: reads pretrained parameters for a layout; they replace the random ones.
+      make_evaluator: creates, from the structure of the model, the function that evaluates its parameters; it may
+        return None for no evaluation.
 
     Returns:
-      The exit status: 0, or `STOPPED` after SIGTERM.
+      The exit status: 0, or `EXIT_STOPPED` after SIGTERM or SIGINT.
 
     Raises:
-      UserError: among others for a loss that is not finite; the last checkpoint stays.
+      UserError: if training cannot continue, for example because the loss is not finite. Earlier checkpoints are kept.
     """
-    # Durations.
-    c = experiment.train
-    first = rows(c.phases[0][1] if c.phases else experiment.data.length)
-    plan = phases(experiment, len(first))
-    total = plan[-1].stop
-    units = {'batch_size': plan[0].batch_size, 'examples': len(first)}
-    due = _cadences(experiment, total, units)
+    c, model = experiment.train, experiment.model
+    first_rows = get_rows(c.phases[0][1] if c.phases else experiment.data.length)
+    phases = make_phases(experiment, len(first_rows))
+    total = phases[-1].stop
+    units = {'batch_size': phases[0].batch_size, 'examples': len(first_rows)}
 
-    # The state, born sharded; from a checkpoint if there is one.
-    body = [f'{experiment.model.name}/'] if getattr(task, 'frozen', False) else []
-    tx = optim.make(
-        dataclasses.replace(experiment.optim, frozen=(*experiment.optim.frozen, *body)), total, **units
-    )
-    make = functools.partial(task.module, experiment.model)
-    layout = state_lib.layout(make, tx, partitioner)
-    logging.info('%s', layout.table())
-    checkpointer = Checkpointer(workdir, experiment.checkpoint, {**about, 'total_steps': total})
-    state = checkpointer.restore(layout)
-    if state is None:
-        state = state_lib.create(make, tx, layout, c.seed)
-        state = state if initial is None else state_lib.adopt(state, initial(layout), tx, layout)
+    frozen_encoder = [f'{model.name}/'] if getattr(task, 'freezes_encoder', False) else []
+    optim_config = dataclasses.replace(experiment.optim, frozen=(*experiment.optim.frozen, *frozen_encoder))
+    tx = optim.make_optimizer(optim_config, total, **units)
+    make_model = functools.partial(task.build_model, model)
+    layout = state_lib.make_layout(make_model, tx, partitioner)
+    _log_summary(layout, partitioner, total)
+    checkpointer = Checkpointer(workdir, experiment.checkpoint, {**metadata, 'total_steps': total})
+    state = checkpointer.restore(layout) or _initial_state(make_model, tx, layout, c.seed, read_params)
     start = int(state.step)
     if start:
         logging.info('resuming at step %d of %d in %s', start, total, workdir)
 
-    # The step, and what goes with it.
-    model = experiment.model
-    schedule = optim.schedule(experiment.optim, total, **units)
-    dropout = model.dropout > 0 or model.attention_dropout > 0
-    options = {'schedule': schedule, 'seed': c.seed, 'dropout': dropout, 'accumulate': c.accumulate}
-    step_fn = jit_train_step(task, layout, partitioner, tx, **options)
+    step_fn = jit_train_step(
+        task,
+        layout,
+        partitioner,
+        tx,
+        schedule=optim.make_schedule(experiment.optim, total, **units),
+        seed=c.seed,
+        dropout=model.dropout > 0 or model.attention_dropout > 0,
+        accumulation_steps=c.accumulation_steps,
+    )
     evaluate = make_evaluator(layout.graph) if make_evaluator else None
-    writer = metrics.Writer(workdir, start) if distributed.is_lead() else None
-    ledger = Ledger(workdir, start, total)
-    meter = Meter(start, total, task, model, writer, ledger, partitioner.shares, c.profile)
+    monitor = Monitor(task, experiment, workdir, start, total, partitioner.global_batch_factor)
     try:
-        stream = _batches(plan, rows, task, c, start, partitioner)
-        status = _run(state, stream, step_fn, partitioner, evaluate, checkpointer, meter, due)
-        if status == STOPPED:
-            meter.end('stopped')
+        batches = _batches(phases, get_rows, task, c, start, partitioner)
+        is_due = _make_cadences(experiment, total, units)
+        status = _run(state, batches, step_fn, partitioner, evaluate, checkpointer, monitor, is_due)
+        if status == EXIT_STOPPED:
+            monitor.record_end('stopped')
         return status
     except BaseException as e:
-        meter.end('failed')
+        monitor.record_end('failed')
         if isinstance(e, UserError):
-            raise type(e)(f'{e} {_what_is_kept(checkpointer.latest, workdir)}') from e
+            raise type(e)(f'{e} {_describe_last_checkpoint(checkpointer.latest_step, workdir)}') from e
         raise
     finally:
         checkpointer.close()
-        meter.close()
+        monitor.close()
 
 
-def _cadences(experiment: Experiment, total: int, units: Mapping[str, int]) -> dict[str, Every]:
-    c = experiment.train
-    values = {'log': c.log_every, 'evaluate': c.eval_every, 'save': experiment.checkpoint.every}
-    return {name: Every(duration(value, total=total, **units), total) for name, value in values.items()}
+def _initial_state(
+    make_model: Any, tx: Any, layout: state_lib.Layout, seed: int, read_params: ReadParams | None
+) -> state_lib.State:
+    state = state_lib.create(make_model, tx, layout, seed)
+    return state if read_params is None else state_lib.replace_params(state, read_params(layout), tx, layout)
 
 
-def _what_is_kept(last: int | None, workdir: pathlib.Path) -> str:
-    return (
-        'No checkpoint was saved yet.'
-        if last is None
-        else f'The checkpoint of step {last} in {workdir} is intact.'
+def _log_summary(layout: state_lib.Layout, partitioner: Partitioner, total: int) -> None:
+    shape = ' '.join(f'{axis}={size}' for axis, size in partitioner.mesh.shape.items())
+    logging.info(
+        'training %s parameters for %s steps on mesh %s', f'{layout.num_params:,}', f'{total:,}', shape
     )
+    logging.debug('%s', layout.format_parameters())
+
+
+def _make_cadences(experiment: Experiment, total: int, units: Mapping[str, int]) -> dict[str, Every]:
+    c = experiment.train
+    durations = {'log': c.log_every, 'evaluate': c.eval_every, 'save': experiment.checkpoint.every}
+    return {
+        name: Every(duration_to_steps(duration, total=total, **units), total)
+        for name, duration in durations.items()
+    }
+
+
+def _describe_last_checkpoint(step: int | None, workdir: pathlib.Path) -> str:
+    if step is None:
+        return 'No checkpoint was saved yet.'
+    return f'The checkpoint of step {step} in {workdir} is intact.'
 
 
 def _run(
     state: state_lib.State,
-    stream: Iterator[tuple[int, dict[str, np.ndarray]]],
+    batches: Iterator[tuple[int, dict[str, np.ndarray]]],
     step_fn: Any,
     partitioner: Partitioner,
     evaluate: Evaluate | None,
     checkpointer: Checkpointer,
-    meter: 'Meter',
-    due: Mapping[str, Every],
+    monitor: 'Monitor',
+    is_due: Mapping[str, Every],
 ) -> int:
-    """The loop. Metrics are fetched one step late, so that the device never waits for the host."""
-    pending: tuple[int, Any, tuple[float, float]] | None = None
+    """Run the loop. Metrics are fetched one step late, so that the device never waits for the host."""
+    pending: tuple[int, Any, tuple[float, float]] | None = None  # step, metrics and work to report
     compiled: set[tuple[int, ...]] = set()
-    several, told = jax.process_count() > 1, False
-    with StopOnSignal() as stop:
-        for step, batch in meter.fed(stream):
+    has_peers, stop_requested = jax.process_count() > 1, False
+    with StopOnSignal() as signals:
+        for step, batch in monitor.time_batches(batches):
             shape = batch['valid'].shape
-            if several:  # what one was told all learn from the metrics, and stop at the same step
-                batch['stop'] = np.full(shape[0], stop.requested, np.float32)
-            with contextlib.nullcontext() if shape in compiled else meter.paused('compilation'):
-                state, latest = step_fn(state, partitioner.global_batch(batch))
+            if (
+                has_peers
+            ):  # all processes learn of a signal from the metrics, so that they stop at the same step
+                batch['stop'] = np.full(shape[0], signals.is_received, np.float32)
+            with contextlib.nullcontext() if shape in compiled else monitor.overhead('compilation'):
+                state, step_metrics = step_fn(state, partitioner.global_batch(batch))
             compiled.add(shape)
             if pending:
-                told |= meter.report(*pending, log=due['log'](pending[0]))
-            pending = step, latest, meter.work(batch)
-            stopping = told if several else stop.requested
-            saves = due['save'](step) or stopping
-            wanted = due['evaluate'](step) or (due['save'](step) and checkpointer.wants_scores)
-            evaluates = evaluate is not None and wanted
+                stop_requested |= monitor.report(*pending, log=is_due['log'](pending[0]))
+            pending = step, step_metrics, monitor.count_work(batch)
+            is_stopping = stop_requested if has_peers else signals.is_received
+            saves = is_due['save'](step) or is_stopping
+            needs_scores = is_due['evaluate'](step) or (is_due['save'](step) and checkpointer.needs_scores)
+            evaluates = evaluate is not None and needs_scores
             if not saves and not evaluates:
                 continue
-            told |= meter.report(*pending, log=due['log'](step))
+            stop_requested |= monitor.report(*pending, log=is_due['log'](step))
             pending = None
-            if not _finite(state.params):  # the loss before the last update was; such a state is never saved
+            if not _all_finite(state.params):  # the loss is that before the update, so it does not show this
                 raise _diverged('a parameter is not finite', step)
             scores: dict[str, Any] = {}
             if evaluates and evaluate is not None:
-                with meter.paused('evaluation'):
+                with monitor.overhead('evaluation'):
                     scores = evaluate(state.params)
-                    meter.evaluation(step, scores)
+                    monitor.report_evaluation(step, scores)
                 if not math.isfinite(scores['loss']):
-                    raise _diverged(f'the loss of evaluation is {scores["loss"]}', step)
+                    raise _diverged(f'the evaluation loss is {scores["loss"]}', step)
             if saves:
-                with meter.paused('checkpoints'):
+                with monitor.overhead('checkpoints'):
                     checkpointer.save(state, scores)
-            meter.note(step)
-            if stopping and step < due['save'].total:
-                logging.info('stopped at step %d, saved; start again with the same --workdir to go on', step)
-                return STOPPED
+            monitor.record_step(step)
+            if is_stopping and step < is_due['save'].total:
+                logging.info(
+                    'stopped at step %d and saved a checkpoint; run the same command to resume', step
+                )
+                return EXIT_STOPPED
         if pending:
-            meter.report(*pending, log=due['log'](pending[0]))
+            monitor.report(*pending, log=is_due['log'](pending[0]))
     return 0
 
 
 @jax.jit
-def _finite(params: Mapping[str, jax.Array]) -> jax.Array:
+def _all_finite(params: Mapping[str, jax.Array]) -> jax.Array:
     return functools.reduce(jnp.logical_and, (jnp.isfinite(p).all() for p in jax.tree.leaves(params)))
 
 
-def _diverged(what: str, step: int) -> Diverged:
+def _diverged(reason: str, step: int) -> Diverged:
     return Diverged(
-        f'At step {step} {what}: lower optim.learning_rate, lengthen optim.warmup, or look at the data.'
+        f'Training diverged at step {step}: {reason}. '
+        'Lower optim.learning_rate, lengthen optim.warmup, or inspect the data.'
     )
 
 
 def _batches(
-    plan: Sequence[Phase], rows: Rows, task: Any, config: TrainConfig, start: int, partitioner: Partitioner
+    phases: Sequence[Phase],
+    get_rows: GetRows,
+    task: Any,
+    config: TrainConfig,
+    start: int,
+    partitioner: Partitioner,
 ) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
-    """(step after the update, batch) from step `start` to the end."""
-    for phase in plan:
+    """Yield (step after the update, local rows of its batch) from step `start` to the end of the run."""
+    for phase in phases:
         if phase.stop <= start:
             continue
         batches = Batches(
-            rows(phase.length),
+            get_rows(phase.length),
             task.example,
             phase.batch_size,
             config.seed,
-            bins=config.bins,
-            local=partitioner.local_rows(phase.batch_size),
+            length_buckets=config.length_buckets,
+            local_rows=partitioner.local_rows(phase.batch_size),
         )
-        begin = max(start, phase.start)
-        stream = batches.iterate(begin - phase.start, phase.stop - phase.start, workers=config.workers)
-        yield from enumerate(stream, begin + 1)
+        first = max(start, phase.start)
+        stream = batches.iterate(first - phase.start, phase.stop - phase.start, workers=config.workers)
+        yield from enumerate(stream, first + 1)
 
 
-class Meter:
-    """Checks, times and reports what steps return."""
+class Monitor:
+    """Checks the metrics of steps, measures speed and overhead, and writes metrics and the progress line.
+
+    Args:
+      task: task, which counts the floating-point operations of a batch.
+      experiment: config of the run.
+      workdir: working directory of the run.
+      start: step at which this process starts or resumes.
+      total: last step of the run.
+      global_batch_factor: size of the global batch divided by the number of rows in this process.
+    """
 
     def __init__(
         self,
+        task: Any,
+        experiment: Experiment,
+        workdir: pathlib.Path,
         start: int,
         total: int,
-        task: Any,
-        model: Any,
-        writer: metrics.Writer | None,
-        ledger: Ledger,
-        shares: int,
-        profile: Sequence[int] = (),
+        global_batch_factor: int,
     ):
-        self._task, self._model, self._shares, self._start = task, model, shares, start
-        self._writer, self._ledger, self._profile = writer, ledger, profile
-        self._traces: pathlib.Path | None = None
-        self._progress = metrics.Progress(start, total)
+        self._task, self._model, self._start = task, experiment.model, start
+        # Processes other than the lead report nothing.
+        self._writer = metrics.Writer(workdir, start) if distributed.is_lead() else None
+        self._progress = metrics.Progress(total, experiment.checkpoint.best_metric)
+        self._ledger = Ledger(workdir, start, total)
+        self._global_batch_factor = global_batch_factor
+        self._profile_steps = experiment.train.profile_steps
+        self._trace_folder: pathlib.Path | None = None
         self._peak = runtime.peak_flops()
-        self._tokens = self._flops = 0.0
+        self._speed: dict[str, float] = {}  # at the last line of metrics
+        self._tokens = self._flops = 0.0  # since then
         self._since = time.perf_counter()
-        self.note(start)
+        self.record_step(start)
 
-    def work(self, batch: Mapping[str, np.ndarray]) -> tuple[float, float]:
-        """Real tokens of the global batch, and floating-point operations of forward and backward.
+    def count_work(self, batch: Mapping[str, np.ndarray]) -> tuple[float, float]:
+        """Count real tokens, and floating-point operations of forward and backward pass, of a global batch.
 
-        One of several processes takes the share of the others to be like its own.
+        With several processes, this process assumes that the rows of the others are like its own.
         """
         tokens, flops = float(np.count_nonzero(batch['valid'])), 3 * self._task.flops(self._model, batch)
-        return tokens * self._shares, flops * self._shares
+        return tokens * self._global_batch_factor, flops * self._global_batch_factor
 
     def report(
         self, step: int, means: Mapping[str, metrics.Mean], work: tuple[float, float], log: bool
     ) -> bool:
-        """Waits for the metrics of a step, refuses a loss that is not finite, logs if it is time.
+        """Wait for the metrics of a step, check that they are finite, and show them.
+
+        Args:
+          step: number of updates.
+          means: metrics of the step.
+          work: result of `count_work` for its batch.
+          log: whether to write the metrics to files.
 
         Returns:
-          Whether one of several processes was told to stop.
+          Whether any process of the job has received a signal to stop.
+
+        Raises:
+          Diverged: if loss or gradient norm are not finite.
         """
         self._tokens, self._flops = self._tokens + work[0], self._flops + work[1]
         values = metrics.combine([means])
-        stop = values.pop('stop', 0.0) > 0
+        stop_requested = values.pop('stop', 0.0) > 0
         for name in ('loss', 'grad_norm'):
             if not math.isfinite(values[name]):
-                resumed = self._start and step == self._start + 1
-                again = (
-                    f', right after resuming: the checkpoint of step {self._start} is to blame'
-                    if resumed
-                    else ''
-                )
-                raise _diverged(f'the {name.replace("_", " ")} is {values[name]}{again}', step)
+                reason = f'the {name.replace("_", " ")} is {values[name]}'
+                if self._start and step == self._start + 1:
+                    reason += f' right after resuming, so the checkpoint of step {self._start} is the cause'
+                raise _diverged(reason, step)
+        seconds = time.perf_counter() - self._since
+        speed = {'tokens_per_second': self._tokens / seconds, 'mfu': self._flops / seconds / self._peak}
         if log:
-            seconds = time.perf_counter() - self._since
-            values |= {
-                'tokens_per_second': self._tokens / seconds,
-                'mfu': self._flops / seconds / self._peak,
-            }
             if self._writer:
-                self._writer(step, values)
-                self._progress(step, values)
-            self.note(step)
-            self._since, self._tokens, self._flops = time.perf_counter(), 0.0, 0.0
-        return stop
+                self._writer(step, values | speed)
+            self.record_step(step)
+            self._since, self._tokens, self._flops, self._speed = time.perf_counter(), 0.0, 0.0, speed
+        if self._writer:
+            self._progress(step, values | (self._speed or speed))
+        return stop_requested
 
-    def evaluation(self, step: int, scores: Mapping[str, Any]) -> None:
+    def report_evaluation(self, step: int, scores: Mapping[str, Any]) -> None:
+        """Write and show the scores of an evaluation."""
         if not self._writer:
             return
-        numbers = {f'eval/{k}': v for k, v in scores.items() if isinstance(v, float)}
-        self._writer(step, numbers)
-        self._progress.say(
-            f'step {step:,}  evaluation  ' + '  '.join(f'{k[5:]} {v:.4f}' for k, v in numbers.items())
-        )
+        numbers = {name: value for name, value in scores.items() if isinstance(value, float)}
+        self._writer(step, {f'eval/{name}': value for name, value in numbers.items()})
+        line = '  '.join(f'{name} {value:.4f}' for name, value in numbers.items())
+        self._progress.print_line(f'step {step:,}  evaluation  {line}')
 
     @contextlib.contextmanager
-    def paused(self, kind: str) -> Iterator[None]:
-        """Keeps compilations, evaluations and saves out of the speed."""
-        began = time.perf_counter()
-        with self._ledger.lost(kind):
+    def overhead(self, category: str) -> Iterator[None]:
+        """Count the time spent inside as overhead, and exclude it from the speed."""
+        start = time.perf_counter()
+        with self._ledger.overhead(category):
             yield
-        self._since += time.perf_counter() - began
+        self._since += time.perf_counter() - start
 
-    def note(self, step: int) -> None:
-        """Writes down where the time has gone."""
+    def record_step(self, step: int) -> None:
+        """Update the record of the time."""
         if self._writer:
             self._ledger.write(step)
 
-    def end(self, how: str) -> None:
-        """Writes down that this is not the end of the run."""
+    def record_end(self, reason: str) -> None:
+        """Record why the run ended before its last step."""
         if self._writer:
-            self._ledger.end(how)
+            self._ledger.record_end(reason)
 
-    def fed(self, stream: Iterator[Any]) -> Iterator[Any]:
-        """The stream; waiting for it is no step. Begins and ends the trace before the steps where that is due."""
+    def time_batches(self, batches: Iterator[Any]) -> Iterator[Any]:
+        """Yield the batches, count waiting for them as overhead, and start and stop the profiler before their steps."""
         while True:
-            with self._ledger.lost('data'):
-                item = next(stream, None)
+            with self._ledger.overhead('data'):
+                item = next(batches, None)
             if item is None:
                 return
-            self._trace(item[0])
+            self._profile(item[0])
             yield item
 
-    def _trace(self, step: int) -> None:
-        first, last = self._profile or (0, 0)
-        if self._traces and step > last:
+    def _profile(self, step: int) -> None:
+        first, last = self._profile_steps or (0, 0)
+        if self._trace_folder and step > last:
             jax.profiler.stop_trace()
-            logging.info('the trace of steps %d to %d is in %s', first, last, self._traces)
-            self._traces = None
+            logging.info('wrote the trace of steps %d to %d to %s', first, last, self._trace_folder)
+            self._trace_folder = None
         elif self._writer and step == first:
-            self._traces = self._ledger.folder / 'profile'
-            jax.profiler.start_trace(self._traces)
+            self._trace_folder = self._ledger.folder / 'profile'
+            jax.profiler.start_trace(self._trace_folder)
 
     def close(self) -> None:
-        self._trace(sys.maxsize)
+        """Stop the profiler and close all files."""
+        self._profile(sys.maxsize)
         self._ledger.close()
+        self._progress.close()
         if self._writer:
             self._writer.close()
-            self._progress.close()
 
 
 class StopOnSignal:
-    """Remembers SIGTERM and SIGINT, so that the loop can finish its step and save."""
+    """Context in which SIGTERM and SIGINT are recorded, so that the loop can finish its step and save.
+
+    Attributes:
+      is_received: whether a signal was received.
+    """
 
     def __init__(self) -> None:
-        self.requested = False
-        self._before: dict[int, Any] = {}
+        self.is_received = False
+        self._handlers: dict[int, Any] = {}
 
     def __enter__(self) -> 'StopOnSignal':
-        with contextlib.suppress(ValueError):  # not the main thread: signals are somebody else's
+        with contextlib.suppress(ValueError):  # only the main thread may set signal handlers
             for number in (signal.SIGTERM, signal.SIGINT):
-                self._before[number] = signal.signal(number, self._remember)
+                self._handlers[number] = signal.signal(number, self._record)
         return self
 
     def __exit__(self, *_: Any) -> None:
-        for number, handler in self._before.items():
+        for number, handler in self._handlers.items():
             signal.signal(number, handler)
 
-    def _remember(self, number: int, frame: Any) -> None:
-        if self.requested and number == signal.SIGINT:
-            raise KeyboardInterrupt  # asked twice
-        self.requested = True
+    def _record(self, number: int, frame: Any) -> None:
+        if self.is_received and number == signal.SIGINT:  # the second Ctrl-C
+            raise KeyboardInterrupt
+        self.is_received = True

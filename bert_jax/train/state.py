@@ -1,7 +1,8 @@
-"""The train state: born sharded, a plain pytree."""
+"""The train state, a pytree that is created sharded."""
 
 import dataclasses
 import functools
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -10,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from bert_jax.core.partitioning import Partitioner, table
+from bert_jax.core.partitioning import Partitioner, format_parameters
 from bert_jax.modeling import module
 
 
@@ -19,12 +20,12 @@ from bert_jax.modeling import module
 )
 @dataclasses.dataclass(frozen=True)
 class State:
-    """Everything that a step changes and a checkpoint keeps.
+    """Everything that a train step updates and a checkpoint stores.
 
     Attributes:
-      step: updates done, an int32 scalar.
+      step: number of updates, an int32 scalar.
       params: parameters by path.
-      opt_state: of the optax chain.
+      opt_state: state of the Optax chain.
     """
 
     step: jax.Array
@@ -33,18 +34,18 @@ class State:
 
 
 def _state(step: Any, params: Any, opt_state: Any) -> Any:
-    """A `State` whose leaves describe arrays."""
+    """Create a `State` whose leaves are descriptions of arrays, which its types do not allow."""
     return State(step, params, opt_state)
 
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-    """What is known of a state before it is made.
+    """Structure, shapes and shardings of a state that need not exist yet.
 
     Attributes:
       graph: structure of the model.
-      shapes: the state with `ShapeDtypeStruct` leaves.
-      shardings: the state with `NamedSharding` leaves.
+      shapes: state with `ShapeDtypeStruct` leaves.
+      shardings: state with `NamedSharding` leaves.
     """
 
     graph: module.Graph
@@ -53,19 +54,29 @@ class Layout:
 
     @property
     def abstract(self) -> State:
-        """Shapes with their shardings, as a checkpoint is restored into."""
+        """The state with `ShapeDtypeStruct` leaves that have shardings, the target for restoring a checkpoint."""
         return jax.tree.map(
             lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), self.shapes, self.shardings
         )
 
-    def table(self) -> str:
-        return table(self.shardings.params, self.shapes.params)
+    @property
+    def num_params(self) -> int:
+        return sum(math.prod(x.shape) for x in self.shapes.params.values())
+
+    def format_parameters(self) -> str:
+        return format_parameters(self.shardings.params, self.shapes.params)
 
 
-def layout(
+def make_layout(
     make: Callable[[module.Rngs], module.Module], tx: optax.GradientTransformation, partitioner: Partitioner
 ) -> Layout:
-    """Shapes and shardings of a state, without making an array."""
+    """Compute shapes and shardings of a state without allocating arrays.
+
+    Args:
+      make: creates the model.
+      tx: the optimizer.
+      partitioner: mesh and rules that determine the shardings.
+    """
     graph, shapes, axes = module.abstract(make)
     params = {name: partitioner.sharding(axes[name], shapes[name].shape, name) for name in shapes}
     opt_shapes = jax.eval_shape(tx.init, shapes)
@@ -79,7 +90,7 @@ def layout(
 def create(
     make: Callable[[module.Rngs], module.Module], tx: optax.GradientTransformation, layout: Layout, seed: int
 ) -> State:
-    """A new state, drawn on the devices where it will stay."""
+    """Initialize a state randomly, each part on the device that will hold it."""
 
     def init(seed: jax.Array) -> State:
         params = module.init(make, jax.random.key(seed))
@@ -88,8 +99,10 @@ def create(
     return jax.jit(init, out_shardings=layout.shardings)(np.uint32(seed))
 
 
-def adopt(state: State, params: dict[str, Any], tx: optax.GradientTransformation, layout: Layout) -> State:
-    """The state with some parameters replaced, and the optimizer started anew."""
+def replace_params(
+    state: State, params: dict[str, Any], tx: optax.GradientTransformation, layout: Layout
+) -> State:
+    """Replace some parameters of a state and reset its optimizer."""
     merged = {name: params.get(name, value) for name, value in state.params.items()}
     opt_state = jax.jit(tx.init, out_shardings=layout.shardings.opt_state)(merged)
     return State(state.step, merged, opt_state)

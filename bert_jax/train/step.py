@@ -1,4 +1,4 @@
-"""One update as a pure function of (state, batch)."""
+"""The train step, a pure function of state and batch."""
 
 import functools
 from typing import Any
@@ -28,12 +28,26 @@ def train_step(
     tx: optax.GradientTransformation,
     schedule: optax.Schedule,
     dropout: bool,
-    accumulate: int,
+    accumulation_steps: int,
 ) -> tuple[State, Metrics]:
-    """Forward, backward, update.
+    """Compute loss and gradients of a batch and update the parameters.
 
-    Its randomness is `fold_in(seed, step)`. With `accumulate` the batch goes through in parts; the
-    gradient is that of the whole batch's mean, also where the parts weigh differently.
+    The key for dropout is `fold_in(seed, step)`. With `accumulation_steps` > 1, the batch is processed in parts. The
+    gradient is still that of the mean over the whole batch, even if the parts have different weights.
+
+    Args:
+      state: state before the update.
+      batch: global batch.
+      seed: random seed of the run.
+      task: task, whose loss is minimized.
+      graph: structure of the model.
+      tx: optimizer.
+      schedule: learning rate by step, for the metrics.
+      dropout: whether the model uses dropout.
+      accumulation_steps: number of parts of a batch.
+
+    Returns:
+      The state after the update, and metrics.
     """
     key = jax.random.fold_in(jax.random.key(seed), state.step) if dropout else None
 
@@ -41,7 +55,7 @@ def train_step(
         params: module.Params, part: Batch, key: jax.Array | None
     ) -> tuple[dict[str, Mean], dict[str, Mean]]:
         result = task.loss(module.merge(graph, params), part, key)
-        return result.terms, result.metrics
+        return result.losses, result.metrics
 
     def loss(
         params: module.Params, part: Batch, key: jax.Array | None, weights: dict[str, jax.Array]
@@ -52,12 +66,12 @@ def train_step(
             metrics,
         )
 
-    if accumulate == 1:
+    if accumulation_steps == 1:
         grads, (terms, metrics) = jax.grad(loss, has_aux=True)(state.params, batch, key, {})
     else:
-        # Weights depend on the batch alone, so the compiler drops the rest of this forward pass.
+        # The weights depend only on the batch, so the compiler removes the rest of this forward pass.
         weights = {k: t.weight for k, t in forward(state.params, batch, None)[0].items()}
-        parts = jax.tree.map(lambda x: x.reshape(-1, accumulate, *x.shape[1:]).swapaxes(0, 1), batch)
+        parts = jax.tree.map(lambda x: x.reshape(-1, accumulation_steps, *x.shape[1:]).swapaxes(0, 1), batch)
 
         def add_part(grads: module.Params, inputs: tuple[Batch, jax.Array]) -> tuple[module.Params, Any]:
             part, i = inputs
@@ -66,9 +80,9 @@ def train_step(
             return jax.tree.map(jnp.add, grads, more), aux
 
         zeros = jax.tree.map(jnp.zeros_like, state.params)
-        grads, aux = jax.lax.scan(add_part, zeros, (parts, jnp.arange(accumulate)))
+        grads, aux = jax.lax.scan(add_part, zeros, (parts, jnp.arange(accumulation_steps)))
         terms, metrics = jax.tree.map(lambda x: x.sum(0), aux)
-    params, opt_state = update(tx, grads, state.opt_state, state.params)
+    params, opt_state = apply_gradients(tx, grads, state.opt_state, state.params)
     with jax.numpy_dtype_promotion('standard'):
         learning_rate = jnp.asarray(schedule(state.step), jnp.float32)
     one = jnp.float32(1)
@@ -85,11 +99,11 @@ def train_step(
     return State(state.step + 1, params, opt_state), metrics
 
 
-def update(
+def apply_gradients(
     tx: optax.GradientTransformation, grads: module.Params, opt_state: Any, params: module.Params
 ) -> tuple[Any, Any]:
-    """New parameters and optimizer state."""
-    with jax.numpy_dtype_promotion('standard'):  # optax mixes its counts with floats
+    """Update parameters and optimizer state with the gradients."""
+    with jax.numpy_dtype_promotion('standard'):  # Optax mixes its integer counts with floats
         updates, opt_state = tx.update(grads, opt_state, params)
         return optax.apply_updates(params, updates), opt_state
 
@@ -102,7 +116,19 @@ def jit_train_step(
     seed: int,
     **options: Any,
 ) -> functools.partial[tuple[State, Metrics]]:
-    """`train_step` of (state, batch), jitted with explicit shardings and a donated state; one program for all seeds."""
+    """Compile `train_step` with explicit shardings and a donated state.
+
+    Args:
+      task: task, whose loss is minimized.
+      layout: structure and shardings of the state.
+      partitioner: mesh.
+      tx: optimizer.
+      seed: random seed of the run. It is an argument of the program, so that all seeds share one compiled program.
+      **options: other keyword arguments of `train_step`.
+
+    Returns:
+      A function of state and batch.
+    """
     step: Any = functools.partial(train_step, task=task, graph=layout.graph, tx=tx, **options)
 
     def traced(seed: jax.Array, state: State, batch: Batch) -> tuple[State, Metrics]:

@@ -1,8 +1,10 @@
 """pydocs/pair: does this summary describe this Python signature?
 
-python -m bert_jax.bin.train --config=configs/finetune/pydocs_pair.py --workdir=runs/pair --config.init.checkpoint=runs/novels
+python -m bert_jax.bin.train --config=configs/finetune/pydocs_pair.py --workdir=runs/pair \
+    --config.init.checkpoint=runs/english
 
-The number of shared words alone gives 86 %; a model must learn to compare the two texts.
+Accuracy has not been measured with this config. Counting the words that both texts share reaches 86 %; a model must learn
+to compare the texts. Takes minutes on two cores.
 """
 
 from ml_collections import ConfigDict
@@ -12,9 +14,8 @@ def get_config() -> ConfigDict:
     config = ConfigDict()
     config.task = dict(name='classify')
     config.model = dict(name='bert', size='tiny')
-    config.data = dict(source='pydocs/pair', text='signature', second='summary', length=96)
-    config.init = dict(checkpoint='', weights='pretrained')
+    config.data = dict(source='pydocs/pair', text='signature', text_pair='summary', length=96)
     config.optim = dict(learning_rate=3e-4, warmup=0.1)
     config.train = dict(steps=800, batch_size=32)
-    config.checkpoint = dict(best='accuracy')
+    config.checkpoint = dict(best_metric='accuracy')
     return config

@@ -1,11 +1,12 @@
-"""BART (Lewis et al. 2020) on the text of your choice: sentences in random order, and spans of three tokens a mask.
+"""BART (Lewis et al. 2020): restore permuted sentences and infilled spans, in the sizes base and large.
 
 python -m bert_jax.bin.train --config=configs/pretrain/bart.py:base --workdir=runs/bart-base \
     --config.data.sources="wikipedia/20230601.en"
 
-500,000 updates of 8,000 rows, as of its large model, with the rates of RoBERTa (Liu et al. 2019, table 9), since BART's
-were not published; for accelerators. On CPU cores begin with configs/pretrain/cpu_bart.py. Other noise:
---config.task.noise=mass --config.task.rate=0.5 (MASS), --config.task.noise=spans --config.task.rate=0.15 (T5).
+500,000 updates of 8,000 rows, as published for the large model, with the learning rates of RoBERTa (Liu et al. 2019,
+table 9), because those of BART were not published. Needs many accelerators, and has not been run with this code. On CPU
+cores, use configs/pretrain/cpu_bart.py. For other objectives, set --config.task.noise=mass --config.task.rate=0.5 (MASS)
+or --config.task.noise=spans --config.task.rate=0.15 (T5).
 """
 
 from ml_collections import ConfigDict
@@ -14,7 +15,7 @@ from ml_collections import ConfigDict
 def get_config(arg: str = 'base') -> ConfigDict:
     """`arg` is the size: base or large."""
     config = ConfigDict()
-    config.task = dict(name='denoise', noise=('permute', 'infill'), rate=0.3, chunk=128)
+    config.task = dict(name='denoise', noise=('permute', 'infill'), rate=0.3, loss_chunk=128)
     config.model = dict(name='bart', size=arg, dtype='bfloat16')
     config.data = dict(sources=('pydocs/text',), length=512)
     config.tokenizer = dict(kind='bpe', vocab_size=50_265)

@@ -1,22 +1,23 @@
-"""GPT-2 (Radford et al. 2019), of any size, on the text of your choice.
+"""GPT-2 (Radford et al. 2019), in any size.
 
 python -m bert_jax.bin.train --config=configs/pretrain/gpt.py:small --workdir=runs/gpt-small \
     --config.data.sources="wikipedia/20230601.en"
 
-300,000 updates of half a million tokens, with the rates of GPT-3 (Brown et al. 2020, table 2.1), since GPT-2's were not
-published; for accelerators. On CPU cores begin with configs/pretrain/cpu_gpt.py.
+300,000 updates of 524,288 tokens, with the learning rates of GPT-3 (Brown et al. 2020, table 2.1), because those of GPT-2
+were not published. Needs many accelerators, and has not been run with this code. On CPU cores, use
+configs/pretrain/cpu_gpt.py.
 """
 
 from ml_collections import ConfigDict
 
-# Table 2.1 of GPT-3 for models of these widths.
+# Learning rates of GPT-3 models of these widths (table 2.1).
 RATES = {'small': 6e-4, 'medium': 3e-4, 'large': 2.5e-4, 'xl': 2e-4}
 
 
 def get_config(arg: str = 'small') -> ConfigDict:
     """`arg` is the size: small, medium, large or xl."""
     config = ConfigDict()
-    config.task = dict(name='clm', chunk=128)
+    config.task = dict(name='clm', loss_chunk=128)
     config.model = dict(name='gpt', size=arg, dtype='bfloat16', dropout=0.0, attention_dropout=0.0)
     config.data = dict(sources=('pydocs/text',), length=1024)
     config.tokenizer = dict(kind='bpe', vocab_size=50_257)

@@ -1,7 +1,10 @@
-"""A BERT of mini size (4 layers, 256 wide) that learns on one GPU within minutes.
+"""A BERT of 4 layers, 256 wide, for one GPU.
 
 python -m bert_jax.bin.train --config=configs/pretrain/gpu.py --workdir=runs/english \
     --config.data.sources="novels_en.txt.gz,wiki_articles"
+
+On 66 MB of novels and Wikipedia articles: masked-LM loss 2.64 and next-sentence accuracy 88.3 % (one seed), in less than
+eight minutes on an H200 that trained two more models at the same time.
 """
 
 from ml_collections import ConfigDict
@@ -12,7 +15,7 @@ from configs.pretrain import cpu
 def get_config() -> ConfigDict:
     config = cpu.get_config('256')
     config.model.dtype = 'bfloat16'
-    # 282 million tokens, the last part in rows as long as the windows of question answering.
+    # 282 million tokens, the last of them in rows as long as the windows of question answering.
     config.train = dict(
         batch_size=256,
         phases=((8_000, 128, 256), (640, 384, 80)),

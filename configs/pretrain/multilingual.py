@@ -1,10 +1,12 @@
-"""Multilingual BERT: one vocabulary, cased, and one model for many languages, none of which is told which it reads.
+"""Multilingual BERT: one cased vocabulary and one model for several languages.
 
-python -m bert_jax.bin.train --config=configs/pretrain/multilingual.py --workdir=runs/multilingual \
+python -m bert_jax.bin.train --config=configs/pretrain/multilingual.py:gpu --workdir=runs/multilingual \
     --config.data.sources="en=novels_en.txt.gz,de=novels_de.txt.gz,fr=novels_fr.txt.gz,es=novels_es.txt.gz"
 
-`:cpu` learns on two cores, `:gpu` on one GPU within minutes; `:base` is the published size on ten Wikipedias. A language is drawn from in proportion to its
-size to the power of 0.7 (github.com/google-research/bert, multilingual.md); the vocabulary has an equal share of each.
+With :gpu, a masked-LM loss of 2.55 (one seed), in less than eight minutes on an H200 that trained two more models at the
+same time. :cpu takes about an hour on two cores; :base is the published size on ten Wikipedias, for accelerators.
+Languages are sampled in proportion to their size to the power of 0.7 (github.com/google-research/bert, multilingual.md);
+each contributes the same amount of text to the vocabulary.
 """
 
 from ml_collections import ConfigDict
@@ -21,6 +23,6 @@ def get_config(arg: str = 'cpu') -> ConfigDict:
     config.data.sources = tuple(
         f'{name}=wikipedia/20230601.{name}' for name in LANGUAGES[: 10 if base else 4]
     )
-    config.data.exponent = 0.7
+    config.data.sampling_exponent = 0.7
     config.tokenizer = dict(lowercase=False, vocab_size=119_547 if base else 16_384)
     return config

@@ -1,10 +1,10 @@
-"""What the ablations of BERT share: a pretraining of each way at the same budget, then some uses (Devlin et al. 2019, section 5)."""
+"""Shared by the tables of BERT's ablations: one pretraining per row at the same budget, then fine-tunings (Devlin et al. 2019, section 5)."""
 
 from ml_collections import ConfigDict
 
 RATE = 'optim.learning_rate=3e-4'
-# The uses, with their shortened forms on two cores, where nli_small stands for MNLI.
-USES = {
+# Name: config, score, and settings of the mini size, which takes nli_small for MNLI.
+TASKS = {
     'MNLI': (
         'configs/finetune/glue.py:mnli',
         'accuracy',
@@ -33,8 +33,8 @@ USES = {
         ('data.limit=5000', 'train.steps="2 epochs"'),
     ),
 }
-BINS = 'train.bins=3'  # few lengths, which take long to compile
-# Updates of pretraining on two cores.
+BUCKETS = 'train.length_buckets=3'  # compiling for more lengths takes longer than it saves
+# Pretraining steps.
 STEPS = {'mini': 800, 'small': 8000}
 BUDGET = (
     'train.eval_every=0',
@@ -46,37 +46,45 @@ PAPER_BUDGET = ('train.eval_every=0',)
 
 
 def shape(arg: str) -> str:
-    """Whose shapes `arg` has: small is mini pretrained ten times as long."""
+    """The model and data size of `arg`: small is mini with ten times as many pretraining steps."""
     return 'paper' if arg == 'paper' else 'mini'
 
 
-def uses(names: tuple[str, ...], arg: str) -> list[dict]:
-    """Columns of these uses; `arg` is mini, small or paper."""
+def fine_tunings(names: tuple[str, ...], arg: str) -> list[dict]:
+    """Columns that fine-tune on these tasks; `arg` is mini, small or paper."""
     mini = shape(arg) == 'mini'
     return [
         dict(
             name=name,
             config='configs/finetune/xnli.py' if mini and name == 'MNLI' else config,
             score=score,
-            shown='' if score == 'f1' else 'percent',
-            settings=('train.eval_every=0', 'checkpoint.every=1.0', *((BINS, *short) if mini else ())),
+            format='' if score == 'f1' else 'percent',
+            settings=('train.eval_every=0', 'checkpoint.every=1.0', *((BUCKETS, *short) if mini else ())),
         )
-        for name, (config, score, short) in ((n, USES[n]) for n in names)
+        for name, (config, score, short) in ((n, TASKS[n]) for n in names)
     ]
 
 
 def pretraining(
-    name: str, arg: str, settings: tuple[str, ...] = (), model: str = 'bert', rows: str = 'pairs'
+    name: str, arg: str, settings: tuple[str, ...] = (), model: str = 'bert', rows_dir: str = 'pairs'
 ) -> dict:
-    """A row; `model` is bert or gpt, `rows` the folder of prepared rows, which alike ones share."""
+    """A row of the table.
+
+    Args:
+      name: name of the row.
+      arg: mini, small or paper.
+      settings: config overrides of the pretraining.
+      model: bert or gpt.
+      rows_dir: folder of the prepared training rows; pretrainings on the same rows share one.
+    """
     files = {
         'mini': {'bert': 'cpu.py', 'gpt': 'cpu_gpt.py'},
         'paper': {'bert': 'bert.py:base', 'gpt': 'gpt.py:small'},
     }
     config = f'configs/pretrain/{files[shape(arg)][model]}'
-    common = ('data.sources={text}', f'data.rows={{workdir}}/rows/{rows}')
+    data = ('data.sources={text}', f'data.rows_dir={{workdir}}/rows/{rows_dir}')
     budget = PAPER_BUDGET if arg == 'paper' else (f'train.steps={STEPS[arg]}', *BUDGET)
-    return dict(name=name, config=config, settings=(*common, *budget, *settings))
+    return dict(name=name, config=config, settings=(*data, *budget, *settings))
 
 
 def table(
@@ -84,17 +92,17 @@ def table(
     rows: list[dict],
     columns: list[dict],
     published: dict,
-    about: str = 'GLUE accuracy (in the mini form nli_small for MNLI), SQuAD and NER F1. '
-    'Published: Devlin et al. 2019. Own: mean ± standard deviation (runs).',
+    description: str = 'Accuracy on GLUE (the mini size takes nli_small for MNLI), F1 on SQuAD and named entities. '
+    'Published: Devlin et al. 2019. Ours: mean ± standard deviation (number of runs).',
 ) -> ConfigDict:
-    """A config; `published` has for each row the numbers of the columns, in order."""
+    """The config of a table; `published` has, for each row, the scores of the first columns."""
     config = ConfigDict()
-    config.title, config.about = title, about
+    config.title, config.description = title, description
     config.seeds, config.text = 1, 'pydocs/text'
     config.rows, config.columns = tuple(rows), tuple(columns)
     names = [column['name'] for column in columns]
     config.published = {
-        row: {name: float(n) for name, n in zip(names, numbers, strict=False)}
-        for row, numbers in published.items()
+        row: {name: float(score) for name, score in zip(names, scores, strict=False)}
+        for row, scores in published.items()
     }
     return config

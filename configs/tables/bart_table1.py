@@ -1,16 +1,15 @@
-"""What to break: table 1 of BART (Lewis et al. 2020), one architecture and budget for each way of pretraining.
+"""BART, table 1 (Lewis et al. 2020): pretraining objectives compared at the same architecture and budget.
 
-python -m bert_jax.bin.table --config=configs/tables/bart_table1.py --workdir=runs/bart_table1 --jobs=2 \
-    --config.text=novels_en.txt.gz
+python -m bert_jax.bin.table --config=configs/tables/bart_table1.py --jobs=2 --config.text=novels_en.txt.gz
 
-At the size of two cores: 2 + 2 layers of 128 (4 of them without a second half), and a budget of minutes. `:paper` has the
-paper's base size and one million updates. The fine-tunings stand in for those of the paper: nli_small for MNLI,
-2,000 questions for SQuAD, the perplexity of DialogSum's summaries for that of CNN/DM's.
+By default, models have 2 + 2 layers of width 128 (those without a decoder or without an encoder 4), and each row takes
+minutes on two CPU cores. `:paper` has the paper's base size and one million steps. Other tasks stand in for those of the
+paper: nli_small for MNLI, 2,000 questions of SQuAD, the perplexity of DialogSum's summaries for CNN/DM.
 """
 
 from ml_collections import ConfigDict
 
-NOTHING = 'no pretraining'
+NO_PRETRAINING = 'no pretraining'
 NLI, SQUAD, SUMMARIES = 'NLI', 'SQuAD F1', 'summaries, perplexity'
 # SQuAD F1, MNLI accuracy, CNN/DM perplexity.
 PUBLISHED = {
@@ -24,6 +23,7 @@ PUBLISHED = {
     'sentence shuffling': (85.4, 81.5, 7.89),
     'infilling + shuffling': (90.8, 83.8, 5.41),
 }
+# task.noise and task.rate.
 NOISE = {
     'masked seq2seq (MASS)': ("'mass'", 0.5),
     'token masking': ("'mask'", 0.15),
@@ -32,12 +32,12 @@ NOISE = {
     'document rotation': ("'rotate'", 0.0),
     'sentence shuffling': ("'permute'", 0.0),
     'infilling + shuffling': ("'permute','infill'", 0.3),
-    NOTHING: ("'mask'", 0.15),
+    NO_PRETRAINING: ("'mask'", 0.15),
 }
 MINI = dict(
     models=('cpu.py tiny', 'cpu_gpt.py tiny', 'cpu_bart.py tiny'),
     layers=2,
-    common=(
+    pretraining=(
         'data.length=128',
         'tokenizer.kind=bpe',
         'tokenizer.vocab_size=8192',
@@ -48,9 +48,9 @@ MINI = dict(
         'train.log_every=50',
         'checkpoint.every=1.0',
     ),
-    tune=(
+    fine_tuning=(
         'optim.learning_rate=3e-4',
-        'train.bins=3',  # few lengths, which take long to compile
+        'train.length_buckets=3',  # compiling for more lengths takes longer than it saves
         'train.eval_every=0',
         'train.log_every=50',
         'checkpoint.every=1.0',
@@ -62,7 +62,7 @@ MINI = dict(
 PAPER = dict(
     models=('bert.py base', 'gpt.py small', 'bart.py base'),
     layers=6,
-    common=(
+    pretraining=(
         'data.length=512',
         'tokenizer.kind=bpe',
         'tokenizer.vocab_size=50_265',
@@ -71,7 +71,7 @@ PAPER = dict(
         'train.steps=1_000_000',
         'optim.learning_rate=4e-4',
     ),
-    tune=('optim.learning_rate=3e-5',),
+    fine_tuning=('optim.learning_rate=3e-5',),
     nli=(),
     squad=(),
     summaries=(),
@@ -82,35 +82,33 @@ def get_config(arg: str = 'mini') -> ConfigDict:
     """`arg` is mini or paper."""
     scale: dict = {'mini': MINI, 'paper': PAPER}[arg]
     config = ConfigDict()
-    config.title = 'BART, table 1'
-    config.about = (
-        'Published: Lewis et al. 2020, base size. Own: see the config; mean ± standard deviation (runs).'
-    )
+    config.title = 'BART, table 1: pretraining objectives'
+    config.description = 'Published: Lewis et al. 2020, base size. Ours: sizes and data of the config; mean ± standard deviation (number of runs).'
     config.seeds = 2
     config.text = 'pydocs/text'
-    config.rows = (*(_row(name, scale) for name in PUBLISHED), _row(NOTHING, scale))
+    config.rows = (*(_row(name, scale) for name in PUBLISHED), _row(NO_PRETRAINING, scale))
     config.columns = (
         dict(
             name=NLI,
             config='configs/finetune/xnli.py',
             score='accuracy',
-            shown='percent',
-            settings=scale['tune'] + scale['nli'],
-            published='MNLI',
+            format='percent',
+            settings=scale['fine_tuning'] + scale['nli'],
+            published_name='MNLI',
         ),
         dict(
             name=SQUAD,
             config='configs/finetune/squad.py:v1.1',
             score='f1',
-            settings=scale['tune'] + scale['squad'],
+            settings=scale['fine_tuning'] + scale['squad'],
         ),
         dict(
             name=SUMMARIES,
             config='configs/finetune/seq2seq.py:dialogsum',
             score='target_loss',
-            shown='exp',
-            settings=scale['tune'] + scale['summaries'],
-            published='CNN/DM',
+            format='exp',
+            settings=scale['fine_tuning'] + scale['summaries'],
+            published_name='CNN/DM',
         ),
     )
     config.published = {
@@ -124,19 +122,19 @@ def _row(name: str, scale: dict) -> dict:
     row: dict = dict(name=name)
     bert, gpt, bart = (model.split() for model in scale['models'])
     if name == 'masked LM':
-        (file, size), layers, settings = bert, 2 * scale['layers'], ['task.next=none']
-        row['skip'] = {SUMMARIES: 'an encoder does not write'}
+        (file, size), layers, settings = bert, 2 * scale['layers'], ['task.sentence_objective=none']
+        row['skipped_columns'] = {SUMMARIES: 'an encoder cannot generate'}
     elif name == 'language model':
         (file, size), layers, settings = gpt, 2 * scale['layers'], []
-        row['also'] = {SUMMARIES: ('task.prefix=true',)}
+        row['column_settings'] = {SUMMARIES: ('task.decoder_only=true',)}
     else:
-        noises, rate = NOISE[name]
+        noise, rate = NOISE[name]
         (file, size), layers = bart, scale['layers']
-        settings = [f'task.noise=({noises},)', f'task.rate={rate}']
+        settings = [f'task.noise=({noise},)', f'task.rate={rate}']
     row['config'] = f'configs/pretrain/{file}'
     settings += [f'model.size={size}', f'model.layers={layers}', 'data.sources={text}']
-    settings += [f'data.rows={{workdir}}/rows/{file.removesuffix(".py")}', *scale['common']]
-    if name == NOTHING:  # one update, for a checkpoint with the shape
+    settings += [f'data.rows_dir={{workdir}}/rows/{file.removesuffix(".py")}', *scale['pretraining']]
+    if name == NO_PRETRAINING:  # one step, only to write a checkpoint of this architecture
         row['weights'] = 'random'
         settings += ['train.steps=1', 'optim.warmup=0']
     return {**row, 'settings': tuple(settings)}

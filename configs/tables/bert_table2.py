@@ -1,21 +1,23 @@
-"""BERT, tables 2 and 3: SQuAD 1.1 and 2.0, fine-tuned from a pretrained model and from random weights of its shape.
+"""BERT, tables 2 and 3: SQuAD 1.1 and 2.0, fine-tuned from a pretrained model and from random weights.
 
-python launch/table.py configs/tables/bert_table2.py --config.checkpoint=runs/english
-python launch/table.py configs/tables/bert_table2.py --scale=paper --config.checkpoint=CONVERTED   # base; --scale=large
+python -m bert_jax.bin.table --config=configs/tables/bert_table2.py --config.checkpoint=runs/english
+python -m bert_jax.bin.table --config=configs/tables/bert_table2.py:paper --config.checkpoint=CONVERTED   # base; or :large
+
+By default 10 to 25 minutes on two CPU cores for a small model.
 """
 
 from ml_collections import ConfigDict
 
 from configs.tables import bert_table1
 
-# Columns: their data and their score.
-USES = {
+# Column: version of SQuAD, score.
+COLUMNS = {
     'table 2, exact match': ('v1.1', 'exact_match'),
     'table 2, F1': ('v1.1', 'f1'),
     'table 3, exact match': ('v2.0', 'best_exact_match'),
     'table 3, F1': ('v2.0', 'best_f1'),
 }
-# The row, and what was published: of base there is no table 3.
+# Name of the row, and its published scores; table 3 has no base model.
 PUBLISHED = {
     'mini': ('pretrained', (80.8, 88.5)),
     'paper': ('BERT base', (80.8, 88.5)),
@@ -27,7 +29,7 @@ SETTINGS = {
         'data.limit=5000',
         'data.length=256',
         'train.steps="2 epochs"',
-        'train.bins=3',
+        'train.length_buckets=3',
         'train.eval_rows=2000',
     ),
     'paper': ('optim.learning_rate=5e-5',),
@@ -36,18 +38,17 @@ SETTINGS = {
 
 
 def get_config(arg: str = 'mini') -> ConfigDict:
-    """`arg` is mini, paper (base) or large."""
-    about = (
-        'Table 2: SQuAD 1.1. Table 3: SQuAD 2.0, at the best threshold. Development sets. Published: Devlin et al. 2019, '
-        f'{"large" if arg == "large" else "base"}. Own: mean ± standard deviation (runs).'
+    """`arg` is mini, paper (base size) or large."""
+    description = (
+        'Table 2: SQuAD 1.1. Table 3: SQuAD 2.0, at the best no-answer threshold. Development sets. Published: Devlin et al. '
+        f'2019, {"large" if arg == "large" else "base"}. Ours: mean ± standard deviation (number of runs).'
     )
-    columns = tuple(_column(name, *use, arg) for name, use in USES.items())
-    return bert_table1.fine_tuned('BERT, tables 2 and 3: SQuAD', about, arg, columns, *PUBLISHED[arg])
+    columns = tuple(_column(name, *column, arg) for name, column in COLUMNS.items())
+    return bert_table1.fine_tuned('BERT, tables 2 and 3: SQuAD', description, arg, columns, *PUBLISHED[arg])
 
 
 def _column(name: str, version: str, score: str, arg: str) -> dict:
-    """The two scores of a data set are those of the same runs."""
-    if 'F1' in name:
-        return dict(name=name, score=score, of=name.replace('F1', 'exact match'))
+    if 'F1' in name:  # another score of the same runs
+        return dict(name=name, score=score, source_column=name.replace('F1', 'exact match'))
     settings = ('train.eval_every=0', 'checkpoint.every=1.0', *SETTINGS[arg])
     return dict(name=name, config=f'configs/finetune/squad.py:{version}', score=score, settings=settings)

@@ -1,6 +1,8 @@
-"""BERT, table 6: does size help?
+"""BERT, table 6: effect of the model size.
 
-python -m bert_jax.bin.table --config=configs/tables/bert_table6.py --workdir=runs/bert_table6 --jobs=2 --config.text=novels_en.txt.gz
+python -m bert_jax.bin.table --config=configs/tables/bert_table6.py --jobs=2 --config.text=novels_en.txt.gz
+
+By default about half an hour on two CPU cores; `:small` pretrains ten times as long.
 """
 
 from ml_collections import ConfigDict
@@ -20,7 +22,7 @@ MINI = ((1, 64, 1), (2, 64, 1), (2, 128, 2), (4, 128, 2), (4, 192, 3))
 
 
 def get_config(arg: str = 'mini') -> ConfigDict:
-    """`arg` is mini, small, which pretrains ten times as long, or paper."""
+    """`arg` is mini, small (ten times as many pretraining steps) or paper."""
     shapes = {'mini': MINI, 'paper': tuple(PUBLISHED)}[ablation.shape(arg)]
     rows = [
         ablation.pretraining(
@@ -30,16 +32,16 @@ def get_config(arg: str = 'mini') -> ConfigDict:
                 f'model.layers={layers}',
                 f'model.width={width}',
                 f'model.heads={heads}',
-                f'model.mlp={4 * width}',
+                f'model.mlp_width={4 * width}',
             ),
         )
         for layers, width, heads in shapes
     ]
-    perplexity = dict(name='perplexity', score='mlm_loss', shown='exp', of='pretraining')
-    columns = [perplexity, *ablation.uses(('MNLI', 'MRPC', 'SST-2'), arg)]
-    published = {_name(*shape): numbers for shape, numbers in PUBLISHED.items() if shape in shapes}
-    return ablation.table('BERT, table 6', rows, columns, published)
+    perplexity = dict(name='perplexity', score='mlm_loss', format='exp', source_column='pretraining')
+    columns = [perplexity, *ablation.fine_tunings(('MNLI', 'MRPC', 'SST-2'), arg)]
+    published = {_name(*shape): scores for shape, scores in PUBLISHED.items() if shape in shapes}
+    return ablation.table('BERT, table 6: model size', rows, columns, published)
 
 
 def _name(layers: int, width: int, heads: int) -> str:
-    return f'{layers} layers, {width} wide, {heads} heads'
+    return f'{layers} layers, width {width}, {heads} heads'

@@ -1,10 +1,11 @@
-"""The miniatures of BERT (Turc et al. 2019): GLUE by size.
+"""GLUE scores by model size, for the BERT miniatures (Turc et al. 2019).
 
-python launch/table.py configs/tables/miniatures.py --config.text=novels_en.txt.gz
-python launch/table.py configs/tables/miniatures.py --scale=paper --config.checkpoints.tiny=DIR --config.checkpoints.mini=DIR \
-    --config.checkpoints.small=DIR --config.checkpoints.medium=DIR
+python -m bert_jax.bin.table --config=configs/tables/miniatures.py --config.text=novels_en.txt.gz
+python -m bert_jax.bin.table --config=configs/tables/miniatures.py:paper --config.checkpoints.tiny=DIR \
+    --config.checkpoints.mini=DIR --config.checkpoints.small=DIR --config.checkpoints.medium=DIR
 
-The published numbers are of the test sets, the best of 24 batch sizes and rates; own ones of one rate, on the development sets.
+Published scores are those of the test sets, with the best of 24 batch sizes and learning rates. Ours are those of the
+development sets, with one learning rate. By default half an hour on two CPU cores.
 """
 
 from ml_collections import ConfigDict
@@ -21,7 +22,7 @@ PUBLISHED = {
 
 
 def get_config(arg: str = 'mini') -> ConfigDict:
-    """`arg` is mini, which pretrains the smaller ones for a few minutes, or paper, from converted checkpoints."""
+    """`arg` is mini (pretrains the two smallest sizes for a few minutes) or paper (starts from converted checkpoints)."""
     if arg == 'mini':
         rows = [
             ablation.pretraining(size, arg, (f'model.size={size}', 'model.width=0'))
@@ -31,9 +32,9 @@ def get_config(arg: str = 'mini') -> ConfigDict:
         rows = [dict(name=size, checkpoint=f'{{{size}}}') for size in PUBLISHED]
     published = {row['name']: PUBLISHED[row['name']] for row in rows}
     columns = list(bert_table1.columns(arg))
-    about = bert_table1.ABOUT.format('Turc et al. 2019, the best of 24 settings')
-    config = ablation.table('The miniatures of BERT', rows, columns, published, about)
-    config.turned = True
+    description = bert_table1.DESCRIPTION.format('Turc et al. 2019, the best of 24 settings')
+    config = ablation.table('BERT miniatures: GLUE', rows, columns, published, description)
+    config.transposed = True
     if arg != 'mini':
         config.checkpoints = {size: f'runs/bert_{size}' for size in PUBLISHED}
     return config

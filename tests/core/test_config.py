@@ -1,4 +1,4 @@
-"""Config files, overrides, and sections."""
+"""Config files, overrides and sections."""
 
 import dataclasses
 import json
@@ -27,39 +27,39 @@ class Section:
     scale: float | int = 1.0
 
 
-def section(**values: Any) -> Section:
-    return config_lib.section(Section, {'path': 'a', **values}, 'data')
+def build_section(**values: Any) -> Section:
+    return config_lib.build_section(Section, {'path': 'a', **values}, 'data')
 
 
-def config() -> ConfigDict:
+def make_config() -> ConfigDict:
     return ConfigDict(
         {'data': {**dataclasses.asdict(Section('a')), 'phases': ()}, 'optim': {'adam': {'eps': 1e-6}}}
     )
 
 
-def overridden(*assignments: str) -> Section:
-    c = config()
+def apply_overrides(*assignments: str) -> Section:
+    c = make_config()
     config_lib.override(c, assignments)
-    return config_lib.section(Section, c.data, 'data')
+    return config_lib.build_section(Section, c.data, 'data')
 
 
-def test_missing_keys_take_their_defaults():
-    assert section() == Section('a')
+def test_missing_keys_take_defaults():
+    assert build_section() == Section('a')
 
 
-def test_an_unknown_key_names_the_nearest():
+def test_unknown_key_suggests_closest():
     with pytest.raises(UserError, match=r"'data.shufle': did you mean 'shuffle'\?"):
-        section(shufle=False)
+        build_section(shufle=False)
 
 
-def test_a_key_like_no_other_lists_those_known():
+def test_unknown_key_without_close_match_lists_known_keys():
     with pytest.raises(UserError, match=r'known: every, kind, limit, path, phases, rate, renames'):
-        section(qqqqqq=1)
+        build_section(qqqqqq=1)
 
 
-def test_a_key_without_default_must_be_given():
-    with pytest.raises(UserError, match=r"needs 'data.path'"):
-        config_lib.section(Section, {}, 'data')
+def test_key_without_default_is_required():
+    with pytest.raises(UserError, match=r"does not set 'data.path'"):
+        config_lib.build_section(Section, {}, 'data')
 
 
 @pytest.mark.parametrize(
@@ -89,18 +89,18 @@ def test_a_key_without_default_must_be_given():
         ('data.every=5.0', 'every', 5.0),
     ],
 )
-def test_an_override_sets_a_value_of_the_right_type(assignment, field, value):
-    result = getattr(overridden(assignment), field)
+def test_override_converts_value_to_type_of_field(assignment, field, value):
+    result = getattr(apply_overrides(assignment), field)
     assert result == value
     assert type(result) is type(value)
 
 
-def test_the_last_override_wins():
-    assert overridden('data.steps=3', 'data.steps=4').steps == 4
+def test_last_override_wins():
+    assert apply_overrides('data.steps=3', 'data.steps=4').steps == 4
 
 
-def test_an_override_reaches_a_section_in_a_section():
-    c = config()
+def test_override_in_nested_section():
+    c = make_config()
     config_lib.override(c, ['optim.adam.eps=1e-8'])
     assert c.optim.adam.eps == 1e-8
 
@@ -111,53 +111,53 @@ def test_an_override_reaches_a_section_in_a_section():
         ('data.stepz=3', r"'data.stepz': did you mean 'steps'\?"),
         ('dat.steps=3', r"'dat': did you mean 'data'\?"),
         ('optim.adam.epz=3', r"'optim.adam.epz': did you mean 'eps'\?"),
-        ('data.steps.more=3', r"'data.steps.more': 'data.steps' is no section"),
+        ('data.steps.more=3', r"'data.steps.more': 'data.steps' is a value, not a section"),
         ('data=3', 'section'),
-        ('data.steps', r'write --config\.data\.steps=VALUE'),
+        ('data.steps', r'Write --config\.data\.steps=VALUE'),
     ],
 )
-def test_a_wrong_override_says_what_is_wrong(assignment, message):
+def test_invalid_override_is_explained(assignment, message):
     with pytest.raises(UserError, match=message):
-        config_lib.override(config(), [assignment])
+        config_lib.override(make_config(), [assignment])
 
 
 @pytest.mark.parametrize(
     ('assignment', 'message'),
     [
-        ('data.steps=many', r"data\.steps='many' is of type str, but int is needed"),
-        ('data.steps=1.5', 'float, but int'),
-        ('data.steps=True', 'bool, but int'),
-        ('data.rate=high', 'str, but float'),
-        ('data.rate=True', 'bool, but float'),
-        ('data.shuffle=1', 'int, but bool'),
-        ('data.every=True', 'bool, but int | float | str'),
-        ('data.sources=(1, 2)', 'int, but str'),
-        ('data.phases=((1, "a"),)', 'str, but int'),
+        ('data.steps=many', r"data\.steps='many' is of type str\. Set a value of type int"),
+        ('data.steps=1.5', 'float. Set a value of type int'),
+        ('data.steps=True', 'bool. Set a value of type int'),
+        ('data.rate=high', 'str. Set a value of type float'),
+        ('data.rate=True', 'bool. Set a value of type float'),
+        ('data.shuffle=1', 'int. Set a value of type bool'),
+        ('data.every=True', r'bool. Set a value of type int \| float \| str'),
+        ('data.sources=(1, 2)', 'int. Set a value of type str'),
+        ('data.phases=((1, "a"),)', 'str. Set a value of type int'),
         ('data.kind=depe', r"data\.kind='depe' is not a choice: did you mean 'deep'\?"),
-        ('data.limit=few', 'str, but'),
+        ('data.limit=few', 'str. Set a value of type'),
     ],
 )
-def test_a_value_of_the_wrong_type_is_refused(assignment, message):
+def test_value_of_wrong_type_is_rejected(assignment, message):
     with pytest.raises(UserError, match=message):
-        overridden(assignment)
+        apply_overrides(assignment)
 
 
-def test_text_that_is_no_python_value_stays_text():
-    assert overridden('data.path={[]: 1}').path == '{[]: 1}'
+def test_invalid_python_literal_stays_text():
+    assert apply_overrides('data.path={[]: 1}').path == '{[]: 1}'
 
 
-def test_a_section_takes_a_nested_config_dict():
+def test_nested_config_dict_becomes_plain_dict():
     values = ConfigDict({'path': 'a', 'renames': {'old': 'new'}, 'sources': ['x']})
-    made = config_lib.section(Section, values, 'data')
-    assert made == Section('a', renames={'old': 'new'}, sources=('x',))
-    assert type(made.renames) is dict
+    section = config_lib.build_section(Section, values, 'data')
+    assert section == Section('a', renames={'old': 'new'}, sources=('x',))
+    assert type(section.renames) is dict
 
 
-def test_a_section_made_into_json_comes_back():
-    made = section(phases=((1, 2, 3),), renames={'b': 'c', 'a': 'd'}, every='3 epochs')
-    text = config_lib.to_json({'data': made, 'b': ConfigDict({'c': (1, 2)})})
+def test_section_survives_json_round_trip():
+    section = build_section(phases=((1, 2, 3),), renames={'b': 'c', 'a': 'd'}, every='3 epochs')
+    text = config_lib.to_json({'data': section, 'b': ConfigDict({'c': (1, 2)})})
     read = json.loads(text)
-    assert config_lib.section(Section, read['data'], 'data') == made
+    assert config_lib.build_section(Section, read['data'], 'data') == section
     assert read['b'] == {'c': [1, 2]}
     assert text == config_lib.to_json(dict(reversed(read.items())))
 
@@ -178,7 +178,7 @@ def get_config(arg='small'):
 """
 
 
-def test_a_config_file_runs_with_and_without_its_argument(write):
+def test_config_file_with_and_without_argument(write):
     path = write(WITH_ARGUMENT)
     assert config_lib.load(path).width == 1
     assert config_lib.load(f'{path}:large').width == 2
@@ -189,25 +189,25 @@ def test_a_config_file_runs_with_and_without_its_argument(write):
     ('text', 'arg', 'message'),
     [
         (WITH_ARGUMENT, ':huge', r"does not accept the argument 'huge'"),
-        ('def get_config(): return ConfigDict()', ':small', r"'small' after the colon means nothing"),
+        ('def get_config(): return ConfigDict()', ':small', r"takes no argument\. Remove ':small'"),
         ('def get_config(size): return ConfigDict()', '', 'argument'),
-        ('get_cfg = None', '', r'no get_config\(\)'),
+        ('get_cfg = None', '', r'does not define get_config\(\)'),
         ('import no_such_package', '', 'no_such_package'),
         ('def get_config(:', '', 'config.py'),
     ],
 )
-def test_a_wrong_config_file_ends_in_a_sentence(write, text, arg, message):
+def test_invalid_config_file_is_a_user_error(write, text, arg, message):
     with pytest.raises(UserError, match=message):
         config_lib.load(write(text) + arg)
 
 
 @pytest.mark.parametrize('name', ['missing.py', 'missing.py:tiny', '.'])
-def test_a_missing_config_file_ends_in_a_sentence(tmp_path, name):
-    with pytest.raises(UserError, match='no config file'):
+def test_missing_config_file_is_a_user_error(tmp_path, name):
+    with pytest.raises(UserError, match='does not exist'):
         config_lib.load(str(tmp_path / name))
 
 
-def test_a_config_that_is_not_python_is_refused(tmp_path):
+def test_config_file_that_is_not_python_is_rejected(tmp_path):
     (tmp_path / 'config.json').write_text('{}')
     with pytest.raises(UserError, match='not a Python file'):
         config_lib.load(str(tmp_path / 'config.json'))

@@ -1,7 +1,8 @@
-"""Exact means, metric files, and the progress line."""
+"""Exact means, metric files and the progress line."""
 
 import io
 import json
+import logging
 import math
 
 import jax.numpy as jnp
@@ -16,17 +17,17 @@ from bert_jax.core import metrics
 @given(
     st.lists(st.lists(st.tuples(st.integers(-99, 99), st.integers(0, 3)), max_size=7), min_size=1, max_size=6)
 )
-def test_the_mean_over_uneven_parts_is_that_of_the_whole(parts):
-    made = []
+def test_mean_of_uneven_parts_equals_mean_of_all_values(parts):
+    means = []
     for part in parts:
         values, weights = np.array(part, np.float32).reshape(-1, 2).T
-        made.append({'loss': metrics.mean(jnp.asarray(values), jnp.asarray(weights))})
+        means.append({'loss': metrics.mean(jnp.asarray(values), jnp.asarray(weights))})
     values, weights = np.array([pair for part in parts for pair in part], np.float64).reshape(-1, 2).T
     expected = {'loss': (values * weights).sum() / weights.sum()} if weights.sum() else {}
-    assert metrics.combine(made) == pytest.approx(expected, rel=1e-6)
+    assert metrics.combine(means) == pytest.approx(expected, rel=1e-6)
 
 
-def test_a_mean_of_means_would_differ():
+def test_combined_mean_is_not_mean_of_means():
     parts = [
         {'a': metrics.mean(jnp.array([1.0, 2.0, 6.0]), jnp.ones(3))},
         {'a': metrics.mean(jnp.ones(1), jnp.ones(1))},
@@ -35,7 +36,7 @@ def test_a_mean_of_means_would_differ():
     assert float(parts[0]['a'].value()) == 3.0
 
 
-def test_a_name_that_one_part_lacks_is_the_mean_of_the_others():
+def test_metric_missing_in_one_part():
     one = metrics.mean(jnp.array([4.0]), jnp.array([2.0]))
     assert metrics.combine(
         [{'a': one, 'b': one}, {'a': metrics.mean(jnp.array([1.0]), jnp.array([1.0]))}]
@@ -45,23 +46,23 @@ def test_a_name_that_one_part_lacks_is_the_mean_of_the_others():
     }
 
 
-def test_many_parts_are_added_up_in_double_precision():
+def test_parts_are_summed_in_double_precision():
     parts = [{'a': metrics.Mean(np.float32(2**24), np.float32(1))}] + [
         {'a': metrics.Mean(np.float32(1), np.float32(0))}
     ] * 64
     assert metrics.combine(parts) == {'a': 2**24 + 64}
 
 
-def test_weights_broadcast_and_may_be_booleans():
+def test_weights_broadcast_and_may_be_boolean():
     m = metrics.mean(jnp.array([[1, 2, 3], [4, 5, 6]]), jnp.array([[True], [False]]))
     assert (float(m.total), float(m.weight)) == (6.0, 3.0)
     assert m.total.dtype == m.weight.dtype == jnp.float32
 
 
-def test_what_has_no_weight_is_zero_and_is_not_reported():
-    nothing = metrics.mean(jnp.ones(3), jnp.zeros(3))
-    assert float(nothing.value()) == 0.0
-    assert metrics.combine([{'a': nothing}]) == {}
+def test_metric_without_weight_is_not_reported():
+    empty = metrics.mean(jnp.ones(3), jnp.zeros(3))
+    assert float(empty.value()) == 0.0
+    assert metrics.combine([{'a': empty}]) == {}
 
 
 @pytest.mark.parametrize(
@@ -76,16 +77,16 @@ def test_what_has_no_weight_is_zero_and_is_not_reported():
         (999_999, '1.0M'),
     ],
 )
-def test_human(number, text):
-    assert metrics.human(number) == text
+def test_format_count(number, text):
+    assert metrics.format_count(number) == text
 
 
 @pytest.mark.parametrize(
     ('seconds', 'text'),
     [(0, '0:00'), (59.6, '1:00'), (123, '2:03'), (3723, '1:02:03'), (360_000, '100:00:00')],
 )
-def test_clock(seconds, text):
-    assert metrics.clock(seconds) == text
+def test_format_duration(seconds, text):
+    assert metrics.format_duration(seconds) == text
 
 
 def write(workdir, start, steps):
@@ -95,73 +96,73 @@ def write(workdir, start, steps):
     writer.close()
 
 
-def test_written_lines_are_read_back(tmp_path):
+def test_read_returns_written_metrics(tmp_path):
     write(tmp_path, 0, [1, 2])
     assert metrics.read(tmp_path) == [{'step': 1, 'loss': 9.0}, {'step': 2, 'loss': 8.0}]
 
 
-def test_a_line_is_on_disk_before_the_writer_is_closed(tmp_path):
+def test_metrics_are_on_disk_before_writer_is_closed(tmp_path):
     writer = metrics.Writer(tmp_path, 0)
     writer(1, {'loss': 1.0})
     assert metrics.read(tmp_path) == [{'step': 1, 'loss': 1.0}]
     writer.close()
 
 
-def test_resuming_drops_lines_after_the_step_and_keeps_the_rest(tmp_path):
+def test_resuming_removes_only_later_lines(tmp_path):
     write(tmp_path, 0, [1, 2, 3, 4])
     write(tmp_path, 2, [3])
     assert [line['step'] for line in metrics.read(tmp_path)] == [1, 2, 3]
 
 
-@pytest.mark.parametrize('left', ['{"step": 2, "lo', '{"step": "2"}', '{"step": 2, "loss": [1]}', '[2]', '7'])
-def test_resuming_drops_a_line_cut_in_half_or_of_something_else(tmp_path, left):
+@pytest.mark.parametrize('line', ['{"step": 2, "lo', '{"step": "2"}', '{"step": 2, "loss": [1]}', '[2]', '7'])
+def test_resuming_removes_invalid_lines(tmp_path, line):
     write(tmp_path, 0, [1, 2])
     path = tmp_path / 'metrics.jsonl'
     with path.open('a') as file:
-        file.write(left + '\n')
+        file.write(line + '\n')
     assert [line['step'] for line in metrics.read(tmp_path)] == [1, 2]
     write(tmp_path, 2, [3])
     assert [json.loads(line)['step'] for line in path.read_text().splitlines()] == [1, 2, 3]
 
 
-def test_a_new_run_drops_what_another_left(tmp_path):
+def test_new_run_removes_lines_of_earlier_run(tmp_path):
     write(tmp_path, 0, [1, 2])
     write(tmp_path, 0, [1])
     assert [line['step'] for line in metrics.read(tmp_path)] == [1]
 
 
-def events(workdir):
-    """(step, tag, value) of every scalar in the TensorBoard files."""
+def read_events(workdir):
+    """Read (step, tag, value) of every scalar in the TensorBoard files."""
     from tensorboardX.proto.event_pb2 import Event
 
-    found = []
+    events = []
     for path in sorted((workdir / 'tensorboard').glob('events.*')):
-        data, at = path.read_bytes(), 0
-        while at < len(data):  # length (8 bytes), its checksum (4), record, its checksum (4)
-            length = int.from_bytes(data[at : at + 8], 'little')
-            event = Event.FromString(data[at + 12 : at + 12 + length])
-            found += [(event.step, v.tag, v.simple_value) for v in event.summary.value]
-            at += 16 + length
-    return found
+        data, offset = path.read_bytes(), 0
+        while offset < len(data):  # length (8 bytes), its checksum (4), record, its checksum (4)
+            length = int.from_bytes(data[offset : offset + 8], 'little')
+            event = Event.FromString(data[offset + 12 : offset + 12 + length])
+            events += [(event.step, v.tag, v.simple_value) for v in event.summary.value]
+            offset += 16 + length
+    return events
 
 
-def test_tensorboard_events_hold_each_finite_value_at_its_step(tmp_path):
+def test_tensorboard_events_contain_finite_values(tmp_path):
     writer = metrics.Writer(tmp_path, 0)
     writer(3, {'loss': 2.5, 'accuracy': 0.5})
     writer(4, {'loss': math.nan, 'accuracy': 0.75})
     writer.close()
-    assert sorted(events(tmp_path)) == [(3, 'accuracy', 0.5), (3, 'loss', 2.5), (4, 'accuracy', 0.75)]
+    assert sorted(read_events(tmp_path)) == [(3, 'accuracy', 0.5), (3, 'loss', 2.5), (4, 'accuracy', 0.75)]
 
 
-def test_lines_are_json_also_without_a_number(tmp_path):
+def test_missing_numbers_are_null_in_json(tmp_path):
     writer = metrics.Writer(tmp_path, 0)
     writer(4, {'loss': math.inf, 'mfu': math.nan, 'accuracy': 0.75})
     writer.close()
     line = (tmp_path / 'metrics.jsonl').read_text()
     assert json.loads(line, parse_constant=pytest.fail)['loss'] is None
-    (found,) = metrics.read(tmp_path)
-    assert math.isnan(found['mfu'])
-    assert found['accuracy'] == 0.75
+    (values,) = metrics.read(tmp_path)
+    assert math.isnan(values['mfu'])
+    assert values['accuracy'] == 0.75
 
 
 class Clock:
@@ -173,11 +174,19 @@ class Clock:
 
 
 class Terminal(io.StringIO):
+    """Stream that counts as a terminal of 80 columns."""
+
     def isatty(self):
         return True
 
+    @property
+    def screen(self):
+        """The lines that a user sees: a carriage return with an erase sequence clears the current line."""
+        return [line.split('\r\033[K')[-1] for line in self.getvalue().split('\n')]
 
-VALUES = {'loss': 2.34567, 'tokens_per_second': 12_345.0, 'mfu': 0.345}
+
+VALUES = {'loss': 2.34567, 'mlm_loss': 2.0, 'mlm_accuracy': 0.25, 'grad_norm': 1.0, 'learning_rate': 1e-4}
+VALUES |= {'tokens_per_second': 12_345.0, 'mfu': 0.345}
 
 
 @pytest.fixture
@@ -187,33 +196,100 @@ def clock(monkeypatch):
     return clock
 
 
-def test_progress_shows_step_loss_speed_and_time_left(clock):
+def test_progress_shows_step_loss_metric_time_left_and_speed(clock):
     stream = io.StringIO()
-    progress = metrics.Progress(1000, 4000, stream)
-    clock.now = 100.0
+    progress = metrics.Progress(4000, stream=stream)
+    clock.now = 50.0
+    progress(1000, VALUES)
+    clock.now = 150.0
     progress(2000, VALUES)
-    text = stream.getvalue()
-    for part in ('step 2,000/4,000', 'loss 2.3457', '12.3k tokens/s', 'MFU 34.5%', 'left 3:20'):
-        assert part in text
-    assert text.endswith('\n')
-    assert '\r' not in text
+    first, second = stream.getvalue().splitlines()
+    assert first == 'step 1,000/4,000  loss 2.3457  mlm_accuracy 0.2500'
+    assert second.startswith(first.replace('1,000', '2,000'))
+    assert second.endswith('  3:20 left  12.3k tokens/s  MFU 34.5%')
+    assert '\r' not in stream.getvalue()
 
 
-def test_progress_leaves_out_an_unknown_utilisation(clock):
+@pytest.mark.parametrize(
+    ('metric', 'shown'),
+    [('mlm_loss', 'mlm_loss 2.0000'), ('f1', 'mlm_accuracy 0.2500'), ('loss', 'loss 2.3457')],
+)
+def test_progress_shows_selected_metric(metric, shown):
     stream = io.StringIO()
-    metrics.Progress(0, 10, stream)(1, {**VALUES, 'mfu': math.nan})
+    metrics.Progress(10, metric, stream)(1, VALUES)
+    assert stream.getvalue().strip().endswith(f'  {shown}')
+
+
+def test_progress_omits_unknown_utilization(clock):
+    stream = io.StringIO()
+    progress = metrics.Progress(10, stream=stream)
+    for step in (1, 10):
+        progress(step, {**VALUES, 'mfu': math.nan})
     assert 'nan' not in stream.getvalue()
-    assert 'left' in stream.getvalue()
+    assert 'tokens/s' in stream.getvalue()
 
 
-def test_progress_stays_on_one_line_of_a_terminal(clock):
-    stream = Terminal()
-    progress = metrics.Progress(0, 10, stream)
-    progress(1, VALUES)
-    progress(2, VALUES)
-    assert '\n' not in stream.getvalue()
-    assert stream.getvalue().count('\r') == 2
-    progress.say('saved')
-    assert stream.getvalue().endswith('saved\n')
+def test_log_file_gets_first_and_last_step_and_one_line_per_interval(clock):
+    stream = io.StringIO()
+    progress = metrics.Progress(100, stream=stream, interval=5.0)
+    for step in range(1, 101):
+        clock.now = step * 0.5
+        progress(step, VALUES)
+        if step == 52:
+            progress.print_line('evaluation')
     progress.close()
-    assert stream.getvalue().endswith('saved\n\n')
+    lines = [line.split('/')[0] for line in stream.getvalue().splitlines()]
+    steps = [f'step {step}' for step in range(1, 100, 10)]
+    assert lines == [*steps[:6], 'evaluation', *steps[6:], 'step 100']
+
+
+def test_terminal_shows_one_progress_line_below_evaluations(clock):
+    stream = Terminal()
+    progress = metrics.Progress(10, stream=stream)
+    for step in (1, 2, 3):
+        clock.now += 1
+        progress(step, VALUES)
+    assert len(stream.screen) == 1
+    assert stream.screen[0].startswith('step 3/10')
+    progress.print_line('evaluation')
+    clock.now += 1
+    progress(4, VALUES)
+    progress.close()
+    above, line, end = stream.screen
+    assert (above, line.split('  ')[0], end) == ('evaluation', 'step 4/10', '')
+
+
+def test_terminal_is_not_updated_more_often_than_a_user_can_read(clock):
+    stream = Terminal()
+    progress = metrics.Progress(1000, stream=stream)
+    for step in range(1, 1001):
+        clock.now += 0.001
+        progress(step, VALUES)
+    assert stream.getvalue().count('step') <= 11
+    assert stream.screen[-1].startswith('step 1,000/1,000')
+
+
+def test_progress_line_does_not_wrap(clock, monkeypatch):
+    stream = Terminal()
+    progress = metrics.Progress(10, stream=stream)
+    monkeypatch.setattr(progress, '_width', lambda: 20)
+    progress(1, VALUES)
+    assert stream.screen == ['step 1/10  loss 2.3']
+
+
+def test_log_message_replaces_progress_line(clock):
+    stream = Terminal()
+    handler = logging.StreamHandler(stream)
+    logging.getLogger().addHandler(handler)
+    try:
+        progress = metrics.Progress(10, stream=stream)
+        progress(1, VALUES)
+        logging.warning('disk is slow')
+        clock.now += 1
+        progress(2, VALUES)
+        progress.close()
+        logging.warning('done')
+    finally:
+        logging.getLogger().removeHandler(handler)
+    assert [line.split('  ')[0] for line in stream.screen] == ['disk is slow', 'step 2/10', 'done', '']
+    assert not handler.filters

@@ -1,4 +1,4 @@
-"""Mesh, strategies, and what is refused; on eight fake devices."""
+"""Mesh, strategies and their errors, on eight fake devices."""
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +13,7 @@ from bert_jax.core.partitioning import MeshConfig, Partitioner
 BATCH = ('data', 'fsdp')
 
 
-def test_tests_run_on_eight_devices_with_strict_dtypes():
+def test_tests_use_eight_devices_and_strict_dtypes():
     assert jax.device_count() == 8
     assert jax.config.jax_numpy_dtype_promotion == 'strict'
 
@@ -32,13 +32,13 @@ def test_tests_run_on_eight_devices_with_strict_dtypes():
         (MeshConfig('fsdp_tp', data=2, fsdp=2, tensor=2), (2, 2, 2)),
     ],
 )
-def test_the_main_axis_takes_the_devices_that_are_left(config, shape):
+def test_main_axis_takes_remaining_devices(config, shape):
     mesh = partitioning.make(config).mesh
     assert tuple(mesh.shape.items()) == tuple(zip(('data', 'fsdp', 'tensor'), shape, strict=True))
     assert set(mesh.devices.flat) == set(jax.devices())
 
 
-def test_a_mesh_takes_the_devices_it_is_given():
+def test_mesh_uses_selected_devices():
     mesh = partitioning.make(MeshConfig(), jax.devices()[2:4]).mesh
     assert list(mesh.devices.flat) == jax.devices()[2:4]
 
@@ -54,8 +54,8 @@ def test_a_mesh_takes_the_devices_it_is_given():
         MeshConfig('fsdp', data=-1, fsdp=-8),
     ],
 )
-def test_a_mesh_that_does_not_fit_is_refused(config):
-    with pytest.raises(UserError, match=r'8 device\(s\): set mesh\.data, mesh\.fsdp and mesh\.tensor'):
+def test_mesh_that_does_not_fit_devices_is_rejected(config):
+    with pytest.raises(UserError, match=r'8 device\(s\)\. Set mesh\.data, mesh\.fsdp and mesh\.tensor'):
         partitioning.make(config)
 
 
@@ -79,20 +79,20 @@ def test_a_mesh_that_does_not_fit_is_refused(config):
         ),
     ],
 )
-def test_each_strategy_places_vocabulary_attention_feed_forward_and_activations(strategy, specs):
+def test_specs_of_vocabulary_attention_feed_forward_and_activations(strategy, specs):
     arrays = [('vocab', 'embed'), ('embed', None, 'heads', 'kv'), ('embed', 'mlp'), ('batch', 'heads', None)]
     partitioner = partitioning.make(MeshConfig(strategy))
     assert [partitioner.spec(axes) for axes in arrays] == specs
 
 
-def test_a_strategy_is_a_small_table_of_few_axes():
-    assert len(partitioning.LOGICAL) <= 9
+def test_strategies_are_small_tables():
+    assert len(partitioning.LOGICAL_AXES) <= 9
     for rules in partitioning.STRATEGIES.values():
         assert len(rules) <= 10
-        assert set(rules) <= set(partitioning.LOGICAL)
+        assert set(rules) <= set(partitioning.LOGICAL_AXES)
 
 
-def test_an_unknown_axis_names_the_parameter_and_the_nearest():
+def test_unknown_axis_error_names_parameter_and_closest_axis():
     partitioner = partitioning.make(MeshConfig())
     with pytest.raises(
         UserError, match=r"layers/0/kernel has the unknown axis 'embedd': did you mean 'embed'"
@@ -108,21 +108,21 @@ def test_an_unknown_axis_names_the_parameter_and_the_nearest():
         ('fsdp', ('batch', 'embed'), 'fsdp'),
     ],
 )
-def test_a_mesh_axis_used_twice_is_refused(strategy, axes, mesh_axis):
-    with pytest.raises(UserError, match=f"w .*would use the mesh axis '{mesh_axis}' twice"):
+def test_two_dimensions_on_one_mesh_axis_are_rejected(strategy, axes, mesh_axis):
+    with pytest.raises(UserError, match=f"w .*maps two dimensions to the mesh axis '{mesh_axis}'"):
         partitioning.make(MeshConfig(strategy)).spec(axes, 'w')
 
 
-def test_a_dimension_that_does_not_divide_names_parameter_dimension_and_axis():
+def test_indivisible_dimension_error_names_parameter_dimension_and_axis():
     partitioner = partitioning.make(MeshConfig('fsdp_tp', tensor=4))
-    message = r'pooler/kernel has shape \(32, 30\): dimension 1 \(mlp\) does not divide by 4, .* tensor'
+    message = r'pooler/kernel has shape \(32, 30\), and dimension 1 \(mlp\) is not divisible by 4, .* tensor'
     with pytest.raises(UserError, match=message):
         partitioner.sharding(('embed', 'mlp'), (32, 30), 'pooler/kernel')
-    with pytest.raises(UserError, match=r'dimension 0 \(batch\) does not divide by 2'):
+    with pytest.raises(UserError, match=r'dimension 0 \(batch\) is not divisible by 2'):
         partitioner.sharding(('batch', 'mlp'), (31, 32), 'x')
 
 
-def test_a_sharding_splits_an_array_as_its_spec_says():
+def test_sharding_splits_array_according_to_spec():
     partitioner = partitioning.make(MeshConfig('fsdp_tp', tensor=4))
     sharding = partitioner.sharding(('embed', 'mlp'), (6, 8), 'w')
     assert sharding.shard_shape((6, 8)) == (3, 2)
@@ -130,22 +130,24 @@ def test_a_sharding_splits_an_array_as_its_spec_says():
     assert partitioner.batch.shard_shape((6, 8)) == (3, 8)
 
 
-def test_a_batch_must_divide_by_data_times_fsdp():
+def test_batch_size_must_be_divisible_by_data_times_fsdp():
     partitioner = partitioning.make(MeshConfig('fsdp_tp', data=2, fsdp=2, tensor=2))
-    assert partitioner.batch_parts == 4
+    assert partitioner.num_batch_shards == 4
     partitioner.check_batch(12)
-    with pytest.raises(UserError, match=r'train\.eval_batch_size=14 does not divide by 4'):
+    with pytest.raises(
+        UserError, match=r'train\.eval_batch_size=14, the global batch size, is not divisible by 4'
+    ):
         partitioner.check_batch(14, 'train.eval_batch_size')
 
 
-def test_a_global_batch_is_the_local_one_split_over_devices():
+def test_global_batch_is_local_batch_split_over_devices():
     local = {'tokens': np.arange(32, dtype=np.int32).reshape(16, 2)}
     tokens = partitioning.make(MeshConfig()).global_batch(local)['tokens']
     assert {shard.data.shape for shard in tokens.addressable_shards} == {(2, 2)}
     np.testing.assert_array_equal(tokens, local['tokens'])
 
 
-def constrained(partitioner: Partitioner | None) -> jax.Array:
+def apply_constrain(partitioner: Partitioner | None) -> jax.Array:
     def f(x: jax.Array) -> jax.Array:
         return partitioning.constrain(x, 'batch', 'mlp')
 
@@ -156,10 +158,10 @@ def constrained(partitioner: Partitioner | None) -> jax.Array:
         return jax.jit(f)(x)
 
 
-def test_constrain_pins_an_activation_inside_use():
+def test_constrain_shards_activation_if_partitioner_is_active():
     partitioner = partitioning.make(MeshConfig('tp', data=2))
-    assert constrained(partitioner).sharding.shard_shape((8, 8)) == (4, 2)
-    assert constrained(None).sharding.shard_shape((8, 8)) == (8, 8)
+    assert apply_constrain(partitioner).sharding.shard_shape((8, 8)) == (4, 2)
+    assert apply_constrain(None).sharding.shard_shape((8, 8)) == (8, 8)
 
 
 def test_constrain_does_nothing_on_one_device():
@@ -168,7 +170,7 @@ def test_constrain_does_nothing_on_one_device():
         assert partitioning.constrain(x, 'batch', 'mlp') is x
 
 
-def test_the_table_counts_parameters_and_joins_layers_that_look_alike():
+def test_parameter_table_joins_identical_layers():
     partitioner = partitioning.make(MeshConfig('fsdp'))
     shapes = {
         'blocks/0/kernel': jax.ShapeDtypeStruct((16, 4), jnp.float32),
@@ -178,8 +180,7 @@ def test_the_table_counts_parameters_and_joins_layers_that_look_alike():
     }
     axes = {name: ('embed', 'mlp')[: len(s.shape)] for name, s in shapes.items()}
     shardings = {name: partitioner.sharding(axes[name], s.shape, name) for name, s in shapes.items()}
-    first, *lines = partitioning.table(shardings, shapes).splitlines()
-    assert first == '1,256 parameters'
+    lines = partitioning.format_parameters(shardings, shapes).splitlines()
     assert [line.split()[0] for line in lines] == ['blocks/*/kernel', 'blocks/*/kernel', 'norm/scale']
     assert lines[0].endswith('x2')
     assert not lines[1].endswith('x1')

@@ -1,4 +1,4 @@
-"""Processes that work for this one."""
+"""Worker processes and signals."""
 
 import os
 import pathlib
@@ -8,26 +8,26 @@ import time
 from bert_jax.core import worker_pool
 
 
-class Slow:
-    """Takes long to unpickle, as what imports JAX, and says when it begins."""
+class SlowToUnpickle:
+    """Object that writes the process id to a file and then takes a second to unpickle, like one that imports JAX."""
 
-    def __init__(self, said):
-        self.said = said
+    def __init__(self, path):
+        self.path = path
 
     def __setstate__(self, state):
-        pathlib.Path(state['said']).write_text(str(os.getpid()))
+        pathlib.Path(state['path']).write_text(str(os.getpid()))
         time.sleep(1)
 
 
-def begin(slow):
+def ignore(argument):
     pass
 
 
-def test_a_signal_to_stop_does_not_end_one_that_has_just_begun(tmp_path):
-    said = tmp_path / 'said'
-    with worker_pool.pool(1, begin, Slow(str(said))) as pool:
-        answer = pool.submit(os.getpid)
-        while not said.exists() or not said.read_text():
+def test_worker_that_is_starting_ignores_sigterm(tmp_path):
+    path = tmp_path / 'pid'
+    with worker_pool.start_pool(1, ignore, SlowToUnpickle(str(path))) as pool:
+        result = pool.submit(os.getpid)
+        while not path.exists() or not path.read_text():
             time.sleep(0.01)
-        os.kill(int(said.read_text()), signal.SIGTERM)
-        assert answer.result(60) == int(said.read_text())
+        os.kill(int(path.read_text()), signal.SIGTERM)
+        assert result.result(60) == int(path.read_text())

@@ -1,10 +1,10 @@
-"""Real data sets, where they are prepared."""
+"""Fixtures for real data sets."""
 
 import pytest
 
 
 @pytest.fixture(scope='session')
 def sst2(needs_tfds):
-    """The name of a real data set, if it is there."""
+    """Name of a real data set; skips the test if it is not prepared."""
     needs_tfds('glue/sst2')
     return 'glue/sst2'

@@ -1,6 +1,6 @@
-"""Writes golden_ids.json: what transformers makes of odd texts with published vocabularies.
+"""Write golden_ids.json: ids and offsets from transformers for unusual texts and published vocabularies.
 
-python tests/data/make_golden_ids.py FOLDER, which holds the vocabularies by the names in `NAMES`; needs transformers.
+Usage: python tests/data/make_golden_ids.py FOLDER, where FOLDER holds the files in `NAMES`. Needs transformers.
 """
 
 import json
@@ -33,18 +33,20 @@ def main(folder: pathlib.Path) -> None:
 
     golden = {}
     for name in NAMES:
-        with tempfile.TemporaryDirectory() as place:
+        with tempfile.TemporaryDirectory() as temporary:
             if name.endswith('.txt'):
-                shutil.copy(folder / name, f'{place}/vocab.txt')
-                theirs = BertTokenizer.from_pretrained(place, do_lower_case='uncased' in name)
+                shutil.copy(folder / name, f'{temporary}/vocab.txt')
+                tokenizer = BertTokenizer.from_pretrained(temporary, do_lower_case='uncased' in name)
             else:
-                shutil.copy(folder / name, f'{place}/merges.txt')
-                shutil.copy(folder / name.replace('vocab.bpe', 'encoder.json'), f'{place}/vocab.json')
-                theirs = GPT2Tokenizer.from_pretrained(place)
-            found = theirs(TEXTS, add_special_tokens=False, return_offsets_mapping=True)
+                shutil.copy(folder / name, f'{temporary}/merges.txt')
+                shutil.copy(folder / name.replace('vocab.bpe', 'encoder.json'), f'{temporary}/vocab.json')
+                tokenizer = GPT2Tokenizer.from_pretrained(temporary)
+            encoded = tokenizer(TEXTS, add_special_tokens=False, return_offsets_mapping=True)
             golden[name] = [
                 {'text': text, 'ids': ids, 'offsets': [[*o] for o in offsets]}
-                for text, ids, offsets in zip(TEXTS, found['input_ids'], found['offset_mapping'], strict=True)
+                for text, ids, offsets in zip(
+                    TEXTS, encoded['input_ids'], encoded['offset_mapping'], strict=True
+                )
             ]
     text = json.dumps(golden, ensure_ascii=True)
     (pathlib.Path(__file__).parent / 'golden_ids.json').write_text(text + '\n')

@@ -1,4 +1,4 @@
-"""Joined rows: no token is lost, and each knows its document."""
+"""Joined rows lose no token, and every token is assigned to its document."""
 
 import numpy as np
 import pytest
@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from bert_jax.core.errors import UserError
 from bert_jax.data import rows as rows_lib
 from bert_jax.data import tokenizer as tokenizer_lib
-from bert_jax.data.causal_rows import JoinedRows, documents_of
+from bert_jax.data.causal_rows import JoinedRows, document_numbers
 
 VOCABULARY = tokenizer_lib.from_vocab([*tokenizer_lib.SPECIAL, *(f'w{i}' for i in range(100))])
 DOCUMENTS = st.lists(
@@ -17,7 +17,7 @@ DOCUMENTS = st.lists(
 
 
 @given(DOCUMENTS, st.integers(2, 12))
-def test_rows_put_together_are_the_documents(documents, length):
+def test_concatenated_rows_are_the_documents(documents, length):
     arrays = [[np.array(s, np.int32) for s in d] for d in documents]
     rows = [rows_lib.unpack(r) for r in JoinedRows(length)(arrays, VOCABULARY, np.random.default_rng(0))]
     joined = [int(t) for r in rows for t in r.tokens[: r.length]]
@@ -27,12 +27,12 @@ def test_rows_put_together_are_the_documents(documents, length):
     assert all((r.tokens[r.length :] == VOCABULARY.pad).all() for r in rows)
 
 
-def test_a_separator_belongs_to_the_document_that_it_ends():
+def test_separator_belongs_to_the_document_it_ends():
     sep = VOCABULARY.sep
     tokens = np.array([7, sep, 8, 9, sep, sep, 7, 0, 0])
-    assert documents_of(tokens, 7, sep).tolist() == [1, 1, 2, 2, 2, 3, 4, 0, 0]
+    assert document_numbers(tokens, 7, sep).tolist() == [1, 1, 2, 2, 2, 3, 4, 0, 0]
 
 
-def test_a_row_of_one_token_is_refused():
-    with pytest.raises(UserError, match='predict nothing'):
+def test_length_1_is_rejected():
+    with pytest.raises(UserError, match='data.length=1 leaves nothing to predict'):
         JoinedRows(1)

@@ -1,4 +1,4 @@
-"""Noise for sequence to sequence: nothing but what it may change, at its rate, the same for the same seed."""
+"""Noise functions change only what they should, at the given rate, and repeat for the same seed."""
 
 import collections
 
@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from bert_jax.data import corruption
 
 MASK, STOP = 1, 2
-STOPS = np.arange(1000) == STOP
+ENDS_SENTENCE = np.arange(1000) == STOP
 SENTINELS = np.arange(900, 1000)
 SEEDS, RATES = st.integers(0, 10_000), st.floats(0, 1)
 TEXTS = st.lists(st.integers(2, 800), max_size=40).map(lambda t: np.array(t, np.int32))
@@ -20,8 +20,8 @@ def distinct(n):
     return np.arange(10, 10 + n, dtype=np.int32)
 
 
-def is_part(part, whole):
-    """Whether `part` is `whole` with some left out."""
+def is_subsequence(part, whole):
+    """Return whether `part` is `whole` without some of its tokens."""
     rest = iter(whole.tolist())
     return all(token in rest for token in part.tolist())
 
@@ -29,26 +29,26 @@ def is_part(part, whole):
 NOISES = {
     'mask': lambda text, rate, rng: corruption.mask_tokens(text, rate, MASK, rng),
     'delete': corruption.delete_tokens,
-    'infill': lambda text, rate, rng: corruption.infill(text, rate, 3.0, MASK, rng),
-    'permute': lambda text, rate, rng: corruption.permute_sentences(text, STOPS, rng),
-    'rotate': lambda text, rate, rng: corruption.rotate(text, rng),
-    'mass': lambda text, rate, rng: corruption.mass(text, rate, MASK, rng).text,
-    'spans': lambda text, rate, rng: corruption.spans(text, rate, 3.0, SENTINELS, rng)[0],
+    'infill': lambda text, rate, rng: corruption.infill_spans(text, rate, 3.0, MASK, rng),
+    'permute': lambda text, rate, rng: corruption.permute_sentences(text, ENDS_SENTENCE, rng),
+    'rotate': lambda text, rate, rng: corruption.rotate_document(text, rng),
+    'mass': lambda text, rate, rng: corruption.mask_fragment(text, rate, MASK, rng).text,
+    'spans': lambda text, rate, rng: corruption.corrupt_spans(text, rate, 3.0, SENTINELS, rng)[0],
 }
 
 
 @pytest.mark.parametrize('noise', NOISES)
 @given(TEXTS, RATES, SEEDS)
-def test_no_text_grows_the_input_stays_and_a_seed_repeats(noise, text, rate, seed):
+def test_noise_never_lengthens_or_modifies_its_input_and_repeats_for_a_seed(noise, text, rate, seed):
     before = text.copy()
-    one, other = (NOISES[noise](text, rate, np.random.default_rng(seed)) for _ in range(2))
-    assert len(one) <= len(text) + (noise == 'spans' and rate == 0)
+    first, second = (NOISES[noise](text, rate, np.random.default_rng(seed)) for _ in range(2))
+    assert len(first) <= len(text) + (noise == 'spans' and rate == 0)
     np.testing.assert_array_equal(text, before)
-    np.testing.assert_array_equal(one, other)
+    np.testing.assert_array_equal(first, second)
 
 
 @given(TEXTS, RATES, SEEDS)
-def test_masking_changes_nothing_but_masked_tokens(text, rate, seed):
+def test_masking_changes_only_masked_tokens(text, rate, seed):
     out = corruption.mask_tokens(text, rate, MASK, np.random.default_rng(seed))
     assert len(out) == len(text)
     assert (out[out != text] == MASK).all()
@@ -56,34 +56,34 @@ def test_masking_changes_nothing_but_masked_tokens(text, rate, seed):
 
 
 @given(st.integers(0, 40), RATES, SEEDS)
-def test_deletion_keeps_the_order(n, rate, seed):
+def test_deletion_keeps_order(n, rate, seed):
     out = corruption.delete_tokens(distinct(n), rate, np.random.default_rng(seed))
     assert (np.diff(out) > 0).all()
     assert abs(len(out) - (1 - rate) * n) <= 1
 
 
 @given(st.integers(0, 60), RATES, st.floats(0.5, 8), SEEDS)
-def test_infilling_leaves_the_rest_in_order_and_a_mask_for_each_gap(n, rate, mean, seed):
+def test_infilling_keeps_the_other_tokens_in_order_with_a_mask_per_gap(n, rate, mean, seed):
     text = distinct(n)
-    out = corruption.infill(text, rate, mean, MASK, np.random.default_rng(seed))
+    out = corruption.infill_spans(text, rate, mean, MASK, np.random.default_rng(seed))
     left = out[out != MASK]
-    assert is_part(left, text)
+    assert is_subsequence(left, text)
     assert abs(n - len(left) - rate * n) <= 1
     gaps = set(np.flatnonzero(np.diff([9, *left.tolist(), 10 + n]) > 1).tolist())
     masks = np.flatnonzero(out == MASK)
-    places = [int((out[:m] != MASK).sum()) for m in masks]  # tokens left before each
-    assert gaps <= set(places)
-    if rate < 0.4:  # room for all spans to be apart
-        assert len(set(places)) == len(places)
+    kept_before = [int((out[:m] != MASK).sum()) for m in masks]  # kept tokens before each mask
+    assert gaps <= set(kept_before)
+    if rate < 0.4:  # enough room to keep all spans apart
+        assert len(set(kept_before)) == len(kept_before)
 
 
 @given(TEXTS, SEEDS)
-def test_permutation_keeps_the_sentences(text, seed):
+def test_permutation_keeps_sentences(text, seed):
     def sentences(t):
         parts = np.split(t, np.flatnonzero(t == STOP) + 1)
         return collections.Counter(tuple(p.tolist()) for p in parts if len(p))
 
-    out = corruption.permute_sentences(text, STOPS, np.random.default_rng(seed))
+    out = corruption.permute_sentences(text, ENDS_SENTENCE, np.random.default_rng(seed))
     assert sorted(out.tolist()) == sorted(text.tolist())
     if not len(text) or text[-1] == STOP:
         assert sentences(out) == sentences(text)
@@ -92,21 +92,21 @@ def test_permutation_keeps_the_sentences(text, seed):
 @given(st.integers(1, 40), SEEDS)
 def test_rotation_is_a_rotation(n, seed):
     text = distinct(n)
-    out = corruption.rotate(text, np.random.default_rng(seed))
+    out = corruption.rotate_document(text, np.random.default_rng(seed))
     np.testing.assert_array_equal(np.roll(out, int(out[0]) - 10), text)
 
 
 @given(TEXTS, RATES, SEEDS)
 def test_mass_masks_one_fragment(text, rate, seed):
-    out, start, stop = corruption.mass(text, rate, MASK, np.random.default_rng(seed))
+    out, start, stop = corruption.mask_fragment(text, rate, MASK, np.random.default_rng(seed))
     assert (out[start:stop] == MASK).all()
     np.testing.assert_array_equal(np.concatenate([out[:start], text[start:stop], out[stop:]]), text)
     assert abs(stop - start - rate * len(text)) <= 1
 
 
 @given(TEXTS, RATES, st.floats(0.5, 8), SEEDS)
-def test_spans_put_back_are_the_text(text, rate, mean, seed):
-    source, target = corruption.spans(text, rate, mean, SENTINELS, np.random.default_rng(seed))
+def test_inserting_the_spans_restores_the_text(text, rate, mean, seed):
+    source, target = corruption.corrupt_spans(text, rate, mean, SENTINELS, np.random.default_rng(seed))
     used = [t for t in target.tolist() if t >= 900]
     assert used == list(range(900, 900 + len(used)))
     assert [t for t in source.tolist() if t >= 900] == used[:-1]
@@ -116,27 +116,27 @@ def test_spans_put_back_are_the_text(text, rate, mean, seed):
     assert abs(len(target) - len(used) - rate * len(text)) <= 1
 
 
-def test_rates_and_lengths_are_those_that_were_asked_for():
+def test_infilling_matches_the_rate_and_mean_length():
     rng = np.random.default_rng(0)
     text = distinct(200)
-    gone, masks, empty, runs = [], [], [], []
+    removed, masks, empty, runs = [], [], [], []
     for _ in range(500):
-        out = corruption.infill(text, 0.3, 3.0, MASK, rng)
+        out = corruption.infill_spans(text, 0.3, 3.0, MASK, rng)
         left = out[out != MASK]
         gaps = np.diff([9, *left.tolist(), 210]) - 1
-        gone.append(200 - len(left))
+        removed.append(200 - len(left))
         masks.append((out == MASK).sum())
         runs += gaps[gaps > 0].tolist()
         empty.append(masks[-1] - (gaps > 0).sum())
-    assert np.mean(gone) == pytest.approx(60, abs=0.1)
-    assert np.mean(masks) == pytest.approx(60 / 3, rel=0.06)  # Poisson lengths of mean 3
+    assert np.mean(removed) == pytest.approx(60, abs=0.1)
+    assert np.mean(masks) == pytest.approx(60 / 3, rel=0.06)  # Poisson lengths with mean 3
     assert np.mean(empty) / np.mean(masks) == pytest.approx(np.exp(-3), rel=0.3)
     assert np.mean(runs) == pytest.approx(3 / (1 - np.exp(-3)), rel=0.06)
 
 
-def test_every_place_is_as_likely():
+def test_all_positions_are_equally_likely():
     rng, hits = np.random.default_rng(0), np.zeros(12)
     for _ in range(4000):
-        out = corruption.infill(distinct(12), 0.25, 1.0, MASK, rng)
+        out = corruption.infill_spans(distinct(12), 0.25, 1.0, MASK, rng)
         hits[np.setdiff1d(np.arange(12), out[out != MASK] - 10)] += 1
     np.testing.assert_allclose(hits / 4000, 0.25, atol=0.03)

@@ -1,4 +1,4 @@
-"""Endings: a row each, with the number of the right one."""
+"""Multiple choice: one row per ending, labeled with the number of the correct one."""
 
 import pytest
 
@@ -9,44 +9,44 @@ from bert_jax.data.records import Record
 from bert_jax.data.rows import unpack
 
 
-def texts(out, words):
+def decode(out, words):
     rows = [[unpack(row) for row in group] for group in out]
     return [[' '.join(words.token(t) for t in r.tokens[: r.length]) for r in group] for group in rows]
 
 
-def test_a_list_of_endings(words):
+def test_endings_in_one_list(words):
     found = [Record('a', {'text': 'w1', 'endings': ['w2 w3', 'w4'], 'label': 1})]
-    out = multiple_choice.rows(found, ChoiceConfig('x.jsonl', length=8), words, True)
+    out = multiple_choice.make_rows(found, ChoiceConfig('x.jsonl', length=8), words, True)
     assert out.shape == (1, 2, 12)
-    assert texts(out, words) == [['[CLS] w1 [SEP] w2 w3 [SEP]', '[CLS] w1 [SEP] w4 [SEP]']]
+    assert decode(out, words) == [['[CLS] w1 [SEP] w2 w3 [SEP]', '[CLS] w1 [SEP] w4 [SEP]']]
     assert out[0, :, 2].tolist() == [1, 1]
 
 
-def test_endings_in_fields_of_their_own_with_a_shared_beginning(words):
+def test_endings_in_several_fields_with_a_shared_prefix(words):
     fields = {'sent1': 'w1', 'sent2': 'w9', 'ending0': 'w2', 'ending1': 'w3', 'ending2': 'w4', 'label': '2'}
     data = ChoiceConfig(
-        'x.csv', length=8, text='sent1', start='sent2', endings=('ending0', 'ending1', 'ending2')
+        'x.csv', length=8, text='sent1', ending_prefix='sent2', endings=('ending0', 'ending1', 'ending2')
     )
-    out = multiple_choice.rows([Record('a', fields)], data, words, True)
-    assert texts(out, words) == [[f'[CLS] w1 [SEP] w9 w{i} [SEP]' for i in (2, 3, 4)]]
+    out = multiple_choice.make_rows([Record('a', fields)], data, words, True)
+    assert decode(out, words) == [[f'[CLS] w1 [SEP] w9 w{i} [SEP]' for i in (2, 3, 4)]]
     assert out[0, 0, 2] == 2
 
 
 @pytest.mark.parametrize(
     ('second', 'message'),
     [
-        ({'text': 'w1', 'endings': ['w2'] * 3, 'label': 0}, 'b has not 2 endings as the first'),
-        ({'text': 'w1', 'endings': ['w2', 'w3'], 'label': 2}, 'b has the label 2: known: 0, 1'),
+        ({'text': 'w1', 'endings': ['w2'] * 3, 'label': 0}, 'b has 3 endings, but the first record has 2'),
+        ({'text': 'w1', 'endings': ['w2', 'w3'], 'label': 2}, 'b has the unknown label 2: known: 0, 1'),
     ],
 )
-def test_what_is_wrong_is_named(words, second, message):
+def test_invalid_record_is_named(words, second, message):
     found = [Record('a', {'text': 'w1', 'endings': ['w2', 'w3'], 'label': 0}), Record('b', second)]
     with pytest.raises(UserError, match=message):
-        multiple_choice.rows(found, ChoiceConfig('x.jsonl', length=8), words, True)
+        multiple_choice.make_rows(found, ChoiceConfig('x.jsonl', length=8), words, True)
 
 
 @pytest.mark.parametrize('endings', [None, [], ['a'], 3, ['a', None]])
-def test_endings_that_are_none_are_named(words, endings):
+def test_fewer_than_two_endings_raise(words, endings):
     found = [Record('line 3,', {'text': 'w1', 'endings': endings, 'label': 0})]
-    with pytest.raises(UserError, match='line 3, has no two endings'):
-        multiple_choice.rows(found, ChoiceConfig('x.jsonl'), words, True)
+    with pytest.raises(UserError, match='line 3, does not have two or more endings'):
+        multiple_choice.make_rows(found, ChoiceConfig('x.jsonl'), words, True)

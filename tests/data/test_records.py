@@ -1,4 +1,4 @@
-"""Records of files and data sets, and what is wrong with them named."""
+"""Records of files and data sets; errors name the file and line."""
 
 import json
 
@@ -42,14 +42,14 @@ SQUAD = {
 }
 
 
-def fields(path, text):
+def read_fields(path, text):
     path.write_text(text, encoding='utf-8')
     return [r.fields for r in records.read(str(path).replace('train', '{split}'), 'train')]
 
 
 @pytest.mark.parametrize('ending', ['\n', '\r\n'])
-def test_conll_takes_the_last_column(tmp_path, ending):
-    assert fields(tmp_path / 'train.conll', CONLL.replace('\n', ending)) == [
+def test_conll_tags_are_in_the_last_column(tmp_path, ending):
+    assert read_fields(tmp_path / 'train.conll', CONLL.replace('\n', ending)) == [
         {'tokens': ['EU', 'rejects'], 'tags': ['B-ORG', 'O']},
         {'tokens': ['Peter'], 'tags': ['B-PER']},
     ]
@@ -66,24 +66,24 @@ def test_conll_takes_the_last_column(tmp_path, ending):
     ],
 )
 def test_conll_columns_and_schemes(tmp_path, text, tokens, tags):
-    assert fields(tmp_path / 'train.conll', text) == [{'tokens': tokens, 'tags': tags}]
+    assert read_fields(tmp_path / 'train.conll', text) == [{'tokens': tokens, 'tags': tags}]
 
 
-def test_words_without_tags_can_be_predicted(tmp_path):
-    assert fields(tmp_path / 'train.conll', 'New\nYork\n\na O\n') == [
+def test_conll_sentences_without_tags(tmp_path):
+    assert read_fields(tmp_path / 'train.conll', 'New\nYork\n\na O\n') == [
         {'tokens': ['New', 'York']},
         {'tokens': ['a'], 'tags': ['O']},
     ]
 
 
-def test_conllu_skips_contractions_and_words_left_out(tmp_path):
-    assert fields(tmp_path / 'train.conllu', CONLLU) == [
+def test_conllu_skips_contractions_and_empty_nodes(tmp_path):
+    assert read_fields(tmp_path / 'train.conllu', CONLLU) == [
         {'tokens': ['vamos', 'nos'], 'upos': ['VERB', 'PRON'], 'xpos': ['VB', 'PR']}
     ]
 
 
 def test_squad(tmp_path):
-    assert fields(tmp_path / 'train.json', json.dumps(SQUAD)) == [
+    assert read_fields(tmp_path / 'train.json', json.dumps(SQUAD)) == [
         {
             'id': '1',
             'context': '台北在台灣。',
@@ -94,9 +94,9 @@ def test_squad(tmp_path):
     ]
 
 
-def test_questions_without_answers_have_none_to_be_scored_by(tmp_path):
+def test_squad_questions_without_answers_have_no_answers_field(tmp_path):
     data = {'data': [{'paragraphs': [{'context': 'c', 'qas': [{'id': '1', 'question': 'q'}]}]}]}
-    assert fields(tmp_path / 'test.train.json', json.dumps(data)) == [
+    assert read_fields(tmp_path / 'test.train.json', json.dumps(data)) == [
         {'id': '1', 'context': 'c', 'question': 'q'}
     ]
 
@@ -109,21 +109,21 @@ def test_questions_without_answers_have_none_to_be_scored_by(tmp_path):
         (
             'train.json',
             '{"data": [{}]}',
-            r"train\.json' is not in the format of SQuAD \(KeyError: 'paragraphs'\)",
+            r"train\.json' is not in the SQuAD format \(KeyError: 'paragraphs'\)",
         ),
-        ('train.json', '[', r"train\.json' is not in the format of SQuAD"),
-        ('train.json', '[' * 100_000, r"train\.json' is not in the format of SQuAD \(RecursionError"),
+        ('train.json', '[', r"train\.json' is not in the SQuAD format"),
+        ('train.json', '[' * 100_000, r"train\.json' is not in the SQuAD format \(RecursionError"),
         ('train.jsonl', '[' * 100_000, r'train\.jsonl, line 1 is not JSON'),
         ('train.jsonl', '{"label": ' + '9' * 5000 + '}', r'train\.jsonl, line 1 is not JSON \(Exceeds'),
     ],
 )
-def test_what_is_wrong_is_named(tmp_path, name, text, message):
+def test_invalid_file_is_named(tmp_path, name, text, message):
     with pytest.raises(UserError, match=message):
-        fields(tmp_path / name, text)
+        read_fields(tmp_path / name, text)
 
 
 @pytest.mark.parametrize(
-    ('name', 'data', 'good', 'problem'),
+    ('name', 'data', 'valid_lines', 'problems'),
     [
         (
             'a.jsonl',
@@ -137,27 +137,29 @@ def test_what_is_wrong_is_named(tmp_path, name, text, message):
         ('a.conllu', b'# x\n1\ta' + b'\t_' * 8 + b'\n\n1\ta\n', [2], ['line 4 has 2 columns']),
     ],
 )
-def test_a_bad_record_is_named_and_the_rest_is_read(tmp_path, name, data, good, problem):
+def test_invalid_record_is_reported_and_skipped(tmp_path, name, data, valid_lines, problems):
     (tmp_path / name).write_bytes(data)
-    bad = []
-    found = list(records.read_file(str(tmp_path / name), bad.append))
-    assert [r.where for r in found] == [f'{tmp_path / name}, line {n},' for n in good]
-    assert len(bad) == len(problem)
-    assert all(p in b for p, b in zip(problem, bad, strict=True))
+    reported = []
+    found = list(records.read_file(str(tmp_path / name), reported.append))
+    assert [r.location for r in found] == [f'{tmp_path / name}, line {n},' for n in valid_lines]
+    assert len(reported) == len(problems)
+    assert all(p in r for p, r in zip(problems, reported, strict=True))
 
 
-def test_a_bad_question_is_named_and_the_rest_is_read(tmp_path):
-    good = {'id': 'a', 'question': 'q'}
-    odd = [{'id': 'b'}, {**good, 'answers': [{'text': 't'}]}, 'what?']
-    squad = {'data': [{'paragraphs': [{'context': 'c', 'qas': [good, *odd]}]}]}
+def test_invalid_squad_question_is_reported_and_skipped(tmp_path):
+    valid = {'id': 'a', 'question': 'q'}
+    invalid = [{'id': 'b'}, {**valid, 'answers': [{'text': 't'}]}, 'what?']
+    squad = {'data': [{'paragraphs': [{'context': 'c', 'qas': [valid, *invalid]}]}]}
     (tmp_path / 'a.json').write_text(json.dumps(squad))
-    bad = []
-    (found,) = records.read_file(str(tmp_path / 'a.json'), bad.append)
-    assert found.fields['id'] == 'a'
-    assert ['question 2' in bad[0], 'question 3' in bad[1], 'question 4' in bad[2]] == [True] * 3
+    reported = []
+    (record,) = records.read_file(str(tmp_path / 'a.json'), reported.append)
+    assert record.fields['id'] == 'a'
+    assert ['question 2' in reported[0], 'question 3' in reported[1], 'question 4' in reported[2]] == [
+        True
+    ] * 3
 
 
-def test_parts_of_a_field_and_languages_of_a_translation():
+def test_nested_fields_and_translation_languages():
     record = Record(
         'example 0',
         {

@@ -1,4 +1,4 @@
-"""Rows: how text becomes fixed-length examples, with documents whose tokens tell where they are from."""
+"""Rows: packing text into fixed-length examples, tested on documents in which every token is unique."""
 
 import collections
 
@@ -12,11 +12,11 @@ from bert_jax.data import rows as rows_lib
 from bert_jax.data import tokenizer as tokenizer_lib
 from bert_jax.data.rows import HEADER, SegmentRows, truncate_pair
 
-FIRST_WORD = 5  # ids below are special
+FIRST_WORD = 5  # lower ids are special tokens
 
 
 def numbered(sizes):
-    """Documents in which every token occurs once: consecutive ids from document to document."""
+    """Make documents with sentences of the given sizes; the token ids are consecutive and occur once."""
     documents, start = [], FIRST_WORD
     for sentence_sizes in sizes:
         document = []
@@ -24,7 +24,7 @@ def numbered(sizes):
             document.append(np.arange(start, start + size, dtype=np.int32))
             start += size
         documents.append(document)
-        start += 1  # the last token of a document does not precede the first of the next
+        start += 1  # the ids of two documents are not consecutive
     return documents
 
 
@@ -33,17 +33,17 @@ def corpus(seed=0, documents=25, sentences=12, longest=9):
     return numbered([rng.integers(1, longest + 1, sentences) for _ in range(documents)])
 
 
-def made(maker, documents, tokenizer, seed=0):
+def make_rows(maker, documents, tokenizer, seed=0):
     return [rows_lib.unpack(r) for r in maker(documents, tokenizer, np.random.default_rng(seed))]
 
 
 def parts(row):
-    """The ids of the two segments, without special tokens."""
-    return row.tokens[1 : row.first - 1], row.tokens[row.first : row.length - 1]
+    """Return the ids of the two segments without special tokens."""
+    return row.tokens[1 : row.first_length - 1], row.tokens[row.first_length : row.length - 1]
 
 
-def owners(documents):
-    """Which document a token is from."""
+def document_of_token(documents):
+    """Map every token to the index of its document."""
     return {int(t): i for i, d in enumerate(documents) for s in d for t in s}
 
 
@@ -56,87 +56,93 @@ def check_layout(row, length, tokenizer):
     assert row.length <= length
     assert row.tokens[0] == tokenizer.cls
     assert row.tokens[row.length - 1] == tokenizer.sep
-    assert row.tokens[row.first - 1] == tokenizer.sep
+    assert row.tokens[row.first_length - 1] == tokenizer.sep
     assert (row.tokens[row.length :] == tokenizer.pad).all()
     a, b = parts(row)
     assert (a >= FIRST_WORD).all()
     assert (b >= FIRST_WORD).all()
 
 
-def test_a_pair_is_laid_out_with_its_special_tokens(words):
+def test_pack_two_texts(words):
     row = rows_lib.pack(np.array([7, 8]), np.array([9]), 1, 9, words)
     assert row.tolist() == [6, 4, 1, 0, words.cls, 7, 8, words.sep, 9, words.sep, *[words.pad] * 3]
-    tokens, length, first, label, source = rows_lib.unpack(row)
-    assert (tokens.tolist(), length, first, label, source) == (row[HEADER:].tolist(), 6, 4, 1, 0)
+    tokens, length, first_length, label, corpus_index = rows_lib.unpack(row)
+    assert (tokens.tolist(), length, first_length, label, corpus_index) == (row[HEADER:].tolist(), 6, 4, 1, 0)
     assert tokens.dtype == np.int32
 
 
-def test_one_text_is_its_own_first_segment(words):
+def test_pack_one_text(words):
     row = rows_lib.pack(np.array([7, 8]), None, 3, 5, words)
     assert row.tolist() == [4, 4, 3, 0, words.cls, 7, 8, words.sep, words.pad]
 
 
-def test_text_that_does_not_fit_is_no_row(words):
+def test_pack_rejects_text_that_does_not_fit(words):
     with pytest.raises(ValueError, match='shape'):
         rows_lib.pack(np.arange(5, 9), None, 0, 5, words)
 
 
-@pytest.mark.parametrize('next_', ['random', 'swap', 'none'])
+@pytest.mark.parametrize('objective', ['random', 'swap', 'none'])
 @pytest.mark.parametrize('length', [8, 31, 64])
-def test_rows_are_laid_out_right(words, next_, length):
-    found = made(SegmentRows(length, next_), corpus(), words)
+def test_row_layout(words, objective, length):
+    found = make_rows(SegmentRows(length, objective), corpus(), words)
     assert len(found) > 10
     for row in found:
         check_layout(row, length, words)
         a, b = parts(row)
         assert len(a) > 0
-        assert (len(b) > 0) == (next_ != 'none')
+        assert (len(b) > 0) == (objective != 'none')
         assert row.label in (0, 1)
 
 
-@pytest.mark.parametrize('next_', ['random', 'swap', 'none'])
-def test_the_same_generator_gives_the_same_rows(words, next_):
-    maker = SegmentRows(32, next_)
-    first, again, other = (list(maker(corpus(), words, np.random.default_rng(s))) for s in (3, 3, 4))
-    assert np.array_equal(first, again)
+@pytest.mark.parametrize('objective', ['random', 'swap', 'none'])
+def test_same_seed_makes_the_same_rows(words, objective):
+    maker = SegmentRows(32, objective)
+    first, repeated, other = (list(maker(corpus(), words, np.random.default_rng(s))) for s in (3, 3, 4))
+    assert np.array_equal(first, repeated)
     assert len(first) != len(other) or not np.array_equal(first, other)
 
 
-def test_true_pairs_follow_each_other_in_one_document(words):
+def test_positive_pairs_are_consecutive_text_of_one_document(words):
     documents = corpus()
-    owner = owners(documents)
-    # Room for every pair, so that nothing is cut between the segments.
-    true = [parts(r) for r in made(SegmentRows(64, short_rate=0.5), documents, words) if r.label == 0]
-    assert len(true) > 10
+    owner = document_of_token(documents)
+    # Rows of 64 tokens hold most pairs without truncation.
+    positive = [
+        parts(r)
+        for r in make_rows(SegmentRows(64, short_sequence_rate=0.5), documents, words)
+        if r.label == 0
+    ]
+    assert len(positive) > 10
     gaps = 0
-    for a, b in true:
+    for a, b in positive:
         assert is_run(a)
         assert is_run(b)
         assert len({owner[t] for t in [*a.tolist(), *b.tolist()]}) == 1
         assert b[0] > a[-1]
         gaps += b[0] != a[-1] + 1
-    assert gaps < len(true) / 4, 'only a cut pair has a gap'
+    assert gaps < len(positive) / 4, 'only truncated pairs have a gap'
 
 
-def test_short_true_pairs_have_no_gap(words):
+def test_short_positive_pairs_have_no_gap(words):
     documents = numbered([[2, 3, 2]] * 50)
-    true = [parts(r) for r in made(SegmentRows(32, next_rate=0, short_rate=0), documents, words)]
-    assert len(true) == 50
-    assert all(is_run(np.concatenate(pair)) and len(np.concatenate(pair)) == 7 for pair in true)
+    positive = [
+        parts(r) for r in make_rows(SegmentRows(32, negative_rate=0, short_sequence_rate=0), documents, words)
+    ]
+    assert len(positive) == 50
+    assert all(is_run(np.concatenate(pair)) and len(np.concatenate(pair)) == 7 for pair in positive)
 
 
-def test_the_cut_between_segments_is_at_any_sentence(words):
+def test_segments_are_split_at_every_sentence_boundary(words):
     documents = numbered([[1, 1, 1, 1]] * 300)
-    found = made(SegmentRows(16, next_rate=0, short_rate=0), documents, words)
-    cuts = collections.Counter(len(parts(r)[0]) for r in found)
-    assert set(cuts) == {1, 2, 3}
-    assert min(cuts.values()) > 70
+    found = make_rows(SegmentRows(16, negative_rate=0, short_sequence_rate=0), documents, words)
+    first_lengths = collections.Counter(len(parts(r)[0]) for r in found)
+    assert set(first_lengths) == {1, 2, 3}
+    assert min(first_lengths.values()) > 70
 
 
-def test_other_segments_are_runs_of_another_document(words):
+def test_random_segments_are_consecutive_text_of_another_document(words):
     documents = corpus()
-    owner = owners(documents)
-    other = [parts(r) for r in made(SegmentRows(32), documents, words) if r.label == 1]
+    owner = document_of_token(documents)
+    other = [parts(r) for r in make_rows(SegmentRows(32), documents, words) if r.label == 1]
     assert len(other) > 10
     for a, b in other:
         assert is_run(a)
@@ -144,10 +150,10 @@ def test_other_segments_are_runs_of_another_document(words):
         assert {owner[t] for t in a.tolist()}.isdisjoint({owner[t] for t in b.tolist()})
 
 
-def test_other_segments_come_from_every_document_and_place(words):
+def test_random_segments_come_from_every_document_and_position(words):
     documents = numbered([[3] * 8] * 6)
-    owner = owners(documents)
-    found = made(SegmentRows(24, next_rate=1, short_rate=0), documents * 100, words)
+    owner = document_of_token(documents)
+    found = make_rows(SegmentRows(24, negative_rate=1, short_sequence_rate=0), documents * 100, words)
     pairs = {(owner[int(a[0])], owner[int(b[0])]) for a, b in map(parts, found)}
     assert {(i, j) for i in range(6) for j in range(6) if i != j} <= pairs
     sentences = {t for d in documents for s in d for t in s.tolist()}
@@ -159,28 +165,28 @@ def labels(found):
 
 
 @pytest.mark.parametrize('rate', [0.0, 0.2, 0.5, 1.0])
-@pytest.mark.parametrize('next_', ['random', 'swap'])
-def test_next_rate_is_the_share_of_label_1(words, next_, rate):
-    documents = numbered([[2] * 200] * 6)  # so long that ends of documents hardly count
+@pytest.mark.parametrize('objective', ['random', 'swap'])
+def test_negative_rate_is_the_fraction_of_label_1(words, objective, rate):
+    documents = numbered([[2] * 200] * 6)  # long enough that the ends of documents hardly matter
     documents = documents * 5
-    found = labels(made(SegmentRows(16, next_, next_rate=rate), documents, words))
-    # A last sentence on its own can only be paired with another document: at most one row a document.
-    extra = len(documents) / len(found) if next_ == 'random' else 0
+    found = labels(make_rows(SegmentRows(16, objective, negative_rate=rate), documents, words))
+    # A single last sentence can only be paired with another document: at most one row per document.
+    extra = len(documents) / len(found) if objective == 'random' else 0
     assert len(found) > 800
     assert rate - 0.06 < found.mean() < rate + 0.06 + extra
     if rate in (0, 1):
         assert rate <= found.mean() <= rate + extra
 
 
-def test_short_rate_is_the_share_of_short_rows(words):
+def test_short_sequence_rate_is_the_fraction_of_short_rows(words):
     documents = numbered([[1] * 2900])
     for rate in (0.0, 0.1, 0.5):
-        found = made(SegmentRows(28, 'none', short_rate=rate), documents * 20, words)
-        # Of the targets 2 to 26 all but the last are shorter; the last row of a document is a rest.
+        found = make_rows(SegmentRows(28, 'none', short_sequence_rate=rate), documents * 20, words)
+        # Of the target lengths 2 to 26, all but the last are shorter; the last row of a document is a remainder.
         lengths = np.array([r.length for r in found])
-        share = (lengths < 28).mean()
-        # Each short target is as likely as another.
-        assert share == pytest.approx(rate * 24 / 25, abs=0.03)
+        fraction = (lengths < 28).mean()
+        # All short target lengths are equally likely.
+        assert fraction == pytest.approx(rate * 24 / 25, abs=0.03)
         if rate:
             short = lengths[lengths < 28]
             assert short.mean() == pytest.approx((4 + 27) / 2, abs=1.5)
@@ -189,50 +195,53 @@ def test_short_rate_is_the_share_of_short_rows(words):
 
 def test_without_short_rows_every_row_is_full(words):
     documents = numbered([[1] * 260])
-    found = made(SegmentRows(28, 'none', short_rate=0), documents, words)
+    found = make_rows(SegmentRows(28, 'none', short_sequence_rate=0), documents, words)
     assert [r.length for r in found] == [28] * 10
 
 
-def test_one_segment_loses_and_repeats_nothing(words):
+def test_one_segment_rows_contain_every_token_once(words):
     rng = np.random.default_rng(1)
     documents = numbered([rng.integers(1, 60, rng.integers(1, 9)) for _ in range(12)])
     for length in (8, 17, 40):
-        found = made(SegmentRows(length, 'none', short_rate=0.3), documents, words)
-        seen = np.concatenate([r.tokens[1 : r.first - 1] for r in found])
+        found = make_rows(SegmentRows(length, 'none', short_sequence_rate=0.3), documents, words)
+        seen = np.concatenate([r.tokens[1 : r.first_length - 1] for r in found])
         assert np.array_equal(seen, np.concatenate([s for d in documents for s in d]))
-        assert all(r.label == 0 and r.first == r.length for r in found)
+        assert all(r.label == 0 and r.first_length == r.length for r in found)
 
 
 @given(st.data())
-def test_one_segment_loses_nothing_whatever_the_sizes(words, data):
+def test_one_segment_rows_lose_nothing_for_any_sizes(words, data):
     sizes = data.draw(st.lists(st.lists(st.integers(1, 30), min_size=1, max_size=6), min_size=1, max_size=4))
     maker = SegmentRows(
-        data.draw(st.integers(5, 40)), 'none', short_rate=data.draw(st.sampled_from([0.0, 0.5, 1.0]))
+        data.draw(st.integers(5, 40)), 'none', short_sequence_rate=data.draw(st.sampled_from([0.0, 0.5, 1.0]))
     )
     documents = numbered(sizes)
-    found = made(maker, documents, words)
-    seen = np.concatenate([r.tokens[1 : r.first - 1] for r in found])
+    found = make_rows(maker, documents, words)
+    seen = np.concatenate([r.tokens[1 : r.first_length - 1] for r in found])
     assert np.array_equal(seen, np.concatenate([s for d in documents for s in d]))
 
 
-@pytest.mark.parametrize('next_', ['random', 'swap'])
-def test_pairs_that_fit_lose_nothing(words, next_):
+@pytest.mark.parametrize('objective', ['random', 'swap'])
+def test_pairs_that_fit_contain_every_token(words, objective):
     documents = numbered([[2, 3, 2], [1, 1], [4, 5]] * 5)
-    found = made(SegmentRows(40, next_, short_rate=0), documents, words)
+    found = make_rows(SegmentRows(40, objective, short_sequence_rate=0), documents, words)
     seen = {t for r in found for part in parts(r) for t in part.tolist()}
     assert seen == {int(t) for d in documents for s in d for t in s}
 
 
-def test_text_that_a_random_segment_displaced_is_used_again(words):
-    documents = numbered([[1] * 50] * 4)  # sentences so short that no pair is cut
-    first = [parts(r)[0] for r in made(SegmentRows(16, next_rate=1, short_rate=0), documents, words)]
+def test_text_replaced_by_a_random_segment_is_used_in_the_next_row(words):
+    documents = numbered([[1] * 50] * 4)  # sentences so short that no pair is truncated
+    first = [
+        parts(r)[0]
+        for r in make_rows(SegmentRows(16, negative_rate=1, short_sequence_rate=0), documents, words)
+    ]
     assert np.array_equal(np.concatenate(first), np.concatenate([s for d in documents for s in d]))
 
 
-def test_swapped_rows_hold_the_same_two_segments(words):
+def test_swapped_rows_contain_two_consecutive_segments(words):
     documents = corpus()
-    found = made(SegmentRows(64, 'swap', short_rate=0), documents, words)
-    owner = owners(documents)
+    found = make_rows(SegmentRows(64, 'swap', short_sequence_rate=0), documents, words)
+    owner = document_of_token(documents)
     assert {r.label for r in found} == {0, 1}
     for row in found:
         a, b = parts(row)
@@ -242,18 +251,18 @@ def test_swapped_rows_hold_the_same_two_segments(words):
         assert (a[0] > b[0]) == bool(row.label)
 
 
-@pytest.mark.parametrize('next_', ['random', 'swap', 'none'])
-def test_a_corpus_of_one_document(words, next_):
+@pytest.mark.parametrize('objective', ['random', 'swap', 'none'])
+def test_corpus_of_one_document(words, objective):
     documents = corpus(documents=1, sentences=40)
-    found = made(SegmentRows(24, next_), documents, words)
+    found = make_rows(SegmentRows(24, objective), documents, words)
     assert len(found) > 2
     for row in found:
         check_layout(row, 24, words)
 
 
-def test_documents_of_one_sentence_pair_with_others(words):
+def test_documents_of_one_sentence_are_paired_with_others(words):
     documents = numbered([[5]] * 20)
-    found = made(SegmentRows(24), documents, words)
+    found = make_rows(SegmentRows(24), documents, words)
     assert labels(found).tolist() == [1] * 20
     for row, document in zip(found, documents, strict=True):
         a, b = parts(row)
@@ -261,39 +270,41 @@ def test_documents_of_one_sentence_pair_with_others(words):
         assert not np.array_equal(b, document[0])
 
 
-def test_a_sentence_alone_is_halved_for_the_order(words):
+def test_single_sentence_is_split_in_half_for_sentence_order(words):
     documents = numbered([[5]] * 20)
-    found = made(SegmentRows(24, 'swap'), documents, words)
+    found = make_rows(SegmentRows(24, 'swap'), documents, words)
     assert set(labels(found)) == {0, 1}
     for row, document in zip(found, documents, strict=True):
         halves = parts(row)[:: -1 if row.label else 1]
         assert np.array_equal(np.concatenate(halves), document[0])
         assert all(map(len, halves))
-    assert made(SegmentRows(24, 'swap'), numbered([[1]]), words) == []  # one token has no order
-    assert len(made(SegmentRows(24, 'none'), numbered([[5]] * 20), words)) == 20
+    assert make_rows(SegmentRows(24, 'swap'), numbered([[1]]), words) == []  # a single token cannot be split
+    assert len(make_rows(SegmentRows(24, 'none'), numbered([[5]] * 20), words)) == 20
 
 
 def test_empty_documents_make_no_rows(words):
-    for next_ in ('random', 'swap', 'none'):
-        assert made(SegmentRows(24, next_), [], words) == []
-        assert made(SegmentRows(24, next_), [[]], words) == []
+    for objective in ('random', 'swap', 'none'):
+        assert make_rows(SegmentRows(24, objective), [], words) == []
+        assert make_rows(SegmentRows(24, objective), [[]], words) == []
 
 
-def test_a_sentence_longer_than_a_row_is_cut_not_dropped(words):
+def test_sentence_longer_than_a_row_is_split(words):
     documents = numbered([[500], [3, 4]])
-    for next_ in ('random', 'swap', 'none'):
-        found = made(SegmentRows(21, next_, next_rate=0, short_rate=0), documents, words)
+    for objective in ('random', 'swap', 'none'):
+        found = make_rows(
+            SegmentRows(21, objective, negative_rate=0, short_sequence_rate=0), documents, words
+        )
         seen = {t for r in found for part in parts(r) for t in part.tolist()}
         assert seen >= {int(t) for t in documents[0][0][:480]}
         for row in found:
             check_layout(row, 21, words)
 
 
-@pytest.mark.parametrize('next_', ['random', 'swap', 'none'])
+@pytest.mark.parametrize('objective', ['random', 'swap', 'none'])
 @pytest.mark.parametrize('length', [3, 4, 5, 6])
-def test_the_shortest_rows_work_or_are_refused(words, next_, length):
+def test_shortest_rows_work_or_are_rejected(words, objective, length):
     try:
-        found = made(SegmentRows(length, next_, short_rate=0.5), corpus(), words)
+        found = make_rows(SegmentRows(length, objective, short_sequence_rate=0.5), corpus(), words)
     except UserError:
         return
     assert found
@@ -302,7 +313,7 @@ def test_the_shortest_rows_work_or_are_refused(words, next_, length):
 
 
 def bert_lengths(a, b, room):
-    """What the original `truncate_seq_pair` leaves of two lengths."""
+    """Return the lengths after BERT's original `truncate_seq_pair`."""
     while a + b > room:
         if a > b:
             a -= 1
@@ -316,7 +327,7 @@ def is_slice(part, whole):
 
 
 @given(st.integers(0, 60), st.integers(0, 60), st.integers(0, 80), st.none() | st.integers(0, 9))
-def test_truncation_leaves_the_lengths_of_the_original(n, m, room, seed):
+def test_truncation_matches_the_original_bert_code(n, m, room, seed):
     a, b = np.arange(n), np.arange(100, 100 + m)
     rng = None if seed is None else np.random.default_rng(seed)
     kept_a, kept_b = truncate_pair(a, b, room, rng)
@@ -328,22 +339,23 @@ def test_truncation_leaves_the_lengths_of_the_original(n, m, room, seed):
         assert np.array_equal(kept_b, b[: len(kept_b)])
 
 
-def test_random_truncation_takes_from_both_ends():
+def test_random_truncation_removes_from_both_ends():
     rng = np.random.default_rng(0)
     starts = [truncate_pair(np.arange(20), np.arange(20), 20, rng) for _ in range(300)]
     for side in (0, 1):
         found = np.array([pair[side][0] for pair in starts])
-        assert found.mean() == pytest.approx(5, abs=0.4)  # Binomial(10, 1/2), as tossing a coin each time
+        # Binomial(10, 1/2), as with one coin toss per removed token.
+        assert found.mean() == pytest.approx(5, abs=0.4)
         assert found.std() == pytest.approx(1.58, abs=0.25)
 
 
-def test_sentences_end_at_stops_before_spaces():
+def test_split_sentences():
     paragraphs = [
         'He left. She (really) stayed?  "Yes." Pi is 3.14, v1.2.',
         'Good!\tBye',
         '走了。来了！好？吗',
     ]
-    assert [s.strip() for s in rows_lib.sentences(paragraphs)] == [
+    assert [s.strip() for s in rows_lib.split_sentences(paragraphs)] == [
         'He left.',
         'She (really) stayed?',
         '"Yes."',
@@ -357,8 +369,8 @@ def test_sentences_end_at_stops_before_spaces():
     ]
 
 
-def test_white_space_is_no_sentence():
-    assert rows_lib.sentences(['', '  ', 'A. ', '\u2003']) == ['A.']
+def test_white_space_is_not_a_sentence():
+    assert rows_lib.split_sentences(['', '  ', 'A. ', '\u2003']) == ['A.']
 
 
 STOPS = st.text(st.sampled_from(list('ab.!?"\')»” \n\t\u2003。！')), max_size=40)
@@ -366,12 +378,12 @@ STOPS = st.text(st.sampled_from(list('ab.!?"\')»” \n\t\u2003。！')), max_si
 
 @given(st.lists(st.text(max_size=30) | STOPS, max_size=4))
 def test_splitting_loses_only_white_space(paragraphs):
-    found = rows_lib.sentences(paragraphs)
+    found = rows_lib.split_sentences(paragraphs)
     assert ''.join(''.join(found).split()) == ''.join(''.join(paragraphs).split())
     assert all(s and not s.isspace() for s in found)
 
 
-def test_roberta_writes_two_separators_between_texts():
+def test_roberta_rows_have_two_separators_between_texts():
     entries = {t: i for i, t in enumerate(('<pad>', '<unk>', '<s>', '</s>', '<mask>', 'a', 'b'))}
     tokenizer = tokenizer_lib.from_merges(entries, '')
     a, b = tokenizer.encode(['a', 'b'])
@@ -387,5 +399,5 @@ def test_roberta_writes_two_separators_between_texts():
         '<pad>',
     ]
     assert (row.length, row.label) == (6, 1)
-    assert rows_lib.room(8, tokenizer, 2) == 4
-    assert rows_lib.room(8, tokenizer, 1) == 6
+    assert rows_lib.max_text_tokens(8, tokenizer, 2) == 4
+    assert rows_lib.max_text_tokens(8, tokenizer, 1) == 6

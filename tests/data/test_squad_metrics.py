@@ -1,4 +1,4 @@
-"""Answers against the official scripts of SQuAD and MLQA, by their rules."""
+"""Exact match and F1 follow the rules of the official SQuAD and MLQA scripts."""
 
 import pytest
 
@@ -6,7 +6,7 @@ from bert_jax.data.squad_metrics import normalize, score
 
 
 @pytest.mark.parametrize(
-    ('predicted', 'answers', 'one', 'two'),
+    ('predicted', 'answers', 'squad1', 'squad2'),
     [
         ('The Cat!', ['cat'], (1, 1), (1, 1)),
         ('black cat', ['a cat', 'the black dog cat'], (0, 0.8), (0, 0.8)),
@@ -20,9 +20,9 @@ from bert_jax.data.squad_metrics import normalize, score
         ('台北', ['台北'], (1, 1), (1, 1)),
     ],
 )
-def test_scores_of_both_official_scripts(predicted, answers, one, two):
-    assert score(predicted, answers, no_answer=False) == pytest.approx(one)
-    assert score(predicted, answers, no_answer=True) == pytest.approx(two)
+def test_scores_follow_both_squad_scripts(predicted, answers, squad1, squad2):
+    assert score(predicted, answers, no_answer=False) == pytest.approx(squad1)
+    assert score(predicted, answers, no_answer=True) == pytest.approx(squad2)
 
 
 @pytest.mark.parametrize(
@@ -39,11 +39,11 @@ def test_scores_of_both_official_scripts(predicted, answers, one, two):
         ('zh', 'the cat', 'the cat'),
     ],
 )
-def test_each_language_has_its_articles_and_words(language, text, expected):
+def test_normalize_uses_the_rules_of_the_language(language, text, expected):
     assert normalize(text, language) == expected
 
 
-def test_chinese_characters_are_words():
-    """Three of four characters: precision 1, recall 3/4."""
+def test_chinese_characters_count_as_words():
+    """Three of four characters are found: precision 1, recall 3/4."""
     assert score('台北市', ['台北市區'], language='zh') == pytest.approx((0, 6 / 7))
     assert score('台北市', ['台北市區']) == (0, 0)

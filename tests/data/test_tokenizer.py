@@ -1,4 +1,4 @@
-"""Tokenizers: what is trained and loaded, and how text turns to ids and back."""
+"""Tokenizers: training, loading, encoding and decoding."""
 
 import json
 import os
@@ -43,11 +43,11 @@ def test_special_tokens_come_first(kind):
     ids = [tokenizer.pad, tokenizer.unk, tokenizer.cls, tokenizer.sep, tokenizer.mask]
     assert ids == [0, 1, 2, 3, 4]
     assert [tokenizer.token(i) for i in ids] == list(SPECIAL)
-    assert tokenizer.ordinary.tolist() == list(range(5, len(tokenizer)))
+    assert tokenizer.ordinary_ids.tolist() == list(range(5, len(tokenizer)))
 
 
 @pytest.mark.parametrize(('kind', 'size'), [('wordpiece', 60), ('bpe', 300)])
-def test_the_vocabulary_has_the_size_asked_for(kind, size):
+def test_vocabulary_has_the_configured_size(kind, size):
     assert len(trained(kind, vocab_size=size)) == size
 
 
@@ -66,30 +66,30 @@ def test_lowercase_strips_accents_and_cased_keeps_them():
 
 
 @given(st.lists(st.text(), min_size=1, max_size=3))
-def test_bpe_gives_back_any_text(texts):
+def test_bpe_restores_any_text(texts):
     encoded = BPE.encode(texts)
     assert [BPE.decode(ids) for ids in encoded] == texts
     assert all(ids.dtype == np.int32 for ids in encoded)
-    assert all(np.isin(ids, BPE.ordinary).all() for ids in encoded)
+    assert all(np.isin(ids, BPE.ordinary_ids).all() for ids in encoded)
 
 
 @pytest.mark.parametrize('text', ['[MASK]', 'a [CLS] b', '[SEP][PAD]', '[UNK]'])
-def test_bpe_gives_back_special_tokens_written_as_text(text):
+def test_bpe_restores_special_tokens_written_as_text(text):
     assert BPE.decode(BPE.encode([text])[0]) == text
 
 
 @pytest.mark.parametrize('kind', KINDS)
-def test_mask_in_a_text_is_special_only_if_asked(kind):
+def test_mask_in_a_text_is_special_only_with_parse_special(kind):
     tokenizer = trained(kind)
     assert tokenizer.mask not in tokenizer.encode(['the [MASK] rises'])[0]
-    asked = tokenizer.encode(['the [MASK] rises'], special=True)[0]
-    assert np.count_nonzero(asked == tokenizer.mask) == 1
+    parsed = tokenizer.encode(['the [MASK] rises'], parse_special=True)[0]
+    assert np.count_nonzero(parsed == tokenizer.mask) == 1
     assert tokenizer.mask not in tokenizer.encode(['the [MASK] rises'])[0], (
-        'asking once changed the tokenizer'
+        'parse_special changed the tokenizer'
     )
 
 
-def test_encoding_adds_and_cuts_nothing():
+def test_encoding_adds_and_truncates_nothing():
     tokenizer = trained('wordpiece')
     ids = tokenizer.encode(['kite ' * 2000])[0]
     assert len(ids) == 2000
@@ -98,15 +98,15 @@ def test_encoding_adds_and_cuts_nothing():
     assert tokenizer.encode([''])[0].shape == (0,)
 
 
-def test_decoding_leaves_special_tokens_out():
+def test_decoding_omits_special_tokens():
     tokenizer = trained('wordpiece')
     ids = [tokenizer.cls, *tokenizer.encode(['the kite'])[0], tokenizer.sep, tokenizer.pad]
     assert tokenizer.decode(ids) == 'the kite'
 
 
-def test_wordpiece_continues_a_word_with_its_pieces():
+def test_wordpiece_pieces_continue_a_word():
     tokenizer = tokenizer_lib.from_vocab([*SPECIAL, 'ki', '##te', 's', '##s', ',', '[unused1]'])
-    flags = {tokenizer.token(i): bool(f) for i, f in enumerate(tokenizer.continues)}
+    flags = {tokenizer.token(i): bool(f) for i, f in enumerate(tokenizer.continues_word)}
     assert flags == {
         **dict.fromkeys(SPECIAL, False),
         'ki': False,
@@ -118,19 +118,19 @@ def test_wordpiece_continues_a_word_with_its_pieces():
     }
 
 
-def test_bpe_begins_a_word_at_a_space_or_line():
-    def begins(text):
+def test_bpe_words_begin_at_spaces_and_line_breaks():
+    def word_starts(text):
         ids = BPE.encode([text])[0]
-        return [BPE.token(i) for i in ids[~BPE.continues[ids]]]
+        return [BPE.token(i) for i in ids[~BPE.continues_word[ids]]]
 
-    assert [t.lstrip('Ġ')[:1] for t in begins(' the kite, rising')] == ['t', 'k', 'r']
-    assert begins('\n') == ['Ċ']
-    assert begins(',!') == []
-    assert not BPE.continues[:5].any()
-    assert BPE.continues.shape == (len(BPE),)
+    assert [t.lstrip('Ġ')[:1] for t in word_starts(' the kite, rising')] == ['t', 'k', 'r']
+    assert word_starts('\n') == ['Ċ']
+    assert word_starts(',!') == []
+    assert not BPE.continues_word[:5].any()
+    assert BPE.continues_word.shape == (len(BPE),)
 
 
-def test_ids_of_a_vocab_file_are_its_line_numbers(tmp_path):
+def test_vocab_file_ids_are_line_numbers(tmp_path):
     entries = ['[PAD]', '[unused0]', '[UNK]', '[CLS]', '[SEP]', '[MASK]', 'kite', '##s', 'the']
     (tmp_path / 'vocab.txt').write_text('\n'.join(entries) + '\n', encoding='utf-8')
     for path in (tmp_path / 'vocab.txt', str(tmp_path / 'vocab.txt'), tmp_path):
@@ -142,50 +142,50 @@ def test_ids_of_a_vocab_file_are_its_line_numbers(tmp_path):
 
 
 @pytest.mark.parametrize('ends', ['\n', '\r\n'])
-def test_line_ends_of_a_vocab_file_are_no_part_of_entries(tmp_path, ends):
+def test_vocab_file_line_ends_are_not_part_of_entries(tmp_path, ends):
     file = tmp_path / 'vocab.txt'
     file.write_bytes(ends.join([*SPECIAL, 'kite', '']).encode())
     assert tokenizer_lib.load(file).encode(['kite'])[0].tolist() == [5]
 
 
-def test_only_line_feeds_separate_entries(tmp_path):
+def test_only_line_feeds_separate_vocab_entries(tmp_path):
     file = tmp_path / 'vocab.txt'
     file.write_bytes('\n'.join([*SPECIAL, 'a\u2028', '\x85', 'kite', '']).encode())
     assert tokenizer_lib.load(file).encode(['kite'])[0].tolist() == [7]
 
 
-def test_a_repeated_entry_moves_no_other_id():
+def test_repeated_entry_does_not_shift_other_ids():
     tokenizer = tokenizer_lib.from_vocab([*SPECIAL, 'kite', 'kite', '##s'])
     assert tokenizer.encode(['kites'])[0][-1] == 7
-    assert tokenizer.continues[7]
+    assert tokenizer.continues_word[7]
 
 
-@pytest.mark.parametrize(('entries', 'cased'), [(['kite', 'Kite'], True), (['kite', '##s', 'é'], False)])
-def test_upper_case_entries_make_a_vocabulary_cased(entries, cased):
+@pytest.mark.parametrize(('entries', 'is_cased'), [(['kite', 'Kite'], True), (['kite', '##s', 'é'], False)])
+def test_uppercase_entries_make_a_vocabulary_cased(entries, is_cased):
     tokenizer = tokenizer_lib.from_vocab([*SPECIAL, '[unused0]', *entries])
-    assert (tokenizer.encode(['KITE'])[0].tolist() == [tokenizer.unk]) == cased
+    assert (tokenizer.encode(['KITE'])[0].tolist() == [tokenizer.unk]) == is_cased
 
 
 @pytest.mark.parametrize('kind', KINDS)
-def test_a_saved_tokenizer_is_the_same(tmp_path, kind):
+def test_saved_tokenizer_is_unchanged(tmp_path, kind):
     tokenizer = trained(kind)
     tokenizer.save(tmp_path / tokenizer_lib.FILE)
     for path in (tmp_path, tmp_path / tokenizer_lib.FILE):
-        again = tokenizer_lib.load(path)
-        assert again.fingerprint == tokenizer.fingerprint
-        assert np.array_equal(again.encode(TEXT)[0], tokenizer.encode(TEXT)[0])
+        loaded = tokenizer_lib.load(path)
+        assert loaded.fingerprint == tokenizer.fingerprint
+        assert np.array_equal(loaded.encode(TEXT)[0], tokenizer.encode(TEXT)[0])
     assert len(tokenizer.fingerprint) == 16
     assert tokenizer_lib.from_json(tokenizer.to_json()).fingerprint == tokenizer.fingerprint
 
 
-def test_using_a_tokenizer_keeps_its_fingerprint():
+def test_encoding_does_not_change_the_tokenizer():
     tokenizer = trained('wordpiece')
     before = tokenizer.to_json()
-    tokenizer.encode(['the [MASK]'], special=True)
+    tokenizer.encode(['the [MASK]'], parse_special=True)
     assert tokenizer.to_json() == before
 
 
-def test_truncation_and_padding_of_a_loaded_tokenizer_are_off():
+def test_loaded_tokenizer_does_not_truncate_or_pad():
     backend = tokenizer_lib.from_json(trained('wordpiece').to_json()).backend
     backend.enable_truncation(3)
     backend.enable_padding(length=8)
@@ -193,43 +193,44 @@ def test_truncation_and_padding_of_a_loaded_tokenizer_are_off():
     assert [len(ids) for ids in tokenizer.encode(['the', 'the kite ' * 4])] == [1, 8]
 
 
-def test_the_tokenizer_in_a_folder_is_preferred_to_its_vocabulary(tmp_path):
+def test_tokenizer_json_is_preferred_to_vocab_txt(tmp_path):
     (tmp_path / 'vocab.txt').write_text('\n'.join([*SPECIAL, 'kite']))
     trained('bpe').save(tmp_path / tokenizer_lib.FILE)
     assert tokenizer_lib.load(tmp_path).fingerprint == trained('bpe').fingerprint
 
 
-def test_a_missing_path_is_named(tmp_path):
-    with pytest.raises(UserError, match=r'no tokenizer .*nowhere.*set tokenizer\.path'):
+def test_missing_path_is_named(tmp_path):
+    with pytest.raises(UserError, match=r'There is no tokenizer at .*nowhere.*Set tokenizer\.path'):
         tokenizer_lib.load(tmp_path / 'nowhere.json')
 
 
-def test_a_folder_without_a_tokenizer_is_named(tmp_path):
+def test_folder_without_a_tokenizer_is_named(tmp_path):
     (tmp_path / 'other.json').write_text('{}')
     with pytest.raises(
-        UserError, match=r'no tokenizer\.json, vocab\.txt or merges\.txt in .*set tokenizer\.path'
+        UserError,
+        match=r'contains no tokenizer\.json, vocab\.txt or merges\.txt\. Set tokenizer\.path to such a file',
     ):
         tokenizer_lib.load(tmp_path)
 
 
 @pytest.mark.parametrize('missing', SPECIAL)
-def test_a_vocabulary_needs_every_special_token(tmp_path, missing):
+def test_vocabulary_needs_every_special_token(tmp_path, missing):
     entries = [t for t in SPECIAL if t != missing] + ['kite']
     (tmp_path / 'vocab.txt').write_text('\n'.join(entries))
     with pytest.raises(UserError) as error:
         tokenizer_lib.load(tmp_path)
-    assert str(error.value).startswith(f'The vocabulary has no {missing}: ')
+    assert str(error.value).startswith(f'The vocabulary has no {missing}. ')
 
 
 @pytest.mark.parametrize('text', ['{', '{}', 'kite', json.dumps({'model': {'type': 'Kite'}})])
-def test_a_broken_json_is_named(tmp_path, text):
+def test_invalid_tokenizer_json_is_named(tmp_path, text):
     (tmp_path / 'tokenizer.json').write_text(text)
     with pytest.raises(UserError, match=r"tokenizer\.json' is not a tokenizer\.json: ."):
         tokenizer_lib.load(tmp_path)
 
 
 @pytest.mark.parametrize('name', ['vocab.txt', 'tokenizer.json'])
-def test_a_file_that_is_no_text_is_named(tmp_path, name):
+def test_binary_file_is_named(tmp_path, name):
     (tmp_path / name).write_bytes(b'\xff\xfe\x00kite')
     with pytest.raises(UserError, match=name):
         tokenizer_lib.load(tmp_path)
@@ -242,14 +243,14 @@ MERGES = '#version: 0.2\nt h\nĠ th\nth e\nĠth e\n'
 @pytest.mark.parametrize(
     ('vocab', 'merges'), [('vocab.json', 'merges.txt'), ('gpt2_encoder.json', 'gpt2_vocab.bpe')]
 )
-def test_merges_are_read_with_the_entries_beside_them(tmp_path, vocab, merges):
+def test_merges_are_loaded_with_the_vocabulary_in_the_same_folder(tmp_path, vocab, merges):
     (tmp_path / vocab).write_text(json.dumps(GPT2))
     (tmp_path / merges).write_text(MERGES, encoding='utf-8')
     tokenizer = tokenizer_lib.load(tmp_path / merges)
     ((ids, offsets),) = tokenizer.encode_with_offsets(['the the<|endoftext|>'])
     assert ids[:2].tolist() == [7, 8]
     assert offsets[:2].tolist() == [[0, 3], [3, 7]]
-    assert 0 not in ids, 'the special token was written as text'
+    assert 0 not in ids, 'the special token in the text was parsed'
     assert tokenizer.mask is None
     assert (tokenizer.cls, tokenizer.sep, tokenizer.pad) == (0, 0, 0)
     prefixed = {'add_prefix_space': True}
@@ -257,9 +258,9 @@ def test_merges_are_read_with_the_entries_beside_them(tmp_path, vocab, merges):
     assert tokenizer_lib.load(tmp_path / merges).encode(['the'])[0].tolist() == [8]
 
 
-def test_merges_without_entries_or_of_others_are_named(tmp_path):
+def test_merges_without_a_matching_vocabulary_are_named(tmp_path):
     (tmp_path / 'merges.txt').write_text(MERGES, encoding='utf-8')
-    with pytest.raises(UserError, match=r'merges of a vocabulary, which should be .*vocab\.json'):
+    with pytest.raises(UserError, match=r'BPE merges, but their vocabulary .*vocab\.json. is missing'):
         tokenizer_lib.load(tmp_path)
     for entries, text in ((GPT2, 't h e\n'), ({'<|endoftext|>': 0, 't': 1}, MERGES)):
         (tmp_path / 'vocab.json').write_text(json.dumps(entries))
@@ -272,10 +273,10 @@ GOLDEN = json.loads((pathlib.Path(__file__).parent / 'golden_ids.json').read_tex
 
 
 @pytest.mark.parametrize('name', GOLDEN)
-def test_ids_and_offsets_are_those_of_transformers(name):
+def test_ids_and_offsets_match_transformers(name):
     path = pathlib.Path(os.environ.get('TFDS_DATA_DIR', '')).parent / 'vocab' / name
     if not path.is_file():
-        pytest.skip(f'{name} is not in a folder vocab beside TFDS_DATA_DIR')
+        pytest.skip(f'{name} is not in the folder vocab next to TFDS_DATA_DIR')
     tokenizer = tokenizer_lib.load(path)
     for case in GOLDEN[name]:
         ((ids, offsets),) = tokenizer.encode_with_offsets([case['text']])
@@ -284,15 +285,15 @@ def test_ids_and_offsets_are_those_of_transformers(name):
         assert tokenizer.encode([case['text']])[0].tolist() == case['ids']
 
 
-def test_a_roberta_for_transformers_leaves_spaces_out_of_offsets(tmp_path):
+def test_roberta_offsets_in_transformers_exclude_spaces(tmp_path):
     config = tokenizer_lib.TokenizerConfig(kind='bpe', vocab_size=300)
     text = tokenizer_lib.train(['new york is a city'] * 9, config).to_json()
     for ours, theirs in zip(tokenizer_lib.SPECIAL, ('<pad>', '<unk>', '<s>', '</s>', '<mask>'), strict=True):
         text = text.replace(ours, theirs)
     tokenizer = tokenizer_lib.from_json(text)
     tokenizer.save_for_hf(tmp_path, 64, segments=False)
-    written = tokenizers.Tokenizer.from_file(str(tmp_path / tokenizer_lib.FILE))
-    found = written.encode('a city', 'is')
+    loaded = tokenizers.Tokenizer.from_file(str(tmp_path / tokenizer_lib.FILE))
+    found = loaded.encode('a city', 'is')
     assert [found.tokens[0], found.tokens[-1], found.tokens.count('</s>')] == ['<s>', '</s>', 3]
     pieces = [
         'a city'[a:b] for (a, b), part in zip(found.offsets, found.sequence_ids, strict=True) if part == 0

@@ -1,4 +1,4 @@
-"""What a causal language model is asked: every token once, and the same numbers as from its scores."""
+"""Evaluation of causal language models: token losses, perplexity, last words, choices, few-shot prompts."""
 
 import json
 import math
@@ -14,20 +14,20 @@ import bert_jax
 from bert_jax.core.errors import UserError
 from bert_jax.evals import language_model
 from tests.conftest import sentences
-from tests.runs import ROOT, run_here
+from tests.runs import ROOT, run_in_process
 
 CONFIG = ROOT / 'configs' / 'eval' / 'lm.py'
 
 
 @pytest.fixture(scope='module')
-def reader(gpt):
-    return language_model.Reader(gpt, batch_size=3)
+def scorer(gpt):
+    return language_model.TokenScorer(gpt, batch_size=3)
 
 
 @pytest.fixture(scope='module')
-def written(tmp_path_factory):
-    """A folder with new text in several forms."""
-    folder = tmp_path_factory.mktemp('written')
+def texts_dir(tmp_path_factory):
+    """A folder of evaluation texts in several formats."""
+    folder = tmp_path_factory.mktemp('texts')
     texts = sentences(random.Random(7), 24)
     (folder / 'text.txt').write_text('\n\n'.join('\n'.join(texts[i : i + 6]) for i in (0, 6, 12, 18)))
     (folder / 'validation.jsonl').write_text(
@@ -52,7 +52,7 @@ def score(gpt, arg, *overrides):
 
 
 @given(st.integers(2, 60), st.integers(2, 20), st.data())
-def test_windows_predict_each_token_once_with_what_stands_before(size, length, data):
+def test_windows_predict_each_token_once_with_enough_context(size, length, data):
     stride = data.draw(st.integers(1, length - 1))
     new = []
     for start, stop, first in language_model.windows(size, length, stride):
@@ -63,200 +63,208 @@ def test_windows_predict_each_token_once_with_what_stands_before(size, length, d
     assert new == [*range(1, size)]
 
 
-def test_losses_are_those_of_the_scores_whatever_is_read_beside(gpt, reader):
+def test_losses_match_the_logits_in_every_batch(gpt, scorer):
     model, tokenizer = bert_jax.load(gpt)
     texts = tokenizer.encode(sentences(random.Random(3), 7))
-    pieces = [language_model.Piece(text[: 4 + i], 1 + i % 3) for i, text in enumerate(texts)]
+    queries = [language_model.Query(text[: 4 + i], 1 + i % 3) for i, text in enumerate(texts)]
     run = jax.jit(lambda tokens: model(tokens).logits)
-    for piece, found in zip(pieces, reader(pieces), strict=True):
-        logits = np.asarray(run(np.pad(piece.tokens, (0, 12))[None, :12])[0], np.float64)
+    for query, result in zip(queries, scorer(queries), strict=True):
+        logits = np.asarray(run(np.pad(query.tokens, (0, 12))[None, :12])[0], np.float64)
         log = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
-        places = np.arange(piece.first, len(piece.tokens))
-        np.testing.assert_allclose(found.losses, -log[places - 1, piece.tokens[places]], atol=1e-4)
-        np.testing.assert_array_equal(found.likeliest, log[places - 1].argmax(-1) == piece.tokens[places])
+        positions = np.arange(query.first, len(query.tokens))
+        np.testing.assert_allclose(result.losses, -log[positions - 1, query.tokens[positions]], atol=1e-4)
+        np.testing.assert_array_equal(
+            result.is_greedy, log[positions - 1].argmax(-1) == query.tokens[positions]
+        )
 
 
-def test_perplexity_is_of_tokens_words_and_bytes(gpt, written):
-    source = written / 'text.txt'
-    found = score(gpt, 'text', f'eval.source={source}', 'eval.stride=5')
-    s, text = found['scores'], source.read_text()
-    assert found['rows'] == 4
-    total = s['tokens'] * math.log(s['perplexity'])
+def test_perplexity_per_token_word_and_byte(gpt, texts_dir):
+    source = texts_dir / 'text.txt'
+    result = score(gpt, 'text', f'eval.source={source}', 'eval.stride=5')
+    scores, text = result['scores'], source.read_text()
+    assert result['rows'] == 4
+    total = scores['tokens'] * math.log(scores['perplexity'])
     documents = text.split('\n\n')
-    assert total == pytest.approx(len(text.split()) * math.log(s['word_perplexity']))
-    assert total == pytest.approx(s['bits_per_byte'] * math.log(2) * sum(len(d.encode()) for d in documents))
-    assert s['perplexity'] < 12, 'of 200 entries'
-    assert s['unknown'] == 0
+    assert total == pytest.approx(len(text.split()) * math.log(scores['word_perplexity']))
+    assert total == pytest.approx(
+        scores['bits_per_byte'] * math.log(2) * sum(len(d.encode()) for d in documents)
+    )
+    assert scores['perplexity'] < 12, 'chance is 200, the vocabulary size'
+    assert scores['unknown'] == 0
     _, tokenizer = bert_jax.load(gpt)
-    assert s['tokens'] == sum(map(len, tokenizer.encode(documents)))
+    assert scores['tokens'] == sum(map(len, tokenizer.encode(documents)))
 
 
-def test_more_context_makes_text_less_surprising(gpt, written):
-    source = f'eval.source={written / "text.txt"}'
-    near, far = (
+def test_longer_context_lowers_perplexity(gpt, texts_dir):
+    source = f'eval.source={texts_dir / "text.txt"}'
+    short, long = (
         score(gpt, 'text', source, f'eval.length={n}', 'eval.stride=1')['scores']['perplexity']
         for n in (2, 16)
     )
-    assert far < near
+    assert long < short
 
 
-def test_held_out_text_is_what_no_row_was_trained_on(gpt):
-    found = score(gpt, 'text')
-    assert found['source'] == 'held-out documents'
-    assert found['rows'] == 8, 'a fifth of forty'
-    assert found['scores']['perplexity'] < 12
+def test_default_text_is_held_out_from_pretraining(gpt):
+    result = score(gpt, 'text')
+    assert result['source'] == 'held-out documents'
+    assert result['rows'] == 8, 'a fifth of forty'
+    assert result['scores']['perplexity'] < 12
 
 
-def test_a_last_word_is_right_if_all_its_tokens_are_the_likeliest(gpt, written):
-    source = f'eval.source={written}/{{split}}.jsonl'
-    found = score(gpt, 'lambada', source, 'eval.split=validation')
-    assert found['rows'] == 24
-    assert 0.1 < found['scores']['accuracy'] < 1
+def test_last_word_is_correct_if_all_its_tokens_are_greedy(gpt, texts_dir):
+    source = f'eval.source={texts_dir}/{{split}}.jsonl'
+    result = score(gpt, 'lambada', source, 'eval.split=validation')
+    assert result['rows'] == 24
+    assert 0.1 < result['scores']['accuracy'] < 1
     model, tokenizer = bert_jax.load(gpt)
     run = jax.jit(lambda tokens: model(tokens).logits.argmax(-1))
-    right = []
-    for line in (written / 'validation.jsonl').read_text().splitlines():
+    correct = []
+    for line in (texts_dir / 'validation.jsonl').read_text().splitlines():
         passage = json.loads(line)['passage']
-        whole, context = tokenizer.encode([passage, passage.rpartition(' ')[0]])
-        tokens = np.concatenate([[tokenizer.sep], whole]).astype(np.int32)
-        guesses = np.asarray(run(tokens[None]))[0]
-        right.append(bool((guesses[len(context) : -1] == whole[len(context) :]).all()))
-    assert found['scores']['accuracy'] == pytest.approx(np.mean(right))
+        full, context = tokenizer.encode([passage, passage.rpartition(' ')[0]])
+        tokens = np.concatenate([[tokenizer.sep], full]).astype(np.int32)
+        predicted = np.asarray(run(tokens[None]))[0]
+        correct.append(bool((predicted[len(context) : -1] == full[len(context) :]).all()))
+    assert result['scores']['accuracy'] == pytest.approx(np.mean(correct))
 
 
-def test_sense_is_likelier_than_nonsense(gpt, written):
-    overrides = ('eval.template={start} {answer}', f'eval.source={written}/endings.jsonl')
-    found = score(gpt, 'hellaswag', *overrides)
-    assert found['scores']['accuracy'] == 1
-    assert found['scores']['majority'] == 0.5
+def test_grammatical_endings_are_chosen(gpt, texts_dir):
+    overrides = ('eval.template={start} {answer}', f'eval.source={texts_dir}/endings.jsonl')
+    result = score(gpt, 'hellaswag', *overrides)
+    assert result['scores']['accuracy'] == 1
+    assert result['scores']['majority'] == 0.5
 
 
-def test_examples_stand_before_the_prompt_with_their_answers(written):
+def test_examples_with_answers_precede_the_prompt(texts_dir):
     overrides = [
-        f'eval.source={written}/{{split}}.jsonl',
+        f'eval.source={texts_dir}/{{split}}.jsonl',
         'eval.template={passage} = {answer}',
         "eval.answers=('no','yes')",
-        'eval.shots=2',
-        "eval.between=' | '",
+        'eval.num_shots=2',
+        "eval.separator=' | '",
     ]
     config = language_model.read_config(f'{CONFIG}:sst2', overrides)
-    found = language_model.records.read(config.source, 'validation')
-    prompts = language_model._prompts(config, found)
-    train = [json.loads(line) for line in (written / 'train.jsonl').read_text().splitlines()]
+    records = language_model.records_lib.read(config.source, 'validation')
+    prompts = language_model._prompts(config, records)
+    train = [json.loads(line) for line in (texts_dir / 'train.jsonl').read_text().splitlines()]
     answers = {record['passage']: ('no', 'yes')[record['label']] for record in train}
-    for prompt, record in zip(prompts, found, strict=True):
-        *shown, last = prompt.split(' | ')
+    for prompt, record in zip(prompts, records, strict=True):
+        *examples, last = prompt.split(' | ')
         assert last == f'{record.fields["passage"]} = '
-        assert len(shown) == 2
-        for text, answer in (s.split(' = ') for s in shown):
+        assert len(examples) == 2
+        for text, answer in (s.split(' = ') for s in examples):
             assert answers[text] == answer
-    assert prompts == language_model._prompts(config, found)
+    assert prompts == language_model._prompts(config, records)
     assert len({p.split(' | ')[0] for p in prompts}) > 3
 
 
-def test_prompts_with_examples_are_scored(gpt, written):
+def test_few_shot_prompts_are_scored(gpt, texts_dir):
     overrides = (
-        f'eval.source={written}/{{split}}.jsonl',
+        f'eval.source={texts_dir}/{{split}}.jsonl',
         'eval.template={passage} {answer}',
         "eval.answers=('at night','again')",
-        'eval.shots=1',
+        'eval.num_shots=1',
     )
-    found = score(gpt, 'sst2', *overrides, 'eval.length=64')
-    assert {'accuracy', 'accuracy_by_token', 'accuracy_by_byte', 'majority'} == {*found['scores']}
-    assert found['scores']['accuracy'] == pytest.approx(0.5, abs=0.3)
+    result = score(gpt, 'sst2', *overrides, 'eval.length=64')
+    assert {'accuracy', 'accuracy_token_normalized', 'accuracy_byte_normalized', 'majority'} == {
+        *result['scores']
+    }
+    assert result['scores']['accuracy'] == pytest.approx(0.5, abs=0.3)
 
 
-def test_long_prompts_lose_their_start(reader):
-    tokenizer = reader.trained.tokenizer
+def test_long_prompts_lose_their_beginning(scorer):
+    tokenizer = scorer.trained.tokenizer
     text = ' '.join(['the river'] * 30)
-    (piece,) = language_model._continued([('line 1,', text, ' again')], tokenizer, 12)
-    assert len(piece.tokens) == 12
-    assert tokenizer.decode(piece.tokens[piece.first :]) == 'again'
-    with pytest.raises(UserError, match="line 1, asks for 'the river.*more tokens than the 4 that"):
-        language_model._continued([('line 1,', 'the', text)], tokenizer, 4)
+    (query,) = language_model._make_queries([('line 1,', text, ' again')], tokenizer, 12)
+    assert len(query.tokens) == 12
+    assert tokenizer.decode(query.tokens[query.first :]) == 'again'
+    with pytest.raises(
+        UserError, match="line 1, has the answer 'the river.*longer than the window of 4 tokens"
+    ):
+        language_model._make_queries([('line 1,', 'the', text)], tokenizer, 4)
 
 
-def test_a_token_over_the_border_belongs_to_what_goes_on():
+def test_token_across_the_border_belongs_to_the_continuation():
     from bert_jax.data import tokenizer as tokenizer_lib
 
     bpe = tokenizer_lib.train(
         ['New York is a city'] * 9, tokenizer_lib.TokenizerConfig(kind='bpe', vocab_size=300)
     )
-    (piece,) = language_model._continued([('line 1,', 'New Y', 'ork')], bpe, 50)
-    assert bpe.decode(piece.tokens[: piece.first]) + bpe.decode(piece.tokens[piece.first :]) == 'New York'
-    assert bpe.decode(piece.tokens[piece.first :]).endswith('York')
+    (query,) = language_model._make_queries([('line 1,', 'New Y', 'ork')], bpe, 50)
+    assert bpe.decode(query.tokens[: query.first]) + bpe.decode(query.tokens[query.first :]) == 'New York'
+    assert bpe.decode(query.tokens[query.first :]).endswith('York')
 
 
-def test_the_door_prints_and_writes_scores(gpt, written, tmp_path):
+def test_command_prints_and_writes_scores(gpt, texts_dir, tmp_path):
     out = tmp_path / 'scores.json'
     flags = (f'--config={CONFIG}:text', f'--checkpoint={gpt}', f'--out={out}')
-    done = run_here('bert_jax.bin.eval_lm', *flags, f'--config.eval.source={written}/text.txt')
+    done = run_in_process('bert_jax.bin.eval_lm', *flags, f'--config.eval.source={texts_dir}/text.txt')
     assert done.returncode == 0, done.stderr
     assert 'bits_per_byte' in done.stdout
     assert json.loads(out.read_text())['scores']['perplexity'] > 1
-    assert 'the tokenizer loses case' in done.stderr
+    assert 'The tokenizer discards case' in done.stderr
 
 
 @pytest.mark.parametrize(
-    ('arg', 'override', 'problem'),
+    ('arg', 'override', 'message'),
     [
         ('sst2', 'eval.template=x', 'must end with {answer}'),
-        ('sst2', 'eval.template={q {answer}', 'cannot be read'),
-        ('sst2', 'eval.template={} {answer}', 'names of fields alone'),
-        ('sst2', "eval.answers=('a','a')", 'an answer twice'),
+        ('sst2', 'eval.template={q {answer}', 'is not a valid template'),
+        ('sst2', 'eval.template={} {answer}', 'only field names'),
+        ('sst2', "eval.answers=('a','a')", 'a repeated answer'),
         ('text', 'eval.length=1', 'leaves nothing to predict'),
-        ('text', 'eval.stride=40', 'must be less than the 32 tokens'),
+        ('text', 'eval.stride=40', 'must be less than the window of 32 tokens'),
         ('text', 'eval.sources=x', "did you mean 'source'"),
         ('text', 'eval.source=no.txt', "No file matches 'no.txt'"),
         ('text', 'eval.length=900', 'positions'),
         ('lambada', 'eval.source=x.conll', 'No file matches'),
     ],
 )
-def test_what_cannot_be_asked_is_said(gpt, arg, override, problem):
-    with pytest.raises(UserError, match=problem):
+def test_invalid_settings_are_rejected(gpt, arg, override, message):
+    with pytest.raises(UserError, match=message):
         score(gpt, arg, override)
 
 
-def test_examples_are_not_those_that_are_asked_for(gpt, written):
-    source = f'eval.source={written}/train.jsonl'
-    with pytest.raises(UserError, match='would show the records that are asked for'):
-        score(gpt, 'sst2', source, 'eval.template={passage} {answer}', 'eval.shots=1')
+def test_examples_must_not_be_evaluated_records(gpt, texts_dir):
+    source = f'eval.source={texts_dir}/train.jsonl'
+    with pytest.raises(UserError, match='would take examples from the evaluated records'):
+        score(gpt, 'sst2', source, 'eval.template={passage} {answer}', 'eval.num_shots=1')
 
 
-def test_answers_are_in_the_order_of_the_numbers_of_classes(tmp_path):
+def test_answers_are_in_the_order_of_class_ids(tmp_path):
     options = ['eval.template={q} {answer}', f'eval.source={tmp_path}/x.jsonl']
     config = language_model.read_config(f'{CONFIG}:sst2', options)
     (tmp_path / 'x.jsonl').write_text('{"q": "a", "label": 1}\n')
-    found = language_model.records.read(config.source, '')
-    assert language_model._options(config, found) == ([['negative', 'positive']], [1])
+    records = language_model.records_lib.read(config.source, '')
+    assert language_model._options(config, records) == ([['negative', 'positive']], [1])
     (tmp_path / 'x.jsonl').write_text('{"q": "a", "label": 1}\n{"q": "b", "label": 7}\n')
     with pytest.raises(UserError, match='line 2, has the label 7'):
-        language_model._options(config, language_model.records.read(config.source, ''))
+        language_model._options(config, language_model.records_lib.read(config.source, ''))
 
 
-def test_answers_that_are_the_names_of_classes_need_no_order(tmp_path):
+def test_answers_that_are_class_names_need_no_order(tmp_path):
     (tmp_path / 'x.jsonl').write_text('{"q": "a", "label": "glad"}\n{"q": "b", "label": "sad"}\n')
     for answers in ("('glad','sad')", "('sad','glad')"):
         options = ['eval.template={q} {answer}', f'eval.source={tmp_path}/x.jsonl', f'eval.answers={answers}']
         config = language_model.read_config(f'{CONFIG}:sst2', options)
-        found = language_model.records.read(config.source, '')
-        assert language_model._options(config, found) == ([['glad', 'sad']] * 2, [0, 1])
+        records = language_model.records_lib.read(config.source, '')
+        assert language_model._options(config, records) == ([['glad', 'sad']] * 2, [0, 1])
 
 
-def test_a_label_without_an_ending_is_named(gpt, tmp_path):
+def test_label_without_an_ending_is_rejected(gpt, tmp_path):
     lines = ({'ctx': 'a', 'ends': ['b', 'c'], 'label': 2}, {'ctx': 'a', 'ends': ['b', 'c', 'd'], 'label': 0})
     (tmp_path / 'x.jsonl').write_text(''.join(json.dumps(line) + '\n' for line in lines))
     settings = ('eval.template={ctx} {answer}', f'eval.source={tmp_path}/x.jsonl', 'eval.endings=ends')
-    with pytest.raises(UserError, match='line 1, has the label 2 and 2 endings'):
+    with pytest.raises(UserError, match='line 1, has the label 2, but only 2 endings'):
         score(gpt, 'hellaswag', *settings)
 
 
-def test_settings_have_the_names_of_this_config(gpt, tmp_path):
+def test_messages_name_settings_of_eval(gpt, tmp_path):
     (tmp_path / 'x.jsonl').write_text('{"q": "a", "label": 1.5}\n')
-    with pytest.raises(UserError, match='set eval.label'):
+    with pytest.raises(UserError, match='eval.label'):
         score(gpt, 'sst2', 'eval.template={q} {answer}', f'eval.source={tmp_path}/x.jsonl', 'eval.label=x')
 
 
-def test_a_bert_predicts_no_next_token(pretrained):
-    with pytest.raises(UserError, match='does not predict the next token'):
-        language_model.Reader(pretrained)
+def test_bert_is_no_causal_language_model(pretrained):
+    with pytest.raises(UserError, match='is not a causal language model'):
+        language_model.TokenScorer(pretrained)

@@ -1,4 +1,4 @@
-"""The eval binary, the report, filled masks and `load`, on a run that was really trained."""
+"""The evaluation commands, the report, fill_mask and `load`, on a trained run."""
 
 import json
 import re
@@ -11,81 +11,85 @@ import bert_jax
 from bert_jax.core.errors import UserError
 from bert_jax.evals import fill_mask, scoring
 from bert_jax.experiments import runs
-from tests.runs import TINY, finetune, losses, run_door
+from tests.runs import TINY, finetune, metric_lines, run_command
 
 
 @pytest.fixture(scope='module')
-def finetuned(tmp_path_factory, pretrained, labelled):
+def finetuned(tmp_path_factory, pretrained, labeled):
     workdir = tmp_path_factory.mktemp('finetuned')
-    assert finetune(workdir, pretrained, labelled, 'optim.learning_rate=0.01', 'train.steps=40') == 0
+    assert finetune(workdir, pretrained, labeled, 'optim.learning_rate=0.01', 'train.steps=40') == 0
     return workdir
 
 
-def test_in_loop_evaluation_equals_the_binary(tmp_path, finetuned, labelled):
+def test_in_loop_evaluation_equals_the_command(tmp_path, finetuned, labeled):
     out = tmp_path / 'scores.json'
-    words = (f'--config={TINY}:classify', f'--config.data.source={labelled}', f'--checkpoint={finetuned}')
-    done = run_door('bert_jax.bin.eval_classify', *words, f'--out={out}')
+    words = (f'--config={TINY}:classify', f'--config.data.source={labeled}', f'--checkpoint={finetuned}')
+    done = run_command('bert_jax.bin.eval_classify', *words, f'--out={out}')
     assert done.returncode == 0, done.stderr
     result = json.loads(out.read_text())
-    in_loop = {k.removeprefix('eval/'): v for k, v in losses(finetuned)[-1].items() if k.startswith('eval/')}
+    in_loop = {
+        k.removeprefix('eval/'): v for k, v in metric_lines(finetuned)[-1].items() if k.startswith('eval/')
+    }
     assert in_loop
     assert {k: v for k, v in result['scores'].items() if isinstance(v, float)} == in_loop
-    assert result['rows'] == 21  # the last batch of 16 is filled up
+    assert result['rows'] == 21  # not a multiple of the batch size, 16
     assert np.sum(result['scores']['confusion']) == 21
     assert re.search(r'^\s+bad\s+\d+\s+\d+$', done.stdout, re.MULTILINE)
 
 
-def test_the_task_is_learned_and_shown(finetuned, labelled):
-    scores = scoring.Scorer(f'{TINY}:classify', [f'data.source={labelled}'], 'classify')(finetuned)['scores']
+def test_task_is_learned(finetuned, labeled):
+    scores = scoring.Scorer(f'{TINY}:classify', [f'data.source={labeled}'], 'classify')(finetuned)['scores']
     assert scores['accuracy'] == 1.0
     assert scores['majority'] < 0.8
 
 
-def test_another_batch_size_and_mesh_score_the_same(finetuned, labelled):
-    base = scoring.Scorer(f'{TINY}:classify', [f'data.source={labelled}'], 'classify')(finetuned)['scores']
+def test_scores_are_independent_of_batch_size_and_mesh(finetuned, labeled):
+    base = scoring.Scorer(f'{TINY}:classify', [f'data.source={labeled}'], 'classify')(finetuned)['scores']
     other = scoring.Scorer(
         f'{TINY}:classify',
-        [f'data.source={labelled}', 'train.eval_batch_size=8', 'mesh.strategy=fsdp'],
+        [f'data.source={labeled}', 'train.eval_batch_size=8', 'mesh.strategy=fsdp'],
         'classify',
     )(finetuned)['scores']
     assert other.pop('confusion') == base.pop('confusion')
     assert other == pytest.approx(base, rel=1e-5)
 
 
-def test_what_a_checkpoint_was_trained_with_cannot_be_set_otherwise(finetuned, labelled):
+def test_settings_of_the_checkpoint_cannot_be_changed(finetuned, labeled):
     def score(labels):
-        overrides = [f'data.source={labelled}', f'task.labels={labels}']
+        overrides = [f'data.source={labeled}', f'task.labels={labels}']
         return scoring.Scorer(f'{TINY}:classify', overrides, 'classify')(finetuned)
 
     assert score(('bad', 'good'))['rows'] == 21
-    with pytest.raises(UserError, match="was trained with task.labels=.'bad', 'good'.: leave it out here"):
+    with pytest.raises(
+        UserError, match="was trained with task.labels=.'bad', 'good'.. Omit task.labels here"
+    ):
         score(('good', 'bad'))
 
 
-def test_watch_yields_new_checkpoints_to_the_last(finetuned):
-    seen = list(scoring.watch(finetuned, poll=0.01, timeout=1))
+def test_watch_stops_after_the_last_checkpoint(finetuned):
+    seen = list(scoring.watch_checkpoints(finetuned, poll=0.01, timeout=1))
     assert [p.name for p in seen] == ['40']
 
 
-def test_a_pretrained_model_is_no_classifier(pretrained, labelled):
+def test_pretrained_model_cannot_be_scored_as_classifier(pretrained, labeled):
     with pytest.raises(UserError, match="trained on the task 'mlm'"):
-        scoring.Scorer(f'{TINY}:classify', [f'data.source={labelled}'], 'classify')(pretrained)
+        scoring.Scorer(f'{TINY}:classify', [f'data.source={labeled}'], 'classify')(pretrained)
 
 
-def test_random_weights_take_the_shape_and_tokenizer_alone(tmp_path, pretrained, labelled, finetuned):
+def test_random_weights_keep_only_shape_and_tokenizer(tmp_path, pretrained, labeled, finetuned):
     options = ('optim.learning_rate=0.0', 'train.steps=1', 'optim.warmup=0', 'optim.weight_decay=0.0')
     for name, weights in (('a', 'pretrained'), ('b', 'random')):
-        finetune(tmp_path / name, pretrained, labelled, f'init.weights={weights}', *options)
+        finetune(tmp_path / name, pretrained, labeled, f'init.weights={weights}', *options)
     before, _ = bert_jax.load(pretrained)
     kept, _ = bert_jax.load(tmp_path / 'a')
     fresh, _ = bert_jax.load(tmp_path / 'b')
-    np.testing.assert_array_equal(kept.bert.words[...], before.bert.words[...])
-    assert fresh.bert.words.shape == before.bert.words.shape
-    assert not np.array_equal(fresh.bert.words[...], before.bert.words[...])
+    np.testing.assert_array_equal(kept.bert.token_embedding[...], before.bert.token_embedding[...])
+    assert fresh.bert.token_embedding.shape == before.bert.token_embedding.shape
+    assert not np.array_equal(fresh.bert.token_embedding[...], before.bert.token_embedding[...])
 
 
-def test_a_head_for_other_classes_is_drawn_anew_and_the_encoder_kept(tmp_path, finetuned):
-    """As from MNLI to RTE, three classes to two (here two to three)."""
+def test_head_is_reinitialized_for_other_classes(tmp_path, finetuned):
+    """As when a model fine-tuned on MNLI, with three classes, is fine-tuned on RTE, with two."""
     for split in ('train', 'validation'):
         lines = [{'text': f'the dog {label}', 'label': label} for label in 'abc'] * 6
         (tmp_path / f'{split}.jsonl').write_text('\n'.join(map(json.dumps, lines)))
@@ -95,11 +99,11 @@ def test_a_head_for_other_classes_is_drawn_anew_and_the_encoder_kept(tmp_path, f
     after, _ = bert_jax.load(tmp_path / 'run')
     assert before.classifier.kernel.shape[1] == 2
     assert after.classifier.kernel.shape[1] == 3
-    np.testing.assert_array_equal(after.bert.words[...], before.bert.words[...])
+    np.testing.assert_array_equal(after.bert.token_embedding[...], before.bert.token_embedding[...])
     np.testing.assert_array_equal(after.bert.pooler.kernel[...], before.bert.pooler.kernel[...])
 
 
-def test_one_file_can_be_scored_without_splits(tmp_path, finetuned):
+def test_single_file_can_be_scored(tmp_path, finetuned):
     (tmp_path / 'mine.jsonl').write_text('{"text": "the good dog", "label": "good"}\n' * 3)
     scorer = scoring.Scorer(f'{TINY}:classify', [f'data.source={tmp_path}/mine.jsonl'], 'classify')
     result = scorer(finetuned)
@@ -107,7 +111,7 @@ def test_one_file_can_be_scored_without_splits(tmp_path, finetuned):
     assert result['scores']['accuracy'] == 1.0
 
 
-def test_load_gives_hidden_states_pooled_and_logits(pretrained, finetuned):
+def test_loaded_model_returns_hidden_states_pooled_and_logits(pretrained, finetuned):
     model, tokenizer = bert_jax.load(pretrained)
     ids = tokenizer.encode(['the dog runs'])[0]
     tokens = jnp.asarray([[tokenizer.cls, *ids, tokenizer.sep]])
@@ -120,7 +124,7 @@ def test_load_gives_hidden_states_pooled_and_logits(pretrained, finetuned):
 
 
 def test_fill_mask_prints_tokens_and_probabilities(pretrained):
-    done = run_door(
+    done = run_command(
         'bert_jax.bin.fill_mask',
         f'--checkpoint={pretrained}',
         '--top=3',
@@ -131,27 +135,27 @@ def test_fill_mask_prints_tokens_and_probabilities(pretrained):
     assert len(re.findall(r'mask \d:(?: +\S+ \d+\.\d%){3}', done.stdout)) == 3
 
 
-def test_fill_mask_wants_a_mask_and_a_language_model(pretrained, finetuned):
+def test_fill_mask_needs_a_mask_and_a_masked_language_model(pretrained, finetuned):
     with pytest.raises(UserError, match=r'no \[MASK\]'):
         fill_mask.fill(str(pretrained), ['nothing hidden'])
     with pytest.raises(UserError, match='not a masked language model'):
         fill_mask.fill(str(finetuned), ['a [MASK]'])
 
 
-def test_report_holds_curves_scores_and_masks(tmp_path, pretrained, finetuned):
+def test_report_contains_curves_scores_and_masks(tmp_path, pretrained, finetuned):
     out = tmp_path / 'report.html'
-    done = run_door(
+    done = run_command(
         'bert_jax.bin.report', str(pretrained), str(finetuned), f'--out={out}', '--fill=the [MASK] runs'
     )
     assert done.returncode == 0, done.stderr
     page = out.read_text()
     assert page.count('data:image/png;base64,') == 2
     assert 'the [MASK] runs' in page
-    last = losses(finetuned)[-1]['eval/accuracy']
+    last = metric_lines(finetuned)[-1]['eval/accuracy']
     assert f'{last:.4f}' in page
     assert 'http' not in page.replace('charset', '')
 
 
-def test_report_of_no_run(tmp_path):
+def test_report_needs_a_run(tmp_path):
     with pytest.raises(UserError, match='There is no run'):
         runs.find(tmp_path)

@@ -1,4 +1,4 @@
-"""Jobs on SLURM: their scripts, and on a SLURM of two nodes where one can be had."""
+"""Jobs on SLURM: batch scripts, and, where SLURM is installed, a local cluster of two nodes."""
 
 import json
 import os
@@ -15,28 +15,28 @@ import pytest
 from bert_jax.core.errors import UserError
 from bert_jax.experiments import slurm
 from bert_jax.experiments.jobs import Job
-from tests.runs import ROOT, TINY, losses
-from tests.train.test_cluster import SLOW, assert_close
+from tests.runs import ROOT, TINY, metric_lines
+from tests.train.test_distributed import SLOW, assert_close
 
 
-def test_arguments_arrive_unharmed(tmp_path):
-    said = 'it\'s "here" $HOME `id` \\ ok'
-    place = tmp_path / 'a b'
-    text = slurm.script(Job(place, f'{TINY}:pretrain', (f'data.rows={said}',)), ['--comment=two words'])
+def test_arguments_are_quoted(tmp_path):
+    value = 'it\'s "here" $HOME `id` \\ ok'
+    folder = tmp_path / 'a b'
+    text = slurm.script(Job(folder, f'{TINY}:pretrain', (f'data.rows_dir={value}',)), ['--comment=two words'])
     assert '#SBATCH "--comment=two words"' in text
-    place.mkdir()
+    folder.mkdir()
     tools = tmp_path / 'bin'
     tools.mkdir()
     (tools / 'srun').write_text(f'#!{sys.executable}\nimport sys, json\nprint(json.dumps(sys.argv[1:]))\n')
     (tools / 'srun').chmod(0o755)
     env = {**os.environ, 'PATH': f'{tools}:{os.environ["PATH"]}'}
     done = subprocess.run(['bash', '-c', text], env=env, capture_output=True, text=True, check=True)
-    assert f'--config.data.rows={said}' in json.loads(done.stdout)
-    assert json.loads((place / 'done.json').read_text())['settings'] == [f'data.rows={said}']
+    assert f'--config.data.rows_dir={value}' in json.loads(done.stdout)
+    assert json.loads((folder / 'done.json').read_text())['settings'] == [f'data.rows_dir={value}']
 
 
 @pytest.mark.parametrize('name', ['a\nb', 'a\\b'])
-def test_a_folder_that_sbatch_cannot_read_is_refused(name, tmp_path):
+def test_folder_that_sbatch_cannot_handle_is_an_error(name, tmp_path):
     with pytest.raises(UserError, match='without backslash and line break'):
         slurm.script(Job(tmp_path / name, f'{TINY}:pretrain', ()))
 
@@ -49,29 +49,29 @@ def test_a_folder_that_sbatch_cannot_read_is_refused(name, tmp_path):
             '--eval_sbatch',
             ('launch/slurm.py', '--config=configs/quickstart.py:pretrain', '--print', '--eval'),
         ),
-        ('--slurm', ('launch/sweep.py', '--config=configs/finetune/sst2.py')),
+        ('--slurm', ('-m', 'bert_jax.bin.sweep', '--config=configs/finetune/sst2.py')),
         ('--slurm', ('-m', 'bert_jax.bin.table', '--config=configs/tables/bert_table5.py:mini')),
     ],
 )
-def test_an_open_quotation_is_one_sentence(flag, command, tmp_path):
+def test_unbalanced_quote_is_a_one_line_error(flag, command, tmp_path):
     words = (*command, f'--workdir={tmp_path}', f"{flag}=--comment='x")
     done = subprocess.run([sys.executable, *words], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 1
-    (said,) = done.stderr.splitlines()
-    assert said.startswith(f'error: {flag}="--comment=')
-    assert said.endswith('mend its quotes.')
+    (output,) = done.stderr.splitlines()
+    assert output.startswith(f'error: {flag}="--comment=')
+    assert output.endswith('Fix its quotes.')
     assert not [*tmp_path.iterdir()]
 
 
-def test_without_slurm_it_is_said(tmp_path, monkeypatch):
+def test_missing_slurm_is_an_error(tmp_path, monkeypatch):
     monkeypatch.setenv('PATH', str(tmp_path))
-    with pytest.raises(UserError, match='There is no squeue here'):
+    with pytest.raises(UserError, match='squeue was not found'):
         slurm.submit([])
 
 
 @pytest.fixture(scope='module')
 def cluster(tmp_path_factory):
-    """A SLURM of two nodes."""
+    """A local SLURM cluster of two nodes."""
     if not shutil.which('slurmctld') or os.geteuid():
         pytest.skip('needs root and: apt install slurmctld slurmd slurm-client munge')
     folder = tmp_path_factory.mktemp('slurm')
@@ -86,8 +86,8 @@ def cluster(tmp_path_factory):
         subprocess.run(['bash', script, 'down', folder], check=True)
 
 
-def launch(*words, script='slurm.py'):
-    command = [sys.executable, str(ROOT / 'launch' / script), *map(str, words)]
+def launch(*words, command=('launch/slurm.py',)):
+    command = [sys.executable, *command, *map(str, words)]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
 
 
@@ -98,49 +98,48 @@ def wait_for(condition, log: pathlib.Path, seconds=300):
         time.sleep(0.2)
 
 
-def test_a_training_on_two_nodes_is_requeued_when_it_is_stopped_and_goes_on(
-    tmp_path, cluster, corpus, rows, pretrained
-):
+def test_stopped_training_on_two_nodes_is_requeued_and_resumes(tmp_path, cluster, corpus, rows, pretrained):
     words = [f'--config={TINY}:pretrain', f'--workdir={tmp_path}', f"--config.data.sources=('{corpus}',)"]
-    words += [f'--config.data.rows={rows}', f'--config.{SLOW}', '--sbatch=--nodes=2 --ntasks-per-node=1']
+    words += [f'--config.data.rows_dir={rows}', f'--config.{SLOW}', '--sbatch=--nodes=2 --ntasks-per-node=1']
     (number,) = re.findall(r'job (\d+)', launch(*words))
-    assert f'job {number}' in launch(*words)  # it is in the queue, and not submitted again
+    assert f'job {number}' in launch(*words)  # still in the queue, so not submitted again
     metrics = tmp_path / 'metrics.jsonl'
-    wait_for(lambda: metrics.exists() and len(losses(tmp_path)) >= 4, tmp_path)
+    wait_for(lambda: metrics.exists() and len(metric_lines(tmp_path)) >= 4, tmp_path)
     subprocess.run(['scancel', '--signal=TERM', number], check=True)
     wait_for((tmp_path / 'done.json').exists, tmp_path)
-    assert_close(losses(tmp_path), losses(pretrained))
+    assert_close(metric_lines(tmp_path), metric_lines(pretrained))
     log = (tmp_path / f'slurm-{number}.log').read_text()
-    assert re.search(r'stopped at step \d+, saved', log)
+    assert re.search(r'stopped at step \d+ and saved', log)
     assert 'resuming at step' in log
-    assert 'done before' in launch(*words)
+    assert 'already finished' in launch(*words)
 
 
-def test_an_evaluation_follows_a_training(tmp_path, cluster, pretrained, labelled):
-    words = [f'--config={TINY}:classify', f'--workdir={tmp_path}', f'--config.data.source={labelled}']
+def test_evaluation_follows_a_training(tmp_path, cluster, pretrained, labeled):
+    words = [f'--config={TINY}:classify', f'--workdir={tmp_path}', f'--config.data.source={labeled}']
     words += [f'--config.init.checkpoint={pretrained}', '--config.train.steps=5']
-    said = launch(*words, '--eval')
-    assert len(re.findall(r'job \d+', said)) == 2
+    output = launch(*words, '--eval')
+    assert len(re.findall(r'job \d+', output)) == 2
     wait_for((tmp_path / 'eval' / 'done.json').exists, tmp_path / 'eval')
     scores = json.loads((tmp_path / 'eval' / 'scores.json').read_text())
     assert scores['step'] == 5
-    assert scores['scores']['loss'] == pytest.approx(losses(tmp_path)[-1]['eval/loss'], rel=1e-5)
+    assert scores['scores']['loss'] == pytest.approx(metric_lines(tmp_path)[-1]['eval/loss'], rel=1e-5)
 
 
-def test_a_cancelled_job_is_not_begun_again(tmp_path, cluster, corpus, rows):
+def test_canceled_job_is_not_requeued(tmp_path, cluster, corpus, rows):
     words = [f'--config={TINY}:pretrain', f'--workdir={tmp_path}', f"--config.data.sources=('{corpus}',)"]
     (number,) = re.findall(
-        r'job (\d+)', launch(*words, f'--config.data.rows={rows}', '--config.train.steps=5000')
+        r'job (\d+)', launch(*words, f'--config.data.rows_dir={rows}', '--config.train.steps=5000')
     )
     wait_for((tmp_path / 'metrics.jsonl').exists, tmp_path)
     subprocess.run(['scancel', number], check=True)
     squeue = ['squeue', '--noheader', '--states=all', f'--jobs={number}', '--format=%T']
     wait_for(lambda: 'CANCELLED' in subprocess.run(squeue, capture_output=True, text=True).stdout, tmp_path)
-    time.sleep(6)  # a job that is requeued would be begun by now
+    time.sleep(6)  # a requeued job would have started by now
     assert 'CANCELLED' in subprocess.run(squeue, capture_output=True, text=True).stdout
     assert not (tmp_path / 'done.json').exists()
 
 
+SWEEP_COMMAND = ('-m', 'bert_jax.bin.sweep')
 SWEEP = """
 import runpy
 
@@ -148,55 +147,55 @@ def get_config():
     return runpy.run_path({tiny!r})['get_config']('classify')
 
 def sweep(add):
-    for seed in range(3):
-        add({{'train.seed': seed}})
+    for rate in (1e-3, 2e-3, 3e-3):
+        add({{'optim.learning_rate': rate}})
 """
 
 
-def test_a_sweep_is_an_array_of_which_what_is_missing_is_submitted(tmp_path, cluster, pretrained, labelled):
+def test_sweep_is_an_array_of_the_missing_jobs(tmp_path, cluster, pretrained, labeled):
     config, workdir = tmp_path / 'config.py', tmp_path / 'a b'
     config.write_text(SWEEP.format(tiny=str(TINY)))
-    words = [f'--config={config}', f'--workdir={workdir}', f'--config.data.source={labelled}']
+    words = [f'--config={config}', f'--workdir={workdir}', f'--config.data.source={labeled}']
     words += [
         f'--config.init.checkpoint={pretrained}',
         '--config.train.steps=100',
         f'--config.{SLOW}',
         '--jobs=2',
     ]
-    launch(*words, '--slurm=--ntasks=1', script='sweep.py')
+    launch(*words, '--slurm=--ntasks=1', command=SWEEP_COMMAND)
     text = (workdir / 'array.sh').read_text()
     assert '--array=0-2%2' in text
-    places = [workdir / f'seed={seed}' for seed in range(3)]
-    launch(*words, '--slurm=--ntasks=1', script='sweep.py')  # they are in the queue, and not submitted again
-    with pytest.raises(subprocess.CalledProcessError) as refused:
-        launch(*words, '--config.train.log_every=7', '--slurm=--ntasks=1', script='sweep.py')
-    assert 'is in the queue with other settings' in refused.value.stderr
-    wait_for(lambda: (places[2] / 'metrics.jsonl').exists() and len(losses(places[2])) >= 4, workdir)
-    last = (places[2] / 'slurm.id').read_text().strip()  # its other number is that of the array
+    folders = [workdir / f'learning_rate=0.00{i}' / 'seed0' for i in (1, 2, 3)]
+    launch(*words, '--slurm=--ntasks=1', command=SWEEP_COMMAND)  # still in the queue, so not submitted again
+    with pytest.raises(subprocess.CalledProcessError) as rejected:
+        launch(*words, '--config.train.log_every=7', '--slurm=--ntasks=1', command=SWEEP_COMMAND)
+    assert 'is in the queue with other settings' in rejected.value.stderr
+    wait_for(lambda: (folders[2] / 'metrics.jsonl').exists() and len(metric_lines(folders[2])) >= 4, workdir)
+    last = (folders[2] / 'slurm.id').read_text().strip()  # the id of the array element
     subprocess.run(['scancel', '--signal=TERM', last], check=True)
-    wait_for(lambda: all((place / 'done.json').exists() for place in places), workdir)
-    logs = [''.join(log.read_text() for log in place.glob('slurm-*.log')) for place in places]
+    wait_for(lambda: all((folder / 'done.json').exists() for folder in folders), workdir)
+    logs = [''.join(log.read_text() for log in folder.glob('slurm-*.log')) for folder in folders]
     assert ['resuming at step' in log for log in logs] == [False, False, True], logs[2]
     assert (workdir / 'array.sh').read_text() == text
-    assert launch(*words, '--list', script='sweep.py').count('done') == 3
-    (places[1] / 'done.json').unlink()
-    launch(*words, '--slurm=--ntasks=1', script='sweep.py')
-    wait_for((places[1] / 'done.json').exists, places[1])
-    assert [len([*place.glob('slurm-*.log')]) for place in places] == [1, 2, 1]
+    assert launch(*words, '--list', command=SWEEP_COMMAND).count('done') == 3
+    (folders[1] / 'done.json').unlink()
+    launch(*words, '--slurm=--ntasks=1', command=SWEEP_COMMAND)
+    wait_for((folders[1] / 'done.json').exists, folders[1])
+    assert [len([*folder.glob('slurm-*.log')]) for folder in folders] == [1, 2, 1]
 
 
-def test_a_refusal_of_slurm_is_one_sentence(tmp_path, cluster):
-    with pytest.raises(UserError, match='sbatch .* says: .*invalid'):
+def test_rejection_by_slurm_is_an_error(tmp_path, cluster):
+    with pytest.raises(UserError, match='sbatch .* failed: .*invalid'):
         slurm.submit([(Job(tmp_path, f'{TINY}:pretrain', ()), ['--partition=none', '--nodes=2'])])
-    with pytest.raises(UserError, match='which no eval binary scores'):
-        slurm.submit([(Job(tmp_path, f'{TINY}:pretrain', (), scores=str(tmp_path)), [])])
+    with pytest.raises(UserError, match='which no eval command scores'):
+        slurm.submit([(Job(tmp_path, f'{TINY}:pretrain', (), checkpoint=str(tmp_path)), [])])
 
 
-def test_what_is_asked_for_is_printed_and_not_submitted(tmp_path):
-    place = shlex.quote(str(tmp_path / 'run'))
-    said = launch(
+def test_print_submits_nothing(tmp_path):
+    folder = shlex.quote(str(tmp_path / 'run'))
+    output = launch(
         f'--config={TINY}:pretrain', f'--workdir={tmp_path / "run"}', '--sbatch=--nodes=3', '--print'
     )
-    assert '#SBATCH --nodes=3' in said
-    assert f'--workdir={place}' in said
+    assert '#SBATCH --nodes=3' in output
+    assert f'--workdir={folder}' in output
     assert not (tmp_path / 'run').exists()

@@ -1,4 +1,4 @@
-"""A run at a glance: what it does, how its losses went, and where its time goes."""
+"""Status of runs: state, sparklines, and where the time goes."""
 
 import contextlib
 import json
@@ -9,35 +9,35 @@ import pytest
 
 from bert_jax.core import goodput, paths
 from bert_jax.experiments import status
-from tests.runs import pretrain, run_here
+from tests.runs import pretrain, run_in_process
 
 
-def test_a_sparkline_rises_and_falls_with_its_values():
+def test_sparkline_follows_the_values():
     assert status.sparkline([]) == ''
     assert status.sparkline([3.0]) == '▁'
     assert status.sparkline([1, 2, 3, 4, 5, 6, 7, 8]) == '▁▂▃▄▅▆▇█'
     assert status.sparkline(range(400), 4) == '▁▃▆█'
 
 
-def test_shares_of_time_add_up_and_repeated_steps_do_not_count():
-    first = {'began': 0, 'time': 100, 'from': 0, 'step': 40, 'lost': {'start': 10, 'compilation': 10}}
-    second = {'began': 150, 'time': 200, 'from': 30, 'step': 50, 'lost': {'start': 10}}
-    found = goodput.shares([first, second])
+def test_time_shares_add_up_and_separate_repeated_steps():
+    first = {'began': 0, 'time': 100, 'from': 0, 'step': 40, 'overhead': {'start': 10, 'compilation': 10}}
+    second = {'began': 150, 'time': 200, 'from': 30, 'step': 50, 'overhead': {'start': 10}}
+    found = goodput.time_shares([first, second])
     assert sum(found.values()) == pytest.approx(1)
-    assert found['down'] == 50 / 200
-    assert found['again'] == pytest.approx(80 * 10 / 40 / 200)
+    assert found['downtime'] == 50 / 200
+    assert found['repeated steps'] == pytest.approx(80 * 10 / 40 / 200)
     assert found['steps'] == pytest.approx((80 * 30 / 40 + 40) / 200)
     assert found['start'] == 20 / 200
-    assert goodput.shares([]) == {}
+    assert goodput.time_shares([]) == {}
 
 
-def test_a_ledger_goes_on_where_a_run_is_resumed(tmp_path):
+def test_ledger_adds_an_entry_when_a_run_resumes(tmp_path):
     ledger = goodput.Ledger(tmp_path, 0, 100)
-    with ledger.lost('evaluation'):
+    with ledger.overhead('evaluation'):
         time.sleep(0.05)
     ledger.write(10)
     ledger.close()
-    assert 0.05 <= goodput.read(tmp_path)['starts'][0]['lost']['evaluation'] < 1
+    assert 0.05 <= goodput.read(tmp_path)['starts'][0]['overhead']['evaluation'] < 1
     resumed = goodput.Ledger(tmp_path, 8, 100)
     resumed.write(12)
     resumed.write(16)
@@ -45,73 +45,74 @@ def test_a_ledger_goes_on_where_a_run_is_resumed(tmp_path):
 
     done = goodput.Ledger(tmp_path, 100, 100)
     done.write(100)
-    assert len(goodput.read(tmp_path)['starts']) == 2, 'a run that is done does not start again'
+    assert len(goodput.read(tmp_path)['starts']) == 2, 'a finished run has no new start'
 
 
 @pytest.mark.parametrize('text', ['[]', 'null', '5', '{', '{"total": 20}', '{"total": 20, "starts": []}'])
-def test_progress_that_cannot_be_read_is_none(tmp_path, text):
+def test_invalid_progress_file_is_empty(tmp_path, text):
     (tmp_path / goodput.FILE).write_text(text)
     assert goodput.read(tmp_path) == {}
 
 
-def test_a_folder_is_listed_whatever_else_is_in_it(pretrained, tmp_path):
+def test_table_skips_files_of_other_programs(pretrained, tmp_path):
     (tmp_path / 'run').mkdir()
     for name in ('config.json', 'metrics.jsonl'):
         shutil.copy(pretrained / name, tmp_path / 'run')
     with (tmp_path / 'run' / 'metrics.jsonl').open('a') as file:
-        file.write('{"step": 30, "loss": 1.0}\n')  # by something else
+        file.write('{"step": 30, "loss": 1.0}\n')  # not a line of bert_jax
     (tmp_path / 'other').mkdir()
     (tmp_path / 'other' / 'config.json').write_text('{"architectures": ["BertModel"]}')
-    said = run_here('bert_jax.bin.status', tmp_path)
-    assert said.returncode == 0, said.stderr
-    assert 'run ' in said.stdout
+    output = run_in_process('bert_jax.bin.status', tmp_path)
+    assert output.returncode == 0, output.stderr
+    assert 'run ' in output.stdout
     shutil.rmtree(tmp_path / 'run')
-    assert 'There is no run in' in run_here('bert_jax.bin.status', tmp_path).stderr
+    assert 'There is no run in' in run_in_process('bert_jax.bin.status', tmp_path).stderr
 
 
-def test_a_run_at_a_glance(pretrained):
-    said = run_here('bert_jax.bin.status', pretrained).stdout
-    assert 'done, step 20 of 20 (100%)' in said
-    assert 'tokens/s' in said
-    assert 'checkpoint of step 20' in said
+def test_description_of_a_finished_run(pretrained):
+    output = run_in_process('bert_jax.bin.status', pretrained).stdout
+    assert 'done, step 20 of 20 (100%)' in output
+    assert 'tokens/s' in output
+    assert 'checkpoint of step 20' in output
     assert all(
-        f'{kind} ' in said for kind in ('goodput', 'compilation', 'checkpoints', 'evaluation', 'start')
+        f'{kind} ' in output for kind in ('goodput', 'compilation', 'checkpoints', 'evaluation', 'start')
     )
 
 
-def test_a_run_that_is_silent_is_called_so(pretrained, tmp_path):
+def test_states_of_a_run(pretrained, tmp_path):
     (tmp_path / 'config.json').write_text((pretrained / 'config.json').read_text())
-    assert 'not begun' in status.lines(tmp_path)[0]
-    noted = goodput.read(pretrained)
-    noted['total'] = 40
+    assert 'not started' in status.describe(tmp_path)[0]
+    progress = goodput.read(pretrained)
+    progress['total'] = 40
     (tmp_path / 'metrics.jsonl').write_text((pretrained / 'metrics.jsonl').read_text())
-    for age, ended, held, what in (
+    for age, ended, is_locked, expected in (
         (0, '', True, 'running'),
         (3 * 3600, '', True, 'silent for 3 hours'),
         (0, '', False, 'died'),
         (0, 'failed', False, 'failed'),
     ):
-        noted['starts'][-1] |= {'began': time.time() - age - 10, 'time': time.time() - age, 'ended': ended}
-        (tmp_path / goodput.FILE).write_text(json.dumps(noted))
-        with paths.held(tmp_path) if held else contextlib.nullcontext():
-            said = status.lines(tmp_path)
-        assert f'{what}, step 20 of 40 (50%)' in said[0]
-        assert (' left' in said[1]) == (what == 'running')
-        assert any('no checkpoint yet' in line for line in said)
+        progress['starts'][-1] |= {'began': time.time() - age - 10, 'time': time.time() - age, 'ended': ended}
+        (tmp_path / goodput.FILE).write_text(json.dumps(progress))
+        with paths.lock_workdir(tmp_path) if is_locked else contextlib.nullcontext():
+            output = status.describe(tmp_path)
+        assert f'{expected}, step 20 of 40 (50%)' in output[0]
+        assert (' left' in output[1]) == (expected == 'running')
+        assert any('no checkpoint yet' in line for line in output)
 
 
-def test_many_runs_have_a_line_each(pretrained, tmp_path):
+def test_table_has_one_line_per_run(pretrained, tmp_path):
     for name in ('a', 'b/c'):
         (tmp_path / name).mkdir(parents=True)
         (tmp_path / name / 'config.json').write_text((pretrained / 'config.json').read_text())
-    said = run_here('bert_jax.bin.status', tmp_path).stdout.splitlines()
-    assert [line.split()[0] for line in said] == ['run', 'a', 'b/c']
+    output = run_in_process('bert_jax.bin.status', tmp_path).stdout.splitlines()
+    assert [line.split()[0] for line in output] == ['run', 'a', 'b/c']
     (tmp_path / 'none').mkdir()
-    assert 'There is no run' in run_here('bert_jax.bin.status', tmp_path / 'none').stderr
+    assert 'There is no run' in run_in_process('bert_jax.bin.status', tmp_path / 'none').stderr
 
 
-def test_the_trace_of_some_steps_is_kept(tmp_path, corpus, rows):
+def test_profile_of_some_steps_is_saved(tmp_path, corpus, rows):
     assert (
-        pretrain(tmp_path, corpus, rows, 'train.steps=4', 'train.profile=(3,4)', 'checkpoint.every=1.0') == 0
+        pretrain(tmp_path, corpus, rows, 'train.steps=4', 'train.profile_steps=(3,4)', 'checkpoint.every=1.0')
+        == 0
     )
     assert list((tmp_path / 'profile').rglob('*.xplane.pb'))

@@ -1,15 +1,18 @@
-"""Sweeps: names from content, only what is missing, the best first."""
+"""Sweeps: settings from grids and configs, seeds, resumption, and the table of scores."""
 
-import subprocess
-import sys
+import json
+from typing import NamedTuple
 
+import numpy as np
 import pytest
 
 from bert_jax.core.errors import UserError
-from bert_jax.experiments import sweeps
+from bert_jax.experiments import jobs, sweeps
+from bert_jax.reports import figures
 from bert_jax.train import experiment
-from tests.runs import ROOT, TINY
+from tests.runs import TINY, run_in_process
 
+SWEEP = 'bert_jax.bin.sweep'
 CONFIG = """
 import importlib.util
 spec = importlib.util.spec_from_file_location('tiny', {tiny!r})
@@ -23,25 +26,90 @@ def get_config():
     config.init = dict(checkpoint={checkpoint!r})
     config.train.steps = 8
     config.train.eval_every = 0
-    config.checkpoint = dict(best='accuracy', every=1.0)
+    config.checkpoint = dict(best_metric='accuracy', every=1.0)
     return config
 
 
 def sweep(add):
     for rate in (1e-3, 1e-2):
-        add({{'optim.learning_rate': rate, 'train.seed': 1}})
-    add({{'optim.learning_rate': 1e9, 'train.seed': 1, 'optim.clip': 0.0}})
+        add({{'optim.learning_rate': rate, 'train.batch_size': 16}})
+    add({{'optim.learning_rate': 1e9, 'train.batch_size': 16, 'optim.clip_norm': 0.0}})
 """
 
 
-def launch(*words):
-    command = [sys.executable, str(ROOT / 'launch' / 'sweep.py'), *map(str, words)]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+def write_run(job, accuracy, majority=0.5):
+    """Write the working directory of a finished run; without an evaluation if the accuracy is None."""
+    job.folder.mkdir(parents=True)
+    sections = ('data', 'model', 'train', 'init', 'checkpoint')
+    (job.folder / 'config.json').write_text(json.dumps({name: {} for name in sections}))
+    lines = [{'step': 1, 'loss': 1.0}]
+    if accuracy is not None:
+        scores = {'loss': 1 - accuracy, 'accuracy': accuracy, 'majority': majority}
+        lines.append({'step': 2} | {f'eval/{k}': v for k, v in scores.items()})
+        job.mark_finished()
+    (job.folder / 'metrics.jsonl').write_text(''.join(json.dumps(line) + '\n' for line in lines))
 
 
-def test_names_come_from_the_settings_alone():
-    assert sweeps.name({'optim.learning_rate': 1e-4, 'train.seed': 0}) == 'learning_rate=0.0001,seed=0'
-    assert sweeps.name({'train.seed': 0, 'data.seed': 1}) == 'data.seed=1,train.seed=0'
+def write_sweep(workdir):
+    """Write a sweep over two learning rates with three seeds, one of which failed."""
+    settings = sweeps.grid({'optim.learning_rate': (1e-4, 3e-4)})
+    sweep = sweeps.trials('x.py', workdir, settings, 3, ())
+    for trial, accuracies in zip(sweep, ((0.6, 0.8, 0.5), (0.9, None, 0.7)), strict=True):
+        for job, accuracy in zip(trial.jobs, accuracies, strict=True):
+            write_run(job, accuracy)
+    return sweep, {sweep[1].jobs[1].folder: 'error: The loss is NaN.'}
+
+
+def test_summary_has_statistics_and_failed_runs(tmp_path):
+    sweep, failures = write_sweep(tmp_path)
+    summary = sweeps.summarize(sweep, 'accuracy', False, failures)
+    first, second = summary['trials']
+    assert first['settings'] == {'optim.learning_rate': 1e-4}
+    assert first['mean'] == pytest.approx(1.9 / 3)
+    assert first['median'] == 0.6
+    assert first['std'] == pytest.approx(0.1527525)
+    assert (first['n'], first['failed']) == (3, 1)  # 0.5 is the majority
+    assert second['scores'] == [0.9, None, 0.7]
+    assert (second['n'], second['failed']) == (2, 1)
+    assert summary['best'] == 1
+    assert sweeps.summarize(sweep, 'loss', True, failures)['best'] == 1, 'the lowest loss is best'
+
+
+def test_table_shows_the_best_trial_first(tmp_path):
+    sweep, failures = write_sweep(tmp_path)
+    summary = sweeps.summarize(sweep, 'accuracy', False, failures)
+    header, best, other = sweeps.table(sweep, summary, False, failures)
+    assert header == ['', 'optim.learning_rate', 'accuracy', 'n', 'failed', 'state', 'step']
+    assert best[:5] == ['*', '0.0003', '0.8000 ± 0.1414', '2', '1']
+    assert 'failed [1]' in best[5]
+    assert other[:5] == ['', '0.0001', '0.6333 ± 0.1528', '3', '1']
+    assert jobs.footnotes(failures) == ['[1] error: The loss is NaN.']
+
+
+def test_figure_shows_one_point_per_run(tmp_path):
+    sweep, _ = write_sweep(tmp_path)
+    (axes,) = figures.plot_sweep(sweep, 'accuracy').axes
+    points = axes.lines[0].get_xydata().tolist()
+    assert points == [[1e-4, 0.6], [1e-4, 0.8], [1e-4, 0.5], [3e-4, 0.9], [3e-4, 0.7]]
+    assert figures.plot_sweep(sweep[:1], 'accuracy') is None, 'nothing varies'
+
+
+def test_unknown_score_is_an_error(tmp_path):
+    sweep = sweeps.trials('x.py', tmp_path, [{}], 1, ())
+    write_run(sweep[0].jobs[0], 0.7)
+    with pytest.raises(UserError, match=r"no score 'f1'. Known scores: loss, accuracy, majority"):
+        sweeps.summarize(sweep, 'f1', False, {})
+
+
+def test_recipe_of_the_paper_has_eighteen_settings():
+    assert len({sweeps.name(s) for s in sweeps.grid(sweeps.RECIPE)}) == 18
+    assert sweeps.grid({}) == [{}]
+
+
+def test_names_depend_on_the_settings_only():
+    assert sweeps.name({'optim.learning_rate': 1e-4, 'data.limit': 9}) == 'limit=9,learning_rate=0.0001'
+    assert sweeps.name({'task.seed': 0, 'data.seed': 1}) == 'data.seed=1,task.seed=0'
+    assert sweeps.name({}) == 'runs'
     long = sweeps.name({'data.source': 'a/b c.jsonl'})
     assert long.startswith('source=a_b_c.jsonl-')
     assert long != sweeps.name({'data.source': 'a_b c.jsonl'})
@@ -49,53 +117,219 @@ def test_names_come_from_the_settings_alone():
 
 
 @pytest.mark.parametrize(
-    ('body', 'said'),
+    ('body', 'message'),
     [
-        ('', 'has no sweep'),
-        ('def sweep(add): pass', 'must add runs'),
+        ('def sweep(add): pass', 'adds no setting'),
         ('def sweep(): pass', 'failed .*takes 0 positional arguments'),
         ('def sweep(add):\n  add("text")', 'failed'),
-        ('def sweep(add):\n  add({"a.b": 1})\n  add({"a.b": 1})', 'each of them once'),
+        ('def sweep(add):\n  add({"a.b": 1})\n  add({"a.b": 1})', 'Add each setting once'),
+        ('def sweep(add):\n  add({"train.seed": 1})', 'pass --seeds=N'),
     ],
 )
-def test_a_sweep_that_cannot_be_is_said(tmp_path, body, said):
+def test_invalid_sweep_function_is_an_error(tmp_path, body, message):
     (tmp_path / 'config.py').write_text(body)
-    with pytest.raises(UserError, match=said):
-        sweeps.read(str(tmp_path / 'config.py'))
+    with pytest.raises(UserError, match=message):
+        sweeps.from_config(str(tmp_path / 'config.py'))
 
 
-def test_values_arrive_as_they_are_meant(tmp_path):
+def test_config_without_sweep_function_is_one_setting(tmp_path):
+    (tmp_path / 'config.py').write_text('')
+    assert sweeps.from_config(str(tmp_path / 'config.py')) == [{}]
+
+
+def test_values_keep_their_type(tmp_path):
     path = tmp_path / 'config.py'
     path.write_text(
         f'import numpy as np, runpy\ndef get_config(): return runpy.run_path({str(TINY)!r})["get_config"]("pretrain")\n'
         'def sweep(add): add({"model.name": "bert", "train.steps": "7 epochs", "optim.learning_rate": np.float64(0.5)})\n'
     )
-    (job,) = sweeps.jobs(str(path), tmp_path, ())
-    read = experiment.read(job.config, job.settings)
-    assert (read.model.name, read.train.steps, read.optim.learning_rate) == ('bert', '7 epochs', 0.5)
+    (trial,) = sweeps.trials(str(path), tmp_path, sweeps.from_config(str(path)), 1, ())
+    config = experiment.read(trial.jobs[0].config, trial.jobs[0].settings)
+    assert (config.model.name, config.train.steps, config.optim.learning_rate) == ('bert', '7 epochs', 0.5)
+    assert type(trial.settings['optim.learning_rate']) is not np.float64  # so that JSON can store any number
+    assert sweeps.parse_values('5e-5,16,true,2 epochs') == (5e-5, 16, True, '2 epochs')
 
 
-def test_a_sweep_runs_what_is_missing_and_shows_the_best(tmp_path, labelled, pretrained):
+def test_best_metric_of_the_config_is_compared(tmp_path):
+    for name, lowest in (('accuracy', False), ('loss', True), ('', True)):
+        sweep = sweeps.trials(
+            f'{TINY}:classify', tmp_path, [{}], 1, ['data.source=x', f'checkpoint.best_metric={name}']
+        )
+        assert sweeps.objective(sweep) == (name or 'loss', lowest)
+    assert sweeps.objective(sweep, 'f1') == ('f1', False)
+
+
+def test_sweep_runs_what_is_missing_and_shows_the_best(tmp_path, labeled, pretrained):
     config, workdir = tmp_path / 'config.py', tmp_path / 'runs'
-    config.write_text(CONFIG.format(tiny=str(TINY), source=labelled, checkpoint=str(pretrained)))
-    words = f'--config={config}', f'--workdir={workdir}'
-    printed = launch(*words, '--print').stdout.splitlines()
+    config.write_text(CONFIG.format(tiny=str(TINY), source=labeled, checkpoint=str(pretrained)))
+    words = SWEEP, f'--config={config}', f'--workdir={workdir}'
+    printed = run_in_process(*words, '--print').stdout.splitlines()
     assert len(printed) == 3
     assert not workdir.exists()
-    done = launch(*words, '--jobs=2')
+    done = run_in_process(*words, '--jobs=2')
     assert done.returncode == 1
-    assert 'failed' in done.stderr  # the third alone
+    assert 'failed' in done.stderr  # only the third
     assert 'optim.learning_rate' in done.stderr
     table = [line.split(',') for line in (workdir / 'sweep.csv').read_text().splitlines()]
-    assert table[0] == ['', 'optim.learning_rate', 'train.seed', 'optim.clip', 'state', 'step', 'accuracy']
+    keys = ['optim.learning_rate', 'train.batch_size', 'optim.clip_norm']
+    assert table[0] == ['', *keys, 'accuracy', 'n', 'failed', 'state', 'step']
     assert table[1][0] == '*'
-    scores = [float(line[-1]) for line in table[1:] if line[-1]]
+    assert [line[5:] for line in table[1:]] == [
+        ['1', table[1][6], 'done', '8/8'],
+        ['1', table[2][6], 'done', '8/8'],
+        ['0', '1', 'failed [1]', ''],
+    ]
+    scores = [float(line[4]) for line in table[1:] if line[4]]
     assert len(scores) == 2
     assert scores == sorted(scores, reverse=True)
+    assert '[1] error: ' in (workdir / 'sweep.md').read_text()
     assert (workdir / 'sweep.png').stat().st_size > 1000
     times = {p: p.stat().st_mtime for p in workdir.rglob('done.json')}
     assert len(times) == 2
-    again = launch(*words)
-    assert again.stderr.count('begins:') == 1
+    again = run_in_process(*words)
+    assert again.stderr.count('started:') == 1
     assert {p: p.stat().st_mtime for p in workdir.rglob('done.json')} == times
-    assert launch(*words, '--list').stdout.count('done') == 2
+    assert run_in_process(*words, '--list').stdout.count('done') == 2
+
+
+class ExitedProcess(NamedTuple):
+    """Stands for a process that has exited."""
+
+    returncode: int
+
+    def poll(self):
+        return self.returncode
+
+
+@pytest.fixture
+def run_jobs_in_process(monkeypatch):
+    """Runs jobs in this process; returns what they wrote to stderr."""
+    outputs = []
+
+    def start(job, _):
+        done = run_in_process(*job.arguments)
+        outputs.append(done.stderr)
+        job.folder.mkdir(parents=True, exist_ok=True)
+        (job.folder / jobs.LOG).write_text(done.stderr)
+        return jobs._Process(job, ExitedProcess(done.returncode), 0.0, 0)
+
+    monkeypatch.setattr(jobs, '_start', start)
+    return outputs
+
+
+def run_sweep(workdir, pretrained, labeled, *more):
+    return run_in_process(
+        SWEEP,
+        f'--config={TINY}:classify',
+        f'--workdir={workdir}',
+        f'--config.data.source={labeled}',
+        f'--config.init.checkpoint={pretrained}',
+        '--config.train.steps=4',
+        *more,
+    )
+
+
+def read_trials(workdir):
+    return json.loads((workdir / 'sweep.json').read_text())['trials']
+
+
+def test_grid_runs_and_resumes(tmp_path, pretrained, labeled, run_jobs_in_process):
+    words = (
+        SWEEP,
+        f'--config={TINY}:classify',
+        f'--workdir={tmp_path}',
+        '--over=optim.learning_rate=0.01,0.0',
+        '--score=accuracy',
+        f'--config.data.source={labeled}',
+        f'--config.init.checkpoint={pretrained}',
+        '--config.train.steps=30',
+    )
+    done = run_in_process(*words)
+    assert done.returncode == 0, done.stderr
+    trials = read_trials(tmp_path)
+    assert [t['settings'] for t in trials] == [{'optim.learning_rate': v} for v in (0.01, 0.0)]
+    assert json.loads((tmp_path / 'sweep.json').read_text())['best'] == 0
+    assert trials[0]['scores'][0] > trials[1]['scores'][0]
+    again = run_in_process(*words)
+    assert again.returncode == 0, again.stderr
+    assert len(run_jobs_in_process) == 2
+    assert again.stdout == done.stdout
+
+
+def test_invalid_value_is_an_error_before_any_run(tmp_path, pretrained, labeled, run_jobs_in_process):
+    done = run_sweep(tmp_path, pretrained, labeled, '--over=optim.learning_rate=0.01,-1')
+    assert done.returncode == 1
+    assert 'optim.learning_rate=-1.0 must be at least 0' in done.stderr
+    assert not run_jobs_in_process
+
+
+@pytest.mark.parametrize('word', ['--over=train.seed=3,4', '--config.train.seed=3'])
+def test_seed_is_not_a_setting(tmp_path, pretrained, labeled, run_jobs_in_process, word):
+    done = run_sweep(tmp_path, pretrained, labeled, word)
+    assert done.returncode == 2
+    assert 'write --seeds=N' in done.stderr
+    assert not run_jobs_in_process
+
+
+@pytest.mark.parametrize(
+    ('words', 'message'),
+    [
+        (['--over=train.steps'], 'has no values'),
+        (['--seeds=0'], '--seeds must be at least 1'),
+        (['--jobs=-1'], '--jobs must not be negative'),
+        (['--over=train.steps=1', '--over=train.steps=2'], 'names a key twice'),
+    ],
+)
+def test_invalid_flags_are_usage_errors(tmp_path, pretrained, labeled, run_jobs_in_process, words, message):
+    done = run_sweep(tmp_path, pretrained, labeled, *words)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert not run_jobs_in_process
+
+
+def test_repeated_value_is_an_error(tmp_path, pretrained, labeled, run_jobs_in_process):
+    done = run_sweep(tmp_path, pretrained, labeled, '--over=optim.learning_rate=0.01,0.01')
+    assert done.returncode == 1
+    assert 'has a value twice' in done.stderr
+    assert not run_jobs_in_process
+
+
+def test_unknown_score_loses_no_run(tmp_path, pretrained, labeled, run_jobs_in_process):
+    done = run_sweep(tmp_path, pretrained, labeled, '--score=f2')
+    assert done.returncode == 1
+    assert "no score 'f2'. Known scores: loss, cross_entropy, accuracy" in done.stderr
+    assert run_sweep(tmp_path, pretrained, labeled, '--score=loss').returncode == 0
+    assert len(run_jobs_in_process) == 1
+
+
+def test_runs_of_another_config_do_not_count(tmp_path, pretrained, labeled, run_jobs_in_process):
+    assert run_sweep(tmp_path, pretrained, labeled).returncode == 0
+    assert read_trials(tmp_path)[0]['n'] == 1
+    done = run_sweep(tmp_path, pretrained, labeled, '--config.train.batch_size=8')
+    assert done.returncode == 1
+    assert 'another config' in run_jobs_in_process[-1]
+    (trial,) = read_trials(tmp_path)
+    assert (trial['scores'], trial['n'], trial['mean']) == ([None], 0, None)
+    assert '*' not in done.stdout
+
+
+def test_diverging_runs_leave_the_others(tmp_path, pretrained, labeled, run_jobs_in_process):
+    # Gradients overflow float32.
+    done = run_sweep(
+        tmp_path, pretrained, labeled, '--over=optim.learning_rate=1e38,0.01', '--config.train.steps=9'
+    )
+    assert done.returncode == 1
+    assert 'learning_rate=1e+38/seed0: error: ' in done.stderr
+    assert 'optim.learning_rate' in done.stderr
+    first, second = read_trials(tmp_path)
+    assert (first['n'], first['failed']) == (0, 1)
+    assert second['n'] == 1
+
+
+def test_common_reason_is_reported_once(tmp_path, run_jobs_in_process):
+    words = (f'--config={TINY}:classify', f'--workdir={tmp_path}', '--seeds=2')
+    done = run_in_process(SWEEP, *words)
+    assert done.returncode == 1
+    assert 'Traceback' not in done.stderr
+    assert 'seed0 and 1 more: error: ' in done.stderr
+    assert done.stderr.count('tokenizer.path') == 1

@@ -1,6 +1,6 @@
-"""Writes golden.npz: inputs and outputs of small random models of Hugging Face.
+"""Create golden.npz: inputs and outputs of small random Hugging Face models.
 
-Run by hand, where PyTorch and transformers are installed; the tests that read it need neither:
+Run it by hand where PyTorch and transformers are installed; the tests that read the file need neither:
 
     python -m tests.interop.make_golden
 """
@@ -11,7 +11,7 @@ import numpy as np
 import torch
 import transformers
 
-from tests.interop.golden import FILE, draw
+from tests.interop.golden import FILE, random_weights
 
 LENGTHS = (17, 11)
 BERT = dict(
@@ -46,37 +46,38 @@ CASES = {
     'BartForConditionalGeneration': BART,
     'BartModel': BART,
 }
-GENERATED = {
+GENERATION_OPTIONS = {
     'greedy': {'do_sample': False},
     'beams': {'do_sample': False, 'num_beams': 4, 'length_penalty': 0.6},
 }
 
 
 def run(name, settings, inputs):
-    """The config and the shapes of a model, and its outputs in double precision."""
-    kind = getattr(transformers, name)
-    config = kind.config_class(**settings, architectures=[name])
+    """Return the config of a model, the shapes of its tensors, and its outputs in double precision."""
+    model_class = getattr(transformers, name)
+    config = model_class.config_class(**settings, architectures=[name])
     config._attn_implementation = 'eager'
-    model = kind(config).eval()
+    model = model_class(config).eval()
     shapes = {}
     with torch.no_grad():
         buffers = [(k, v) for k, v in model.named_buffers() if k == 'final_logits_bias']
         for tensor, value in [*model.named_parameters(), *buffers]:
             shapes[tensor] = list(value.shape)
-            value.copy_(torch.tensor(draw(tensor, value.shape)))
+            value.copy_(torch.tensor(random_weights(tensor, value.shape)))
         model = model.double()
-        given = {'input_ids': inputs['tokens'], 'attention_mask': inputs['valid']}
+        model_inputs = {'input_ids': inputs['tokens'], 'attention_mask': inputs['valid']}
         if config.is_encoder_decoder:
-            given['decoder_input_ids'] = inputs['tokens'][::-1, :7].copy()
+            model_inputs['decoder_input_ids'] = inputs['tokens'][::-1, :7].copy()
         if hasattr(config, 'type_vocab_size'):
-            given['token_type_ids'] = inputs['segments'] * (config.type_vocab_size > 1)
+            model_inputs['token_type_ids'] = inputs['segments'] * (config.type_vocab_size > 1)
         out = model(
-            **{k: torch.tensor(v.astype(np.int64)) for k, v in given.items()}, output_hidden_states=True
+            **{k: torch.tensor(v.astype(np.int64)) for k, v in model_inputs.items()},
+            output_hidden_states=True,
         )
     generated = {}
     if name.endswith(('LMHeadModel', 'ForConditionalGeneration')):
         model.generation_config.pad_token_id = 0
-        for key, options in GENERATED.items():
+        for key, options in GENERATION_OPTIONS.items():
             prompts = torch.tensor(inputs['tokens'][:, :5])
             rows = model.generate(
                 prompts, attention_mask=torch.ones_like(prompts), max_new_tokens=30, **options
@@ -114,13 +115,15 @@ def main():
         'segments': np.where(valid & (np.arange(shape[1]) >= 6), 1, 0),
         'valid': valid,
     }
-    about, arrays = {}, {}
+    models, arrays = {}, {}
     for name, settings in CASES.items():
         config, shapes, outputs = run(name, settings, inputs)
-        about[name] = config, shapes
-        arrays |= {f'{name}:{k}': v if k in GENERATED else v.astype(np.float32) for k, v in outputs.items()}
+        models[name] = config, shapes
+        arrays |= {
+            f'{name}:{k}': v if k in GENERATION_OPTIONS else v.astype(np.float32) for k, v in outputs.items()
+        }
     np.savez_compressed(
-        FILE, about=json.dumps(about), **{f'inputs:{k}': v for k, v in inputs.items()}, **arrays
+        FILE, models=json.dumps(models), **{f'inputs:{k}': v for k, v in inputs.items()}, **arrays
     )
     print(f'{FILE}: {FILE.stat().st_size:,} bytes, transformers {transformers.__version__}')
 

@@ -1,4 +1,4 @@
-"""Launchers on other machines, with stand-ins for `gcloud`, `ssh` and `scp` that do here what would be done there."""
+"""Launchers for remote machines, with fake `gcloud`, `ssh` and `scp` commands that run everything on this machine."""
 
 import json
 import os
@@ -14,9 +14,9 @@ from tests.runs import ROOT
 WORDS = [
     '--config=configs/quickstart.py:pretrain',
     '--workdir=runs/a b',
-    '--config.data.rows=it\'s "$HOME" `id` \\\\',
+    '--config.data.rows_dir=it\'s "$HOME" `id` \\\\',
 ]
-# A machine is a folder; what is said to it runs there, with a `python` that only notes what it was asked.
+# A machine is a folder. Commands run in it, with a fake `python` that only records its arguments.
 PYTHON = """#!/usr/bin/env python3
 import json, os, pathlib, sys
 home = pathlib.Path(os.environ['MACHINES'])
@@ -62,7 +62,7 @@ subprocess.run(['cp', sys.argv[2], os.environ['MACHINES'] + '/worker'], check=Tr
 
 @pytest.fixture
 def machines(tmp_path, monkeypatch):
-    """A folder with a machine in it, and what it shall answer."""
+    """A folder with one machine, and the fake commands on the PATH."""
     tools = tmp_path / 'tools'
     for name, text in (
         ('python', PYTHON),
@@ -87,13 +87,12 @@ def launch(script, *words):
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
 
 
-def without_environment(machines: pathlib.Path):
-    """Makes the archive one whose launch/env.sh does nothing, since this machine has all that it needs."""
-    real = ROOT / 'launch' / 'remote.py'
+def copy_project(machines: pathlib.Path):
+    """Copy the project with an empty launch/env.sh, since this machine needs no installation."""
     folder = machines / 'project' / 'launch'
     folder.mkdir(parents=True)
     for name in ('remote.py', 'tpu.py', 'ssh.py'):
-        (folder / name).write_text((real.parent / name).read_text())
+        (folder / name).write_text((ROOT / 'launch' / name).read_text())
     (folder / 'env.sh').write_text('')
     (folder.parent / 'bert_jax').symlink_to(ROOT / 'bert_jax')
     shutil.copytree(ROOT / 'configs', folder.parent / 'configs', ignore=shutil.ignore_patterns('*.png'))
@@ -102,50 +101,51 @@ def without_environment(machines: pathlib.Path):
     return folder
 
 
-def trained(machines):
+def read_trainings(machines):
+    """The arguments of each training."""
     return [json.loads(line) for line in (machines / 'trained.jsonl').read_text().splitlines()]
 
 
 TPU = ['--name=t', '--zone=z', '--type=v5litepod-16', '--poll=0.01']
 
 
-def test_a_tpu_that_is_taken_away_is_asked_for_again_and_arguments_arrive_unharmed(machines):
+def test_preempted_tpu_is_requested_again_with_the_same_arguments(machines):
     (machines / 'states').write_text('NONE WAITING_FOR_RESOURCES ACTIVE SUSPENDED PROVISIONING ACTIVE ACTIVE')
-    (machines / 'statuses').write_text('255 75 0')  # taken away, told to stop, done
-    script = without_environment(machines) / 'tpu.py'
+    (machines / 'statuses').write_text('255 75 0')  # preempted, stopped, finished
+    script = copy_project(machines) / 'tpu.py'
     done = launch(script, *TPU, '--fetch=here', '--', *WORDS)
     assert done.returncode == 0, done.stderr
-    assert trained(machines) == [WORDS] * 3
+    assert read_trainings(machines) == [WORDS] * 3
     verbs = (machines / 'verbs').read_text().split()
     assert [v for v in verbs if v in ('create', 'delete')] == ['create', 'delete', 'create', 'delete']
-    assert 'the TPU was taken away' in done.stderr
+    assert 'the TPU was preempted' in done.stderr
     assert (machines / 'fetched').read_text() == 't:bert_jax/runs/a b here'
 
 
-def test_a_training_that_fails_keeps_the_tpu(machines):
+def test_failing_training_keeps_the_tpu(machines):
     (machines / 'statuses').write_text('1')
-    done = launch(without_environment(machines) / 'tpu.py', *TPU, '--fetch=here', '--', *WORDS)
+    done = launch(copy_project(machines) / 'tpu.py', *TPU, '--fetch=here', '--', *WORDS)
     assert done.returncode == 1
-    assert 'ended with status 1' in done.stderr
+    assert 'exited with status 1' in done.stderr
     assert 'delete' not in (machines / 'verbs').read_text()
 
 
-def test_a_tpu_that_was_asked_for_before_is_waited_for(machines):
+def test_pending_request_is_reused(machines):
     (machines / 'states').write_text('WAITING_FOR_RESOURCES PROVISIONING ACTIVE')
-    done = launch(without_environment(machines) / 'tpu.py', *TPU, '--keep', '--', *WORDS)
+    done = launch(copy_project(machines) / 'tpu.py', *TPU, '--keep', '--', *WORDS)
     assert done.returncode == 0, done.stderr
     assert not {'create', 'delete'} & {*(machines / 'verbs').read_text().split()}
 
 
-def test_a_run_is_not_deleted_with_its_tpu(machines):
+def test_run_must_outlive_the_tpu(machines):
     for more in ([], ['--bucket=b']):
         done = launch('tpu.py', *TPU, *more, '--', *WORDS)
         assert done.returncode == 2
-        assert 'the run would be deleted with the TPU' in done.stderr
+        assert 'the run would be deleted together with the TPU' in done.stderr
     assert not (machines / 'verbs').exists()
 
 
-def test_what_would_be_run_is_shown_and_not_run(machines):
+def test_print_runs_nothing(machines):
     words = [WORDS[0], '--workdir=bucket/x']
     done = launch('tpu.py', *TPU, '--spot', "--bucket=b 'x", '--print', '--', *words)
     assert done.returncode == 0
@@ -157,44 +157,44 @@ def test_what_would_be_run_is_shown_and_not_run(machines):
     assert not (machines / 'trained.jsonl').exists()
 
 
-def test_a_killed_process_is_a_failure(machines):
+def test_killed_process_is_a_failure(machines):
     (machines / 'tools' / 'ssh').write_text('#!/bin/sh\n[ "$1" != -tt ] || kill -9 $$\n')
-    launched = without_environment(machines) / 'ssh.py'
+    launched = copy_project(machines) / 'ssh.py'
     assert launch(launched, '--hosts=u@a', '--', *WORDS).returncode == 1
     assert 'has an empty name' in launch(launched, '--hosts=a,,b', '--', *WORDS).stderr
 
 
-def test_hosts_get_an_address_and_a_number_each(machines):
-    done = launch(without_environment(machines) / 'ssh.py', '--hosts=u@a,u@b', '--', *WORDS)
+def test_hosts_get_the_coordinator_and_a_process_index(machines):
+    done = launch(copy_project(machines) / 'ssh.py', '--hosts=u@a,u@b', '--', *WORDS)
     assert done.returncode == 0, done.stderr
-    found = sorted(trained(machines))
+    found = sorted(read_trainings(machines))
     assert found == [[*WORDS, '--coordinator=a:1234', '--processes=2', f'--process={i}'] for i in range(2)]
 
 
 @pytest.mark.parametrize('script', ['tpu.py', 'ssh.py'])
 @pytest.mark.parametrize(
-    ('words', 'said'),
+    ('words', 'message'),
     [
         ([], 'the following arguments are required: --config'),
-        (['--config=configs/nope.py'], 'error: There is no config file'),
+        (['--config=configs/nope.py'], 'error: The config file'),
         ([WORDS[0], '--config.train.stesp=3'], "did you mean 'steps'?"),
         ([WORDS[0], '--steps=3'], "unknown argument '--steps=3'"),
-        (['--config=../x.py'], 'error: --config=../x.py would not arrive'),
-        ([f'--config={ROOT}/configs/quickstart.py:pretrain'], 'would not arrive'),
+        (['--config=../x.py'], 'error: --config=../x.py is outside the project'),
+        ([f'--config={ROOT}/configs/quickstart.py:pretrain'], 'is outside the project'),
     ],
 )
-def test_a_training_that_cannot_be_costs_nothing(script, words, said, machines):
+def test_invalid_training_uses_no_machine(script, words, message, machines):
     own = [*TPU, '--fetch=here'] if script == 'tpu.py' else ['--hosts=u@a']
     done = launch(script, *own, '--', '--workdir=runs/x', *words)
     assert done.returncode in (1, 2)
-    assert said in done.stderr.splitlines()[-1]
+    assert message in done.stderr.splitlines()[-1]
     assert not done.stdout
     assert not (machines / 'verbs').exists()
     assert not [*(machines / 'worker').iterdir()]
 
 
 @pytest.mark.parametrize('words', [[], ['--']])
-def test_a_launch_without_a_training_is_refused(words):
+def test_missing_training_arguments_are_an_error(words):
     done = launch('tpu.py', *TPU, *words)
     assert done.returncode == 1
-    assert 'go after two dashes' in done.stderr
+    assert 'after two dashes' in done.stderr

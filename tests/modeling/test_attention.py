@@ -1,4 +1,4 @@
-"""Attention by the means of each device: the same results as plain attention, where they can run or be interpreted."""
+"""Attention kernels: equal to plain attention, interpreted or compiled for absent devices."""
 
 import importlib.util
 import os
@@ -39,79 +39,83 @@ MASKS = {
 }
 
 
-def both(mask, tensors, seen):
-    """Output and gradients of splash and of plain attention, where a query is real."""
+def splash_and_xla(mask, tensors, is_real):
+    """Pairs of output and gradients of splash and of plain attention; padding queries are ignored."""
 
     def run(implementation):
         def f(q, k, v):
             out = attend(q, k, v, mask, implementation=implementation)
-            return (jnp.sin(out) * seen).sum(), out
+            return (jnp.sin(out) * is_real).sum(), out
 
         grads, out = jax.jit(jax.grad(f, argnums=(0, 1, 2), has_aux=True))(*tensors)
-        return [out * seen, *grads]
+        return [out * is_real, *grads]
 
     return zip(run('splash'), run('xla'), strict=True)
 
 
 @pytest.mark.parametrize('name', MASKS)
-def test_splash_is_plain_attention(name):
-    seen = PACKED if 'packed' in name else REAL if name == 'padding' else np.ones((B, T))
-    for a, b in both(MASKS[name], qkv(), jnp.asarray(seen != 0, jnp.float32)[:, None, :, None]):
+def test_splash_equals_plain_attention(name):
+    documents = PACKED if 'packed' in name else REAL if name == 'padding' else np.ones((B, T))
+    is_real = jnp.asarray(documents != 0, jnp.float32)[:, None, :, None]
+    for a, b in splash_and_xla(MASKS[name], qkv(), is_real):
         np.testing.assert_allclose(a, b, atol=2e-5)
 
 
-def test_splash_looks_at_another_text_and_shares_heads():
-    for a, b in both(masks.padding(jnp.asarray(REAL)), qkv(tq=256, heads=4, kv_heads=2), jnp.float32(1)):
+def test_splash_supports_cross_attention_and_shared_key_heads():
+    mask = masks.padding(jnp.asarray(REAL))
+    for a, b in splash_and_xla(mask, qkv(tq=256, heads=4, kv_heads=2), jnp.float32(1)):
         np.testing.assert_allclose(a, b, atol=2e-5)
 
 
 @pytest.mark.parametrize('mesh', [MeshConfig('dp'), MeshConfig('fsdp_tp', data=2, fsdp=2, tensor=2)])
 def test_splash_on_a_mesh(mesh):
     with partitioning.use(partitioning.make(mesh)):
-        for a, b in both(MASKS['packed'], qkv(), jnp.asarray(PACKED != 0, jnp.float32)[:, None, :, None]):
+        for a, b in splash_and_xla(
+            MASKS['packed'], qkv(), jnp.asarray(PACKED != 0, jnp.float32)[:, None, :, None]
+        ):
             np.testing.assert_allclose(a, b, atol=2e-5)
 
 
-def test_splash_leaves_to_others_what_it_cannot_do():
+def test_splash_rejects_unsupported_shapes_and_masks():
     q, k, _ = qkv()
-    assert attention._splash_can(q, k, Mask())
-    assert attention._splash_can(q, k, None)
-    assert not attention._splash_can(q[:, :, :21], k, None)
-    assert not attention._splash_can(q, k[:, :, :100], None)
-    assert not attention._splash_can(q, k, jnp.ones((1, 1, 1, T), bool))
+    assert attention._splash_supports(q, k, Mask())
+    assert attention._splash_supports(q, k, None)
+    assert not attention._splash_supports(q[:, :, :21], k, None)
+    assert not attention._splash_supports(q, k[:, :, :100], None)
+    assert not attention._splash_supports(q, k, jnp.ones((1, 1, 1, T), bool))
 
 
-def test_the_platform_is_that_of_the_mesh():
-    assert partitioning.platform() == 'cpu'
+def test_the_target_platform_is_that_of_the_mesh():
+    assert partitioning.target_platform() == 'cpu'
     chip = types.SimpleNamespace(platform='tpu')
     mesh = types.SimpleNamespace(devices=np.array([[[chip]]]))
     with partitioning.use(partitioning.Partitioner(mesh, {})):
-        assert partitioning.platform() == 'tpu'
+        assert partitioning.target_platform() == 'tpu'
 
 
 TPU = """
 import jax, sys
-from bert_jax.evals import plan, program
+from bert_jax.planning import abstract_step, plan
 from bert_jax.core import partitioning
 from bert_jax.train import experiment
 from bert_jax.train.loop import Phase
 task, model, *rest = sys.argv[1:]
-given = ["data.sources=('none.txt',)", f'task.name={task}', f'model.name={model}', 'model.width=128', 'model.heads=2',
-         'model.dtype=bfloat16', 'model.dropout=0.0', 'model.attention_dropout=0.0', 'model.positions=256', *rest]
-e, t = program.stand_in(experiment.read('tests/tiny.py:pretrain', given))
+settings = ["data.sources=('none.txt',)", f'task.name={task}', f'model.name={model}', 'model.width=128', 'model.heads=2',
+         'model.dtype=bfloat16', 'model.dropout=0.0', 'model.attention_dropout=0.0', 'model.max_positions=256', *rest]
+e, t = abstract_step.complete_experiment(experiment.read('tests/tiny.py:pretrain', settings))
 partitioner = partitioning.make(e.mesh, plan.Topology('v5e:2x2').devices())
-step = program.make(e, t, Phase(0, 10, 256, 8), partitioner)
+step = abstract_step.make_step(e, t, Phase(0, 10, 256, 8), partitioner)
 print(step.lower().compile().as_text().count('splash'))
 """
 
 
 @pytest.mark.parametrize(('task', 'model'), [('mlm', 'bert'), ('clm', 'gpt'), ('denoise', 'bart')])
-def test_programs_with_splash_compile_for_tpus(task, model):
+def test_train_steps_with_splash_compile_for_tpus(task, model):
     if not importlib.util.find_spec('libtpu'):
         pytest.skip('needs the TPU compiler: pip install "jax[tpu]"')
     env = {**os.environ, 'PYTHONPATH': str(ROOT), 'JAX_NUMPY_DTYPE_PROMOTION': 'standard'}
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, '-c', TPU, task, model], cwd=ROOT, env=env, capture_output=True, text=True
     )
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert int(done.stdout.split()[-1]) > 0
+    assert process.returncode == 0, process.stderr[-2000:]
+    assert int(process.stdout.split()[-1]) > 0

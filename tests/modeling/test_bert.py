@@ -1,4 +1,4 @@
-"""The encoder: what each position sees, its size, and its parameters at the start."""
+"""BERT: attention patterns, padding, embeddings, sizes and initial parameters."""
 
 import functools
 
@@ -16,41 +16,42 @@ VARIANTS = pytest.mark.parametrize('variant', [{}, tiny.MODERN], ids=['bert', 'm
 
 
 @VARIANTS
-def test_every_token_sees_both_ways_and_no_padding(variant):
-    tokens, segments = tiny.texts(1, 9)
+def test_tokens_attend_in_both_directions_but_not_to_padding(variant):
+    tokens, segments = tiny.tokens_and_segments(1, 9)
     valid = np.arange(9)[None] < 6
-    seen = tiny.influence(*tiny.parts(**variant), tokens, segments, valid)
-    assert (seen[:6, :6] > 1e-4).all()
-    assert (seen[:6, 6:] == 0).all()
+    influence = tiny.influence(*tiny.graph_and_params(**variant), tokens, segments, valid)
+    assert (influence[:6, :6] > 1e-4).all()
+    assert (influence[:6, 6:] == 0).all()
 
 
 @VARIANTS
-def test_a_text_of_a_packed_row_sees_itself_alone(variant):
-    tokens, segments = tiny.texts(1, 9)
-    texts = np.array([1, 1, 1, 1, 2, 2, 2, 0, 0], np.int32)
-    seen = tiny.influence(*tiny.parts(**variant), tokens, segments, texts[None])
-    same = (texts[:, None] == texts[None]) & (texts != 0)
-    real = texts != 0
-    assert (seen[same] > 1e-4).all()
-    assert (seen[real][~same[real]] == 0).all()
+def test_documents_of_a_packed_row_attend_to_themselves_only(variant):
+    tokens, segments = tiny.tokens_and_segments(1, 9)
+    documents = np.array([1, 1, 1, 1, 2, 2, 2, 0, 0], np.int32)
+    influence = tiny.influence(*tiny.graph_and_params(**variant), tokens, segments, documents[None])
+    is_real = documents != 0
+    same = (documents[:, None] == documents[None]) & is_real
+    assert (influence[same] > 1e-4).all()
+    assert (influence[is_real][~same[is_real]] == 0).all()
 
 
 @VARIANTS
-def test_a_packed_row_equals_its_texts_in_rows_of_their_own(variant):
-    graph, params = tiny.parts(**variant)
-    run = tiny.runner(graph, {k: jnp.zeros_like(v) if k == 'positions' else v for k, v in params.items()})
-    tokens, segments = tiny.texts(1, 9)
+def test_a_packed_row_equals_its_documents_in_separate_rows(variant):
+    graph, params = tiny.graph_and_params(**variant)
+    no_positions = {k: jnp.zeros_like(v) if k == 'position_embedding' else v for k, v in params.items()}
+    run = tiny.runner(graph, no_positions)
+    tokens, segments = tiny.tokens_and_segments(1, 9)
     packed = run(tokens, segments, np.array([[1, 1, 1, 1, 2, 2, 2, 0, 0]])).hidden_states
     for start, stop in ((0, 4), (4, 7)):
-        alone = run(tokens[:, start:stop], segments[:, start:stop]).hidden_states
-        for a, b in zip(packed, alone, strict=True):
+        separate = run(tokens[:, start:stop], segments[:, start:stop]).hidden_states
+        for a, b in zip(packed, separate, strict=True):
             np.testing.assert_allclose(a[:, start:stop], b, atol=2e-5)
     assert np.isfinite(packed[-1]).all()
 
 
-def test_what_padding_holds_changes_nothing():
+def test_token_ids_of_padding_change_nothing():
     run = tiny.model()
-    tokens, segments = tiny.texts(2, 12)
+    tokens, segments = tiny.tokens_and_segments(2, 12)
     valid = np.arange(12)[None] < np.array([[7], [9]])
     one = run(np.where(valid, tokens, 0), np.where(valid, segments, 0), valid)
     other = run(np.where(valid, tokens, 77), np.where(valid, segments, 1), valid)
@@ -61,9 +62,9 @@ def test_what_padding_holds_changes_nothing():
 
 
 @pytest.mark.parametrize('length', [9, 12])
-def test_how_much_padding_there_is_changes_nothing(length):
+def test_the_amount_of_padding_changes_nothing(length):
     run = tiny.model()
-    tokens, segments = tiny.texts()
+    tokens, segments = tiny.tokens_and_segments()
     exact = run(tokens, segments)
     pad = ((0, 0), (0, length - 9))
     valid = np.broadcast_to(np.arange(length) < 9, (2, length))
@@ -73,35 +74,34 @@ def test_how_much_padding_there_is_changes_nothing(length):
     np.testing.assert_allclose(exact.pooled, padded.pooled, atol=2e-5)
 
 
-def test_segments_matter_and_none_is_the_first():
+def test_segments_change_hidden_states_and_default_to_zero():
     run = tiny.model()
-    tokens, segments = tiny.texts()
+    tokens, segments = tiny.tokens_and_segments()
     zeros = run(tokens, np.zeros_like(segments))
     np.testing.assert_array_equal(run(tokens).pooled, zeros.pooled)
     last = run(tokens, (np.arange(9) == 8).astype(np.int32) + np.zeros_like(segments))
     assert (abs(zeros.hidden_states[-1] - last.hidden_states[-1]).max(-1) > 1e-4).all()
 
 
-def test_word_order_matters():
+def test_hidden_states_depend_on_word_order():
     run = tiny.model()
-    tokens, _ = tiny.texts()
-    swapped = tokens[:, ::-1]
-    forth, back = (run(t).hidden_states[-1] for t in (tokens, swapped))
-    assert abs(forth - back[:, ::-1]).max() > 1e-2
+    tokens, _ = tiny.tokens_and_segments()
+    forward, backward = (run(t).hidden_states[-1] for t in (tokens, tokens[:, ::-1]))
+    assert abs(forward - backward[:, ::-1]).max() > 1e-2
 
 
-def test_rows_of_a_batch_do_not_touch():
+def test_rows_of_a_batch_are_independent():
     run = tiny.model()
-    tokens, segments = tiny.texts()
+    tokens, segments = tiny.tokens_and_segments()
     other = np.stack([tokens[0][::-1], tokens[1]])
     a, b = (run(t, segments).hidden_states[-1] for t in (tokens, other))
     np.testing.assert_array_equal(a[1], b[1])
     assert not np.array_equal(a[0], b[0])
 
 
-def test_the_output_has_the_embeddings_each_layer_and_the_pooled_first_position():
-    _, params = tiny.parts()
-    out = tiny.model()(*tiny.texts())
+def test_output_has_embeddings_every_layer_and_the_pooled_first_position():
+    _, params = tiny.graph_and_params()
+    out = tiny.model()(*tiny.tokens_and_segments())
     assert [h.shape for h in out.hidden_states] == [(2, 9, 32)] * 3
     first = np.asarray(out.hidden_states[-1][:, 0])
     np.testing.assert_allclose(
@@ -109,23 +109,28 @@ def test_the_output_has_the_embeddings_each_layer_and_the_pooled_first_position(
     )
 
 
-def test_embeddings_are_the_normalised_sum_of_word_position_and_segment():
-    tokens, segments = tiny.texts()
-    found = tiny.model()(tokens, segments).hidden_states[0]
-    p = {name: np.asarray(value) for name, value in tiny.parts()[1].items()}
-    x = p['words'][tokens] + p['positions'][np.arange(9)] + p['segments'][segments]
+def test_embeddings_are_the_normalized_sum_of_token_position_and_segment():
+    tokens, segments = tiny.tokens_and_segments()
+    embeddings = tiny.model()(tokens, segments).hidden_states[0]
+    p = {name: np.asarray(value) for name, value in tiny.graph_and_params()[1].items()}
+    x = (
+        p['token_embedding'][tokens]
+        + p['position_embedding'][np.arange(9)]
+        + p['segment_embedding'][segments]
+    )
     x = (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + 1e-12)
-    np.testing.assert_allclose(found, x * p['norm/scale'] + p['norm/bias'], atol=1e-5)
+    expected = x * p['embedding_norm/scale'] + p['embedding_norm/bias']
+    np.testing.assert_allclose(embeddings, expected, atol=1e-5)
 
 
-def test_a_row_longer_than_the_positions_is_refused():
-    run = module.merge(*tiny.parts())
-    jax.eval_shape(run, *tiny.texts(1, 40))
+def test_rows_longer_than_the_positions_are_rejected():
+    run = module.merge(*tiny.graph_and_params())
+    jax.eval_shape(run, *tiny.tokens_and_segments(1, 40))
     with pytest.raises(UserError, match='Rows of 41 tokens are longer than the 40 positions'):
-        jax.eval_shape(run, *tiny.texts(1, 41))
+        jax.eval_shape(run, *tiny.tokens_and_segments(1, 41))
 
 
-# Parameters with a vocabulary of 30,522 words, as counted in the published checkpoints.
+# Numbers of parameters of the published checkpoints, with a vocabulary of 30,522 entries.
 @pytest.mark.parametrize(
     ('make', 'size', 'count'),
     [
@@ -139,16 +144,16 @@ def test_a_row_longer_than_the_positions_is_refused():
     ],
 )
 def test_published_sizes_have_their_number_of_parameters(make, size, count):
-    config = bert.Config(size=size, vocab_size=30_522, pad_vocab_to=1)
+    config = bert.Config(size=size, vocab_size=30_522, pad_vocab_multiple=1)
     _, shapes, axes = module.abstract(lambda rngs: make(config, rngs))
     assert sum(int(np.prod(s.shape)) for s in shapes.values()) == count
     assert all(isinstance(s, jax.ShapeDtypeStruct) for s in shapes.values())
     assert {name: len(a) for name, a in axes.items()} == {name: len(s.shape) for name, s in shapes.items()}
 
 
-def test_a_size_fills_in_what_is_not_given():
+def test_size_sets_only_fields_that_are_zero():
     config = bert.Config(size='base', layers=3, vocab_size=1000)
-    assert (config.layers, config.width, config.heads, config.mlp) == (3, 768, 12, 3072)
+    assert (config.layers, config.width, config.heads, config.mlp_width) == (3, 768, 12, 3072)
     assert config.padded_vocab == 1024
     assert bert.Config(vocab_size=1024).padded_vocab == 1024
 
@@ -156,21 +161,21 @@ def test_a_size_fills_in_what_is_not_given():
 @pytest.mark.parametrize(
     ('changes', 'message'),
     [
-        (dict(size='huge'), "no BERT size 'huge'"),
-        (dict(width=30), r'model\.width=30 does not divide by model\.heads=4'),
-        (dict(heads=32, rotary=10_000.0), 'rotary'),
+        (dict(size='huge'), "model.size='huge' is not a size of BERT"),
+        (dict(width=30), r'model\.width=30 is not divisible by model\.heads=4'),
+        (dict(heads=32, rope_base=10_000.0), 'model.rope_base=10000 needs an even head width'),
     ],
 )
-def test_an_impossible_shape_is_refused(changes, message):
+def test_impossible_shapes_are_rejected(changes, message):
     with pytest.raises(UserError, match=message):
         tiny.config(**changes)
 
 
-def test_parameters_start_as_a_truncated_normal_ones_and_zeros():
-    config = tiny.config(width=128, heads=2, mlp=256, init_std=0.02)
+def test_initial_parameters_are_truncated_normal_ones_or_zeros():
+    config = tiny.config(width=128, heads=2, mlp_width=256, init_std=0.02)
     make = functools.partial(BertForPretraining, config)
     params = jax.jit(functools.partial(module.init, make))(jax.random.key(0))
-    drawn = {}
+    random = {}
     for name, value in params.items():
         assert value.dtype == jnp.float32
         if name.endswith('scale'):
@@ -178,36 +183,37 @@ def test_parameters_start_as_a_truncated_normal_ones_and_zeros():
         elif name.endswith('bias'):
             assert (value == 0).all()
         else:
-            drawn[name] = np.asarray(value).reshape(-1)
-    assert all(abs(w).max() <= 0.04 + 1e-6 for w in drawn.values())
-    every = np.concatenate(list(drawn.values()))
-    # A normal cut at two deviations keeps 0.8796 of its deviation.
-    assert every.std() == pytest.approx(0.02 * 0.8796, rel=0.01)
-    assert abs(every.mean()) < 1e-4
-    heads = {tuple(w[:4]) for w in drawn.values()}
-    assert len(heads) == len(drawn)
+            random[name] = np.asarray(value).reshape(-1)
+    assert all(abs(w).max() <= 0.04 + 1e-6 for w in random.values())
+    all_values = np.concatenate(list(random.values()))
+    # Truncation at two deviations leaves 0.8796 of the standard deviation.
+    assert all_values.std() == pytest.approx(0.02 * 0.8796, rel=0.01)
+    assert abs(all_values.mean()) < 1e-4
+    beginnings = {tuple(w[:4]) for w in random.values()}
+    assert len(beginnings) == len(random)
 
 
-def test_rotary_positions_replace_learned_ones_and_have_no_end():
-    graph, params = tiny.parts(rotary=100.0, positions=4)
-    assert 'positions' not in params
-    tokens, segments = tiny.texts()
+def test_rotary_positions_replace_learned_ones_without_a_length_limit():
+    graph, params = tiny.graph_and_params(rope_base=100.0, max_positions=4)
+    assert 'position_embedding' not in params
+    tokens, segments = tiny.tokens_and_segments()
     assert tokens.shape[1] > 4
     run = tiny.runner(graph, params)
-    here, there = (run(t, segments).hidden_states[-1] for t in (tokens, np.roll(tokens, 1, axis=1)))
-    assert abs(here[:, :-1] - there[:, 1:]).max() > 1e-4
+    rolled = np.roll(tokens, 1, axis=1)
+    before, after = (run(t, segments).hidden_states[-1] for t in (tokens, rolled))
+    assert abs(before[:, :-1] - after[:, 1:]).max() > 1e-4
 
 
-def test_the_same_key_draws_the_same_parameters():
-    draw = jax.jit(functools.partial(module.init, functools.partial(Bert, tiny.config(layers=1))))
-    one, same, other = (draw(jax.random.key(seed)) for seed in (0, 0, 1))
+def test_the_same_key_gives_the_same_parameters():
+    init = jax.jit(functools.partial(module.init, functools.partial(Bert, tiny.config(layers=1))))
+    one, same, other = (init(jax.random.key(seed)) for seed in (0, 0, 1))
     assert all(np.array_equal(one[name], same[name]) for name in one)
-    assert not np.array_equal(one['words'], other['words'])
+    assert not np.array_equal(one['token_embedding'], other['token_embedding'])
 
 
-def test_parameters_find_their_layer_whatever_their_order():
-    layers = 11  # by name, layer 10 comes before layer 2
-    graph, params = tiny.parts(layers=layers)
+def test_merge_does_not_depend_on_the_order_of_parameters():
+    layers = 11  # sorted by name, layer 10 comes before layer 2
+    graph, params = tiny.graph_and_params(layers=layers)
     merged = module.merge(graph, dict(reversed(params.items())))
     for i, block in enumerate(merged.layers.blocks):
         assert block.mlp.up.kernel[...] is params[f'layers/blocks/{i}/mlp/up/kernel']
@@ -215,33 +221,37 @@ def test_parameters_find_their_layer_whatever_their_order():
 
 
 @pytest.mark.parametrize(
-    'choices',
-    [{}, {'layers': 1}, {'scan': True}, {'remat': 'full'}, {'norm': 'pre'}, {'rotary': 100.0}, tiny.T5],
+    'settings',
+    [
+        {},
+        {'layers': 1},
+        {'scan_layers': True},
+        {'remat': 'full'},
+        {'norm_placement': 'pre'},
+        {'rope_base': 100.0},
+        tiny.T5,
+    ],
 )
-def test_the_last_layer_where_it_is_wanted_is_the_same(choices):
-    graph, params = tiny.parts(**choices)
-    tokens, segments = tiny.texts()
+def test_output_positions_equal_those_of_the_full_output(settings):
+    graph, params = tiny.graph_and_params(**settings)
+    tokens, segments = tiny.tokens_and_segments()
     valid = np.arange(9)[None] < np.array([[7], [9]])
-    at = np.array([[1, 4, 6], [3, 3, 8]], np.int32)
-    whole, part = (tiny.runner(graph, params)(tokens, segments, valid, at=a) for a in (None, at))
-    assert [h.shape[1] for h in part.hidden_states] == [9] * (len(whole.hidden_states) - 1) + [4]
-    wanted = np.take_along_axis(
-        np.asarray(whole.hidden_states[-1]), np.pad(at, ((0, 0), (1, 0)))[..., None], axis=1
-    )
-    np.testing.assert_allclose(part.hidden_states[-1], wanted, atol=1e-5)
-    np.testing.assert_allclose(part.pooled, whole.pooled, atol=1e-5)
+    positions = np.array([[1, 4, 6], [3, 3, 8]], np.int32)
+    run = tiny.runner(graph, params)
+    full, partial = (run(tokens, segments, valid, output_positions=p) for p in (None, positions))
+    assert [h.shape[1] for h in partial.hidden_states] == [9] * (len(full.hidden_states) - 1) + [4]
+    positions = np.pad(positions, ((0, 0), (1, 0)))[..., None]
+    expected = np.take_along_axis(np.asarray(full.hidden_states[-1]), positions, axis=1)
+    np.testing.assert_allclose(partial.hidden_states[-1], expected, atol=1e-5)
+    np.testing.assert_allclose(partial.pooled, full.pooled, atol=1e-5)
 
 
-@pytest.mark.parametrize('at', [None, np.zeros((2, 3), np.int32)])
-def test_block_flops_count_the_matrix_products(at):
+@pytest.mark.parametrize('output_positions', [None, np.zeros((2, 3), np.int32)])
+def test_block_flops_equal_those_of_the_matrix_products(output_positions):
     config = tiny.config()
-    tokens, segments = tiny.texts(2, 16)
-    jaxpr = jax.make_jaxpr(module.merge(*tiny.parts()))(tokens, segments, at=at).jaxpr
-    flops = 0
-    for eqn in tiny.equations(jaxpr):
-        if eqn.primitive.name == 'dot_general':
-            ((contracted, _), _), left = eqn.params['dimension_numbers'], eqn.invars[0].aval.shape
-            flops += 2 * int(np.prod(eqn.outvars[0].aval.shape)) * int(np.prod([left[i] for i in contracted]))
+    tokens, segments = tiny.tokens_and_segments(2, 16)
+    model = module.merge(*tiny.graph_and_params())
+    jaxpr = jax.make_jaxpr(model)(tokens, segments, output_positions=output_positions).jaxpr
     pooler = 2 * 2 * config.width**2
-    wanted = None if at is None else 2 * (3 + 1)
-    assert config.block_flops(2 * 16, 16, wanted) == flops - pooler
+    output_tokens = None if output_positions is None else 2 * (3 + 1)
+    assert config.block_flops(2 * 16, 16, output_tokens) == tiny.matmul_flops(jaxpr) - pooler

@@ -1,4 +1,4 @@
-"""What generating a token is made of: the same as XLA's, with or without a compiler."""
+"""CPU kernels for generation: equal to XLA, with or without a compiler."""
 
 import os
 import shutil
@@ -23,92 +23,92 @@ def operands(rows, k, n):
 
 @pytest.fixture
 def compiler():
-    if not cpu_decoding._widest_strip():
+    if not cpu_decoding._max_panel_width():
         pytest.skip('needs a C++ compiler')
 
 
-@cpu_decoding.matrices_read_often()
-def product(*arguments, **options):
-    return cpu_decoding.product(*arguments, **options)
+@cpu_decoding.packed_matrices()
+def packed_matmul(*arguments, **options):
+    return cpu_decoding.matmul(*arguments, **options)
 
 
-def own(*arguments):
-    """Whether a product of these is not XLA's."""
-    return 'bert_jax_few_rows' in jax.jit(lambda x, w: product(x, w)).lower(*arguments).as_text()
+def is_packed(*arguments):
+    """Whether the packed product computes the product of these."""
+    return 'bert_jax_packed_matmul' in jax.jit(lambda x, w: packed_matmul(x, w)).lower(*arguments).as_text()
 
 
 @pytest.mark.parametrize('rows', [2, 3, 4, 5, 6, 7, 8, 9, 32])
 @pytest.mark.parametrize(('k', 'n'), [(256, 768), (70, 992), (1001, 80), (5, 20_000), (4096, 64)])
-def test_it_equals_a_product(rows, k, n, compiler):
+def test_packed_product_equals_matmul(rows, k, n, compiler):
     x, w = operands(rows, k, n)
-    assert own(x, w)
+    assert is_packed(x, w)
     expected = np.asarray(x, np.float64) @ np.asarray(w, np.float64)
-    np.testing.assert_allclose(product(x, w), expected, atol=5e-4)
-    np.testing.assert_allclose(product(x, w.T, transposed=True), expected, atol=5e-4)
+    np.testing.assert_allclose(packed_matmul(x, w), expected, atol=5e-4)
+    np.testing.assert_allclose(packed_matmul(x, w.T, transposed=True), expected, atol=5e-4)
 
 
-def test_it_can_be_mapped_and_gives_the_type_that_is_asked_for(compiler):
+def test_packed_product_supports_vmap_and_output_dtype(compiler):
     x, w = operands(12, 256, 304)
-    mapped = jax.vmap(product, (0, None))(x.reshape(3, 4, 256), w)
+    mapped = jax.vmap(packed_matmul, (0, None))(x.reshape(3, 4, 256), w)
     np.testing.assert_allclose(mapped.reshape(12, 304), x @ w, atol=5e-4)
-    assert product(x, w, dtype=jnp.bfloat16).dtype == jnp.bfloat16
+    assert packed_matmul(x, w, dtype=jnp.bfloat16).dtype == jnp.bfloat16
 
 
-def repeated(x, w):
-    return jax.lax.scan(lambda x, _: (jnp.sin(cpu_decoding.product(x, w)), None), x, None, 10)[0]
+def scan_loop(x, w):
+    return jax.lax.scan(lambda x, _: (jnp.sin(cpu_decoding.matmul(x, w)), None), x, None, 10)[0]
 
 
-def until_small(x, w):
-    return jax.lax.while_loop(lambda x: x.max() > 0.1, lambda x: jnp.sin(cpu_decoding.product(x, w)), x)
+def while_loop(x, w):
+    return jax.lax.while_loop(lambda x: x.max() > 0.1, lambda x: jnp.sin(cpu_decoding.matmul(x, w)), x)
 
 
-@pytest.mark.parametrize('loop', [repeated, until_small])
-def test_a_matrix_is_laid_out_once_before_the_loop(loop, compiler):
+@pytest.mark.parametrize('loop', [scan_loop, while_loop])
+def test_matrices_are_packed_once_before_the_loop(loop, compiler):
     @jax.jit
     def run(x, w):
-        with cpu_decoding.matrices_read_often():
+        with cpu_decoding.packed_matrices():
             return loop(x, w)
 
     x, w = operands(8, 256, 256)
     functions = run.lower(x, w).compile().as_text().split('\n\n')
-    (loop,) = (f for f in functions if 'bert_jax_few_rows' in f)
-    assert 'bert_jax_strips' not in loop
-    assert sum('bert_jax_strips' in f for f in functions) == 1
+    (loop,) = (f for f in functions if 'bert_jax_packed_matmul' in f)
+    assert 'bert_jax_pack_panels' not in loop
+    assert sum('bert_jax_pack_panels' in f for f in functions) == 1
 
 
-def test_others_are_left_to_xla(compiler):
+def test_unsupported_products_use_xla(compiler):
     x, w = operands(8, 256, 304)
-    assert own(x, w)
-    assert 'bert_jax' not in jax.jit(cpu_decoding.product).lower(x, w).as_text()  # not in a loop
-    assert not own(*operands(33, 256, 304))
-    assert not own(*operands(1, 256, 304))
-    assert not own(*operands(8, 256, 300))  # no strips divide it
-    assert not own(x, w[:, :16])
-    assert not own(x.astype(jnp.bfloat16), w.astype(jnp.bfloat16))
+    assert is_packed(x, w)
+    assert 'bert_jax' not in jax.jit(cpu_decoding.matmul).lower(x, w).as_text()  # not in a loop
+    assert not is_packed(*operands(33, 256, 304))
+    assert not is_packed(*operands(1, 256, 304))
+    assert not is_packed(*operands(8, 256, 300))  # not divisible by a panel width
+    assert not is_packed(x, w[:, :16])
+    assert not is_packed(x.astype(jnp.bfloat16), w.astype(jnp.bfloat16))
     with partitioning.use(partitioning.make(MeshConfig())):  # several devices
-        assert not own(x, w)
+        assert not is_packed(x, w)
 
 
-def looking(batch, heads, kept, slots, size):
-    """Queries, keys, values, and a mask with unseen slots in front, between and behind."""
+def queries_and_cache(batch, heads, kv_heads, slots, size):
+    """Queries, keys, values, and a mask with invisible slots at the start, in the middle and at the end."""
     keys = jax.random.split(jax.random.key(slots), 4)
     q = jax.random.normal(keys[0], (batch, heads, 1, size))
-    k, v = (jax.random.normal(key, (batch, kept, slots, size)) for key in keys[1:3])
-    seen = jax.random.bernoulli(keys[3], 0.6, (batch, slots)).at[:, slots // 2].set(True)
-    seen &= jnp.arange(slots) < slots - jnp.arange(batch)[:, None] - 1
-    return q, k, v, seen[:, None, None]
+    k, v = (jax.random.normal(key, (batch, kv_heads, slots, size)) for key in keys[1:3])
+    visible = jax.random.bernoulli(keys[3], 0.6, (batch, slots)).at[:, slots // 2].set(True)
+    visible &= jnp.arange(slots) < slots - jnp.arange(batch)[:, None] - 1
+    return q, k, v, visible[:, None, None]
 
 
 @pytest.mark.parametrize('shape', [(8, 12, 12, 160, 64), (3, 4, 2, 33, 20), (2, 3, 1, 7, 5)])
-def test_attention_to_a_cache_equals_that_of_xla(shape, compiler):
-    q, k, v, mask = looking(*shape)
+def test_attention_to_a_cache_equals_xla(shape, compiler):
+    q, k, v, mask = queries_and_cache(*shape)
     np.testing.assert_allclose(cpu_decoding.attend(q, k, v, mask), attention.attend(q, k, v, mask), atol=1e-6)
-    unseen = jnp.where(mask.swapaxes(2, 3), k, jnp.nan), jnp.where(mask.swapaxes(2, 3), v, 1e3)
-    np.testing.assert_array_equal(cpu_decoding.attend(q, *unseen, mask), cpu_decoding.attend(q, k, v, mask))
+    spoiled = jnp.where(mask.swapaxes(2, 3), k, jnp.nan), jnp.where(mask.swapaxes(2, 3), v, 1e3)
+    np.testing.assert_array_equal(cpu_decoding.attend(q, *spoiled, mask), cpu_decoding.attend(q, k, v, mask))
 
 
-def test_other_attention_is_left_to_xla(compiler):
-    q, k, v, mask = looking(2, 4, 4, 16, 8)
+def test_unsupported_attention_uses_xla(compiler):
+    q, k, v, mask = queries_and_cache(2, 4, 4, 16, 8)
     assert cpu_decoding.attend(q, k, v, mask) is not None
     assert cpu_decoding.attend(jnp.repeat(q, 2, 2), k, v, mask) is None
     assert cpu_decoding.attend(q, k, v, jnp.where(mask, 0.0, -1e9)) is None
@@ -117,35 +117,35 @@ def test_other_attention_is_left_to_xla(compiler):
         assert cpu_decoding.attend(q, k, v, mask) is None
 
 
-def test_a_damaged_library_is_made_anew(tmp_path, compiler):
-    file = tmp_path / f'few_rows-{cpu_decoding._fingerprint()}.so'
+def test_a_damaged_library_is_compiled_again(tmp_path, compiler):
+    file = tmp_path / f'cpu_decoding-{cpu_decoding._fingerprint()}.so'
     file.touch()
-    ask = 'from bert_jax.modeling import cpu_decoding; print(cpu_decoding._widest_strip())'
+    script = 'from bert_jax.modeling import cpu_decoding; print(cpu_decoding._max_panel_width())'
     env = {**os.environ, 'BERT_JAX_CACHE': str(tmp_path), 'PYTHONPATH': str(ROOT)}
-    answers = [
+    outputs = [
         subprocess.run(
-            [sys.executable, '-c', ask], env=env, check=True, capture_output=True, text=True
+            [sys.executable, '-c', script], env=env, check=True, capture_output=True, text=True
         ).stdout
         for _ in range(2)
     ]
-    assert [int(answer) for answer in answers] == [0, cpu_decoding._widest_strip()]
+    assert [int(output) for output in outputs] == [0, cpu_decoding._max_panel_width()]
     assert file.stat().st_size
 
 
-@pytest.mark.parametrize('compiler_says', [None, 'an error'])
-def test_without_a_compiler_it_is_xlas(compiler_says, monkeypatch, tmp_path):
+@pytest.mark.parametrize('compiler_error', [None, 'an error'])
+def test_without_a_working_compiler_xla_is_used(compiler_error, monkeypatch, tmp_path):
     def fail(command, **_):
-        raise subprocess.CalledProcessError(1, command, stderr=compiler_says)
+        raise subprocess.CalledProcessError(1, command, stderr=compiler_error)
 
     monkeypatch.setenv('BERT_JAX_CACHE', str(tmp_path))
     monkeypatch.setattr(subprocess, 'run', fail)
-    if compiler_says is None:
+    if compiler_error is None:
         monkeypatch.setattr(shutil, 'which', lambda _: None)
-    cpu_decoding._widest_strip.cache_clear()
+    cpu_decoding._max_panel_width.cache_clear()
     try:
         x, w = operands(8, 256, 304)
-        assert not own(x, w)
-        np.testing.assert_array_equal(product(x, w), x @ w)
-        assert cpu_decoding.attend(*looking(2, 4, 4, 16, 8)) is None
+        assert not is_packed(x, w)
+        np.testing.assert_array_equal(packed_matmul(x, w), x @ w)
+        assert cpu_decoding.attend(*queries_and_cache(2, 4, 4, 16, 8)) is None
     finally:
-        cpu_decoding._widest_strip.cache_clear()
+        cpu_decoding._max_panel_width.cache_clear()

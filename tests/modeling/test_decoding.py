@@ -1,4 +1,4 @@
-"""Generation: cached equals uncached, prompts of unequal length, and what is drawn."""
+"""Generation: cached equals uncached, prompts of unequal length, sampling and beam search."""
 
 import jax
 import jax.numpy as jnp
@@ -16,8 +16,8 @@ PROMPTS = [np.array([7, 8, 9, 10, 11]), np.array([50]), np.array([20, 21, 22])]
 NEVER = -1
 
 
-def by_hand(graph, params, prompt, length):
-    """The likeliest token, again and again, with all tokens read anew each time."""
+def greedy_without_cache(graph, params, prompt, length):
+    """Greedy generation that runs the model on all tokens for each new one."""
     run, tokens = tiny.runner(graph, params), [*prompt]
     for _ in range(length):
         tokens.append(int(np.argmax(run(np.array([tokens], np.int32)).logits[0, -1])))
@@ -25,43 +25,45 @@ def by_hand(graph, params, prompt, length):
 
 
 @VARIANTS
-def test_greedy_is_the_likeliest_token_again_and_again(variant):
-    graph, params = tiny.parts(GptForCausalLM, **variant)
-    made = decoding.generate(graph, params, PROMPTS, 12, end=NEVER)
-    assert [row.tolist() for row in made] == [by_hand(graph, params, p, 12) for p in PROMPTS]
+def test_greedy_generation_equals_repeated_argmax_without_cache(variant):
+    graph, params = tiny.graph_and_params(GptForCausalLM, **variant)
+    generated = decoding.generate(graph, params, PROMPTS, 12, end=NEVER)
+    expected = [greedy_without_cache(graph, params, p, 12) for p in PROMPTS]
+    assert [row.tolist() for row in generated] == expected
 
 
 @VARIANTS
-def test_cached_scores_equal_uncached(variant):
-    graph, params = tiny.parts(GptForCausalLM, **variant)
+def test_cached_logits_equal_uncached_ones(variant):
+    graph, params = tiny.graph_and_params(GptForCausalLM, **variant)
     model, tokens = module.merge(graph, params), np.array([[7, 8, 9, 10, 11, 12]], np.int32)
-    whole = model(tokens).logits[0]
-    cache = model.empty_cache(1, 6)
+    full = model(tokens).logits[0]
+    cache = model.init_cache(1, 6)
     for i in range(6):
         mask = (jnp.arange(6) <= i)[None, None, None]
-        scores, cache = model.extend(tokens[:, i : i + 1], mask, jnp.array([[i]]), cache, jnp.int32(i))
-        np.testing.assert_allclose(scores[0], whole[i], atol=2e-5)
+        logits, cache = model.extend(tokens[:, i : i + 1], mask, jnp.array([[i]]), cache, jnp.int32(i))
+        np.testing.assert_allclose(logits[0], full[i], atol=2e-5)
 
 
-def test_streams_are_what_is_generated_at_once():
-    graph, params = tiny.parts(GptForCausalLM)
+def test_streamed_chunks_equal_generation_at_once():
+    graph, params = tiny.graph_and_params(GptForCausalLM)
     at_once = decoding.generate(graph, params, PROMPTS, 10, end=NEVER, sampling=Sampling(1.0), seed=3)
-    parts = [*decoding.stream(graph, params, PROMPTS, 10, end=NEVER, sampling=Sampling(1.0), seed=3, every=4)]
-    assert [p.shape for p in parts] == [(3, 4), (3, 4), (3, 2)]
-    np.testing.assert_array_equal(np.concatenate(parts, 1), at_once)
+    chunks = [
+        *decoding.stream(graph, params, PROMPTS, 10, end=NEVER, sampling=Sampling(1.0), seed=3, chunk=4)
+    ]
+    assert [c.shape for c in chunks] == [(3, 4), (3, 4), (3, 2)]
+    np.testing.assert_array_equal(np.concatenate(chunks, 1), at_once)
 
 
-def test_a_row_ends_at_the_end_and_the_others_go_on():
-    graph, params = tiny.parts(GptForCausalLM)
-    free = decoding.generate(graph, params, PROMPTS, 12, end=NEVER)
-    end = int(free[0][4])
-    first = [next((i for i, t in enumerate(row) if t == end), len(row)) for row in free]
-    made = decoding.generate(graph, params, PROMPTS, 12, end=end)
-    assert [row.tolist() for row in made] == [row[:i].tolist() for row, i in zip(free, first, strict=True)]
-    assert len(made[0]) < 12
+def test_rows_end_independently():
+    graph, params = tiny.graph_and_params(GptForCausalLM)
+    endless = decoding.generate(graph, params, PROMPTS, 12, end=NEVER)
+    end = int(endless[0][4])
+    generated = decoding.generate(graph, params, PROMPTS, 12, end=end)
+    assert [row.tolist() for row in generated] == [decoding.truncate(row, end).tolist() for row in endless]
+    assert len(generated[0]) < 12
 
 
-SCORES = jnp.log(jnp.array([[0.1, 0.4, 0.2, 0.3]]))
+LOGITS = jnp.log(jnp.array([[0.1, 0.4, 0.2, 0.3]]))
 
 
 @pytest.mark.parametrize(
@@ -76,65 +78,65 @@ SCORES = jnp.log(jnp.array([[0.1, 0.4, 0.2, 0.3]]))
         (Sampling(0), [0, 1, 0, 0]),
     ],
 )
-def test_what_is_drawn_follows_the_probabilities(sampling, expected):
+def test_samples_follow_the_probabilities(sampling, expected):
     n = 20_000
-    drawn = decoding.choose(jnp.repeat(SCORES, n, 0), sampling, jax.random.key(0))
-    found = np.bincount(drawn, minlength=4) / n
-    np.testing.assert_allclose(found, expected, atol=0.012)
-    assert (found[np.array(expected) == 0] == 0).all()
+    samples = decoding.sample(jnp.repeat(LOGITS, n, 0), sampling, jax.random.key(0))
+    frequencies = np.bincount(samples, minlength=4) / n
+    np.testing.assert_allclose(frequencies, expected, atol=0.012)
+    assert (frequencies[np.array(expected) == 0] == 0).all()
 
 
 @pytest.mark.parametrize(
     ('prompts', 'length', 'message'),
     [
-        ([], 3, 'nothing to go on'),
-        ([np.array([], int)], 3, 'nothing to go on'),
+        ([], 3, 'prompt is empty'),
+        ([np.array([], int)], 3, 'prompt is empty'),
         (PROMPTS, 36, '40 positions'),
     ],
 )
-def test_what_cannot_be_generated_is_said(prompts, length, message):
+def test_impossible_prompts_are_rejected(prompts, length, message):
     with pytest.raises(UserError, match=message):
-        decoding.generate(*tiny.parts(GptForCausalLM), prompts, length, end=NEVER)
+        decoding.generate(*tiny.graph_and_params(GptForCausalLM), prompts, length, end=NEVER)
 
 
 @pytest.mark.parametrize('settings', [{'temperature': -1.0}, {'top_k': -1}, {'top_p': 0.0}])
-def test_settings_out_of_range_are_named(settings):
-    with pytest.raises(UserError, match='temperature and top_k'):
+def test_sampling_settings_out_of_range_are_rejected(settings):
+    with pytest.raises(UserError, match='out of range. Set temperature and top_k'):
         Sampling(**settings)
 
 
 def log_probabilities(run, tokens):
-    """[n, V] of what follows each of n rows."""
+    """[n, V] log-probabilities of the token after each of n rows."""
     return np.asarray(jax.nn.log_softmax(run(np.array(tokens, np.int32)).logits[:, -1]))
 
 
 @pytest.mark.parametrize('penalty', [0.0, 1.0, 3.0])
-def test_a_search_with_enough_beams_finds_the_likeliest_of_all(penalty):
-    graph, params = tiny.parts(GptForCausalLM)
+def test_beam_search_with_all_beams_finds_the_global_optimum(penalty):
+    graph, params = tiny.graph_and_params(GptForCausalLM)
     run, end = tiny.runner(graph, params), 42
     prompt = [7, 8, 9]
     first = log_probabilities(run, [prompt])[0]
     second = log_probabilities(run, [[*prompt, t] for t in range(tiny.VOCAB)])
-    values = {
+    scores = {
         (t, u): (first[t] + second[t, u]) / 2**penalty for t in range(tiny.VOCAB) for u in range(tiny.VOCAB)
     }
-    values = {k: v for k, v in values.items() if k[0] != end} | {(end,): first[end]}
-    best = max(values, key=values.__getitem__)
-    (found,) = beam_search.search(
-        graph, params, [np.array(prompt)], 2, end=end, beams=tiny.VOCAB, length_penalty=penalty
+    scores = {k: v for k, v in scores.items() if k[0] != end} | {(end,): first[end]}
+    best = max(scores, key=scores.__getitem__)
+    (searched,) = beam_search.search(
+        graph, params, [np.array(prompt)], 2, end=end, num_beams=tiny.VOCAB, length_penalty=penalty
     )
-    assert found.tolist() == [t for t in best if t != end]
+    assert searched.tolist() == [t for t in best if t != end]
 
 
-def test_one_beam_is_greedy():
-    graph, params = tiny.parts(GptForCausalLM)
-    one = beam_search.search(graph, params, PROMPTS, 9, end=NEVER, beams=1)
+def test_one_beam_equals_greedy_generation():
+    graph, params = tiny.graph_and_params(GptForCausalLM)
+    searched = beam_search.search(graph, params, PROMPTS, 9, end=NEVER, num_beams=1)
     greedy = decoding.generate(graph, params, PROMPTS, 9, end=NEVER)
-    assert [r.tolist() for r in one] == [r.tolist() for r in greedy]
+    assert [r.tolist() for r in searched] == [r.tolist() for r in greedy]
 
 
 @pytest.mark.parametrize('vocabulary', [1, 7, 256, 257, 1000])
-def test_the_likeliest_is_the_first_of_the_highest(vocabulary):
+def test_argmax_returns_the_first_maximum(vocabulary):
     scores = np.random.default_rng(0).integers(0, 9, (5, vocabulary)).astype(np.float32)
     scores[1] = -np.inf
-    np.testing.assert_array_equal(decoding.likeliest(scores), scores.argmax(-1))
+    np.testing.assert_array_equal(decoding.argmax(scores), scores.argmax(-1))

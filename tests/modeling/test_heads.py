@@ -1,4 +1,4 @@
-"""Heads: scores of every word, the loss of masked positions, and classes."""
+"""Heads: vocabulary logits, the loss at masked positions, and classes."""
 
 import functools
 
@@ -15,7 +15,7 @@ from tests.modeling import tiny
 
 POSITIONS = np.array([[1, 4, 6], [0, 8, 8]], np.int32)
 LABELS = np.array([[7, 99, 30], [11, 5, 5]], np.int32)
-parts = functools.partial(tiny.parts, BertForPretraining, layers=1)
+parts = functools.partial(tiny.graph_and_params, BertForPretraining, layers=1)
 pretraining = functools.partial(tiny.model, BertForPretraining, layers=1)
 
 
@@ -24,55 +24,55 @@ def classifier(config, rngs):
 
 
 def masked_loss():
-    """A function of the parameters: losses and correctness of `POSITIONS`."""
+    """A function of the parameters that computes loss and correctness at `POSITIONS`."""
     graph, _ = parts()
 
     def f(params):
         model = module.merge(graph, params)
-        hidden = model.bert(*tiny.texts(), at=POSITIONS).hidden_states[-1]
+        hidden = model.bert(*tiny.tokens_and_segments(), output_positions=POSITIONS).hidden_states[-1]
         return model.masked_loss(hidden[:, 1:], LABELS)
 
     return f
 
 
-def test_no_probability_goes_to_entries_that_pad_the_vocabulary():
-    out = pretraining()(*tiny.texts())
+def test_padding_entries_of_the_vocabulary_get_no_probability():
+    out = pretraining()(*tiny.tokens_and_segments())
     assert out.logits.shape == (2, 9, tiny.VOCAB)
     graph, params = parts()
-    padded = module.merge(graph, params).masked_lm.biases()
-    assert padded.shape == (128,)
-    assert (padded[tiny.VOCAB :] == -1e9).all()
+    bias = module.merge(graph, params).masked_lm.output_bias()
+    assert bias.shape == (128,)
+    assert (bias[tiny.VOCAB :] == -1e9).all()
 
 
-def test_scores_are_the_transposed_word_embeddings():
+def test_logits_use_the_token_embedding():
     graph, params = parts()
     word = 50
-    tokens, segments = tiny.texts()
+    tokens, segments = tiny.tokens_and_segments()
     tokens = np.where(tokens == word, word + 1, tokens)
-    changed = {**params, 'bert/words': params['bert/words'].at[word].add(1)}
+    changed = {**params, 'bert/token_embedding': params['bert/token_embedding'].at[word].add(1)}
     before, after = (tiny.runner(graph, p)(tokens, segments).logits for p in (params, changed))
     others = np.arange(tiny.VOCAB) != word
     np.testing.assert_array_equal(before[..., others], after[..., others])
     assert (abs(before[..., word] - after[..., word]) > 1e-4).all()
 
 
-def test_the_bias_of_a_word_adds_to_its_score():
+def test_the_output_bias_adds_to_the_logits():
     graph, params = parts()
     changed = {**params, 'masked_lm/bias': params['masked_lm/bias'] + 1}
-    before, after = (tiny.runner(graph, p)(*tiny.texts()).logits for p in (params, changed))
+    before, after = (tiny.runner(graph, p)(*tiny.tokens_and_segments()).logits for p in (params, changed))
     np.testing.assert_allclose(after[..., : tiny.VOCAB] - before[..., : tiny.VOCAB], 1, atol=1e-5)
 
 
-def test_the_loss_of_masked_positions_is_that_of_the_full_scores():
+def test_the_loss_at_masked_positions_equals_that_of_the_full_logits():
     _, params = parts()
     loss, correct = jax.jit(masked_loss())(params)
-    logits = pretraining()(*tiny.texts()).logits
-    picked = np.take_along_axis(np.asarray(logits), POSITIONS[..., None], axis=1)
-    np.testing.assert_allclose(loss, cross_entropy(picked, LABELS), rtol=1e-5)
-    np.testing.assert_array_equal(correct, picked.argmax(-1) == LABELS)
+    logits = pretraining()(*tiny.tokens_and_segments()).logits
+    expected = np.take_along_axis(np.asarray(logits), POSITIONS[..., None], axis=1)
+    np.testing.assert_allclose(loss, cross_entropy(expected, LABELS), rtol=1e-5)
+    np.testing.assert_array_equal(correct, expected.argmax(-1) == LABELS)
 
 
-def test_only_masked_positions_reach_the_vocabulary():
+def test_only_masked_positions_are_projected_to_the_vocabulary():
     _, params = parts()
     jaxpr = jax.make_jaxpr(masked_loss())(params).jaxpr
     shapes = {tuple(v.aval.shape) for eqn in tiny.equations(jaxpr) for v in eqn.outvars}
@@ -80,43 +80,46 @@ def test_only_masked_positions_reach_the_vocabulary():
     assert (2 * 9, 128) not in shapes
 
 
-def test_next_sentence_scores_see_segments():
-    tokens, segments = tiny.texts()
+def test_next_sentence_logits_depend_on_segments():
+    tokens, segments = tiny.tokens_and_segments()
     one, other = (pretraining()(tokens, s).next_sentence for s in (segments, 1 - segments))
     assert one.shape == (2, 2)
     assert abs(one - other).min() > 1e-4
 
 
-def test_padding_does_not_reach_any_head():
-    tokens, segments = tiny.texts()
+def test_padding_changes_no_head():
+    tokens, segments = tiny.tokens_and_segments()
     valid = np.arange(9)[None] < np.array([[5], [8]])
     one, other = (pretraining()(np.where(valid, tokens, pad), segments, valid) for pad in (0, 60))
     np.testing.assert_array_equal(one.next_sentence, other.next_sentence)
     np.testing.assert_array_equal(one.logits[valid], other.logits[valid])
 
 
-def test_classes_are_scored_from_the_pooled_vector():
-    out = tiny.model(classifier, layers=1)(*tiny.texts())
-    p = tiny.parts(classifier, layers=1)[1]
+def test_class_logits_come_from_the_pooled_vector():
+    out = tiny.model(classifier, layers=1)(*tiny.tokens_and_segments())
+    p = tiny.graph_and_params(classifier, layers=1)[1]
     assert out.logits.shape == (2, 3)
     expected = np.asarray(out.pooled) @ p['classifier/kernel'] + p['classifier/bias']
     np.testing.assert_allclose(out.logits, expected, atol=1e-5)
     assert out.next_sentence is None
 
 
-def test_the_pooled_vector_is_dropped_before_the_classes():
-    graph, params = tiny.parts(classifier, layers=1, dropout=0.5)
+def test_the_classifier_input_has_dropout():
+    graph, params = tiny.graph_and_params(classifier, layers=1, dropout=0.5)
     kernel, bias = jnp.eye(tiny.WIDTH, 3), jnp.zeros(3)
     run = tiny.runner(graph, {**params, 'classifier/kernel': kernel, 'classifier/bias': bias})
-    dropped = run(*tiny.texts(99), key=jax.random.key(0)).logits == 0
+    dropped = run(*tiny.tokens_and_segments(99), key=jax.random.key(0)).logits == 0
     assert dropped.mean() == pytest.approx(0.5, abs=0.1)
 
 
 @pytest.mark.parametrize('make', [BertForPretraining, classifier])
-def test_half_precision_is_for_computing_alone(make):
-    _, params = tiny.parts(make, layers=1, dtype='bfloat16')
+def test_half_precision_applies_to_activations_only(make):
+    _, params = tiny.graph_and_params(make, layers=1, dtype='bfloat16')
     assert {p.dtype for p in params.values()} == {np.dtype('float32')}
-    half, full = (tiny.model(make, layers=1, dtype=dtype)(*tiny.texts()) for dtype in ('bfloat16', 'float32'))
+    half, full = (
+        tiny.model(make, layers=1, dtype=dtype)(*tiny.tokens_and_segments())
+        for dtype in ('bfloat16', 'float32')
+    )
     assert {h.dtype for h in half.hidden_states} == {jnp.bfloat16.dtype}
     assert half.logits.dtype == jnp.float32
     words = slice(0, tiny.VOCAB)
@@ -124,64 +127,64 @@ def test_half_precision_is_for_computing_alone(make):
     assert 0 < difference < 0.1 * abs(full.logits[..., words]).max()
 
 
-def example(dtype=jnp.float32):
+def loss_inputs(dtype=jnp.float32):
     rng = np.random.default_rng(0)
     x, table = (jnp.asarray(rng.normal(size=(n, 8)), dtype) for n in (5, 20))
     bias = jnp.asarray(np.where(np.arange(20) < 17, rng.normal(size=20), -1e9), jnp.float32)
     return x, table, bias, jnp.array([3, 16, 3, 0, 9]), jnp.array([1.0, 0.0, 0.5, 2.0, 1.0])
 
 
-def plain(x, table, bias, labels):
+def reference_loss(x, table, bias, labels):
     return cross_entropy(jnp.matmul(x, table.T, preferred_element_type=jnp.float32) + bias, labels)
 
 
-def test_vocabulary_loss_is_cross_entropy_and_so_are_its_gradients():
-    x, table, bias, labels, weights = example()
+def test_vocabulary_loss_and_its_gradients_equal_cross_entropy():
+    x, table, bias, labels, weights = loss_inputs()
 
     def total(loss):
         return lambda *args: (loss(*args, labels) * weights).sum()
 
     np.testing.assert_allclose(
-        vocabulary_loss(x, table, bias, labels)[0], plain(x, table, bias, labels), rtol=1e-5
+        vocabulary_loss(x, table, bias, labels)[0], reference_loss(x, table, bias, labels), rtol=1e-5
     )
-    found, expected = (
+    actual, expected = (
         jax.jit(jax.grad(total(loss), (0, 1, 2)))(x, table, bias)
-        for loss in (lambda *args: vocabulary_loss(*args)[0], plain)
+        for loss in (lambda *args: vocabulary_loss(*args)[0], reference_loss)
     )
-    for a, b in zip(found, expected, strict=True):
+    for a, b in zip(actual, expected, strict=True):
         np.testing.assert_allclose(a, b, atol=1e-5)
-    assert (found[1][17:] == 0).all()
+    assert (actual[1][17:] == 0).all()
 
 
-def test_vocabulary_loss_of_half_precision_keeps_types_and_is_close():
-    x, table, bias, labels, weights = example(jnp.bfloat16)
+def test_half_precision_vocabulary_loss_keeps_dtypes_and_is_close():
+    x, table, bias, labels, weights = loss_inputs(jnp.bfloat16)
     wide = [a.astype(jnp.float32) for a in (x, table, bias)]
 
     def run(loss, *args):
         value, back = jax.vjp(lambda *args: loss(*args, labels), *args)
         return value, back(weights)
 
-    value, found = jax.jit(lambda *args: run(lambda *a: vocabulary_loss(*a)[0], *args))(x, table, bias)
-    exact, expected = jax.jit(lambda *args: run(plain, *args))(*wide)
+    value, actual = jax.jit(lambda *args: run(lambda *a: vocabulary_loss(*a)[0], *args))(x, table, bias)
+    exact, expected = jax.jit(lambda *args: run(reference_loss, *args))(*wide)
     np.testing.assert_allclose(value, exact, rtol=1e-2)
-    for a, b, like in zip(found, expected, (x, table, bias), strict=True):
+    for a, b, like in zip(actual, expected, (x, table, bias), strict=True):
         assert a.dtype == like.dtype
         np.testing.assert_allclose(a.astype(jnp.float32), b, atol=0.05)
 
 
-def test_vocabulary_loss_says_whether_the_label_wins():
-    x, table, bias, _, _ = example()
+def test_vocabulary_loss_reports_whether_the_label_is_the_argmax():
+    x, table, bias, _, _ = loss_inputs()
     best = (x @ table.T + bias).argmax(1)
     assert vocabulary_loss(x, table, bias, best)[1].all()
     assert not vocabulary_loss(x, table, bias, (best + 1) % 17)[1].any()
 
 
-def test_losses_stay_finite_for_large_scores():
-    x, table, bias, labels, _ = example()
+def test_losses_stay_finite_for_large_logits():
+    x, table, bias, labels, _ = loss_inputs()
     loss, back = jax.vjp(lambda x: vocabulary_loss(x, table, bias, labels)[0], x * 1e4)
     assert np.isfinite(loss).all()
     assert np.isfinite(back(jnp.ones(5))[0]).all()
-    np.testing.assert_allclose(loss, plain(x * 1e4, table, bias, labels), rtol=1e-5)
+    np.testing.assert_allclose(loss, reference_loss(x * 1e4, table, bias, labels), rtol=1e-5)
 
 
 def test_cross_entropy_is_the_negative_log_likelihood():

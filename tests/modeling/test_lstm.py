@@ -1,4 +1,4 @@
-"""The BiLSTM against its equations, and features of a frozen encoder."""
+"""The BiLSTM equals its equations, and the feature-based tagger leaves its encoder frozen."""
 
 import functools
 
@@ -10,7 +10,7 @@ import pytest
 from bert_jax import optim
 from bert_jax.modeling import heads
 from bert_jax.modeling.lstm import BiLstm
-from bert_jax.train.step import update
+from bert_jax.train.step import apply_gradients
 from tests.modeling import tiny
 
 FEATURES = ('embeddings', 'second_to_last', 'last', 'sum_last_four', 'concat_last_four', 'sum_all')
@@ -24,12 +24,14 @@ def sigmoid(x):
     return 1 / (1 + np.exp(-x))
 
 
-def by_hand(params, name, x):
-    """One direction over one sequence [T, D]."""
+def lstm_reference(params, name, x):
+    """One layer in one direction over one sequence [T, D]."""
     h, c, out = np.zeros(5), np.zeros(5), []
     for row in x:
         gates = (
-            row @ params[f'{name}/enter/kernel'] + params[f'{name}/enter/bias'] + h @ params[f'{name}/again']
+            row @ params[f'{name}/input_projection/kernel']
+            + params[f'{name}/input_projection/bias']
+            + h @ params[f'{name}/recurrent_kernel']
         )
         i, f, g, o = np.split(gates, 4)
         c = sigmoid(f + 1) * c + sigmoid(i) * np.tanh(g)
@@ -38,37 +40,37 @@ def by_hand(params, name, x):
     return np.stack(out)
 
 
-def test_the_equations_in_both_directions():
+def test_bilstm_equals_its_equations():
     x = np.random.default_rng(0).normal(size=(1, 6, 32)).astype(np.float32)
-    _, params = tiny.parts(make)
-    found = tiny.model(make)(x, np.ones((1, 6), bool))[0]
+    _, params = tiny.graph_and_params(make)
+    actual = tiny.model(make)(x, np.ones((1, 6), bool))[0]
     expected = x[0]
     for layer in range(2):
-        forward = by_hand(params, f'forward/{layer}', expected)
-        backward = by_hand(params, f'backward/{layer}', expected[::-1])[::-1]
+        forward = lstm_reference(params, f'forward/{layer}', expected)
+        backward = lstm_reference(params, f'backward/{layer}', expected[::-1])[::-1]
         expected = np.concatenate([forward, backward], 1)
-    np.testing.assert_allclose(found, expected, atol=1e-5)
+    np.testing.assert_allclose(actual, expected, atol=1e-5)
 
 
 def test_padding_changes_nothing():
     x = np.random.default_rng(0).normal(size=(1, 9, 32)).astype(np.float32)
     run = tiny.model(make)
-    alone = run(x[:, :6], np.ones((1, 6), bool))
+    unpadded = run(x[:, :6], np.ones((1, 6), bool))
     padded = run(x, np.arange(9)[None] < 6)
-    np.testing.assert_allclose(padded[:, :6], alone, atol=1e-6)
+    np.testing.assert_allclose(padded[:, :6], unpadded, atol=1e-6)
 
 
 def tagger(features):
-    return functools.partial(heads.Features, classes=3, features=features, lstm=7)
+    return functools.partial(heads.FeatureBasedTagger, classes=3, features=features, lstm_width=7)
 
 
 @pytest.mark.parametrize('features', FEATURES)
-def test_each_kind_of_features_reads_its_layers_and_gives_the_encoder_no_gradient(features):
+def test_features_depend_on_the_selected_layers_and_pass_no_gradient(features):
     def make(config, rngs):
         return tagger(features)(config, rngs=rngs)
 
-    graph, params = tiny.parts(make, layers=5)
-    tokens, segments = tiny.texts()
+    graph, params = tiny.graph_and_params(make, layers=5)
+    tokens, segments = tiny.tokens_and_segments()
 
     def loss(params):
         return jnp.square(tiny.module.merge(graph, params)(tokens, segments).logits).sum()
@@ -77,19 +79,19 @@ def test_each_kind_of_features_reads_its_layers_and_gives_the_encoder_no_gradien
     assert all((g == 0).all() for n, g in grads.items() if n.startswith('bert/'))
     assert all((g != 0).any() for n, g in grads.items() if not n.startswith('bert/'))
 
-    read = set()
-    for layer in range(5):  # a layer matters if its last norm does, and none after it hides it
+    used = set()
+    for layer in range(5):  # its last bias changes the output, unless later layers are ignored
         name = f'bert/layers/blocks/{layer}/mlp_norm/bias'
         other = loss(params | {name: params[name] + 1})
         if other != loss(params):
-            read.add(layer)
+            used.add(layer)
     last = {'embeddings': -1, 'second_to_last': 3}.get(features, 4)
-    assert read == set(range(last + 1))
+    assert used == set(range(last + 1))
 
 
-def test_frozen_parameters_stay_to_the_bit():
-    params = {'bert/words': jnp.ones(3), 'head/kernel': jnp.ones(3)}
-    tx = optim.make(optim.OptimConfig(warmup=0, frozen=('bert/',), weight_decay=0.5), 10)
-    after, _ = update(tx, params, tx.init(params), params)
-    np.testing.assert_array_equal(after['bert/words'], params['bert/words'])
+def test_frozen_parameters_stay_bitwise_equal():
+    params = {'bert/token_embedding': jnp.ones(3), 'head/kernel': jnp.ones(3)}
+    tx = optim.make_optimizer(optim.OptimConfig(warmup=0, frozen=('bert/',), weight_decay=0.5), 10)
+    after, _ = apply_gradients(tx, params, tx.init(params), params)
+    np.testing.assert_array_equal(after['bert/token_embedding'], params['bert/token_embedding'])
     assert (after['head/kernel'] != 1).all()

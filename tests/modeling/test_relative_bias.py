@@ -1,4 +1,4 @@
-"""Relative positions: buckets of distances, and what they add to scores."""
+"""Relative position bias: buckets of distances, and their effect on hidden states."""
 
 import jax
 import jax.numpy as jnp
@@ -10,10 +10,10 @@ from bert_jax.modeling import module
 from bert_jax.modeling.bart import Bart
 from bert_jax.modeling.bert import Bert
 from bert_jax.modeling.gpt import Gpt
-from bert_jax.modeling.relative_bias import buckets
+from bert_jax.modeling.relative_bias import relative_position_bucket
 from tests.modeling import tiny
 
-# Distances with their buckets of 32, up to 128, as T5 of Hugging Face transformers has them: both sides, and causal.
+# Bidirectional and causal bucket of each distance, with 32 buckets up to 128, from T5 in Hugging Face transformers.
 T5 = {
     -400: (15, 31), -128: (15, 31), -100: (15, 30), -50: (13, 24), -20: (10, 17), -16: (10, 16), -15: (9, 15),
     -8: (8, 8), -7: (7, 7), -1: (1, 1), 0: (0, 0), 1: (17, 0), 7: (23, 0), 8: (24, 0), 15: (25, 0), 20: (26, 0),
@@ -21,16 +21,16 @@ T5 = {
 }  # fmt: skip
 
 
-def test_buckets_are_those_of_t5():
+def test_buckets_equal_those_of_t5():
     distances = jnp.array([*T5])
-    both, causal = (np.asarray(buckets(distances, 32, 128, c)) for c in (False, True))
+    both, causal = (np.asarray(relative_position_bucket(distances, 32, 128, c)) for c in (False, True))
     assert [*zip(both.tolist(), causal.tolist(), strict=True)] == [*T5.values()]
 
 
-def moved(make, name, **changes):
-    """Which distances of the attended token change anything if the number of a bucket changes, for one row."""
-    graph, params = tiny.parts(make, layers=1, **tiny.T5, **changes)
-    tokens = tiny.texts(1, 9)[0]
+def effect_of_bucket_2(make, name, **changes):
+    """[T] change of the last hidden states of one row when the bias of bucket 2 changes."""
+    graph, params = tiny.graph_and_params(make, layers=1, **tiny.T5, **changes)
+    tokens = tiny.tokens_and_segments(1, 9)[0]
     args = (tokens, tokens) if make is Bart else (tokens,)
     before = tiny.runner(graph, params)(*args).hidden_states[-1]
     other = {**params, name: params[name].at[2, 1].add(1)}
@@ -40,52 +40,58 @@ def moved(make, name, **changes):
 @pytest.mark.parametrize(
     ('make', 'name'),
     [
-        (Bert, 'layers/relative/table'),
-        (Gpt, 'layers/relative/table'),
-        (Bart, 'decoder/layers/relative/table'),
+        (Bert, 'layers/relative_bias/table'),
+        (Gpt, 'layers/relative_bias/table'),
+        (Bart, 'decoder/layers/relative_bias/table'),
     ],
 )
-def test_a_bucket_matters_where_a_token_stands_so_far_behind(make, name):
-    assert tiny.parts(make, **tiny.T5)[1][name].shape == (8, 4)
-    first = 2  # bucket 2 is for distances of 2 and more: the first tokens see none
-    change = moved(make, name)
+def test_a_bucket_affects_tokens_that_have_an_earlier_token_at_its_distance(make, name):
+    assert tiny.graph_and_params(make, **tiny.T5)[1][name].shape == (8, 4)
+    first = 2  # bucket 2 begins at distance 2, which the first two tokens do not have
+    change = effect_of_bucket_2(make, name)
     assert (change[:first] == 0).all()
     assert (change[first:] > 1e-4).all()
 
 
-def test_only_distances_count():
-    graph, params = tiny.parts(Bert, **tiny.T5)
-    assert 'positions' not in params
+def test_hidden_states_depend_only_on_relative_positions():
+    graph, params = tiny.graph_and_params(Bert, **tiny.T5)
+    assert 'position_embedding' not in params
     run = tiny.runner(graph, params)
     rng = np.random.default_rng(0)
     text = rng.integers(5, tiny.VOCAB, (1, 6), dtype=np.int32)
     padded = np.concatenate([np.zeros((1, 4), np.int32), text], 1)
     valid = np.arange(10)[None] >= 4
-    here = run(text).hidden_states[-1]
-    there = run(padded, None, valid).hidden_states[-1][:, 4:]
-    np.testing.assert_allclose(here, there, atol=1e-5)
-    assert abs(here - run(text[:, ::-1]).hidden_states[-1][:, ::-1]).max() > 1e-3
+    unpadded = run(text).hidden_states[-1]
+    left_padded = run(padded, None, valid).hidden_states[-1][:, 4:]
+    np.testing.assert_allclose(unpadded, left_padded, atol=1e-5)
+    assert abs(unpadded - run(text[:, ::-1]).hidden_states[-1][:, ::-1]).max() > 1e-3
 
 
-def test_rows_may_be_longer_than_the_table_of_positions_would_be():
-    assert tiny.model(Bert, **tiny.T5)(*tiny.texts(1, 50)).hidden_states[-1].shape == (1, 50, tiny.WIDTH)
+def test_relative_positions_have_no_length_limit():
+    assert tiny.model(Bert, **tiny.T5)(*tiny.tokens_and_segments(1, 50)).hidden_states[-1].shape == (
+        1,
+        50,
+        tiny.WIDTH,
+    )
 
 
 def test_gradients_reach_every_bucket():
-    graph, params = tiny.parts(Bert, **tiny.T5)
-    tokens, segments = tiny.texts(1, 30)
+    graph, params = tiny.graph_and_params(Bert, **tiny.T5)
+    tokens, segments = tiny.tokens_and_segments(1, 30)
 
     @jax.jit
     @jax.grad
     def gradient(params):
         return module.merge(graph, params)(tokens, segments).hidden_states[-1][0, :, 0].sum()
 
-    found = abs(gradient(params)['layers/relative/table'])
-    assert (found[np.arange(8) != 4] > 0).all()
-    assert (found[4] == 0).all(), 'nothing is at distance 0 and behind'
+    gradients = abs(gradient(params)['layers/relative_bias/table'])
+    assert (gradients[np.arange(8) != 4] > 0).all()
+    assert (gradients[4] == 0).all(), 'bucket 4, distance 0 to the right, is impossible'
 
 
-@pytest.mark.parametrize('choices', [{'relative': 3}, {'relative': 32, 'relative_range': 32}])
-def test_too_few_buckets_or_too_short_a_range_is_said(choices):
-    with pytest.raises(UserError, match=r'must be 4 or more, and model.relative_range above it'):
-        tiny.config(**choices)
+@pytest.mark.parametrize(
+    'settings', [{'relative_buckets': 3}, {'relative_buckets': 32, 'relative_max_distance': 32}]
+)
+def test_too_few_buckets_or_too_short_a_distance_is_rejected(settings):
+    with pytest.raises(UserError, match=r'at least 4 and less than model\.relative_max_distance'):
+        tiny.config(**settings)

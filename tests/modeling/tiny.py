@@ -1,4 +1,4 @@
-"""Models of two layers, 32 wide, whose parameters are large enough for everything to matter."""
+"""Models of two layers, 32 wide, whose parameters are large enough for every one of them to matter."""
 
 import functools
 
@@ -14,27 +14,41 @@ DEFAULTS = dict(
     size='tiny',
     width=WIDTH,
     heads=4,
-    mlp=64,
+    mlp_width=64,
     vocab_size=VOCAB,
-    positions=40,
+    max_positions=40,
     dropout=0.0,
     attention_dropout=0.0,
 )
-# Settings of a present-day encoder: every variant at once.
-MODERN = dict(norm='pre', norm_kind='rms', bias=False, gated=True, activation='silu', rotary=10_000.0)
-# As T5: its positions are learned distances.
-T5 = dict(norm='pre', norm_kind='rms', bias=False, activation='relu', relative=8, relative_range=12)
+# Every variant of a modern encoder at once.
+MODERN = dict(
+    norm_placement='pre',
+    norm_kind='rms',
+    use_bias=False,
+    gated_mlp=True,
+    activation='silu',
+    rope_base=10_000.0,
+)
+# The variants of T5, with relative position biases.
+T5 = dict(
+    norm_placement='pre',
+    norm_kind='rms',
+    use_bias=False,
+    activation='relu',
+    relative_buckets=8,
+    relative_max_distance=12,
+)
 
 
 def config(make=Bert, **changes):
-    """The config of a model, by its class."""
+    """The config of a model class, or of a function named after a model."""
     name = getattr(make, '__name__', '').lower()
-    of = next((m for m in (gpt, bart) if name.startswith(m.__name__.rpartition('.')[2])), bert)
-    return of.Config(**{**DEFAULTS, **changes})
+    family = next((m for m in (gpt, bart) if name.startswith(m.__name__.rpartition('.')[2])), bert)
+    return family.Config(**{**DEFAULTS, **changes})
 
 
 @functools.cache
-def parts(make=Bert, **changes):
+def graph_and_params(make=Bert, **changes):
     """Structure and parameters of `make(config, rngs)`; no bias is zero and no norm scale one."""
     graph, shapes, _ = module.abstract(functools.partial(make, config(make, **changes)))
     rng = np.random.default_rng(0)
@@ -55,10 +69,11 @@ def runner(graph, params):
 
 
 def model(make=Bert, **changes):
-    return runner(*parts(make, **changes))
+    """The model of `graph_and_params` as one compiled function."""
+    return runner(*graph_and_params(make, **changes))
 
 
-def texts(batch=2, length=9):
+def tokens_and_segments(batch=2, length=9):
     """[B, T] tokens and segments, int32."""
     rng = np.random.default_rng(0)
     tokens = rng.integers(5, VOCAB, (batch, length), dtype=np.int32)
@@ -66,24 +81,24 @@ def texts(batch=2, length=9):
 
 
 def influence(graph, params, tokens, segments=None, valid=None):
-    """[T, T]: how much the last hidden state at i changes with the embedding at j, for one row."""
+    """[T, T] norms of the gradient of the last hidden state at i by the token embedding at j, for one row."""
     direction = np.random.default_rng(1).normal(size=WIDTH).astype(np.float32)
 
     @jax.jit
     def jacobian(params):
-        def outputs(words):  # one for each position
-            numbers = jnp.arange(len(words))[None]
-            out = module.merge(graph, {**params, 'words': words})(numbers, segments, valid)
+        def outputs(table):  # has one entry per position, so that each position has its own gradient
+            ids = jnp.arange(len(table))[None]
+            out = module.merge(graph, {**params, 'token_embedding': table})(ids, segments, valid)
             return out.hidden_states[-1][0] @ direction
 
-        return jax.jacrev(outputs)(params['words'][tokens[0]])
+        return jax.jacrev(outputs)(params['token_embedding'][tokens[0]])
 
     segments, valid = (x if x is None else jnp.asarray(x) for x in (segments, valid))
     return np.linalg.norm(jacobian(params), axis=-1)
 
 
 def equations(jaxpr):
-    """All equations of a jaxpr, those of inner jaxprs included."""
+    """Iterate over all equations of a jaxpr, including those of inner jaxprs."""
     for eqn in jaxpr.eqns:
         yield eqn
         for value in eqn.params.values():
@@ -91,3 +106,13 @@ def equations(jaxpr):
                 inner = getattr(inner, 'jaxpr', inner)
                 if hasattr(inner, 'eqns'):
                     yield from equations(inner)
+
+
+def matmul_flops(jaxpr):
+    """Floating-point operations of all matrix products of a jaxpr."""
+    flops = 0
+    for eqn in equations(jaxpr):
+        if eqn.primitive.name == 'dot_general':
+            ((contracted, _), _), left = eqn.params['dimension_numbers'], eqn.invars[0].aval.shape
+            flops += 2 * int(np.prod(eqn.outvars[0].aval.shape)) * int(np.prod([left[i] for i in contracted]))
+    return flops

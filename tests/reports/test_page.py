@@ -1,4 +1,4 @@
-"""Reports: repetitions of a run are one line, mean and spread."""
+"""Report page: runs that differ only in their seed become one curve and one line, with mean and standard deviation."""
 
 import json
 
@@ -18,29 +18,30 @@ def run(
     accuracy=0.5,
     steps=(10, 20, 30),
     source='glue/sst2',
-    scored=(),
+    eval_files=(),
 ):
     config = {
         'data': {'source': source, 'limit': limit},
-        'checkpoint': {'best': 'accuracy'},
+        'checkpoint': {'best_metric': 'accuracy'},
         'init': {'checkpoint': 'runs/bert', 'weights': weights},
         'train': {'seed': seed, 'batch_size': 8},
     }
     train = [{'step': s, 'loss': 1 / s + seed} for s in steps]
-    return runs.Run(name, config, train, [{'step': steps[-1], 'loss': 0.6, 'accuracy': accuracy}], scored)
+    evals = [{'step': steps[-1], 'loss': 0.6, 'accuracy': accuracy}]
+    return runs.Run(name, config, train, evals, eval_files)
 
 
 def rows(html):
-    """Cells of the lines of all tables."""
+    """The cells of all tables, line by line."""
     lines = [line.split('</tr>')[0] for line in html.split('<tr>')[1:]]
     return [[c.split('>')[-1] for c in line.split('</t')[:-1]] for line in lines]
 
 
-def test_runs_that_differ_in_their_seed_are_one_line(tmp_path):
+def test_runs_that_differ_only_in_their_seed_share_a_line(tmp_path):
     pretrained = [run(f'few_{i}', seed=i, accuracy=a) for i, a in enumerate((0.7, 0.8, 0.9))]
     random = [run(f'none_{i}', seed=i, weights='random', accuracy=0.6) for i in range(2)]
     found = rows(page.render([*pretrained, *random], plots=tmp_path / 'plots'))
-    assert found[0] == ['held out', 'step', 'n', 'loss', 'accuracy']
+    assert found[0] == ['run', 'step', 'n', 'loss', 'accuracy']
     assert found[1] == ['few: pretrained weights', '30', '3', '0.6000 ± 0.0000', '0.8000 ± 0.1000']
     assert found[2] == ['none: random weights', '30', '2', '0.6000 ± 0.0000', '0.6000 ± 0.0000']
     assert len(found) == 3
@@ -49,7 +50,7 @@ def test_runs_that_differ_in_their_seed_are_one_line(tmp_path):
     assert plot.read_bytes().startswith(b'\x89PNG')
 
 
-def test_a_run_alone_has_no_spread():
+def test_single_run_has_no_spread():
     assert rows(page.render([run('one', accuracy=0.75)]))[1] == [
         'one: pretrained weights',
         '30',
@@ -58,7 +59,7 @@ def test_a_run_alone_has_no_spread():
     ]
 
 
-def test_few_labels_and_all_are_apart():
+def test_numbers_of_labels_have_separate_sections():
     html = page.render([run('few', limit=500), run('all')])
     assert [h.split('<')[0] for h in html.split('<h2>')[1:]] == [
         'All tasks',
@@ -67,15 +68,15 @@ def test_few_labels_and_all_are_apart():
     ]
 
 
-def test_a_curve_has_the_steps_that_all_its_runs_have():
-    begun = runs.Run('c', run('c').config, [], [])
-    group = [run('a', 0, steps=(10, 20, 30)), run('b', 1, steps=(20, 30, 40)), begun]
+def test_curve_has_the_steps_common_to_all_runs():
+    started = runs.Run('c', run('c').config, [], [])
+    group = [run('a', 0, steps=(10, 20, 30)), run('b', 1, steps=(20, 30, 40)), started]
     curve = plots.Curve('few', group, 'loss')
     steps, values = curve.values('train')
     assert steps == [20, 30]
     np.testing.assert_allclose(values, [[1 / 20, 1 / 30], [1 / 20 + 1, 1 / 30 + 1]])
     assert curve.values('evals')[0] == []
-    assert plots.Curve('none', [begun], 'loss').values('train')[0] == []
+    assert plots.Curve('none', [started], 'loss').values('train')[0] == []
 
 
 @pytest.mark.parametrize('n', [0, 1, 2, 3, 41])
@@ -83,12 +84,12 @@ def test_smoothing_keeps_the_length(n):
     assert len(plots.smooth(np.arange(float(n)))) == n
 
 
-def test_smoothing_leaves_a_line_a_line():
+def test_smoothing_preserves_a_straight_line():
     line = np.arange(100.0)
     np.testing.assert_allclose(plots.smooth(line)[10:-10], line[10:-10])
 
 
-def test_all_tasks_are_one_table_and_one_picture(tmp_path):
+def test_all_tasks_share_a_table_and_a_figure(tmp_path):
     other = [('xnli, test', {'accuracy': 0.4, 'confusion': []}), ('nli_small, validation', {'accuracy': 0.5})]
     found = [
         *(
@@ -96,11 +97,11 @@ def test_all_tasks_are_one_table_and_one_picture(tmp_path):
             for w, v in (('random', 0.5), ('pretrained', 0.75))
             for seed in (0, 1)
         ),
-        run('b', source='nli_small', scored=other),
+        run('b', source='nli_small', eval_files=other),
     ]
     html = page.render(found, plots=tmp_path)
     assert rows(html)[:4] == [
-        ['held out', 'score', 'random weights', 'pretrained weights', 'difference', 'n'],
+        ['evaluation data', 'score', 'random weights', 'pretrained weights', 'difference', 'n'],
         ['glue/sst2', 'accuracy', '0.5000 ± 0.0000', '0.7500 ± 0.0000', '+0.2500', '2'],
         ['nli_small', 'accuracy', '', '0.5000', '', '1'],
         ['xnli, test', 'accuracy', '', '0.4000', '', '1'],
@@ -109,7 +110,7 @@ def test_all_tasks_are_one_table_and_one_picture(tmp_path):
     assert 'All tasks' not in page.render(found[:4])
 
 
-def test_of_several_settings_the_best_count():
+def test_comparison_takes_the_best_setting():
     def group(batch, scores):
         made = [run(f'r{batch}', seed=i, accuracy=a) for i, a in enumerate(scores)]
         for r in made:
@@ -120,25 +121,28 @@ def test_of_several_settings_the_best_count():
     assert found[1][:1] + found[1][3:] == ['glue/sst2', '0.8500 ± 0.0707', '', '2']
 
 
-def test_a_name_is_not_cut_within_a_number():
+def test_label_does_not_end_inside_a_number():
     names = [rows(page.render([run(f'a_{i}', seed=i) for i in seeds]))[1][0] for seeds in ((10, 11), (1, 2))]
     assert names == ['a: pretrained weights'] * 2
 
 
-def test_a_run_that_has_just_begun_has_no_curve_yet(tmp_path):
+def test_run_without_metrics_is_rendered(tmp_path):
     (tmp_path / 'config.json').write_text(json.dumps({**run('one').config, 'model': {}}))
-    begun = runs.read(tmp_path, 'two')
-    assert rows(page.render([run('one', weights='random'), begun]))[2][:2] == ['two: pretrained weights', '']
+    started = runs.read(tmp_path, 'two')
+    assert rows(page.render([run('one', weights='random'), started]))[2][:2] == [
+        'two: pretrained weights',
+        '',
+    ]
 
 
 @pytest.mark.parametrize('text', ['[1]', '{"data": {}}', 'no', '{"data": "x", "model": {}}'])
-def test_a_config_of_something_else_is_named(tmp_path, text):
+def test_config_of_another_program_is_an_error(tmp_path, text):
     (tmp_path / 'config.json').write_text(text)
     with pytest.raises(UserError, match=r'config\.json'):
         runs.read(tmp_path)
 
 
-def test_runs_are_found_below_a_folder_and_named_by_their_path(tmp_path):
+def test_find_names_runs_by_their_path(tmp_path):
     config = {**run('one', source='x').config, 'model': {}}
     for place in ('runs/seed0', 'runs/seed1', 'batch_size=16/seed0'):
         folder = tmp_path / 'mrpc' / place
@@ -149,7 +153,7 @@ def test_runs_are_found_below_a_folder_and_named_by_their_path(tmp_path):
     found = runs.find(tmp_path / 'mrpc')
     assert [r.name for r in found] == ['mrpc/batch_size=16/seed0', 'mrpc/seed0', 'mrpc/seed1']
     assert found[0].evals == [{'step': 1, 'loss': 3.0}]
-    assert found[0].scored == [('x, test', {'f1': 0.5})]
+    assert found[0].eval_files == [('x, test', {'f1': 0.5})]
     assert [r.name for r in runs.find(tmp_path / 'mrpc/runs/seed1')] == ['seed1']
     (tmp_path / 'empty').mkdir()
     for place in ('empty', 'nowhere'):
@@ -157,14 +161,14 @@ def test_runs_are_found_below_a_folder_and_named_by_their_path(tmp_path):
             runs.find(tmp_path / place)
 
 
-def test_tables_and_studies_are_on_the_page(tmp_path):
+def test_page_shows_tables_and_studies(tmp_path):
     lines = [['', 'A & B'], ['one', '1 < 2']]
-    text = f'# A table\n\nWhat it is.\n\n{export.markdown(lines)}\nA note\nand another\n'
+    text = f'# A table\n\nWhat it is.\n\n{export.to_markdown(lines)}\nA note\nand another\n'
     fig = plots.pyplot().figure()
     export.write(tmp_path / 'x', 'study', text, lines, fig, {'a': 1})
     (tmp_path / 'notes.md').write_text('# Not a table')
     (file,) = export.find(tmp_path)
-    html = page.render([], written=[file])
+    html = page.render([], files=[file])
     assert rows(html) == [['', 'A &amp; B'], ['one', '1 &lt; 2']]
     assert '<h2>A table</h2><p>What it is.</p>' in html
     assert 'A note<br>and another' in html

@@ -1,4 +1,4 @@
-"""Zero-shot transfer with the mean of a language removed."""
+"""Tests of mean removal for cross-lingual transfer."""
 
 import json
 import pathlib
@@ -10,70 +10,75 @@ from bert_jax.core.errors import UserError
 from bert_jax.evals import scoring
 from bert_jax.modeling import module
 from bert_jax.studies import mean_removal
-from bert_jax.studies.mean_shift import moved
-from tests.runs import TINY, finetune, run_here
+from bert_jax.studies.mean_shift import shift_layer
+from tests.runs import TINY, finetune, run_in_process
 
 
 @pytest.fixture(scope='module')
-def finetuned(tmp_path_factory, pretrained, labelled):
+def finetuned(tmp_path_factory, pretrained, labeled):
     workdir = tmp_path_factory.mktemp('finetuned')
-    assert finetune(workdir, pretrained, labelled) == 0
+    assert finetune(workdir, pretrained, labeled) == 0
     return workdir
 
 
-def evaluator(finetuned, labelled):
-    return scoring.Scorer(f'{TINY}:classify', [f'data.source={labelled}']).evaluator(finetuned)
+def load_evaluator(finetuned, labeled):
+    return scoring.Scorer(f'{TINY}:classify', [f'data.source={labeled}']).load_evaluator(finetuned)
 
 
-def test_the_mean_is_over_the_ordinary_tokens_of_all_rows(finetuned, labelled):
-    trained, rows = evaluator(finetuned, labelled)
+def test_mean_is_over_the_ordinary_tokens_of_all_rows(finetuned, labeled):
+    trained, rows = load_evaluator(finetuned, labeled)
     model, t = module.merge(trained.graph, trained.params), trained.tokenizer
-    lines = pathlib.Path(labelled.format(split='validation')).read_text().splitlines()
+    lines = pathlib.Path(labeled.format(split='validation')).read_text().splitlines()
     states = []
     for line in lines:
         (ids,) = t.encode([json.loads(line)['text']])
         row = np.concatenate([[t.cls], ids, [t.sep]])[None].astype(np.int32)
-        ordinary = np.isin(row[0], t.ordinary)  # digits are unknown
+        ordinary = np.isin(row[0], t.ordinary_ids)  # digits are unknown
         states.append(np.stack(model.bert(row).hidden_states)[:, 0, ordinary])
     np.testing.assert_allclose(
-        mean_removal.means(trained, rows, 'x'), np.concatenate(states, 1).mean(1), atol=1e-4
+        mean_removal.mean_by_layer(trained, rows, 'x'), np.concatenate(states, 1).mean(1), atol=1e-4
     )
 
 
-def test_moved_the_means_are_those_of_home(finetuned, labelled, tmp_path):
+def test_shifted_target_has_the_mean_of_the_source(finetuned, labeled, tmp_path):
     lines = [
         json.dumps({'text': t, 'label': 'good'})
         for t in ('my neighbour finds the river', 'a small bird again')
     ]
     (tmp_path / 'validation.jsonl').write_text('\n'.join(lines))
-    trained, home = evaluator(finetuned, labelled)
-    _, away = evaluator(finetuned, f'{tmp_path}/{{split}}.jsonl')
-    here, there = mean_removal.means(trained, home, 'x'), mean_removal.means(trained, away, 'y')
-    assert np.abs(here - there).max() > 0.1
-    for layer, vector in enumerate(here - there):
-        params = moved(trained.params, trained.experiment.model, layer, vector)
+    trained, source = load_evaluator(finetuned, labeled)
+    _, target = load_evaluator(finetuned, f'{tmp_path}/{{split}}.jsonl')
+    source_mean, target_mean = (
+        mean_removal.mean_by_layer(trained, source, 'x'),
+        mean_removal.mean_by_layer(trained, target, 'y'),
+    )
+    assert np.abs(source_mean - target_mean).max() > 0.1
+    for layer, vector in enumerate(source_mean - target_mean):
+        params = shift_layer(trained.params, trained.experiment.model, layer, vector)
         np.testing.assert_allclose(
-            mean_removal.means(trained._replace(params=params), away, 'y')[layer], here[layer], atol=1e-4
+            mean_removal.mean_by_layer(trained._replace(params=params), target, 'y')[layer],
+            source_mean[layer],
+            atol=1e-4,
         )
 
 
-def test_a_language_moved_to_itself_scores_as_before(finetuned, labelled):
-    trained, rows = evaluator(finetuned, labelled)
-    found = mean_removal.study(trained, rows, rows, 'accuracy')
-    assert found['home'] == found['scores']['unmoved']
-    assert set(found['by_layer']) == {found['home']}
-    with pytest.raises(UserError, match='is none of .*accuracy'):
+def test_same_language_scores_are_unchanged(finetuned, labeled):
+    trained, rows = load_evaluator(finetuned, labeled)
+    results = mean_removal.study(trained, rows, rows, 'accuracy')
+    assert results['source_score'] == results['scores']['baseline']
+    assert set(results['mean_removed_by_layer']) == {results['source_score']}
+    with pytest.raises(UserError, match='--metric=f2 is not a metric .*accuracy'):
         mean_removal.study(trained, rows, rows, 'f2')
 
 
-def test_the_door_writes_table_and_figure(finetuned, labelled, tmp_path):
-    home = f'{TINY}:classify'
-    run = run_here(
+def test_command_writes_table_and_figure(finetuned, labeled, tmp_path):
+    config = f'{TINY}:classify'
+    run = run_in_process(
         'bert_jax.bin.study_mean_removal',
         f'--checkpoint={finetuned}',
-        f'--home={home}',
-        f'--away={home}',
-        f'--config.data.source={labelled}',
+        f'--source_config={config}',
+        f'--target_config={config}',
+        f'--config.data.source={labeled}',
         f'--out={tmp_path / "out"}',
     )
     assert run.returncode == 0, run.stderr

@@ -1,4 +1,4 @@
-"""Causal LM: what is predicted, where documents meet, and that it learns."""
+"""The causal language modeling task: predicted positions, document boundaries, loss."""
 
 import jax
 import jax.numpy as jnp
@@ -18,41 +18,43 @@ VOCABULARY = tokenizer_lib.from_vocab([*tokenizer_lib.SPECIAL, *(f'w{i}' for i i
 DOCUMENTS = [[np.arange(10, 16)], [np.arange(30, 33), np.arange(40, 42)]]
 
 
-def example(boundaries):
-    task = clm.Task(clm.Config(boundaries=boundaries), TextConfig(), VOCABULARY)
+def make_example(document_masking):
+    task = clm.Task(clm.Config(document_masking=document_masking), TextConfig(), VOCABULARY)
     (row,) = JoinedRows(16)(DOCUMENTS, VOCABULARY, np.random.default_rng(0))
     return task, task.example(row, np.random.default_rng(0))
 
 
-def test_every_token_but_the_first_is_predicted():
-    _, batch = example(boundaries=False)
+def test_all_tokens_but_the_first_are_predicted():
+    _, batch = make_example(document_masking=False)
     assert batch['valid'].tolist() == [True] * 13 + [False] * 3
     assert batch['weights'].tolist() == [1.0] * 12 + [0.0] * 3
 
 
-def test_with_boundaries_no_document_is_guessed_from_another():
-    _, batch = example(boundaries=True)
+def test_document_masking_excludes_first_tokens_of_documents():
+    _, batch = make_example(document_masking=True)
     assert batch['valid'].tolist() == [1] * 7 + [2] * 6 + [0] * 3
     assert batch['weights'].tolist() == [1.0] * 6 + [0.0] + [1.0] * 5 + [0.0] * 3
 
 
-@pytest.mark.parametrize('boundaries', [False, True])
-@pytest.mark.parametrize('chunk', [0, 4])
-def test_the_loss_is_that_of_the_logits(boundaries, chunk):
-    task, one = example(boundaries)
-    task = clm.Task(clm.Config(boundaries=boundaries, chunk=chunk), TextConfig(), VOCABULARY)
-    batch = {k: jnp.asarray(v) for k, v in stack([one, one]).items()}
-    graph, params = tiny.parts(GptForCausalLM)
+@pytest.mark.parametrize('document_masking', [False, True])
+@pytest.mark.parametrize('loss_chunk', [0, 4])
+def test_loss_matches_the_logits(document_masking, loss_chunk):
+    task, example = make_example(document_masking)
+    task = clm.Task(
+        clm.Config(document_masking=document_masking, loss_chunk=loss_chunk), TextConfig(), VOCABULARY
+    )
+    batch = {k: jnp.asarray(v) for k, v in stack([example, example]).items()}
+    graph, params = tiny.graph_and_params(GptForCausalLM)
     model = module.merge(graph, params)
-    term = task.loss(model, batch, None).terms['lm_loss']
+    term = task.loss(model, batch, None).losses['lm_loss']
     scores = np.asarray(jax.nn.log_softmax(model(batch['tokens'], None, batch['valid']).logits))[0]
-    expected = [-scores[i, one['tokens'][i + 1]] for i in np.flatnonzero(one['weights'])]
+    expected = [-scores[i, example['tokens'][i + 1]] for i in np.flatnonzero(example['weights'])]
     assert float(term.weight) == 2 * len(expected)
     assert float(term.value()) == pytest.approx(np.mean(expected), rel=1e-5)
 
 
-def test_flops_count_the_products_that_matter():
-    task, one = example(boundaries=False)
+def test_flops_are_those_of_blocks_and_head():
+    task, example = make_example(document_masking=False)
     config = tiny.config(GptForCausalLM)
     head = 2 * 12 * tiny.WIDTH * tiny.VOCAB
-    assert task.flops(config, stack([one])) == config.block_flops(13, 16) + head
+    assert task.flops(config, stack([example])) == config.block_flops(13, 16) + head

@@ -1,4 +1,4 @@
-"""Denoising: what goes in, what is to come out, and the loss."""
+"""The denoising task: inputs, targets and loss."""
 
 import jax
 import jax.numpy as jnp
@@ -32,38 +32,38 @@ COMBINATIONS = [
 ]
 
 
-def task(noise, **settings):
-    return denoise.Task(denoise.Config(noise=noise, sentinels=20, **settings), TextConfig(), VOCABULARY)
+def make_task(noise, **settings):
+    return denoise.Task(denoise.Config(noise=noise, num_sentinels=20, **settings), TextConfig(), VOCABULARY)
 
 
-def row(n, seed=0):
+def make_row(n, seed=0):
     text = np.random.default_rng(seed).integers(5, len(VOCABULARY), n)
-    (made,) = DocumentRows(LENGTH)([[text]], VOCABULARY, np.random.default_rng(0))
-    return text, made
+    (packed,) = DocumentRows(LENGTH)([[text]], VOCABULARY, np.random.default_rng(0))
+    return text, packed
 
 
 @pytest.mark.parametrize('noise', COMBINATIONS)
 @given(st.integers(1, LENGTH - 2), st.integers(0, 1000), st.floats(0, 1), st.floats(0.5, 5))
-def test_the_target_restores_the_original(noise, n, seed, rate, span):
+def test_target_restores_the_original(noise, n, seed, rate, span):
     assume(rate or noise != ('mass',))
-    text, packed = row(n, seed)
-    made = task(noise, rate=rate, span=span)
-    batch = made.example(packed, np.random.default_rng(seed))
+    text, packed = make_row(n, seed)
+    task = make_task(noise, rate=rate, mean_span_length=span)
+    batch = task.example(packed, np.random.default_rng(seed))
     source = batch['tokens'][batch['valid']][1:-1]
     labels = batch['labels'][batch['weights'] == 1]
-    before = batch['targets'][: len(labels)]
+    inputs = batch['targets'][: len(labels)]
     assert len(batch['tokens']) == LENGTH
     assert source.tolist().count(VOCABULARY.sep) == 0
     if noise == ('mass',):
-        gap = np.flatnonzero(source == VOCABULARY.mask)
+        masked = np.flatnonzero(source == VOCABULARY.mask)
         restored = source.copy()
-        restored[gap] = labels
+        restored[masked] = labels
         assert restored.tolist() == text.tolist()
-        whole = [VOCABULARY.cls, *text]
-        assert before.tolist() == [whole[i] for i in gap]
-        assert batch['positions'][: len(gap)].tolist() == gap.tolist()
+        full = [VOCABULARY.cls, *text]
+        assert inputs.tolist() == [full[i] for i in masked]
+        assert batch['positions'][: len(masked)].tolist() == masked.tolist()
         return
-    assert before.tolist() == [VOCABULARY.sep, *labels[:-1]]
+    assert inputs.tolist() == [VOCABULARY.sep, *labels[:-1]]
     if noise == ('spans',):
         first = len(VOCABULARY)
         parts = np.split(labels[:-1], np.flatnonzero(labels[:-1] >= first))[1:]
@@ -85,18 +85,18 @@ def test_documents_do_not_share_rows():
 
 
 @pytest.mark.parametrize('noise', [('permute', 'infill'), ('mass',)])
-@pytest.mark.parametrize('chunk', [0, 5])
-def test_the_loss_is_that_of_the_logits(noise, chunk):
-    made = task(noise, chunk=chunk, rate=0.5)
-    rows = [row(n, n)[1] for n in (20, 9)]
-    batch = stack([made.example(r, np.random.default_rng(i)) for i, r in enumerate(rows)])
-    graph, params = tiny.parts(BartForSeq2Seq)
+@pytest.mark.parametrize('loss_chunk', [0, 5])
+def test_loss_matches_the_logits(noise, loss_chunk):
+    task = make_task(noise, loss_chunk=loss_chunk, rate=0.5)
+    rows = [make_row(n, n)[1] for n in (20, 9)]
+    batch = stack([task.example(r, np.random.default_rng(i)) for i, r in enumerate(rows)])
+    graph, params = tiny.graph_and_params(BartForSeq2Seq)
     model = module.merge(graph, params)
-    given_ = {k: jnp.asarray(v) for k, v in batch.items()}
-    where = given_['positions'] if noise == ('mass',) else None
-    logits = model(given_['tokens'], given_['targets'], given_['valid'], positions=where).logits
+    arrays = {k: jnp.asarray(v) for k, v in batch.items()}
+    positions = arrays['positions'] if noise == ('mass',) else None
+    logits = model(arrays['tokens'], arrays['targets'], arrays['valid'], positions=positions).logits
     scores = np.asarray(jax.nn.log_softmax(logits))
-    term = made.loss(model, given_, None).terms['restore_loss']
+    term = task.loss(model, arrays, None).losses['restore_loss']
     chosen = np.take_along_axis(scores, batch['labels'][..., None], -1)[..., 0]
     assert float(term.value()) == pytest.approx(
         -(chosen * batch['weights']).sum() / batch['weights'].sum(), rel=1e-5
@@ -106,17 +106,17 @@ def test_the_loss_is_that_of_the_logits(noise, chunk):
 @pytest.mark.parametrize(
     ('settings', 'message'),
     [
-        ({'noise': ('infil',)}, "no noise 'infil': did you mean 'infill'"),
-        ({'noise': ('mass', 'mask')}, 'mass goes with no other'),
+        ({'noise': ('infil',)}, "Unknown noise 'infil': did you mean 'infill'"),
+        ({'noise': ('mass', 'mask')}, 'mass cannot be combined with other noise'),
         ({'rate': 1.5}, 'task.rate=1.5'),
-        ({'noise': ('mass',), 'rate': 0.0}, 'nothing to predict at task.rate=0'),
+        ({'noise': ('mass',), 'rate': 0.0}, 'task.rate=0 leaves MASS nothing to predict'),
     ],
 )
-def test_what_cannot_be_is_named(settings, message):
+def test_invalid_settings_are_rejected(settings, message):
     with pytest.raises(UserError, match=message):
         denoise.Config(**settings)
 
 
-def test_stops_are_what_ends_a_sentence():
-    found = {VOCABULARY.token(i) for i in np.flatnonzero(VOCABULARY.stops)}
-    assert found == {'.'}
+def test_sentence_ends_are_punctuation():
+    ends = {VOCABULARY.token(i) for i in np.flatnonzero(VOCABULARY.ends_sentence)}
+    assert ends == {'.'}

@@ -1,4 +1,4 @@
-"""Question answering: spans chosen together, and scores as the official scripts count them."""
+"""The question-answering task: joint span search, and scores as in the official scripts."""
 
 import itertools
 
@@ -15,58 +15,60 @@ from bert_jax.tasks import qa
 CONTEXT = 'w1 w2 w3 w4 w5 w6 w7 w8'
 
 
-def task(words, **settings):
-    data = QuestionConfig('x.json', length=10, stride=2, question_length=2)
+def make_task(words, **settings):
+    data = QuestionConfig('x.json', length=10, stride=2, max_question_length=2)
     return qa.Task(qa.Config(**settings), data, words)
 
 
-def record(answers=('w3 w4',), context=CONTEXT, name='q'):
+def make_record(answers=('w3 w4',), context=CONTEXT, name='q'):
     spans = {'text': [*answers], 'answer_start': [context.index(a) for a in answers]}
     return Record('example 0', {'id': name, 'context': context, 'question': 'w20', 'answers': spans})
 
 
-def logits(found, starts, ends, cls=0.0):
-    """Scores that each window gives to tokens of the context."""
-    (question,) = found.about
-    out = np.full((len(found.rows), 10, 2), -9.0, np.float32)
+def make_outputs(examples, starts, ends, cls=0.0):
+    """Return outputs with these logits of context tokens in every window that holds them, and -9 elsewhere."""
+    (question,) = examples.metadata
+    out = np.full((len(examples.rows), 10, 2), -9.0, np.float32)
     for row, window in zip(out, question.windows, strict=True):
         row[0] = cls / 2
         for i, values in enumerate((starts, ends)):
             for token, value in values.items():
                 if window.start <= token < window.stop:
-                    row[window.first + token - window.start, i] = value
+                    row[window.row_offset + token - window.start, i] = value
     return {'logits': out}
 
 
-def test_the_answer_is_cut_from_the_text_between_the_best_start_and_end(words):
-    made = task(words)
-    found = made.examples([record()])
-    assert len(found.rows) > 1
-    (got,) = made.predictions(logits(found, {2: 5, 6: 4}, {3: 5, 1: 9}), found.about)
-    assert got['answer'] == 'w3 w4'  # an end before its start is no answer
-    assert got['n_best'][0]['probability'] == max(b['probability'] for b in got['n_best'])
-    assert made.scores(logits(found, {2: 5}, {3: 5}), found.about)['exact_match'] == 100
+def test_answer_is_the_text_between_the_best_start_and_end(words):
+    task = make_task(words)
+    examples = task.make_examples([make_record()])
+    assert len(examples.rows) > 1
+    (prediction,) = task.predictions(make_outputs(examples, {2: 5, 6: 4}, {3: 5, 1: 9}), examples.metadata)
+    assert prediction['answer'] == 'w3 w4'  # an end before the start is ignored
+    assert prediction['n_best'][0]['probability'] == max(b['probability'] for b in prediction['n_best'])
+    assert task.scores(make_outputs(examples, {2: 5}, {3: 5}), examples.metadata)['exact_match'] == 100
 
 
-def test_a_length_limit(words):
-    made = task(words, answer_length=2)
-    found = made.examples([record()])
-    (got,) = made.predictions(logits(found, {1: 9, 3: 5}, {3: 9}), found.about)
-    assert got['answer'] == 'w4'
+def test_answers_have_at_most_the_maximum_length(words):
+    task = make_task(words, max_answer_length=2)
+    examples = task.make_examples([make_record()])
+    (prediction,) = task.predictions(make_outputs(examples, {1: 9, 3: 5}, {3: 9}), examples.metadata)
+    assert prediction['answer'] == 'w4'
 
 
-def test_no_answer_by_the_threshold(words):
-    found = task(words).examples([record(())])
-    scores = logits(found, {2: 5}, {3: 5}, cls=12)
+def test_threshold_decides_for_no_answer(words):
+    examples = make_task(words).make_examples([make_record(())])
+    outputs = make_outputs(examples, {2: 5}, {3: 5}, cls=12)
     for threshold, answer in ((0, ''), (1.9, ''), (2.1, 'w3 w4')):
-        (got,) = task(words, no_answer=True, threshold=threshold).predictions(scores, found.about)
-        assert got['answer'] == answer
-        assert got['no_answer_score'] == pytest.approx(2)
-    assert task(words).predictions(scores, found.about)[0]['answer'] == 'w3 w4'
+        (prediction,) = make_task(words, no_answer=True, no_answer_threshold=threshold).predictions(
+            outputs, examples.metadata
+        )
+        assert prediction['answer'] == answer
+        assert prediction['no_answer_score'] == pytest.approx(2)
+    assert make_task(words).predictions(outputs, examples.metadata)[0]['answer'] == 'w3 w4'
 
 
 @given(st.integers(1, 12), st.integers(1, 5), st.integers(1, 8), st.integers(0, 10**6))
-def test_best_spans_are_the_best_of_all(size, longest, n, seed):
+def test_best_spans_match_exhaustive_search(size, max_length, n, seed):
     rng = np.random.default_rng(seed)
     scores = rng.normal(size=(size + 4, 2))
     window = question_answering.Window(2, 7, 7 + size, rng.random(size) < 0.7)
@@ -74,61 +76,64 @@ def test_best_spans_are_the_best_of_all(size, longest, n, seed):
         (
             (scores[2 + a, 0] + scores[2 + b, 1], 7 + a, 7 + b)
             for a, b in itertools.product(range(size), repeat=2)
-            if a <= b < a + longest and window.best[a]
+            if a <= b < a + max_length and window.is_max_context[a]
         ),
         reverse=True,
     )
-    got = sorted(qa.best_spans(scores, window, n, longest), reverse=True)
-    assert [g[1:] for g in got] == [e[1:] for e in expected[:n]]
-    np.testing.assert_allclose([g[0] for g in got], [e[0] for e in expected[:n]])
+    spans = sorted(qa.best_spans(scores, window, n, max_length), reverse=True)
+    assert [s[1:] for s in spans] == [e[1:] for e in expected[:n]]
+    np.testing.assert_allclose([s[0] for s in spans], [e[0] for e in expected[:n]])
 
 
-def test_the_best_threshold_is_found(words):
-    """Four questions, two with an answer; no threshold gets all right."""
-    made = task(words, no_answer=True)
+def test_best_threshold_is_found(words):
+    """Two of the four questions have an answer; no threshold is right for all."""
+    task = make_task(words, no_answer=True)
     records = [
-        record(('w3 w4',), name='a'),
-        record((), name='b'),
-        record(('w3 w4',), name='c'),
-        record((), name='d'),
+        make_record(('w3 w4',), name='a'),
+        make_record((), name='b'),
+        make_record(('w3 w4',), name='c'),
+        make_record((), name='d'),
     ]
-    found = made.examples(records)
+    examples = task.make_examples(records)
     gaps = {'a': -3, 'b': -2, 'c': -1, 'd': 4}
     parts = [
-        logits(made.examples([r]), {2: 5}, {3: 5}, cls=10 + gaps[r.fields['id']])['logits'] for r in records
+        make_outputs(task.make_examples([r]), {2: 5}, {3: 5}, cls=10 + gaps[r.fields['id']])['logits']
+        for r in records
     ]
-    got = made.scores({'logits': np.concatenate(parts)}, found.about)
-    assert got['exact_match'] == 75  # at 0: a and c answered, b wrongly, d not
-    assert got['has_answer_exact_match'] == 100
-    assert got['no_answer_exact_match'] == 50
-    assert got['best_exact_match'] == 75
-    best = made.scores({'logits': np.concatenate(parts)}, found.about)['best_f1_threshold']
-    again = task(words, no_answer=True, threshold=best).scores({'logits': np.concatenate(parts)}, found.about)
-    assert again['f1'] == got['best_f1']
+    scores = task.scores({'logits': np.concatenate(parts)}, examples.metadata)
+    assert scores['exact_match'] == 75  # at threshold 0, a and c are answered correctly, b wrongly, and d not
+    assert scores['has_answer_exact_match'] == 100
+    assert scores['no_answer_exact_match'] == 50
+    assert scores['best_exact_match'] == 75
+    best = task.scores({'logits': np.concatenate(parts)}, examples.metadata)['best_f1_threshold']
+    again = make_task(words, no_answer=True, no_answer_threshold=best).scores(
+        {'logits': np.concatenate(parts)}, examples.metadata
+    )
+    assert again['f1'] == scores['best_f1']
 
 
-def test_questions_that_were_cut_off_do_not_count(words):
-    made = task(words)
-    found = made.examples([record(name='a'), record(name='b')])
-    n = found.about[1].row + 1
-    assert made.scores({'logits': np.zeros((n, 10, 2))}, found.about)['questions'] == 1
+def test_incomplete_questions_do_not_count(words):
+    task = make_task(words)
+    examples = task.make_examples([make_record(name='a'), make_record(name='b')])
+    n = examples.metadata[1].first_row + 1
+    assert task.scores({'logits': np.zeros((n, 10, 2))}, examples.metadata)['questions'] == 1
 
 
-def test_questions_of_one_name_are_scored_each_by_its_own_answers(words):
-    """As those of XQuAD are in several languages."""
-    made = task(words)
-    found = made.examples([record(('w3 w4',)), record(('w5',))])
+def test_questions_with_equal_ids_are_scored_separately(words):
+    """The languages of XQuAD have the same ids."""
+    task = make_task(words)
+    examples = task.make_examples([make_record(('w3 w4',)), make_record(('w5',))])
     parts = [
-        logits(made.examples([r]), {a: 5}, {b: 5})['logits']
-        for r, a, b in ((record(('w3 w4',)), 2, 3), (record(('w5',)), 4, 4))
+        make_outputs(task.make_examples([r]), {a: 5}, {b: 5})['logits']
+        for r, a, b in ((make_record(('w3 w4',)), 2, 3), (make_record(('w5',)), 4, 4))
     ]
-    assert made.scores({'logits': np.concatenate(parts)}, found.about)['exact_match'] == 100
+    assert task.scores({'logits': np.concatenate(parts)}, examples.metadata)['exact_match'] == 100
 
 
-def test_text_for_a_question_without_an_answer_is_wrong_at_every_threshold(words):
-    """Also '!', which is no word: the official script counts any text as an answer when it looks for the threshold."""
-    made = task(words, no_answer=True)
-    found = made.examples([record((), context='! w2')])
-    got = made.scores(logits(found, {0: 5}, {0: 5}, cls=0), found.about)
-    assert (got['exact_match'], got['best_exact_match']) == (100, 100)
-    assert got['best_exact_match_threshold'] < -10
+def test_any_text_is_wrong_for_a_question_without_answer(words):
+    """Even '!', of which normalization leaves nothing: the official threshold search counts any text as an answer."""
+    task = make_task(words, no_answer=True)
+    examples = task.make_examples([make_record((), context='! w2')])
+    scores = task.scores(make_outputs(examples, {0: 5}, {0: 5}, cls=0), examples.metadata)
+    assert (scores['exact_match'], scores['best_exact_match']) == (100, 100)
+    assert scores['best_exact_match_threshold'] < -10

@@ -1,4 +1,4 @@
-"""The registry: a file is a task, and every task keeps the protocol."""
+"""The task registry: each file is a task and implements the protocol."""
 
 import dataclasses
 import inspect
@@ -9,7 +9,7 @@ from bert_jax import tasks
 from bert_jax.core.errors import UserError
 
 
-def test_a_file_is_a_task():
+def test_each_file_is_a_task():
     assert {'mlm', 'classify'} <= set(tasks.names())
     assert tasks.get('mlm').__name__ == 'bert_jax.tasks.mlm'
 
@@ -17,24 +17,24 @@ def test_a_file_is_a_task():
 @pytest.mark.parametrize(
     ('name', 'nearest'), [('mml', 'mlm'), ('clasify', 'classify'), ('Classify', 'classify')]
 )
-def test_an_unknown_task_names_the_nearest(name, nearest):
-    with pytest.raises(UserError, match=f"There is no task '{name}': did you mean '{nearest}'"):
+def test_unknown_task_names_the_nearest(name, nearest):
+    with pytest.raises(UserError, match=f"Unknown task '{name}': did you mean '{nearest}'"):
         tasks.get(name)
 
 
 @pytest.mark.parametrize('name', ['', '__init__', 'mlm.Config', '../mlm', 'xyzzy'])
-def test_what_is_no_file_is_no_task(name):
-    with pytest.raises(UserError, match=r'There is no task .*(known: .*classify.*mlm|did you mean)'):
+def test_other_names_are_unknown_tasks(name):
+    with pytest.raises(UserError, match=r'Unknown task .*(known: .*classify.*mlm|did you mean)'):
         tasks.get(name)
 
 
 @pytest.mark.parametrize('name', tasks.names())
-def test_every_task_keeps_the_protocol(name):
+def test_every_task_implements_the_protocol(name):
     module = tasks.get(name)
-    assert module.Config().name == name, 'the section says which task it is'
+    assert module.Config().name == name, 'the default of name is the name of the file'
     assert dataclasses.is_dataclass(module.Config)
     assert dataclasses.is_dataclass(module.Task.Data)
     assert list(inspect.signature(module.Task).parameters) == ['config', 'data', 'tokenizer']
-    for method in ('example', 'module', 'loss', 'flops', 'scores'):
-        wanted = inspect.signature(getattr(tasks.Task, method)).parameters
-        assert list(inspect.signature(getattr(module.Task, method)).parameters) == list(wanted)
+    for method in ('example', 'build_model', 'loss', 'flops', 'scores'):
+        expected = inspect.signature(getattr(tasks.Task, method)).parameters
+        assert list(inspect.signature(getattr(module.Task, method)).parameters) == list(expected)

@@ -1,4 +1,4 @@
-"""Folders of Hugging Face become checkpoints that every door takes, and folders again."""
+"""Converting Hugging Face models to checkpoints and back."""
 
 import json
 
@@ -12,13 +12,13 @@ from bert_jax.core.errors import UserError
 from bert_jax.data import tokenizer as tokenizer_lib
 from bert_jax.train import checkpoint, convert
 from tests.interop import golden
-from tests.runs import TINY, losses, run_here
+from tests.runs import TINY, metric_lines, run_in_process
 
 INPUTS, CASES = golden.read()
 VOCAB = [*tokenizer_lib.SPECIAL, *(f'w{i}' for i in range(94))]
 
 
-def folder(path, name='BertForPreTraining', **changes):
+def write_hf_folder(path, name='BertForPreTraining', **changes):
     config, tensors, _ = CASES[name]
     path.mkdir()
     (path / 'config.json').write_text(json.dumps(config | changes))
@@ -27,17 +27,17 @@ def folder(path, name='BertForPreTraining', **changes):
     return path
 
 
-SAME = ['BertModel', 'BertForPreTraining', 'BertForMaskedLM', 'BertForSequenceClassification',
+ROUND_TRIPS = ['BertModel', 'BertForPreTraining', 'BertForMaskedLM', 'BertForSequenceClassification',
         'BertForTokenClassification', 'BertForQuestionAnswering', 'DistilBertForSequenceClassification']  # fmt: skip
 
 
-@pytest.mark.parametrize('name', SAME)
-def test_in_and_out_again(tmp_path, name):
-    source = folder(tmp_path / 'theirs', name)
+@pytest.mark.parametrize('name', ROUND_TRIPS)
+def test_round_trip_of_encoders(tmp_path, name):
+    source = write_hf_folder(tmp_path / 'theirs', name)
     task = convert.from_hf(str(source), tmp_path / 'ours')
     assert task in ('encode', 'mlm', 'classify', 'tag', 'qa')
-    model, words = bert_jax.load(tmp_path / 'ours')
-    assert words.token(7) == 'w2'
+    model, tokenizer = bert_jax.load(tmp_path / 'ours')
+    assert tokenizer.token(7) == 'w2'
     _, tensors, expected = CASES[name]
     out = model(
         *(jnp.asarray(INPUTS[k], jnp.int32) for k in ('tokens', 'segments')), jnp.asarray(INPUTS['valid'])
@@ -56,8 +56,8 @@ def test_in_and_out_again(tmp_path, name):
 @pytest.mark.parametrize(
     ('name', 'task'), [('GPT2LMHeadModel', 'clm'), ('BartForConditionalGeneration', 'denoise')]
 )
-def test_models_that_write_in_and_out_again(tmp_path, name, task):
-    source = folder(tmp_path / 'theirs', name)
+def test_round_trip_of_generative_models(tmp_path, name, task):
+    source = write_hf_folder(tmp_path / 'theirs', name)
     assert convert.from_hf(str(source), tmp_path / 'ours') == task
     model, _ = bert_jax.load(tmp_path / 'ours')
     _, tensors, expected = CASES[name]
@@ -75,46 +75,48 @@ def test_models_that_write_in_and_out_again(tmp_path, name, task):
     assert json.loads((tmp_path / 'again' / 'config.json').read_text())['architectures'] == [name]
 
 
-def test_the_doors_take_a_converted_model(tmp_path, labelled):
-    source = folder(tmp_path / 'theirs')
-    done = run_here('bert_jax.bin.convert', f'--from_hf={source}', f'--to={tmp_path / "ours"}')
+def test_commands_accept_converted_model(tmp_path, labeled):
+    source = write_hf_folder(tmp_path / 'theirs')
+    done = run_in_process('bert_jax.bin.convert', f'--from_hf={source}', f'--to={tmp_path / "ours"}')
     assert done.returncode == 0, done.stderr
     assert 'the task mlm' in done.stdout
-    done = run_here('bert_jax.bin.fill_mask', f'--checkpoint={tmp_path / "ours"}', 'w1 [MASK]')
+    done = run_in_process('bert_jax.bin.fill_mask', f'--checkpoint={tmp_path / "ours"}', 'w1 [MASK]')
     assert done.returncode == 0, done.stderr
-    words = (
+    arguments = (
         f'--config={TINY}:classify',
         f'--workdir={tmp_path / "run"}',
-        f'--config.data.source={labelled}',
+        f'--config.data.source={labeled}',
         f'--config.init.checkpoint={tmp_path / "ours"}',
         '--config.train.steps=2',
         '--config.optim.warmup=0',
     )
-    done = run_here('bert_jax.bin.train', *words)
+    done = run_in_process('bert_jax.bin.train', *arguments)
     assert done.returncode == 0, done.stderr
     assert 'new: classifier' in done.stderr
-    assert losses(tmp_path / 'run')
-    done = run_here('bert_jax.bin.convert', f'--from={tmp_path / "run"}', f'--to_hf={tmp_path / "back"}')
+    assert metric_lines(tmp_path / 'run')
+    done = run_in_process(
+        'bert_jax.bin.convert', f'--from={tmp_path / "run"}', f'--to_hf={tmp_path / "back"}'
+    )
     assert done.returncode == 0, done.stderr
     config = json.loads((tmp_path / 'back' / 'config.json').read_text())
     assert config['id2label'] == {'0': 'bad', '1': 'good'}
 
 
-def split(source):
-    """Weights in two files and an index, as large models have them."""
+def split_weights(source):
+    """Split the weights into two files and an index, as large models are stored."""
     tensors = load_file(source / 'model.safetensors')
     (source / 'model.safetensors').unlink()
     names = [f'model-0000{i + 1}-of-00002.safetensors' for i in range(2)]
-    where = {key: names[j % 2] for j, key in enumerate(tensors)}
+    file_of = {key: names[j % 2] for j, key in enumerate(tensors)}
     for name in names:
-        save_file({k: v for k, v in tensors.items() if where[k] == name}, source / name)
-    (source / 'model.safetensors.index.json').write_text(json.dumps({'weight_map': where}))
+        save_file({k: v for k, v in tensors.items() if file_of[k] == name}, source / name)
+    (source / 'model.safetensors.index.json').write_text(json.dumps({'weight_map': file_of}))
     return names
 
 
 def test_weights_in_several_files(tmp_path):
-    source = folder(tmp_path / 'theirs')
-    names = split(source)
+    source = write_hf_folder(tmp_path / 'theirs')
+    names = split_weights(source)
     assert convert.from_hf(str(source), tmp_path / 'ours') == 'mlm'
     (source / names[1]).unlink()
     with pytest.raises(UserError, match=rf'{names[1]}.* is missing'):
@@ -122,16 +124,16 @@ def test_weights_in_several_files(tmp_path):
 
 
 @pytest.mark.parametrize('text', ['{"a"', '[]', '{"weight_map": 3}'])
-def test_a_damaged_index_is_named(tmp_path, text):
-    source = folder(tmp_path / 'theirs')
+def test_damaged_index_is_rejected(tmp_path, text):
+    source = write_hf_folder(tmp_path / 'theirs')
     (source / 'model.safetensors').unlink()
     (source / 'model.safetensors.index.json').write_text(text)
     with pytest.raises(UserError, match=r"index\.json' is damaged"):
         convert.from_hf(str(source), tmp_path / 'ours')
 
 
-def test_files_beside_the_weights_are_not_mixed_in(tmp_path):
-    source = folder(tmp_path / 'theirs')
+def test_other_weight_files_are_ignored(tmp_path):
+    source = write_hf_folder(tmp_path / 'theirs')
     wrong = {k: v + 1 for k, v in load_file(source / 'model.safetensors').items()}
     save_file(wrong, source / 'model_old.safetensors')
     convert.from_hf(str(source), tmp_path / 'ours')
@@ -141,23 +143,23 @@ def test_files_beside_the_weights_are_not_mixed_in(tmp_path):
         np.testing.assert_array_equal(written[key], value)
 
 
-def test_a_tensor_that_is_not_wanted_can_be_left_out(tmp_path):
-    source = folder(tmp_path / 'theirs', 'BertForTokenClassification')
+def test_unexpected_tensors_can_be_excluded(tmp_path):
+    source = write_hf_folder(tmp_path / 'theirs', 'BertForTokenClassification')
     tensors = load_file(source / 'model.safetensors')
     extra = {
         f'bert.pooler.dense.{k}': np.zeros(s, np.float32) for k, s in (('weight', (32, 32)), ('bias', 32))
     }
     save_file(tensors | extra, source / 'model.safetensors')
-    words = ('bert_jax.bin.convert', f'--from_hf={source}', f'--to={tmp_path / "ours"}')
-    done = run_here(*words)
+    arguments = ('bert_jax.bin.convert', f'--from_hf={source}', f'--to={tmp_path / "ours"}')
+    done = run_in_process(*arguments)
     assert done.returncode == 1
-    assert '--leave_out=bert.pooler.dense.bias' in done.stderr
-    assert run_here(*words, '--leave_out=bert.pooler').returncode == 0
+    assert '--exclude=bert.pooler.dense.bias' in done.stderr
+    assert run_in_process(*arguments, '--exclude=bert.pooler').returncode == 0
 
 
-def test_what_goes_with_the_weights(tmp_path):
-    """Settings of the tokenizer and added tokens come along, rows are as long as the model reads, a part is no checkpoint."""
-    source = folder(tmp_path / 'theirs', 'BertForSequenceClassification', vocab_size=101)
+def test_tokenizer_settings_added_tokens_and_row_length(tmp_path):
+    """Tokenizer settings are kept, the row length is that of the model, and a partial checkpoint does not count."""
+    source = write_hf_folder(tmp_path / 'theirs', 'BertForSequenceClassification', vocab_size=101)
     tensors = load_file(source / 'model.safetensors')
     key = 'bert.embeddings.word_embeddings.weight'
     save_file(tensors | {key: np.concatenate([tensors[key], tensors[key][:2]])}, source / 'model.safetensors')
@@ -169,64 +171,64 @@ def test_what_goes_with_the_weights(tmp_path):
     (source / 'tokenizer_config.json').write_text(json.dumps(settings))
     (tmp_path / 'ours' / 'checkpoints' / '0' / 'params').mkdir(parents=True)
     assert convert.from_hf(str(source), tmp_path / 'ours') == 'classify'
-    _, words = bert_jax.load(tmp_path / 'ours')
-    assert words.encode(['w0<new>'])[0].tolist() == [5, 99]
-    _, about = checkpoint.read_about(tmp_path / 'ours')
-    assert about['config']['data']['length'] == CASES['BertModel'][0]['max_position_embeddings']
+    _, tokenizer = bert_jax.load(tmp_path / 'ours')
+    assert tokenizer.encode(['w0<new>'])[0].tolist() == [5, 99]
+    _, metadata = checkpoint.read_metadata(tmp_path / 'ours')
+    assert metadata['config']['data']['length'] == CASES['BertModel'][0]['max_position_embeddings']
     convert.to_hf(tmp_path / 'ours', tmp_path / 'again')
     written = json.loads((tmp_path / 'again' / 'tokenizer_config.json').read_text())
     assert (written['do_lower_case'], written['strip_accents']) == (True, False)
     np.testing.assert_array_equal(load_file(tmp_path / 'again' / 'model.safetensors')[key][:99], tensors[key])
 
 
-def respell(path, **values):
+def change_config(path, **values):
     config = json.loads((path / 'config.json').read_text())
     (path / 'config.json').write_text(json.dumps(config | values))
 
 
-def damage(path):
+def truncate_weights(path):
     data = (path / 'model.safetensors').read_bytes()
     (path / 'model.safetensors').write_bytes(data[: len(data) // 2])
 
 
 @pytest.mark.parametrize(
-    ('spoil', 'message'),
+    ('break_folder', 'message'),
     [
         (lambda p: (p / 'config.json').unlink(), r'no config\.json'),
         (lambda p: (p / 'config.json').write_text('{'), r'config\.json.* is not JSON'),
         (lambda p: (p / 'model.safetensors').unlink(), 'no weights'),
-        (damage, r'model\.safetensors.* cannot be read'),
-        (lambda p: (p / 'config.json').write_text('[]'), 'is no JSON object'),
-        (lambda p: respell(p, hidden_size='32'), 'cannot be understood'),
-        (lambda p: respell(p, architectures=[3]), 'cannot be understood'),
-        (lambda p: respell(p, model_type=['bert']), 'cannot be'),
+        (truncate_weights, r'model\.safetensors.* cannot be read'),
+        (lambda p: (p / 'config.json').write_text('[]'), 'is not a JSON object'),
+        (lambda p: change_config(p, hidden_size='32'), 'is invalid'),
+        (lambda p: change_config(p, architectures=[3]), 'is invalid'),
+        (lambda p: change_config(p, model_type=['bert']), 'cannot be'),
         (lambda p: (p / 'vocab.txt').unlink(), 'vocab'),
         (lambda p: (p / 'vocab.txt').write_text('\n'.join([*VOCAB, 'more'])), '99.*100|100.*99'),
     ],
 )
-def test_what_is_wrong_is_named_and_nothing_is_written(tmp_path, spoil, message):
-    source = folder(tmp_path / 'theirs')
-    spoil(source)
+def test_invalid_folder_is_explained_and_nothing_is_written(tmp_path, break_folder, message):
+    source = write_hf_folder(tmp_path / 'theirs')
+    break_folder(source)
     with pytest.raises(UserError, match=message):
         convert.from_hf(str(source), tmp_path / 'ours')
     assert not (tmp_path / 'ours').exists()
 
 
-def test_nothing_is_written_over(tmp_path):
-    source = folder(tmp_path / 'theirs')
+def test_existing_folders_are_not_overwritten(tmp_path):
+    source = write_hf_folder(tmp_path / 'theirs')
     convert.from_hf(str(source), tmp_path / 'ours')
-    with pytest.raises(UserError, match='holds a checkpoint already'):
+    with pytest.raises(UserError, match='already contains a checkpoint'):
         convert.from_hf(str(source), tmp_path / 'ours')
-    with pytest.raises(UserError, match='holds a model already'):
+    with pytest.raises(UserError, match='already contains a model'):
         convert.to_hf(tmp_path / 'ours', source)
 
 
-def test_a_folder_of_another_library_says_how_to_convert_it(tmp_path):
-    with pytest.raises(UserError, match=r'another library: convert it with .*--from_hf='):
-        bert_jax.load(folder(tmp_path / 'theirs'))
+def test_loading_an_unconverted_model_explains_how_to_convert_it(tmp_path):
+    with pytest.raises(UserError, match=r'another library\. Convert it with .*--from_hf='):
+        bert_jax.load(write_hf_folder(tmp_path / 'theirs'))
 
 
-def test_a_name_that_is_no_folder_and_not_on_the_hub(tmp_path, monkeypatch):
+def test_unknown_model_name(tmp_path, monkeypatch):
     monkeypatch.setenv('HF_HUB_OFFLINE', '1')
-    with pytest.raises(UserError, match=r"'nobody/nothing' is no folder"):
+    with pytest.raises(UserError, match=r"'nobody/nothing' is not a folder"):
         convert.from_hf('nobody/nothing', tmp_path / 'ours')

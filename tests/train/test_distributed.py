@@ -1,4 +1,4 @@
-"""Several processes train one model: as one does, through a stop and a death."""
+"""Training with several processes equals training with one, also after a signal or the death of a process."""
 
 import json
 import os
@@ -15,17 +15,23 @@ import pytest
 import bert_jax
 from bert_jax.core import distributed
 from bert_jax.core.errors import UserError
-from tests.runs import ROOT, TINY, finetune, losses, pretrain, run_here
+from tests.runs import ROOT, TINY, finetune, metric_lines, pretrain, run_in_process
 
 
-def start(processes, door, *words):
-    """`processes` processes of one job, with the eight devices of a test between them."""
+def start(processes, command_name, *arguments):
+    """Start a job of several processes that share the eight devices of a test."""
     with socket.socket() as s:
         s.bind(('127.0.0.1', 0))
         address = f'127.0.0.1:{s.getsockname()[1]}'
     flags = f'--xla_force_host_platform_device_count={8 // processes} --xla_backend_optimization_level=0'
     env = {**os.environ, 'PYTHONPATH': str(ROOT), 'XLA_FLAGS': flags}
-    command = [sys.executable, '-m', f'bert_jax.bin.{door}', *map(str, words), f'--coordinator={address}']
+    command = [
+        sys.executable,
+        '-m',
+        f'bert_jax.bin.{command_name}',
+        *map(str, arguments),
+        f'--coordinator={address}',
+    ]
     return [
         subprocess.Popen(
             [*command, f'--processes={processes}', f'--process={i}'],
@@ -39,75 +45,73 @@ def start(processes, door, *words):
     ]
 
 
-def end(job, timeout=120):
-    """Exit statuses and what was said."""
-    said = [process.communicate(timeout=timeout) for process in job]
-    return [process.returncode for process in job], said
+def wait(job, timeout=120):
+    """Wait for a job; return the exit statuses and (stdout, stderr) of its processes."""
+    outputs = [process.communicate(timeout=timeout) for process in job]
+    return [process.returncode for process in job], outputs
 
 
-def pretraining(processes, workdir, corpus, rows, *settings):
-    data = f"--config.data.sources=('{corpus}',)", f'--config.data.rows={rows}'
-    more = [f'--config.{setting}' for setting in settings]
-    return start(processes, 'train', f'--config={TINY}:pretrain', f'--workdir={workdir}', *data, *more)
+def start_pretraining(processes, workdir, corpus, rows, *settings):
+    data = f"--config.data.sources=('{corpus}',)", f'--config.data.rows_dir={rows}'
+    overrides = [f'--config.{setting}' for setting in settings]
+    return start(processes, 'train', f'--config={TINY}:pretrain', f'--workdir={workdir}', *data, *overrides)
 
 
 def wait_for(step, workdir, job):
-    while not (workdir / 'metrics.jsonl').exists() or len(losses(workdir)) < step:
+    while not (workdir / 'metrics.jsonl').exists() or len(metric_lines(workdir)) < step:
         time.sleep(0.05)
         for process in job:
             assert process.poll() is None, process.communicate()
 
 
-# Steps are too quick for a signal to find them; so much evaluation slows them down.
+# Without these evaluations, the run would end before a signal arrives.
 SLOW = 'train.eval_every=1'
 
 
 def assert_close(a, b):
-    """Metrics of training."""
+    """Check that two lists of metrics have the same training metrics, up to rounding."""
     a, b = ([line for line in lines if 'loss' in line] for lines in (a, b))
     assert len(a) == len(b) > 0
-    for ours, theirs in zip(a, b, strict=True):
-        assert ours.keys() == theirs.keys()
-        for key, value in ours.items():
-            np.testing.assert_allclose(value, theirs[key], rtol=2e-5, atol=1e-6, err_msg=key)
+    for left, right in zip(a, b, strict=True):
+        assert left.keys() == right.keys()
+        for key, value in left.items():
+            np.testing.assert_allclose(value, right[key], rtol=2e-5, atol=1e-6, err_msg=key)
 
 
-def test_two_processes_stopped_by_one_signal_and_resumed_by_four_do_what_one_does(
-    tmp_path, corpus, rows, pretrained, labelled
+def test_two_processes_stopped_by_a_signal_and_resumed_by_four_equal_one_process(
+    tmp_path, corpus, rows, pretrained, labeled
 ):
-    job = pretraining(2, tmp_path, corpus, rows, 'mesh.strategy=fsdp', SLOW)
+    job = start_pretraining(2, tmp_path, corpus, rows, 'mesh.strategy=fsdp', SLOW)
     wait_for(4, tmp_path, job)
     job[1].send_signal(signal.SIGTERM)
-    statuses, said = end(job)
-    assert statuses == [os.EX_TEMPFAIL] * 2, said
-    assert losses(tmp_path)[-1]['step'] < 20
-    assert 'step' not in said[1][1]  # the lead alone reports
-    statuses, said = end(pretraining(4, tmp_path, corpus, rows, SLOW))
-    assert statuses == [0] * 4, said
-    assert 'resuming at step' in said[0][1]
+    statuses, outputs = wait(job)
+    assert statuses == [os.EX_TEMPFAIL] * 2, outputs
+    assert metric_lines(tmp_path)[-1]['step'] < 20
+    assert 'step' not in outputs[1][1]  # only the lead process reports
+    statuses, outputs = wait(start_pretraining(4, tmp_path, corpus, rows, SLOW))
+    assert statuses == [0] * 4, outputs
+    assert 'resuming at step' in outputs[0][1]
     assert bert_jax.load(tmp_path)[0].bert.config.width == 32
-    assert finetune(tmp_path / 'tuned', tmp_path, labelled, 'train.steps=3') == 0
-    assert_close(losses(tmp_path), losses(pretrained))
+    assert finetune(tmp_path / 'tuned', tmp_path, labeled, 'train.steps=3') == 0
+    assert_close(metric_lines(tmp_path), metric_lines(pretrained))
 
 
-def test_a_killed_process_ends_the_job_by_its_name_and_what_was_saved_goes_on(
-    tmp_path, corpus, rows, pretrained
-):
-    job = pretraining(2, tmp_path, corpus, rows, SLOW)
+def test_killed_process_is_named_and_ends_the_job_which_can_be_resumed(tmp_path, corpus, rows, pretrained):
+    job = start_pretraining(2, tmp_path, corpus, rows, SLOW)
     wait_for(7, tmp_path, job)
     job[1].kill()
-    since = time.monotonic()
-    statuses, said = end(job)
-    assert time.monotonic() - since < 60
+    start_time = time.monotonic()
+    statuses, outputs = wait(job)
+    assert time.monotonic() - start_time < 60
     assert statuses[0] not in (0, os.EX_TEMPFAIL)
-    assert 'Traceback' not in said[0][1], said[0][1]
-    assert 'unhealthy (stopped sending heartbeats):\n1\n' in said[0][1]
+    assert 'Traceback' not in outputs[0][1], outputs[0][1]
+    assert 'unhealthy (stopped sending heartbeats):\n1\n' in outputs[0][1]
     assert pretrain(tmp_path, corpus, rows) == 0
-    assert_close(losses(tmp_path), losses(pretrained))
+    assert_close(metric_lines(tmp_path), metric_lines(pretrained))
 
 
 @pytest.mark.parametrize(
-    ('text', 'said'),
+    ('text', 'start'),
     [
         ('UNKNOWN: Gloo all-reduce failed: Connection reset by peer', 'another process died'),
         ('UNAVAILABLE: unhealthy (stopped sending heartbeats):\n1\nThe tasks', 'process 1 died'),
@@ -115,46 +119,52 @@ def test_a_killed_process_ends_the_job_by_its_name_and_what_was_saved_goes_on(
         ('INVALID_ARGUMENT: shapes', ''),
     ],
 )
-def test_what_the_death_of_another_process_makes_is_one_sentence(text, said, monkeypatch):
+def test_error_caused_by_lost_process_is_one_line(text, start, monkeypatch):
     monkeypatch.setattr(jax, 'process_count', lambda: 2)
     error = RuntimeError('saving failed')
     error.__cause__ = jax.errors.JaxRuntimeError(text)
-    sentence = distributed._lost(error)
-    assert sentence.startswith(said)
-    assert bool(sentence) == bool(said)
-    assert '\n' not in sentence
+    message = distributed._lost_process_message(error)
+    assert message.startswith(start)
+    assert bool(message) == bool(start)
+    assert '\n' not in message
 
 
-def test_fine_tuning_and_evaluation_of_two_processes_are_those_of_one(tmp_path, pretrained, labelled):
-    settings = ('train.steps=4', 'train.bins=3')
-    assert finetune(tmp_path / 'run', pretrained, labelled, *settings) == 0
-    # All rows on both processes, since nothing but the unused axis is split.
-    own = ('mesh.data=1', 'mesh.tensor=8', f'init.checkpoint={pretrained}', *settings)
-    words: tuple[str, ...] = (f'--config={TINY}:classify', f'--config.data.source={labelled}')
-    more = [f'--config.{setting}' for setting in own]
-    statuses, said = end(start(2, 'train', *words, f'--workdir={tmp_path / "both"}', *more))
-    assert statuses == [0, 0], said
-    assert_close(losses(tmp_path / 'both'), losses(tmp_path / 'run'))
-    words = (*words, f'--checkpoint={tmp_path / "run"}')
-    assert run_here('bert_jax.bin.eval_classify', *words, f'--out={tmp_path / "one.json"}').returncode == 0
-    statuses, said = end(start(2, 'eval_classify', *words, f'--out={tmp_path / "two.json"}'))
-    assert statuses == [0, 0], said
-    assert '21 rows' in said[0][0]
-    assert 'rows' not in said[1][0]
+def test_fine_tuning_and_evaluation_with_two_processes_equal_one_process(tmp_path, pretrained, labeled):
+    settings = ('train.steps=4', 'train.length_buckets=3')
+    assert finetune(tmp_path / 'run', pretrained, labeled, *settings) == 0
+    # Both processes hold all rows: only the tensor axis is split, which this strategy does not use.
+    two_process_settings = ('mesh.data=1', 'mesh.tensor=8', f'init.checkpoint={pretrained}', *settings)
+    arguments: tuple[str, ...] = (f'--config={TINY}:classify', f'--config.data.source={labeled}')
+    overrides = [f'--config.{setting}' for setting in two_process_settings]
+    statuses, outputs = wait(start(2, 'train', *arguments, f'--workdir={tmp_path / "both"}', *overrides))
+    assert statuses == [0, 0], outputs
+    assert_close(metric_lines(tmp_path / 'both'), metric_lines(tmp_path / 'run'))
+    arguments = (*arguments, f'--checkpoint={tmp_path / "run"}')
+    assert (
+        run_in_process('bert_jax.bin.eval_classify', *arguments, f'--out={tmp_path / "one.json"}').returncode
+        == 0
+    )
+    statuses, outputs = wait(start(2, 'eval_classify', *arguments, f'--out={tmp_path / "two.json"}'))
+    assert statuses == [0, 0], outputs
+    assert '21 rows' in outputs[0][0]
+    assert 'rows' not in outputs[1][0]
     one, two = (json.loads((tmp_path / f'{name}.json').read_text()) for name in ('one', 'two'))
     assert one['rows'] == two['rows'] == 21
     assert_close([one['scores']], [two['scores']])
 
 
-def test_an_error_of_all_is_said_by_each_and_ends_the_job(tmp_path, corpus, rows):
-    statuses, said = end(pretraining(2, tmp_path, corpus, rows, 'train.batch_size=15'))
-    assert statuses == [1, 1], said
-    for i, (_, text) in enumerate(said):
-        assert f'error in process {i}: train.batch_size=15 does not divide by 8' in text
-        assert 'stack trace' not in text
+def test_error_in_all_processes_is_reported_by_each(tmp_path, corpus, rows):
+    statuses, outputs = wait(start_pretraining(2, tmp_path, corpus, rows, 'train.batch_size=15'))
+    assert statuses == [1, 1], outputs
+    for i, (_, stderr) in enumerate(outputs):
+        assert (
+            f'error in process {i}: train.batch_size=15, the global batch size, is not divisible by 8'
+            in stderr
+        )
+        assert 'stack trace' not in stderr
 
 
-@pytest.mark.parametrize('given', [('host:1', 0, 0), ('', 2, 0), ('host:1', 2, 2), ('host', 2, 0)])
-def test_half_an_address_is_refused(given):
-    with pytest.raises(UserError, match='belong together'), distributed.job(*given):
+@pytest.mark.parametrize('arguments', [('host:1', 0, 0), ('', 2, 0), ('host:1', 2, 2), ('host', 2, 0)])
+def test_incomplete_process_flags_are_rejected(arguments):
+    with pytest.raises(UserError, match='belong together'), distributed.join_job(*arguments):
         pass

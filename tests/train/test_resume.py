@@ -1,4 +1,4 @@
-"""A run that is stopped and started again is the run that was never stopped."""
+"""Resuming an interrupted run gives the same result as an uninterrupted run; checkpoints and their errors."""
 
 import json
 import logging
@@ -11,7 +11,7 @@ from bert_jax.core import metrics
 from bert_jax.core.errors import UserError
 from bert_jax.experiments import status
 from bert_jax.train import loop
-from tests.runs import TINY, arrays, losses, pretrain, run_door
+from tests.runs import TINY, checkpoint_arrays, metric_lines, pretrain, run_command
 
 KILL_AT_11 = """
 import os, signal
@@ -25,38 +25,41 @@ metrics.Writer.__call__ = call
 """
 
 
-def _words(workdir, corpus, rows):
+def _arguments(workdir, corpus, rows):
     return (
         'bert_jax.bin.train',
         f'--config={TINY}:pretrain',
         f'--workdir={workdir}',
         f'--config.data.sources=({str(corpus)!r},)',
-        f'--config.data.rows={rows}',
+        f'--config.data.rows_dir={rows}',
     )
 
 
 def _assert_same_run(a, b):
-    assert losses(a) == losses(b)
-    left, right = arrays(a, 20), arrays(b, 20)
+    assert metric_lines(a) == metric_lines(b)
+    left, right = checkpoint_arrays(a, 20), checkpoint_arrays(b, 20)
     assert left.keys() == right.keys()
     for name in left:
         np.testing.assert_array_equal(left[name], right[name], err_msg=name)
 
 
-def test_killed_and_resumed_equals_uninterrupted_to_the_bit(tmp_path, corpus, rows, pretrained):
-    killed = run_door(*_words(tmp_path, corpus, rows), code=KILL_AT_11.format(signal='SIGKILL'))
+def test_killed_and_resumed_run_equals_uninterrupted_run_bitwise(tmp_path, corpus, rows, pretrained):
+    killed = run_command(*_arguments(tmp_path, corpus, rows), code=KILL_AT_11.format(signal='SIGKILL'))
     assert killed.returncode == -9
     assert not (tmp_path / 'checkpoints' / '20').exists()
-    assert 'died, step 11 of 20' in status.lines(tmp_path)[0]
+    assert 'died, step 11 of 20' in status.describe(tmp_path)[0]
     assert pretrain(tmp_path, corpus, rows) == 0
     _assert_same_run(tmp_path, pretrained)
 
 
-def test_sigterm_saves_exits_distinctly_and_resumes_to_the_bit(tmp_path, corpus, rows, pretrained):
-    words = (*_words(tmp_path, corpus, rows), '--config.train.workers=2')  # which change nothing
-    stopped = run_door(*words, code=KILL_AT_11.format(signal='SIGTERM'))
-    assert stopped.returncode == loop.STOPPED, stopped.stderr
-    assert 'stopped, step 1' in status.lines(tmp_path)[0]
+def test_sigterm_saves_a_checkpoint_and_resumed_run_is_bitwise_equal(tmp_path, corpus, rows, pretrained):
+    arguments = (
+        *_arguments(tmp_path, corpus, rows),
+        '--config.train.workers=2',
+    )  # which must not change the result
+    stopped = run_command(*arguments, code=KILL_AT_11.format(signal='SIGTERM'))
+    assert stopped.returncode == loop.EXIT_STOPPED, stopped.stderr
+    assert 'stopped, step 1' in status.describe(tmp_path)[0]
     saved = sorted(int(p.name) for p in (tmp_path / 'checkpoints').iterdir() if p.name.isdigit())
     assert saved[-1] in (11, 12)
     assert pretrain(tmp_path, corpus, rows) == 0
@@ -64,30 +67,30 @@ def test_sigterm_saves_exits_distinctly_and_resumes_to_the_bit(tmp_path, corpus,
 
 
 @pytest.mark.parametrize('mesh', ['mesh.strategy=fsdp', 'mesh.strategy=fsdp_tp mesh.fsdp=4 mesh.tensor=2'])
-def test_resumes_on_another_mesh_up_to_rounding(tmp_path, corpus, rows, pretrained, mesh):
+def test_resuming_on_another_mesh_differs_only_by_rounding(tmp_path, corpus, rows, pretrained, mesh):
     shutil.copytree(pretrained, tmp_path / 'run')
     shutil.rmtree(tmp_path / 'run' / 'checkpoints' / '20')
     assert pretrain(tmp_path / 'run', corpus, rows, *mesh.split()) == 0
-    left, right = arrays(tmp_path / 'run', 20), arrays(pretrained, 20)
+    left, right = checkpoint_arrays(tmp_path / 'run', 20), checkpoint_arrays(pretrained, 20)
     for name in left:
         np.testing.assert_allclose(left[name], right[name], rtol=1e-4, atol=1e-5, err_msg=name)
 
 
-@pytest.mark.parametrize('victim', ['params', 'training', 'about'])
-def test_damaged_newest_checkpoint_is_passed_over(tmp_path, corpus, rows, pretrained, caplog, victim):
+@pytest.mark.parametrize('item', ['params', 'training', 'metadata'])
+def test_damaged_newest_checkpoint_is_skipped(tmp_path, corpus, rows, pretrained, caplog, item):
     shutil.copytree(pretrained, tmp_path / 'run')
-    folder = tmp_path / 'run' / 'checkpoints' / '20' / victim
+    folder = tmp_path / 'run' / 'checkpoints' / '20' / item
     files = [f for f in folder.rglob('*') if f.is_file() and f.stat().st_size > 0]
     for file in files:
         file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
     with caplog.at_level(logging.WARNING):
         assert pretrain(tmp_path / 'run', corpus, rows) == 0
-    assert 'checkpoint 20 is damaged' in caplog.text
+    assert 'skipping damaged checkpoint 20' in caplog.text
     _assert_same_run(tmp_path / 'run', pretrained)
     assert len(list((tmp_path / 'run' / 'checkpoints').glob('damaged-20-*'))) == 1
 
 
-def test_nothing_readable_is_an_error(tmp_path, corpus, rows, pretrained):
+def test_no_readable_checkpoint_is_an_error(tmp_path, corpus, rows, pretrained):
     shutil.copytree(pretrained, tmp_path / 'run')
     for file in (tmp_path / 'run' / 'checkpoints').rglob('*'):
         if file.is_file():
@@ -100,71 +103,79 @@ def test_nothing_readable_is_an_error(tmp_path, corpus, rows, pretrained):
     assert metrics.read(tmp_path / 'run') == metrics.read(pretrained)
 
 
-def test_checkpoints_of_another_model_are_left_alone(tmp_path, corpus, rows, pretrained):
+def test_checkpoints_of_another_model_are_kept(tmp_path, corpus, rows, pretrained):
     shutil.copytree(pretrained, tmp_path / 'run')
     (tmp_path / 'run' / 'config.json').unlink()
-    with pytest.raises(UserError, match=r'is of another model \(bert/.* there and .* here\)'):
+    with pytest.raises(UserError, match=r'is a checkpoint of another model \(bert/.* there, .* here\)'):
         pretrain(tmp_path / 'run', corpus, rows, 'model.width=16')
     assert sorted(p.name for p in (tmp_path / 'run' / 'checkpoints').iterdir()) == ['15', '18', '20']
 
 
-def test_a_misspelled_best_score_costs_no_training(tmp_path, corpus, rows):
+def test_unknown_best_metric_is_reported_after_saving(tmp_path, corpus, rows):
     with pytest.raises(
-        UserError, match=r"best='mlm_los' is no score: did you mean 'mlm_loss'.* step 4 .* intact"
+        UserError, match=r"best_metric='mlm_los' is not a score: did you mean 'mlm_loss'.* step 4 .* intact"
     ):
-        pretrain(tmp_path, corpus, rows, 'train.steps=8', 'checkpoint.every=4', 'checkpoint.best=mlm_los')
+        pretrain(
+            tmp_path, corpus, rows, 'train.steps=8', 'checkpoint.every=4', 'checkpoint.best_metric=mlm_los'
+        )
     assert [p.name for p in (tmp_path / 'checkpoints').iterdir() if p.name.isdigit()] == ['4']
 
 
 @pytest.mark.parametrize('steps', ['0', '0.5'])
-def test_a_run_of_no_steps_is_refused(tmp_path, corpus, rows, steps):
-    with pytest.raises(UserError, match=r'train\.steps=.* is no step at all'):
+def test_run_without_steps_is_rejected(tmp_path, corpus, rows, steps):
+    with pytest.raises(UserError, match=r'train\.steps=.* is less than one step'):
         pretrain(tmp_path, corpus, rows, f'train.steps={steps}')
 
 
 @pytest.mark.parametrize('rate', ['1e30', '1e38'])
-def test_what_cannot_be_resumed_is_not_saved(tmp_path, corpus, rows, rate):
-    settings = (f'optim.learning_rate={rate}', 'optim.warmup=0', 'optim.clip=0.0', 'checkpoint.every=1')
-    with pytest.raises(UserError, match=r'(evaluation is|parameter is not).*No checkpoint was saved yet'):
+def test_parameters_that_are_not_finite_are_not_saved(tmp_path, corpus, rows, rate):
+    settings = (f'optim.learning_rate={rate}', 'optim.warmup=0', 'optim.clip_norm=0.0', 'checkpoint.every=1')
+    with pytest.raises(
+        UserError, match=r'(evaluation loss is|parameter is not).*No checkpoint was saved yet'
+    ):
         pretrain(tmp_path, corpus, rows, *settings, 'train.eval_every=1')
 
 
-def test_loss_that_is_not_finite_stops_and_keeps_the_checkpoint(tmp_path, corpus, rows):
+def test_loss_that_is_not_finite_stops_training_and_keeps_checkpoint(tmp_path, corpus, rows):
     with pytest.raises(UserError, match=r'(loss|grad norm) is (nan|inf).*checkpoint of step \d+ .* intact'):
-        pretrain(tmp_path, corpus, rows, 'optim.learning_rate=1e30', 'optim.clip=0.0', 'checkpoint.every=1')
+        pretrain(
+            tmp_path, corpus, rows, 'optim.learning_rate=1e30', 'optim.clip_norm=0.0', 'checkpoint.every=1'
+        )
     saved = sorted(int(p.name) for p in (tmp_path / 'checkpoints').iterdir())
-    for array in arrays(tmp_path, saved[-1]).values():
+    for array in checkpoint_arrays(tmp_path, saved[-1]).values():
         assert np.isfinite(array).all()
 
 
-def test_keeps_the_newest_and_the_best(tmp_path, corpus, rows):
+def test_newest_and_best_checkpoints_are_kept(tmp_path, corpus, rows):
     pretrain(
         tmp_path,
         corpus,
         rows,
-        'checkpoint.best=next_accuracy',
+        'checkpoint.best_metric=next_accuracy',
         'checkpoint.keep=2',
         'checkpoint.every=2',
         'train.eval_every=2',
     )
     saved = {int(p.name) for p in (tmp_path / 'checkpoints').iterdir()}
     scores = {
-        line['step']: line['eval/next_accuracy'] for line in losses(tmp_path) if 'eval/next_accuracy' in line
+        line['step']: line['eval/next_accuracy']
+        for line in metric_lines(tmp_path)
+        if 'eval/next_accuracy' in line
     }
     assert {18, 20} <= saved
     assert len(saved) <= 3
     assert max(scores.values()) in [scores[s] for s in saved]
 
 
-def test_two_phases_change_the_length_and_resume(tmp_path, corpus, rows):
+def test_resuming_in_second_phase(tmp_path, corpus, rows):
     phases = 'train.phases=((6, 32, 16), (4, 64, 8))'
-    whole, parts = tmp_path / 'whole', tmp_path / 'parts'
-    assert pretrain(whole, corpus, rows, phases) == 0
-    shutil.copytree(whole, parts)
+    uninterrupted, resumed = tmp_path / 'whole', tmp_path / 'parts'
+    assert pretrain(uninterrupted, corpus, rows, phases) == 0
+    shutil.copytree(uninterrupted, resumed)
     for step in ('9', '10'):
-        shutil.rmtree(parts / 'checkpoints' / step)
-    assert pretrain(parts, corpus, rows, phases) == 0
-    assert losses(parts) == losses(whole)
-    assert losses(whole)[-1]['step'] == 10
+        shutil.rmtree(resumed / 'checkpoints' / step)
+    assert pretrain(resumed, corpus, rows, phases) == 0
+    assert metric_lines(resumed) == metric_lines(uninterrupted)
+    assert metric_lines(uninterrupted)[-1]['step'] == 10
     manifest = json.loads((rows / 'length64' / 'manifest.json').read_text())
     assert manifest['length'] == 64

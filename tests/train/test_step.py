@@ -1,4 +1,4 @@
-"""The train step: sharding, accumulation and remat change nothing but rounding."""
+"""The result of a train step does not depend on sharding, accumulation, scan or remat, up to rounding."""
 
 import functools
 
@@ -37,18 +37,18 @@ def batch(task, tokenizer):
     return Batches(rows, task.example, BATCH, seed=0)(0)
 
 
-def update(task, tokenizer, batch, mesh=None, devices=8, accumulate=1, **model):
-    """One step from a fixed start; returns the state and the metrics."""
-    model = {'width': 32, 'mlp': 64, 'dropout': 0.0, 'attention_dropout': 0.0} | model
-    config = bert.Config(size='tiny', positions=LENGTH, vocab_size=len(tokenizer), **model)
+def update(task, tokenizer, batch, mesh=None, devices=8, accumulation_steps=1, **model):
+    """Run one step from a fixed state; return the new state and the metrics."""
+    model = {'width': 32, 'mlp_width': 64, 'dropout': 0.0, 'attention_dropout': 0.0} | model
+    config = bert.Config(size='tiny', max_positions=LENGTH, vocab_size=len(tokenizer), **model)
     partitioner = partitioning.make(mesh or MeshConfig(), jax.devices()[:devices])
-    tx = optim.make(optim.OptimConfig(warmup=0, eps=1e-3), 10)
-    make = functools.partial(task.module, config)
-    layout = state_lib.layout(make, tx, partitioner)
+    tx = optim.make_optimizer(optim.OptimConfig(warmup=0, eps=1e-3), 10)
+    make = functools.partial(task.build_model, config)
+    layout = state_lib.make_layout(make, tx, partitioner)
     state = state_lib.create(make, tx, layout, seed=0)
     step = jit_train_step(
-        task, layout, partitioner, tx, schedule=optim.schedule(optim.OptimConfig(warmup=0), 10), seed=0,
-        dropout=config.dropout > 0, accumulate=accumulate,
+        task, layout, partitioner, tx, schedule=optim.make_schedule(optim.OptimConfig(warmup=0), 10), seed=0,
+        dropout=config.dropout > 0, accumulation_steps=accumulation_steps,
     )  # fmt: skip
     state, metrics = step(state, partitioner.global_batch(batch))
     return jax.device_get(state), {k: float(m.value()) for k, m in jax.device_get(metrics).items()}
@@ -56,7 +56,7 @@ def update(task, tokenizer, batch, mesh=None, devices=8, accumulate=1, **model):
 
 @pytest.fixture(scope='module')
 def single(task, tokenizer, batch):
-    """The step with dropout on one device."""
+    """Result of a step with dropout on one device."""
     return update(task, tokenizer, batch, devices=1, dropout=0.1)
 
 
@@ -81,47 +81,50 @@ def test_sharded_step_equals_single_device(task, tokenizer, batch, mesh, single)
     assert_same(update(task, tokenizer, batch, mesh=mesh, dropout=0.1), single)
 
 
-def test_parameters_really_are_sharded(task, tokenizer):
-    config = bert.Config(size='tiny', width=32, mlp=64, positions=LENGTH, vocab_size=len(tokenizer))
-    tx = optim.make(optim.OptimConfig(), 10)
-    make = functools.partial(task.module, config)
+def test_parameters_and_moments_are_sharded(task, tokenizer):
+    config = bert.Config(size='tiny', width=32, mlp_width=64, max_positions=LENGTH, vocab_size=len(tokenizer))
+    tx = optim.make_optimizer(optim.OptimConfig(), 10)
+    make = functools.partial(task.build_model, config)
     partitioner = partitioning.make(MeshConfig('fsdp_tp', fsdp=4, tensor=2))
-    layout = state_lib.layout(make, tx, partitioner)
+    layout = state_lib.make_layout(make, tx, partitioner)
     state = state_lib.create(make, tx, layout, seed=0)
     kernel = state.params['bert/layers/blocks/0/mlp/up/kernel']
     assert kernel.addressable_shards[0].data.shape == (32 // 4, 64 // 2)
     moments = [m for m in jax.tree.leaves(state.opt_state) if m.shape == kernel.shape]
     assert {m.sharding for m in moments} == {kernel.sharding}
-    assert 'bert/layers/blocks/*/mlp/up/kernel' in layout.table()
+    assert 'bert/layers/blocks/*/mlp/up/kernel' in layout.format_parameters()
 
 
-def test_the_start_does_not_depend_on_the_mesh(task, tokenizer):
-    config = bert.Config(size='tiny', width=32, mlp=64, positions=LENGTH, vocab_size=len(tokenizer))
-    tx = optim.make(optim.OptimConfig(), 10)
-    make = functools.partial(task.module, config)
+def test_initialization_does_not_depend_on_mesh(task, tokenizer):
+    config = bert.Config(size='tiny', width=32, mlp_width=64, max_positions=LENGTH, vocab_size=len(tokenizer))
+    tx = optim.make_optimizer(optim.OptimConfig(), 10)
+    make = functools.partial(task.build_model, config)
     starts = []
     for mesh, devices in ((MeshConfig(), 1), (MeshConfig('fsdp'), 8)):
-        layout = state_lib.layout(make, tx, partitioning.make(mesh, jax.devices()[:devices]))
+        layout = state_lib.make_layout(make, tx, partitioning.make(mesh, jax.devices()[:devices]))
         starts.append(jax.device_get(state_lib.create(make, tx, layout, seed=3).params))
     for name in starts[0]:
         np.testing.assert_array_equal(starts[0][name], starts[1][name], err_msg=name)
 
 
-def test_accumulated_gradient_is_that_of_the_whole_batch(task, tokenizer, batch):
+def test_accumulated_gradients_equal_gradients_of_whole_batch(task, tokenizer, batch):
     batch = {k: v.copy() for k, v in batch.items()}
-    batch['weights'][: BATCH // 2] *= np.arange(batch['weights'].shape[1]) < 1  # parts weigh differently
+    batch['weights'][: BATCH // 2] *= (
+        np.arange(batch['weights'].shape[1]) < 1
+    )  # so that the parts have different weights
     one = update(task, tokenizer, batch, devices=1)
-    assert_same(update(task, tokenizer, batch, devices=1, accumulate=4), one)
+    assert_same(update(task, tokenizer, batch, devices=1, accumulation_steps=4), one)
 
 
 @pytest.mark.parametrize(
-    'choice', [{'scan': True}, {'remat': 'dots'}, {'remat': 'full'}, {'scan': True, 'remat': 'full'}]
+    'choice',
+    [{'scan_layers': True}, {'remat': 'dots'}, {'remat': 'full'}, {'scan_layers': True, 'remat': 'full'}],
 )
 def test_scan_and_remat_change_nothing(task, tokenizer, batch, choice, single):
     assert_same(update(task, tokenizer, batch, devices=1, dropout=0.1, **choice), single)
 
 
-def test_bfloat16_keeps_the_state_in_float32(task, tokenizer, batch):
+def test_state_is_float32_with_bfloat16_model(task, tokenizer, batch):
     state, metrics = update(task, tokenizer, batch, dtype='bfloat16')
     assert {p.dtype for p in state.params.values()} == {np.dtype('float32')}
     _, exact = update(task, tokenizer, batch)
@@ -129,23 +132,23 @@ def test_bfloat16_keeps_the_state_in_float32(task, tokenizer, batch):
     assert metrics['loss'] != exact['loss']
 
 
-def test_loss_falls_on_one_batch(task, tokenizer, batch):
-    config = bert.Config(size='tiny', width=32, mlp=64, positions=LENGTH, vocab_size=len(tokenizer))
+def test_loss_decreases_on_one_batch(task, tokenizer, batch):
+    config = bert.Config(size='tiny', width=32, mlp_width=64, max_positions=LENGTH, vocab_size=len(tokenizer))
     partitioner = partitioning.make(MeshConfig(), jax.devices()[:1])
     optim_config = optim.OptimConfig(learning_rate=3e-3, warmup=0, schedule='constant')
-    tx = optim.make(optim_config, 40)
-    make = functools.partial(task.module, config)
-    layout = state_lib.layout(make, tx, partitioner)
+    tx = optim.make_optimizer(optim_config, 40)
+    make = functools.partial(task.build_model, config)
+    layout = state_lib.make_layout(make, tx, partitioner)
     state = state_lib.create(make, tx, layout, seed=0)
     step = jit_train_step(
         task,
         layout,
         partitioner,
         tx,
-        schedule=optim.schedule(optim_config, 40),
+        schedule=optim.make_schedule(optim_config, 40),
         seed=0,
         dropout=False,
-        accumulate=1,
+        accumulation_steps=1,
     )
     losses = []
     for _ in range(40):

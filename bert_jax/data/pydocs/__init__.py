@@ -1,1 +1,1 @@
-"""The TFDS data set `pydocs`: text and labels made from the Python sources installed on this machine."""
+"""The TFDS data set `pydocs`: text and labeled examples from the Python sources installed on this machine."""

@@ -1,8 +1,7 @@
-"""Reads Python source files as a corpus: documented items, signatures, snippets, clean prose.
+"""Read Python source files as a corpus of documented items, signatures and snippets.
 
-Everything is parsed with `ast`; nothing that is read is ever imported or run. The files are those
-of the standard library and of the installed distributions that this project depends on, so the
-same environment always gives the same corpus.
+The files are parsed with `ast`, never imported or run. They belong to the standard library and to the installed
+distributions that this project depends on, so the same environment always gives the same corpus.
 """
 
 import ast
@@ -42,8 +41,8 @@ DISTRIBUTIONS = (
 )
 SNIPPETS_PER_MODULE = 6
 SNIPPET_LINES = 12
-MAX_SIGNATURE = 240
-MANY_FILES = 500  # are read by several processes
+MAX_SIGNATURE_CHARS = 240
+MIN_PARALLEL_FILES = 500  # fewer files are read in this process
 MAX_BYTES_PER_DOCSTRING = 5000
 
 Span = tuple[int, int]
@@ -51,7 +50,14 @@ Span = tuple[int, int]
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Signature:
-    """`def f(x: int = 3) -> str` and where its parts lie in that text."""
+    """A function signature on one line, such as `def f(x: int = 3) -> str`.
+
+    Attributes:
+      text: the signature.
+      types: span in `text` of each annotated parameter's type.
+      defaults: span in `text` of each parameter's default.
+      returns: span in `text` of the return type; None if there is none.
+    """
 
     text: str
     types: dict[str, Span]
@@ -61,7 +67,15 @@ class Signature:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Item:
-    """One documented thing; `kind` is module, class, function, method or property."""
+    """A documented module, class or function.
+
+    Attributes:
+      kind: 'module', 'class', 'function', 'method' or 'property'.
+      name: name without its module or class.
+      path: dotted path.
+      doc: docstring, dedented.
+      signature: signature of a function; None for modules and classes.
+    """
 
     kind: str
     name: str
@@ -72,7 +86,13 @@ class Item:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Module:
-    """What the corpus keeps of one source file."""
+    """The contents of one source file.
+
+    Attributes:
+      name: dotted name.
+      items: its documented parts.
+      snippets: short pieces of its code.
+    """
 
     name: str
     items: tuple[Item, ...]
@@ -80,25 +100,22 @@ class Module:
 
     @property
     def split(self) -> str:
-        """The one split that everything in this module belongs to: 90, 5 and 5 percent."""
+        """Split of all examples from this module: train (90 %), validation (5 %) or test (5 %)."""
         bucket = stable_hash(self.name) % 100
         return 'train' if bucket < 90 else 'validation' if bucket < 95 else 'test'
 
 
 def stable_hash(text: str) -> int:
-    """A hash that is the same in every process, unlike `hash`."""
+    """Return a hash that, unlike `hash`, is the same in every process."""
     return zlib.crc32(text.encode('utf-8', 'surrogatepass'))
 
 
-# Which files ----------------------------------------------------------------------------------
-
-
 def installed(names: Iterable[str] = DISTRIBUTIONS) -> dict[str, importlib.metadata.Distribution]:
-    """The named distributions and all that they require, where installed, sorted by name."""
+    """Return the named distributions and their requirements, sorted by name; those not installed are skipped."""
     found: dict[str, importlib.metadata.Distribution] = {}
-    todo, seen = list(names), set()
-    while todo:
-        name = re.sub(r'[-_.]+', '-', todo.pop()).lower()
+    pending, seen = list(names), set()
+    while pending:
+        name = re.sub(r'[-_.]+', '-', pending.pop()).lower()
         if name in seen:
             continue
         seen.add(name)
@@ -108,13 +125,13 @@ def installed(names: Iterable[str] = DISTRIBUTIONS) -> dict[str, importlib.metad
             continue
         for requirement in found[name].requires or ():
             if 'extra' not in requirement.partition(';')[2]:
-                todo += re.findall(r'^[\w.-]+', requirement)
+                pending += re.findall(r'^[\w.-]+', requirement)
     return dict(sorted(found.items()))
 
 
 @functools.cache
 def fingerprint() -> str:
-    """A short name for the corpus: hashes the Python version and what `installed` finds."""
+    """Return a hash of the Python version and of the installed distributions, which determine the corpus."""
     versions = [f'{name}=={dist.version}' for name, dist in installed().items()]
     text = '\n'.join([platform.python_version(), *versions])
     return hashlib.sha256(text.encode()).hexdigest()[:12]
@@ -124,10 +141,10 @@ _TEST_FILE = re.compile(r'(^|/)(_*tests?|idle_test|test_[^/]*|[^/]*_tests?|conft
 
 
 def source_files(roots: Sequence[str] | None = None) -> list[tuple[str, Path]]:
-    """Dotted module name and path of every source file, sorted by name; tests are left out.
+    """Return the dotted name and the path of each source file, sorted by name; test files are skipped.
 
     Args:
-        roots: folders to read instead of the installed sources.
+      roots: folders to read instead of the installed sources.
     """
     found: dict[str, Path] = {}
 
@@ -152,39 +169,39 @@ def source_files(roots: Sequence[str] | None = None) -> list[tuple[str, Path]]:
     return sorted(found.items())
 
 
-# From a file to items -------------------------------------------------------------------------
-
-
 @contextlib.contextmanager
-def _quiet_and_quick() -> Iterator[None]:
-    """Silences the parser's warnings and stops the cycle collector: trees hold no cycles."""
-    collecting = gc.isenabled()
+def _fast_parsing() -> Iterator[None]:
+    """Silence the parser's warnings and pause garbage collection, because syntax trees have no reference cycles."""
+    was_enabled = gc.isenabled()
     gc.disable()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter('ignore')
             yield
     finally:
-        if collecting:
+        if was_enabled:
             gc.enable()
 
 
 @functools.lru_cache(maxsize=2)
 def read_corpus(roots: tuple[str, ...] | None) -> tuple[Module, ...]:
-    """All readable modules with any docstring, sorted by name; kept, as every config needs it."""
+    """Return all modules that parse and have docstrings, sorted by name.
+
+    The result is cached, because all configs of `pydocs` use the same modules.
+    """
     files = source_files(roots)
-    if len(files) < MANY_FILES:
-        found = [_read(file) for file in files]
+    if len(files) < MIN_PARALLEL_FILES:
+        modules = [_read_file(file) for file in files]
     else:
         with concurrent.futures.ProcessPoolExecutor(mp_context=multiprocessing.get_context('spawn')) as pool:
-            found = [*pool.map(_read, files, chunksize=100)]
-    return tuple(module for module in found if module is not None)
+            modules = [*pool.map(_read_file, files, chunksize=100)]
+    return tuple(module for module in modules if module is not None)
 
 
-def _read(file: tuple[str, Path]) -> Module | None:
-    """A module, or None if it is unreadable, undecodable or not this version's Python."""
+def _read_file(file: tuple[str, Path]) -> Module | None:
+    """Return the module in a file; None if it cannot be read, decoded or parsed by this Python version."""
     name, path = file
-    with _quiet_and_quick():
+    with _fast_parsing():
         try:
             return read_module(name, path.read_bytes())
         except (OSError, SyntaxError, ValueError, RecursionError, MemoryError, LookupError):
@@ -192,7 +209,7 @@ def _read(file: tuple[str, Path]) -> Module | None:
 
 
 def read_module(name: str, data: bytes) -> Module | None:
-    """Parses one file; None if it has too few docstrings, as tables and generated code do."""
+    """Parse the bytes of one file; return None if docstrings are rare in it, as in tables and generated code."""
     docstrings = (data.count(b'"""') + data.count(b"'''")) // 2
     if len(data) > docstrings * MAX_BYTES_PER_DOCSTRING:
         return None
@@ -203,7 +220,7 @@ def read_module(name: str, data: bytes) -> Module | None:
     if doc := _docstring(tree):
         items.append(Item('module', name.rpartition('.')[2], name, doc))
     blocks: list[Span] = _import_blocks(tree)
-    _visit(tree.body, name, False, items, blocks)
+    _collect_items(tree.body, name, False, items, blocks)
     lines = text.split('\n')
     snippets = {'\n'.join(lines[start:end]) for start, end in blocks}
     chosen = sorted(snippets, key=lambda s: (stable_hash(s), s))[:SNIPPETS_PER_MODULE]
@@ -215,25 +232,25 @@ def _docstring(node: ast.AST) -> str:
     return inspect.cleandoc(doc).strip() if doc else ''
 
 
-def _visit(
+def _collect_items(
     body: Sequence[ast.stmt], prefix: str, in_class: bool, items: list[Item], blocks: list[Span]
 ) -> None:
-    """Collects the documented items of a module or class body and the lines of snippets."""
+    """Append the documented items in a module or class body to `items`, and the lines of snippets to `blocks`."""
     for node in body:
         path = f'{prefix}.{getattr(node, "name", "")}'
         if isinstance(node, ast.ClassDef):
-            blocks.append(_block(node))
+            blocks.append(_snippet_lines(node))
             if doc := _docstring(node):
                 items.append(Item('class', node.name, path, doc))
-            _visit(node.body, path, True, items, blocks)
+            _collect_items(node.body, path, True, items, blocks)
         elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            blocks.append(_block(node))
+            blocks.append(_snippet_lines(node))
             if doc := _docstring(node):
                 kind = _function_kind(node) if in_class else 'function'
                 items.append(Item(kind, node.name, path, doc, make_signature(node)))
         elif isinstance(node, ast.If | ast.Try | ast.With):
             for part in ('body', 'orelse', 'finalbody'):
-                _visit(getattr(node, part, ()), prefix, in_class, items, blocks)
+                _collect_items(getattr(node, part, ()), prefix, in_class, items, blocks)
 
 
 def _function_kind(node: ast.FunctionDef | ast.AsyncFunctionDef) -> str:
@@ -243,15 +260,15 @@ def _function_kind(node: ast.FunctionDef | ast.AsyncFunctionDef) -> str:
     return 'method'
 
 
-def _block(node: ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) -> Span:
-    """The lines of a definition: its head and as many statements as a snippet may hold."""
+def _snippet_lines(node: ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) -> Span:
+    """Return the lines of a definition with as many of its statements as `SNIPPET_LINES` allows."""
     first = node.lineno - 1
     ends = [statement.end_lineno or 0 for statement in node.body]
     return first, max([end for end in ends if end - first <= SNIPPET_LINES], default=first)
 
 
 def _import_blocks(tree: ast.Module) -> list[Span]:
-    """The first run of adjacent import statements."""
+    """Return the lines of the first block of consecutive import statements, if any."""
     imports = [node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)]
     for first in imports[:1]:
         end = first.lineno - 1
@@ -264,232 +281,53 @@ def _import_blocks(tree: ast.Module) -> list[Span]:
 
 
 def make_signature(node: ast.FunctionDef | ast.AsyncFunctionDef) -> Signature:
-    """Writes a function's head on one line, noting where types and defaults stand.
-
-    Types are left out where they would make it longer than `MAX_SIGNATURE`.
-    """
-    full = _write_signature(node, typed=True)
-    return full if len(full.text) <= MAX_SIGNATURE else _write_signature(node, typed=False)
+    """Return the signature of a function, without types if these make it longer than `MAX_SIGNATURE_CHARS`."""
+    full = _format_signature(node, with_types=True)
+    return full if len(full.text) <= MAX_SIGNATURE_CHARS else _format_signature(node, with_types=False)
 
 
-def _write_signature(node: ast.FunctionDef | ast.AsyncFunctionDef, typed: bool) -> Signature:
+def _format_signature(node: ast.FunctionDef | ast.AsyncFunctionDef, with_types: bool) -> Signature:
     text = f'def {node.name}('
     types: dict[str, Span] = {}
     defaults: dict[str, Span] = {}
 
-    def put(piece: str) -> Span:
+    def append(piece: str) -> Span:
         nonlocal text
         text += piece
         return len(text) - len(piece), len(text)
 
-    def put_argument(arg: ast.arg, default: ast.expr | None, stars: str = '') -> None:
-        put(('' if text.endswith('(') else ', ') + stars + arg.arg)
-        if typed and arg.annotation:
-            put(': ')
-            types[arg.arg] = put(_source(arg.annotation))
+    def append_parameter(arg: ast.arg, default: ast.expr | None, stars: str = '') -> None:
+        append(('' if text.endswith('(') else ', ') + stars + arg.arg)
+        if with_types and arg.annotation:
+            append(': ')
+            types[arg.arg] = append(_format_expression(arg.annotation))
         if default is not None:
-            put(' = ' if typed and arg.annotation else '=')
-            defaults[arg.arg] = put(_source(default))
+            append(' = ' if with_types and arg.annotation else '=')
+            defaults[arg.arg] = append(_format_expression(default))
 
     args = node.args
     positional = [*args.posonlyargs, *args.args]
-    missing = len(positional) - len(args.defaults)
+    first_default = len(positional) - len(args.defaults)
     for i, arg in enumerate(positional):
-        put_argument(arg, args.defaults[i - missing] if i >= missing else None)
+        append_parameter(arg, args.defaults[i - first_default] if i >= first_default else None)
         if args.posonlyargs and arg is args.posonlyargs[-1]:
-            put(', /')
+            append(', /')
     if args.vararg:
-        put_argument(args.vararg, None, '*')
+        append_parameter(args.vararg, None, '*')
     elif args.kwonlyargs:
-        put('*' if text.endswith('(') else ', *')
+        append('*' if text.endswith('(') else ', *')
     for arg, default in zip(args.kwonlyargs, args.kw_defaults, strict=True):
-        put_argument(arg, default)
+        append_parameter(arg, default)
     if args.kwarg:
-        put_argument(args.kwarg, None, '**')
-    put(')')
+        append_parameter(args.kwarg, None, '**')
+    append(')')
     returns = None
-    if typed and node.returns:
-        put(' -> ')
-        returns = put(_source(node.returns))
+    if with_types and node.returns:
+        append(' -> ')
+        returns = append(_format_expression(node.returns))
     return Signature(text, types, defaults, returns)
 
 
-def _source(node: ast.expr) -> str:
-    """An expression on one line; the quotes of a quoted annotation stay."""
+def _format_expression(node: ast.expr) -> str:
+    """Return the source of an expression on one line."""
     return node.id if isinstance(node, ast.Name) else ast.unparse(node).replace('\n', ' ')
-
-
-# From a docstring to prose --------------------------------------------------------------------
-
-PARAMETER_HEADS = frozenset({'Args', 'Arguments', 'Parameters', 'Params', 'Other Parameters'})
-PARAMETER_HEADS |= {'Keyword Args', 'Keyword Arguments'}
-RETURN_HEADS = frozenset({'Returns', 'Return', 'Yields', 'Yield'})
-HEADS = PARAMETER_HEADS | RETURN_HEADS
-HEADS |= {'Raises', 'Warns', 'Attributes', 'Methods', 'Example', 'Examples', 'Note', 'Notes'}
-HEADS |= {'References', 'See Also', 'See also', 'Warnings', 'Usage', 'Receives'}
-_CODE_ROLES = {'func', 'class', 'meth', 'mod', 'attr', 'obj', 'exc', 'data', 'const', 'any'}
-_KEPT_DIRECTIVES = {'note', 'warning', 'caution', 'important', 'tip', 'seealso', 'deprecated'}
-_DIRECTIVE = re.compile(r'\.\.\s+([\w:-]+)::\s*(.*)$')
-_UNDERLINE = re.compile(r'([=\-~^#*+_.`"\'])\1{2,}$')
-_TABLE_BORDER = re.compile(r'(?=.*[ +|])[=+\-|][=+\-| ]{4,}$')
-_ENTRY = re.compile(r'([-*•+]\s|\(?\d{1,2}[.)]\s|:[a-z]|\.\. |@\w)')
-_GOOGLE_ENTRY = re.compile(r'\*{0,2}\w+(?:\.\w+)*(?: ?\([^()]*(?:\([^()]*\)[^()]*)*\))?: ')
-_NUMPY_ENTRY = re.compile(r'\*{0,2}\w+(?:, \*{0,2}\w+)* : ')
-_MISSING_SPACE = re.compile(r'^(\s*\*{0,2}\w+): ')
-_LEGAL = re.compile(
-    r'(copyright\b|licensed under|unless required by applicable law|permission is hereby granted'
-    r'|the above copyright|the software is provided|no warranty)',
-    re.IGNORECASE,
-)
-
-
-def is_head(line: str, heads: frozenset[str] = HEADS) -> bool:
-    """Whether a line is the title of a docstring's section, such as `Args:`."""
-    return line.strip().removesuffix(':') in heads
-
-
-def prose_lines(doc: str) -> Iterator[str]:
-    """A docstring's lines without examples, code, tables, underlines and directives."""
-    skip_from: int | None = None  # Drop lines indented deeper than this.
-    skip_paragraph = fenced = False
-    previous, numpy_indent = '', -1  # `numpy_indent` is that of an underlined section.
-    for line in doc.expandtabs().split('\n'):
-        stripped = line.strip()
-        indent = len(line) - len(line.lstrip())
-        if stripped.startswith(('```', '~~~~')):
-            fenced = not fenced
-        elif fenced:
-            continue
-        elif not stripped:
-            skip_paragraph = False
-            yield ''
-        elif skip_from is not None and indent > skip_from:
-            continue
-        else:
-            skip_from = None
-            if stripped.startswith('>>>') or _TABLE_BORDER.match(stripped):
-                skip_paragraph = True
-            if _UNDERLINE.match(stripped):
-                numpy_indent = indent if is_head(previous) else -1
-            if skip_paragraph or _UNDERLINE.match(stripped) or stripped.startswith(':meta '):
-                continue
-            previous = stripped
-            if match := _DIRECTIVE.match(stripped):
-                if match[1] in _KEPT_DIRECTIVES:
-                    yield ' ' * indent + f'{match[1].capitalize()}: {match[2]}'.rstrip()
-                else:
-                    skip_from = indent
-            elif stripped.startswith('.. ') or stripped == '..':
-                skip_from = indent
-            elif stripped.endswith('::'):
-                skip_from = indent
-                if kept := stripped[:-2].rstrip():
-                    yield ' ' * indent + kept + ':'
-            elif indent == numpy_indent:
-                yield _MISSING_SPACE.sub(r'\1 : ', line.rstrip())
-            else:
-                yield line.rstrip()
-
-
-def _plain_role(match: re.Match[str]) -> str:
-    role, target = match[1].rpartition(':')[2], match[2]
-    if titled := re.match(r'(.+?)\s*<[^<>]*>$', target, re.DOTALL):
-        return titled[1]
-    if target.startswith('~'):
-        target = target.rpartition('.')[2].lstrip('~')
-    target = target.lstrip('!')
-    return f'`{target}`' if role in _CODE_ROLES else target
-
-
-_INLINE = (
-    (re.compile(r':([\w:+-]+):`([^`]+)`'), _plain_role),
-    (re.compile(r'``([^`]+)``'), r'`\1`'),
-    (re.compile(r'`([^`<]+?)\s*<[^<>`]*>`__?'), r'\1'),
-    (re.compile(r'`([^`\n]+)`__?(?!\w)'), r'\1'),
-    (re.compile(r'!?\[([^\]\n]+)\]\([^()\s]+\)'), r'\1'),
-    (re.compile(r'(\[[#*]?\w*\])_(?!\w)'), r'\1'),
-    (re.compile(r'`(?:~[\w.]*\.|~|\.)([\w.]+(?:\(\))?)`'), r'`\1`'),
-    (re.compile(r'\*\*(?=\w)([^*\n]+)\*\*(?!\w)'), r'\1'),
-    (re.compile(r'(?<![\w*(])\*(\w(?:[^*\n]*\w)?)\*(?![\w*])'), r'\1'),
-    (re.compile(r'\\([*_`|<>])'), r'\1'),
-    (re.compile(r'\\ '), ''),
-)
-
-
-def reflow(lines: Iterable[str]) -> str:
-    """Joins wrapped lines; section heads, list items and parameter entries begin lines."""
-    out: list[str] = []
-    indent = first = 0  # Of the previous line, and of the first of those joined with it.
-    hanging = False  # Whether the current line is an entry, whose next lines may lie deeper.
-    open_line = False  # Whether the next line may join the current one.
-    for line in lines:
-        stripped = line.strip()
-        if not stripped:
-            open_line = False
-            if out and out[-1]:
-                out.append('')
-            continue
-        here = len(line) - len(line.lstrip())
-        entry = bool(_ENTRY.match(stripped) or _GOOGLE_ENTRY.match(stripped))
-        numpy_entry = bool(_NUMPY_ENTRY.match(stripped))
-        deeper = here > first if hanging else here == indent
-        wraps = hanging and _GOOGLE_ENTRY.match(stripped) and here > first
-        if open_line and deeper and (wraps or not (entry or numpy_entry or is_head(stripped))):
-            out[-1] += ' ' + stripped
-        else:
-            out.append(' ' * here + stripped)
-            first, hanging = here, entry
-            open_line = not (is_head(stripped) or numpy_entry)
-        indent = here
-    return _drop_empty('\n'.join(out).strip('\n'))
-
-
-def _drop_empty(text: str) -> str:
-    """Removes legal notices and the heads of sections of which nothing is left."""
-    paragraphs = [part for part in text.split('\n\n') if not _LEGAL.match(part.strip())]
-    kept: list[str] = []
-    for paragraph in reversed(paragraphs):
-        follower = kept[-1].split('\n')[0] if kept else 'Notes'
-        if not ('\n' not in paragraph and is_head(paragraph) and is_head(follower)):
-            kept.append(paragraph)
-    return '\n\n'.join(reversed(kept))
-
-
-def clean(doc: str) -> str:
-    """A docstring as prose: unwrapped paragraphs, with markup, code and examples removed."""
-    text = '\n'.join(prose_lines(doc))
-    for pattern, replacement in _INLINE:
-        text = pattern.sub(replacement, text)
-    return reflow(text.split('\n'))
-
-
-_SENTENCE_END = re.compile(r'(?<=[.!?])["\')`]*(?=\s+[A-Z`"\'(\[*])')
-_ABBREVIATION = re.compile(r'(\b(e\.g|i\.e|etc|vs|cf|al|resp|approx|Fig|Eq|No|St|[A-Z])\.)$')
-
-
-def sentence_length(text: str) -> int:
-    """How many characters of `text` its first sentence takes."""
-    for match in _SENTENCE_END.finditer(text):
-        if not _ABBREVIATION.search(text[: match.start()]):
-            return match.end()
-    return len(text)
-
-
-_CALL_LINE = re.compile(r'[\w.]+\(.*\)( ?-+> ?.*)?$')
-
-
-def summary(doc: str) -> str:
-    """The first paragraph of prose, on one line; '' if the docstring opens with anything else."""
-    for paragraph in clean(doc).split('\n\n')[:2]:
-        line, _, rest = paragraph.partition('\n')
-        if _CALL_LINE.match(line) and not rest:
-            continue
-        if line.startswith(' ') or is_head(line) or _ENTRY.match(line):
-            return ''
-        return ' '.join(line.split())
-    return ''
-
-
-def normalize(text: str) -> str:
-    """The form in which two texts count as identical: words only, in lower case."""
-    return ' '.join(re.findall(r'\w+', text.lower()))

@@ -1,17 +1,15 @@
-"""The `pydocs` data set, on a corpus of a few small files whose examples are known."""
+"""The `pydocs` data set, built from a corpus of a few small files with known examples."""
 
-import ast
 import collections
 import pickle
 
 import pytest
 import tensorflow_datasets as tfds
 
-from bert_jax.data.pydocs import dataset, source
+from bert_jax.data.pydocs import dataset, examples, source, token_roles
 
-# The split of a module follows from its name: kite and lamp are in train, shapes and island in
-# validation, cafe and bridge in test.
-KITE = '''"""Kites that fly, and the few things that one can do with them."""
+# The name of a module determines its split: kite and lamp are in train, shapes in validation, cafe in test.
+KITE = '''"""Kites that fly, and the few things to do with them."""
 
 import math
 from os import path as p
@@ -25,13 +23,13 @@ class Kite:
         """How high the kite stands now."""
         return self._height
 
-    def climb(self, metres: float, speed=2, *, unit: str = 'm') -> bool:
+    def climb(self, meters: float, speed=2, *, unit: str = 'm') -> bool:
         """Let the line out. Wait for :class:`Wind` first.
 
         Args:
-          metres (int, optional): How far to climb, measured
+          meters (int, optional): How far to climb, measured
             along the line. Negative values are refused.
-          speed: Metres per second. Defaults to 2.
+          speed: Meters per second. Defaults to 2.
 
         Returns:
           True if the kite still flies.
@@ -43,24 +41,24 @@ class Kite:
         >>> kite.climb(1)
         True
         """
-        self.move(metres, speed=speed)  # Up.
+        self.move(meters, speed=speed)  # Up.
 
 
 def fly(kite):
     """Send a kite into the air."""
     return f'{kite!r} up'
 '''
-LAMP = '''"""Kites that fly, and the few things that one can do with them."""
+LAMP = '''"""Kites that fly, and the few things to do with them."""
 
 
 def switch(lamp, on=True):
     """Turn the lamp on or off."""
 
 
-def paint(lamp, colour):
-    """Give the lamp another colour."""
+def paint(lamp, color):
+    """Give the lamp another color."""
 '''
-SHAPES = '''"""Plane shapes and the sums that one does with them, in the style of NumPy."""
+SHAPES = '''"""Plane shapes and their areas, in the style of NumPy."""
 
 
 def area(width, height=1.0):
@@ -113,20 +111,20 @@ def corpus(tmp_path):
     (folder / 'broken.py').write_text('"""A module that does not parse."""\ndef f(:\n', 'utf-8')
     (folder / 'bytes.py').write_bytes('"""Undeclared caf\xe9 encoding here."""\n'.encode('latin-1'))
     (folder / 'nulls.py').write_bytes(b'"""A module with a null byte."""\n\0\n')
-    (folder / 'odd.py').write_bytes(b'# coding: nonsense\n"""A module of no known coding."""\n')
+    (folder / 'odd.py').write_bytes(b'# coding: nonsense\n"""A module with an unknown encoding."""\n')
     (folder / 'test_kite.py').write_text('"""Tests of kites are not read at all."""\n', 'utf-8')
     return str(folder)
 
 
 def build(config, corpus, data_dir):
-    """Builds, then reads back with `tfds.data_source` alone: plain lists by split."""
+    """Build a config and read it with `tfds.data_source`; return lists of examples by split."""
     dataset.Pydocs(config=config, data_dir=data_dir, roots=[corpus]).download_and_prepare()
     sources = tfds.data_source(f'pydocs/{config}', data_dir=data_dir)
     return {split: [plain(row) for row in rows] for split, rows in sources.items()}
 
 
 def plain(value):
-    """Rows as text, numbers, lists and dicts only."""
+    """Convert bytes and arrays in an example to strings, numbers and lists."""
     if isinstance(value, dict):
         return {key: plain(part) for key, part in value.items()}
     if isinstance(value, list):
@@ -136,12 +134,12 @@ def plain(value):
     return plain(value.tolist()) if hasattr(value, 'tolist') else value
 
 
-def test_unreadable_files_and_tests_are_skipped(corpus):
+def test_invalid_files_and_tests_are_skipped(corpus):
     names = [module.name for module in source.read_corpus((corpus,))]
     assert names == ['cafe', 'kite', 'lamp', 'shapes']
 
 
-def test_each_module_lies_in_one_split_by_its_name(corpus):
+def test_module_name_determines_the_split(corpus):
     modules = source.read_corpus((corpus,))
     assert {module.name: module.split for module in modules} == {
         'kite': 'train',
@@ -152,22 +150,22 @@ def test_each_module_lies_in_one_split_by_its_name(corpus):
 
 
 def test_text(corpus, tmp_path, monkeypatch):
-    monkeypatch.setattr(dataset, 'MIN_DOCUMENT', 120)
+    monkeypatch.setattr(examples, 'MIN_DOCUMENT_CHARS', 120)
     splits = build('text', corpus, tmp_path / 'data')
     assert set(splits) == {'train', 'validation'}
-    (kite,) = splits['train']  # What is new in the lamp's module is too short.
+    (kite,) = splits['train']  # the new text in lamp is too short
     assert kite == {
         'title': 'kite',
-        'text': 'Kites that fly, and the few things that one can do with them.\n\n'
+        'text': 'Kites that fly, and the few things to do with them.\n\n'
         'A toy that the wind carries.\n\n'
         'def height(self) -> float\n\n'
         'How high the kite stands now.\n\n'
-        "def climb(self, metres: float, speed=2, *, unit: str = 'm') -> bool\n\n"
+        "def climb(self, meters: float, speed=2, *, unit: str = 'm') -> bool\n\n"
         'Let the line out. Wait for `Wind` first.\n\n'
         'Args:\n'
-        '  metres (int, optional): How far to climb, measured along the line. '
+        '  meters (int, optional): How far to climb, measured along the line. '
         'Negative values are refused.\n'
-        '  speed: Metres per second. Defaults to 2.\n\n'
+        '  speed: Meters per second. Defaults to 2.\n\n'
         'Returns:\n'
         '  True if the kite still flies.\n\n'
         'def fly(kite)\n\n'
@@ -189,20 +187,20 @@ def test_text(corpus, tmp_path, monkeypatch):
 def test_classify(corpus, tmp_path):
     splits = build('classify', corpus, tmp_path / 'data')
     found = {
-        split: {row['text']: dataset.KINDS[row['label']] for row in rows} for split, rows in splits.items()
+        split: {row['text']: examples.KINDS[row['label']] for row in rows} for split, rows in splits.items()
     }
     assert found == {
         'train': {
-            'Kites that fly, and the few things that one can do with them.': 'module',
+            'Kites that fly, and the few things to do with them.': 'module',
             'A toy that the wind carries.': 'class',
             'How high the kite stands now.': 'property',
             'Let the line out. Wait for `Wind` first.': 'method',
             'Send a kite into the air.': 'function',
             'Turn the lamp on or off.': 'function',
-            'Give the lamp another colour.': 'function',
+            'Give the lamp another color.': 'function',
         },
         'validation': {
-            'Plane shapes and the sums that one does with them, in the style of NumPy.': 'module',
+            'Plane shapes and their areas, in the style of NumPy.': 'module',
             'Compute the area of a rectangle.': 'function',
         },
         'test': {
@@ -215,15 +213,15 @@ def test_classify(corpus, tmp_path):
 
 def test_pair(corpus, tmp_path):
     splits = build('pair', corpus, tmp_path / 'data')
-    climb = "def climb(self, metres: float, speed=2, *, unit: str = 'm') -> bool"
+    climb = "def climb(self, meters: float, speed=2, *, unit: str = 'm') -> bool"
     height = 'def height(self) -> float'
-    train = {(r['signature'], r['summary'], dataset.MATCH[r['label']]) for r in splits['train']}
+    train = {(r['signature'], r['summary'], examples.MATCH[r['label']]) for r in splits['train']}
     assert train >= {
         (climb, 'Let the line out.', 'match'),
         (height, 'How high the kite stands now.', 'match'),
         ('def switch(lamp, on=True)', 'Turn the lamp on or off.', 'match'),
     }
-    assert 'validation' not in splits  # `area` is the only one there with a summary of its own.
+    assert 'validation' not in splits  # only `area` has a summary of its own
     for rows in splits.values():
         for field in ('signature', 'summary'):
             uses = collections.Counter((row[field], row['label']) for row in rows)
@@ -233,13 +231,13 @@ def test_pair(corpus, tmp_path):
         assert all(truth[r['signature']] != r['summary'] for r in rows if r['label'] == 0)
 
 
-def test_pairs_stay_in_their_split_and_mismatch_names(tmp_path):
+def test_pairs_stay_in_their_split_and_mismatches_differ_in_name(tmp_path):
     (tmp_path / 'tree').mkdir()
     for i in range(120):
         name = 'again' if i % 3 == 0 else f'f_{i}'
         text = f'def {name}(x{i}):\n    """Describe the thing number {i}."""\n'
         (tmp_path / 'tree' / f'n{i}.py').write_text(text, 'utf-8')
-    splits = dataset.examples('pair', [tmp_path])
+    splits = dataset.make_examples('pair', [tmp_path])
     assert len(splits) > 1
     for field in ('signature', 'summary'):
         texts = [{row[field] for row in rows.values()} for rows in splits.values()]
@@ -256,7 +254,7 @@ def test_pairs_stay_in_their_split_and_mismatch_names(tmp_path):
 def test_tagging(corpus, tmp_path):
     splits = build('tagging', corpus, tmp_path / 'data')
     train = [
-        list(zip(row['tokens'], (dataset.TAGS[tag] for tag in row['tags']), strict=True))
+        list(zip(row['tokens'], (token_roles.TAGS[tag] for tag in row['tags']), strict=True))
         for row in splits['train']
     ]
     fly = [
@@ -284,52 +282,30 @@ def test_tagging(corpus, tmp_path):
     assert imports in train
 
 
-def test_tags_of_every_kind():
-    code = 'class A(B):\n    x: int = 0\n    def f(self, y=1):\n        g.h(y, z=self.w)  # !\n'
-    code += "        print('" + 60 * 'long ' + "')\n"
-    tagged = dataset.tag(code)
-    assert ' '.join(f'{token}/{tag}' for token, tag in tagged[:-5]) == (
-        'class/keyword A/class (/operator B/variable )/operator :/operator '
-        'x/variable :/operator int/variable =/operator 0/number '
-        'def/keyword f/function (/operator self/parameter ,/operator y/parameter =/operator '
-        '1/number )/operator :/operator g/variable ./operator h/call (/operator y/variable '
-        ',/operator z/argument =/operator self/variable ./operator w/attribute )/operator'
-    )
-    long = "'" + ('long ' * 8)[:39].rstrip()
-    kinds = ['comment', 'call', 'operator', 'string', 'operator']
-    assert tagged[-5:] == list(zip(['# !', 'print', '(', long, ')'], kinds, strict=True))
-
-
-def test_tagging_does_not_take_an_f_string_apart():
-    code = "def f():\n    return f'{a:{b}} {\"c\"}' + f'''x\n{y}'''\n"
-    strings = [token for token, tag in dataset.tag(code) if tag == 'string']
-    assert strings == ['f\'{a:{b}} {"c"}\'', "f'''x {y}'''"]
-
-
 def test_qa(corpus, tmp_path, monkeypatch):
-    monkeypatch.setattr(dataset, 'MAX_QUESTIONS', 20)
+    monkeypatch.setattr(examples, 'MAX_QUESTIONS', 20)
     splits = build('qa', corpus, tmp_path / 'data')
-    found = collections.defaultdict(dict)
+    answers_by_question = collections.defaultdict(dict)
     for rows in splits.values():
         for row in rows:
             answers = row['answers']
             for text, start in zip(answers['text'], answers['answer_start'], strict=True):
                 assert row['context'][start : start + len(text)] == text
-            found[row['title']][row['question']] = answers['text']
-    easy = set(found['kite']) & {
+            answers_by_question[row['title']][row['question']] = answers['text']
+    easy = set(answers_by_question['kite']) & {
         'What is the default of `unit`?',
         'What type is the parameter `unit`?',
     }
     assert len(easy) <= 1
     for question in easy:
-        del found['kite'][question]
-    returned = found['kite'].pop('What type does `climb` return?', ['bool'])
+        del answers_by_question['kite'][question]
+    returned = answers_by_question['kite'].pop('What type does `climb` return?', ['bool'])
     assert returned == ['bool']
-    assert found == {
+    assert answers_by_question == {
         'kite': {
-            'What is the parameter `metres`?': ['How far to climb, measured along the line'],
-            'What type is the parameter `metres`?': ['int', 'float'],
-            'What is the parameter `speed`?': ['Metres per second'],
+            'What is the parameter `meters`?': ['How far to climb, measured along the line'],
+            'What type is the parameter `meters`?': ['int', 'float'],
+            'What is the parameter `speed`?': ['Meters per second'],
             'What is the default of `speed`?': ['2'],
             'What does `climb` return?': ['True if the kite still flies'],
         },
@@ -351,7 +327,7 @@ def test_qa(corpus, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize('config', list(dataset.EXAMPLES))
-def test_building_twice_gives_the_same_examples_in_the_same_order(config, corpus, tmp_path):
+def test_builds_are_deterministic(config, corpus, tmp_path):
     first = build(config, corpus, tmp_path / 'first')
     source.read_corpus.cache_clear()
     assert build(config, corpus, tmp_path / 'second') == first
@@ -359,65 +335,15 @@ def test_building_twice_gives_the_same_examples_in_the_same_order(config, corpus
 
 
 @pytest.mark.parametrize(('config', 'field'), [('classify', 'text'), ('pair', 'summary')])
-def test_no_text_of_train_is_in_another_split(config, field, corpus):
-    splits = dataset.examples(config, [corpus])
+def test_train_texts_are_in_no_other_split(config, field, corpus):
+    splits = dataset.make_examples(config, [corpus])
     texts = {split: {row[field] for row in rows.values()} for split, rows in splits.items()}
-    assert 'Send a kite into the air.' in texts['train']  # It is in the shapes' module as well.
+    assert 'Send a kite into the air.' in texts['train']  # also occurs in shapes
     assert not any(texts['train'] & texts[split] for split in set(texts) - {'train'})
 
 
-def test_a_builder_can_be_pickled(corpus, tmp_path):
+def test_builder_can_be_pickled(corpus, tmp_path):
     builder = dataset.Pydocs(config='text', data_dir=tmp_path, roots=[corpus])
     copy = pickle.loads(pickle.dumps(builder))
     assert copy._roots == [corpus]
     assert copy.data_path == builder.data_path
-
-
-def test_signature_marks_types_and_defaults():
-    code = 'async def f(a, /, b: int = 1, *args: str, c, d=(2, 3), **kw) -> list[int]: ...'
-    signature = source.make_signature(ast.parse(code).body[0])
-    text = signature.text
-    assert text == 'def f(a, /, b: int = 1, *args: str, c, d=(2, 3), **kw) -> list[int]'
-    assert {k: text[slice(*s)] for k, s in signature.types.items()} == {'b': 'int', 'args': 'str'}
-    assert {k: text[slice(*s)] for k, s in signature.defaults.items()} == {'b': '1', 'd': '(2, 3)'}
-    assert text[slice(*signature.returns)] == 'list[int]'
-
-
-@pytest.mark.parametrize(
-    ('doc', 'expected'),
-    [
-        ('Uses :func:`~a.b.c` and :ref:`text <t>`.', 'Uses `c` and text.'),
-        ('Is ``x``, see [1]_, `site <https://a.b>`_.', 'Is `x`, see [1], site.'),
-        ('Takes *x* and **kwargs**, not *args, **kw.', 'Takes x and kwargs, not *args, **kw.'),
-        ('One.\n\n.. code-block:: python\n\n    x = 1\n\nTwo.', 'One.\n\nTwo.'),
-        ('.. note:: Mind\n   the gap.', 'Note: Mind the gap.'),
-        ('One.\n\n===  ===\na    b\n===  ===\n\nTwo.', 'One.\n\nTwo.'),
-        ('One.\n\n```\ncode\n```\nTwo.', 'One.\n\nTwo.'),
-        ('- a long\n  item\n- another', '- a long item\n- another'),
-        ('One.\n\nCopyright 2020 Nobody.', 'One.'),
-        ('One.\n\nExamples\n--------\n>>> 1\n1\n', 'One.'),
-    ],
-)
-def test_clean(doc, expected):
-    assert source.clean(doc) == expected
-
-
-def test_first_sentence_is_not_ended_by_an_abbreviation():
-    text = 'Give e.g. Ten apples to No. One. Then go.'
-    assert text[: source.sentence_length(text)] == 'Give e.g. Ten apples to No. One.'
-
-
-def test_installed_follows_requirements_and_skips_what_is_missing():
-    found = source.installed(['no-such-distribution', 'pytest'])
-    assert {'pytest', 'pluggy'} <= set(found)
-    assert 'no-such-distribution' not in found
-    assert list(found) == sorted(found)
-
-
-def test_fingerprint_follows_versions(monkeypatch):
-    assert dataset.fingerprint() == dataset.fingerprint()
-    assert len(dataset.fingerprint()) == 12
-    plainly = source.fingerprint.__wrapped__
-    before = plainly()
-    monkeypatch.setattr(source.platform, 'python_version', lambda: '3.99.0')
-    assert plainly() != before

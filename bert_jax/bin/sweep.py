@@ -1,0 +1,111 @@
+"""Train one config with several settings and seeds, and compare their scores.
+
+The settings are all combinations of --over and --recipe; or else those that the function sweep(add) of the config
+adds; or else the config as it is. The same command, run again, resumes what is not finished.
+"""
+
+import argparse
+import pathlib
+import shlex
+from typing import Any
+
+from bert_jax.core import cli
+
+
+def _parse() -> tuple[argparse.Namespace, list[str]]:
+    parser = argparse.ArgumentParser(
+        prog='python -m bert_jax.bin.sweep',
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument('--config', required=True, help='config file, with :arg if it takes one')
+    parser.add_argument('--workdir', required=True, help='folder for all runs and for the table')
+    parser.add_argument(
+        '--over',
+        action='append',
+        default=[],
+        metavar='KEY=A,B',
+        help='values of a config key to compare; once for each key',
+    )
+    parser.add_argument(
+        '--recipe',
+        action='store_true',
+        help='fine-tuning recipe of BERT: batch size 16, 32; learning rate 5e-5, 3e-5, 2e-5; 2, 3, 4 epochs',
+    )
+    parser.add_argument(
+        '--seeds', type=int, default=1, metavar='N', help='run each setting with seeds 0 to N-1'
+    )
+    parser.add_argument(
+        '--jobs',
+        type=int,
+        default=0,
+        metavar='N',
+        help='maximum number of parallel runs; by default 1 on this machine, no limit on SLURM',
+    )
+    parser.add_argument(
+        '--slurm',
+        metavar='OPTIONS',
+        help='submit the runs to SLURM as an array, with these options of sbatch',
+    )
+    parser.add_argument('--print', action='store_true', help='only print the command of each run')
+    parser.add_argument('--list', action='store_true', help='only print the table of the runs so far')
+    parser.add_argument(
+        '--score', default='', help='score to compare; by default checkpoint.best_metric, or else the loss'
+    )
+    flags, overrides = cli.parse_args(parser)
+    if flags.seeds < 1:
+        parser.error('--seeds must be at least 1')
+    if flags.jobs < 0:
+        parser.error('--jobs must not be negative')
+    if wrong := [word for word in flags.over if not word.partition('=')[2]]:
+        parser.error(f'--over={wrong[0]} has no values; write --over=KEY=A,B')
+    keys = [word.partition('=')[0] for word in flags.over]
+    if len({*keys}) < len(keys):
+        parser.error('--over names a key twice; write all its values at once, --over=KEY=A,B')
+    if any(word.startswith('train.seed=') for word in (*flags.over, *overrides)):
+        parser.error('train.seed is set by the sweep; write --seeds=N instead')
+    return flags, overrides
+
+
+def main() -> int:
+    flags, overrides = _parse()
+
+    from bert_jax.experiments import jobs, slurm, sweeps
+    from bert_jax.reports import export, figures
+
+    workdir = pathlib.Path(flags.workdir)
+    cli.check_writable(workdir / 'sweep.md', '--workdir')
+    values: dict[str, tuple[Any, ...]] = dict(sweeps.RECIPE) if flags.recipe else {}
+    for word in flags.over:
+        key, _, text = word.partition('=')
+        values[key] = sweeps.parse_values(text)
+    settings = sweeps.grid(values) if values else sweeps.from_config(flags.config)
+    sweep = sweeps.trials(flags.config, workdir, settings, flags.seeds, overrides)
+    todo = [job for trial in sweep for job in trial.jobs]
+    if flags.print:
+        jobs.validate(todo)
+        print(*(shlex.join(job.command) for job in todo), sep='\n')
+        return 0
+    failures = {}
+    if flags.slurm is not None:
+        ids = slurm.submit_array(todo, cli.split_options(flags.slurm, '--slurm'), workdir, flags.jobs)
+        print(*(f'{folder}: job {job_id}' for folder, job_id in ids.items()), sep='\n')
+    elif not flags.list:
+        failures = jobs.run(todo, workdir, flags.jobs or 1)
+    score, lowest = sweeps.objective(sweep, flags.score)
+    summary = sweeps.summarize(sweep, score, lowest, failures)
+    lines = sweeps.table(sweep, summary, lowest, failures)
+    footnotes = '\n'.join(jobs.footnotes(failures))
+    print(cli.format_table(lines), *([footnotes] if footnotes else []), sep='\n')
+    if any(job.folder.exists() for job in todo):
+        description = (
+            f'{score}: mean ± sample standard deviation over n seeds; {"lower" if lowest else "higher"} is better. '
+            'Failed runs ended in an error, or are not more accurate than the majority class.'
+        )
+        text = f'# {flags.config}\n\n{description}\n\n{export.to_markdown(lines)}\n{footnotes}\n'
+        export.write(workdir, 'sweep', text, lines, figures.plot_sweep(sweep, score), summary)
+    return jobs.report_failures(failures)
+
+
+if __name__ == '__main__':
+    cli.run(main)

@@ -1,0 +1,17 @@
+"""Entry point that the evaluation commands of downstream tasks share."""
+
+from bert_jax.core import cli
+
+
+def main(task: str, description: str | None) -> int:
+    """Run `python -m bert_jax.bin.eval_TASK` and return its exit status.
+
+    Args:
+      task: name of the downstream task.
+      description: text that --help shows.
+    """
+    flags, overrides = cli.parse_args(cli.eval_parser(task, description))
+
+    from bert_jax.evals import scoring  # slow to import, so after the flags are checked
+
+    return scoring.score_checkpoints(lambda: scoring.Scorer(flags.config, overrides, task), flags)

@@ -1,0 +1,12 @@
+#!/usr/bin/env bash
+# Build the documentation into docs/_build/html. Warnings are errors.
+# Usage: bash launch/docs.sh [serve [PORT]]    (serve: build, then serve on localhost; default port 8000)
+set -euo pipefail
+cd "$(dirname "$0")/.."
+source launch/env.sh
+export JAX_PLATFORMS=cpu # the reference imports the code, and needs no accelerator
+python -m sphinx -b html -j auto -W --keep-going -q docs docs/_build/html
+echo "built docs/_build/html/index.html"
+if [ "${1:-}" = serve ]; then
+    exec python -m http.server --bind localhost --directory docs/_build/html "${2:-8000}"
+fi
