@@ -19,7 +19,8 @@ python -m bert_jax.bin.sweep --config=configs/quickstart.py:finetune --workdir="
     --over=init.weights=pretrained,random --config.init.checkpoint="$out/pretrain" --score=accuracy
 
 say "report"
-python -m bert_jax.bin.report "$out/pretrain" "$out/finetune" --out="$out/report.html" \
+python -m bert_jax.bin.report "$out/pretrain" "$out"/finetune/weights=* --out="$out/report.html" \
+    --plots="$out/plots" \
     --fill "Return the [MASK] of the array." \
     --fill "If the file does not [MASK], an exception is raised." \
     --fill "The default [MASK] is None."

@@ -1,4 +1,4 @@
-"""Shared by the launchers for remote machines: running or printing commands, archiving and installing the project."""
+"""Functions of the launchers for remote machines: run or print commands, archive and install the project."""
 
 import argparse
 import pathlib
@@ -56,7 +56,7 @@ class Runner:
 
 
 def make_archive(run: Runner, folder: pathlib.Path) -> pathlib.Path:
-    """Archive the files of the working tree in `folder`."""
+    """Write the project files of the working tree to an archive in `folder`; return its path."""
     file = folder / ARCHIVE
     run('tar', '-czf', str(file), '--exclude=__pycache__', '-C', str(ROOT), *SHIPPED)
     return file
@@ -66,7 +66,7 @@ def install_command(jax_extra: str) -> str:
     """The shell command that unpacks the archive and installs the project.
 
     Args:
-      jax_extra: extra of the package jax: 'tpu' or 'cuda13'.
+      jax_extra: extra of the package jax to install, 'tpu' or 'cuda13'.
     """
     python = (
         'PYTHON=$(command -v python3.12 || command -v python3.11) || '
@@ -79,12 +79,12 @@ def install_command(jax_extra: str) -> str:
 
 
 def train_command(arguments: Sequence[str]) -> str:
-    """The shell command that trains with these arguments, quoted for the remote shell."""
+    """The shell command that starts the training with these arguments on the remote machine."""
     return f'cd bert_jax && source launch/env.sh && exec python -m bert_jax.bin.train {shlex.join(arguments)}'
 
 
 def run(main: Callable[[], int | None], interrupt_message: str) -> None:
-    """Run a launcher like `cli.run`; print `interrupt_message` if the user interrupts it."""
+    """Run the main function of a launcher with `cli.run`; on Ctrl-C, print `interrupt_message` and exit."""
 
     def launcher() -> int | None:
         try:
@@ -96,7 +96,7 @@ def run(main: Callable[[], int | None], interrupt_message: str) -> None:
 
 
 def validate(arguments: Sequence[str]) -> str:
-    """Validate the arguments of a training before any machine is used.
+    """Validate the training arguments before any machine is used.
 
     Returns:
       The working directory, relative to the home directory of the remote user.
@@ -124,16 +124,16 @@ def validate(arguments: Sequence[str]) -> str:
 
 
 def split_arguments(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Split a command line at `--` into the arguments of the launcher and those of the training.
+    """Split a command line at `--` into launcher arguments and training arguments.
 
     Raises:
-      SystemExit: if there are no arguments of the training.
+      SystemExit: if there are no training arguments.
     """
     arguments = list(arguments)
     i = arguments.index('--') if '--' in arguments else len(arguments)
     if not arguments[i + 1 :] and '-h' not in arguments and '--help' not in arguments:
         sys.exit(
-            'error: The arguments of the training are missing. Add them after two dashes: '
+            'error: The training arguments are missing. Add them after two dashes: '
             '... -- --config=configs/X.py --workdir=DIR'
         )
     return arguments[:i], arguments[i + 1 :]

@@ -1,4 +1,4 @@
-"""Submit a training to SLURM, and optionally a second job that evaluates each new checkpoint.
+"""Submit a training run to SLURM, and optionally a second job that evaluates each new checkpoint.
 
 python launch/slurm.py --config=configs/X.py[:arg] --workdir=DIR [--sbatch='--nodes=2 ...'] [--eval] [--print] [--config.a.b=value]
 """
@@ -25,7 +25,9 @@ def main() -> int:
         'each task is one process',
     )
     parser.add_argument(
-        '--eval', action='store_true', help='evaluate each checkpoint of a fine-tuning in a second job'
+        '--eval',
+        action='store_true',
+        help='also submit a second job that evaluates each new checkpoint (fine-tuning only)',
     )
     parser.add_argument('--eval_sbatch', default='--ntasks=1', help='options of sbatch for the second job')
     parser.add_argument('--print', action='store_true', help='only print the batch scripts')

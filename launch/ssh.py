@@ -20,7 +20,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog='python launch/ssh.py', description=__doc__.splitlines()[0])
     parser.add_argument('--hosts', required=True, help='comma-separated hosts; the first runs process 0')
     parser.add_argument(
-        '--port', type=int, default=1234, help='port of process 0, to which the others connect'
+        '--port', type=int, default=1234, help='port at which process 0 listens for the other processes'
     )
     parser.add_argument(
         '--fetch', default='', metavar='DIR', help='copy --workdir to this local folder afterwards'
@@ -53,7 +53,7 @@ def main() -> int:
     else:
         statuses = [process.wait() for process in [subprocess.Popen(command) for command in commands]]
         if any(statuses):
-            print(f'the processes exited with the statuses {statuses}', file=sys.stderr)
+            print(f'the processes exited with status {statuses}; see their output above', file=sys.stderr)
             return next((status for status in statuses if status > 0), 1)
     if flags.fetch:
         run('scp', '-q', '-r', f'{hosts[0]}:{workdir}', flags.fetch)

@@ -3,8 +3,8 @@
 python launch/tpu.py --name=bert --zone=us-west4-a --type=v5litepod-16 --spot --bucket=NAME [--fetch=DIR] [--print] \
     -- --config=configs/pretrain/bert.py:base --workdir=bucket/bert-base
 
-Needs the `gcloud` command, logged in. The bucket is mounted as the folder `bucket` on all workers. With several workers,
---workdir must be below it, since all of them write there. --print only prints all commands.
+Needs the command `gcloud`, logged in to Google Cloud. The bucket is mounted as the folder `bucket` on all workers. With several workers,
+--workdir must be below it, because all workers write there. --print only prints all commands.
 """
 
 import argparse
@@ -17,7 +17,7 @@ import remote
 
 # Software version of the virtual machine, by the prefix of --type.
 VERSIONS = {'v5lite': 'v2-alpha-tpuv5-lite', 'v5p': 'v2-alpha-tpuv5', 'v6e': 'v2-alpha-tpuv6e'}
-STOPPED = 75  # exit status of a training that saved a checkpoint after SIGTERM
+STOPPED = 75  # exit status of a training run that saved a checkpoint after SIGTERM
 LOST = ('SUSPENDING', 'SUSPENDED', 'FAILED', 'DELETING')
 
 
@@ -42,7 +42,7 @@ class Tpu:
         """Request the TPU unless it exists, wait until it is active, and install the project.
 
         Args:
-          state: current state of the queued resource; it is deleted and requested again after a preemption.
+          state: current state of the queued resource; after a preemption, it is deleted and requested again.
 
         Raises:
           SystemExit: if the request fails.
@@ -103,7 +103,9 @@ def _parse(arguments: list[str]) -> tuple[argparse.Namespace, argparse.ArgumentP
     parser = argparse.ArgumentParser(prog='python launch/tpu.py', description=__doc__.splitlines()[0])
     parser.add_argument('--name', required=True, help='name of the queued resource and the TPU VM')
     parser.add_argument('--zone', required=True, help='zone of Google Cloud, such as us-west4-a')
-    parser.add_argument('--project', default='', help='project of Google Cloud; by default that of gcloud')
+    parser.add_argument(
+        '--project', default='', help='project of Google Cloud; by default the project that gcloud is set to'
+    )
     parser.add_argument(
         '--type', required=True, help='accelerator type, such as v5litepod-16, v4-32, v5p-8 or v6e-256'
     )
@@ -117,7 +119,9 @@ def _parse(arguments: list[str]) -> tuple[argparse.Namespace, argparse.ArgumentP
     )
     parser.add_argument('--keep', action='store_true', help='do not delete the TPU afterwards')
     parser.add_argument('--print', action='store_true', help='only print all commands')
-    parser.add_argument('--poll', type=float, default=30, help='seconds between queries of the queue')
+    parser.add_argument(
+        '--poll', type=float, default=30, help='seconds between checks of the state of the TPU'
+    )
     return parser.parse_args(arguments), parser
 
 
@@ -128,7 +132,7 @@ def main() -> int:
     is_in_bucket = flags.bucket and workdir.startswith('bert_jax/bucket/')
     if not (is_in_bucket or flags.fetch or flags.keep):
         parser.error(
-            'the run would be deleted together with the TPU; pass --bucket and a --workdir below bucket/, or --fetch, or --keep'
+            'the run would be deleted together with the TPU; pass --bucket with a --workdir below bucket/, or --fetch, or --keep'
         )
     tpu = Tpu(flags, remote.Runner(flags.print))
 

@@ -103,7 +103,7 @@ def finetune(workdir, checkpoint, source, *overrides):
     return train_command.run(f'{TINY}:classify', workdir, [*base, *overrides])
 
 
-def run_command(*arguments, code='', timeout=120):
+def run_command(*arguments, code='', timeout=300):
     """Run a command in a new process.
 
     Args:

@@ -1,4 +1,4 @@
-"""Convert models: --from_hf=DIR --to=WORKDIR, or --from=WORKDIR --to_hf=DIR."""
+"""Convert a model from or to the Hugging Face format, or from a TensorFlow checkpoint."""
 
 import argparse
 import pathlib
@@ -18,7 +18,7 @@ def main() -> int:
     )
     target = parser.add_mutually_exclusive_group(required=True)
     target.add_argument('--to', help='new working directory, for use as init.checkpoint or --checkpoint')
-    target.add_argument('--to_hf', help='new folder for the transformers library')
+    target.add_argument('--to_hf', help='new folder for the model in the format of the transformers library')
     parser.add_argument(
         '--tokenizer',
         default='',
@@ -33,7 +33,9 @@ def main() -> int:
     )
     flags = parser.parse_args()
     if bool(flags.from_hf) != bool(flags.to):
-        parser.error('combine --from_hf with --to, and --from with --to_hf')
+        parser.error(
+            '--from_hf needs --to, not --to_hf' if flags.from_hf else '--from needs --to_hf, not --to'
+        )
 
     from bert_jax.core import runtime
     from bert_jax.train import convert

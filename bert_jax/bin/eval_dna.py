@@ -1,4 +1,4 @@
-"""Score a classifier of DNA or other sequences: --config=configs/finetune/X.py --checkpoint=DIR --out=FILE.json [--watch]."""
+"""Score a classifier of DNA or other sequences on labeled data."""
 
 from bert_jax.core import cli
 from bert_jax.evals import command

@@ -1,4 +1,4 @@
-"""Score a causal language model: --config=configs/eval/lm.py:NAME --checkpoint=DIR --out=FILE.json [--watch]."""
+"""Score a causal language model on text, last words or multiple-choice questions."""
 
 from bert_jax.core import cli
 

@@ -1,4 +1,4 @@
-"""Score an extractive question-answering model: --config=configs/finetune/X.py --checkpoint=DIR --out=FILE.json [--watch]."""
+"""Score an extractive question-answering model on questions with known answers."""
 
 from bert_jax.core import cli
 from bert_jax.evals import command

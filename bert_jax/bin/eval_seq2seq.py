@@ -1,4 +1,4 @@
-"""Score a summarization or translation model on generated texts: --config=configs/finetune/X.py --checkpoint=DIR --out=FILE.json [--watch]."""
+"""Score a summarization or translation model by the texts that it generates."""
 
 from bert_jax.core import cli
 from bert_jax.evals import command

@@ -1,4 +1,4 @@
-"""Score a tagger of words: --config=configs/finetune/X.py --checkpoint=DIR --out=FILE.json [--watch]."""
+"""Score a word tagger on labeled data."""
 
 from bert_jax.core import cli
 from bert_jax.evals import command

@@ -1,4 +1,4 @@
-"""Predict a sentence in another language, token by token, by shifting its hidden states: --checkpoint=DIR --source=en --target=de "A sentence"."""
+"""Predict a sentence in another language, token by token, by shifting its hidden states."""
 
 import argparse
 

@@ -1,4 +1,4 @@
-"""Show how each kind of noise of the task denoise corrupts a text: "Your text." [--checkpoint=DIR]."""
+"""Show how each kind of noise of the task denoise corrupts a text."""
 
 import argparse
 
@@ -11,11 +11,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog='python -m bert_jax.bin.noise', description=__doc__)
     parser.add_argument('text', help='one or more sentences')
     parser.add_argument(
-        '--checkpoint', help='--workdir of the tokenizer to use; without it, each word is a token'
+        '--checkpoint', help='--workdir of a run whose tokenizer to use; without it, each word is a token'
     )
     parser.add_argument('--rate', type=float, default=0.3, help='share of the tokens to corrupt')
     parser.add_argument('--mean_span_length', type=float, default=3.0, help='mean length of spans in tokens')
-    parser.add_argument('--seed', type=cli.parse_seed, default=0)
+    parser.add_argument('--seed', type=cli.parse_seed, default=0, help='seed of the noise')
     flags = parser.parse_args()
 
     from bert_jax.core.errors import UserError

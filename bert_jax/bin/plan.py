@@ -1,4 +1,4 @@
-"""Plan memory, communication and minimum time of a pretraining run on absent chips: --config=X.py[:arg] --topology=v5e:4x4[,v5e:16x16] [--search] [--config.a.b=value]."""
+"""Plan memory, communication and minimum time of a pretraining run, without the chips."""
 
 import argparse
 

@@ -1,4 +1,4 @@
-"""Predict with a fine-tuned checkpoint: --input=FILE --output=FILE for many texts, --question and --context for one answer."""
+"""Predict labels, tags, values, answers or texts with a fine-tuned model."""
 
 import argparse
 import pathlib

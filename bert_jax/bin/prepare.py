@@ -1,4 +1,4 @@
-"""Prepare pretraining rows from text: --config=configs/pretrain/X.py --rows=DIR [--beam=OPTIONS]."""
+"""Prepare pretraining rows from text."""
 
 import argparse
 import pathlib

@@ -21,7 +21,7 @@ def main() -> int:
         action='append',
         default=[],
         metavar='TEXT',
-        help='text with [MASK], which the first pretrained model fills; may be repeated',
+        help='text with [MASK] for the first pretrained model to fill in; may be repeated',
     )
     parser.add_argument(
         '--plots', type=pathlib.Path, metavar='DIR', help='also write the plots to this folder'
@@ -34,14 +34,14 @@ def main() -> int:
 
     cli.check_output(flags.out, '--out')
     files = {workdir: export.find(workdir) for workdir in flags.workdirs}
-    # A folder with a table or study shows only that, not the runs below it.
+    # For the folder of a table or study, show only its result, not the runs below it.
     runs = {
         workdir: [] if {p.parent for p in files[workdir]} == {workdir} else runs_lib.find(workdir)
         for workdir in flags.workdirs
     }
     pretrained = [workdir for workdir, found in runs.items() if found and found[0].is_pretraining]
     if flags.fill and not pretrained:
-        parser.error('--fill needs the --workdir of a pretrained model among the folders')
+        parser.error('--fill needs a pretrained model; add the --workdir of a pretraining run to the folders')
     filled = fill_mask.fill(str(pretrained[0]), flags.fill) if flags.fill else []
     html = page.render(
         [run for found in runs.values() for run in found],

@@ -1,4 +1,4 @@
-"""Study how much a word's hidden state depends on its sentence: --checkpoint=DIR --out=DIR [--word=kind --input=FILE.jsonl] [--control=DIR]."""
+"""Study how much a word's hidden state depends on its sentence."""
 
 import argparse
 import pathlib

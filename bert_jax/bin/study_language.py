@@ -1,4 +1,4 @@
-"""Study where a model encodes the language, and how well languages are aligned: --checkpoint=DIR --out=DIR [--text=en=FILE --text=de=FILE] [--parallel=multi30k]."""
+"""Study where a model encodes the language, and how well languages are aligned."""
 
 import argparse
 import pathlib

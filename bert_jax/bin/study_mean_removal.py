@@ -1,4 +1,4 @@
-"""Study whether mean removal helps cross-lingual transfer: --checkpoint=DIR --source_config=X.py --target_config=Y.py --out=DIR [--config.a.b=value]."""
+"""Study whether mean removal helps cross-lingual transfer."""
 
 import argparse
 import pathlib

@@ -1,7 +1,8 @@
 """Train one config with several settings and seeds, and compare their scores.
 
-The settings are all combinations of --over and --recipe; or else those that the function sweep(add) of the config
-adds; or else the config as it is. The same command, run again, resumes what is not finished.
+The settings are all combinations of --over and --recipe. Without these flags, they are those that the function
+sweep(add) of the config adds; without that function, the only setting is the config itself. To resume unfinished runs,
+run the same command again.
 """
 
 import argparse
@@ -25,12 +26,12 @@ def _parse() -> tuple[argparse.Namespace, list[str]]:
         action='append',
         default=[],
         metavar='KEY=A,B',
-        help='values of a config key to compare; once for each key',
+        help='values of a config key to compare; may be repeated for other keys',
     )
     parser.add_argument(
         '--recipe',
         action='store_true',
-        help='fine-tuning recipe of BERT: batch size 16, 32; learning rate 5e-5, 3e-5, 2e-5; 2, 3, 4 epochs',
+        help='compare the settings that the BERT paper recommends: batch size 16, 32; learning rate 5e-5, 3e-5, 2e-5; 2, 3, 4 epochs',
     )
     parser.add_argument(
         '--seeds', type=int, default=1, metavar='N', help='run each setting with seeds 0 to N-1'
@@ -50,7 +51,9 @@ def _parse() -> tuple[argparse.Namespace, list[str]]:
     parser.add_argument('--print', action='store_true', help='only print the command of each run')
     parser.add_argument('--list', action='store_true', help='only print the table of the runs so far')
     parser.add_argument(
-        '--score', default='', help='score to compare; by default checkpoint.best_metric, or else the loss'
+        '--score',
+        default='',
+        help='score to compare; by default checkpoint.best_metric of the config, or the loss if that is empty',
     )
     flags, overrides = cli.parse_args(parser)
     if flags.seeds < 1:
@@ -61,7 +64,7 @@ def _parse() -> tuple[argparse.Namespace, list[str]]:
         parser.error(f'--over={wrong[0]} has no values; write --over=KEY=A,B')
     keys = [word.partition('=')[0] for word in flags.over]
     if len({*keys}) < len(keys):
-        parser.error('--over names a key twice; write all its values at once, --over=KEY=A,B')
+        parser.error('--over names a key twice; write all its values in one flag: --over=KEY=A,B')
     if any(word.startswith('train.seed=') for word in (*flags.over, *overrides)):
         parser.error('train.seed is set by the sweep; write --seeds=N instead')
     return flags, overrides
@@ -100,7 +103,7 @@ def main() -> int:
     if any(job.folder.exists() for job in todo):
         description = (
             f'{score}: mean ± sample standard deviation over n seeds; {"lower" if lowest else "higher"} is better. '
-            'Failed runs ended in an error, or are not more accurate than the majority class.'
+            'Failed runs ended with an error, or are not more accurate than the majority class.'
         )
         text = f'# {flags.config}\n\n{description}\n\n{export.to_markdown(lines)}\n{footnotes}\n'
         export.write(workdir, 'sweep', text, lines, figures.plot_sweep(sweep, score), summary)

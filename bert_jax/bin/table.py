@@ -1,7 +1,7 @@
-"""Run what is missing of a table and print it, with our scores next to the published ones.
+"""Run the missing jobs of a table, and print our scores next to the published ones.
 
-Writes table.md, .csv, .tex, .json, .html and, for some tables, .png into the working directory. The same command, run
-again, resumes what is not finished.
+Writes table.md, .csv, .tex, .json, .html and, for some tables, .png into the working directory. To resume unfinished
+runs, run the same command again.
 """
 
 import argparse
@@ -15,10 +15,12 @@ def _parse() -> tuple[argparse.Namespace, list[str]]:
         prog='python -m bert_jax.bin.table',
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog='The table itself is changed by --config.KEY=VALUE, such as --config.seeds=3 or --config.checkpoint=DIR.',
+        epilog='To change the table itself, set --config.KEY=VALUE, such as --config.seeds=3 or --config.checkpoint=DIR.',
     )
     parser.add_argument(
-        '--config', required=True, help='config of a table, with :arg if it takes one: mini, small or paper'
+        '--config',
+        required=True,
+        help='config of a table, with :arg if it takes one, such as mini, small or paper',
     )
     parser.add_argument(
         '--workdir',
@@ -32,7 +34,7 @@ def _parse() -> tuple[argparse.Namespace, list[str]]:
     parser.add_argument(
         '--slurm',
         metavar='OPTIONS',
-        help='submit the missing runs to SLURM, with these options of sbatch; print the table later with --list',
+        help='submit the missing runs to SLURM, with these options of sbatch; to print the table later, use --list',
     )
     flags, overrides = cli.parse_args(parser)
     if flags.jobs < 1:

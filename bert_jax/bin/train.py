@@ -1,4 +1,4 @@
-"""Pretrain or fine-tune a model: --config=configs/X.py[:arg] --workdir=DIR [--config.a.b=value]."""
+"""Pretrain or fine-tune a model."""
 
 import argparse
 import contextlib

@@ -63,7 +63,7 @@ class Every:
     Step s means the state after s updates.
 
     Attributes:
-      steps: interval in steps; 0 disables the multiples.
+      steps: interval in steps; with 0, at most the last step is due.
       total: the last step of the run.
       last: whether the last step is due as well.
     """

@@ -1,4 +1,4 @@
-"""Shared by all commands: argument parsing, config overrides and one-line errors."""
+"""Argument parsing, config overrides and one-line error reports, shared by all commands."""
 
 import argparse
 import logging
@@ -21,10 +21,11 @@ def parse_args(
     Returns:
       The flags, and `a.b=value` for each argument `--config.a.b=value`.
     """
+    parser.epilog = parser.epilog or '--config.SECTION.KEY=VALUE overrides a value of the config.'
     flags, rest = parser.parse_known_args(argv)
     for name in ('config', 'workdir', 'checkpoint', 'out', 'rows'):
         if vars(flags).get(name) == '' != parser.get_default(name):  # such as --workdir=$UNSET_VARIABLE
-            parser.error(f'--{name} is empty')
+            parser.error(f'--{name} is empty; set it to a value')
     overrides = []
     for argument in rest:
         if not argument.startswith('--config.'):
@@ -34,14 +35,14 @@ def parse_args(
 
 
 def parse_seed(text: str) -> int:
-    """Parse the value of a `--seed` flag, as its argparse type."""
+    """Parse the value of `--seed`; used as the `type` of the argparse argument."""
     if not text.isdecimal() or int(text) >= 2**32:
         raise argparse.ArgumentTypeError(f'{text!r} is not an integer from 0 to {2**32 - 1}')
     return int(text)
 
 
 def add_process_flags(parser: argparse.ArgumentParser) -> None:
-    """Add the flags that make this process one of several in a job; SLURM and TPU VMs do not need them."""
+    """Add the flags with which this process joins the others of a job; not needed on SLURM and TPU VMs."""
     parser.add_argument(
         '--coordinator', default='', metavar='HOST:PORT', help='address at which process 0 listens'
     )
@@ -75,7 +76,7 @@ def eval_parser(task: str, doc: str | None) -> argparse.ArgumentParser:
         '--timeout',
         type=float,
         default=3600,
-        help='with --watch: stop after this many seconds without a new one',
+        help='with --watch: stop if no new checkpoint appears for this many seconds',
     )
     add_process_flags(parser)
     return parser
@@ -88,18 +89,20 @@ def add_text_flags(parser: argparse.ArgumentParser) -> None:
         action='append',
         default=[],
         metavar='NAME=SOURCE',
-        help='text of one language, repeated for each language (with --parallel: the field that contains it); '
-        'default: the documents held out in pretraining',
+        help='text of one language; repeat for each language. With --parallel, SOURCE is the field of that language. '
+        'Default: all text fields of --parallel, or without it the validation documents of pretraining',
     )
     parser.add_argument(
-        '--parallel', default='', help='parallel corpus: the name of a TFDS data set, or {split}.jsonl'
+        '--parallel',
+        default='',
+        help='parallel corpus: name of a TFDS data set, or path of files such as data/{split}.jsonl',
     )
-    parser.add_argument('--split', default='test', help='split of --parallel')
+    parser.add_argument('--split', default='test', help='split of the --parallel corpus to use')
     parser.add_argument('--limit', type=int, default=1000, help='maximum number of sentences per language')
 
 
 def parse_texts(values: Sequence[str]) -> dict[str, str]:
-    """Parse the values of `--text`, NAME=SOURCE, into a dictionary."""
+    """Parse the values of `--text`, each NAME=SOURCE, and return the sources by name."""
     sources = {}
     for value in values:
         name, equals, source = value.partition('=')
@@ -116,7 +119,7 @@ def parse_texts(values: Sequence[str]) -> dict[str, str]:
 
 
 def format_table(lines: Sequence[Sequence[str]]) -> str:
-    """Align lines of cells in columns."""
+    """Format lines of cells as a text table with aligned columns."""
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return '\n'.join(
         '  '.join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)).rstrip() for line in lines
@@ -188,7 +191,7 @@ def report_error(e: BaseException, where: str = '') -> int | None:
       where: text to insert after 'error', such as ' in process 1'.
 
     Returns:
-      The exit status, or None for any other error, of which nothing is printed.
+      The exit status, or None if the user cannot fix the error; then nothing is printed.
     """
     message, status = None, 1
     if isinstance(e, KeyboardInterrupt):

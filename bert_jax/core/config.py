@@ -101,7 +101,7 @@ def load_module(path: str) -> Any:
 def override(config: ConfigDict, assignments: Sequence[str]) -> None:
     """Apply `a.b=value` assignments in place.
 
-    Values are Python literals; anything else is text. The config must already contain all defaults.
+    Values are Python literals, `true` or `false`; anything else is text. The config must already contain all defaults.
 
     Raises:
       UserError: for a key that the config does not contain. The message names the closest key.

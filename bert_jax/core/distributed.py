@@ -32,13 +32,13 @@ _barriers = itertools.count()
 
 @contextlib.contextmanager
 def join_job(coordinator: str = '', processes: int = 0, process: int = -1) -> Iterator[None]:
-    """Make this process one of a job; enter before the first JAX computation.
+    """Connect this process to the others of its job; enter this context before the first JAX computation.
 
-    Without arguments, JAX detects the cluster: SLURM's `srun`, the workers of a TPU VM, or Open MPI. Outside a
-    cluster, the job has only this process.
+    Without arguments, JAX detects the processes of a cluster: SLURM's `srun`, the workers of a TPU VM, or Open MPI.
+    Outside a cluster, the job has only this process.
 
     If a process fails or is killed, the other processes end too: each reports a one-line error, and after
-    `HEARTBEAT_SECONDS` JAX names the lost process and ends the rest.
+    `HEARTBEAT_SECONDS` JAX names the lost process and ends all that still run.
 
     Args:
       coordinator: HOST:PORT of process 0, the same for all processes.
@@ -110,7 +110,7 @@ def _lost_process_message(e: BaseException | None) -> str:
 
 
 def is_lead() -> bool:
-    """Whether this is process 0, the only one that writes metrics and results."""
+    """Return whether this is process 0, the only one that writes metrics and results."""
     return jax.process_index() == 0
 
 

@@ -12,7 +12,7 @@ class UserError(Exception):
 
 
 class Diverged(UserError):
-    """Training whose loss, gradient or parameters are no longer finite."""
+    """Error of a training run whose loss, gradient or parameters are no longer finite."""
 
     exit_status = 3
 

@@ -1,4 +1,4 @@
-"""Record where the wall-clock time of a run goes, over all starts of its process: training steps and overhead."""
+"""Record how the wall-clock time of a run, including restarts, divides into training steps and overhead."""
 
 import contextlib
 import itertools
@@ -17,7 +17,7 @@ _start_time = time.time()
 
 
 class Ledger:
-    """Writes `progress.json` in a working directory: one entry for each start or resumption of the run.
+    """Writer of `progress.json` in a working directory, with one entry for each start or resumption of the run.
 
     The keys of an entry are:
       began, time: start of the process and last update of the entry, in seconds since 1970.
@@ -40,13 +40,13 @@ class Ledger:
 
     @contextlib.contextmanager
     def overhead(self, category: str) -> Iterator[None]:
-        """Count the time spent inside as overhead."""
+        """Count the time spent in the `with` block as overhead of this category."""
         start = time.perf_counter()
         yield
         self._overhead[category] = self._overhead.get(category, 0.0) + time.perf_counter() - start
 
     def write(self, step: int, ended: str = '') -> None:
-        """Update the file after `step` updates."""
+        """Update the entry of this process in the file: the run has reached `step`."""
         self._step = step
         if self._earlier_starts and self._first_step >= self._total:  # the run was complete before this start
             return
@@ -68,7 +68,7 @@ class Ledger:
             self.write(self._step, reason)
 
     def close(self) -> None:
-        """Make a later run of this process count its time from now."""
+        """Restart the clock, so that a later run in this process counts its time from now."""
         global _start_time
         _start_time = time.time()
 
@@ -83,14 +83,14 @@ def read(workdir: pathlib.Path) -> dict[str, Any]:
 
 
 def time_shares(starts: list[dict[str, Any]]) -> dict[str, float]:
-    """Compute the shares of the time between the first start and the last update of a run, by category.
+    """Divide the time between the first start and the last update of a run into categories.
 
     Args:
       starts: entries of `Ledger`, in order.
 
     Returns:
-      Shares that add up to 1: 'steps' (goodput), 'downtime' (between two starts), 'repeated steps' (done before, but
-      lost since the last checkpoint), and the categories of overhead.
+      Shares that add up to 1: 'steps' (goodput), 'downtime' (from the last update of a process to the start of the next),
+      'repeated steps' (lost because the process ended before the next checkpoint), and the categories of overhead.
     """
     seconds: dict[str, float] = {}
 

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 
 
 class Mean(NamedTuple):
-    """A weighted sum and its weight. Adding both before dividing keeps means over several batches exact."""
+    """A weighted sum and the sum of its weights, both added over batches before the division: an exact mean."""
 
     total: jax.Array
     weight: jax.Array
@@ -45,7 +45,7 @@ def combine(parts: Iterable[Mapping[str, Mean]]) -> dict[str, float]:
 
 
 def is_lower_better(name: str) -> bool:
-    """Whether a lower value of the metric `name` is better."""
+    """Return whether a lower value of the metric `name` is better."""
     return name.partition('/')[0].endswith(('loss', 'cross_entropy', 'squared_error'))
 
 
@@ -65,9 +65,10 @@ def format_duration(seconds: float) -> str:
 
 
 class Writer:
-    """Writes metrics to `metrics.jsonl` and TensorBoard events in a working directory.
+    """Writer of metrics to `metrics.jsonl` and TensorBoard events in a working directory.
 
-    Lines after `step` are removed first: a run that was killed after its last checkpoint repeats these steps.
+    Existing lines of steps after `step` are removed first, because a resumed run repeats the steps that followed
+    its last checkpoint.
     """
 
     def __init__(self, workdir: pathlib.Path, step: int):
@@ -97,7 +98,7 @@ class Writer:
 
 
 def _parse_line(line: str) -> dict[str, float] | None:
-    """Parse a line of `metrics.jsonl`, null as NaN; return None if it is truncated or of another format."""
+    """Parse a line of `metrics.jsonl`, in which null stands for NaN; return None if the line is invalid."""
     try:
         values = json.loads(line)
         numbers = [values['step'], *(v for v in values.values() if v is not None)]
@@ -119,7 +120,7 @@ _NOT_MAIN = ('grad_norm', 'learning_rate', 'tokens_per_second', 'mfu')
 
 
 class Progress:
-    """Prints step, loss, main metric, time left and speed.
+    """Progress line of a run: step, loss, main metric, time left and speed.
 
     On a terminal, one line is updated in place. Otherwise, as in the log file of a job, a line is printed for the
     first and the last step and at most every `interval` seconds in between.
@@ -192,7 +193,7 @@ class Progress:
         return '  '.join(parts)
 
     def _width(self) -> int:
-        """Columns of the terminal: a longer line would wrap, and could not be updated in place."""
+        """Return the number of columns of the terminal. A longer line would wrap and could not be updated in place."""
         try:
             return os.get_terminal_size(self._stream.fileno()).columns or 80
         except OSError:

@@ -37,16 +37,16 @@ _MAIN_AXIS = {'dp': 'data', 'fsdp': 'fsdp', 'tp': 'tensor', 'fsdp_tp': 'fsdp'}
 
 @dataclasses.dataclass(frozen=True)
 class MeshConfig:
-    """Shape of the device mesh and what is split over its axes.
+    """Shape of the device mesh, and the strategy that splits arrays over its axes.
 
-    Several TPU slices are spanned by the `data` axis, or by `fsdp` if the size of `data` is not divisible by the
-    number of slices.
+    With several TPU slices, the `data` axis spans them all, or the `fsdp` axis if the size of `data` is not divisible
+    by the number of slices.
 
     Attributes:
       strategy: entry of `STRATEGIES` that maps parameters and activations to mesh axes.
       data, fsdp, tensor: sizes of the mesh axes. 0 means 1, except that the main axis of the strategy (`data` for dp,
-        `fsdp` for fsdp and fsdp_tp, `tensor` for tp) takes all remaining devices. If the main axis has a size, `data`
-        takes them.
+        `fsdp` for fsdp and fsdp_tp, `tensor` for tp) takes all remaining devices. If the size of the main axis is
+        set, `data` takes them.
     """
 
     strategy: Literal['dp', 'fsdp', 'tp', 'fsdp_tp'] = 'dp'
@@ -88,7 +88,7 @@ class Partitioner:
         """Compute the sharding of one named array.
 
         Raises:
-          UserError: as `spec`, and if a dimension is not divisible by the size of its mesh axes.
+          UserError: for the reasons of `spec`, or if a dimension is not divisible by the size of its mesh axes.
         """
         spec = self.spec(logical, name)
         for i, target in enumerate(spec):
@@ -109,7 +109,7 @@ class Partitioner:
 
     @property
     def batch(self) -> NamedSharding:
-        """Sharding of a batch: the leading dimension over `data` and `fsdp`."""
+        """Sharding of a batch: the leading dimension is split over `data` and `fsdp`."""
         return NamedSharding(self.mesh, P(BATCH_AXES))
 
     @property
@@ -122,7 +122,7 @@ class Partitioner:
         if batch_size % self.num_batch_shards:
             raise UserError(
                 f'{name}={batch_size}, the global batch size, is not divisible by {self.num_batch_shards}, the '
-                'size of the mesh axes data*fsdp. Set it to a multiple.'
+                f'size of the mesh axes data*fsdp. Set it to a multiple of {self.num_batch_shards}.'
             )
 
     def local_rows(self, batch_size: int) -> np.ndarray:
@@ -222,7 +222,7 @@ _active: contextvars.ContextVar[Partitioner | None] = contextvars.ContextVar('pa
 
 @contextlib.contextmanager
 def use(partitioner: Partitioner) -> Iterator[None]:
-    """Make `partitioner` the active one; functions that call `constrain` must be traced inside."""
+    """Make `partitioner` the active one in a `with` block. Trace functions that call `constrain` in this block."""
     token = _active.set(partitioner)
     try:
         yield
@@ -244,7 +244,7 @@ def target_platform() -> str:
 
 
 def is_single_cpu() -> bool:
-    """Whether the program being traced will run on a single CPU device."""
+    """Return whether the program being traced will run on a single CPU device."""
     partitioner = _active.get()
     return target_platform() == 'cpu' and (partitioner is None or partitioner.mesh.size == 1)
 

@@ -47,7 +47,7 @@ def lock_workdir(folder: pathlib.Path) -> Iterator[None]:
 
 
 def is_workdir_locked(folder: pathlib.Path) -> bool:
-    """Whether a process on this machine holds the lock of a working directory (`lock_workdir`)."""
+    """Return whether a process on this machine has locked a working directory (see `lock_workdir`)."""
     try:
         with (folder / '.lock').open() as lock:
             fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)

@@ -29,7 +29,7 @@ class DataConfig:
       length: tokens in a row, T.
       limit: number of training examples, chosen at random with a fixed seed; 0 uses all.
       fake_language: special tokens of the fake language into which texts are translated, for models of `tasks.bilingual`:
-        'shared' with the real language or its 'own'. Position ids and word order stay those of the real language. Empty
+        'shared' with the real language or 'separate'. Position ids and word order stay those of the real language. Empty
         leaves texts in the real language.
     """
 
@@ -38,7 +38,7 @@ class DataConfig:
     eval_split: str = 'validation'
     length: int = 128
     limit: int = 0
-    fake_language: Literal['', 'shared', 'own'] = ''
+    fake_language: Literal['', 'shared', 'separate'] = ''
 
     def __post_init__(self) -> None:
         check_range(self, 'data', 4, math.inf, 'length')

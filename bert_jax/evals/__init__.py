@@ -1,1 +1,1 @@
-"""Evaluation of trained models: the evaluator that training and commands share, predictions, text generation."""
+"""Evaluation of trained models: scores, predictions and text generation."""

@@ -1,4 +1,4 @@
-"""Score model parameters on fixed rows, for training and for the evaluation commands alike."""
+"""Score model parameters on fixed rows, during training and in the evaluation commands."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -20,12 +20,12 @@ class Evaluator:
       task: task that interprets the rows.
       graph: structure of the model.
       examples: rows of the task, with their metadata.
-      batch_size: global number of rows per batch; the last batch is filled up with rows of weight 0.
+      batch_size: global number of rows per batch; the last batch is padded with rows of weight 0.
       partitioner: mesh and shardings of the computation.
       seed: seed of the examples' noise, so that the same positions are masked each time.
-      max_rows: number of rows to evaluate, from the first; 0 takes all.
+      max_rows: maximum number of rows to evaluate, from the first; 0 evaluates all.
       length_buckets: number of padded lengths, see `pipeline.evaluation_batches`.
-      generate: whether a task that generates text does so, for its scores and predictions. This is slow.
+      generate: whether to call the task's `generate`, if it has one. Its scores and predictions need this, but it is slow.
 
     Attributes:
       num_rows: number of evaluated rows.
@@ -74,7 +74,7 @@ class Evaluator:
         """Run the model on all rows.
 
         Returns:
-          The means of losses and metrics, `loss` first, and the task's outputs in the order of the rows.
+          The means of the losses and metrics, with `loss`, their sum, first; and the task's outputs by row.
         """
         losses, means, outputs, indices = [], [], [], []
         for batch_indices, batch in self.batches():
@@ -89,7 +89,7 @@ class Evaluator:
         return {'loss': sum(combined.values()), **combined, **metrics.combine(means)}, joined
 
     def __call__(self, params: Mapping[str, jax.Array]) -> dict[str, Any]:
-        """Return the means of losses and metrics, and the scores that the task computes from all outputs."""
+        """Return the means of the losses and metrics, and the scores that the task computes from all outputs."""
         means, outputs = self.collect_outputs(params)
         return {**means, **self._task.scores(outputs, self._metadata)}
 

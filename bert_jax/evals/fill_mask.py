@@ -15,12 +15,12 @@ def fill(checkpoint: str, texts: Sequence[str], top: int = 5) -> list[list[list[
     """Return the most likely tokens at each mask of each text.
 
     Args:
-      checkpoint: working directory of a pretrained model, or one of its steps.
+      checkpoint: working directory of a pretraining run, or the folder of one of its checkpoints.
       texts: texts with one or more `[MASK]` each.
-      top: number of tokens for each mask.
+      top: number of tokens to return for each mask.
 
     Returns:
-      For each text and each of its masks, in order, `top` pairs of token and probability.
+      For each text, and for each of its masks in order, `top` pairs of a token and its probability.
 
     Raises:
       UserError: if the model is not a masked language model, or a text has no mask or is too long.
@@ -37,7 +37,7 @@ def fill(checkpoint: str, texts: Sequence[str], top: int = 5) -> list[list[list[
         tokens = np.concatenate([[tokenizer.cls], ids, [tokenizer.sep]])
         masked = np.flatnonzero(tokens == tokenizer.mask)
         if not len(masked):
-            raise UserError(f'{text!r} has no [MASK]. Write [MASK] where a token is to be predicted.')
+            raise UserError(f'{text!r} has no [MASK]. Write [MASK] in place of the token to predict.')
         at_masks = probabilities(jnp.asarray(tokens[None], jnp.int32))[masked]
         values, best = map(np.asarray, jax.lax.top_k(at_masks, min(top, len(tokenizer))))
         results.append(

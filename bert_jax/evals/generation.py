@@ -14,7 +14,7 @@ class Generator:
     """Continue prompts with a trained causal language model.
 
     Args:
-      checkpoint: working directory of the task clm, or one of its steps.
+      checkpoint: working directory of a run of the task clm, or the folder of one of its checkpoints.
 
     Raises:
       UserError: if there is no checkpoint, or its model is not a causal language model.
@@ -33,11 +33,11 @@ class Generator:
         Args:
           prompt: text to continue; an empty prompt starts a new document.
           length: maximum number of new tokens.
-          sampling: temperature and truncation of the distribution.
+          sampling: temperature, top-k and top-p of the sampling.
           seed: seed of the sampling.
 
         Raises:
-          UserError: if prompt and continuation exceed the positions of the model.
+          UserError: if prompt and continuation together exceed the model's maximum length.
         """
         trained = self._trained
         (ids,) = trained.tokenizer.encode([prompt])

@@ -25,7 +25,7 @@ from bert_jax.data.tokenizer import Tokenizer
 from bert_jax.modeling import module
 from bert_jax.train import load
 
-LOSS_CHUNK = 128  # positions of each row whose vocabulary logits are in memory at once
+LOSS_CHUNK = 128  # positions per row whose vocabulary logits are computed at once, to save memory
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,27 +33,26 @@ class LmConfig:
     """Settings of an evaluation of a causal language model: the section `eval` of a config.
 
     Attributes:
-      kind: 'perplexity' of running text; 'last_word', whether the last word of a passage is predicted (LAMBADA,
-        Paperno et al. 2016); 'choice', whether the correct one of several answers is the most likely (Brown et al.
-        2020, section 2.4).
+      kind: what the model predicts: 'perplexity' is each token of running text, 'last_word' is the last word of a passage
+        (LAMBADA, Paperno et al. 2016), 'choice' is one of several answers (Brown et al. 2020, section 2.4).
       source: text files, labeled files or a TFDS name. For perplexity, empty means the documents held out from the
         checkpoint's pretraining.
       split: split to evaluate, see `records.read`.
       train_split: split of the examples in few-shot prompts.
       text: field of the text or passage.
-      template: prompt of a choice: text with field names in braces, and {answer} at its end.
-      answers: names of the classes in a prompt, in the order of their ids, or of their names if the data set has no
-        numbers; empty takes the names of the data set.
+      template: prompt for 'choice': text with field names in braces that ends with {answer}.
+      answers: answer in the prompt for each class, in the order of the class ids, or of the class names if the data set
+        has no ids; empty uses the class names.
       endings: for records with their own answers, the field with the list of answers, or one field for each answer.
       ending_prefix: see `multiple_choice.ChoiceConfig`.
-      label: field of the correct class or of the number of the correct answer.
+      label: field of the correct class, or of the index of the correct answer.
       num_shots: number of random examples from `train_split` that precede each prompt, with their answers.
       separator: text between the examples of a prompt.
-      length: maximum number of tokens that the model sees; 0 takes the length of its pretraining.
-      stride: number of new tokens in each further window of a long text; 0 takes half of `length`.
-      limit: number of records or documents to evaluate; 0 takes all.
+      length: maximum number of tokens that the model sees at once; 0 uses the length of its pretraining rows.
+      stride: number of new tokens in each window of a long text after the first; 0 uses half of `length`.
+      limit: maximum number of records or documents to evaluate; 0 evaluates all.
       batch_size: rows per batch.
-      seed: seed of the choice of examples.
+      seed: seed for the random choice of the few-shot examples.
     """
 
     kind: Literal['perplexity', 'last_word', 'choice'] = 'perplexity'
@@ -85,7 +84,7 @@ class LmConfig:
             )
 
     def _check_template(self) -> None:
-        """Raise UserError unless the template is text with field names in braces, and {answer} at its end."""
+        """Raise UserError unless the template is text with field names in braces that ends with {answer}."""
         try:
             parts = [*string.Formatter().parse(self.template)]
         except ValueError as e:
@@ -93,7 +92,9 @@ class LmConfig:
                 f'eval.template={self.template!r} is not a valid template ({e}). Write field names in braces.'
             ) from e
         if any(field == '' or spec or conversion for _, field, spec, conversion in parts):
-            raise UserError(f'eval.template={self.template!r} may contain only field names in braces.')
+            raise UserError(
+                f'eval.template={self.template!r} has braces without a plain field name. Write only field names in braces.'
+            )
         if not self.template.endswith('{answer}'):
             raise UserError(
                 f'eval.template={self.template!r} must end with {{answer}}, as in "Review: {{sentence}} Sentiment: {{answer}}".'
@@ -110,8 +111,8 @@ def read_config(spec: str, overrides: Sequence[str] = ()) -> LmConfig:
     config = config_lib.load(spec)
     if [*config] != ['eval']:
         raise UserError(
-            f'{spec!r} has the sections {", ".join(config)}, but eval_lm needs one section, eval. Use a config of '
-            'configs/eval.'
+            f'{spec!r} has the sections {", ".join(config)}, but eval_lm needs only the section eval. Use a config '
+            'from configs/eval.'
         )
     defaults = {f.name: f.default for f in dataclasses.fields(LmConfig)}
     config_lib.build_section(LmConfig, config.eval, 'eval')
@@ -121,11 +122,11 @@ def read_config(spec: str, overrides: Sequence[str] = ()) -> LmConfig:
 
 
 class Query(NamedTuple):
-    """Tokens to be scored.
+    """Tokens to score, with their context.
 
     Attributes:
       tokens: [n] token ids, context first.
-      first: index of the first scored token, at least 1; the scored tokens extend to the end.
+      first: index of the first scored token, at least 1; all tokens after it are scored too.
     """
 
     tokens: np.ndarray
@@ -133,11 +134,11 @@ class Query(NamedTuple):
 
 
 class TokenScores(NamedTuple):
-    """Scores of the tokens of a `Query` from its `first` on.
+    """Scores of the scored tokens of a `Query`, those from `first` on.
 
     Attributes:
       losses: negative log-likelihood of each token, in nats.
-      is_greedy: whether each token is the most likely one.
+      is_greedy: whether each token is the most likely one in its context.
     """
 
     losses: np.ndarray
@@ -148,7 +149,7 @@ class TokenScorer:
     """Score given tokens with a causal language model.
 
     Args:
-      checkpoint: working directory of the task clm, or one of its steps.
+      checkpoint: working directory of a run of the task clm, or the folder of one of its checkpoints.
       batch_size: rows per batch.
 
     Raises:
@@ -173,7 +174,7 @@ class TokenScorer:
         self._score = functools.partial(score, trained.params)
 
     def __call__(self, queries: Sequence[Query]) -> list[TokenScores]:
-        """Score queries, batched by length; the result is in the order of the queries."""
+        """Score queries in batches of similar length; return the scores in the order of the queries."""
         if not queries:
             return []
         lengths = np.array([len(q.tokens) for q in queries])
@@ -199,11 +200,11 @@ def windows(size: int, length: int, stride: int) -> Iterator[tuple[int, int, int
     Args:
       size: number of tokens.
       length: maximum number of tokens in a window.
-      stride: number of new tokens in each further window.
+      stride: number of new tokens in each window after the first.
 
     Yields:
-      Start and stop of a window, and its first token that no earlier window holds. In further windows at least
-      `length - stride` tokens precede it.
+      Start and stop of a window, and the index of the first token to predict in it. In each window after the first, at
+      least `length - stride` tokens precede that token.
     """
     stop = min(length, size)
     yield 0, stop, 1
@@ -214,7 +215,7 @@ def windows(size: int, length: int, stride: int) -> Iterator[tuple[int, int, int
 
 
 class Scorer:
-    """Evaluate checkpoints as the `eval` section of a config says.
+    """Score checkpoints of causal language models with the settings of an `eval` section.
 
     Args:
       spec: config file, see `read_config`.
@@ -225,7 +226,7 @@ class Scorer:
         self.config = read_config(spec, overrides)
 
     def __call__(self, path: Any) -> dict[str, Any]:
-        """Return the scores of the newest checkpoint in `path`, with the step and the data."""
+        """Return the scores of the newest checkpoint in `path`, with its step and a description of the data."""
         c = self.config
         scorer = TokenScorer(path, c.batch_size)
         trained = scorer.trained
@@ -259,7 +260,7 @@ class Scorer:
 
 @contextlib.contextmanager
 def _rename_settings() -> Iterator[None]:
-    """Replace data.KEY by eval.KEY in error messages of data readers, which assume a config section `data`."""
+    """Rename data.KEY to eval.KEY in errors of the data readers, whose settings are usually in the section `data`."""
     try:
         yield
     except UserError as e:
@@ -269,14 +270,14 @@ def _rename_settings() -> Iterator[None]:
 
 
 def _perplexity(config: LmConfig, scorer: TokenScorer, length: int) -> tuple[int, dict[str, float]]:
-    """Score whole documents, each after an end-of-document token that is not itself scored."""
+    """Score whole documents. Each follows an end-of-document token, which is not scored."""
     data, tokenizer = scorer.trained.experiment.data, scorer.trained.tokenizer
     documents = _read_documents(config, data)
     texts = documents[: config.limit or len(documents)]
     encoded = tokenizer.encode(texts)
     if not all(tokenizer.decode(ids) == text for ids, text in zip(encoded[:8], texts, strict=False)):
         logging.warning(
-            'The tokenizer discards case or spaces, so bits per byte do not measure the whole information of this text.'
+            'The tokenizer discards case or spaces, so bits per byte do not count that information.'
         )
     queries = [
         Query(tokens[start:stop], first - start)
@@ -324,13 +325,13 @@ def _exp(mean: float) -> float:
 
 
 def _last_word(config: LmConfig, scorer: TokenScorer, length: int) -> tuple[int, dict[str, float]]:
-    """Score last words; a word is correct if each of its tokens is the most likely after the true ones before it."""
+    """Score last words. A word is correct if each of its tokens is the most likely one after the text before it."""
     records = records_lib.read(config.source, config.split, config.limit)
     continuations = []
     for record in records:
         context, space, word = record.text(config.text).rstrip().rpartition(' ')
         if not space:
-            raise UserError(f'{record.location} has fewer than two words. Correct or remove it.')
+            raise UserError(f'{record.location} has fewer than two words. Correct or remove the record.')
         continuations.append((record.location, context, space + word))
     scores = scorer(_make_queries(continuations, scorer.trained.tokenizer, length))
     return len(records), {
@@ -342,7 +343,7 @@ def _last_word(config: LmConfig, scorer: TokenScorer, length: int) -> tuple[int,
 def _make_queries(
     continuations: Sequence[tuple[str, str, str]], tokenizer: Tokenizer, length: int
 ) -> list[Query]:
-    """Encode contexts and the continuations to be scored; contexts that are too long lose their beginning.
+    """Encode contexts with the continuations to score, and cut off the beginning of contexts that are too long.
 
     Args:
       continuations: for each query the location of its record, the context, and the continuation, which begins with the
@@ -370,7 +371,7 @@ def _make_queries(
 
 
 def _choice(config: LmConfig, scorer: TokenScorer, length: int) -> tuple[int, dict[str, float]]:
-    """Choose the most likely answer: by its log-likelihood, or by that divided by its tokens or bytes."""
+    """Score multiple choice: the answer with the highest log-likelihood (total, per token or per byte) is chosen."""
     records = records_lib.read(config.source, config.split, config.limit)
     options, correct_options = _options(config, records)
     prompts = _prompts(config, records)
@@ -395,7 +396,7 @@ def _choice(config: LmConfig, scorer: TokenScorer, length: int) -> tuple[int, di
 
 
 def _options(config: LmConfig, records: Sequence[Record]) -> tuple[list[list[str]], list[int]]:
-    """Return the answers of each record, and the number of the correct one."""
+    """Return the possible answers of each record, and the index of the correct one."""
     if config.endings:
         options = [multiple_choice.read_endings(record, config) for record in records]
         names: Sequence[str] = [str(i) for i in range(max(map(len, options)))]
@@ -407,7 +408,7 @@ def _options(config: LmConfig, records: Sequence[Record]) -> tuple[list[list[str
         if config.answers and len(config.answers) != len(names):
             raise UserError(
                 f'eval.answers has {len(config.answers)} answers for the {len(names)} classes {", ".join(names)}. '
-                'Name one answer for each class.'
+                'List one answer for each class.'
             )
         are_class_names = {*config.answers} == {*names}  # then their order does not matter
         answers = names if are_class_names else config.answers or names
@@ -417,7 +418,7 @@ def _options(config: LmConfig, records: Sequence[Record]) -> tuple[list[list[str
     for record, answers_, label in zip(records, options, labels, strict=True):
         if label >= len(answers_):
             raise UserError(
-                f'{record.location} has the label {label}, but only {len(answers_)} endings. Correct or remove it.'
+                f'{record.location} has the label {label}, but only {len(answers_)} endings. Correct or remove the record.'
             )
     return options, labels
 
@@ -429,13 +430,13 @@ def _prompts(config: LmConfig, records: Sequence[Record]) -> list[str]:
     is_one_file = records_lib.is_files(config.source) and '{split}' not in config.source
     if is_one_file or config.train_split == config.split:
         raise UserError(
-            'eval.num_shots would take examples from the evaluated records. Put {split} into eval.source, and set '
-            'eval.train_split to another split.'
+            f'eval.num_shots={config.num_shots} would take examples from the evaluated records. Put {{split}} into '
+            'eval.source, and set eval.train_split to another split.'
         )
     train_records = records_lib.read(config.source, config.train_split)
     if len(train_records) < config.num_shots:
         raise UserError(
-            f'eval.num_shots={config.num_shots} exceeds the {len(train_records)} records of {config.train_split!r}. Lower it.'
+            f'eval.num_shots={config.num_shots} exceeds the {len(train_records)} records of {config.train_split!r}. Lower eval.num_shots.'
         )
     options, correct_options = _options(config, train_records)
     prompts = []

@@ -1,4 +1,4 @@
-"""Predictions of a fine-tuned checkpoint: read records, predict, and write the results to a file."""
+"""Prediction with a fine-tuned model: read records, predict, and write the results to a file."""
 
 import json
 import logging
@@ -19,7 +19,7 @@ Prediction = dict[str, Any]
 
 
 class Predictor:
-    """A callable that predicts the label, tags, value, answer or target text of records.
+    """Predict the label, tags, value, answer or target text of records with a fine-tuned model.
 
     Args:
       checkpoint: working directory of a fine-tuning run, or the folder of one of its checkpoints.
@@ -86,7 +86,7 @@ def read_records(source: str, split: str) -> list[Record | None]:
     """Read the records of a file, or of a split of a TFDS data set.
 
     Returns:
-      The records in their order; None for one that cannot be read, which is logged.
+      The records in order. A record that cannot be read is logged and replaced by None.
 
     Raises:
       UserError: if the file does not exist or holds no records.
@@ -129,17 +129,17 @@ def write_predictions(
     """Write predictions in the format given by the suffix of `path`.
 
     `.jsonl` has one object per record. `.json` maps question ids to answers, as the SQuAD scripts expect. `.tsv` has an
-    index and a label or value per line, as the GLUE server expects. The index is the field `idx` of a record, because
-    TFDS shuffles its examples, or else the position of the record.
+    index and a label or value per line, as the GLUE server expects. The index is the field `idx` of a record, since
+    TFDS shuffles its examples. Without this field, it is the record's position.
 
     Args:
       path: file to write.
       records: records from `read_records`.
-      predictions: prediction for each record; None is skipped.
+      predictions: prediction for each record; records with None are left out.
       use_class_ids: whether a `.tsv` file holds class ids instead of class names.
 
     Raises:
-      UserError: if there are no predictions, or the format does not suit them.
+      UserError: if there are no predictions, or the format cannot hold them.
     """
     pairs = zip(records, predictions, strict=True)
     valid = [(i, record, p) for i, (record, p) in enumerate(pairs) if record is not None and p is not None]

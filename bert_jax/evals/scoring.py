@@ -24,15 +24,15 @@ class Scorer:
     """Score checkpoints of a downstream task on the data of a config.
 
     Args:
-      spec: config of the task, for data and batches. Model, tokenizer and class names come from the checkpoint.
+      spec: config file that sets the data and the batches. Model, tokenizer and class names come from the checkpoint.
       overrides: `a.b=value` changes to the config.
-      task: required name of the config's task; empty accepts any.
+      task: name that the config's task must have; empty accepts any task.
 
     Attributes:
       format_scores: the task's function that formats scores; None before a checkpoint is loaded.
 
     Raises:
-      UserError: if the config is of another task.
+      UserError: if the config is for another task.
     """
 
     def __init__(self, spec: str, overrides: Sequence[str], task: str = ''):
@@ -41,8 +41,8 @@ class Scorer:
         if task and self._experiment.task.name != task:
             actual = self._experiment.task.name
             raise UserError(
-                f'{spec!r} is a config of the task {actual!r}, but this command scores {task!r}. Set --config to a config '
-                'of that task.'
+                f'{spec!r} is a config for the task {actual!r}, but this command scores {task!r}. Set --config to a config '
+                f'for {task!r}.'
             )
         self._partitioner = partitioning.make(self._experiment.mesh)
         self._evaluator: Evaluator | None = None
@@ -50,7 +50,7 @@ class Scorer:
         self.format_scores: Any = None
 
     def __call__(self, path: pathlib.Path) -> dict[str, Any]:
-        """Return the scores of the newest checkpoint in `path`, with the step and the data."""
+        """Return the scores of the newest checkpoint in `path`, with its step and a description of the data."""
         trained, evaluator = self.load_evaluator(path)
         data = self._experiment.data
         return {
@@ -64,7 +64,7 @@ class Scorer:
         }
 
     def load_evaluator(self, path: pathlib.Path) -> tuple[TrainedModel, Evaluator]:
-        """Load the newest checkpoint in `path`, with an evaluator of its parameters on the data of the config.
+        """Load the newest checkpoint in `path`, and make an evaluator for it on the data of the config.
 
         The evaluator is reused as long as the model's config and tokenizer stay the same.
         """
@@ -94,7 +94,7 @@ class Scorer:
         return trained, self._evaluator
 
     def _make_task(self, path: pathlib.Path, trained: TrainedModel) -> Any:
-        """Make the task from the config, with the fields that belong to the checkpoint taken from there."""
+        """Make the task from the config, except for `CHECKPOINT_FIELDS`, which come from the checkpoint."""
         config = self._experiment.task
         inherited = {
             name: value
@@ -104,7 +104,7 @@ class Scorer:
         for name, value in inherited.items():
             if f'task.{name}' in self._overridden and getattr(config, name) != value:
                 raise UserError(
-                    f'{str(path)!r} was trained with task.{name}={value!r}. Omit task.{name} here.'
+                    f'{str(path)!r} was trained with task.{name}={value!r}. Omit --config.task.{name}.'
                 )
         merged = dataclasses.replace(
             trained.experiment, task=dataclasses.replace(config, **inherited), data=self._experiment.data
@@ -115,12 +115,12 @@ class Scorer:
 def watch_checkpoints(workdir: pathlib.Path, poll: float, timeout: float) -> Iterator[pathlib.Path]:
     """Yield each new checkpoint of a running job; only the newest if several were saved in the meantime.
 
-    Stops after the job's last step, or when no checkpoint was saved for `timeout` seconds.
+    The iterator ends after the job's last step, or when no checkpoint was saved for `timeout` seconds.
 
     Args:
       workdir: working directory of the job.
       poll: seconds between checks for a new checkpoint.
-      timeout: seconds.
+      timeout: maximum number of seconds to wait for a new checkpoint.
     """
     last_step, last_time = -1, time.monotonic()
     while True:

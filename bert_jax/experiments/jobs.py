@@ -23,15 +23,15 @@ ROOT = str(
 
 
 class Job(NamedTuple):
-    """A process of `bin.train`, of an eval command, or of a study.
+    """One process: a training run, an eval command or a study.
 
     Attributes:
-      folder: the working directory of a training, or the folder for the scores of an evaluation or study.
-      config: the config file, with its argument; of a study its command, written `bin/STUDY.py`.
-      settings: config overrides `a.b=value`; of a study its flags, `name=value`.
+      folder: the working directory of a training run, or the folder for the scores of an evaluation or study.
+      config: the config file, with its argument; for a study, its command, written `bin/STUDY.py`.
+      settings: config overrides `a.b=value`; for a study, its flags `name=value`.
       depends_on: the folder of a job that must finish first; None for no dependency.
-      checkpoint: the checkpoint to evaluate or study; empty for a training.
-      watch: whether to run in parallel with `depends_on` and evaluate each new checkpoint; on SLURM only.
+      checkpoint: the checkpoint to evaluate or study; empty for a training run.
+      watch: whether to run at the same time as `depends_on` and evaluate each new checkpoint (only on SLURM).
     """
 
     folder: pathlib.Path
@@ -51,7 +51,7 @@ class Job(NamedTuple):
 
     @property
     def record(self) -> dict[str, Any]:
-        """The content of `done.json` once the job has finished."""
+        """The content that `done.json` has after the job has finished."""
         record = {'config': self.config, 'settings': [*self.settings]}
         return record | ({'checkpoint': self.checkpoint} if self.checkpoint else {})
 
@@ -82,8 +82,8 @@ class Job(NamedTuple):
 
     @property
     def command(self) -> list[str]:
-        """The whole command line, beginning with the Python interpreter."""
-        # The long timeout covers the time for which the training waits in the queue.
+        """The complete command line, including the Python interpreter."""
+        # The timeout is long because the training job may wait in the queue.
         watch = ['--watch', f'--timeout={7 * 24 * 3600}'] if self.watch else []
         return [sys.executable, '-m', *self.arguments, *watch]
 
@@ -95,7 +95,7 @@ def validate(jobs: Sequence[Job]) -> list[str]:
     """Validate the settings of all jobs.
 
     Returns:
-      The checkpoint that each job needs; empty for a job that needs none.
+      The checkpoint that each job needs, in the order of the jobs; empty for a job that needs none.
 
     Raises:
       UserError: if a job has invalid settings.
@@ -115,11 +115,11 @@ def run(jobs: Sequence[Job], folder: pathlib.Path, max_processes: int = 1) -> di
 
     Args:
       jobs: jobs in the order in which to start them.
-      folder: common parent of all jobs; it is locked against other processes meanwhile.
-      max_processes: number of jobs that run in parallel.
+      folder: parent folder of all jobs; it is locked against other processes until this function returns.
+      max_processes: maximum number of jobs that run in parallel.
 
     Returns:
-      The reason of the failure, by folder, for each job that did not finish.
+      The reason of each failure, by the folder of the job.
 
     Raises:
       UserError: before any job starts, if one of them has invalid settings.
@@ -131,7 +131,7 @@ def run(jobs: Sequence[Job], folder: pathlib.Path, max_processes: int = 1) -> di
     for job, checkpoint in zip(waiting, validate(waiting), strict=True):
         if checkpoint and checkpoint not in produced and not pathlib.Path(checkpoint).exists():
             failures[job.folder] = (
-                f'error: The checkpoint {checkpoint!r} does not exist. Pass the --workdir of a training.'
+                f'error: The checkpoint {checkpoint!r} does not exist. Pass the --workdir of a training run.'
             )
     with paths.lock_workdir(folder):
         _run([job for job in waiting if job.folder not in failures], max_processes, failures)
@@ -168,17 +168,17 @@ def _run(waiting: list[Job], max_processes: int, failures: dict[pathlib.Path, st
 
 
 def distinct_reasons(failures: Mapping[pathlib.Path, str]) -> list[str]:
-    """The different reasons of failures, in order of their first occurrence."""
+    """The distinct reasons in `failures`, in order of first occurrence."""
     return [*dict.fromkeys(failures.values())]
 
 
 def footnotes(failures: Mapping[pathlib.Path, str]) -> list[str]:
-    """Numbered lines with the reasons of failures, which the cells of a table refer to."""
+    """Number the distinct reasons, one per line; table cells refer to these numbers as `failed [1]`."""
     return [f'[{i}] {reason}' for i, reason in enumerate(distinct_reasons(failures), 1)]
 
 
 def report_failures(failures: Mapping[pathlib.Path, str]) -> int:
-    """Print one line to stderr for each reason of failures; return the exit status of the command."""
+    """Print one line to stderr for each distinct reason. Return the exit status of the command: 1 after failures, else 0."""
     for reason in distinct_reasons(failures):
         first, *others = (folder for folder, why in failures.items() if why == reason)
         more = f' and {len(others)} more' if others else ''
@@ -192,8 +192,8 @@ class _Process(NamedTuple):
     Attributes:
       job: the job itself.
       popen: handle of the process.
-      start_time: time of the start, in seconds of the monotonic clock.
-      log_offset: size of the log in bytes before the start.
+      start_time: when it started, in seconds of the monotonic clock.
+      log_offset: size of the log in bytes when it started.
     """
 
     job: Job
@@ -206,7 +206,7 @@ def _start(job: Job, cores: set[int]) -> _Process:
     job.folder.mkdir(parents=True, exist_ok=True)
     logging.info('started: %s', job.folder)
     with (job.folder / LOG).open('ab') as log:
-        # Inside a cluster job, these variables would make each process believe that it is a task of that job.
+        # With these variables of a surrounding cluster job, the process would try to join that job.
         env = {k: v for k, v in os.environ.items() if not k.startswith(('SLURM_', 'OMPI_'))}
         env['PYTHONPATH'] = os.pathsep.join([ROOT, *filter(None, [env.get('PYTHONPATH')])])
         offset = log.tell()
@@ -217,7 +217,10 @@ def _start(job: Job, cores: set[int]) -> _Process:
 
 
 def _split_cores(n: int) -> list[set[int]]:
-    """Split the CPU cores among n processes; sets are empty for n = 1 and where core affinity is not supported."""
+    """Split the CPU cores into n sets, one per process. The sets are empty if cores are not to be assigned:
+
+    for n = 1, and on systems without core affinity.
+    """
     if n == 1 or not hasattr(os, 'sched_getaffinity'):
         return [set()] * n
     cores = sorted(os.sched_getaffinity(0))
@@ -225,7 +228,7 @@ def _split_cores(n: int) -> list[set[int]]:
 
 
 def _record_exit(process: _Process, failures: dict[pathlib.Path, str]) -> None:
-    """Mark the job of an ended process as finished, or add it to `failures`."""
+    """Mark the job of a process that has exited as finished, or add it to `failures`."""
     job, status = process.job, process.popen.returncode
     if status:
         output = (job.folder / LOG).read_bytes()[process.log_offset :].decode(errors='replace')

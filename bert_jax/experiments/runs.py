@@ -1,4 +1,4 @@
-"""Read the working directories of finished and running jobs, for tables, plots and reports."""
+"""Read configs and metrics from the working directories of finished and running jobs."""
 
 import dataclasses
 import json
@@ -14,14 +14,14 @@ from bert_jax.train import experiment
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """Config and metrics of a training.
+    """Config and metrics of a training run.
 
     Attributes:
       name: name of its working directory.
       config: its complete config.
       train: metrics of the logged training steps, in order.
       evals: metrics of the evaluations, in order; their names lack the prefix 'eval/'.
-      eval_files: scores that eval commands wrote into the working directory, as pairs ('SOURCE, SPLIT', scores).
+      eval_files: scores that eval commands wrote into the working directory, as pairs of a name 'SOURCE, SPLIT' and scores.
     """
 
     name: str
@@ -36,7 +36,7 @@ class Run:
 
     @property
     def initialization(self) -> str:
-        """The initial weights of a fine-tuning, for legends and tables."""
+        """The kind of initial weights of a fine-tuning run, as shown in legends and tables."""
         init = self.config['init']
         return {
             'pretrained': 'pretrained weights',
@@ -46,7 +46,7 @@ class Run:
 
     @property
     def data_name(self) -> str:
-        """The training data, for legends and tables."""
+        """The name of the training data, as shown in legends and tables."""
         data = self.config['data']
         if self.is_pretraining:
             names = [
@@ -72,7 +72,7 @@ def read(workdir: pathlib.Path, name: str = '') -> Run:
 
     Args:
       workdir: its working directory.
-      name: name of the run; empty takes the name of the directory.
+      name: name of the run; by default, the name of the directory.
 
     Raises:
       UserError: if the directory contains no run.
@@ -81,13 +81,15 @@ def read(workdir: pathlib.Path, name: str = '') -> Run:
         config = json.loads((workdir / 'config.json').read_text())
     except (OSError, ValueError) as e:
         raise UserError(
-            f'{str(workdir)!r} contains no run (no readable config.json). Pass the --workdir of a training.'
+            f'{str(workdir)!r} contains no run (no readable config.json). Pass the --workdir of a training run.'
         ) from e
     sections = ('data', 'model', 'train', 'init', 'checkpoint')
     if not isinstance(config, dict) or not all(isinstance(config.get(s), dict) for s in sections):
         raise UserError(
-            f'The config.json in {str(workdir)!r} is not that of a bert_jax run. Pass the --workdir of a training.'
+            f'The config.json in {str(workdir)!r} was not written by bert_jax. Pass the --workdir of a training run.'
         )
+    if 'best_metric' not in config['checkpoint']:
+        raise UserError(f'The run in {str(workdir)!r} is from an earlier version. Train it again.')
     # A run that has just started has no metrics yet.
     lines = metrics.read(workdir) if (workdir / 'metrics.jsonl').exists() else []
     train = [line for line in lines if {'loss', 'tokens_per_second', 'mfu'} <= line.keys()]
@@ -96,7 +98,7 @@ def read(workdir: pathlib.Path, name: str = '') -> Run:
 
 
 def final_scores(folder: pathlib.Path) -> dict[str, float]:
-    """Scores of the last evaluation of a run; empty if there is none."""
+    """All scores of the last evaluation of a run; empty if the run has not been evaluated."""
     try:
         evals = read(folder).evals
     except UserError:
@@ -105,10 +107,13 @@ def final_scores(folder: pathlib.Path) -> dict[str, float]:
 
 
 def final_score(folder: pathlib.Path, name: str) -> float | None:
-    """One score of the last evaluation of a run, or of an eval command's folder; None if there are no scores at all.
+    """The score `name` in a folder: from the last evaluation of a run, or from the file of an eval command.
+
+    Returns:
+      The score; None if the folder contains no scores.
 
     Raises:
-      UserError: if there are scores, but none of this name.
+      UserError: if the folder contains scores, but none of this name.
     """
     scores = final_scores(folder) or next((dict(found) for _, found in _read_eval_files(folder)), {})
     if scores and name not in scores:
@@ -118,26 +123,26 @@ def final_score(folder: pathlib.Path, name: str) -> float | None:
 
 
 def score_curve(folder: pathlib.Path, name: str) -> dict[int, float]:
-    """A score of a run by training step, one for each evaluation."""
+    """Map the training step of each evaluation of a run to the score `name`."""
     return {int(line['step']): line[name] for line in read(folder).evals if name in line}
 
 
 def find(folder: pathlib.Path) -> list[Run]:
-    """Find the run in a working directory, or all runs below a folder, such as that of a sweep.
+    """Read the run in a working directory, or all runs below a folder, such as the folder of a sweep.
 
     Raises:
-      UserError: if there is none.
+      UserError: if there is no run.
     """
     if (folder / 'config.json').exists() or not folder.is_dir():
         return [read(folder)]
     workdirs = sorted(p.parent for p in folder.rglob('config.json'))
     if not workdirs:
-        raise UserError(f'There is no run in {str(folder)!r}. Pass the --workdir of a training.')
+        raise UserError(f'There is no run in {str(folder)!r}. Pass the --workdir of a training run.')
     return [read(p, _short_name(f'{folder.name}/{p.relative_to(folder).as_posix()}')) for p in workdirs]
 
 
 def _short_name(name: str) -> str:
-    """Drop the folder `runs` from 'DIR/runs/seed0', the layout of a sweep with a single setting."""
+    """Shorten 'DIR/runs/seed0', the folder of a run in a sweep with a single setting, to 'DIR/seed0'."""
     return re.sub(r'/runs(?=/seed\d+$)', '', name)
 
 

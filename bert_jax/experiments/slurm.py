@@ -1,4 +1,4 @@
-"""Submit jobs to SLURM, with batch scripts that requeue a job after preemption and at its time limit until it finishes."""
+"""Submit jobs to SLURM. Their batch scripts requeue a job that is preempted or reaches its time limit, until it finishes."""
 
 import json
 import pathlib
@@ -13,29 +13,29 @@ from bert_jax.core.errors import UserError
 from bert_jax.experiments.jobs import DONE, ROOT, Job, validate
 
 SCRIPT, ID, LOG = 'slurm.sh', 'slurm.id', 'slurm-%j.log'
-# Seconds between SLURM's SIGTERM and the time limit of a job, in which training saves a checkpoint.
+# SLURM sends SIGTERM this many seconds before the time limit of a job; training then saves a checkpoint.
 NOTICE = 120
 # A requeued job appends to its log.
 _REQUEUE_OPTIONS = ('--open-mode=append', '--requeue', f'--signal=TERM@{NOTICE}')
 
 
 def script(job: Job, options: Sequence[str] = ()) -> str:
-    """Write the batch script of a job.
+    """Return the batch script of a job.
 
-    On SIGTERM a training saves and exits with status 75 (143 if it had not started yet). The script then requeues the
-    job, up to three times if nothing new was saved. A canceled job is not requeued.
+    On SIGTERM, a training job saves a checkpoint and exits with status 75 (143 if training had not started). The script
+    then requeues the job; if nothing new was saved, it does so at most three times. A canceled job is not requeued.
 
     Args:
-      job: the job; each task of `srun` is one of its processes.
-      options: options of sbatch, such as '--nodes=2'; they override those that this function sets.
+      job: the job; `srun` starts one process of it per task.
+      options: options of sbatch, such as '--nodes=2'; they override the options that this function sets.
 
     Raises:
-      UserError: if the name of the folder contains a character that sbatch does not accept.
+      UserError: if the path of the folder contains a backslash or a line break, which sbatch does not accept.
     """
     folder = job.folder.absolute()
     if {'\\', '\n'} & set(str(folder)):
         raise UserError(
-            f'sbatch cannot handle the folder name {str(folder)!r}. Choose a --workdir without backslash and line break.'
+            f'sbatch cannot handle the folder name {str(folder)!r}. Choose a --workdir without backslashes and line breaks.'
         )
     defaults = [
         f'--job-name={folder.name}',
@@ -82,13 +82,13 @@ def _directives(options: Sequence[str]) -> list[str]:
 
 
 def submit(jobs: Sequence[tuple[Job, Sequence[str]]]) -> dict[pathlib.Path, str]:
-    """Submit all jobs that are neither finished nor in the queue.
+    """Submit the jobs that are neither finished nor already in the queue.
 
     Args:
-      jobs: jobs with their options of sbatch; a job comes after the one that it depends on.
+      jobs: pairs of a job and its options of sbatch; a job must come after the job that it depends on.
 
     Returns:
-      The SLURM job id, by folder, of each job that is in the queue now.
+      The SLURM id, by folder, of each job that is now in the queue.
 
     Raises:
       UserError: if SLURM is not installed, or rejects a job.
@@ -112,11 +112,11 @@ def submit(jobs: Sequence[tuple[Job, Sequence[str]]]) -> dict[pathlib.Path, str]
 def submit_array(
     jobs: Sequence[Job], options: Sequence[str], folder: pathlib.Path, max_running: int = 0
 ) -> dict[pathlib.Path, str]:
-    """Submit independent jobs as one array; otherwise the same as `submit`.
+    """Submit independent jobs as one job array; otherwise like `submit`.
 
     Args:
       jobs: jobs without dependencies.
-      options: options of sbatch, for each of them.
+      options: options of sbatch for each job.
       folder: where to write the script of the array.
       max_running: maximum number of jobs that run in parallel; 0 for no limit.
     """
@@ -157,7 +157,7 @@ def submit_array(
 
 
 def _queued(jobs: Sequence[Job]) -> dict[pathlib.Path, str]:
-    """The SLURM ids, by folder, of those jobs that are in the queue."""
+    """The SLURM ids, by folder, of the jobs that are in the queue."""
     validate(jobs)
     queue = {*_call('squeue', '--me', '--array', '--noheader', '--format=%i').split()}
     files = {job.folder: job.folder / ID for job in jobs}
@@ -166,7 +166,7 @@ def _queued(jobs: Sequence[Job]) -> dict[pathlib.Path, str]:
 
 
 def _check_unchanged(folder: pathlib.Path, text: str) -> None:
-    """Raise UserError if the job in the queue was submitted with another script."""
+    """Raise UserError if the job in the queue was submitted with a script other than `text`."""
     if (folder / SCRIPT).read_text() != text:
         job_id = (folder / ID).read_text().strip()
         raise UserError(
@@ -180,7 +180,7 @@ def _sbatch(*arguments: str) -> str:
 
 def _call(*command: str) -> str:
     if not shutil.which(command[0]):
-        raise UserError(f'{command[0]} was not found. Submit from a machine of a SLURM cluster.')
+        raise UserError(f'{command[0]} was not found. Run this command on a machine of a SLURM cluster.')
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         raise UserError(f'{shlex.join(command)} failed: {done.stderr.strip() or done.stdout.strip()}')

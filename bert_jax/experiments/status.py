@@ -1,4 +1,4 @@
-"""Progress, state and scores of runs, while they run or afterwards."""
+"""Show the progress, state and scores of runs, during training or afterwards."""
 
 import contextlib
 import math
@@ -18,7 +18,7 @@ _BARS = '▁▂▃▄▅▆▇█'
 
 
 def sparkline(values: Sequence[float], width: int = 40) -> str:
-    """Draw the finite values as a line of at most `width` bars; a bar shows the mean of its values."""
+    """Draw the finite values as at most `width` bars. Each bar shows the mean of several consecutive values."""
     values = [value for value in values if math.isfinite(value)]
     if not values:
         return ''
@@ -43,10 +43,10 @@ def state(run: Run, workdir: pathlib.Path, progress: Mapping[str, Any]) -> tuple
     Args:
       run: the run.
       workdir: its working directory.
-      progress: its progress file, as read by `goodput.read`.
+      progress: the content of its progress file, as returned by `goodput.read`.
 
     Returns:
-      The state, the last logged step and the total number of steps, which is 0 if it is unknown.
+      The state, the last logged step, and the total number of steps (0 if unknown).
     """
     step = int(run.train[-1]['step']) if run.train else 0
     if not progress:
@@ -120,7 +120,7 @@ def table(folder: pathlib.Path) -> list[list[str]]:
     """Tabulate state, step, loss and score of all runs below a folder, one line per run.
 
     Raises:
-      UserError: if there is none.
+      UserError: if there is no run.
     """
     lines = [['run', 'state', 'step', 'loss', 'score', 'value']]
     for workdir in sorted(p.parent for p in folder.rglob('config.json')):
@@ -134,7 +134,7 @@ def table(folder: pathlib.Path) -> list[list[str]]:
         score = (run.best_metric, f'{value:.4f}') if value is not None else ('', '')
         lines.append([str(workdir.relative_to(folder)), current, format_step(step, total), loss, *score])
     if len(lines) == 1:
-        raise UserError(f'There is no run in {str(folder)!r}. Pass the --workdir of a training.')
+        raise UserError(f'There is no run in {str(folder)!r}. Pass the --workdir of a training run.')
     return lines
 
 

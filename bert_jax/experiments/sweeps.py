@@ -24,7 +24,7 @@ from bert_jax.train import experiment
 
 Settings = dict[str, Any]
 
-# Devlin et al. 2019, appendix A.3: fine-tune with all of these combinations and keep the best on the development set.
+# Devlin et al. 2019, appendix A.3: try all combinations and keep the one with the best score on the development set.
 RECIPE: dict[str, tuple[Any, ...]] = {
     'train.batch_size': (16, 32),
     'optim.learning_rate': (5e-5, 3e-5, 2e-5),
@@ -38,7 +38,7 @@ class Trial:
 
     Attributes:
       settings: values of config keys.
-      jobs: the trainings with these settings, one for each seed.
+      jobs: the training jobs with these settings, one for each seed.
     """
 
     settings: Settings
@@ -72,7 +72,7 @@ def _parse(text: str) -> Any:
 
 
 def from_config(spec: str) -> list[Settings]:
-    """The settings that the function `sweep(add)` of a config file adds; one empty setting without such a function.
+    """The settings that the function `sweep(add)` of a config file adds; a single empty setting if it has no such function.
 
     Raises:
       UserError: if `sweep` fails, adds nothing or the same setting twice, or sets the seed.
@@ -91,7 +91,7 @@ def from_config(spec: str) -> list[Settings]:
         ) from e
     names = [name(settings) for settings in added]
     if not added or len({*names}) < len(names):
-        raise UserError(f'sweep(add) of {path!r} adds no setting, or one twice. Add each setting once.')
+        raise UserError(f'sweep(add) of {path!r} adds no setting, or adds one twice. Add each setting once.')
     if any('train.seed' in settings for settings in added):
         raise UserError(f'sweep(add) of {path!r} sets train.seed. Remove it and pass --seeds=N.')
     return added
@@ -102,7 +102,7 @@ def _to_python(value: Any) -> Any:
 
 
 def name(settings: Settings) -> str:
-    """Name a setting, independently of the order of its keys: 'batch_size=16,learning_rate=0.0001'."""
+    """Name a setting, independently of the order of its keys: 'learning_rate=0.0001,batch_size=16'."""
     settings = dict(sorted(settings.items()))
     short = [key.rpartition('.')[2] for key in settings]
     keys = short if len({*short}) == len(short) else list(settings)
@@ -116,13 +116,13 @@ def name(settings: Settings) -> str:
 def trials(
     spec: str, workdir: pathlib.Path, settings: Sequence[Settings], seeds: int, overrides: Sequence[str]
 ) -> list[Trial]:
-    """The trainings of each setting with each seed, in folders `SETTING/seedN`.
+    """The training jobs of each setting with each seed, in the folders `SETTING/seedN`.
 
     Args:
       spec: the config file, with its argument.
       workdir: the folder of all runs.
       settings: the settings to compare.
-      seeds: number of seeds, counted from 0.
+      seeds: number of seeds; they count from 0.
       overrides: `a.b=value` for all runs.
     """
     found = []
@@ -137,7 +137,7 @@ def trials(
 
 
 def _format(value: Any) -> str:
-    """Format a value for the command line; text is quoted only where it would be parsed as something else."""
+    """Format a value for the command line. Text is quoted only if it would otherwise be parsed as another type."""
     if isinstance(value, str):
         with contextlib.suppress(ValueError, SyntaxError):
             ast.literal_eval(value)
@@ -147,11 +147,14 @@ def _format(value: Any) -> str:
 
 
 def objective(sweep: Sequence[Trial], score: str = '') -> tuple[str, bool]:
-    """The score to compare, and whether it should be low.
+    """Choose the score to compare.
 
     Args:
       sweep: the trials.
-      score: name of the score; empty takes `checkpoint.best_metric` of the config, or else the loss.
+      score: name of the score; by default `checkpoint.best_metric` of the config, or the loss if that is empty.
+
+    Returns:
+      The name of the score, and whether lower is better.
     """
     first = sweep[0].jobs[0]
     checkpoint = experiment.read(first.config, first.settings).checkpoint
@@ -168,15 +171,15 @@ def summarize(
 
     Args:
       sweep: the trials.
-      score: name of the score; the last evaluation of each run counts.
-      lowest: whether the lowest score is best, instead of the highest.
+      score: name of the score; its value is taken from the last evaluation of each run.
+      lowest: whether lower scores are better.
       failures: reasons, by folder, of the runs that did not finish.
 
     Returns:
-      `score`; `trials`, each with its `settings`, the `scores` of its seeds (None without a score), their `mean`,
-      `std` (sample standard deviation), `median` and number `n`, and the number `failed` of runs that did not finish, have a
-      score that is not finite, or an accuracy that is not above the share of the largest class; and `best`, the index
-      of the trial with the best mean, None without any score.
+      A dictionary with three keys. `score` is the name of the score. `best` is the index of the trial with the best mean;
+      None if there are no scores. `trials` has, for each trial, its `settings`, the `scores` of its seeds (None for a
+      missing score), their `mean`, `std` (sample standard deviation), `median` and number `n`, and `failed`: the number
+      of runs that did not finish, have a score that is not finite, or are not more accurate than the majority class.
 
     Raises:
       UserError: if the runs have no score of this name.
@@ -205,7 +208,7 @@ def summarize(
 
 
 def _is_degenerate(folder: pathlib.Path) -> bool:
-    """Whether the accuracy of a run is not above the share of the largest class."""
+    """Whether a run is not more accurate than always predicting the majority class."""
     scores = runs.final_scores(folder)
     return 'majority' in scores and scores.get('accuracy', 1.0) <= scores['majority']
 
@@ -213,12 +216,12 @@ def _is_degenerate(folder: pathlib.Path) -> bool:
 def table(
     sweep: Sequence[Trial], summary: Mapping[str, Any], lowest: bool, failures: Mapping[pathlib.Path, str]
 ) -> list[list[str]]:
-    """Tabulate a sweep, one line per trial: best first and marked by a star, trials without a score last.
+    """Tabulate a sweep, one line per trial: the best first, marked with a star; trials without scores last.
 
     Args:
       sweep: the trials.
       summary: their scores, as returned by `summarize`.
-      lowest: whether the lowest score is best.
+      lowest: whether lower scores are better.
       failures: reasons, by folder, of the runs that did not finish.
     """
     keys = list(dict.fromkeys(key for trial in sweep for key in trial.settings))
@@ -242,7 +245,7 @@ def table(
 
 
 def _progress(trial: Trial, failures: Mapping[pathlib.Path, str]) -> tuple[str, str]:
-    """The states of the runs of a trial, such as '2 done, 1 running', and the lowest of their steps."""
+    """Summarize the runs of a trial: their states, such as '2 done, 1 running', and the lowest step among them."""
     reasons = distinct_reasons(failures)
     states, steps, totals = [], [0], [0]
     for job in trial.jobs:

@@ -1,4 +1,4 @@
-"""Tables of papers: the jobs that fill a table, our scores next to the published ones, and tests of differences."""
+"""Reproduce tables of papers: run the jobs, compare our scores with the published ones, and test differences."""
 
 import collections
 import dataclasses
@@ -25,19 +25,19 @@ PRETRAINING = 'pretraining'
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """A pretrained model.
+    """A row of a table: one pretrained model.
 
     Attributes:
       name: name in the table.
-      config: config of the pretraining; empty for a row that starts from `checkpoint`.
-      settings: config overrides `a.b=value` of the pretraining; `{workdir}` is replaced by the folder of the table,
+      config: config of the pretraining run; empty for a row that starts from `checkpoint`.
+      settings: config overrides `a.b=value` of the pretraining run; `{workdir}` is replaced by the folder of the table,
         `{text}` by the table's `text`.
-      skipped_columns: columns without a cell in this row, each with the reason to print.
-      column_settings: additional config overrides, by column, for the jobs that start from this row.
-      weights: weights that the fine-tunings take from the model; see `experiment.InitConfig`.
-      checkpoint: a pretrained or converted model, or `{NAME}` for one of the table's `checkpoints`; empty takes the
+      skipped_columns: columns that are not computed for this row, each with the reason that its cell shows.
+      column_settings: by column, additional config overrides for the jobs of this row.
+      weights: which weights of the model fine-tuning starts from; see `experiment.InitConfig`.
+      checkpoint: a pretrained or converted model, or `{NAME}` for one of the table's `checkpoints`; by default, the
         table's `checkpoint`.
-      x: position on the x axis of the figure; 0 draws the columns on the x axis.
+      x: position on the x axis of the figure; if it is 0 in all rows, the columns are on the x axis.
     """
 
     name: str
@@ -52,22 +52,24 @@ class Row:
 
 @dataclasses.dataclass(frozen=True)
 class Column:
-    """A score of each pretrained model, after fine-tuning, or from an evaluation or study.
+    """A column of a table: one score of each model, from fine-tuning, an evaluation or a study.
 
     Attributes:
       name: name in the table.
-      config: config of the fine-tuning; with `source_column`, of an evaluation of that column's fine-tuned models. A study
-        of those models, or of the pretrained model itself, is written `bin/study_language.py`.
-      score: name of the score, taken from the last evaluation.
+      config: config of the fine-tuning runs; with `source_column`, the config with which to evaluate the fine-tuned models
+        of that column. A study is written as its command, such as `bin/study_language.py`; it studies those models or,
+        without `source_column`, the pretrained ones.
+      score: name of the score; its value is taken from the last evaluation.
       settings: config overrides `a.b=value`, or the flags of the study.
-      format: 'percent' multiplies a share by 100, 'exp' turns a loss into a perplexity; empty leaves the score as it is.
-      published_name: what the published score was measured on, where that differs from `name`.
-      source_column: column whose runs this column shows another score of, or evaluates on other data; 'pretraining' for the
-        pretraining runs; empty fine-tunes.
-      until_score_of: name of a row. The value is then the first step at which a run reaches the best score of that row's
-        runs (the mean of their bests), or infinity; the table shows the step by which half of the runs reach it.
-      panel: title of the panel of the figure that shows this column. Empty leaves the column out, or gives it its own
-        panel if the rows are on the x axis.
+      format: 'percent' multiplies a fraction by 100, 'exp' turns a loss into a perplexity; empty leaves the score unchanged.
+      published_name: data of the published score, if they differ from `name`.
+      source_column: another column whose runs this column uses: without `config` it shows another of their scores, with
+        `config` it evaluates them on other data. 'pretraining' means the pretraining runs. Empty for a column with
+        runs of its own.
+      until_score_of: name of a row. The value of a run is then the first step at which it reaches the best score of that
+        row (the mean over its runs), or infinity. The table shows the step at which half of the runs have reached it.
+      panel: title of the panel that shows this column in the figure. Empty leaves the column out; if the rows are on the
+        x axis, it gives the column its own panel.
       x: position on the x axis of that panel, a number or a name.
     """
 
@@ -93,7 +95,7 @@ class Column:
         return 100 * score if self.format == 'percent' else score
 
     def cell(self, values: Sequence[float]) -> str:
-        """Format values as mean ± sample standard deviation (n), or as the median step with `until_score_of`."""
+        """Format values as 'mean ± standard deviation (n)'; with `until_score_of`, as 'median step (k of n)', for k that reach it."""
         if not values:
             return ''
         if self.until_score_of:
@@ -106,7 +108,7 @@ class Column:
         return f'{mean:.{digits}f}{spread} ({len(values)})'
 
     def digits(self, value: float) -> int:
-        """Number of decimals: 1 for percentages and values from 10, 2 from 1, otherwise 4."""
+        """Number of decimals: 1 for percentages and values of at least 10, 2 for values of at least 1, otherwise 4."""
         return 1 if self.format == 'percent' or abs(value) >= 10 else 2 if abs(value) >= 1 else 4
 
 
@@ -115,18 +117,18 @@ class Table:
     """The config of a table.
 
     Attributes:
-      title: title, with the paper and the number of its table.
-      description: text below the title: scores, and sources of the published ones.
-      rows: pretrained models.
-      columns: what each model is used for.
+      title: title, such as 'BERT, table 1: GLUE'.
+      description: text below the title: which scores, and where the published ones come from.
+      rows: the pretrained models.
+      columns: the scores of each model.
       published: published scores, by row and column, in the unit of the table.
-      text: pretraining corpus that replaces `{text}` in the settings of rows and columns.
-      checkpoint: pretrained model of the rows that name no other.
+      text: corpus that replaces `{text}` in the settings of rows and columns.
+      checkpoint: pretrained model of the rows that have neither `config` nor `checkpoint`.
       checkpoints: pretrained models that rows refer to as `{NAME}`; set by `--config.checkpoints.NAME=DIR`.
-      seeds: number of runs of each cell, pretraining included; seeds count from 0.
+      seeds: number of runs of each cell, each from its own pretraining run if the row has one; seeds count from 0.
       transposed: whether to print the rows as columns.
-      x_label: label and unit of the x axis of the figure; empty draws none.
-      baseline: name of the row to test the differences of all others from; empty makes no test.
+      x_label: label and unit of the x axis of the figure; empty draws no figure.
+      baseline: name of the row that all other rows are tested against; empty for no tests.
     """
 
     title: str
@@ -149,7 +151,7 @@ class Table:
             if not row.config and not self._initial_checkpoint(row):
                 raise UserError(
                     f'The row {row.name!r} has no pretrained model. Pass --config.checkpoint=DIR, or set config or '
-                    'checkpoint of the row.'
+                    'checkpoint in the row.'
                 )
         for column in self.columns:
             if column.source_column == PRETRAINING and column.config:
@@ -160,7 +162,7 @@ class Table:
                 raise UserError(f'The column {column.name!r} needs config or source_column. Set one of them.')
             if column.until_score_of and not column.source_column:
                 raise UserError(
-                    f'The column {column.name!r} has until_score_of, so it needs source_column. Name a column with runs.'
+                    f'The column {column.name!r} has until_score_of but no source_column. Set source_column to a fine-tuning column.'
                 )
         for scores in self.published.values():
             for name, score in scores.items():
@@ -187,10 +189,12 @@ class Table:
         for names, known in references:
             for name in names:
                 if name not in known:
-                    raise UserError(f'The table has no {name!r}: {config_lib.did_you_mean(name, known)}')
+                    raise UserError(
+                        f'The table has no row or column {name!r}: {config_lib.did_you_mean(name, known)}'
+                    )
 
     def jobs(self, workdir: pathlib.Path) -> list[Job]:
-        """All jobs of the table: seed by seed, and each pretraining before the jobs that depend on it.
+        """All jobs of the table, seed by seed. Each job comes after the job that it depends on.
 
         Raises:
           UserError: if two cells have the same folder.
@@ -204,7 +208,7 @@ class Table:
         for folder, count in collections.Counter(job.folder for job in found).items():
             if count > 1:
                 raise UserError(
-                    f'Two cells of the table have the same folder {folder}. Rename a row or a column.'
+                    f'Two cells of the table have the same folder {str(folder)!r}. Rename a row or a column.'
                 )
         return found
 
@@ -238,19 +242,19 @@ class Table:
         return found
 
     def _initial_checkpoint(self, row: Row) -> str:
-        """The checkpoint that a row without pretraining starts from; empty if none is set."""
+        """The checkpoint of a row that has no pretraining run; empty if none is set."""
         reference = re.fullmatch(r'\{(\w+)\}', row.checkpoint)
         if not reference:
             return row.checkpoint or self.checkpoint
         if reference[1] not in self.checkpoints:
             raise UserError(
-                f'The row {row.name!r} refers to the checkpoint {row.checkpoint}, but the table has only: '
-                f'{", ".join(self.checkpoints) or "none"}. Correct the config.'
+                f'The row {row.name!r} refers to an unknown checkpoint {row.checkpoint}. The checkpoints of the table are: '
+                f'{", ".join(self.checkpoints) or "none"}.'
             )
         return self.checkpoints[reference[1]]
 
     def _folder(self, workdir: pathlib.Path, row: Row, column: Column, seed: int) -> pathlib.Path:
-        """The folder of the job that a cell shows."""
+        """The folder of the job whose score a cell shows."""
         name = column.name
         if not column.config:
             name = 'pretrain' if column.source_column == PRETRAINING else column.source_column
@@ -260,7 +264,7 @@ class Table:
         return {job.folder for job in self.jobs(workdir) if job.is_finished}
 
     def values(self, workdir: pathlib.Path) -> dict[tuple[str, str], list[float]]:
-        """The values of all finished runs by (row, column); runs that finished with other settings do not count."""
+        """The values of all runs that finished with the current settings, by (row, column)."""
         finished = self._finished_folders(workdir)
         found = {}
         for column in self.columns:
@@ -289,20 +293,20 @@ class Table:
         return found
 
     def json_values(self, workdir: pathlib.Path) -> dict[str, dict[str, list[float | None]]]:
-        """`values`, nested by row and column, for JSON: infinite values become None."""
+        """The result of `values`, nested by row and column for JSON; infinite values become None."""
         found: dict[str, dict[str, list[float | None]]] = {}
         for (row, column), values in self.values(workdir).items():
             found.setdefault(row, {})[column] = [v if math.isfinite(v) else None for v in values]
         return found
 
     def lines(self, workdir: pathlib.Path, failures: Mapping[pathlib.Path, str]) -> list[list[str]]:
-        """Format the table as text, the header first.
+        """Format the table as lines of cells, the header first.
 
-        A column with published scores (a row of a transposed table) becomes three: published, ours, difference.
+        A printed column that has published scores becomes three: published, ours, difference.
 
         Args:
           workdir: the folder of the table.
-          failures: reasons, by folder, of the jobs that failed; cells refer to them as `failed [1]`.
+          failures: reasons, by folder, of the jobs that failed; the cells of these jobs show `failed [1]`.
         """
         values, reasons = self.values(workdir), distinct_reasons(failures)
         finished = self._finished_folders(workdir)
@@ -342,7 +346,7 @@ class Table:
         return out
 
     def rank_correlations(self, workdir: pathlib.Path) -> list[str]:
-        """For each column, Spearman's rank correlation of the rows' means with the published scores."""
+        """For each column, describe the rank correlation (Spearman) of the rows' mean scores with the published ones."""
         from scipy import stats
 
         values = self.values(workdir)
@@ -363,8 +367,9 @@ class Table:
     def differences(self, workdir: pathlib.Path) -> list[str]:
         """For each column, test whether each row differs from the `baseline`.
 
-        Uses Welch's t-test; for columns with `until_score_of`, whose values may be infinite, the Mann-Whitney U test. The
-        last line names the differences that are significant after Holm's correction (1979) for all tests of the table.
+        The test is Welch's t-test, or the Mann-Whitney U test for columns with `until_score_of`, whose values may be
+        infinite. The last line lists the differences that remain significant after correction for all tests of the table
+        (Holm 1979).
         """
         from scipy import stats
 
@@ -399,14 +404,14 @@ class Table:
 
 
 def _holm(p_values: Mapping[str, float], level: float = 0.05) -> list[str]:
-    """The tests that Holm's step-down procedure rejects, at a family-wise error rate of `level`."""
+    """The names of the tests that are significant by Holm's step-down procedure, at a family-wise error rate of `level`."""
     ranked = sorted(p_values.items(), key=lambda test: test[1])
     rejected = itertools.takewhile(lambda t: t[1][1] <= level / (len(ranked) - t[0]), enumerate(ranked))
     return [name for _, (name, _) in rejected]
 
 
 def _final_score(folder: pathlib.Path, name: str) -> float | None:
-    """The final score of a run; None, with a warning, if it has no score of this name."""
+    """The final score of a run; None if it has no scores, or none of this name (with a warning)."""
     try:
         return runs.final_score(folder, name)
     except UserError as e:
@@ -415,12 +420,12 @@ def _final_score(folder: pathlib.Path, name: str) -> float | None:
 
 
 def _first_step(curve: Mapping[int, float], target: float) -> float:
-    """The first step at which a score reaches the target, or infinity."""
+    """The first step at which a score reaches the target; infinity if it never does."""
     return next((float(step) for step, value in curve.items() if value >= target), math.inf)
 
 
 def folder_name(name: str) -> str:
-    """Convert a name to the name of a folder."""
+    """Convert the name of a row or column to a folder name."""
     return (
         re.sub('[^a-z0-9.]+', '_', name.lower()).strip('_.') or hashlib.sha256(name.encode()).hexdigest()[:8]
     )
@@ -444,13 +449,11 @@ def read(spec: str, overrides: Sequence[str] = ()) -> Table:
         ]
         names = [folder_name(entry.name) for entry in entries]
         if not entries or len({*names}) < len(names):
-            raise UserError(
-                f'{spec!r} needs at least one of {key}, with different names. Correct the config.'
-            )
+            raise UserError(f'{spec!r} has no {key}, or two with the same name. Add or rename them.')
         values[key] = tuple(entries)
     return config_lib.build_section(Table, _to_dict(values), 'table')
 
 
 def _to_dict(value: Any) -> Any:
-    """Convert a ConfigDict and those inside it to dictionaries."""
+    """Convert a ConfigDict, including nested ones, to dictionaries."""
     return {k: _to_dict(v) for k, v in value.items()} if isinstance(value, ConfigDict | dict) else value

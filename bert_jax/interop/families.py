@@ -12,16 +12,16 @@ class Family:
     Attributes:
       prefix: prefix of the base model's tensor names if the model has a head.
       model: name of our model, with which our parameter paths begin.
-      base_modules: Hugging Face module for each module of our base model, or several that are stacked; '{}'
-        stands for the layer number.
-      head_modules: by task, Hugging Face module for each of our modules of the head; takes precedence over
+      base_modules: for each module of our base model, the Hugging Face module, or a tuple of those that ours
+        combines, such as query, key and value; '{}' stands for the layer number.
+      head_modules: for each task, the Hugging Face module for each module of our head; takes precedence over
         `base_modules`.
       tied: our parameter for each Hugging Face tensor that must equal it, such as the output embedding.
       config_keys: key of `config.json` for each field of our `Config`.
       fixed_config: fields of our `Config` that are the same for the whole family.
       optional_tensors: tensors that are zero if missing.
-      has_linear_kernels: whether kernels are stored as [out, in], unlike ours, [in, out].
-      required_config: values of `config.json` that our model depends on.
+      has_linear_kernels: whether kernels are stored as [out, in]; ours are [in, out].
+      required_config: for keys of `config.json`, the only value that our model supports.
       equal_config: keys of `config.json` whose value must equal that of another key.
       offset_follows_padding: whether positions begin at `pad_token_id` + 1; the unused rows count towards
         `max_position_embeddings`.
@@ -44,13 +44,13 @@ class Family:
     uncounted_position_rows: int = 0
 
     def position_offset(self, config: Mapping[str, Any]) -> int:
-        """Number of unused rows at the start of the position table."""
+        """Return the number of unused rows at the start of the position table."""
         if self.offset_follows_padding:
             return config.get('pad_token_id', 1) + 1
         return self.uncounted_position_rows
 
     def position_rows(self, config: Mapping[str, Any]) -> int:
-        """Number of rows of the position table."""
+        """Return the number of rows of the position table."""
         return config[self.config_keys['max_positions']] + self.uncounted_position_rows
 
 

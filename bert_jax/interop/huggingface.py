@@ -1,8 +1,8 @@
 """Conversion between our models and those of Hugging Face: BERT, RoBERTa, DistilBERT, GPT-2 and BART.
 
-A `Family` maps our modules to Hugging Face modules. A Hugging Face dense layer has a `weight` [out, in], except in GPT-2,
-where ours has a `kernel` [in, out]; query, key and value are three dense layers there and one in our models. A tensor that is
-missing, unused or of the wrong shape is an error that names it.
+A `Family` maps our modules to Hugging Face modules. Dense layers have a `weight` [out, in] there ([in, out] in
+GPT-2) and a `kernel` [in, out] here; query, key and value are three dense layers there (one in GPT-2) and one
+here. A tensor that is missing, unused or of the wrong shape raises an error that names it.
 """
 
 import importlib
@@ -72,7 +72,7 @@ def family_and_task(config: Mapping[str, Any]) -> tuple[Family, str]:
     if task not in family.head_modules:
         known = [suffix for suffix, t in ARCHITECTURES.items() if t in family.head_modules]
         raise UserError(
-            f'The architecture {name!r} cannot be converted. Supported suffixes are {", ".join(known)}.'
+            f'The architecture {name!r} cannot be converted. Supported names end in {" or ".join(known)}.'
         )
     return family, task
 
@@ -89,7 +89,7 @@ def infer_architecture(tensors: Mapping[str, np.ndarray]) -> str:
 
 
 def class_names(config: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return the names of the classes in a `config.json`, LABEL_0, LABEL_1, ... if it has none."""
+    """Return the names of the classes in a `config.json`; without them, LABEL_0, LABEL_1, ..."""
     labels = config.get('id2label') or {str(i): f'LABEL_{i}' for i in range(config.get('num_labels', 2))}
     names = tuple(labels[k] for k in sorted(labels, key=int))
     if len({*names}) < len(names):
@@ -110,7 +110,7 @@ def to_model_config(config: Mapping[str, Any]) -> ModelConfig:
     if missing := [
         theirs for ours, theirs in family.config_keys.items() if ours not in values and ours in _SHAPE_FIELDS
     ]:
-        raise UserError(f'config.json has no {missing[0]!r}, which the shape of the model depends on.')
+        raise UserError(f'config.json has no {missing[0]!r}, which determines the shape of the model.')
     for key, required in family.required_config.items():
         if config.get(key, required) != required:
             raise UserError(
@@ -119,8 +119,8 @@ def to_model_config(config: Mapping[str, Any]) -> ModelConfig:
     activation = values.get('activation', 'gelu')
     if config['model_type'] == 'roberta' and task == 'mlm' and activation != 'gelu':
         raise UserError(
-            f'The masked-LM head of RoBERTa always uses gelu, but its blocks use {activation!r}. Only the same '
-            'activation in both can be converted.'
+            f'The masked-LM head of RoBERTa always uses gelu, but config.json sets hidden_act to {activation!r}. '
+            'Only models that use gelu in both can be converted.'
         )
     if activation not in ACTIVATIONS:
         raise UserError(
@@ -141,7 +141,7 @@ def to_model_config(config: Mapping[str, Any]) -> ModelConfig:
 def export_model_type(config: Any, tokenizer: Tokenizer) -> str:
     """Choose the Hugging Face model type for the export of one of our models.
 
-    A BERT without segment embeddings becomes a DistilBERT, one with a RoBERTa tokenizer a RoBERTa.
+    A BERT without segment embeddings becomes a DistilBERT, and one with a RoBERTa tokenizer becomes a RoBERTa.
 
     Raises:
       UserError: for a setting that the model type does not support.
@@ -181,7 +181,7 @@ def to_hf_config(
     Args:
       config: settings of the model.
       task: name of the task.
-      classes: names of the classes, empty for other tasks than classification.
+      classes: names of the classes, empty for tasks other than classification.
       tokenizer: tokenizer of the model.
       has_next_sentence: whether a pretrained BERT has a next-sentence head.
 
@@ -191,9 +191,7 @@ def to_hf_config(
     model_type = export_model_type(config, tokenizer)
     family = FAMILIES[model_type]
     if task not in family.head_modules:
-        raise UserError(
-            f'A model of the task {task!r} has no counterpart of the model type {model_type!r} in Hugging Face.'
-        )
+        raise UserError(f'Hugging Face has no model of the type {model_type!r} for the task {task!r}.')
     values = {theirs: getattr(config, ours) for ours, theirs in family.config_keys.items()}
     values['pad_token_id'] = tokenizer.pad
     values[family.config_keys['max_positions']] += (
@@ -234,7 +232,7 @@ def from_tensors(
       float32 arrays of these shapes; padding entries of the vocabulary are zero.
 
     Raises:
-      UserError: naming a tensor that is missing, unused, or of the wrong shape.
+      UserError: if a tensor is missing, unused or of the wrong shape; the message names it.
     """
     family, task = family_and_task(config)
     remaining = {_modernize(name): value for name, value in tensors.items() if not _BUFFERS.search(name)}
@@ -248,7 +246,7 @@ def from_tensors(
             candidates = [tensor, *(copy for copy, original in family.tied.items() if original == name)]
             source = next((n for n in candidates if n in remaining), tensor)
             if source not in remaining and source not in family.optional_tensors:
-                raise UserError(f'The checkpoint has no tensor {tensor!r}, which {name} is converted from.')
+                raise UserError(f'The checkpoint has no tensor {tensor!r}, which the parameter {name} needs.')
             parts.append(remaining.pop(source, expected).astype(np.float32))
             if parts[-1].shape != expected.shape:
                 raise UserError(
@@ -266,7 +264,7 @@ def from_tensors(
         others = f' (and {len(remaining) - 1} others)' if len(remaining) > 1 else ''
         raise UserError(
             f'The model has no parameter for the tensor {min(remaining)!r}{others}. Add --exclude={min(remaining)} '
-            'to ignore all tensors whose names begin so.'
+            'to ignore all tensors whose names begin with this.'
         )
     return params
 
@@ -320,7 +318,7 @@ def _to_parameter(
 
 
 def _modernize(name: str) -> str:
-    """Replace a tensor name of an old checkpoint by its current name."""
+    """Replace a tensor name of an old checkpoint with its current name."""
     for pattern, replacement in _OLD_NAMES:
         name = pattern.sub(replacement, name)
     return name
@@ -341,6 +339,6 @@ def _tensor_names(name: str, family: Family, task: str, prefix: str) -> list[str
     layer = re.search(r'blocks/(\d+)/', key)
     theirs = family.base_modules.get(re.sub(r'blocks/\d+/', 'blocks/{}/', key))
     if theirs is None:
-        raise UserError(f'This model type has no tensor for our parameter {name}.')
+        raise UserError(f'Hugging Face models of this type have no tensor for the parameter {name}.')
     names = theirs if isinstance(theirs, tuple) else (theirs,)
     return [prefix + n.format(layer[1] if layer else '') + suffix for n in names]

@@ -31,7 +31,7 @@ SIZES = {
 
 @dataclasses.dataclass(frozen=True)
 class Config(ModelConfig):
-    """Settings of a BART; those of its blocks are in `BlockConfig`.
+    """Settings of a BART model; those of its blocks are in `BlockConfig`.
 
     Attributes:
       size: name in `SIZES`, which sets layers, width, heads and mlp_width where they are 0.
@@ -79,7 +79,7 @@ class Seq2SeqOutput(NamedTuple):
     """Output of an encoder-decoder.
 
     Attributes:
-      hidden_states: L+1 arrays [B, T, D] of the decoder, its embeddings and the output of each layer.
+      hidden_states: L+1 arrays [B, T, D] of the decoder: its embeddings and the output of each layer.
       encoder_hidden_states: L+1 arrays [B, S, D] of the encoder.
       logits: [B, T, V] float32 logits of the next tokens; None without a head.
     """
@@ -99,7 +99,11 @@ class EncoderOrDecoder(nnx.Module):
         self.layers = Stack(c, rngs, block, causal=block is DecoderBlock)
 
     def embed(self, x: jax.Array, positions: jax.Array, key: jax.Array | None = None) -> jax.Array:
-        """Add positions [T] or [B, T] to token vectors [B, T, D], with norm and dropout, as [B*T, D]."""
+        """Embed positions [T] or [B, T], add them to token vectors [B, T, D], then apply norm and dropout.
+
+        Returns:
+          [B*T, D].
+        """
         c = self.config
         if self.position_embedding is not None:
             x = x + self.position_embedding[...][c.position_offset + positions]
@@ -114,7 +118,7 @@ class EncoderOrDecoder(nnx.Module):
         memory: Any = None,
         positions: jax.Array | None = None,
     ) -> tuple[jax.Array, ...]:
-        """Map token vectors [B, T, D] to L+1 hidden states [B, T, D]; `memory` as in `DecoderBlock`."""
+        """Map token vectors [B, T, D] to L+1 hidden states [B, T, D]; see `DecoderBlock` for `memory`."""
         batch, length, width = x.shape
         self.config.check_length(length)
         positions = jnp.arange(length) if positions is None else positions
@@ -164,7 +168,7 @@ class Bart(nnx.Module):
         valid: jax.Array | None = None,
         key: jax.Array | None = None,
     ) -> Output:
-        """Run encoder and decoder on the same text, for heads (sections 3.1 and 3.2 of the paper).
+        """Run encoder and decoder on the same text, for the heads of other tasks (sections 3.1 and 3.2 of the paper).
 
         As in pretraining, the decoder input is shifted right by one and begins with the last real token of
         the row. The hidden states are those of the decoder; the pooled vector is tanh of a dense layer
@@ -191,7 +195,7 @@ class Bart(nnx.Module):
     def init_cache(
         self, batch: int, slots: int, tokens: jax.Array, valid: jax.Array | None = None
     ) -> dict[str, Any]:
-        """Encode the source [B, S] and create a cache of `slots` decoder tokens."""
+        """Encode the source [B, S] and create a cache with room for `slots` decoder tokens."""
         self.config.check_length(slots)
         _, (hidden, mask) = self._encode_source(tokens, valid, None)
         return {'layers': self.decoder.layers.init_cache(batch, slots, hidden), 'mask': EncoderCache(mask)}
@@ -212,14 +216,14 @@ class Bart(nnx.Module):
 
 
 class BartForSeq2Seq(nnx.Module):
-    """BART with a language-model head, whose matrix is the token embedding, and a bias."""
+    """BART with a language-model head that shares the token embedding and has a bias."""
 
     def __init__(self, config: Config, rngs: nnx.Rngs):
         self.bart = Bart(config, rngs)
         self.logits_bias = param(rngs, (config.padded_vocab,), ('vocab',), 0)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Seq2SeqOutput:
-        """Run BART, with logits of the next tokens; arguments as in `Bart`."""
+        """Run BART and compute the logits of the next tokens; arguments as in `Bart`."""
         out = self.bart(*args, **kwargs)
         return out._replace(logits=self._logits(out.hidden_states[-1]))
 
@@ -229,7 +233,7 @@ class BartForSeq2Seq(nnx.Module):
         return vocabulary_logits(hidden, table, self.bart.config, self.logits_bias[...])
 
     def token_loss(self, hidden: jax.Array, labels: jax.Array, chunk: int = 0) -> tuple[jax.Array, jax.Array]:
-        """Compute loss and correctness [B, T] of `labels` [B, T] from decoder states [B, T, D]; see `sequence_loss`."""
+        """Apply `sequence_loss` to decoder states [B, T, D] and `labels` [B, T]."""
         table = self.bart.token_embedding[...].astype(hidden.dtype)
         bias = vocabulary_bias(self.bart.config, self.logits_bias[...])
         return sequence_loss(hidden, table, bias, labels, chunk)

@@ -171,7 +171,7 @@ def _initial_beams(state: DecodingState, k: int, end: int, length: int) -> BeamS
 
 
 def _select_rows(tree: Any, rows: jax.Array) -> Any:
-    """Take these rows of all arrays except those in an `EncoderCache`, which are equal for all beams of a row."""
+    """Select `rows` of each array, except in an `EncoderCache`, which is the same for all beams of a text."""
     return jax.tree.map(
         lambda x: x if isinstance(x, EncoderCache) else x[rows],
         tree,

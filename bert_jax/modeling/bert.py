@@ -31,7 +31,7 @@ SIZES = {
 
 @dataclasses.dataclass(frozen=True)
 class Config(ModelConfig):
-    """Settings of a BERT; those of its blocks are in `BlockConfig`.
+    """Settings of a BERT model; those of its blocks are in `BlockConfig`.
 
     Attributes:
       size: name in `SIZES`, which sets layers, width, heads and mlp_width where they are 0.
@@ -56,7 +56,7 @@ class Output(NamedTuple):
     """Output of a model without a head.
 
     Attributes:
-      hidden_states: L+1 arrays [B, T, D], the embeddings and the output of each layer; with
+      hidden_states: L+1 arrays [B, T, D]: the embeddings and the output of each layer; with
         `output_positions` the last is [B, 1+P, D].
       pooled: [B, D] vector of each row; None without a pooler.
     """
@@ -155,7 +155,7 @@ class MaskedLM(nnx.Module):
         return self.norm(ACTIVATIONS[self.config.activation](self.dense(x)))
 
     def output_bias(self) -> jax.Array:
-        """Output bias [V], float32, which rules out the padding entries of the vocabulary."""
+        """Return the output bias [V], float32, with -1e9 at the padding entries of the vocabulary."""
         return vocabulary_bias(self.config, self.bias[...])
 
 
@@ -174,7 +174,7 @@ class BertForPretraining(nnx.Module):
         valid: jax.Array | None = None,
         key: jax.Array | None = None,
     ) -> HeadOutput:
-        """Run BERT and both heads, with masked-LM logits at every position; arguments as in `Bert`."""
+        """Run BERT and both heads; masked-LM logits are computed at every position. Arguments as in `Bert`."""
         out = self.bert(tokens, segments, valid, key)
         logits = self.masked_lm_logits(out.hidden_states[-1])
         return HeadOutput(*out, logits, self.next_sentence_logits(out.pooled))

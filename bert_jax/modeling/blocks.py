@@ -57,7 +57,7 @@ class Block(nnx.Module):
         return constrain(self._add_residual(x, y, self.mlp_norm, fold_in(key, 2)), 'batch', None)
 
     def init_cache(self, batch: int, slots: int, memory: Any = None) -> Any:
-        """Create an empty cache of `slots` tokens for each of `batch` rows."""
+        """Create an empty cache with room for `slots` tokens in each of `batch` rows."""
         c = self.config
         shape = (batch, c.kv_heads or c.heads, slots, c.width // c.heads)
         return jnp.zeros(shape, c.dtype), jnp.zeros(shape, c.dtype)
@@ -112,8 +112,8 @@ class CrossAttention(nnx.Module):
 class DecoderBlock(Block):
     """A block with cross-attention to the encoder between self-attention and feed-forward.
 
-    `memory` is a pair of the encoder outputs [B*S, D] and their mask. In `extend` it is the mask alone,
-    because the cache holds the keys and values of the encoder outputs.
+    In a call, `memory` is a pair of the encoder outputs [B*S, D] and their mask. In `init_cache` it is the
+    outputs alone, and in `extend` the mask alone, because the cache holds the keys and values of the outputs.
     """
 
     def __init__(self, config: BlockConfig, rngs: nnx.Rngs):

@@ -33,10 +33,10 @@ class BlockConfig:
       rope_base: base of the rotary position embedding (Su et al. 2021); 0 disables it.
       relative_buckets: number of relative-position buckets (Raffel et al. 2020), see `RelativeBias`; T5 has
         32, 0 disables the bias.
-      relative_max_distance: distance in tokens from which on all distances share the last bucket.
+      relative_max_distance: distance in tokens; this and all larger distances share the last bucket.
       dropout: dropout rate of embeddings and of the output of each sublayer.
       attention_dropout: dropout rate of attention probabilities.
-      init_std: standard deviation of the initial parameters, a normal truncated at two deviations.
+      init_std: standard deviation of the initial parameters, whose normal distribution is truncated at two deviations.
       scaled_residual_init: whether `init_std` is divided by sqrt(2 L) for projections into the residual
         stream (Radford et al. 2019, section 2.3).
       dtype: type of activations; parameters, softmax and losses are always float32.
@@ -93,7 +93,7 @@ class BlockConfig:
 
 @dataclasses.dataclass(frozen=True)
 class ModelConfig(BlockConfig):
-    """A stack of blocks with token and position embeddings.
+    """Settings of a stack of blocks with token and position embeddings.
 
     Attributes:
       causal: whether a token attends only to itself and earlier tokens; fixed for each model class.
@@ -117,7 +117,7 @@ class ModelConfig(BlockConfig):
 
     @property
     def name(self) -> str:
-        """The module of this model in `modeling/`, which is `model.name` of a config."""
+        """Name of the module of this model in `modeling/`, which is `model.name` in a config."""
         return type(self).__module__.rpartition('.')[2]
 
     def _fill_in_size(self, sizes: Mapping[str, tuple[int, ...]], size: str, *fields: str) -> None:
@@ -152,7 +152,7 @@ class ModelConfig(BlockConfig):
             )
 
     def encode_flops(self, tokens: float, length: float, output_tokens: float | None = None) -> float:
-        """Floating-point operations of `encode` in the blocks; arguments as in `block_flops`."""
+        """Count the floating-point operations of `encode` in the blocks; arguments as in `block_flops`."""
         return self.block_flops(tokens, length, output_tokens)
 
     def block_flops(self, tokens: float, length: float, output_tokens: float | None = None) -> float:

@@ -33,9 +33,9 @@ _packing: contextvars.ContextVar[bool] = contextvars.ContextVar('packing', defau
 
 @contextlib.contextmanager
 def packed_matrices(enabled: bool = True) -> Iterator[None]:
-    """Pack the matrices of a loop that is traced in this context into panels, once before the loop.
+    """Copy the matrices of each loop traced in this context into panels, once before the loop.
 
-    Packing copies the matrices, and so takes their size in memory.
+    A panel is a block of adjacent columns. The copies need as much memory as the matrices.
     """
     token = _packing.set(enabled)
     try:
@@ -88,18 +88,18 @@ def _ffi_call(name: str, shape: tuple[int, ...]) -> Any:
 
 
 def _panel_width(n: int) -> int:
-    """Widest supported panel width that divides n columns; 0 if XLA has to compute the product."""
+    """Return the largest supported panel width that divides n columns; 0 if XLA has to compute the product."""
     return next((w for w in (48, 32, 16) if w <= _available_panel_width() and n % w == 0), 0)
 
 
 def _available_panel_width() -> int:
-    """Maximal number of columns of a panel; 0 where the library cannot be used."""
+    """Return the largest panel width; 0 if the library or the current device does not support panels."""
     return _max_panel_width() if partitioning.is_single_cpu() else 0
 
 
 @functools.cache
 def _max_panel_width() -> int:
-    """Load the library, compiling it if needed, and return its maximal panel width; 0 if that fails."""
+    """Load the library, compile it if needed, and return the largest number of columns of a panel; 0 on failure."""
     file = paths.cache_dir() / f'cpu_decoding-{_fingerprint()}.so'
     try:
         if not file.exists():
@@ -123,7 +123,7 @@ def _max_panel_width() -> int:
 
 
 def _compile(compiler: str, file: pathlib.Path) -> None:
-    """Compile the library in a temporary folder, then move it to `file`, because other processes may do the same."""
+    """Compile the library in a temporary folder, then move it to `file`, so that no process loads a partial file."""
     file.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=file.parent) as folder:
         output = pathlib.Path(folder) / file.name
@@ -137,7 +137,7 @@ def _compile(compiler: str, file: pathlib.Path) -> None:
 
 
 def _fingerprint() -> str:
-    """Hash of the source, the JAX version and the processor, which the compiled library depends on."""
+    """Hash the source, the JAX version and the processor, on which the compiled library depends."""
     cpuinfo = pathlib.Path('/proc/cpuinfo')
     lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else [platform.processor()]
     cpu = sorted({line for line in lines if line.startswith(('flags', 'Features', 'model name'))}) or lines

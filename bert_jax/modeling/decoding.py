@@ -153,7 +153,7 @@ def prefill(
     key: jax.Array,
     slots: int,
 ) -> DecodingState:
-    """Process left-padded prompts [B, T] and fill a cache of `slots` tokens per row with them."""
+    """Run the model on left-padded prompts [B, T], with a new cache that has room for `slots` tokens per row."""
     model = module.merge(graph, params)
     batch, length = tokens.shape
     filled = jnp.pad(valid, ((0, 0), (0, slots - length)))
@@ -212,10 +212,10 @@ def sample(logits: jax.Array, sampling: Sampling, key: jax.Array) -> jax.Array:
 
 
 def argmax(logits: jax.Array, block: int = 256) -> jax.Array:
-    """Index of the first highest entry per row of logits [B, V], as int32 [B].
+    """Return the index of the first maximum in each row of logits [B, V], as int32 [B].
 
-    Finds the block that holds the maximum, then the index inside it, because XLA on a CPU vectorizes `max` but
-    not `argmax`.
+    First find the block that holds the maximum, then the index inside it, because XLA on a CPU vectorizes
+    `max` but not `argmax`.
     """
     batch, vocabulary = logits.shape
     blocks = jnp.pad(logits, ((0, 0), (0, -vocabulary % block)), constant_values=-jnp.inf)

@@ -29,7 +29,7 @@ SIZES = {
 
 @dataclasses.dataclass(frozen=True)
 class Config(ModelConfig):
-    """Settings of a GPT, with the defaults of GPT-2; those of its blocks are in `BlockConfig`.
+    """Settings of a GPT model, with the defaults of GPT-2; those of its blocks are in `BlockConfig`.
 
     Attributes:
       size: name in `SIZES`, which sets layers, width and heads where they are 0; `mlp_width` 0 becomes 4 D.
@@ -99,7 +99,7 @@ class Gpt(nnx.Module):
         valid: jax.Array | None = None,
         key: jax.Array | None = None,
     ) -> Output:
-        """Run the model, and pool each row to the last hidden state of its last real token.
+        """Run the model; the pooled vector of a row is the last hidden state of its last real token.
 
         See Radford et al. 2018, section 3.2.
         """
@@ -111,7 +111,7 @@ class Gpt(nnx.Module):
         return self.encode(*args).pooled
 
     def _embed(self, tokens: jax.Array, position_vectors: jax.Array | None) -> jax.Array:
-        """Add position vectors [T, D] or [B, T, D] to the embedded tokens [B, T], as [B*T, D]."""
+        """Embed tokens [B, T], add position vectors [T, D] or [B, T, D], and return [B*T, D]."""
         x = self.token_embedding[...][tokens]
         x = x if position_vectors is None else x + position_vectors
         return x.astype(self.config.dtype).reshape(-1, self.config.width)
@@ -127,7 +127,7 @@ class Gpt(nnx.Module):
 
 
 class GptForCausalLM(nnx.Module):
-    """GPT with a language-model head, whose matrix is the token embedding."""
+    """GPT with a language-model head that shares the token embedding."""
 
     def __init__(self, config: Config, rngs: nnx.Rngs):
         self.gpt = Gpt(config, rngs)
@@ -139,7 +139,7 @@ class GptForCausalLM(nnx.Module):
         valid: jax.Array | None = None,
         key: jax.Array | None = None,
     ) -> HeadOutput:
-        """Run GPT, with logits [B, T, V] of each next token; arguments as in `Gpt`."""
+        """Run GPT and compute the logits [B, T, V] of the next tokens; arguments as in `Gpt`."""
         out = self.gpt(tokens, segments, valid, key)
         return HeadOutput(*out, self._logits(out.hidden_states[-1]))
 
@@ -148,7 +148,7 @@ class GptForCausalLM(nnx.Module):
         return vocabulary_logits(hidden, self.gpt.token_embedding, self.gpt.config)
 
     def init_cache(self, batch: int, slots: int) -> list[Cache]:
-        """Create an empty cache of `slots` tokens for each of `batch` rows."""
+        """Create an empty cache with room for `slots` tokens in each of `batch` rows."""
         self.gpt.config.check_length(slots)
         return self.gpt.layers.init_cache(batch, slots)
 
@@ -160,6 +160,6 @@ class GptForCausalLM(nnx.Module):
         return self._logits(hidden[:, -1]), cache
 
     def token_loss(self, hidden: jax.Array, labels: jax.Array, chunk: int = 0) -> tuple[jax.Array, jax.Array]:
-        """Compute loss and correctness [B, T] of `labels` [B, T] from hidden states [B, T, D]; see `sequence_loss`."""
+        """Apply `sequence_loss` to hidden states [B, T, D] and `labels` [B, T]."""
         table = self.gpt.token_embedding[...].astype(hidden.dtype)
         return sequence_loss(hidden, table, vocabulary_bias(self.gpt.config), labels, chunk)

@@ -34,7 +34,7 @@ class HeadOutput(NamedTuple):
 def vocabulary_logits(
     hidden: jax.Array, embedding: nnx.Param, config: ModelConfig, bias: jax.Array | None = None
 ) -> jax.Array:
-    """Map hidden states [..., D] to float32 logits [..., V] by the tied token embedding."""
+    """Map hidden states [..., D] to float32 logits [..., V] with the tied token embedding."""
     table = embedding[...].astype(hidden.dtype)
     logits = cpu_decoding.matmul(hidden, table, transposed=True, dtype=jnp.float32)
     return (logits if bias is None else logits + bias)[..., : config.vocab_size]
@@ -98,7 +98,7 @@ class ForClassification(Head):
         valid: jax.Array | None = None,
         key: jax.Array | None = None,
     ) -> HeadOutput:
-        """Run the model, with logits [B, classes]; arguments as in `Bert`."""
+        """Run the model and compute logits [B, classes]; arguments as in `Bert`."""
         out = self.base_model.encode(tokens, segments, valid, fold_in(key, 0))
         return HeadOutput(out.hidden_states, out.pooled, self._logits(out.pooled, key))
 
@@ -125,7 +125,7 @@ class ForTokenClassification(Head):
         valid: jax.Array | None = None,
         key: jax.Array | None = None,
     ) -> HeadOutput:
-        """Run the model, with logits [B, T, classes]; arguments as in `Bert`."""
+        """Run the model and compute logits [B, T, classes]; arguments as in `Bert`."""
         out = self.base_model.encode(tokens, segments, valid, fold_in(key, 0))
         hidden = dropout(out.hidden_states[-1], self.config.dropout, fold_in(key, 1))
         return HeadOutput(out.hidden_states, None, token_logits(self.classifier, hidden))
@@ -202,6 +202,6 @@ class ForQuestionAnswering(Head):
         valid: jax.Array | None = None,
         key: jax.Array | None = None,
     ) -> HeadOutput:
-        """Run the model, with start and end logits [B, T, 2]; arguments as in `Bert`."""
+        """Run the model and compute start and end logits [B, T, 2]; arguments as in `Bert`."""
         out = self.base_model.encode(tokens, segments, valid, key)
         return HeadOutput(out.hidden_states, None, token_logits(self.span_classifier, out.hidden_states[-1]))

@@ -1,7 +1,8 @@
-"""The layers of a transformer block, shared by encoders and decoders; settings select their variants.
+"""Layers of a transformer block, shared by encoders and decoders; settings select their variants.
 
-Activations are flat, [B*T, D], so that each dense layer is one large matrix product; only attention moves
-heads in front, [B, N, T, H]. Parameters carry logical axis names (`axes=`) from `partitioning.LOGICAL_AXES`.
+Activations are flat, [B*T, D], so that each dense layer is one large matrix product; only attention
+separates rows and heads, [B, N, T, H]. Parameters carry logical axis names (`axes=`) from
+`partitioning.LOGICAL_AXES`.
 """
 
 import functools
@@ -31,7 +32,7 @@ class EncoderCache(NamedTuple):
 
 
 def gelu(x: jax.Array) -> jax.Array:
-    """Exact GELU (Hendrycks & Gimpel 2016), by erf because XLA computes it three times as fast as erfc."""
+    """Compute the exact GELU (Hendrycks & Gimpel 2016), with erf because XLA computes it three times as fast as erfc."""
     return 0.5 * x * (1 + jax.lax.erf(x * math.sqrt(0.5)))
 
 
@@ -46,7 +47,7 @@ ACTIVATIONS: dict[Activation, Callable[[jax.Array], jax.Array]] = {
 def param(
     rngs: nnx.Rngs, shape: tuple[int, ...], axes: tuple[str | None, ...], std: float | None
 ) -> nnx.Param:
-    """Create a float32 parameter: a truncated normal with this deviation, zeros if `std` is 0, ones if None."""
+    """Create a float32 parameter from a truncated normal with deviation `std`; 0 gives zeros, None gives ones."""
     if std is None:
         return nnx.Param(jnp.ones(shape), axes=axes)
     if std == 0:
@@ -123,11 +124,11 @@ class Dense(nnx.Module):
 
 @jax.custom_vjp
 def _barrier_gradient(y: jax.Array) -> jax.Array:
-    """Return `y`, with an optimization barrier on its gradient on CPUs.
+    """Return `y`; on CPUs, its gradient passes through an optimization barrier.
 
-    Without it XLA fuses the transposition for the kernel's gradient into the operations that produced the
-    incoming gradient, and computes these element by element. The custom gradient rules out forward-mode
-    differentiation.
+    The gradient of the kernel needs the incoming gradient transposed. Without the barrier, XLA fuses the
+    transposition with the operations that produced the incoming gradient, which then run element by element.
+    The custom gradient rules out forward-mode differentiation.
     """
     return y
 

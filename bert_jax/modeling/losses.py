@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 
 def cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
-    """Negative log-likelihood of `labels` [...] under `logits` [..., C]."""
+    """Compute the negative log-likelihood of `labels` [...] under `logits` [..., C]."""
     logits = logits.astype(jnp.float32)
     label_logits = jnp.take_along_axis(logits, labels[..., None], axis=-1)[..., 0]
     return jax.nn.logsumexp(logits, axis=-1) - label_logits
@@ -17,15 +17,15 @@ def cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
 def vocabulary_loss(
     x: jax.Array, table: jax.Array, bias: jax.Array, labels: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-    """Cross-entropy of the logits `x @ table.T + bias`, with a backward pass that does not recompute them.
+    """Compute the cross-entropy of the logits `x @ table.T + bias`; the backward pass does not recompute them.
 
-    The exponentials [M, V] are computed once and kept for the backward pass, which normalizes the small
-    operands of its two matrix products instead of the exponentials.
+    The forward pass keeps the exponentials [M, V] of the softmax without normalizing them. The backward pass
+    normalizes the smaller arrays [M, D] before or after its matrix products with the exponentials.
 
     Args:
       x: [M, D] features.
       table: [V, D] token embedding, in the dtype of `x`.
-      bias: [V] float32; -1e9 rules an entry out.
+      bias: [V] float32; -1e9 excludes an entry.
       labels: [M] integers.
 
     Returns:
@@ -35,7 +35,7 @@ def vocabulary_loss(
 
 
 def _matmul(a: jax.Array, b: jax.Array, contract: tuple[int, int]) -> jax.Array:
-    """Float32 product of `a` and `b` over the axes `contract`."""
+    """Multiply `a` and `b`, summed over the axes `contract`, to float32."""
     dims = ((contract[:1], contract[1:]), ((), ()))
     return jax.lax.dot_general(a, b, dims, preferred_element_type=jnp.float32)
 
@@ -77,7 +77,7 @@ def sequence_loss(
     Args:
       hidden: [B, T, D] hidden states.
       table: [V, D] token embedding, in the dtype of `hidden`.
-      bias: [V] float32; -1e9 rules an entry out.
+      bias: [V] float32; -1e9 excludes an entry.
       labels: [B, T] integers.
       chunk: number of positions of each row in a chunk; 0 keeps all logits [B, T, V].
 
@@ -95,7 +95,7 @@ def sequence_loss(
     num_chunks = -(-length // chunk)
 
     def chunks(x: jax.Array) -> jax.Array:
-        """[B, T, ...] to [chunks, B, chunk, ...]."""
+        """Split [B, T, ...] into [chunks, B, chunk, ...]."""
         x = jnp.pad(x, [(0, 0), (0, num_chunks * chunk - length), *[(0, 0)] * (x.ndim - 2)])
         return x.reshape(batch, num_chunks, chunk, *x.shape[2:]).swapaxes(0, 1)
 

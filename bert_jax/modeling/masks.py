@@ -1,4 +1,4 @@
-"""Attention masks as document numbers, which some kernels take; others take the boolean array made from them."""
+"""Attention masks stored as document numbers; kernels take either the numbers or a boolean array made from them."""
 
 import dataclasses
 import functools
@@ -29,12 +29,12 @@ class Mask:
 
     @property
     def batch_size(self) -> int:
-        """Number of rows B of a mask with `key_documents`."""
+        """Number of rows B; requires `key_documents`."""
         assert self.key_documents is not None
         return len(self.key_documents)
 
     def to_array(self, queries: int, keys: int) -> jax.Array | None:
-        """Booleans broadcastable to [B, 1, Tq, Tk], true where attention is allowed; None allows all."""
+        """Return booleans broadcastable to [B, 1, Tq, Tk], true where attention is allowed; None if everywhere."""
         allowed = None
         if self.key_documents is not None:
             allowed = (self.key_documents != 0)[:, None, None, :]
@@ -47,11 +47,11 @@ class Mask:
 
 
 def padding(valid: jax.Array) -> Mask:
-    """Mask in which every token attends to every real token.
+    """Create a mask in which every token attends to every real token of its document.
 
     Args:
-      valid: [B, T] booleans, false on padding; or integers, the document numbers of a packed row counted
-        from 1, with 0 for padding, in which case a token attends to its own document only.
+      valid: [B, T] booleans, false on padding, if each row is one document; for packed rows, integers: the
+        document of each token, counted from 1, and 0 on padding.
     """
     if valid.dtype == jnp.bool_:
         return Mask(valid.astype(jnp.int32))
@@ -59,12 +59,16 @@ def padding(valid: jax.Array) -> Mask:
 
 
 def causal(valid: jax.Array | None = None) -> Mask:
-    """Mask in which a token attends to itself and earlier tokens; `valid` as in `padding`, None means no padding."""
+    """Create a mask in which a token attends to itself and to earlier tokens of its document.
+
+    Args:
+      valid: as in `padding`; None means that each row is one document without padding.
+    """
     return Mask(causal=True) if valid is None else dataclasses.replace(padding(valid), causal=True)
 
 
 def select_last(x: jax.Array, valid: jax.Array | None) -> jax.Array:
-    """Select from [B, T, ...] the entry of the last real token of each row, [B, ...]; `valid` as in `padding`."""
+    """Select the entry of the last real token of each row, [B, T, ...] to [B, ...]; `valid` as in `padding`."""
     batch, length = x.shape[:2]
     if valid is None:
         last = jnp.full(batch, length - 1)

@@ -27,7 +27,7 @@ def split(module: nnx.Module) -> tuple[nnx.GraphDef, Params]:
 
 
 def merge(graph: nnx.GraphDef, params: Mapping[str, Any]) -> Any:
-    """Rebuild the module of `split` with these parameters, in any order."""
+    """Rebuild a module from the structure that `split` returned and parameters in any order."""
     flat = [(tuple(int(p) if p.isdigit() else p for p in name.split('/')), v) for name, v in params.items()]
     return nnx.merge(graph, nnx.from_flat_state(sorted(flat, key=lambda item: [str(p) for p in item[0]])))
 

@@ -16,9 +16,9 @@ def relative_position_bucket(
 ) -> jax.Array:
     """Map distances, key position minus query position, to buckets 0 to `num_buckets` - 1.
 
-    The first half of the buckets hold one distance each. The others grow with its logarithm up to
-    `max_distance`; larger distances share the last. Without `causal`, keys before and after the query
-    have half of the buckets each.
+    The first half of the buckets hold one distance each. The others hold ranges of equal width in the
+    logarithm of the distance, up to `max_distance`; larger distances share the last. Without `causal`, keys
+    before and after the query use separate halves of the buckets.
     """
     offset = 0 if causal else num_buckets // 2 * (distance > 0).astype(jnp.int32)
     num_buckets = num_buckets if causal else num_buckets // 2
@@ -30,7 +30,7 @@ def relative_position_bucket(
 
 
 class RelativeBias(nnx.Module):
-    """The relative position bias that all layers of a stack share."""
+    """Relative position bias that all layers of a stack share."""
 
     def __init__(self, config: BlockConfig, causal: bool, rngs: nnx.Rngs):
         self.config, self.causal = config, causal
@@ -40,7 +40,7 @@ class RelativeBias(nnx.Module):
         """Compute the bias of attention scores; where the mask forbids attention it is the lowest float32.
 
         Args:
-          mask: attention mask, or booleans broadcastable to [B, N, Tq, Tk]; None allows all.
+          mask: attention mask, or booleans broadcastable to [B, N, Tq, Tk]; None allows attention everywhere.
           query_positions: [Tq] positions of the queries among the keys.
           keys: number of keys Tk.
 

@@ -80,7 +80,7 @@ class Stack(nnx.Module):
         return outputs
 
     def init_cache(self, batch: int, slots: int, memory: Any = None) -> list[Any]:
-        """Create an empty cache of `slots` tokens per row for each layer; `memory` as in `DecoderBlock`."""
+        """Create a cache per layer with room for `slots` tokens per row; see `DecoderBlock` for `memory`."""
         return [block.init_cache(batch, slots, memory) for block in self.blocks]
 
     def extend(

@@ -27,10 +27,10 @@ def write(
     Args:
       folder: where to write; created if missing.
       name: file name without extension.
-      text: content of the Markdown file.
-      lines: the table, for CSV and LaTeX.
-      figure: a Matplotlib figure.
-      values: JSON-serializable values.
+      text: content of NAME.md.
+      lines: the table, for NAME.csv and NAME.tex.
+      figure: a Matplotlib figure, for NAME.png.
+      values: JSON-serializable values, for NAME.json.
     """
     folder.mkdir(parents=True, exist_ok=True)
     paths.write_atomic(folder / f'{name}.md', text)
@@ -43,12 +43,12 @@ def write(
 
 
 def find(folder: pathlib.Path) -> list[pathlib.Path]:
-    """Find the Markdown files that `write` has written in a folder or below."""
+    """Find the Markdown files in a folder and its subfolders that `write` created."""
     return sorted(p for p in folder.rglob('*.md') if p.with_suffix('.csv').is_file())
 
 
 def to_html(text: str) -> str:
-    """Convert the Markdown of `write` (titles, tables and paragraphs) to HTML."""
+    """Convert Markdown that consists of titles, tables and paragraphs, as passed to `write`, to HTML."""
     parts = []
     for block in re.split(r'\n\s*\n', text.strip()):
         if block.startswith('|'):
@@ -103,7 +103,7 @@ _LATEX = str.maketrans(
 
 
 def to_latex(lines: Lines) -> str:
-    """Format a table as a LaTeX tabular, for the package booktabs."""
+    """Format a table as a LaTeX `tabular` environment, which needs the package booktabs."""
 
     def escape(text: str) -> str:
         return text.translate(_LATEX)

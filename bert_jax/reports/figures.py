@@ -1,4 +1,4 @@
-"""Figures of tables and sweeps."""
+"""Draw the figures of tables and sweeps."""
 
 import pathlib
 from collections.abc import Sequence
@@ -11,7 +11,11 @@ from bert_jax.reports import plots
 
 
 def plot_table(table: Table, workdir: pathlib.Path) -> Any:
-    """Plot our scores and the published ones against the table's x axis; None without an x axis or scores."""
+    """Plot our scores and the published ones against the x axis of the table.
+
+    Returns:
+      A Matplotlib figure; None if the table has no x axis or no scores yet.
+    """
     values = table.values(workdir)
     rows_on_x = any(row.x for row in table.rows)
     panels: dict[str, dict[str, list[tuple[float | str, list[float]]]]] = {}
@@ -29,7 +33,11 @@ def plot_table(table: Table, workdir: pathlib.Path) -> Any:
 
 
 def plot_sweep(sweep: Sequence[Trial], score: str) -> Any:
-    """Plot the scores of the finished runs against each setting that varies; None without such a setting."""
+    """Plot the scores of the finished runs against each setting that varies.
+
+    Returns:
+      A Matplotlib figure; None if no setting varies.
+    """
     panels: dict[str, list[tuple[Any, float]]] = {}
     for trial in sweep:
         for job in trial.jobs:
@@ -38,4 +46,4 @@ def plot_sweep(sweep: Sequence[Trial], score: str) -> Any:
                 for key, setting in trial.settings.items():
                     panels.setdefault(key, []).append((setting, value))
     varied = {key: points for key, points in panels.items() if len({str(x) for x, _ in points}) > 1}
-    return plots.plot_points(varied, score) if varied else None
+    return plots.plot_points(varied, plots.metric_label(score)) if varied else None

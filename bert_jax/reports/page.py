@@ -14,7 +14,7 @@ import numpy as np
 from bert_jax.core import metrics
 from bert_jax.experiments.runs import Run
 from bert_jax.reports import export
-from bert_jax.reports.plots import Curve, plot_losses, plot_panels
+from bert_jax.reports.plots import Curve, metric_label, plot_losses, plot_panels
 
 _STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 52rem; margin: 2rem auto; padding: 0 1rem; color: #222; overflow-wrap: break-word; }
@@ -25,9 +25,9 @@ table { border-collapse: collapse; } th, td { padding: .25rem .8rem; text-align:
 th:first-child, td:first-child { text-align: left; } td:not(:first-child) { white-space: nowrap; }
 code { background: #f3f3f3; padding: .1rem .3rem; }
 """
-# Scores of a fine-tuning that the page shows, apart from its best_metric.
+# Scores of fine-tuning runs that the page shows in addition to their best_metric.
 _SCORES = ('accuracy', 'f1', 'exact_match', 'f1_macro', 'matthews', 'pearson', 'spearman', 'majority')
-# Initial weights that the table of all tasks compares; see `Run.initialization`.
+# The two kinds of initial weights that the table of all tasks compares; see `Run.initialization`.
 _COMPARED = ('random weights', 'pretrained weights')
 
 FilledMask = list[tuple[str, float]]  # the most probable tokens, with their probabilities
@@ -41,12 +41,12 @@ def render(
 ) -> str:
     """Render a report.
 
-    Runs that differ only in their seed become one curve, their mean, and one line with mean ± standard deviation.
+    Runs that differ only in their seed are combined: their mean is one curve, and mean ± standard deviation one table line.
 
     Args:
       runs: runs to plot and tabulate.
-      filled: texts with their filled masks.
-      plots: folder to write the plots to as well; None embeds them in the page only.
+      filled: pairs of a text and the predictions for its masks.
+      plots: folder for additional copies of the plots as PNG files; None only embeds them in the page.
       files: Markdown files of tables and studies; see `export.find`.
 
     Returns:
@@ -81,7 +81,7 @@ def _render_file(file: pathlib.Path) -> str:
 def _render_pretraining(run: Run, plots: pathlib.Path | None) -> str:
     losses = [k for k in (run.train[0] if run.train else {}) if k != 'loss' and k.endswith('_loss')]
     title = f'Pretraining loss of {run.name}'
-    curves = [Curve(key.replace('_', ' '), [run], key) for key in losses or ['loss']]
+    curves = [Curve(metric_label(key), [run], key) for key in losses or ['loss']]
     return (
         f'<h2>Pretraining: {html.escape(run.name)}</h2>{_describe_pretraining(run)}'
         + _render_plot(plot_losses(curves, title), title, plots)
@@ -90,13 +90,17 @@ def _render_pretraining(run: Run, plots: pathlib.Path | None) -> str:
 
 
 def _render_fine_tuning(runs: Sequence[Run], plots: pathlib.Path | None) -> str:
-    data, groups = runs[0].data_name, _group_seeds(runs)
-    title = f'Fine-tuning loss on {data}'
-    curves = [Curve(_label(group), group, 'loss') for group in groups]
+    data, groups, score = runs[0].data_name, _group_seeds(runs), runs[-1].best_metric
+    title = f'Fine-tuning on {data}'
+    labels = [group[0].initialization for group in groups]
+    if len({*labels}) < len(labels):
+        labels = [_label(group) for group in groups]
+    keys = ['loss', score] if any(score in line for run in runs for line in run.evals) else ['loss']
+    panels = [(data, [Curve(label, g, key) for label, g in zip(labels, groups, strict=True)]) for key in keys]
     return (
         f'<h2>Fine-tuning: {html.escape(data)}</h2>'
-        + _render_plot(plot_losses(curves, title), title, plots)
-        + _render_scores(groups, [*dict.fromkeys(['loss', runs[-1].best_metric, *_SCORES])])
+        + _render_plot(plot_panels(panels), title, plots)
+        + _render_scores(groups, [*dict.fromkeys(['loss', score, *_SCORES])])
     )
 
 
@@ -117,19 +121,19 @@ def _group_seeds(runs: Sequence[Run]) -> list[list[Run]]:
 
 
 def _label(group: Sequence[Run]) -> str:
-    """Label a group of runs by the common part of their names and their initial weights."""
+    """Label a group of runs with the common beginning of their names and, after fine-tuning, their initial weights."""
     names = [re.sub(r'/seed\d+$', '', r.name) for r in group]
     name = os.path.commonprefix(names)  # noqa: RUF071
     if name != names[0]:
-        name = re.sub(r'[-_.]?\d*$', '', name)  # the 1 that 10 and 11 have in common
+        name = re.sub(r'[-_.]?\d*$', '', name)  # 'run_10' and 'run_11' begin with 'run_1'
     name = name.rstrip('-_.') or group[0].name
     return name if group[0].is_pretraining else f'{name}: {group[0].initialization}'
 
 
 def _render_comparison(runs: Sequence[Run], plots: pathlib.Path | None) -> str:
-    """Render losses and scores of all tasks in one figure and one table, random against pretrained weights.
+    """Render one figure and one table of all tasks that compare random with pretrained weights.
 
-    If there are runs with several settings, only those with the best mean are shown.
+    If the runs of a task have several settings, only the setting with the best mean score is shown.
     """
     panels: list[tuple[str, list[Curve]]] = []
     rows = []
@@ -147,7 +151,7 @@ def _render_comparison(runs: Sequence[Run], plots: pathlib.Path | None) -> str:
         for name in [data, *(n for n in eval_names if not n.startswith(f'{data}, '))]:
             random, pretrained = (_scores(best[init], score, name) for init in _COMPARED)
             gain = f'{np.mean(pretrained) - np.mean(random):+.4f}' if random and pretrained else ''
-            cells = [score.replace('_', ' '), _mean_and_spread(random), _mean_and_spread(pretrained), gain]
+            cells = [metric_label(score), _mean_and_spread(random), _mean_and_spread(pretrained), gain]
             rows.append(_table_row([name, *cells, f'{max(len(random), len(pretrained))}']))
     header = _table_row(['evaluation data', 'score', *_COMPARED, 'difference', 'n'], 'th')
     title = 'Loss and score of all tasks'
@@ -156,12 +160,12 @@ def _render_comparison(runs: Sequence[Run], plots: pathlib.Path | None) -> str:
 
 
 def _best_group(runs: Sequence[Run], score: str, name: str) -> list[Run]:
-    """The group of runs that differ only in their seed and have the best mean score."""
+    """Of the groups of runs that differ only in their seed, the one with the best mean score; empty without runs."""
     return max(_group_seeds(runs), key=lambda g: np.mean(_scores(g, score, name) or -np.inf), default=[])
 
 
 def _scores(runs: Sequence[Run], score: str, name: str) -> list[float]:
-    """A score of each run on the data `name`: from its last evaluation, or from the file of an eval command."""
+    """The score of each run on the data `name`, from its last evaluation or from the file of an eval command."""
     if any(name == r.data_name for r in runs):
         return [r.evals[-1][score] for r in runs if r.evals and score in r.evals[-1]]
     return [scores[score] for r in runs for n, scores in r.eval_files if n == name and score in scores]
@@ -198,11 +202,11 @@ def _describe_pretraining(run: Run) -> str:
 
 
 def _render_scores(groups: Sequence[Sequence[Run]], keys: Sequence[str]) -> str:
-    """Tabulate the last evaluations; a group of several runs as mean ± sample standard deviation."""
+    """Tabulate the last evaluations, one line per group, as mean ± sample standard deviation if it has several runs."""
     evals = [[r.evals[-1] for r in group if r.evals] for group in groups]
     keys = [k for k in keys if any(k in scores for group in evals for scores in group)]
     has_seeds = any(len(group) > 1 for group in evals)
-    names = [k.replace('_', ' ') for k in ('step', *['n'] * has_seeds, *keys)]
+    names = [metric_label(k) for k in ('step', *['n'] * has_seeds, *keys)]
     rows = []
     for group, scores in zip(groups, evals, strict=True):
         cells = [f'{scores[0]["step"]:,}' if scores else '', *[f'{len(scores)}'] * has_seeds]

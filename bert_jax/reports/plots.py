@@ -1,4 +1,4 @@
-"""Plots of training curves and scores, with Matplotlib."""
+"""Plot training curves and scores with Matplotlib."""
 
 import dataclasses
 import itertools
@@ -10,11 +10,34 @@ import numpy as np
 from bert_jax.experiments.runs import Run
 
 _COLORS = ('#0072b2', '#d55e00', '#009e73', '#cc79a7', '#56b4e9', '#e69f00')
+# Initial weights have the same color in all figures; see `Run.initialization`.
+_FIXED_COLORS = {'random weights': _COLORS[0], 'pretrained weights': _COLORS[1], 'pretrained': _COLORS[1]}
+# How parts of metric names are spelled in labels.
+_WORDS = {'mlm': 'masked-LM', 'next': 'next-sentence', 'lm': 'LM', 'f1': 'F1'}
+
+
+def metric_label(name: str) -> str:
+    """Spell a metric name for readers: 'mlm_loss' as 'masked-LM loss', 'mlm_loss/de' as 'masked-LM loss, de'."""
+    metric, _, corpus = name.partition('/')
+    label = ' '.join(_WORDS.get(word, word) for word in metric.split('_'))
+    return f'{label}, {corpus}' if corpus else label
+
+
+def _assign_colors(labels: Iterable[str]) -> dict[str, str]:
+    """Assign a color to each label. Labels that are, or end in, a key of `_FIXED_COLORS` get that color first."""
+    unique = [*dict.fromkeys(labels)]
+    colors: dict[str, str] = {}
+    for label in unique:
+        color = _FIXED_COLORS.get(label.rpartition(': ')[2])
+        if color and color not in colors.values():
+            colors[label] = color
+    others = itertools.cycle(color for color in _COLORS if color not in colors.values())
+    return {label: colors.get(label) or next(others) for label in unique}
 
 
 @dataclasses.dataclass(frozen=True)
 class Curve:
-    """One metric by training step, of runs that differ only in their seed.
+    """One metric over the training steps, for runs that differ only in their seed.
 
     Attributes:
       label: label in the legend.
@@ -47,12 +70,13 @@ class Curve:
 
 
 def plot_losses(curves: Sequence[Curve], title: str) -> Any:
-    """Plot losses against steps: training losses raw (thin) and smoothed (thick), evaluations as dots.
+    """Plot losses against steps: training losses as thin lines, smoothed as thick lines, evaluations as dots.
 
-    Runs that differ only in their seed are drawn as their mean, with a band of one standard deviation.
+    A curve of several runs is drawn as their mean, with a band of one standard deviation.
     """
     fig, axes = pyplot().subplots(figsize=(8, 4.5), layout='constrained')
-    _draw(axes, zip(curves, itertools.cycle(_COLORS), strict=False))
+    colors = _assign_colors(curve.label for curve in curves)
+    _draw(axes, [(curve, colors[curve.label]) for curve in curves])
     axes.set(title=title, xlabel='step', ylabel='loss (nats)')
     if axes.get_legend_handles_labels()[0]:
         axes.legend(fontsize='small')
@@ -60,15 +84,14 @@ def plot_losses(curves: Sequence[Curve], title: str) -> Any:
 
 
 def plot_panels(panels: Sequence[tuple[str, Sequence[Curve]]]) -> Any:
-    """Plot one panel for each (title, curves), with a common legend: a label has the same color in all panels."""
-    labels = dict.fromkeys(curve.label for _, curves in panels for curve in curves)
-    colors = dict(zip(labels, itertools.cycle(_COLORS), strict=False))
+    """Plot one panel for each (title, curves), with one legend; a label has the same color in all panels."""
+    colors = _assign_colors(curve.label for _, curves in panels for curve in curves)
     fig, grid = _make_grid(len(panels), 3.6, 2.6, max_columns=4)
     for axes, (title, curves) in zip(grid, panels, strict=True):
         _draw(axes, [(curve, colors[curve.label]) for curve in curves], show_seeds=False)
         n = max(len(curve.runs) for curve in curves)
         axes.set_title(f'{title} (n = {n})', fontsize='medium')
-        axes.set_ylabel(curves[0].key.replace('_', ' '))
+        axes.set_ylabel(metric_label(curves[0].key))
     fig.supxlabel('step')
     _add_legend(fig, grid, columns=2)
     return fig
@@ -80,12 +103,11 @@ def plot_means(
     """Plot means with error bars of one standard deviation.
 
     Args:
-      panels: by panel title and line label, points (x, values of n runs). The x axis is logarithmic; where x are
-        names, it is categorical, and the points of a name stand next to each other.
+      panels: by panel title and line label, points (x, values of n runs). The x axis is logarithmic if x are numbers. If
+        x are names, it is categorical, and the points of a name are drawn side by side.
       xlabel: label of the x axis.
     """
-    labels = dict.fromkeys(label for lines in panels.values() for label in lines)
-    colors = dict(zip(labels, itertools.cycle(_COLORS), strict=False))
+    colors = _assign_colors(label for lines in panels.values() for label in lines)
     fig, grid = _make_grid(len(panels), 4.2, 3)
     for axes, (title, lines) in zip(grid, panels.items(), strict=True):
         n = max(len(values) for points in lines.values() for _, values in points)
@@ -108,7 +130,7 @@ def plot_means(
 
 
 def plot_points(panels: Mapping[str, Sequence[tuple[Any, float]]], ylabel: str) -> Any:
-    """Plot scores as points (x, score), with one panel per setting; x is logarithmic if it spans a decade."""
+    """Plot points (x, score), with one panel per setting; x is logarithmic if its values span a factor of 10."""
     fig, grid = _make_grid(len(panels), 3.6, 2.8)
     for axes, (title, points) in zip(grid, panels.items(), strict=True):
         x, y = [value for value, _ in points], [score for _, score in points]
@@ -123,7 +145,7 @@ def plot_points(panels: Mapping[str, Sequence[tuple[Any, float]]], ylabel: str) 
 
 
 def _make_grid(n: int, width: float, height: float, max_columns: int = 3) -> tuple[Any, Sequence[Any]]:
-    """Make a figure of n panels, each of this size in inches; return it with the axes of the panels."""
+    """Make a figure of n panels, each `width` by `height` inches; return the figure and the axes of the panels."""
     columns = min(max_columns, n)
     rows = -(-n // columns)
     fig, grid = pyplot().subplots(
@@ -169,7 +191,7 @@ def _draw(axes: Any, curves: Iterable[tuple[Curve, str]], show_seeds: bool = Tru
 
 
 def smooth(values: np.ndarray) -> np.ndarray:
-    """Smooth by a centered running mean, whose window is a tenth of the curve."""
+    """Smooth with a centered moving average, whose window is a tenth of the curve."""
     if not len(values):
         return values
     half_width = len(values) // 20

@@ -198,7 +198,7 @@ def make_figure(results: dict[str, Any]) -> Any:
     fig, axes = plots.pyplot().subplots(1, panels, figsize=(4.2 * panels, 4.6), layout='constrained')
     layers = range(results['layers'])
     _plot_measures(axes[0], results)
-    axes[0].set(ylabel='accuracy, or mean reciprocal rank (MRR)', title='Language probe and alignment')
+    axes[0].set(ylabel='accuracy or MRR', title='Language probe and alignment')
     for ax, key, title in zip(
         axes[1:],
         ('conversion_rate', 'translation_accuracy'),
@@ -209,12 +209,16 @@ def make_figure(results: dict[str, Any]) -> Any:
             values = [_mean_shift_score(results, key, layer, alpha) for layer in layers]
             ax.plot(layers, values, 'o-', label=f'α = {alpha:g}')
         ax.set(ylabel='share of predicted tokens', title=title)
-    for ax, columns in zip(axes, (1, 2, 2), strict=False):
+    num_labels = len(axes[0].get_legend_handles_labels()[1])
+    fig.set_figheight(3.7 + 0.2 * num_labels)  # keeps the height of the plots above a long legend
+    alpha_title = 'α: multiple of the mean difference'
+    for ax, columns, legend_title in zip(axes, (1, 2, 2), (None, alpha_title, alpha_title), strict=False):
         ax.set(xlabel='layer (0: embeddings)', ylim=(-0.02, 1.02), xticks=[*layers])
         ax.title.set_fontsize('medium')
         ax.yaxis.set_major_formatter('{x:.0%}')
         ax.grid(alpha=0.3)
-        ax.legend(fontsize='small', loc='upper center', bbox_to_anchor=(0.5, -0.16), ncols=columns)
+        style = dict(fontsize='small', title_fontsize='small', loc='upper center')
+        ax.legend(title=legend_title, bbox_to_anchor=(0.5, 0), borderaxespad=4.5, ncols=columns, **style)
     names, size = ', '.join(results['languages']), results['dictionary_size']
     at_least = 'at least ' if len(results['pairs']) > 1 else ''
     words = f', dictionary of {at_least}{size:,} words' if size else ''
@@ -229,9 +233,10 @@ def _plot_measures(ax: Any, results: dict[str, Any]) -> None:
         values = results['probe'] if key == 'probe' else _mean_by_layer(results, key)
         if not values:
             continue
+        name = label.partition(' (')[0]
         (line,) = ax.plot(range(results['layers']), values, 'o-', label=label)
         for value in _mean_by_layer(results, f'word2vec_{key}'):
-            ax.axhline(value, color=line.get_color(), linestyle='--', label=f'{label}: {WORD2VEC}')
+            ax.axhline(value, color=line.get_color(), linestyle='--', label=f'{name}: {WORD2VEC}')
         if key in ('probe', 'word_alignment'):
             style = dict(color=line.get_color(), linestyle=':', linewidth=1)
-            ax.axhline(results['chance'][key], label=f'{label.partition(" (")[0]}: chance level', **style)
+            ax.axhline(results['chance'][key], label=f'{name}: chance level', **style)

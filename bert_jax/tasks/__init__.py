@@ -31,7 +31,7 @@ class TaskOutput(NamedTuple):
     """Output of a task's `loss`.
 
     Attributes:
-      losses: terms of the loss, as weighted sums and weights; the training loss is the sum of their means.
+      losses: terms of the loss, each a weighted sum and its weight; the training loss is the sum of their means.
       metrics: further means to log.
       outputs: arrays with a leading batch dimension, from which `scores` and `predictions` are computed.
     """
@@ -45,7 +45,7 @@ class Examples(NamedTuple):
     """Rows of a downstream task.
 
     Attributes:
-      rows: integers, [..., 4 + T] each.
+      rows: integer arrays, each [..., 4 + T], see `data.rows`.
       metadata: facts about the records that `scores` and `predictions` need besides the model's outputs, such as
         reference texts; None if the outputs suffice.
     """
@@ -63,7 +63,7 @@ class Task(Protocol):
     * `num_extra_tokens(config, tokenizer) -> int` returns the number of vocabulary entries beyond the tokenizer's.
 
     A task with `Data = TextConfig` is a pretraining task. Its rows are prepared on disk by the `RowMaker` that
-    `row_maker(length)` returns. All others derive from `Downstream`.
+    `row_maker(length)` returns. All others derive from `Downstream`, except `encode`, which has no objective.
 
     Attributes:
       Data: dataclass of the config's `data` section.
@@ -75,8 +75,8 @@ class Task(Protocol):
         """Return the NumPy arrays of one example.
 
         Args:
-          packed: [..., 4 + T] integers, see `data.rows`.
-          rng: source of the example's noise, seeded by the row's index.
+          packed: row or rows of integers, [..., 4 + T], see `data.rows`.
+          rng: generator for the example's noise, seeded anew for each example.
         """
         ...
 
@@ -89,8 +89,8 @@ class Task(Protocol):
 
         Args:
           model: what `build_model` returned.
-          batch: stacked examples; `row_weight` is 0 for rows that only fill up the batch.
-          key: random key of dropout; None turns dropout off, for evaluation.
+          batch: stacked examples; `row_weight` is 0 for rows that only pad the batch.
+          key: random key for dropout; None turns dropout off, for evaluation.
         """
         ...
 
@@ -99,11 +99,11 @@ class Task(Protocol):
         ...
 
     def scores(self, outputs: dict[str, np.ndarray], metadata: Any) -> dict[str, Any]:
-        """Compute scores from the outputs of all evaluation rows.
+        """Compute scores from the outputs for all evaluation rows.
 
         Args:
-          outputs: the `outputs` of `loss` for all rows, in their order.
-          metadata: that of the evaluated `Examples`.
+          outputs: the `outputs` of `loss`, in the order of the rows.
+          metadata: `metadata` of the evaluated `Examples`.
         """
         ...
 

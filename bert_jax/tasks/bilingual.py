@@ -1,4 +1,4 @@
-"""Masked language modeling of a language and its fake copy, whose tokens translate one to one (`data.fake_language`)."""
+"""Masked language modeling on a real language and a fake copy of it with other token ids (`data.fake_language`)."""
 
 import dataclasses
 from typing import Any, Literal
@@ -22,15 +22,15 @@ LANGUAGES = ('real', 'fake')
 
 @dataclasses.dataclass(frozen=True)
 class Config(mlm.Config):
-    """Settings of masked language modeling, and what the languages share (Dufter & Schütze 2020, section 2).
+    """Settings of `mlm`, and of what the two languages share (Dufter & Schütze 2020, section 2).
 
     Attributes:
       special_tokens: whether both languages use the same [CLS], [SEP], [MASK] and [UNK].
       position_embeddings: whether both languages use the same position embeddings. With 'separate' the fake language
         uses the second half of the table, so model.max_positions must be at least twice the row length.
-      word_order: whether the fake language keeps or inverts the order of the words.
-      parallel_corpus: whether each row is trained on in both languages, at random. Otherwise half of the rows are
-        always real and the others always fake, so that no sentence occurs in both languages.
+      word_order: whether the fake language keeps the order of the tokens or reverses it within each segment.
+      parallel_corpus: whether each row is used in both languages, one of them drawn at random each time. Otherwise
+        each row belongs to one language, about half of them to each, so that no sentence occurs in both.
     """
 
     name: str = 'bilingual'
@@ -41,7 +41,7 @@ class Config(mlm.Config):
 
 
 class Task(mlm.Task):
-    """Masked language modeling in which each example is in the real or in the fake language."""
+    """Masked language modeling with each example in either the real or the fake language."""
 
     config: Config
 
@@ -75,7 +75,7 @@ class Task(mlm.Task):
         return self.example_in_language(packed, rng, is_fake)
 
     def example_in_language(self, packed: np.ndarray, rng: np.random.Generator, is_fake: bool) -> Batch:
-        """Return the example of a row in the chosen language; both languages get the same noise."""
+        """Make an example from a row, in the fake language if `is_fake`. The random choices are the same in both languages."""
         if is_fake:
             source_positions = self.fake_language.source_positions(unpack(packed))
             packed = np.concatenate([packed[:HEADER], packed[HEADER:][source_positions]])
@@ -90,8 +90,8 @@ class Task(mlm.Task):
         length, table_size = batch['tokens'].shape[1], model.bert.config.max_positions
         if table_size < 2 * length:
             raise UserError(
-                f'task.position_embeddings=separate needs twice the row length, but model.max_positions={table_size}. '
-                f'Set model.max_positions={2 * length}.'
+                f'model.max_positions={table_size} is too small for rows of {length} tokens with '
+                f'task.position_embeddings=separate. Set model.max_positions={2 * length}.'
             )
         first = batch['corpus'] * (table_size // 2)
         return {'positions': first[:, None] + jnp.arange(length)}

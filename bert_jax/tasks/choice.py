@@ -1,4 +1,4 @@
-"""Multiple choice: score each ending together with the text, and softmax over the endings (Devlin et al. 2019, section 4.4)."""
+"""Multiple choice: score each ending after the text, and apply softmax over the endings (Devlin et al. 2019, section 4.4)."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -23,13 +23,13 @@ from bert_jax.tasks import Downstream, Examples, TaskOutput
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """Multiple choice has no settings."""
+    """Settings of multiple choice; there are none."""
 
     name: str = 'choice'
 
 
 class Task(Downstream):
-    """Choice among the endings of a text, one row for each."""
+    """Multiple choice, with one row for each ending of a text."""
 
     Data = ChoiceConfig
 
@@ -40,7 +40,7 @@ class Task(Downstream):
         return Examples(multiple_choice.make_rows(records, self.data, self.tokenizer, with_labels))
 
     def example(self, packed: np.ndarray, rng: np.random.Generator) -> Batch:
-        """Return arrays [K, T] from rows [K, 4 + T], one for each of K endings."""
+        """Return the arrays of an example, [K, T] for K endings, from its rows [K, 4 + T]."""
         endings = [unpack(row) for row in packed]
         inputs = stack([row.inputs() for row in endings])
         return {**inputs, 'label': np.int32(endings[0].label), 'row_weight': np.float32(1)}
@@ -66,12 +66,12 @@ class Task(Downstream):
         return model_config.encode_flops(valid.sum(), valid.shape[2], valid.shape[0] * valid.shape[1])
 
     def predictions(self, outputs: dict[str, np.ndarray], metadata: Any) -> list[dict[str, Any]]:
-        """Return the number of the most likely ending of each record, and the probability of each ending."""
+        """Return the index of the most likely ending of each record, and the probabilities of all its endings."""
         return [
             {'label': int(row.argmax()), 'probabilities': [round(float(p), 6) for p in row]}
             for row in softmax(outputs['logits'], axis=1)
         ]
 
     def scores(self, outputs: dict[str, np.ndarray], metadata: Any) -> dict[str, Any]:
-        """Compute `majority`, the share of the most frequent correct number; accuracy is a metric of `loss`."""
+        """Compute `majority`, the accuracy of always choosing the most frequent label. `loss` reports `accuracy`."""
         return {'majority': float(np.bincount(outputs['label']).max() / len(outputs['label']))}

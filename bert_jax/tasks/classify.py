@@ -27,7 +27,7 @@ class Config:
     """Settings of classification.
 
     Attributes:
-      labels: names of the classes, in the order of their ids; empty takes those of the data set.
+      labels: names of the classes, in the order of their ids; empty uses those of the data set.
     """
 
     name: str = 'classify'
@@ -43,7 +43,7 @@ class Task(Downstream):
         self.config, self.data, self.tokenizer = config, data, tokenizer
         if len(config.labels) < 2:
             raise UserError(
-                f'task.labels={config.labels} has fewer than two classes. Name two or more, or check data.label.'
+                f'task.labels={config.labels} has fewer than two classes. List two or more, or check data.label.'
             )
 
     @staticmethod
@@ -94,7 +94,7 @@ class Task(Downstream):
         """Compute F1, the Matthews correlation and the confusion matrix.
 
         Returns:
-          `f1` (of the second class; two classes only), `f1_macro`, `matthews`, `confusion` [true, predicted], and
+          `f1` of the second class (only with two classes), `f1_macro`, `matthews`, `confusion` [true, predicted], and
           `majority`, the share of the most frequent true class.
         """
         from sklearn import metrics
@@ -114,7 +114,7 @@ class Task(Downstream):
         }
 
     def format_scores(self, scores: dict[str, Any]) -> str:
-        """Format the scores and the confusion matrix, whose rows are true and whose columns are predicted classes."""
+        """Format the scores and the confusion matrix (rows: true classes, columns: predicted classes)."""
         labels: Sequence[str] = self.config.labels
         width = max(9, *(len(label) for label in labels))
         head = ' ' * width + '  ' + '  '.join(f'{label:>{width}}' for label in labels) + '  (predicted)'

@@ -26,7 +26,7 @@ class Config:
     Attributes:
       document_masking: whether tokens attend only to tokens of their own document when several share a row. GPT-2
         and GPT-3 attend across documents.
-      loss_chunk: positions of each row whose vocabulary logits are in memory at once; 0 takes all positions.
+      loss_chunk: positions per row whose vocabulary logits are computed at once, to save memory; 0 computes all.
     """
 
     name: str = 'clm'
@@ -38,7 +38,7 @@ class Config:
 
 
 class Task:
-    """Causal language modeling on rows that documents fill without padding."""
+    """Causal language modeling on rows that are filled with consecutive documents, without padding."""
 
     Data = TextConfig
 
@@ -46,7 +46,7 @@ class Task:
         self.config, self.data, self.tokenizer = config, data, tokenizer
 
     def row_maker(self, length: int) -> JoinedRows:
-        """Return the function by which `prepare` packs documents into rows of `length` tokens."""
+        """Return the function with which `prepare` packs documents into rows of `length` tokens."""
         return JoinedRows(length)
 
     def example(self, packed: np.ndarray, rng: np.random.Generator) -> Batch:

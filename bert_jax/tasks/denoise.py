@@ -1,4 +1,4 @@
-"""Denoising: restore a corrupted text. BART (Lewis et al. 2020, section 2.2), MASS and T5's span corruption."""
+"""Denoising: restore a corrupted text, as in BART (Lewis et al. 2020, section 2.2), MASS and T5's span corruption."""
 
 import dataclasses
 import math
@@ -38,12 +38,12 @@ class Config:
     """Settings of denoising; the defaults are those of the published BART models.
 
     Attributes:
-      noise: names of `NOISES`, applied in this order, or 'mass' or 'spans' alone.
-      rate: share of the tokens that mask, delete, infill, mass or spans corrupt. BART infills 0.3, MASS masks 0.5,
-        T5 corrupts 0.15.
-      mean_span_length: mean length in tokens of the spans of infill and spans.
-      num_sentinels: sentinel tokens that spans adds to the vocabulary.
-      loss_chunk: positions of each row whose vocabulary logits are in memory at once; 0 takes all positions.
+      noise: one or more names of `NOISES` to apply in this order, or just 'mass', or just 'spans'.
+      rate: share of the tokens that 'mask', 'delete', 'infill', 'mass' and 'spans' corrupt. BART uses 0.3, MASS 0.5
+        and T5 0.15.
+      mean_span_length: mean length of the spans of 'infill' and 'spans', in tokens.
+      num_sentinels: number of sentinel tokens that 'spans' adds to the vocabulary.
+      loss_chunk: positions per row whose vocabulary logits are computed at once, to save memory; 0 computes all.
     """
 
     name: str = 'denoise'
@@ -63,7 +63,10 @@ class Config:
             if name not in known:
                 raise UserError(f'Unknown noise {name!r}: {did_you_mean(name, known)}')
             if name in PARTIAL_TARGETS and len(self.noise) > 1:
-                raise UserError(f'{name} cannot be combined with other noise. Set task.noise={name}.')
+                raise UserError(
+                    f'task.noise={",".join(self.noise)} is invalid: {name} cannot be combined with other noise. '
+                    f'Set task.noise={name}.'
+                )
             if name == 'mass' and not self.rate:
                 raise UserError('task.rate=0 leaves MASS nothing to predict. Set task.rate above 0.')
 
@@ -87,11 +90,11 @@ class Task:
         return config.num_sentinels if config.noise == ('spans',) else 0
 
     def row_maker(self, length: int) -> DocumentRows:
-        """Return the function by which `prepare` cuts documents into rows of `length` tokens."""
+        """Return the function with which `prepare` cuts documents into rows of `length` tokens."""
         return DocumentRows(length)
 
     def corrupt(self, text: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """Apply the configured `NOISES` to a text [n] without special tokens."""
+        """Apply the noises of the config to a text, [n] tokens without special tokens."""
         for name in self.config.noise:
             text = NOISES[name](self.config, self.tokenizer, text, rng)
         return text
@@ -99,7 +102,7 @@ class Task:
     def make_pair(
         self, text: np.ndarray, rng: np.random.Generator
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
-        """Turn a text [n] into an input and a target.
+        """Turn a text, [n] tokens, into an input and a target.
 
         Returns:
           The encoder's tokens, the decoder's input tokens, the labels, and the position of the first decoder token.

@@ -23,7 +23,7 @@ class Config(classify.Config):
 
     Attributes:
       alphabet: symbols of the sequences.
-      kmer: number of neighboring symbols that form one token.
+      kmer: number of consecutive symbols that form one token.
       stride: number of symbols from the start of one token to the start of the next.
       mapping_seed: seed of the random assignment of k-mers to word pieces.
     """
@@ -40,7 +40,7 @@ class Config(classify.Config):
 
 
 class Task(classify.Task):
-    """Classification of sequences whose k-mers are randomly assigned word pieces."""
+    """Classification of symbol sequences, where each k-mer becomes a randomly assigned word piece."""
 
     config: Config
     tokenizer: KmerTokenizer
@@ -50,10 +50,10 @@ class Task(classify.Task):
         super().__init__(c, data, KmerTokenizer(tokenizer, c.alphabet, c.kmer, c.mapping_seed, c.stride))
 
     def make_examples(self, records: Sequence[Record], with_labels: bool = True) -> Examples:
-        """Convert records to rows, and log how many sequences are truncated and k-mers unknown.
+        """Convert records to rows, and log the number of truncated sequences and the share of unknown k-mers.
 
         Raises:
-          UserError: for a sequence shorter than one k-mer.
+          UserError: if a sequence is shorter than one k-mer.
         """
         fields = [self.data.text, self.data.text_pair] if self.data.text_pair else [self.data.text]
         limit, truncated = max_text_tokens(self.data.length, self.tokenizer, len(fields)), 0
@@ -62,7 +62,7 @@ class Task(classify.Task):
             if 0 in counts:
                 raise UserError(
                     f'{record.location} has a sequence in the field {fields[counts.index(0)]!r} that is shorter than '
-                    f'task.kmer={self.config.kmer}. Correct or remove it.'
+                    f'task.kmer={self.config.kmer}. Correct or remove the record.'
                 )
             truncated += sum(counts) > limit
         examples = super().make_examples(records, with_labels)
@@ -72,7 +72,7 @@ class Task(classify.Task):
         return examples
 
     def _log_coverage(self, rows: np.ndarray, truncated: int) -> None:
-        """Log how many sequences are truncated, and which share of the k-mers is unknown."""
+        """Log the number of truncated sequences and the share of unknown k-mers."""
         if truncated:
             logging.info(
                 '%d of %d sequences are truncated to data.length=%d tokens',

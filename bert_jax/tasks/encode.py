@@ -1,4 +1,4 @@
-"""A converted encoder without an objective, to inspect or to fine-tune from."""
+"""Converted encoder without a training objective, to inspect or to fine-tune."""
 
 import dataclasses
 from typing import Any
@@ -33,7 +33,7 @@ class Config:
 
 
 class Task:
-    """An encoder that can be loaded but not trained."""
+    """Encoder that can be loaded but not trained."""
 
     Data = LabeledConfig
 

@@ -26,15 +26,15 @@ class Config:
 
     Attributes:
       mask_rate: share of the tokens to predict.
-      mask_fraction: share of these that is replaced by [MASK].
-      random_fraction: share of these that is replaced by a random token; the rest is kept.
+      mask_fraction: share of the predicted tokens that are replaced by [MASK].
+      random_fraction: share of the predicted tokens that are replaced by a random token; the rest is kept.
       whole_word_masking: whether all pieces of a word are masked together.
-      sentence_objective: the second objective: 'random' is next-sentence prediction, 'swap' is sentence-order
-        prediction (Lan et al. 2020), 'none' trains masked language modeling alone.
+      sentence_objective: second objective: 'random' is next-sentence prediction, 'swap' is sentence-order prediction
+        (Lan et al. 2020), 'none' is masked language modeling alone.
       negative_rate: share of the rows whose second segment is random or swapped.
       short_sequence_rate: share of the rows that are packed to a random shorter length.
-      shuffle_tokens: whether the ordinary tokens of each row are shuffled: a control that learns words without
-        their order.
+      shuffle_tokens: whether the ordinary tokens of each row are shuffled, to train a control model that sees words
+        without their order.
     """
 
     name: str = 'mlm'
@@ -65,12 +65,12 @@ class Task:
         self.rates = MaskRates(config.mask_rate, config.mask_fraction, config.random_fraction)
 
     def row_maker(self, length: int) -> SegmentRows:
-        """Return the function by which `prepare` packs documents into rows of `length` tokens."""
+        """Return the function with which `prepare` packs documents into rows of `length` tokens."""
         c = self.config
         return SegmentRows(length, c.sentence_objective, c.negative_rate, c.short_sequence_rate)
 
     def max_predictions(self, length: int) -> int:
-        """Return P, the predicted positions of a row: 20 of 128 and 77 of 512 tokens at BERT's rate of 0.15."""
+        """Return P, the maximum number of predicted positions per row: 20 of 128 and 77 of 512 at a rate of 0.15."""
         return int(np.ceil(self.rates.rate * length))
 
     def example(self, packed: np.ndarray, rng: np.random.Generator) -> Batch:
@@ -120,14 +120,14 @@ class Task:
         key: jax.Array | None = None,
         output_positions: jax.Array | None = None,
     ) -> Output:
-        """Run the encoder on a batch; `output_positions` is that of `Bert`."""
+        """Run the encoder on a batch; see `Bert` for `output_positions`."""
         position_ids = self.position_ids(model, batch)
         return model.bert(
             batch['tokens'], batch['segments'], batch['valid'], key, output_positions, **position_ids
         )
 
     def position_ids(self, model: BertForPretraining, batch: dict[str, jax.Array]) -> dict[str, jax.Array]:
-        """Return the keyword argument `positions` of `Bert`; none if positions are column numbers."""
+        """Return `positions` as a keyword argument of `Bert`, or nothing if the positions are 0, 1, 2, ..."""
         return {}
 
     def flops(self, model_config: Any, batch: Batch) -> float:

@@ -1,4 +1,4 @@
-"""Extractive question answering: predict the span of a document that answers (Devlin et al. 2019, sections 4.2, 4.3)."""
+"""Extractive question answering: predict the span of a text with the answer (Devlin et al. 2019, sections 4.2, 4.3)."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -29,12 +29,12 @@ class Config:
 
     Attributes:
       max_answer_length: maximum length of an answer in tokens.
-      n_best: number of answers that are ranked for each question.
-      no_answer: whether a question may have no answer (SQuAD 2.0), which the logits of [CLS] score.
-      no_answer_threshold: a question has no answer if the score of [CLS] exceeds that of the best answer by more than
-        this difference of logits.
-      language: language of the answer comparison; empty is that of the SQuAD and XQuAD scripts, others are those of
-        the MLQA script.
+      n_best: number of ranked answers for each question.
+      no_answer: whether a question may have no answer (SQuAD 2.0). The logits of [CLS] are the score for that.
+      no_answer_threshold: the model answers nothing if the score of no answer minus the score of the best answer is
+        larger than this.
+      language: language whose rules normalize the answers before they are compared. Empty follows the SQuAD and XQuAD
+        scripts, all others follow the MLQA script.
     """
 
     name: str = 'qa'
@@ -49,7 +49,7 @@ class Config:
 
 
 class Task(Downstream):
-    """Question answering over overlapping windows of the document, one row for each."""
+    """Question answering, with one row for each of the overlapping windows of a document."""
 
     Data = QuestionConfig
 
@@ -95,8 +95,8 @@ class Task(Downstream):
         """Return the answer to each question.
 
         Returns:
-          Dicts of `id`, `answer` ('' for none), `n_best` answers with their probabilities, and `no_answer_score`, by
-          how much the score of no answer exceeds that of the best answer.
+          Dicts of `id`, `answer` ('' for none), `n_best` answers with their probabilities, and `no_answer_score`: the
+          score of no answer minus the score of the best answer.
         """
         return [prediction for _, prediction in self._answer_all(outputs, metadata)]
 
@@ -113,7 +113,7 @@ class Task(Downstream):
         return answered
 
     def _answer(self, question: Question, logits: np.ndarray) -> dict[str, Any]:
-        """Rank the spans of one question by the logits [windows, T, 2] of its rows."""
+        """Choose the answer to one question from the logits of its rows, [windows, T, 2] for start and end."""
         c = self.config
         spans: list[tuple[float, int, int]] = []
         for window, window_logits in zip(question.windows, logits, strict=True):
@@ -146,13 +146,13 @@ class Task(Downstream):
     def scores(self, outputs: dict[str, np.ndarray], metadata: Sequence[Question]) -> dict[str, Any]:
         """Compute exact match and F1 in percent, as the official scripts do.
 
-        With `no_answer`, also compute the best threshold on these questions and the scores at it.
+        With `no_answer`, also find the best threshold on these questions, and compute the scores with it.
         """
         answered = self._answer_all(outputs, metadata)
         if not answered:
             raise UserError(
-                f'The first {len(outputs["logits"])} evaluation rows contain no complete question. Set train.eval_rows '
-                'higher.'
+                f'The first {len(outputs["logits"])} evaluation rows contain no complete question. Raise '
+                'train.eval_rows.'
             )
         scores = np.array([self._score(p['answer'], q.answers) for q, p in answered])
         exact, f1 = 100 * scores.mean(0)
@@ -197,7 +197,7 @@ class Task(Downstream):
 def best_spans(
     logits: np.ndarray, window: question_answering.Window, n: int, max_length: int
 ) -> list[tuple[float, int, int]]:
-    """Find the n best spans of one window, searching start and end jointly.
+    """Find the n best spans of one window, by a joint search over start and end.
 
     Args:
       logits: [T, 2] of start and end.
@@ -206,7 +206,7 @@ def best_spans(
       max_length: maximum length of a span in tokens.
 
     Returns:
-      Scores (the sum of both logits) with the first and the last token of the span, counted in the context.
+      Score (the sum of both logits), first token and last token of each span. Tokens are counted in the context.
     """
     size = window.stop - window.start
     if not size:

@@ -22,13 +22,13 @@ from bert_jax.tasks import Downstream, Examples, TaskOutput
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """Regression has no settings."""
+    """Settings of regression; there are none."""
 
     name: str = 'regress'
 
 
 class Task(Downstream):
-    """Regression from the pooled vector of a row, with squared error."""
+    """Regression from the pooled vector of a row, trained with squared error."""
 
     Data = LabeledConfig
 
@@ -65,7 +65,7 @@ class Task(Downstream):
         return [{'value': round(float(value), 6)} for value in outputs['predicted']]
 
     def scores(self, outputs: dict[str, np.ndarray], metadata: Any) -> dict[str, Any]:
-        """Compute Pearson's and Spearman's correlations and their mean; 0 where either side is constant."""
+        """Compute Pearson's and Spearman's correlations and their mean, or 0 if all predictions or all true values are equal."""
         from scipy import stats
 
         predicted, true = (outputs[k].astype(np.float64) for k in ('predicted', 'value'))

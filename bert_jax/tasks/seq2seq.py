@@ -30,11 +30,11 @@ class Config:
     """Settings of text generation.
 
     Attributes:
-      decoder_only: whether the model is a decoder such as GPT, which takes the text as a prompt and has its loss on
-        the target (Lewis et al. 2020, section 4.1); otherwise an encoder-decoder.
-      num_beams: beams of the search; 1 is greedy decoding.
-      length_penalty: exponent of the length by which scores are divided, see `beam_search.search`.
-      loss_chunk: positions of each row whose vocabulary logits are in memory at once; 0 takes all positions.
+      decoder_only: whether the model is a decoder such as GPT, which reads the text as a prompt and is trained on the
+        target only (Lewis et al. 2020, section 4.1). Otherwise it is an encoder-decoder.
+      num_beams: number of beams of the beam search; 1 is greedy decoding.
+      length_penalty: exponent of the length normalization, see `beam_search.search`.
+      loss_chunk: positions per row whose vocabulary logits are computed at once, to save memory; 0 computes all.
       num_samples: number of generated texts that are reported with the scores.
     """
 
@@ -51,7 +51,7 @@ class Config:
 
 
 class Task(Downstream):
-    """Generation of a target text, with an encoder-decoder or a decoder."""
+    """Generation of a target text with an encoder-decoder or a decoder."""
 
     Data = Seq2SeqConfig
 
@@ -86,7 +86,7 @@ class Task(Downstream):
     def _join(
         self, tokens: np.ndarray, length: int, target: np.ndarray, target_length: int
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return inputs, labels and weights of one row [CLS] text [SEP] target [SEP], whose loss is on the target."""
+        """Return inputs, labels and weights of a row [CLS] text [SEP] target [SEP], with weights only on the target."""
         target_tokens = target[1:target_length]
         joined = np.full(len(tokens) + len(target) - 1, self.tokenizer.pad, np.int32)
         joined[:length] = tokens[:length]
@@ -99,7 +99,7 @@ class Task(Downstream):
         required = 'gpt' if self.config.decoder_only else 'bart'
         if model_config.name != required:
             raise UserError(
-                f'task.decoder_only={self.config.decoder_only} needs a {required} model, but this one is a '
+                f'task.decoder_only={self.config.decoder_only} needs a {required} model, but the model is '
                 f'{model_config.name}. Set task.decoder_only (true for gpt, false for bart) or init.checkpoint.'
             )
         if self.config.decoder_only:
@@ -162,7 +162,7 @@ class Task(Downstream):
         """Compute scores of generated texts; none during training, where nothing is generated.
 
         Returns:
-          ROUGE F1 (with the stemmer of English), BLEU and chrF, in percent, `exact_match` from 0 to 1, and `samples`.
+          ROUGE F1 (with English stemming), BLEU and chrF, in percent, `exact_match` from 0 to 1, and `samples`.
         """
         if 'generated' not in outputs:
             return {}

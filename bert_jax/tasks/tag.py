@@ -29,11 +29,11 @@ class Config:
     """Settings of tagging.
 
     Attributes:
-      labels: names of the labels, in the order of their ids; empty takes those of the data set.
+      labels: names of the labels, in the order of their ids; empty uses those of the data set.
       entities: whether the labels are B-X, I-X and O, so that whole entities are scored as well.
-      features: hidden states of the frozen encoder that a BiLSTM tags (Devlin et al. 2019, table 7); empty fine-tunes
-        the encoder instead.
-      lstm_width: width of the BiLSTM in each direction; 0 takes the width of the model.
+      features: hidden states of the frozen encoder that a BiLSTM tagger reads (Devlin et al. 2019, table 7); empty
+        fine-tunes the encoder instead.
+      lstm_width: width of the BiLSTM in each direction; 0 uses the width of the model.
     """
 
     name: str = 'tag'
@@ -121,7 +121,7 @@ class Task(Downstream):
     def scores(self, outputs: dict[str, np.ndarray], metadata: Sequence[Sentence]) -> dict[str, Any]:
         """Compute precision, recall and F1 of each label and, with `entities`, of whole entities.
 
-        Sentences of which some rows were not evaluated do not count.
+        Sentences with rows that were not evaluated are skipped.
         """
         from sklearn import metrics
 
@@ -129,7 +129,7 @@ class Task(Downstream):
         complete = [s.positions for s in metadata if len(s.positions) and s.positions[-1, 0] < num_rows]
         if not complete:
             raise UserError(
-                f'The first {num_rows} evaluation rows contain no complete sentence. Set train.eval_rows higher.'
+                f'The first {num_rows} evaluation rows contain no complete sentence. Raise train.eval_rows.'
             )
         true, predicted = ([outputs[k][tuple(p.T)] for p in complete] for k in ('labels', 'predicted'))
         all_true, all_predicted = np.concatenate(true), np.concatenate(predicted)
@@ -166,7 +166,7 @@ def _table_rows(columns: Sequence[np.ndarray]) -> list[dict[str, float]]:
 
 
 def _entity_scores(true: list[list[str]], predicted: list[list[str]]) -> dict[str, Any]:
-    """Score whole entities, whose type and both boundaries must match (strict BIO, with seqeval)."""
+    """Score whole entities with seqeval: the type and both boundaries must match (strict BIO)."""
     from seqeval.metrics.v1 import precision_recall_fscore_support
     from seqeval.scheme import IOB2, Entities
 

@@ -26,7 +26,7 @@ FOLDER = 'checkpoints'
 
 
 class Checkpointer:
-    """Saves and restores the states of one run.
+    """Manager of the checkpoints of one run: saves states, deletes old ones, and restores the newest.
 
     Args:
       workdir: working directory of the run.
@@ -55,10 +55,10 @@ class Checkpointer:
         self._manager = ocp.CheckpointManager(self._folder, options=options)
 
     def save(self, state: State, scores: Mapping[str, Any]) -> None:
-        """Start saving in the background.
+        """Start saving a state in the background.
 
         Raises:
-          UserError: if `checkpoint.best_metric` is not among the scores. The checkpoint is saved before.
+          UserError: if `checkpoint.best_metric` is not among the scores; the checkpoint is saved nevertheless.
         """
         step = int(state.step)
         best_metric = self._config.best_metric
@@ -150,7 +150,7 @@ def write_params(workdir: pathlib.Path, params: Mapping[str, Any], metadata: Map
 
 
 def list_steps(path: pathlib.Path) -> list[pathlib.Path]:
-    """List the step folders of a working directory, of its `checkpoints` folder, or of one step; oldest first."""
+    """List the step folders at `path`: a working directory, its `checkpoints` folder, or a step folder. Oldest first."""
     if (path / 'metadata').is_dir():
         return [path]
     folder = path / FOLDER if (path / FOLDER).is_dir() else path
@@ -214,7 +214,7 @@ def _check_shapes(
         saved_shape, shape = (x[name].shape if name in x else 'missing' for x in (saved, expected))
         if saved_shape != shape:
             raise UserError(
-                f'{str(step)!r} is a checkpoint of another model ({name}: {saved_shape} there, {shape} here). '
+                f'{str(step)!r} is a checkpoint of another model ({name}: {saved_shape} in the checkpoint, {shape} in the config). '
                 'Choose another --workdir, or restore the config to resume.'
             )
 
@@ -227,5 +227,5 @@ def read_param_shapes(step: pathlib.Path) -> dict[str, jax.ShapeDtypeStruct]:
 
 
 def _read_metadata_file(step: pathlib.Path) -> dict[str, Any]:
-    """Read the JSON file itself, so that one process can do it: an Orbax restore needs all processes."""
+    """Read the metadata from its JSON file, which one process can do alone; an Orbax restore needs all processes."""
     return json.loads((step / 'metadata' / 'metadata').read_text())

@@ -33,7 +33,7 @@ def from_hf(source: str, workdir: pathlib.Path, tokenizer_path: str = '', exclud
       The name of the task that the head of the model belongs to.
 
     Raises:
-      UserError: if a tensor is missing or left over, or the config cannot be expressed here.
+      UserError: if a tensor is missing or left over, or the config describes a model that bert_jax does not have.
     """
     if any((step / 'metadata').exists() for step in checkpoint.list_steps(workdir)):
         raise UserError(f'{str(workdir)!r} already contains a checkpoint. Choose another --to.')

@@ -107,7 +107,7 @@ class CheckpointConfig:
     Attributes:
       every: duration between two checkpoints; the last step is always saved.
       keep: number of most recent checkpoints to keep.
-      best_metric: score of which the best checkpoint is kept as well, such as 'accuracy'; empty keeps none.
+      best_metric: score by which the best checkpoint is chosen, to be kept as well, such as 'accuracy'; empty for none.
       best_mode: whether higher ('max') or lower ('min') scores are better; empty decides by the name of the score.
     """
 
@@ -248,7 +248,7 @@ def _model_config(name: str) -> type:
 
 
 def inherit_model(experiment: Experiment, saved: Mapping[str, Any]) -> Experiment:
-    """Replace the architecture by that of a checkpoint's config, keeping `RUNTIME_KEYS`."""
+    """Replace the architecture of an experiment by that in the config of a checkpoint, except for `RUNTIME_KEYS`."""
     ours = {k: v for k, v in vars(experiment.model).items() if k in RUNTIME_KEYS}
     theirs = {k: v for k, v in saved['model'].items() if k != 'name'}
     model = config_lib.build_section(_model_config(saved['model']['name']), {**theirs, **ours}, 'model')
@@ -269,7 +269,7 @@ def complete(experiment: Experiment, tokenizer: Tokenizer) -> Experiment:
     if model.vocab_size < len(tokenizer):
         raise UserError(
             f'The model has a vocabulary of {model.vocab_size}, but the tokenizer one of {len(tokenizer)}. '
-            'Use the tokenizer that the model was pretrained with, or set model.vocab_size=0.'
+            'Use the tokenizer that the model was pretrained with, or set model.vocab_size=0 to use the size of the tokenizer.'
         )
     task = experiment.task
     fill = getattr(tasks.get(task.name).Task, 'complete_config', None)

@@ -52,8 +52,8 @@ def resolve(experiment: Experiment, workdir: pathlib.Path) -> tuple[Experiment, 
         other = tokenizer_lib.load(experiment.tokenizer.path)
         if other.fingerprint != tokenizer.fingerprint:
             raise UserError(
-                f'tokenizer.path has a vocabulary of {len(other)}, which is not that of the checkpoint '
-                f'({len(tokenizer)} entries). Leave tokenizer.path empty to use the tokenizer of the checkpoint.'
+                f'tokenizer.path={experiment.tokenizer.path!r} has a vocabulary of {len(other)}, which is not that of the '
+                f'checkpoint ({len(tokenizer)} entries). Leave tokenizer.path empty to use that of the checkpoint.'
             )
     experiment = experiment_lib.inherit_model(experiment, metadata['config'])
     experiment = experiment_lib.complete(experiment, tokenizer)
@@ -89,7 +89,7 @@ def _read_pretrained(
     new = sorted({_module(name, model) for name in expected if name not in shared})
     unused = sorted({_module(name, model) for name in saved if name not in shared})
     logging.info(
-        '%d parameter arrays from %s; new: %s; unused: %s',
+        'read %d parameter arrays from %s; randomly initialized: %s; unused: %s',
         len(shared),
         step,
         ', '.join(new) or 'none',

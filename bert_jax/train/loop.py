@@ -40,7 +40,7 @@ GetRows = Callable[[int], Sequence[np.ndarray]]
 
 @dataclasses.dataclass(frozen=True)
 class Phase:
-    """Steps `start` to `stop` of a run, which have one row length and batch size."""
+    """Part of a run, from step `start` to step `stop`, with one row length and batch size."""
 
     start: int
     stop: int
@@ -211,7 +211,7 @@ def _run(
     monitor: 'Monitor',
     is_due: Mapping[str, Every],
 ) -> int:
-    """Run the loop. Metrics are fetched one step late, so that the device never waits for the host."""
+    """Train on the batches and return the exit status. Metrics are fetched a step late, so that the device need not wait."""
     pending: tuple[int, Any, tuple[float, float]] | None = None  # step, metrics and work to report
     compiled: set[tuple[int, ...]] = set()
     has_peers, stop_requested = jax.process_count() > 1, False
@@ -279,7 +279,7 @@ def _batches(
     start: int,
     partitioner: Partitioner,
 ) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
-    """Yield (step after the update, local rows of its batch) from step `start` to the end of the run."""
+    """Yield, for each update after step `start`, its step number and the rows of its batch in this process."""
     for phase in phases:
         if phase.stop <= start:
             continue
@@ -297,7 +297,7 @@ def _batches(
 
 
 class Monitor:
-    """Checks the metrics of steps, measures speed and overhead, and writes metrics and the progress line.
+    """Monitor of a run: checks the metrics of its steps, measures speed and overhead, and writes metrics and progress.
 
     Args:
       task: task, which counts the floating-point operations of a batch.
@@ -332,7 +332,7 @@ class Monitor:
         self.record_step(start)
 
     def count_work(self, batch: Mapping[str, np.ndarray]) -> tuple[float, float]:
-        """Count real tokens, and floating-point operations of forward and backward pass, of a global batch.
+        """Count the tokens of a global batch without padding, and the floating-point operations of training on it.
 
         With several processes, this process assumes that the rows of the others are like its own.
         """
@@ -387,24 +387,24 @@ class Monitor:
 
     @contextlib.contextmanager
     def overhead(self, category: str) -> Iterator[None]:
-        """Count the time spent inside as overhead, and exclude it from the speed."""
+        """Count the time spent in the `with` block as overhead, and exclude it from the speed."""
         start = time.perf_counter()
         with self._ledger.overhead(category):
             yield
         self._since += time.perf_counter() - start
 
     def record_step(self, step: int) -> None:
-        """Update the record of the time."""
+        """Record in `progress.json` that the run has reached `step`."""
         if self._writer:
             self._ledger.write(step)
 
     def record_end(self, reason: str) -> None:
-        """Record why the run ended before its last step."""
+        """Record in `progress.json` why the run ended before its last step."""
         if self._writer:
             self._ledger.record_end(reason)
 
     def time_batches(self, batches: Iterator[Any]) -> Iterator[Any]:
-        """Yield the batches, count waiting for them as overhead, and start and stop the profiler before their steps."""
+        """Yield the batches; count the wait for each as overhead, and start or stop the profiler before its step."""
         while True:
             with self._ledger.overhead('data'):
                 item = next(batches, None)

@@ -1,4 +1,4 @@
-"""The train state, a pytree that is created sharded."""
+"""The train state (step, parameters and optimizer state) and its layout on the devices."""
 
 import dataclasses
 import functools
@@ -34,7 +34,7 @@ class State:
 
 
 def _state(step: Any, params: Any, opt_state: Any) -> Any:
-    """Create a `State` whose leaves are descriptions of arrays, which its types do not allow."""
+    """Create a `State` of shapes or shardings in place of arrays, which its type annotations do not allow."""
     return State(step, params, opt_state)
 
 

@@ -1,4 +1,4 @@
-"""The train step, a pure function of state and batch."""
+"""The train step, a pure function of state and batch, and its compilation for a mesh."""
 
 import functools
 from typing import Any

@@ -5,9 +5,9 @@ python -m bert_jax.bin.train --config=configs/finetune/choice.py:swag --workdir=
 python -m bert_jax.bin.eval_choice --config=configs/finetune/choice.py:swag --checkpoint=runs/swag \
     --out=runs/swag/scores.json
 
-From configs/pretrain/cpu.py:192, HellaSwag stays at chance (28.0 % after 800 questions, one seed, in minutes on two
-cores); BERT base as published reaches 81.6 % on SWAG. TFDS has HellaSwag; SWAG comes from its authors as CSV files:
---config.data.source='swag/{split}.csv'.
+With `:hellaswag` (the default), a checkpoint of configs/pretrain/cpu.py:192 stays at chance: 28.0 % after 800 questions
+(one seed), in minutes on two cores. On SWAG, the published BERT base reaches 81.6 %. HellaSwag comes from TFDS; for
+SWAG, download the CSV files of its authors and set --config.data.source='swag/{split}.csv'.
 """
 
 from ml_collections import ConfigDict

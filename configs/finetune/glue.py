@@ -6,11 +6,11 @@ python -m bert_jax.bin.eval_classify --config=configs/finetune/glue.py:mrpc --ch
     --out=runs/mrpc/scores.json
 python -m bert_jax.bin.predict --checkpoint=runs/mrpc --input=glue/mrpc --output=MRPC.tsv --class_ids
 
-From configs/pretrain/cpu.py:192 with this learning rate, over three seeds: cola 12.6 ± 2.4 (Matthews), mrpc 79.4 ± 0.5
-(F1), stsb 22.3 ± 2.7 (Pearson), rte 54.3 ± 2.0 (accuracy), in minutes each on two cores. BERT base as published keeps the
-learning rate of 5e-5. eval_regress scores stsb. For the second development set of mnli, set
---config.data.eval_split=validation_mismatched. The GLUE server expects class names for mnli, qnli and rte (no
---class_ids), and ids for the others.
+From a checkpoint of configs/pretrain/cpu.py:192, with this learning rate (three seeds): cola 12.6 ± 2.4 (Matthews
+correlation), mrpc 79.4 ± 0.5 (F1), stsb 22.3 ± 2.7 (Pearson correlation), rte 54.3 ± 2.0 (accuracy), each in minutes on
+two cores. For the published BERT base, keep the default learning rate of 5e-5. The argument is cola, sst2, mrpc, stsb,
+qqp, mnli, qnli, rte or wnli. To score stsb, use eval_regress; to score mnli on its second development set, set
+--config.data.eval_split=validation_mismatched. For the GLUE server, omit --class_ids for mnli, qnli and rte.
 """
 
 from ml_collections import ConfigDict
@@ -32,7 +32,7 @@ BEST_METRICS = {'cola': 'matthews', 'mrpc': 'f1', 'qqp': 'f1', 'stsb': 'correlat
 
 
 def get_config(arg: str) -> ConfigDict:
-    """`arg` is the name of the task."""
+    """`arg` is the task, a key of `TASKS`."""
     text, text_pair = TASKS[arg]
     config = ConfigDict()
     config.task = dict(name='regress' if arg == 'stsb' else 'classify')

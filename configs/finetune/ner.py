@@ -1,20 +1,21 @@
-"""Named entities: WikiANN (Pan et al. 2017), or files as of CoNLL-2003 (Tjong Kim Sang & De Meulder 2003).
+"""Named entity recognition: WikiANN (Pan et al. 2017), or CoNLL-2003 (Tjong Kim Sang & De Meulder 2003).
 
 python -m bert_jax.bin.train --config=configs/finetune/ner.py:en --workdir=runs/ner \
     --config.init.checkpoint=runs/english --config.optim.learning_rate=3e-4
 python -m bert_jax.bin.eval_tag --config=configs/finetune/ner.py:en --checkpoint=runs/ner --out=runs/ner/scores.json
 
-From configs/pretrain/cpu.py:192 with this learning rate, entity F1 62.3 ± 0.5 after one epoch (three seeds), in minutes
-on two cores. `ner.py:en,concat_last_four` freezes the encoder and trains a BiLSTM on its hidden states (Devlin et al.
-2019, table 7); the other choices are embeddings, second_to_last, last, sum_last_four and sum_all. For files with one word
-and its tag per line, set --config.data.source='conll2003/{split}.conll' --config.data.label=tags.
+From a checkpoint of configs/pretrain/cpu.py:192, with this learning rate: entity F1 62.3 ± 0.5 after one epoch (three
+seeds), in minutes on two cores. The argument is a language of WikiANN. `ner.py:en,concat_last_four` freezes the encoder
+and trains a BiLSTM on its hidden states (Devlin et al. 2019, table 7); in place of concat_last_four, write embeddings,
+second_to_last, last, sum_last_four or sum_all. For files with one word and its tag per line, set
+--config.data.source='conll2003/{split}.conll' --config.data.label=tags.
 """
 
 from ml_collections import ConfigDict
 
 
 def get_config(arg: str = 'en') -> ConfigDict:
-    """`arg` is the language and, after a comma, the features of a frozen encoder."""
+    """`arg` is the language; to freeze the encoder, append a comma and the features to use."""
     language, _, features = arg.partition(',')
     config = ConfigDict()
     config.task = dict(name='tag', entities=True, features=features)

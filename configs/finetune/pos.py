@@ -4,15 +4,16 @@ python -m bert_jax.bin.train --config=configs/finetune/pos.py:en_ewt --workdir=r
     --config.init.checkpoint=runs/english --config.optim.learning_rate=3e-4
 python -m bert_jax.bin.eval_tag --config=configs/finetune/pos.py:en_ewt --checkpoint=runs/pos --out=runs/pos/scores.json
 
-From configs/pretrain/cpu.py:192 with this learning rate, accuracy 93.9 ± 0.1 % on the development set (three seeds), in
-minutes on two cores. For other files, set --config.data.source='en_ewt-ud-{split}.conllu'.
+From a checkpoint of configs/pretrain/cpu.py:192, with this learning rate: accuracy 93.9 ± 0.1 % on the development set
+(three seeds), in minutes on two cores. The argument is the treebank. For CoNLL-U files, set
+--config.data.source='en_ewt-ud-{split}.conllu'.
 """
 
 from ml_collections import ConfigDict
 
 
 def get_config(arg: str = 'en_ewt') -> ConfigDict:
-    """`arg` is the treebank."""
+    """`arg` is the treebank, such as en_ewt or de_gsd."""
     config = ConfigDict()
     config.task = dict(name='tag')
     config.model = dict(name='bert')

@@ -4,9 +4,9 @@ python -m bert_jax.bin.train --config=configs/finetune/xnli.py --workdir=runs/nl
     --config.init.checkpoint=runs/english --config.optim.learning_rate=3e-4
 python -m bert_jax.bin.eval_classify --config=configs/finetune/xnli.py:en --checkpoint=runs/nli --out=runs/nli/en.json
 
-From configs/pretrain/cpu.py:192 with this learning rate, one epoch reaches 51.6 ± 0.8 % on XNLI English (three seeds), in
-minutes on two cores. Without an argument, the config trains on `nli_small`, 27,478 pairs; to train on MultiNLI, use
-configs/finetune/glue.py:mnli.
+From a checkpoint of configs/pretrain/cpu.py:192, with this learning rate: 51.6 ± 0.8 % on the English XNLI after one
+epoch (three seeds), in minutes on two cores. Without an argument, the config is for training on `nli_small`, 27,478
+pairs; with a language as argument, for scoring on XNLI. To train on MultiNLI, use configs/finetune/glue.py:mnli.
 """
 
 from ml_collections import ConfigDict

@@ -1,12 +1,12 @@
-"""BART (Lewis et al. 2020): restore permuted sentences and infilled spans, in the sizes base and large.
+"""BART (Lewis et al. 2020): restore shuffled sentences and masked spans, in the sizes base and large.
 
 python -m bert_jax.bin.train --config=configs/pretrain/bart.py:base --workdir=runs/bart-base \
     --config.data.sources="wikipedia/20230601.en"
 
-500,000 updates of 8,000 rows, as published for the large model, with the learning rates of RoBERTa (Liu et al. 2019,
-table 9), because those of BART were not published. Needs many accelerators, and has not been run with this code. On CPU
-cores, use configs/pretrain/cpu_bart.py. For other objectives, set --config.task.noise=mass --config.task.rate=0.5 (MASS)
-or --config.task.noise=spans --config.task.rate=0.15 (T5).
+500,000 updates of 8,000 rows, as published for the large model. The learning rates are those of RoBERTa (Liu et al.
+2019, table 9), because those of BART were not published. Needs many accelerators, and has not been run with this code;
+for CPU cores, use configs/pretrain/cpu_bart.py. For other objectives, set --config.task.noise=mass
+--config.task.rate=0.5 (MASS) or --config.task.noise=spans --config.task.rate=0.15 (T5).
 """
 
 from ml_collections import ConfigDict

@@ -1,11 +1,11 @@
-"""BERT as published (Devlin et al. 2019, appendix A.2), in any size.
+"""BERT as published (Devlin et al. 2019, appendix A.2), in the sizes tiny, mini, small, medium, base and large.
 
 python -m bert_jax.bin.train --config=configs/pretrain/bert.py:base --workdir=runs/bert-base \
     --config.data.sources="wikipedia/20230601.en"
 
-1,000,000 updates of 256 rows: nine tenths with rows of 128 tokens, the rest with 512. Needs accelerators: base takes at
-least 2.1 hours on 16 TPU v5e chips, as estimated by bert_jax.bin.plan; it has not been run to its end with this code.
-On CPU cores, use configs/pretrain/cpu.py.
+1,000,000 updates of 256 rows: the first nine tenths with rows of 128 tokens, the rest with rows of 512. Needs
+accelerators: bert_jax.bin.plan estimates at least 2.1 hours for base on 16 TPU v5e chips. A complete run has not been
+made with this code. For CPU cores, use configs/pretrain/cpu.py.
 """
 
 from ml_collections import ConfigDict

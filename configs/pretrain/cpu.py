@@ -1,17 +1,18 @@
-"""A BERT of 4 layers for two CPU cores, 128 or 192 wide.
+"""A BERT of 4 layers, 128 or 192 wide, for two CPU cores.
 
 python -m bert_jax.bin.train --config=configs/pretrain/cpu.py --workdir=runs/english \
     --config.data.sources="novels_en.txt.gz,wiki_articles"
 
-On 66 MB of novels and Wikipedia articles: masked-LM loss 3.38 and next-sentence accuracy 72 %, in 50 minutes on two
-cores; 192 wide (cpu.py:192) 3.30 and 78 %, in 64 minutes (one seed each).
+On 66 MB of novels and Wikipedia articles (docs/results/models.md): masked-LM loss 3.38 and next-sentence accuracy 72 %
+in 50 minutes on two cores; 192 wide (cpu.py:192), 3.30 and 78 % in 64 minutes (one seed each). In place of these files,
+pass your own text (docs/guides/own_text.md).
 """
 
 from ml_collections import ConfigDict
 
 
 def get_config(arg: str = '128') -> ConfigDict:
-    """`arg` is the width: 128, that of BERT-Tiny, or 192, between BERT-Tiny and BERT-Mini."""
+    """`arg` is the width: 128 (as in BERT-Tiny) or 192 (between BERT-Tiny and BERT-Mini)."""
     width = int(arg)
     config = ConfigDict()
     config.task = dict(name='mlm')

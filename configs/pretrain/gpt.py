@@ -1,10 +1,10 @@
-"""GPT-2 (Radford et al. 2019), in any size.
+"""GPT-2 (Radford et al. 2019), in the sizes small, medium, large and xl.
 
 python -m bert_jax.bin.train --config=configs/pretrain/gpt.py:small --workdir=runs/gpt-small \
     --config.data.sources="wikipedia/20230601.en"
 
-300,000 updates of 524,288 tokens, with the learning rates of GPT-3 (Brown et al. 2020, table 2.1), because those of GPT-2
-were not published. Needs many accelerators, and has not been run with this code. On CPU cores, use
+300,000 updates of 524,288 tokens. The learning rates are those of GPT-3 (Brown et al. 2020, table 2.1), because those
+of GPT-2 were not published. Needs many accelerators, and has not been run with this code; for CPU cores, use
 configs/pretrain/cpu_gpt.py.
 """
 

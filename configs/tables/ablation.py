@@ -1,9 +1,12 @@
-"""Shared by the tables of BERT's ablations: one pretraining per row at the same budget, then fine-tunings (Devlin et al. 2019, section 5)."""
+"""Functions of the tables of BERT's ablations (Devlin et al. 2019, section 5).
+
+In each of these tables, a row is a pretraining run with the same number of steps, and a column fine-tunes its model.
+"""
 
 from ml_collections import ConfigDict
 
 RATE = 'optim.learning_rate=3e-4'
-# Name: config, score, and settings of the mini size, which takes nli_small for MNLI.
+# Name: config, score, and settings for `mini`, which uses nli_small in place of MNLI.
 TASKS = {
     'MNLI': (
         'configs/finetune/glue.py:mnli',
@@ -46,12 +49,12 @@ PAPER_BUDGET = ('train.eval_every=0',)
 
 
 def shape(arg: str) -> str:
-    """The model and data size of `arg`: small is mini with ten times as many pretraining steps."""
+    """The size of models and data for an argument: those of small are the same as of mini."""
     return 'paper' if arg == 'paper' else 'mini'
 
 
 def fine_tunings(names: tuple[str, ...], arg: str) -> list[dict]:
-    """Columns that fine-tune on these tasks; `arg` is mini, small or paper."""
+    """One fine-tuning column for each of these tasks; `arg` is mini, small or paper."""
     mini = shape(arg) == 'mini'
     return [
         dict(
@@ -68,14 +71,14 @@ def fine_tunings(names: tuple[str, ...], arg: str) -> list[dict]:
 def pretraining(
     name: str, arg: str, settings: tuple[str, ...] = (), model: str = 'bert', rows_dir: str = 'pairs'
 ) -> dict:
-    """A row of the table.
+    """A row of the table: one pretraining run.
 
     Args:
       name: name of the row.
       arg: mini, small or paper.
-      settings: config overrides of the pretraining.
+      settings: additional config overrides.
       model: bert or gpt.
-      rows_dir: folder of the prepared training rows; pretrainings on the same rows share one.
+      rows_dir: name of the folder for prepared training rows; pretraining runs on the same rows share it.
     """
     files = {
         'mini': {'bert': 'cpu.py', 'gpt': 'cpu_gpt.py'},
@@ -92,10 +95,10 @@ def table(
     rows: list[dict],
     columns: list[dict],
     published: dict,
-    description: str = 'Accuracy on GLUE (the mini size takes nli_small for MNLI), F1 on SQuAD and named entities. '
+    description: str = 'Accuracy on GLUE (the small sizes use nli_small in place of MNLI), F1 on SQuAD and named entities. '
     'Published: Devlin et al. 2019. Ours: mean ± standard deviation (number of runs).',
 ) -> ConfigDict:
-    """The config of a table; `published` has, for each row, the scores of the first columns."""
+    """The config of a table; `published` maps a row to its published scores, in the order of the columns."""
     config = ConfigDict()
     config.title, config.description = title, description
     config.seeds, config.text = 1, 'pydocs/text'

@@ -1,10 +1,12 @@
-"""BART, table 1 (Lewis et al. 2020): pretraining objectives compared at the same architecture and budget.
+"""BART, table 1 (Lewis et al. 2020): pretraining objectives compared with the same architecture and number of steps.
 
 python -m bert_jax.bin.table --config=configs/tables/bart_table1.py --jobs=2 --config.text=novels_en.txt.gz
 
-By default, models have 2 + 2 layers of width 128 (those without a decoder or without an encoder 4), and each row takes
-minutes on two CPU cores. `:paper` has the paper's base size and one million steps. Other tasks stand in for those of the
-paper: nli_small for MNLI, 2,000 questions of SQuAD, the perplexity of DialogSum's summaries for CNN/DM.
+By default, a BART has 2 + 2 layers of width 128 (the BERT and the GPT have 4), and the table takes 5.5 hours of CPU
+time with two seeds. `:paper` has the base size of the paper and one million steps, which need accelerators. Other tasks
+replace those of the paper: nli_small replaces MNLI, 2,000 questions replace all of SQuAD, and the perplexity of
+DialogSum's summaries that of CNN/DM's. Expect every objective to be far better than no pretraining for summaries, and
+small differences between them (docs/results/noise_functions.md).
 """
 
 from ml_collections import ConfigDict
@@ -79,7 +81,7 @@ PAPER = dict(
 
 
 def get_config(arg: str = 'mini') -> ConfigDict:
-    """`arg` is mini or paper."""
+    """`arg` is mini or paper (the published size and number of steps)."""
     scale: dict = {'mini': MINI, 'paper': PAPER}[arg]
     config = ConfigDict()
     config.title = 'BART, table 1: pretraining objectives'

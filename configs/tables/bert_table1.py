@@ -1,10 +1,12 @@
 """BERT, table 1: GLUE, fine-tuned from a pretrained model and from random weights of the same architecture.
 
 python -m bert_jax.bin.table --config=configs/tables/bert_table1.py --config.checkpoint=runs/english
-python -m bert_jax.bin.table --config=configs/tables/bert_table1.py:paper --config.checkpoint=CONVERTED   # base; or :large
+python -m bert_jax.bin.table --config=configs/tables/bert_table1.py:paper --config.checkpoint=runs/bert_base
 
-Published scores are those of GLUE's test sets, ours those of its development sets. A task without data is reported as
-failed, and the others still run. By default 10 to 25 minutes on two CPU cores for a small model.
+By default, at most 10,000 labels per task; with a small model, the table takes 10 to 25 minutes on two CPU cores.
+`:paper` uses all labels and is for BERT base, `:large` for BERT large, both converted from Hugging Face (python -m
+bert_jax.bin.convert --from_hf=bert-base-uncased --to=runs/bert_base). The published scores are from GLUE's test sets,
+ours from its development sets. A task whose data are missing is reported as failed; the others still run.
 """
 
 from ml_collections import ConfigDict
@@ -54,7 +56,7 @@ def get_config(arg: str = 'mini') -> ConfigDict:
 def fine_tuned(
     title: str, description: str, arg: str, columns: tuple[dict, ...], name: str, published: tuple[float, ...]
 ) -> ConfigDict:
-    """A table with two rows, a pretrained model and random weights of the same architecture.
+    """A table with two rows: a pretrained model, and random weights of the same architecture.
 
     Args:
       title: title of the table.
@@ -62,7 +64,7 @@ def fine_tuned(
       arg: argument of `get_config`.
       columns: the columns.
       name: name of the pretrained model.
-      published: its published scores, for the first columns.
+      published: its published scores, in the order of the columns.
     """
     config = ConfigDict()
     config.title, config.description = title, description
@@ -77,7 +79,7 @@ def fine_tuned(
 
 
 def columns(arg: str) -> tuple[dict, ...]:
-    """A column for each task of GLUE; `arg` is that of `get_config`."""
+    """One column for each task of GLUE; `arg` is the argument of `get_config`."""
     return tuple(
         dict(
             name=name,

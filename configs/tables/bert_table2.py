@@ -1,9 +1,12 @@
 """BERT, tables 2 and 3: SQuAD 1.1 and 2.0, fine-tuned from a pretrained model and from random weights.
 
 python -m bert_jax.bin.table --config=configs/tables/bert_table2.py --config.checkpoint=runs/english
-python -m bert_jax.bin.table --config=configs/tables/bert_table2.py:paper --config.checkpoint=CONVERTED   # base; or :large
+python -m bert_jax.bin.table --config=configs/tables/bert_table2.py:paper --config.checkpoint=runs/bert_base
 
-By default 10 to 25 minutes on two CPU cores for a small model.
+By default, 5,000 questions; with a small model, the table takes 10 to 25 minutes on two CPU cores. `:paper` uses all
+questions and is for BERT base, `:large` for BERT large, both converted from Hugging Face (python -m
+bert_jax.bin.convert --from_hf=bert-base-uncased --to=runs/bert_base). A small model stays far below the published
+scores (docs/results/bert_tables.md).
 """
 
 from ml_collections import ConfigDict

@@ -1,8 +1,11 @@
-"""BERT, table 5: ablation of the pretraining tasks, with sentence order instead of next sentence (Lan et al. 2020) added.
+"""BERT, table 5: ablation of the pretraining tasks, with sentence order (Lan et al. 2020) as an additional task.
 
 python -m bert_jax.bin.table --config=configs/tables/bert_table5.py --jobs=2 --config.text=novels_en.txt.gz
 
-By default about half an hour on two CPU cores; `:small` pretrains ten times as long.
+By default, takes about half an hour on two CPU cores. `:small` has ten times as many pretraining steps, `:paper` the
+published settings, which need accelerators. In so short a pretraining, left-to-right prediction does better than
+masking, and next-sentence prediction does not help (docs/results/pretraining_ablations.md). --config.text is the
+pretraining text, by default the Python documentation (pydocs/text).
 """
 
 from ml_collections import ConfigDict
@@ -37,7 +40,7 @@ GPT_LIKE_BERT = {
 
 
 def get_config(arg: str = 'mini') -> ConfigDict:
-    """`arg` is mini, small (ten times as many pretraining steps) or paper."""
+    """`arg` is mini, small (ten times as many pretraining steps) or paper (the published settings)."""
     gpt = GPT_LIKE_BERT[ablation.shape(arg)]
     rows = [
         ablation.pretraining('BERT', arg),

@@ -2,7 +2,10 @@
 
 python -m bert_jax.bin.table --config=configs/tables/bert_table6.py --jobs=2 --config.text=novels_en.txt.gz
 
-By default about half an hour on two CPU cores; `:small` pretrains ten times as long.
+By default, takes about half an hour on two CPU cores. `:small` has ten times as many pretraining steps, `:paper` the
+published settings, which need accelerators. Expect wider models to predict masked tokens better; more depth helps less
+(docs/results/pretraining_ablations.md). --config.text is the pretraining text, by default the Python documentation
+(pydocs/text).
 """
 
 from ml_collections import ConfigDict
@@ -22,7 +25,7 @@ MINI = ((1, 64, 1), (2, 64, 1), (2, 128, 2), (4, 128, 2), (4, 192, 3))
 
 
 def get_config(arg: str = 'mini') -> ConfigDict:
-    """`arg` is mini, small (ten times as many pretraining steps) or paper."""
+    """`arg` is mini, small (ten times as many pretraining steps) or paper (the published settings)."""
     shapes = {'mini': MINI, 'paper': tuple(PUBLISHED)}[ablation.shape(arg)]
     rows = [
         ablation.pretraining(

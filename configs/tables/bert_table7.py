@@ -1,9 +1,13 @@
 """BERT, table 7: named entity recognition by fine-tuning, and by a BiLSTM on the hidden states of a frozen encoder.
 
 python -m bert_jax.bin.table --config=configs/tables/bert_table7.py --config.checkpoint=runs/english
-python -m bert_jax.bin.table --config=configs/tables/bert_table7.py:paper --config.checkpoint=CONVERTED --config.text=conll2003/{split}.conll
+python -m bert_jax.bin.table --config=configs/tables/bert_table7.py:paper --config.checkpoint=runs/bert_base \
+    --config.text=conll2003/{split}.conll
 
-By default 10 to 25 minutes on two CPU cores for a small model.
+By default, 5,000 sentences of WikiANN; with a small model, the table takes 10 to 25 minutes on two CPU cores. Expect
+the last four layers, concatenated, to be the best features (docs/results/bert_tables.md). `:paper` is for CoNLL-2003,
+whose files --config.text names, and a published model, converted from Hugging Face (python -m bert_jax.bin.convert
+--from_hf=bert-base-cased --to=runs/bert_base).
 """
 
 from ml_collections import ConfigDict
@@ -22,7 +26,7 @@ PUBLISHED = {
 
 
 def get_config(arg: str = 'mini') -> ConfigDict:
-    """`arg` is mini (on WikiANN) or paper (on files of CoNLL-2003)."""
+    """`arg` is mini (WikiANN) or paper (files of CoNLL-2003)."""
     config = ConfigDict()
     config.title = 'BERT, table 7: named entity recognition'
     config.description = (

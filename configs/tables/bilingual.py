@@ -1,8 +1,11 @@
-"""What two languages must share to become aligned: a fake language, with parts of the overlap removed (Dufter & Schütze 2020, table 1).
+"""What must two languages share to become aligned? Tests with a fake language (Dufter & Schütze 2020, table 1).
 
 python -m bert_jax.bin.table --config=configs/tables/bilingual.py --jobs=2 --config.text=novels_en.txt.gz
 
-By default about 50 minutes on one CPU core; `:paper` trains ten times as long.
+Each row pretrains a small BERT on a language and its fake copy (configs/pretrain/bilingual.py), each time with
+different parts shared, and measures how well the languages are aligned. By default, takes about 50 minutes on one CPU
+core; `:paper` trains ten times as long. Results are in docs/results/fake_language.md. --config.text is the pretraining
+text, by default the Python documentation (pydocs/text).
 """
 
 from ml_collections import ConfigDict
@@ -42,7 +45,7 @@ TAGS = (
 
 
 def get_config(arg: str = 'mini') -> ConfigDict:
-    """`arg` is mini, or paper, which trains ten times as long."""
+    """`arg` is mini, or paper (ten times as many steps)."""
     steps = {'mini': 4_000, 'paper': 40_000}[arg]
     config = ConfigDict()
     config.title = 'Alignment with a fake language'
@@ -90,5 +93,5 @@ def _row(name: str, settings: tuple[str, ...], steps: int) -> dict:
     if {*settings} & {*SEPARATE_POSITIONS, INVERTED}:
         row['skipped_columns'] = {'tags, fake': SKIP_REASON}
     if SEPARATE_SPECIAL[0] in settings:
-        row['column_settings'] = {'tags, fake': ('data.fake_language=own',)}
+        row['column_settings'] = {'tags, fake': ('data.fake_language=separate',)}
     return row

@@ -2,8 +2,9 @@
 
 python -m bert_jax.bin.table --config=configs/tables/label_amount.py --jobs=2 --config.checkpoint=runs/english
 
-By default three tasks take less than half an hour on two CPU cores. `:small` has all five tasks and two seeds, `:paper` the
-settings of a large model.
+By default, three tasks, in less than half an hour on two CPU cores. `:small` has all five tasks and two seeds; `:paper`
+has five seeds and the settings of a large model. Expect pretraining to replace thousands of labels for tags and
+entities (docs/results/label_efficiency.md).
 """
 
 from ml_collections import ConfigDict
@@ -16,7 +17,7 @@ TASKS = (
     ('entities', 'configs/finetune/ner.py:en', 'entity_f1', 20_000),
     ('answers', 'configs/finetune/squad.py:v1.1', 'f1', 87_599),
 )
-# Long texts: except in `:paper`, at most LABELS[-1] examples.
+# Settings of tasks with long texts, which use at most LABELS[-1] examples, except in `:paper`.
 LONG_TEXTS = {'answers': ('data.length=256', 'train.eval_rows=1000')}
 LABELS = (100, 500, 2000)
 # Epochs by number of examples.
@@ -25,7 +26,7 @@ PAPER_EPOCHS = {100: 20, 500: 10, 2000: 5}
 
 
 def get_config(arg: str = 'mini') -> ConfigDict:
-    """`arg` is mini, small or paper."""
+    """`arg` is mini, small (all tasks) or paper (the settings of a large model)."""
     config = ConfigDict()
     config.title = 'Pretraining and the number of labels'
     config.description = (
@@ -44,7 +45,7 @@ def get_config(arg: str = 'mini') -> ConfigDict:
 
 
 def _columns(name: str, file: str, score: str, size: int, paper: bool) -> list[dict]:
-    """A column for each number of labels of a task with `size` training examples."""
+    """One column for each number of labels; `size` is the number of all training examples of the task."""
     rate, epochs, few_epochs = ('5e-5', 3, PAPER_EPOCHS) if paper else ('3e-4', 1, EPOCHS)
     long_texts = () if paper else LONG_TEXTS.get(name, ())
     amounts = LABELS if long_texts else (*LABELS, size)

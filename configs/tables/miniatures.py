@@ -4,8 +4,10 @@ python -m bert_jax.bin.table --config=configs/tables/miniatures.py --config.text
 python -m bert_jax.bin.table --config=configs/tables/miniatures.py:paper --config.checkpoints.tiny=DIR \
     --config.checkpoints.mini=DIR --config.checkpoints.small=DIR --config.checkpoints.medium=DIR
 
-Published scores are those of the test sets, with the best of 24 batch sizes and learning rates. Ours are those of the
-development sets, with one learning rate. By default half an hour on two CPU cores.
+By default, pretrains the two smallest sizes for a few minutes and fine-tunes them; the table takes half an hour on two
+CPU cores. `:paper` fine-tunes the four published models, converted with bert_jax.bin.convert. The published scores are
+from the test sets, each with the best of 24 combinations of batch size and learning rate; ours are from the development
+sets, with one learning rate. --config.text is the pretraining text, by default the Python documentation (pydocs/text).
 """
 
 from ml_collections import ConfigDict
@@ -22,7 +24,7 @@ PUBLISHED = {
 
 
 def get_config(arg: str = 'mini') -> ConfigDict:
-    """`arg` is mini (pretrains the two smallest sizes for a few minutes) or paper (starts from converted checkpoints)."""
+    """`arg` is mini (pretrains the two smallest sizes briefly) or paper (starts from converted checkpoints)."""
     if arg == 'mini':
         rows = [
             ablation.pretraining(size, arg, (f'model.size={size}', 'model.width=0'))

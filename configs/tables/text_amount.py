@@ -1,11 +1,13 @@
-"""Alignment by amount of text, for BERT and for word2vec, which ignores context (Liu et al. 2020, arXiv 2004.09205, figure 2).
+"""Alignment by amount of text, for BERT and word2vec (Liu et al. 2020, arXiv 2004.09205, figure 2).
 
 python -m bert_jax.bin.table --config=configs/tables/text_amount.py --jobs=2 --config.text=novels_en.txt.gz
 
-A language and its fake copy, whose dictionary is known, at increasing amounts of text and a constant number of steps. By
-default the model is that of configs/tables/bilingual.py and takes a quarter of an hour on two CPU cores. `:small` (80
-minutes) and `:paper` have four times its width: with much text, a narrow model stays on the plateau where it has only
-learned word frequencies, and nothing aligns.
+BERT is pretrained on a language and its fake copy (configs/pretrain/bilingual.py), with increasing amounts of text and
+a constant number of steps. The default model is as small as that of configs/tables/bilingual.py; the table takes a
+quarter of an hour on two CPU cores. `:small` (80 minutes) and `:paper` use four times the width, because a narrow model
+with much text learns only word frequencies, and nothing aligns. Expect better alignment with less text, and none for
+word2vec, which ignores context (docs/results/amount_of_text.md). --config.text is the pretraining text, by default the
+Python documentation (pydocs/text).
 """
 
 from ml_collections import ConfigDict
@@ -23,7 +25,7 @@ WORDS, SENTENCES = 'word alignment, MRR × 100', 'sentence retrieval, %'
 
 
 def get_config(arg: str = 'mini') -> ConfigDict:
-    """`arg` is mini, small or paper."""
+    """`arg` is mini, small (larger model) or paper (larger model, more text)."""
     amounts, steps = AMOUNTS[arg]
     config = ConfigDict()
     config.title = 'Alignment and amount of text'

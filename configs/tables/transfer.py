@@ -1,10 +1,12 @@
-"""Zero-shot cross-lingual transfer: fine-tuned on English, evaluated in other languages (Wu & Dredze 2019; Pires et al. 2019).
+"""Zero-shot cross-lingual transfer from English to other languages (Wu & Dredze 2019; Pires et al. 2019).
 
 python -m bert_jax.bin.table --config=configs/tables/transfer.py --jobs=2 \
     --config.checkpoints.multilingual=runs/multilingual --config.checkpoints.english=runs/english
 
-The multilingual model may be one converted from Hugging Face. `:paper` fine-tunes on all labels (of MultiNLI for inference) with
-the learning rates of the paper.
+The checkpoints are those of configs/pretrain/multilingual.py and configs/pretrain/gpu.py, or converted from Hugging
+Face. By default, fine-tunes on parts of the data with two seeds; the time has not been recorded. `:paper` fine-tunes on
+all labels (MultiNLI for inference) with the learning rates of the paper and five seeds. Expect transfer of tags to the
+languages of the multilingual encoder, and little of question answering (docs/results/cross_lingual_transfer.md).
 """
 
 from ml_collections import ConfigDict
@@ -15,7 +17,7 @@ PUBLISHED = {
     NLI: dict(en=82.1, fr=73.8, es=74.3, de=71.1, zh=69.3),
     QA: dict(en=83.5, es=75.5, de=70.6),
 }
-# Task: config of each language, the first of which is fine-tuned on unless TRAINED_ON has another; and the score.
+# Task: configs by language, and the score. Fine-tuning uses the English config unless TRAINED_ON has another.
 TASKS = {
     NLI: ({k: f'configs/finetune/xnli.py:{k}' for k in ('en', 'de', 'fr', 'es', 'zh')}, 'accuracy'),
     TAGS: (
@@ -42,7 +44,7 @@ MINI = {
 
 
 def get_config(arg: str = 'mini') -> ConfigDict:
-    """`arg` is mini or paper."""
+    """`arg` is mini or paper (all labels, learning rates of the paper)."""
     mini = {k: ('optim.learning_rate=3e-4', 'train.eval_every=0', *v) for k, v in MINI.items()}
     paper: dict = dict.fromkeys(TASKS, ())
     settings = {'mini': mini, 'paper': paper}[arg]
@@ -74,7 +76,7 @@ def get_config(arg: str = 'mini') -> ConfigDict:
 
 
 def _columns(task: str, trained_on: str | None, settings: tuple[str, ...]) -> list[dict]:
-    """The fine-tuning of a task, then its evaluation in each other language."""
+    """A column that fine-tunes on a task, then one for each other language that evaluates the same models."""
     languages, score = TASKS[task]
     base = f'{task}, as trained'
     tuned = trained_on or languages['en']

@@ -99,14 +99,14 @@ def test_indivisible_mesh(pretrain):
 
 def test_workdir_is_not_writable(pretrain, tmp_path):
     (tmp_path / 'file').write_text('')
-    assert_error(pretrain(workdir=tmp_path / 'file' / 'run'), 'cannot be stderr', '--workdir')
+    assert_error(pretrain(workdir=tmp_path / 'file' / 'run'), 'cannot be written', '--workdir')
 
 
 def test_output_is_not_writable(run_main, tmp_path):
     (tmp_path / 'file').write_text('')
     words = (f'--config={TINY}:classify', f'--checkpoint={tmp_path}')
     assert_error(
-        run_main('eval_classify', *words, f'--out={tmp_path}/file/scores.json'), 'cannot be stderr', '--out'
+        run_main('eval_classify', *words, f'--out={tmp_path}/file/scores.json'), 'cannot be written', '--out'
     )
 
 
@@ -246,7 +246,7 @@ def test_unknown_config_argument(run_main, tmp_path):
     assert_error(
         run_main('table', '--config=configs/tables/dna.py:tiny', f'--workdir={tmp_path}'),
         "'tiny'",
-        'mini, small or paper',
+        'mini, small (all data sets) or paper',
     )
 
 

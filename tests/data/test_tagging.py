@@ -81,7 +81,7 @@ def test_invalid_labels_raise(words, tokens, tags, message):
     [
         ({'tokens': 'New York'}, "line 1, has 'New York' in the field 'tokens', which is not a list"),
         ({'tokens': None}, "line 1, has 'None' in the field 'tokens'"),
-        ({'tokens': ['a', None]}, 'line 1, has a null in the list'),
+        ({'tokens': ['a', None]}, 'line 1, has a null entry in the list'),
         ({'tokens': []}, 'line 1, has no words'),
     ],
 )

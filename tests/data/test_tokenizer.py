@@ -225,7 +225,7 @@ def test_vocabulary_needs_every_special_token(tmp_path, missing):
 @pytest.mark.parametrize('text', ['{', '{}', 'kite', json.dumps({'model': {'type': 'Kite'}})])
 def test_invalid_tokenizer_json_is_named(tmp_path, text):
     (tmp_path / 'tokenizer.json').write_text(text)
-    with pytest.raises(UserError, match=r"tokenizer\.json' is not a tokenizer\.json: ."):
+    with pytest.raises(UserError, match=r"tokenizer\.json' is not a valid tokenizer\.json \(."):
         tokenizer_lib.load(tmp_path)
 
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 # Files, and folders with all Markdown files in them, whose examples and links are tested. To add one, name it here.
-TESTED = ('docs', 'CONTRIBUTING.md')
+TESTED = ('README.md', 'docs', 'CONTRIBUTING.md')
 GENERATED = ('docs/_build', 'docs/reference/api', 'docs/reference/commands', 'docs/reference/config')
 SHELL = ('', 'bash', 'console', 'sh', 'shell')
 

@@ -75,7 +75,7 @@ def test_bert_is_no_causal_language_model(pretrained):
 @pytest.mark.parametrize(
     ('words', 'message'),
     [
-        (('--length=0',), '--length must be at least 1'),
+        (('--length=0',), '--length=0 must be at least 1'),
         (('--length=500',), 'longer than the 64 positions'),
         (('--length=500',), 'Lower --length'),
         (('--temperature=-1',), 'temperature and top_k to 0 or more'),

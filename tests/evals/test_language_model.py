@@ -238,7 +238,7 @@ def test_answers_are_in_the_order_of_class_ids(tmp_path):
     records = language_model.records_lib.read(config.source, '')
     assert language_model._options(config, records) == ([['negative', 'positive']], [1])
     (tmp_path / 'x.jsonl').write_text('{"q": "a", "label": 1}\n{"q": "b", "label": 7}\n')
-    with pytest.raises(UserError, match='line 2, has the label 7'):
+    with pytest.raises(UserError, match='line 2, has the unknown label 7'):
         language_model._options(config, language_model.records_lib.read(config.source, ''))
 
 

@@ -61,7 +61,7 @@ def test_settings_of_the_checkpoint_cannot_be_changed(finetuned, labeled):
 
     assert score(('bad', 'good'))['rows'] == 21
     with pytest.raises(
-        UserError, match="was trained with task.labels=.'bad', 'good'.. Omit task.labels here"
+        UserError, match="was trained with task.labels=.'bad', 'good'.. Omit --config.task.labels"
     ):
         score(('good', 'bad'))
 

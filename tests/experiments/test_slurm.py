@@ -37,7 +37,7 @@ def test_arguments_are_quoted(tmp_path):
 
 @pytest.mark.parametrize('name', ['a\nb', 'a\\b'])
 def test_folder_that_sbatch_cannot_handle_is_an_error(name, tmp_path):
-    with pytest.raises(UserError, match='without backslash and line break'):
+    with pytest.raises(UserError, match='without backslashes and line breaks'):
         slurm.script(Job(tmp_path / name, f'{TINY}:pretrain', ()))
 
 

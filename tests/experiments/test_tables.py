@@ -120,7 +120,7 @@ def test_runs_with_other_settings_do_not_count(tmp_path):
 @pytest.mark.parametrize(
     ('published', 'problem'),
     [
-        ({'one': {}}, "no 'one': did you mean 'one way'"),
+        ({'one': {}}, "no row or column 'one': did you mean 'one way'"),
         ({'one way': {'Shares': 1.0}}, "did you mean 'Share'"),
         ({'one way': {'Share': 'x'}}, 'is not a number'),
     ],
@@ -318,16 +318,16 @@ def test_runs_without_variance_are_not_tested(tmp_path):
         ({'checkpoint': ''}, 'Pass --config.checkpoint=DIR'),
         (
             {'rows': (Row('random', checkpoint='{german}'),), 'columns': ()},
-            'refers to the checkpoint {german}',
+            'refers to an unknown checkpoint {german}',
         ),
         ({'baseline': 'rando'}, "did you mean 'random'"),
         ({'columns': (Column('Share'),)}, 'needs config or source_column'),
         ({'columns': (Column('Share', until_score_of='random'),)}, 'needs config or source_column'),
-        ({'columns': (Column('Share', 'c.py', until_score_of='random'),)}, 'so it needs source_column'),
-        ({'columns': (Column('Updates', source_column='Share'),)}, "no 'Share'"),
+        ({'columns': (Column('Share', 'c.py', until_score_of='random'),)}, 'but no source_column'),
+        ({'columns': (Column('Updates', source_column='Share'),)}, "no row or column 'Share'"),
         (
             {'columns': (Column('Words', 'bin/x.py'), Column('de', 'de.py', source_column='Words'))},
-            "no 'Words'",
+            "no row or column 'Words'",
         ),
         (
             {'columns': (Column('de', 'de.py', source_column='pretraining'),)},
@@ -485,7 +485,7 @@ def test_default_workdir_is_named_after_the_config(monkeypatch, arg, name, runs)
 
 @pytest.mark.parametrize(
     ('change', 'problem'),
-    [('row', 'needs at least one of rows'), ('seeds', 'table.seeds=0 must be at least 1')],
+    [('row', 'has no rows'), ('seeds', 'table.seeds=0 must be at least 1')],
 )
 def test_invalid_table_config_is_an_error(tmp_path, corpus, labeled, change, problem):
     config = tmp_path / 'config.py'

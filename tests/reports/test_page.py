@@ -46,7 +46,7 @@ def test_runs_that_differ_only_in_their_seed_share_a_line(tmp_path):
     assert found[2] == ['none: random weights', '30', '2', '0.6000 ± 0.0000', '0.6000 ± 0.0000']
     assert len(found) == 3
     (plot,) = (tmp_path / 'plots').iterdir()
-    assert plot.name == 'fine_tuning_loss_on_glue_sst2.png'
+    assert plot.name == 'fine_tuning_on_glue_sst2.png'
     assert plot.read_bytes().startswith(b'\x89PNG')
 
 

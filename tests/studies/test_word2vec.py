@@ -49,7 +49,7 @@ def test_study_reports_word2vec(encoder_and_vectors, bilingual, tmp_path):
 def test_word2vec_needs_translations(bilingual):
     encoder = hidden_states.load_encoder(str(bilingual), {}, limit=5)
     encoder.is_parallel = False
-    with pytest.raises(UserError, match='Pass a data set by --parallel'):
+    with pytest.raises(UserError, match='Pass a data set with --parallel'):
         word2vec.train_word2vec(encoder)
 
 

@@ -106,7 +106,9 @@ def test_no_readable_checkpoint_is_an_error(tmp_path, corpus, rows, pretrained):
 def test_checkpoints_of_another_model_are_kept(tmp_path, corpus, rows, pretrained):
     shutil.copytree(pretrained, tmp_path / 'run')
     (tmp_path / 'run' / 'config.json').unlink()
-    with pytest.raises(UserError, match=r'is a checkpoint of another model \(bert/.* there, .* here\)'):
+    with pytest.raises(
+        UserError, match=r'is a checkpoint of another model \(bert/.* in the checkpoint, .* in the config\)'
+    ):
         pretrain(tmp_path / 'run', corpus, rows, 'model.width=16')
     assert sorted(p.name for p in (tmp_path / 'run' / 'checkpoints').iterdir()) == ['15', '18', '20']
 
