@@ -3,7 +3,7 @@
 bash launch/quickstart.sh
 
 The script pretrains with the argument `:pretrain`, fine-tunes from pretrained and from random weights with `:finetune`,
-and reports both accuracies. Takes about ten minutes on two CPU cores, including the installation.
+and reports both accuracies. Takes about six minutes on two CPU cores, including the installation.
 """
 
 from ml_collections import ConfigDict
@@ -16,7 +16,8 @@ def get_config(arg: str) -> ConfigDict:
 
 def _pretrain() -> ConfigDict:
     config = ConfigDict()
-    config.task = dict(name='mlm')
+    # Without next-sentence prediction: it stays at chance in so short a run.
+    config.task = dict(name='mlm', sentence_objective='none')
     # With rotary positions, the model uses context after hundreds of updates; with learned ones, after thousands.
     config.model = dict(
         name='bert',
@@ -27,10 +28,10 @@ def _pretrain() -> ConfigDict:
         dropout=0.0,
         attention_dropout=0.0,
     )
-    config.data = dict(sources=('pydocs/text',), validation_split='validation', length=128)
-    config.tokenizer = dict(vocab_size=8192)
+    config.data = dict(sources=('pydocs/text',), validation_split='validation', length=64)
+    config.tokenizer = dict(vocab_size=6144)
     config.optim = dict(learning_rate=2e-3, warmup=0.1, b2=0.98)
-    config.train = dict(steps=1800, batch_size=16, log_every=25, eval_rows=512)
+    config.train = dict(steps=1200, batch_size=24, log_every=25, eval_rows=512)
     return config
 
 
