@@ -429,7 +429,7 @@ def test_killed_run_leaves_no_complete_rows_and_can_be_repeated(killed_run, word
     with pytest.raises(UserError, match='no prepared rows in .*Run python -m'):
         Rows(folder / 'rows', 'train')
     repeated = start_script(*arguments)
-    printed, errors = repeated.communicate(timeout=60)
+    printed, errors = repeated.communicate(timeout=180)
     assert repeated.returncode == 0, errors
     assert int(printed) == len(Rows(folder / 'rows', 'train')) > 1000
     assert not (folder / 'rows.partial').exists()
@@ -467,7 +467,7 @@ def test_memory_is_bounded(tmp_path):
     process = start_script(
         tmp_path / 'a.txt', tmp_path / 'tokenizer.json', tmp_path / 'rows', script=MEMORY_SCRIPT
     )
-    printed, errors = process.communicate(timeout=120)
+    printed, errors = process.communicate(timeout=300)
     assert process.returncode == 0, errors
     before, parent, worker = map(float, printed.split())
     assert parent + 2 * worker < 600  # MiB in all three processes
