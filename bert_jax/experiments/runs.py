@@ -88,8 +88,6 @@ def read(workdir: pathlib.Path, name: str = '') -> Run:
         raise UserError(
             f'The config.json in {str(workdir)!r} was not written by bert_jax. Pass the --workdir of a training run.'
         )
-    if 'best_metric' not in config['checkpoint']:
-        raise UserError(f'The run in {str(workdir)!r} is from an earlier version. Train it again.')
     # A run that has just started has no metrics yet.
     lines = metrics.read(workdir) if (workdir / 'metrics.jsonl').exists() else []
     train = [line for line in lines if {'loss', 'tokens_per_second', 'mfu'} <= line.keys()]
