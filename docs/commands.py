@@ -78,11 +78,6 @@ def parser(name: str) -> argparse.ArgumentParser:
     return capture(name, None).parser
 
 
-def takes_overrides(name: str) -> bool:
-    """Tell whether a command accepts `--config.a.b=value`."""
-    return capture(name, None).takes_overrides
-
-
 def capture(name: str, words: Sequence[str] | None) -> Parsed:
     """Call `main()` of a command up to the end of its argument parsing.
 

@@ -54,6 +54,6 @@ html_theme_options = {
 
 
 def setup(app):
-    """Write the reference before Sphinx reads its sources, and checks the pages that it has built."""
+    """Write the reference before Sphinx reads its sources, and check the pages that it has built."""
     generate.setup(app)
     offline.setup(app)

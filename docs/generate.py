@@ -177,7 +177,7 @@ def pages() -> dict[str, str]:
 
 
 def write() -> None:
-    """Write the pages of the reference, and removes those of names that no longer exist."""
+    """Write the pages of the reference, and remove those of names that no longer exist."""
     texts = pages()
     for folder in ('config', 'commands', 'api'):
         for path in (REFERENCE / folder).glob('*.md'):
@@ -225,18 +225,18 @@ def _command_pages() -> dict[str, str]:
     texts, rows = {}, []
     for name in commands.names():
         page = name.rpartition('.')[2] if not name.endswith('.py') else pathlib.Path(name).stem + '_launcher'
-        parser, doc = commands.parser(name), inspect.cleandoc(commands.module(name).__doc__ or '')
-        summary = _without_usage(doc.splitlines()[0])
-        doc = '\n'.join([summary, *doc.splitlines()[1:]])
+        command = commands.capture(name, None)
+        doc = inspect.cleandoc(commands.module(name).__doc__ or '')
+        summary = doc.splitlines()[0]
         rows.append((name, page, summary))
         invocation = f'python {name}' if name.endswith('.py') else f'python -m {name}'
         lines = [f'# {name.removeprefix("bert_jax.")}', '', *_prose(doc), '']
-        lines += ['```text', *_usage(parser, invocation, commands.takes_overrides(name)), '```', '']
+        lines += ['```text', *_usage(command.parser, invocation, command.takes_overrides), '```', '']
         lines += [f'```{{program}} {invocation}', '```', '']
-        for action in parser._actions:
+        for action in command.parser._actions:
             if not isinstance(action, argparse._HelpAction):
                 lines += ['```{option} ' + _option(action), *_option_text(action), '```', '']
-        if commands.takes_overrides(name):
+        if command.takes_overrides:
             lines += [
                 '```{option} --config.SECTION.KEY=VALUE',
                 'Overrides a config key. See [](../config/index.md).',
@@ -261,11 +261,6 @@ def _command_pages() -> dict[str, str]:
         'Commands', text + '\n\n' + '\n'.join(table), [*listed, 'scripts'], hidden=True
     )
     return texts
-
-
-def _without_usage(line: str) -> str:
-    """Remove the usage pattern at the end of a docstring's first line, which the page shows anyway."""
-    return re.sub(r':? (?:"[^"]*" )?\[?--\w.*', '', line).rstrip('.') + '.'
 
 
 def _scripts_page() -> str:
@@ -407,7 +402,7 @@ def _set_dashes(app: Any, doctree: docutils_nodes.document) -> None:
 
 
 def _parse_key(env: Any, sig: str, signode: addnodes.desc_signature) -> str:
-    """Format the signature of a `key` directive; returns the name under which search and links find it."""
+    """Format the signature of a `key` directive; return the name under which search and links find it."""
     parts = re.split(r' \|(?: |$)', sig)
     name, group, type_, default = (part.strip().replace('¦', '|') for part in parts)
     signode += addnodes.desc_name(name, name)

@@ -1,4 +1,4 @@
-"""Fails the build of the documentation if a page would fetch a file from another server when somebody reads it."""
+"""Fail the build of the documentation if a page would fetch a file from another server when somebody reads it."""
 
 import pathlib
 import re

@@ -106,7 +106,7 @@ def main() -> int:
             'Failed runs ended with an error, or are not more accurate than the majority class.'
         )
         text = f'# {flags.config}\n\n{description}\n\n{export.to_markdown(lines)}\n{footnotes}\n'
-        export.write(workdir, 'sweep', text, lines, figures.plot_sweep(sweep, score), summary)
+        export.write(workdir, 'sweep', text, lines, figures.plot_sweep(summary), summary)
     return jobs.report_failures(failures)
 
 

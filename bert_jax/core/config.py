@@ -99,9 +99,9 @@ def load_module(path: str) -> Any:
 
 
 def override(config: ConfigDict, assignments: Sequence[str]) -> None:
-    """Apply `a.b=value` assignments in place.
+    """Apply `a.b=value` assignments in place; values are parsed by `parse_value`.
 
-    Values are Python literals, `true` or `false`; anything else is text. The config must already contain all defaults.
+    The config must already contain all defaults.
 
     Raises:
       UserError: for a key that the config does not contain. The message names the closest key.
@@ -123,12 +123,16 @@ def override(config: ConfigDict, assignments: Sequence[str]) -> None:
                 node = node[part]
         if isinstance(node[leaf], ConfigDict):
             raise UserError(f'{key!r} is a section. Set one of its keys: {", ".join(node[leaf])}.')
-        try:
-            value = ast.literal_eval(text)
-        except (ValueError, SyntaxError, TypeError):
-            value = {'true': True, 'false': False}.get(text, text)
         del node[leaf]  # otherwise ConfigDict would convert the value to the type of the old one
-        node[leaf] = value
+        node[leaf] = parse_value(text)
+
+
+def parse_value(text: str) -> Any:
+    """Parse a value of the command line: a Python literal, `true` or `false`; anything else is text."""
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError, TypeError):
+        return {'true': True, 'false': False}.get(text, text)
 
 
 def build_section(cls: type, values: Mapping[str, Any], path: str) -> Any:

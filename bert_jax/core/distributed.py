@@ -22,7 +22,7 @@ from bert_jax.core.errors import UserError, first_line
 HEARTBEAT_SECONDS = 20  # a process that has sent no heartbeat for this long counts as dead
 _DAY_MS = 24 * 3600 * 1000
 _SAME_ERROR_SECONDS = 5  # time for the other processes to report an error that they all have
-# Errors by which JAX reports that another process is gone, and how they name it.
+# Patterns of the JAX errors that report a lost process, and of its index in them.
 _MISSING_PROCESS = re.compile(
     r'heartbeat|unhealthy|barrier|gloo|nccl|DEADLINE_EXCEEDED|UNAVAILABLE', re.IGNORECASE
 )

@@ -61,14 +61,7 @@ def grid(values: Mapping[str, Sequence[Any]]) -> list[Settings]:
 
 def parse_values(text: str) -> tuple[Any, ...]:
     """Parse the comma-separated values of one key on the command line."""
-    return tuple(_parse(part) for part in text.split(','))
-
-
-def _parse(text: str) -> Any:
-    try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        return {'true': True, 'false': False}.get(text, text)
+    return tuple(config_lib.parse_value(part) for part in text.split(','))
 
 
 def from_config(spec: str) -> list[Settings]:
@@ -203,8 +196,18 @@ def summarize(
                 ),
             }
         )
-    means = [(t['mean'] if lowest else -t['mean'], i) for i, t in enumerate(found) if t['mean'] is not None]
-    return {'score': score, 'trials': found, 'best': min(means)[1] if means else None}
+    best = _ranking(found, lowest)[0]
+    return {'score': score, 'trials': found, 'best': None if found[best]['mean'] is None else best}
+
+
+def _ranking(found: Sequence[Mapping[str, Any]], lowest: bool) -> list[int]:
+    """Return the indices of trials, the best mean score first and trials without scores last."""
+
+    def rank(i: int) -> float:
+        mean = found[i]['mean']
+        return math.inf if mean is None else mean if lowest else -mean
+
+    return sorted(range(len(found)), key=rank)
 
 
 def _is_degenerate(folder: pathlib.Path) -> bool:
@@ -225,13 +228,8 @@ def table(
       failures: reasons, by folder, of the runs that did not finish.
     """
     keys = list(dict.fromkeys(key for trial in sweep for key in trial.settings))
-
-    def rank(i: int) -> float:
-        mean = summary['trials'][i]['mean']
-        return math.inf if mean is None else mean if lowest else -mean
-
     lines = [['', *keys, summary['score'], 'n', 'failed', 'state', 'step']]
-    for i in sorted(range(len(sweep)), key=rank):
+    for i in _ranking(summary['trials'], lowest):
         found = summary['trials'][i]
         score = '' if found['mean'] is None else f'{found["mean"]:.4f}'
         if found['std'] is not None:

@@ -64,8 +64,8 @@ class Column:
       format: 'percent' multiplies a fraction by 100, 'exp' turns a loss into a perplexity; empty leaves the score unchanged.
       published_name: data of the published score, if they differ from `name`.
       source_column: another column whose runs this column uses: without `config` it shows another of their scores, with
-        `config` it evaluates them on other data. 'pretraining' means the pretraining runs. Empty for a column with
-        runs of its own.
+        `config` it evaluates them on other data. 'pretraining' means the pretraining runs. Empty for a column that
+        has its own runs.
       until_score_of: name of a row. The value of a run is then the first step at which it reaches the best score of that
         row (the mean over its runs), or infinity. The table shows the step at which half of the runs have reached it.
       panel: title of the panel that shows this column in the figure. Empty leaves the column out; if the rows are on the

@@ -1,11 +1,9 @@
 """Draw the figures of tables and sweeps."""
 
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import Any
 
-from bert_jax.experiments import runs
-from bert_jax.experiments.sweeps import Trial
 from bert_jax.experiments.tables import Table
 from bert_jax.reports import plots
 
@@ -32,18 +30,20 @@ def plot_table(table: Table, workdir: pathlib.Path) -> Any:
     return plots.plot_means(panels, table.x_label) if table.x_label and panels else None
 
 
-def plot_sweep(sweep: Sequence[Trial], score: str) -> Any:
+def plot_sweep(summary: Mapping[str, Any]) -> Any:
     """Plot the scores of the finished runs against each setting that varies.
+
+    Args:
+      summary: scores of a sweep, as returned by `sweeps.summarize`.
 
     Returns:
       A Matplotlib figure; None if no setting varies.
     """
     panels: dict[str, list[tuple[Any, float]]] = {}
-    for trial in sweep:
-        for job in trial.jobs:
-            value = runs.final_score(job.folder, score) if job.is_finished else None
-            if value is not None:
-                for key, setting in trial.settings.items():
-                    panels.setdefault(key, []).append((setting, value))
+    for trial in summary['trials']:
+        for score in trial['scores']:
+            if score is not None:
+                for key, setting in trial['settings'].items():
+                    panels.setdefault(key, []).append((setting, score))
     varied = {key: points for key, points in panels.items() if len({str(x) for x, _ in points}) > 1}
-    return plots.plot_points(varied, plots.metric_label(score)) if varied else None
+    return plots.plot_points(varied, plots.metric_label(summary['score'])) if varied else None

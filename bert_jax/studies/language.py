@@ -27,7 +27,7 @@ def study(
 
     Args:
       encoder: model and sentences in two or more languages.
-      alphas: factors by which the difference of two means is added at each layer.
+      alphas: multiples of the difference between two means to add at each layer.
       static: word2vec vectors to compare the alignment with; None for no comparison.
 
     Returns:

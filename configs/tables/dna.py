@@ -44,8 +44,8 @@ def get_config(arg: str = 'mini') -> ConfigDict:
     config = ConfigDict()
     config.title = 'DNA classification with a language model'
     config.description = (
-        'Accuracy in percent, mean ± standard deviation (number of runs); and the step by which half of the runs reach the '
-        'best accuracy of random weights (runs that reach it).'
+        'Accuracy in percent, mean ± standard deviation (number of runs); and the step at which half of the runs have '
+        'reached the best accuracy of random weights (runs that reach it).'
     )
     config.seeds = 5
     config.checkpoint = ''

@@ -58,7 +58,7 @@ def _check_python(words: list[str]) -> None:
 
 
 def check_arguments(name: str, words: list[str]) -> None:
-    """Parse the arguments of a command, and resolves its config and overrides."""
+    """Parse the arguments of a command, and resolve its config and overrides."""
     errors = io.StringIO()
     try:
         with contextlib.redirect_stderr(errors), contextlib.redirect_stdout(errors):
@@ -80,7 +80,7 @@ def check_arguments(name: str, words: list[str]) -> None:
 
 @functools.cache
 def _resolve(name: str, spec: str | None, overrides: tuple[str, ...]) -> None:
-    """Read a config with its overrides; without a config, checks that the overridden keys exist."""
+    """Read a config with its overrides; without a config, check that the overridden keys exist."""
     if spec is None:
         for override in overrides:
             key = override.partition('=')[0]

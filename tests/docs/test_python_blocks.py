@@ -10,7 +10,6 @@ from tests.docs import pages
 # Runs that examples load, and the fixtures that stand for them.
 RUNS = {
     r'runs/quickstart/pretrain': 'pretrained',
-    r'runs/quickstart/from_pretrained': 'finetuned',
     r'runs/(english|multilingual|shuffled)\w*': 'pretrained',
     r'runs/bilingual\w*': 'bilingual',
     r'runs/gpt\w*': 'gpt',

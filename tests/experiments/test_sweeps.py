@@ -87,11 +87,11 @@ def test_table_shows_the_best_trial_first(tmp_path):
 
 
 def test_figure_shows_one_point_per_run(tmp_path):
-    sweep, _ = write_sweep(tmp_path)
-    (axes,) = figures.plot_sweep(sweep, 'accuracy').axes
+    sweep, failures = write_sweep(tmp_path)
+    (axes,) = figures.plot_sweep(sweeps.summarize(sweep, 'accuracy', False, failures)).axes
     points = axes.lines[0].get_xydata().tolist()
     assert points == [[1e-4, 0.6], [1e-4, 0.8], [1e-4, 0.5], [3e-4, 0.9], [3e-4, 0.7]]
-    assert figures.plot_sweep(sweep[:1], 'accuracy') is None, 'nothing varies'
+    assert figures.plot_sweep(sweeps.summarize(sweep[:1], 'accuracy', False, {})) is None, 'nothing varies'
 
 
 def test_unknown_score_is_an_error(tmp_path):
