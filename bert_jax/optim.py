@@ -71,25 +71,21 @@ def make_schedule(config: OptimConfig, total: int, **units: int) -> optax.Schedu
     if warmup >= total > 0:
         raise UserError(f'optim.warmup is {warmup} steps, but the whole run has {total}. Shorten the warmup.')
     rest = max(1, total - warmup)
-    after = {
-        'linear': lambda: optax.linear_schedule(peak, end, rest),
-        'cosine': lambda: optax.cosine_decay_schedule(peak, rest, config.end_fraction),
-        'constant': lambda: optax.constant_schedule(peak),
-        'wsd': lambda: _stable_then_decay(
-            peak, end, rest, duration_to_steps(config.decay, total=total, **units)
-        ),
-    }[config.schedule]()
+    if config.schedule == 'cosine':
+        after = optax.cosine_decay_schedule(peak, rest, config.end_fraction)
+    elif config.schedule == 'constant':
+        after = optax.constant_schedule(peak)
+    else:
+        is_wsd = config.schedule == 'wsd'
+        decay = duration_to_steps(config.decay, total=total, **units) if is_wsd else rest
+        if decay > rest:
+            raise UserError(
+                f'optim.decay is {decay} steps, but only {rest} remain after the warmup. Shorten the decay.'
+            )
+        after = optax.linear_schedule(peak, end, max(1, decay), transition_begin=rest - decay)
     if not warmup:
         return after
     return optax.join_schedules([optax.linear_schedule(0, peak, warmup), after], [warmup])
-
-
-def _stable_then_decay(peak: float, end: float, steps: int, decay: int) -> optax.Schedule:
-    if decay > steps:
-        raise UserError(
-            f'optim.decay is {decay} steps, but only {steps} remain after the warmup. Shorten the decay.'
-        )
-    return optax.linear_schedule(peak, end, max(1, decay), transition_begin=steps - decay)
 
 
 def weight_decay_mask(params: Mapping[str, Any]) -> dict[str, bool]:
@@ -110,13 +106,9 @@ def scale_by_adam(b1: float, b2: float, eps: float, bias_correction: bool) -> op
         return optax.scale_by_adam(b1, b2, eps)
 
     def init(params: optax.Params) -> AdamState:
-        zeros = jax.tree.map(jnp.zeros_like, params)
-        return AdamState(zeros, jax.tree.map(jnp.zeros_like, params))
+        return AdamState(optax.tree.zeros_like(params), optax.tree.zeros_like(params))
 
-    def update(
-        grads: optax.Updates, state: AdamState, params: optax.Params | None = None
-    ) -> tuple[optax.Updates, AdamState]:
-        del params
+    def update(grads: optax.Updates, state: AdamState, params: Any = None) -> tuple[optax.Updates, AdamState]:
         mu = jax.tree.map(lambda m, g: b1 * m + (1 - b1) * g, state.mu, grads)
         nu = jax.tree.map(lambda n, g: b2 * n + (1 - b2) * g * g, state.nu, grads)
         updates = jax.tree.map(lambda m, n: m / (jnp.sqrt(n) + eps), mu, nu)
@@ -132,14 +124,11 @@ def clip_by_global_norm(limit: float) -> optax.GradientTransformation:
     a CPU materializes the quotients and reads them back, once per moment.
     """
 
-    def update(
-        grads: optax.Updates, state: optax.OptState, params: optax.Params | None = None
-    ) -> tuple[optax.Updates, optax.OptState]:
-        del params
+    def clip(grads: optax.Updates, params: optax.Params | None) -> optax.Updates:
         factor = limit / jnp.maximum(optax.global_norm(grads), limit)
-        return jax.tree.map(lambda g: g * factor.astype(g.dtype), grads), state
+        return jax.tree.map(lambda g: g * factor.astype(g.dtype), grads)
 
-    return optax.GradientTransformation(lambda params: optax.EmptyState(), update)  # type: ignore[arg-type]
+    return optax.stateless(clip)
 
 
 def make_optimizer(config: OptimConfig, total: int, **units: int) -> optax.GradientTransformation:

@@ -4,8 +4,6 @@ import bert_jax
 from docs import generate, offline
 
 project = 'bert_jax'
-author = 'bert_jax developers'
-copyright = 'bert_jax developers'
 release = version = bert_jax.__version__
 
 extensions = [
@@ -16,18 +14,15 @@ extensions = [
     'sphinx_copybutton',
 ]
 exclude_patterns = ['_build']
-nitpicky = False
 smartquotes = False  # they would turn -- of a flag into a dash
 suppress_warnings = ['ref.python']  # a name that two classes share, as `Config`, is linked to one of them
 
 myst_enable_extensions = ['attrs_inline', 'colon_fence', 'deflist', 'fieldlist']
 myst_heading_anchors = 4
-myst_links_external_new_tab = False
 
+autodoc_default_options = {'members': True, 'show-inheritance': True}
 autodoc_member_order = 'bysource'
-autodoc_typehints = 'signature'
 autodoc_typehints_format = 'short'
-napoleon_google_docstring = True
 napoleon_numpy_docstring = False
 napoleon_use_ivar = True
 napoleon_use_rtype = False
@@ -46,11 +41,6 @@ html_copy_source = False
 html_show_sourcelink = False
 html_show_sphinx = False
 html_show_copyright = False
-html_theme_options = {
-    'light_css_variables': {
-        'font-stack--monospace': 'ui-monospace, SFMono-Regular, Menlo, Consolas, monospace'
-    },
-}
 
 
 def setup(app):

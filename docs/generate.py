@@ -12,10 +12,10 @@ import itertools
 import pathlib
 import pkgutil
 import re
-import types
+import textwrap
 import typing
 from collections.abc import Iterable, Iterator
-from typing import Any, Literal
+from typing import Any, NamedTuple
 
 from docutils import nodes as docutils_nodes
 from sphinx import addnodes
@@ -24,19 +24,14 @@ import bert_jax
 from bert_jax import modeling, tasks
 from bert_jax.evals import language_model
 from bert_jax.experiments import tables
+from bert_jax.reports.export import to_markdown
 from bert_jax.train import experiment
 from docs import commands
 
 REFERENCE = pathlib.Path(__file__).parent / 'reference'
-# The registry names that a config needs: they choose the dataclass of the section.
-_NAME = {
-    'task': 'Objective: `NAME` selects `bert_jax/tasks/NAME.py`.',
-    'model': 'Model: `NAME` selects `bert_jax/modeling/NAME.py`.',
-}
 
 
-@dataclasses.dataclass(frozen=True)
-class Key:
+class Key(NamedTuple):
     """A config key.
 
     Attributes:
@@ -52,8 +47,7 @@ class Key:
     meaning: str
 
 
-@dataclasses.dataclass(frozen=True)
-class Section:
+class Section(NamedTuple):
     """A group of config keys on one page.
 
     Attributes:
@@ -75,47 +69,47 @@ class Section:
         known, hints = meanings(self.cls), typing.get_type_hints(self.cls)
         found = []
         if self.prefix == 'model':
-            found.append(Key('model.name', 'str', repr(self.group), _NAME['model']))
+            meaning = 'Model: `NAME` selects `bert_jax/modeling/NAME.py`.'
+            found.append(Key('model.name', 'str', repr(self.group), meaning))
         for field in dataclasses.fields(self.cls):
             meaning = known.get(field.name, '')
-            if field.name == 'name' and self.prefix in _NAME:
-                meaning = meaning or _NAME[self.prefix]
+            if self.prefix == 'task' and field.name == 'name':
+                meaning = 'Objective: `NAME` selects `bert_jax/tasks/NAME.py`.'
             name = f'{self.prefix}.{field.name}'.lstrip('.')
-            found.append(Key(name, _type(hints[field.name]), _default(field), meaning))
+            type_ = re.sub(r'(\w+\.)+', '', inspect.formatannotation(hints[field.name]))
+            found.append(Key(name, type_, _default(field), meaning))
         return found
 
 
 def sections() -> list[Section]:
     """Return all sections of all kinds of configs."""
-    found = []
-    hints = typing.get_type_hints(experiment.Experiment)
-    for name in [
-        f.name for f in dataclasses.fields(experiment.Experiment) if dataclasses.is_dataclass(hints[f.name])
-    ]:
-        found.append(Section('run', f'`{name}`', '', hints[name], name))
+    found = [
+        Section('run', f'`{name}`', '', cls, name)
+        for name, cls in typing.get_type_hints(experiment.Experiment).items()
+        if dataclasses.is_dataclass(cls)
+    ]
     data: dict[type, list[str]] = {}
     for name in tasks.names():
         found.append(Section('task', f'`task` {name}', name, tasks.get(name).Config, 'task'))
         data.setdefault(tasks.get(name).Task.Data, []).append(name)
-    for cls, users in data.items():
-        found.append(Section('data', f'`data` of {_listed(users)}', ', '.join(users), cls, 'data'))
-    for name in models():
-        found.append(
-            Section('model', f'`model` {name}', name, _module(f'bert_jax.modeling.{name}').Config, 'model')
-        )
+    for cls, task_names in data.items():
+        users = ', '.join(task_names)
+        found.append(Section('data', f'`data` of {users}', users, cls, 'data'))
+    for name, cls in model_configs().items():
+        found.append(Section('model', f'`model` {name}', name, cls, 'model'))
     found += [
         Section('table', 'Table', 'table', tables.Table, ''),
         Section('table', 'Row', 'row of a table', tables.Row, ''),
         Section('table', 'Column', 'column of a table', tables.Column, ''),
     ]
-    lm = typing.get_type_hints(language_model.read_config)['return']
-    return [*found, Section('eval_lm', '`eval`', '', lm, 'eval')]
+    return [*found, Section('eval_lm', '`eval`', '', language_model.LmConfig, 'eval')]
 
 
-def models() -> list[str]:
-    """Return the names of the models, which are modules of `modeling` with a `Config`."""
+def model_configs() -> dict[str, type]:
+    """Return the `Config` of each model, by the name of its module in `modeling`."""
     names = [m.name for m in pkgutil.iter_modules(modeling.__path__)]
-    return [n for n in names if hasattr(_module(f'bert_jax.modeling.{n}'), 'Config')]
+    modules = {name: importlib.import_module(f'bert_jax.modeling.{name}') for name in names}
+    return {name: module.Config for name, module in modules.items() if hasattr(module, 'Config')}
 
 
 def packages() -> dict[str, list[str]]:
@@ -127,7 +121,7 @@ def packages() -> dict[str, list[str]]:
         if not m.ispkg:
             found['bert_jax'].append(m.name)
             continue
-        below = _module(m.name).__path__
+        below = importlib.import_module(m.name).__path__
         found[m.name] = [m.name, *(s.name for s in pkgutil.walk_packages(below, m.name + '.'))]
     return found
 
@@ -179,10 +173,9 @@ def pages() -> dict[str, str]:
 def write() -> None:
     """Write the pages of the reference, and remove those of names that no longer exist."""
     texts = pages()
-    for folder in ('config', 'commands', 'api'):
-        for path in (REFERENCE / folder).glob('*.md'):
-            if str(path.relative_to(REFERENCE)) not in texts:
-                path.unlink()
+    for path in REFERENCE.glob('*/*.md'):
+        if str(path.relative_to(REFERENCE)) not in texts:
+            path.unlink()
     for name, text in texts.items():
         path = REFERENCE / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -212,12 +205,11 @@ def _config_pages() -> dict[str, str]:
                 lines += ['```{key} ' + ' | '.join(s.replace('|', '¦') for s in signature)]
                 lines += [markdown(_sentence(key.meaning)), '```', '']
         texts[f'config/{page}.md'] = '\n'.join(lines)
-    listed = [f'config/{page}' for page in _CONFIG_PAGES]
     text = (
         'All keys, their types, defaults and meanings, from the dataclasses that read them. '
         'Set a key in a config file, or on the command line as `--config.SECTION.KEY=VALUE`.'
     )
-    texts['config/index.md'] = _index('Config keys', text, [p.removeprefix('config/') for p in listed])
+    texts['config/index.md'] = _index('Config keys', text, _CONFIG_PAGES)
     return texts
 
 
@@ -231,18 +223,14 @@ def _command_pages() -> dict[str, str]:
         rows.append((name, page, summary))
         invocation = f'python {name}' if name.endswith('.py') else f'python -m {name}'
         lines = [f'# {name.removeprefix("bert_jax.")}', '', *_prose(doc), '']
-        lines += ['```text', *_usage(command.parser, invocation, command.takes_overrides), '```', '']
+        lines += ['```text', _usage(command.parser, invocation, command.takes_overrides), '```', '']
         lines += [f'```{{program}} {invocation}', '```', '']
         for action in command.parser._actions:
             if not isinstance(action, argparse._HelpAction):
                 lines += ['```{option} ' + _option(action), *_option_text(action), '```', '']
         if command.takes_overrides:
-            lines += [
-                '```{option} --config.SECTION.KEY=VALUE',
-                'Overrides a config key. See [](../config/index.md).',
-                '```',
-                '',
-            ]
+            meaning = 'Overrides a config key. See [](../config/index.md).'
+            lines += ['```{option} --config.SECTION.KEY=VALUE', meaning, '```', '']
         texts[f'commands/{page}.md'] = '\n'.join(lines)
     texts['commands/scripts.md'] = _scripts_page()
     text = (
@@ -251,29 +239,19 @@ def _command_pages() -> dict[str, str]:
         '75 a training run that was stopped by a signal and saved, which the same command resumes; 130 or 143 stopped '
         'before training began.'
     )
-    table = ['| command | purpose |', '|---|---|']
-    table += [
-        f'| [`{n.removeprefix("bert_jax.")}`]({page}.md) | {markdown(s).replace("|", chr(92) + "|")} |'
-        for n, page, s in rows
-    ]
-    listed = [page for _, page, _ in rows]
-    texts['commands/index.md'] = _index(
-        'Commands', text + '\n\n' + '\n'.join(table), [*listed, 'scripts'], hidden=True
-    )
+    lines = [['command', 'purpose']]
+    lines += [[f'[`{name.removeprefix("bert_jax.")}`]({page}.md)', markdown(s)] for name, page, s in rows]
+    listed = [*(page for _, page, _ in rows), 'scripts']
+    texts['commands/index.md'] = _index('Commands', f'{text}\n\n{to_markdown(lines)}', listed, hidden=True)
     return texts
 
 
 def _scripts_page() -> str:
     lines = ['# Shell scripts', '']
-    for name in commands.scripts():
-        comments = []
-        for line in (commands.ROOT / name).read_text().splitlines():
-            if line.startswith('#!') or line.startswith('# shellcheck'):
-                continue
-            if not line.startswith('#'):
-                break
-            comments.append(line.lstrip('# '))
-        lines += [f'## {name}', '', markdown(' '.join(comments)), '']
+    for path in sorted((commands.ROOT / 'launch').glob('*.sh')):
+        comments = itertools.takewhile(lambda line: line.startswith('#'), path.read_text().splitlines())
+        text = ' '.join(line.lstrip('# ') for line in comments if not line.startswith('#!'))
+        lines += [f'## launch/{path.name}', '', markdown(text), '']
     return '\n'.join(lines)
 
 
@@ -284,14 +262,7 @@ def _api_pages() -> dict[str, str]:
         for name in modules:
             if name != package:
                 lines += [f'## {name.removeprefix(package + ".")}', '']
-            lines += [
-                '```{eval-rst}',
-                f'.. automodule:: {name}',
-                '   :members:',
-                '   :show-inheritance:',
-                '```',
-                '',
-            ]
+            lines += ['```{eval-rst}', f'.. automodule:: {name}', '```', '']
         texts[f'api/{package.rpartition(".")[2]}.md'] = '\n'.join(lines)
     text = (
         'The modules of `bert_jax`, from their docstrings. Start with {py:func}`bert_jax.load`, which returns the '
@@ -319,22 +290,17 @@ def _prose(doc: str) -> list[str]:
     return lines
 
 
-def _usage(parser: argparse.ArgumentParser, invocation: str, overrides: bool) -> list[str]:
+def _usage(parser: argparse.ArgumentParser, invocation: str, overrides: bool) -> str:
     words = [_word(a) for a in parser._actions if not isinstance(a, argparse._HelpAction)]
-    words += ['[--config.SECTION.KEY=VALUE ...]'] if overrides else []
-    lines = [invocation]
-    for word in words:
-        if len(lines[-1]) + len(word) > 74:
-            lines[-1] += ' \\'
-            lines.append('   ')
-        lines[-1] += f' {word}'
-    return lines
+    words += ['[--config.SECTION.KEY=VALUE...]'] if overrides else []
+    lines = textwrap.wrap(' '.join([invocation, *words]), 74, break_on_hyphens=False)
+    return ' \\\n    '.join(lines)
 
 
 def _word(action: argparse.Action) -> str:
     word = _option(action)
     if not action.option_strings:
-        word += ' ...' if action.nargs in ('*', '+') else ''
+        word += '...' if action.nargs in ('*', '+') else ''
         return f'[{word}]' if action.nargs in ('*', '?') else word
     return word if action.required else f'[{word}]'
 
@@ -344,10 +310,7 @@ def _option(action: argparse.Action) -> str:
         return str(action.metavar or action.dest)
     if action.nargs == 0:
         return action.option_strings[0]
-    value = action.metavar or (
-        '{' + ','.join(map(str, action.choices)) + '}' if action.choices else action.dest.upper()
-    )
-    return f'{action.option_strings[0]}={value}'
+    return f'{action.option_strings[0]}={action.metavar or action.dest.upper()}'
 
 
 def _option_text(action: argparse.Action) -> Iterator[str]:
@@ -369,30 +332,10 @@ def _summary(cls: type) -> str:
     return '\n\n'.join(' '.join(p.split()) for p in doc.split('\n\n'))
 
 
-def _type(hint: Any) -> str:
-    """Format a type as Python writes it."""
-    if typing.get_origin(hint) in (types.UnionType, typing.Union):
-        return ' | '.join(_type(a) for a in typing.get_args(hint))
-    if typing.get_origin(hint) is Literal:
-        return ' | '.join(map(repr, typing.get_args(hint)))
-    if args := typing.get_args(hint):
-        name = getattr(typing.get_origin(hint), '__name__', str(hint))
-        return f'{name}[{", ".join("..." if a is Ellipsis else _type(a) for a in args)}]'
-    return getattr(hint, '__name__', str(hint))
-
-
 def _default(field: dataclasses.Field) -> str:
     if field.default is not dataclasses.MISSING:
         return repr(field.default)
     return repr(field.default_factory()) if field.default_factory is not dataclasses.MISSING else ''
-
-
-def _listed(names: list[str]) -> str:
-    return names[0] if len(names) == 1 else ', '.join(names[:-1]) + f' and {names[-1]}'
-
-
-def _module(name: str) -> Any:
-    return importlib.import_module(name)
 
 
 def _set_dashes(app: Any, doctree: docutils_nodes.document) -> None:

@@ -16,13 +16,8 @@ _FETCHED = re.compile(
 
 def fetched(folder: pathlib.Path) -> list[str]:
     """Return `FILE: ADDRESS` for everything that the pages and style sheets in `folder` fetch elsewhere."""
-    found = []
-    for path in sorted(folder.rglob('*')):
-        if path.suffix in ('.html', '.css'):
-            found += [
-                f'{path.relative_to(folder)}: {m[0][:200]}' for m in _FETCHED.finditer(path.read_text())
-            ]
-    return found
+    files = sorted(path for path in folder.rglob('*') if path.suffix in ('.html', '.css'))
+    return [f'{f.relative_to(folder)}: {m[0][:200]}' for f in files for m in _FETCHED.finditer(f.read_text())]
 
 
 def check(app, exception) -> None:

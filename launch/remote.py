@@ -1,4 +1,4 @@
-"""Functions of the launchers for remote machines: run or print commands, archive and install the project."""
+"""Helper functions of the launchers for remote machines: run or print commands, archive and install the project."""
 
 import argparse
 import pathlib
@@ -21,7 +21,7 @@ class Runner:
     """Runs commands, or only prints them.
 
     Args:
-      dry_run: only print the commands.
+      dry_run: whether to only print the commands.
     """
 
     def __init__(self, dry_run: bool):
@@ -66,7 +66,7 @@ def install_command(jax_extra: str) -> str:
     """The shell command that unpacks the archive and installs the project.
 
     Args:
-      jax_extra: extra of the package jax to install, 'tpu' or 'cuda13'.
+      jax_extra: extra of the jax package to install, 'tpu' or 'cuda13'.
     """
     python = (
         'PYTHON=$(command -v python3.12 || command -v python3.11) || '
@@ -123,13 +123,12 @@ def validate(arguments: Sequence[str]) -> str:
     return str(pathlib.PurePosixPath('bert_jax') / flags.workdir)
 
 
-def split_arguments(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+def split_arguments(arguments: list[str]) -> tuple[list[str], list[str]]:
     """Split a command line at `--` into launcher arguments and training arguments.
 
     Raises:
       SystemExit: if there are no training arguments.
     """
-    arguments = list(arguments)
     i = arguments.index('--') if '--' in arguments else len(arguments)
     if not arguments[i + 1 :] and '-h' not in arguments and '--help' not in arguments:
         sys.exit(

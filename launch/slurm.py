@@ -12,7 +12,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 from bert_jax.core import cli
 
 
-def main() -> int:
+def main() -> None:
     parser = argparse.ArgumentParser(prog='python launch/slurm.py', description=__doc__.splitlines()[0])
     parser.add_argument('--config', required=True, help='config file, with :arg if it takes one')
     parser.add_argument(
@@ -21,7 +21,7 @@ def main() -> int:
     parser.add_argument(
         '--sbatch',
         default='',
-        help='options of sbatch, such as "--nodes=2 --ntasks-per-node=8 --gpus-per-node=8 --time=24:00:00"; '
+        help='sbatch options, such as "--nodes=2 --ntasks-per-node=8 --gpus-per-node=8 --time=24:00:00"; '
         'each task is one process',
     )
     parser.add_argument(
@@ -29,8 +29,10 @@ def main() -> int:
         action='store_true',
         help='also submit a second job that evaluates each new checkpoint (fine-tuning only)',
     )
-    parser.add_argument('--eval_sbatch', default='--ntasks=1', help='options of sbatch for the second job')
-    parser.add_argument('--print', action='store_true', help='only print the batch scripts')
+    parser.add_argument('--eval_sbatch', default='--ntasks=1', help='sbatch options for the job of --eval')
+    parser.add_argument(
+        '--print', action='store_true', help='print the batch scripts without submitting them'
+    )
     flags, overrides = cli.parse_args(parser)
 
     from bert_jax.experiments import slurm
@@ -48,13 +50,12 @@ def main() -> int:
     if flags.print:
         validate([training])
         print(*(slurm.script(job, options) for job, options in jobs), sep='\n', end='')
-        return 0
+        return
     ids = slurm.submit(jobs)
     for job, _ in jobs:
         job_id = ids.get(job.folder)
         state = f'job {job_id}' if job_id else 'already finished'
         print(f'{job.folder}: {state}, {job.folder / slurm.LOG.replace("%j", job_id or "*")}')
-    return 0
 
 
 if __name__ == '__main__':

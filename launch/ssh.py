@@ -2,7 +2,7 @@
 
 python launch/ssh.py --hosts=user@a,user@b [--fetch=DIR] [--print] -- --config=configs/pretrain/bert.py:base --workdir=/shared/bert-base
 
-With several hosts, --workdir must be on a file system that all of them share. --print only prints all commands.
+With several hosts, --workdir must be on a file system that all of them share. --print prints all commands without running them.
 """
 
 import argparse
@@ -25,11 +25,11 @@ def main() -> int:
     parser.add_argument(
         '--fetch', default='', metavar='DIR', help='copy --workdir to this local folder afterwards'
     )
-    parser.add_argument('--print', action='store_true', help='only print all commands')
+    parser.add_argument('--print', action='store_true', help='print all commands without running them')
     flags = parser.parse_args(launch_args)
     run, hosts = remote.Runner(flags.print), flags.hosts.split(',')
     if not all(hosts):
-        parser.error(f'--hosts={flags.hosts} has an empty name; write user@a,user@b')
+        parser.error(f'--hosts={flags.hosts} contains an empty host name; write user@a,user@b')
     workdir = remote.validate(train_args)
 
     with tempfile.TemporaryDirectory() as folder:

@@ -4,7 +4,7 @@ python launch/tpu.py --name=bert --zone=us-west4-a --type=v5litepod-16 --spot --
     -- --config=configs/pretrain/bert.py:base --workdir=bucket/bert-base
 
 Needs the command `gcloud`, logged in to Google Cloud. The bucket is mounted as the folder `bucket` on all workers. With several workers,
---workdir must be below it, because all workers write there. --print only prints all commands.
+--workdir must be below it, because all workers write there. --print prints all commands without running them.
 """
 
 import argparse
@@ -15,7 +15,7 @@ import time
 
 import remote
 
-# Software version of the virtual machine, by the prefix of --type.
+# TPU runtime version, by the prefix of --type.
 VERSIONS = {'v5lite': 'v2-alpha-tpuv5-lite', 'v5p': 'v2-alpha-tpuv5', 'v6e': 'v2-alpha-tpuv6e'}
 STOPPED = 75  # exit status of a training run that saved a checkpoint after SIGTERM
 LOST = ('SUSPENDING', 'SUSPENDED', 'FAILED', 'DELETING')
@@ -34,7 +34,7 @@ class Tpu:
         self.location = [f'--zone={flags.zone}', *([f'--project={flags.project}'] if flags.project else [])]
 
     def queued_resource(self, verb: str, *options: str) -> list[str]:
-        """The gcloud command that applies `verb` to the queued resource."""
+        """Return the gcloud command that applies `verb` to the queued resource."""
         name = self.flags.name
         return ['gcloud', 'compute', 'tpus', 'queued-resources', verb, name, *self.location, *options]
 
@@ -54,7 +54,7 @@ class Tpu:
         while not self.run.dry_run and (state := self.state()) != 'ACTIVE':
             if state in LOST:
                 describe = ' '.join(self.queued_resource('describe'))
-                sys.exit(f'error: The queued resource is {state}. For the reason run: {describe}')
+                sys.exit(f'error: The queued resource is {state}. To see why, run: {describe}')
             time.sleep(self.flags.poll)
         self.install()
 
@@ -67,7 +67,7 @@ class Tpu:
         self.run(*self.queued_resource('create', *options, *(['--spot'] if f.spot else [])))
 
     def state(self, tries: int = 20) -> str:
-        """The state of the queued resource, such as 'ACTIVE'; empty if it does not exist."""
+        """Query the state of the queued resource, such as 'ACTIVE'; empty if it is not found within `tries` queries."""
         for i in range(tries):
             state = self.run.output(*self.queued_resource('describe', '--format=value(state.state)'))
             if state or self.run.dry_run:
@@ -102,23 +102,21 @@ class Tpu:
 def _parse(arguments: list[str]) -> tuple[argparse.Namespace, argparse.ArgumentParser]:
     parser = argparse.ArgumentParser(prog='python launch/tpu.py', description=__doc__.splitlines()[0])
     parser.add_argument('--name', required=True, help='name of the queued resource and the TPU VM')
-    parser.add_argument('--zone', required=True, help='zone of Google Cloud, such as us-west4-a')
+    parser.add_argument('--zone', required=True, help='Google Cloud zone, such as us-west4-a')
     parser.add_argument(
-        '--project', default='', help='project of Google Cloud; by default the project that gcloud is set to'
+        '--project', default='', help='Google Cloud project; by default the one configured in gcloud'
     )
     parser.add_argument(
         '--type', required=True, help='accelerator type, such as v5litepod-16, v4-32, v5p-8 or v6e-256'
     )
-    parser.add_argument(
-        '--version', default='', help='software version of the virtual machine; by default chosen by --type'
-    )
+    parser.add_argument('--version', default='', help='TPU runtime version; the default depends on --type')
     parser.add_argument('--spot', action='store_true', help='request cheaper capacity that may be preempted')
     parser.add_argument('--bucket', default='', help='Cloud Storage bucket to mount as the folder `bucket`')
     parser.add_argument(
         '--fetch', default='', metavar='DIR', help='copy --workdir to this local folder afterwards'
     )
     parser.add_argument('--keep', action='store_true', help='do not delete the TPU afterwards')
-    parser.add_argument('--print', action='store_true', help='only print all commands')
+    parser.add_argument('--print', action='store_true', help='print all commands without running them')
     parser.add_argument(
         '--poll', type=float, default=30, help='seconds between checks of the state of the TPU'
     )

@@ -39,12 +39,30 @@ _OBJECTS = [
     'an empty house',
     'its own shadow',
 ]
+_SLOW = 'slow: pass --slow'
 _TIMES = ['in the morning', 'before winter', 'at night', 'again', 'without a word']
 
 
-def pytest_collection_modifyitems(items):
-    """Run the tests of several processes first: at the end, they would keep only one core busy."""
+def pytest_addoption(parser):
+    parser.addoption('--slow', action='store_true', help='run the slow tests as well')
+
+
+def pytest_collection_modifyitems(config, items):
+    """Skip slow tests without --slow; run the tests of several processes first, since at the end they keep only one core busy."""
+    if not config.getoption('--slow'):
+        for item in items:
+            if item.get_closest_marker('slow'):
+                item.add_marker(pytest.mark.skip(reason=_SLOW))
     items.sort(key=lambda item: item.path.name not in ('test_distributed.py', 'test_slurm.py'))
+
+
+def pytest_terminal_summary(terminalreporter):
+    """Say how many slow tests were left out."""
+    reports = terminalreporter.getreports('skipped')
+    if n := sum(_SLOW in str(report.longrepr) for report in reports):
+        terminalreporter.write_line(
+            f'left out {n} slow tests; `bash launch/test.sh --slow` runs them as well'
+        )
 
 
 def sentences(rng: random.Random, n: int) -> list[str]:

@@ -1,8 +1,10 @@
 """Fixtures shared by all tests (pretrained runs, labeled data), and functions that run commands."""
 
 import contextlib
+import functools
 import io
 import json
+import logging
 import os
 import pathlib
 import random
@@ -13,10 +15,13 @@ import types
 import unittest.mock
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from bert_jax.bin import train as train_command
+from bert_jax.experiments import jobs
+from bert_jax.modeling import module
 
 TINY = pathlib.Path(__file__).parent / 'tiny.py'
 ROOT = TINY.parents[1]
@@ -33,15 +38,15 @@ def rows(tmp_path_factory, corpus):
 
 @pytest.fixture(scope='session')
 def pretrained(tmp_path_factory, corpus, rows):
-    """Working directory of an uninterrupted run of 20 steps."""
+    """Working directory of an uninterrupted run of 20 steps, with checkpoints 15, 18 and 20."""
     workdir = tmp_path_factory.mktemp('pretrained')
-    assert pretrain(workdir, corpus, rows) == 0
+    assert pretrain(workdir, corpus, rows, *MANY_CHECKPOINTS) == 0
     return workdir
 
 
-SAVE_AT_END = 'checkpoint.every=1.0'  # only at the end
-GPT = ('task.name=clm', 'model.name=gpt', 'train.steps=60', 'optim.learning_rate=0.01', SAVE_AT_END)
-BART = ('task.name=denoise', 'model.name=bart', 'train.steps=40', 'optim.learning_rate=0.01', SAVE_AT_END)
+MANY_CHECKPOINTS = ('checkpoint.every=3', 'checkpoint.keep=3')
+GPT = ('task.name=clm', 'model.name=gpt', 'train.steps=60', 'optim.learning_rate=0.01')
+BART = ('task.name=denoise', 'model.name=bart', 'train.steps=40', 'optim.learning_rate=0.01')
 
 
 @pytest.fixture(scope='session')
@@ -64,17 +69,8 @@ def bart(tmp_path_factory, corpus):
 def bilingual(tmp_path_factory, corpus):
     """Working directory of a BERT that was pretrained on a language and its fake copy."""
     workdir = tmp_path_factory.mktemp('bilingual')
-    assert (
-        pretrain(
-            workdir,
-            corpus,
-            workdir / 'rows',
-            'task.name=bilingual',
-            'task.sentence_objective=none',
-            SAVE_AT_END,
-        )
-        == 0
-    )
+    settings = ('task.name=bilingual', 'task.sentence_objective=none')
+    assert pretrain(workdir, corpus, workdir / 'rows', *settings) == 0
     return workdir
 
 
@@ -119,19 +115,61 @@ def run_command(*arguments, code='', timeout=300):
 
 
 def run_in_process(name, *arguments):
-    """Run a command in this process, which is much faster than `run_command`."""
+    """Run a command in this process, which is much faster than `run_command`.
+
+    Args:
+      name: module of the command, such as 'bert_jax.bin.train', or path of a script.
+      *arguments: its arguments.
+    """
     out, err = io.StringIO(), io.StringIO()
-    sys.modules.pop(name, None)
+    is_script = str(name).endswith('.py')
+    folder = [str(pathlib.Path(name).parent)] if is_script else []
+    for imported in (name, 'remote'):  # a second launcher must import the module beside it
+        sys.modules.pop(imported, None)
     with (
-        unittest.mock.patch.object(sys, 'argv', [name, *map(str, arguments)]),
+        unittest.mock.patch.object(sys, 'argv', [str(name), *map(str, arguments)]),
+        unittest.mock.patch.object(sys, 'path', [*folder, *sys.path]),
+        unittest.mock.patch.object(logging.root, 'handlers', [*logging.root.handlers]),
         contextlib.redirect_stdout(out),
         contextlib.redirect_stderr(err),
         pytest.raises(SystemExit) as exit_,
     ):
-        runpy.run_module(name, run_name='__main__')
-    return types.SimpleNamespace(
-        returncode=exit_.value.code or 0, stdout=out.getvalue(), stderr=err.getvalue()
-    )
+        if is_script:
+            runpy.run_path(str(name), run_name='__main__')
+        else:
+            runpy.run_module(name, run_name='__main__')
+    code = exit_.value.code or 0
+    if isinstance(code, str):  # the interpreter would print it
+        err.write(f'{code}\n')
+        code = 1
+    return types.SimpleNamespace(returncode=code, stdout=out.getvalue(), stderr=err.getvalue())
+
+
+@contextlib.contextmanager
+def jobs_in_process():
+    """Make `jobs.run` run each job in this process; yield a list to which each job adds what it writes to stderr."""
+    outputs = []
+
+    def start(job, _):
+        done = run_in_process(*job.arguments)
+        outputs.append(done.stderr)
+        job.folder.mkdir(parents=True, exist_ok=True)
+        (job.folder / jobs.LOG).write_text(done.stderr)
+        exited = types.SimpleNamespace(returncode=done.returncode, poll=lambda: done.returncode)
+        return jobs._Process(job, exited, 0.0, 0)
+
+    with unittest.mock.patch.object(jobs, '_start', start):
+        yield outputs
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _hidden_states(graph, params, tokens):
+    return jnp.stack(module.merge(graph, params).bert(tokens).hidden_states)
+
+
+def hidden_states(trained, tokens):
+    """[L + 1, B, T, D] hidden states of the BERT of a loaded checkpoint, for rows [B, T] without padding."""
+    return np.asarray(_hidden_states(trained.graph, trained.params, np.asarray(tokens, np.int32)))
 
 
 def checkpoint_arrays(workdir, step):

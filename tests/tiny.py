@@ -10,7 +10,7 @@ def get_config(arg: str) -> ConfigDict:
     config.mesh = dict(strategy='dp')
     config.optim = dict(learning_rate=1e-3, warmup=2)
     config.train = dict(steps=20, batch_size=16, log_every=1, eval_every=10, eval_batch_size=16)
-    config.checkpoint = dict(every=3, keep=3)
+    config.checkpoint = dict(every=1.0)
     if arg == 'pretrain':
         config.task = dict(name='mlm')
         config.data = dict(sources=('corpus.txt',), length=32, validation_fraction=0.2, workers=1)

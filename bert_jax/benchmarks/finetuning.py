@@ -5,14 +5,11 @@ and AdamW, in float32 without dropout. bert_jax groups rows of similar length in
 to their longest row. Called by `pretraining.compare`.
 """
 
-import functools
-import time
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from bert_jax.benchmarks.pretraining import VOCAB, make_reference
+from bert_jax.benchmarks.pretraining import VOCAB, make_bert, make_reference, runs_per_second
 from bert_jax.data.rows import HEADER
 
 TEXTS, BATCH, LENGTH = 4096, 32, 64
@@ -23,7 +20,7 @@ _PIECES = (1, 2, 4, 5, 6, 8, 11, 14, 18, 25, 31, 37, 41, 62)
 
 
 def make_rows() -> Any:
-    """Make rows [n, 4 + T] of random tokens and labels, with the lengths of SST-2 sentences."""
+    """Make rows [n, 4 + T] (see `data.rows`) with random tokens and labels, as long as SST-2 sentences."""
     rng = np.random.default_rng(0)
     lengths = np.interp(rng.permutation(np.linspace(0, 1, TEXTS)), _SHARES, _PIECES)
     out = np.zeros((TEXTS, HEADER + LENGTH), np.uint32)
@@ -34,37 +31,16 @@ def make_rows() -> Any:
 
 
 def time_bert_jax(size: str, seconds: float) -> dict[str, float]:
-    """Time epochs of bert_jax for about `seconds`."""
-    from bert_jax.core import runtime
-
-    runtime.configure_process()
-    import jax
-
-    from bert_jax import optim
-    from bert_jax.core import partitioning
+    """Time fine-tuning epochs of bert_jax for about `seconds`."""
     from bert_jax.data.labeled import LabeledConfig
     from bert_jax.data.pipeline import Batches
-    from bert_jax.modeling import bert
     from bert_jax.tasks import classify
     from bert_jax.train import state as state_lib
     from bert_jax.train.experiment import TrainConfig
-    from bert_jax.train.step import jit_train_step
 
     task: Any = classify.Task(classify.Config(labels=('a', 'b')), LabeledConfig(), None)  # type: ignore[arg-type]
-    model = bert.Config(size=size, vocab_size=VOCAB, dropout=0.0, attention_dropout=0.0)
-    config = optim.OptimConfig(warmup=0)
-    partitioner = partitioning.make(partitioning.MeshConfig(), jax.devices()[:1])
-    tx = optim.make_optimizer(config, 1000)
-    make = functools.partial(task.build_model, model)
-    layout = state_lib.make_layout(make, tx, partitioner)
-    state = state_lib.create(make, tx, layout, 0)
-    options = {
-        'schedule': optim.make_schedule(config, 1000),
-        'seed': 0,
-        'dropout': False,
-        'accumulation_steps': 1,
-    }
-    step_fn = jit_train_step(task, layout, partitioner, tx, **options)
+    _, partitioner, layout, step_fn = make_bert(task, size)
+    state = state_lib.create(layout, 0)
     batches = Batches(make_rows(), task.example, BATCH, 0, length_buckets=TrainConfig().length_buckets)
 
     def epoch(number: int) -> None:
@@ -74,11 +50,11 @@ def time_bert_jax(size: str, seconds: float) -> dict[str, float]:
             state, metrics = step_fn(state, partitioner.global_batch(batch))
         metrics['loss'].total.block_until_ready()
 
-    return _texts_per_second(epoch, seconds)
+    return {'texts_per_second': TEXTS * runs_per_second(epoch, seconds)}
 
 
 def time_transformers(size: str, seconds: float) -> dict[str, float]:
-    """Time epochs of transformers for about `seconds`."""
+    """Time fine-tuning epochs of Hugging Face transformers for about `seconds`."""
     import torch
 
     model, optimizer = make_reference('BertForSequenceClassification', size)
@@ -97,14 +73,4 @@ def time_transformers(size: str, seconds: float) -> dict[str, float]:
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimizer.step()
 
-    return _texts_per_second(epoch, seconds)
-
-
-def _texts_per_second(epoch: Callable[[int], None], seconds: float) -> dict[str, float]:
-    """Measure texts per second over about `seconds` but at least one epoch, after a warm-up epoch."""
-    epoch(0)
-    start, count = time.perf_counter(), 0
-    while not count or time.perf_counter() - start < seconds:
-        count += 1
-        epoch(count)
-    return {'texts_per_second': count * TEXTS / (time.perf_counter() - start)}
+    return {'texts_per_second': TEXTS * runs_per_second(epoch, seconds)}

@@ -1,16 +1,20 @@
 """Benchmark GPT generation, in tokens per second, against Hugging Face transformers on the same machine.
 
-Both libraries continue the same eight prompts of 32 tokens greedily by 128 tokens, in float32, with a vocabulary of 50,257
-and a key-value cache. For bert_jax, the time of one token after the prompts is also compared with the time to read the
-weights from memory once, which is a lower bound. Called by `pretraining.compare`.
+Both libraries greedily generate 128 tokens after each of the same eight prompts of 32 tokens, in float32, with a vocabulary
+of 50,257 and a key-value cache. For bert_jax, the time per decoding step is also compared with its lower bound, the time to
+read the weights from memory once. Called by `pretraining.compare`.
 """
 
+import functools
 import statistics
 import time
+import timeit
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+
+from bert_jax.benchmarks.pretraining import runs_per_second
 
 VOCAB, PROMPTS, LENGTH, NEW = 50_257, 8, 32, 128
 _REPEATS = 9  # generation and reading of the weights alternate, as the memory speed varies
@@ -22,7 +26,7 @@ def make_prompts() -> np.ndarray:
 
 
 def time_bert_jax(size: str, seconds: float) -> dict[str, float]:
-    """Time bert_jax for about `seconds`, and compare the time of one token with that of reading the weights once."""
+    """Time generation by bert_jax for about `seconds`, and compare a decoding step with reading the weights once."""
     from bert_jax.core import runtime
 
     runtime.configure_process()
@@ -30,15 +34,10 @@ def time_bert_jax(size: str, seconds: float) -> dict[str, float]:
 
     from bert_jax.modeling import decoding, gpt, module
 
-    config = gpt.Config(size=size, vocab_size=VOCAB)
-
-    def make(rngs: Any) -> Any:
-        return gpt.GptForCausalLM(config, rngs)
-
-    graph = module.abstract(make)[0]
-    params = jax.jit(lambda key: module.init(make, key))(jax.random.key(0))
+    make = functools.partial(gpt.GptForCausalLM, gpt.Config(size=size, vocab_size=VOCAB))
+    graph, params = module.split(make(module.Rngs(0)))
     texts = [*make_prompts()]
-    rate = _tokens_per_second(lambda: decoding.generate(graph, params, texts, NEW, end=-1), seconds)
+    rate = _tokens_per_second(lambda _: decoding.generate(graph, params, texts, NEW, end=-1), seconds)
     tokens, valid = decoding.left_pad(texts, -1)
     weight_bytes = sum(p.nbytes for p in params.values())
     timings = []
@@ -54,7 +53,7 @@ def time_bert_jax(size: str, seconds: float) -> dict[str, float]:
 
 
 def time_transformers(size: str, seconds: float) -> dict[str, float]:
-    """Time transformers for about `seconds`."""
+    """Time generation by Hugging Face transformers for about `seconds`."""
     import torch
     import transformers
 
@@ -67,34 +66,24 @@ def time_transformers(size: str, seconds: float) -> dict[str, float]:
     tokens = torch.tensor(make_prompts().astype(np.int64))
     options = dict(max_new_tokens=NEW, min_new_tokens=NEW, do_sample=False)
 
-    def run() -> None:
+    def run(_: int) -> None:
         with torch.inference_mode():
             model.generate(tokens, attention_mask=torch.ones_like(tokens), **options)
 
     return _tokens_per_second(run, seconds)
 
 
-def _tokens_per_second(run: Callable[[], Any], seconds: float) -> dict[str, float]:
-    """Measure tokens per second over about `seconds` but at least one run, after a warm-up run; includes the prefill."""
-    run()
-    start, count = time.perf_counter(), 0
-    while not count or time.perf_counter() - start < seconds:
-        count += 1
-        run()
-    return {'tokens_per_second': count * PROMPTS * NEW / (time.perf_counter() - start)}
+def _tokens_per_second(run: Callable[[int], Any], seconds: float) -> dict[str, float]:
+    """Measure tokens per second, the prefill included."""
+    return {'tokens_per_second': PROMPTS * NEW * runs_per_second(run, seconds)}
 
 
 def _seconds_to_read(size: int) -> float:
-    """Minimum time to read `size` bytes from memory with all cores."""
+    """Measure the minimum time in which all cores read `size` bytes from memory."""
     import jax
     import jax.numpy as jnp
 
     x = jnp.ones((max(size, 256 << 20) // 4096, 1024), jnp.float32)
     total = jax.jit(jnp.sum)
-    total(x).block_until_ready()
-    times = []
-    for _ in range(5):
-        start = time.perf_counter()
-        total(x).block_until_ready()
-        times.append(time.perf_counter() - start)
-    return min(times) * size / x.nbytes
+    fastest = min(timeit.repeat(lambda: total(x).block_until_ready(), number=1, repeat=6))
+    return fastest * size / x.nbytes

@@ -29,11 +29,7 @@ _LIBRARIES: dict[str, tuple[str, dict[str, str]]] = {
     'transformers, memory kept': ('time_transformers', _KEEPS_MEMORY),
 }
 # Result to compare for each benchmark. A benchmark is a module of this package with the timing functions.
-_RESULTS = {
-    'pretraining': 'seconds',
-    'finetuning': 'texts_per_second',
-    'generation': 'tokens_per_second',
-}
+_RESULTS = {'pretraining': 'seconds', 'finetuning': 'texts_per_second', 'generation': 'tokens_per_second'}
 
 
 def compare(
@@ -45,7 +41,7 @@ def compare(
       sizes: model sizes, such as 'tiny'.
       rounds: number of timings per library; their median is reported.
       seconds: approximate duration of one timing.
-      include_reference: whether to time transformers too, if it is installed.
+      include_reference: whether to time Hugging Face transformers too, if it is installed.
       kind: benchmark, 'pretraining', 'finetuning' or 'generation'.
 
     Returns:
@@ -68,29 +64,8 @@ def compare(
             library: {**r[0], key: statistics.median(x[key] for x in r), 'runs': [x[key] for x in r]}
             for library, r in runs.items()
         }
-        report = (
-            _format_times(size, results[size])
-            if key == 'seconds'
-            else _format_rates(size, results[size], key)
-        )
-        print(report, flush=True)
+        print(_format(size, results[size], key), flush=True)
     return results
-
-
-def _format_rates(size: str, result: dict[str, Any], key: str) -> str:
-    """Format the rates of one size, one line per library."""
-    rate = result['bert_jax'][key]
-    lines = []
-    for library, timed in result.items():
-        line = f'{size:6} {library:25}  {timed[key]:8,.0f} {key.partition("_")[0]}/s'
-        lines.append(line + ('' if timed[key] == rate else f'  {rate / timed[key]:5.1f} times slower'))
-    if 'token_to_read_ratio' in (ours := result['bert_jax']):
-        token, read = (1e3 * ours[key] for key in ('token_seconds', 'read_seconds'))
-        lines.append(
-            f'{size:6} one token for each prompt takes {token:.1f} ms, reading the weights {read:.1f} ms; '
-            f'median ratio {ours["token_to_read_ratio"]:.2f}'
-        )
-    return '\n'.join(lines)
 
 
 def _has_reference() -> bool:
@@ -101,21 +76,30 @@ def _has_reference() -> bool:
     return is_installed
 
 
-def _format_times(size: str, result: dict[str, Any]) -> str:
-    """Format the step times of one size, one line per library and one for the parts of a bert_jax step."""
-    tokens, ours = ROWS[size] * LENGTH, result['bert_jax']
-    lines = []
+def _format(size: str, result: dict[str, Any], key: str) -> str:
+    """Format the results of one size: one line per library, and one for the details of bert_jax."""
+    ours, lines = result['bert_jax'], []
     for library, timed in result.items():
-        line = f'{size:6} {ROWS[size]}x{LENGTH}  {library:25}'
-        line += f'  {1e3 * timed["seconds"]:6.0f} ms  {tokens / timed["seconds"]:8,.0f} tokens/s'
+        if key == 'seconds':
+            slowdown = timed[key] / ours[key]
+            line = f'{size:6} {ROWS[size]}x{LENGTH}  {library:25}  {1e3 * timed[key]:6.0f} ms'
+            line += f'  {ROWS[size] * LENGTH / timed[key]:8,.0f} tokens/s'
+        else:
+            slowdown = ours[key] / timed[key]
+            line = f'{size:6} {library:25}  {timed[key]:8,.0f} {key.partition("_")[0]}/s'
+        lines.append(line if timed is ours else f'{line}  {slowdown:5.1f} times slower')
+    if 'forward' in ours:
+        forward, backward, update = (f'{1e3 * ours[k]:.0f} ms' for k in ('forward', 'backward', 'update'))
         lines.append(
-            line + ('' if timed is ours else f'  {timed["seconds"] / ours["seconds"]:5.1f} times slower')
+            f'{"":16}forward {forward}, backward {backward}, AdamW {update}; matrix products alone '
+            f'would take {1e3 * ours["flops"] / ours["peak_flops"]:.0f} ms at {ours["peak_flops"] / 1e9:.0f} GFLOP/s, the speed of a large product'
         )
-    parts = {k: f'{1e3 * ours[k]:.0f} ms' for k in ('forward', 'backward', 'update')}
-    lines.append(
-        f'{"":16}forward {parts["forward"]}, backward {parts["backward"]}, AdamW {parts["update"]}; matrix products alone '
-        f'would take {1e3 * ours["flops"] / ours["peak_flops"]:.0f} ms at {ours["peak_flops"] / 1e9:.0f} GFLOP/s, the speed of a large product'
-    )
+    if 'token_to_read_ratio' in ours:
+        token, read = (1e3 * ours[key] for key in ('token_seconds', 'read_seconds'))
+        lines.append(
+            f'{size:6} one token for each prompt takes {token:.1f} ms, reading the weights {read:.1f} ms; '
+            f'median ratio {ours["token_to_read_ratio"]:.2f}'
+        )
     return '\n'.join(lines)
 
 
@@ -148,6 +132,19 @@ def _median_time(step: Callable[[], Any], seconds: float) -> float:
     return statistics.median(times)
 
 
+def runs_per_second(run: Callable[[int], Any], seconds: float) -> float:
+    """Measure the number of runs per second, over about `seconds` but at least one run, after a warm-up run.
+
+    `run` takes the index of the run: 0 for the warm-up, then 1, 2, ...
+    """
+    run(0)
+    start, count = time.perf_counter(), 0
+    while not count or time.perf_counter() - start < seconds:
+        count += 1
+        run(count)
+    return count / (time.perf_counter() - start)
+
+
 def _make_batch(size: str) -> dict[str, Any]:
     """Make a batch of random full rows with 20 predicted positions each."""
     import numpy as np
@@ -169,40 +166,40 @@ def _make_batch(size: str) -> dict[str, Any]:
     }
 
 
-def time_bert_jax(size: str, seconds: float) -> dict[str, float]:
-    """Time a train step of bert_jax for about `seconds`, and its parts for a quarter of that each."""
-    from bert_jax.core import runtime
+def make_bert(task: Any, size: str) -> tuple[Any, Any, Any, Any]:
+    """Build a BERT of bert_jax without dropout for one device.
 
-    runtime.configure_process()
+    Returns:
+      Its config, the partitioner, the layout of its state, and the train step.
+    """
     import jax
 
     from bert_jax import optim
-    from bert_jax.core import partitioning
-    from bert_jax.modeling import bert, module
-    from bert_jax.modeling.bert import BertForPretraining
+    from bert_jax.core import partitioning, runtime
+    from bert_jax.modeling import bert
+    from bert_jax.train.step import make_train_step
+
+    runtime.configure_process()
+    model = bert.Config(size=size, vocab_size=VOCAB, dropout=0.0, attention_dropout=0.0)
+    partitioner = partitioning.make(partitioning.MeshConfig(), jax.devices()[:1])
+    return model, partitioner, *make_train_step(task, model, optim.OptimConfig(warmup=0), 1000, partitioner)
+
+
+def time_bert_jax(size: str, seconds: float) -> dict[str, float]:
+    """Time a train step of bert_jax for about `seconds`, and its parts for a quarter of that each."""
+    import jax
+
+    from bert_jax.core import runtime
+    from bert_jax.data import tokenizer
+    from bert_jax.data.prepare import TextConfig
+    from bert_jax.modeling import module
     from bert_jax.tasks import mlm
     from bert_jax.train import state as state_lib
-    from bert_jax.train.step import apply_gradients, jit_train_step
+    from bert_jax.train.step import apply_gradients
 
-    task = mlm.Task.__new__(mlm.Task)  # skips the constructor, which needs a tokenizer
-    task.config = mlm.Config()
-    model = bert.Config(size=size, vocab_size=VOCAB, dropout=0.0, attention_dropout=0.0)
-    config = optim.OptimConfig(warmup=0)
-    partitioner = partitioning.make(partitioning.MeshConfig(), jax.devices()[:1])
-    tx = optim.make_optimizer(config, 1000)
-    make = lambda rngs: BertForPretraining(model, rngs)  # noqa: E731
-    layout = state_lib.make_layout(make, tx, partitioner)
-    state = state_lib.create(make, tx, layout, 0)
-    step_fn = jit_train_step(
-        task,
-        layout,
-        partitioner,
-        tx,
-        schedule=optim.make_schedule(config, 1000),
-        seed=0,
-        dropout=False,
-        accumulation_steps=1,
-    )
+    task = mlm.Task(mlm.Config(), TextConfig(), tokenizer.from_vocab(tokenizer.SPECIAL))
+    model, partitioner, layout, step_fn = make_bert(task, size)
+    state = state_lib.create(layout, 0)
     batch = _make_batch(size)
     on_device = partitioner.global_batch(batch)
 
@@ -211,15 +208,9 @@ def time_bert_jax(size: str, seconds: float) -> dict[str, float]:
         state, metrics = step_fn(state, on_device)
         metrics['loss'].total.block_until_ready()
 
-    @jax.jit
-    def forward(params: module.Params) -> Any:
-        return [
-            t.total for t in task.loss(module.merge(layout.graph, params), on_device, None).losses.values()
-        ]
-
-    apply = jax.jit(
-        lambda s: apply_gradients(tx, s.params, s.opt_state, s.params)
-    )  # the values of the gradient do not affect the time
+    forward = jax.jit(lambda p: task.loss(module.merge(layout.graph, p), on_device, None).losses)
+    # The values of the gradient do not affect the time.
+    apply = jax.jit(lambda s: apply_gradients(layout.tx, s.params, s.opt_state, s.params))
     total = _median_time(step, seconds)
     forward_time = _median_time(lambda: jax.block_until_ready(forward(state.params)), seconds / 4)
     update_time = _median_time(lambda: jax.block_until_ready(apply(state)), seconds / 4)
@@ -234,7 +225,7 @@ def time_bert_jax(size: str, seconds: float) -> dict[str, float]:
 
 
 def make_reference(class_name: str, size: str) -> tuple[Any, Any]:
-    """Build a transformers model of the class `class_name`, without dropout, and its optimizer."""
+    """Build a Hugging Face model of the class `class_name`, without dropout, and its optimizer."""
     import torch
     import transformers
 
@@ -250,7 +241,7 @@ def make_reference(class_name: str, size: str) -> tuple[Any, Any]:
 
 
 def time_transformers(size: str, seconds: float) -> dict[str, float]:
-    """Time a train step of transformers for about `seconds`."""
+    """Time a train step of Hugging Face transformers for about `seconds`."""
     import torch
 
     model, optimizer = make_reference('BertForPreTraining', size)

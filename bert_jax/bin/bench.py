@@ -1,14 +1,13 @@
 """Benchmark BERT pretraining, fine-tuning or GPT generation against Hugging Face transformers, if PyTorch is installed."""
 
-import argparse
 import json
 import pathlib
 
 from bert_jax.core import cli, paths
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(prog='python -m bert_jax.bin.bench', description=__doc__)
+def main() -> None:
+    parser = cli.make_parser('bench', __doc__)
     parser.add_argument(
         'sizes', nargs='*', help='model sizes; default: tiny mini base, or mini small with --generation'
     )
@@ -17,20 +16,11 @@ def main() -> int:
     )
     parser.add_argument('--seconds', type=float, default=8, help='approximate duration of one timing')
     kinds = parser.add_mutually_exclusive_group()
-    kinds.add_argument(
-        '--finetuning',
-        dest='kind',
-        action='store_const',
-        const='finetuning',
-        help='time fine-tuning on short texts with the lengths of SST-2 sentences',
-    )
-    kinds.add_argument(
-        '--generation',
-        dest='kind',
-        action='store_const',
-        const='generation',
-        help='time text generation by a GPT for 8 prompts',
-    )
+    for kind, help_text in (
+        ('finetuning', 'time fine-tuning on short texts with the lengths of SST-2 sentences'),
+        ('generation', 'time text generation by a GPT for 8 prompts'),
+    ):
+        kinds.add_argument(f'--{kind}', dest='kind', action='store_const', const=kind, help=help_text)
     parser.add_argument('--no_reference', action='store_true', help='time bert_jax only')
     parser.add_argument('--out', type=pathlib.Path, help='JSON file for the results')
     flags = parser.parse_args()
@@ -44,7 +34,6 @@ def main() -> int:
     results = pretraining.compare(sizes, flags.rounds, flags.seconds, not flags.no_reference, kind)
     if flags.out:
         paths.write_atomic(flags.out, json.dumps(results, indent=2) + '\n')
-    return 0
 
 
 if __name__ == '__main__':

@@ -1,13 +1,12 @@
 """Convert a model from or to the Hugging Face format, or from a TensorFlow checkpoint."""
 
-import argparse
 import pathlib
 
 from bert_jax.core import cli
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(prog='python -m bert_jax.bin.convert', description=__doc__)
+def main() -> None:
+    parser = cli.make_parser('convert', __doc__)
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument(
         '--from_hf',
@@ -49,7 +48,6 @@ def main() -> int:
     else:
         convert.to_hf(pathlib.Path(flags.workdir), folder)
         print(f'{folder}: model for the transformers library')
-    return 0
 
 
 if __name__ == '__main__':

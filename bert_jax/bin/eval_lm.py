@@ -1,4 +1,4 @@
-"""Score a causal language model on text, last words or multiple-choice questions."""
+"""Score a causal language model on running text, the last words of passages, or multiple-choice questions."""
 
 from bert_jax.core import cli
 

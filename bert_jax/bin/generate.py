@@ -1,17 +1,11 @@
 """Continue a prompt with a causal language model."""
 
-import argparse
-
 from bert_jax.core import cli
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(prog='python -m bert_jax.bin.generate', description=__doc__)
-    parser.add_argument(
-        '--checkpoint',
-        required=True,
-        help='--workdir of a run of the task clm, or the folder of one of its checkpoints',
-    )
+def main() -> None:
+    parser = cli.make_parser('generate', __doc__)
+    cli.add_checkpoint_flag(parser, 'a run of the task clm')
     parser.add_argument('--length', type=int, default=100, help='maximum number of new tokens')
     parser.add_argument(
         '--temperature',
@@ -33,22 +27,19 @@ def main() -> int:
         'prompt', nargs='?', default='', help='text to continue; without it, a new document is started'
     )
     flags = parser.parse_args()
-    if flags.length < 1:
-        parser.error(f'--length={flags.length} must be at least 1')
+    cli.check_minimum(parser, flags, 'length', 1)
 
     from bert_jax.core import runtime
     from bert_jax.evals import generation
     from bert_jax.modeling.decoding import Sampling
+    from bert_jax.train import load
 
     runtime.configure_process()
     sampling = Sampling(flags.temperature, flags.top_k, flags.top_p)
-    generator = generation.Generator(flags.checkpoint)
-    pieces = generator.stream(flags.prompt, flags.length, sampling, flags.seed)
-    print(flags.prompt, end='', flush=True)
-    for piece in pieces:
+    trained = load.read_causal(flags.checkpoint)
+    for piece in generation.stream(trained, flags.prompt, flags.length, sampling, flags.seed):
         print(piece, end='', flush=True)
     print()
-    return 0
 
 
 if __name__ == '__main__':

@@ -1,15 +1,11 @@
-"""Predict a sentence in another language, token by token, by shifting its hidden states."""
-
-import argparse
+"""Shift the hidden states of sentences toward another language, and print the predicted tokens."""
 
 from bert_jax.core import cli
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(prog='python -m bert_jax.bin.mean_shift', description=__doc__)
-    parser.add_argument(
-        '--checkpoint', required=True, help='--workdir of a pretraining run on several languages'
-    )
+def main() -> None:
+    parser = cli.make_parser('mean_shift', __doc__)
+    cli.add_checkpoint_flag(parser, 'a pretraining run on several languages')
     parser.add_argument('--source', required=True, help='language of the sentences')
     parser.add_argument('--target', required=True, help='language to shift to')
     parser.add_argument(
@@ -43,7 +39,6 @@ def main() -> int:
         lines = language_location.shifted_tokens(encoder, batch, difference, layer, alphas)
         header = [f'layer {layer}', *(f'α={alpha:g}' for alpha in alphas)]
         print(cli.format_table([header, *lines]))
-    return 0
 
 
 if __name__ == '__main__':

@@ -1,14 +1,12 @@
 """Show how each kind of noise of the task denoise corrupts a text."""
 
-import argparse
-
 import numpy as np
 
 from bert_jax.core import cli
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(prog='python -m bert_jax.bin.noise', description=__doc__)
+def main() -> None:
+    parser = cli.make_parser('noise', __doc__)
     parser.add_argument('text', help='one or more sentences')
     parser.add_argument(
         '--checkpoint', help='--workdir of a run whose tokenizer to use; without it, each word is a token'
@@ -45,7 +43,6 @@ def main() -> int:
         print(f'{" + ".join(noise):18}{to_string(source[1:-1])}')
         if noise[0] in denoise.PARTIAL_TARGETS:
             print(f'{"":18}decoder input  {to_string(inputs)}\n{"":18}decoder target {to_string(labels)}')
-    return 0
 
 
 if __name__ == '__main__':

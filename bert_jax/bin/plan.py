@@ -1,12 +1,12 @@
 """Plan memory, communication and minimum time of a pretraining run, without the chips."""
 
-import argparse
+from collections.abc import Iterable
 
 from bert_jax.core import cli
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(prog='python -m bert_jax.bin.plan', description=__doc__)
+def main() -> None:
+    parser = cli.make_parser('plan', __doc__)
     parser.add_argument(
         '--config', required=True, help='pretraining config file, with :arg if it takes an argument'
     )
@@ -26,12 +26,11 @@ def main() -> int:
         '--price', type=float, default=0.0, help='price of a chip-hour, to estimate the cost of the run'
     )
     flags, overrides = cli.parse_args(parser)
-    if flags.price < 0:
-        parser.error(f'--price={flags.price:g} is negative; set it to 0 or more')
-    has_several = ',' in flags.topology.strip(', ')
-    if flags.search and (has_several or flags.strategies):
+    cli.check_minimum(parser, flags, 'price', 0)
+    makes_table = ',' in flags.topology.strip(', ') or flags.strategies
+    if flags.search and makes_table:
         parser.error('--search takes a single --topology and no --strategies')
-    if flags.price and (flags.search or has_several or flags.strategies):
+    if flags.price and (flags.search or makes_table):
         parser.error('--price takes a single --topology, and neither --search nor --strategies')
 
     from bert_jax.planning import abstract_step, plan
@@ -41,20 +40,20 @@ def main() -> int:
     topologies = plan.parse_topologies(flags.topology)
     experiment, tokenizer = abstract_step.complete_experiment(experiment_lib.read(flags.config, overrides))
     phases = loop.make_phases(experiment, 0)
-    if flags.search or len(topologies) > 1 or flags.strategies:
+    if flags.search or makes_table:
         print(f'{phases[0].batch_size:,} rows of {phases[0].length} tokens (first phase)')
     if flags.search:
-        for line in plan.describe_largest_batches(experiment, tokenizer, phases[0], topologies[0]):
-            print(line, flush=True)
-    elif len(topologies) > 1 or flags.strategies:
+        lines: Iterable[str] = plan.describe_largest_batches(experiment, tokenizer, phases[0], topologies[0])
+    elif makes_table:
         settings = [f'mesh.strategy={s}' for s in flags.strategies.split(',') if s]
         read = experiment_lib.read
         meshes = [read(flags.config, [*overrides, s]).mesh for s in settings] or [experiment.mesh]
-        print(cli.format_table(plan.compare_topologies(experiment, tokenizer, phases[0], topologies, meshes)))
+        table = plan.compare_topologies(experiment, tokenizer, phases[0], topologies, meshes)
+        lines = [cli.format_table(table)]
     else:
-        for line in plan.describe_run(experiment, tokenizer, phases, topologies[0], flags.price):
-            print(line, flush=True)
-    return 0
+        lines = plan.describe_run(experiment, tokenizer, phases, topologies[0], flags.price)
+    for line in lines:
+        print(line, flush=True)
 
 
 if __name__ == '__main__':

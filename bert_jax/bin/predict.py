@@ -1,6 +1,5 @@
 """Predict labels, tags, values, answers or texts with a fine-tuned model."""
 
-import argparse
 import pathlib
 import sys
 from typing import Any
@@ -9,16 +8,12 @@ from bert_jax.core import cli
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog='python -m bert_jax.bin.predict', description=__doc__)
-    parser.add_argument(
-        '--checkpoint',
-        required=True,
-        help='--workdir of a fine-tuning run, or the folder of one of its checkpoints',
-    )
+    parser = cli.make_parser('predict', __doc__)
+    cli.add_checkpoint_flag(parser, 'a fine-tuning run')
     parser.add_argument(
         '--input',
         help='.jsonl, .csv, .tsv, .conll, .conllu or .json (SQuAD) file, or TFDS name; '
-        '--config.data.* names its fields',
+        'if its field names differ from those in training, set them with --config.data.KEY=NAME',
     )
     parser.add_argument('--split', default='test', help='split of a TFDS data set (default: %(default)s)')
     parser.add_argument(

@@ -1,13 +1,12 @@
 """Prepare pretraining rows from text."""
 
-import argparse
 import pathlib
 
 from bert_jax.core import cli
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(prog='python -m bert_jax.bin.prepare', description=__doc__)
+def main() -> None:
+    parser = cli.make_parser('prepare', __doc__)
     parser.add_argument('--config', required=True, help='pretraining config: FILE.py or FILE.py:ARGUMENT')
     parser.add_argument(
         '--rows',
@@ -47,7 +46,6 @@ def main() -> int:
         folder = rows.prepare(length, run_shards)
         counts = read_manifest(folder)['counts']
         print(f'{folder}: ' + ', '.join(f'{v:,} {k.replace("_", " ")}' for k, v in counts.items()))
-    return 0
 
 
 if __name__ == '__main__':

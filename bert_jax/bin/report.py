@@ -1,19 +1,18 @@
 """Collect runs, tables and studies in one HTML page."""
 
-import argparse
 import pathlib
 
 from bert_jax.core import cli, paths
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(prog='python -m bert_jax.bin.report', description=__doc__)
+def main() -> None:
+    parser = cli.make_parser('report', __doc__)
     parser.add_argument(
         'workdirs',
         nargs='+',
         type=pathlib.Path,
         metavar='DIR',
-        help='working directory of a run, table or study, or a folder of several',
+        help='working directory of a run, table or study, or a folder that contains several of them',
     )
     parser.add_argument('--out', required=True, type=pathlib.Path, metavar='FILE', help='HTML file to write')
     parser.add_argument(
@@ -51,7 +50,6 @@ def main() -> int:
     )
     paths.write_atomic(flags.out, html)
     print(f'wrote {flags.out}')
-    return 0
 
 
 if __name__ == '__main__':

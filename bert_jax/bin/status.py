@@ -1,16 +1,15 @@
 """Show the progress of a run, or of all runs below a folder."""
 
-import argparse
 import pathlib
 import time
 
 from bert_jax.core import cli
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(prog='python -m bert_jax.bin.status', description=__doc__)
+def main() -> None:
+    parser = cli.make_parser('status', __doc__)
     parser.add_argument(
-        'folder', type=pathlib.Path, help='working directory of a run, or a folder of several'
+        'folder', type=pathlib.Path, help='working directory of a run, or a folder that contains several'
     )
     parser.add_argument(
         '--every',
@@ -20,8 +19,7 @@ def main() -> int:
         help='repeat at this interval until interrupted',
     )
     flags = parser.parse_args()
-    if flags.every < 0:
-        parser.error('--every must not be negative')
+    cli.check_minimum(parser, flags, 'every', 0)
 
     from bert_jax.experiments import status
 
@@ -31,7 +29,7 @@ def main() -> int:
         else:
             print(cli.format_table(status.table(flags.folder)), flush=True)
         if not flags.every:
-            return 0
+            return
         time.sleep(flags.every)
 
 

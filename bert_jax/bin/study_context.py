@@ -1,14 +1,13 @@
 """Study how much a word's hidden state depends on its sentence."""
 
-import argparse
 import pathlib
 
 from bert_jax.core import cli
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(prog='python -m bert_jax.bin.study_context', description=__doc__)
-    parser.add_argument('--checkpoint', required=True, help='--workdir of a pretraining run')
+def main() -> None:
+    parser = cli.make_parser('study_context', __doc__)
+    cli.add_checkpoint_flag(parser, 'a pretraining run')
     parser.add_argument('--out', required=True, type=pathlib.Path, help='folder for the table and the figure')
     parser.add_argument('--word', default='', help='word to study, which each line of --input contains')
     parser.add_argument('--input', help='.jsonl file with a "text" and a "sense" per line')
@@ -40,7 +39,8 @@ def main() -> int:
     if flags.input:
         if not records.is_files(flags.input) or not pathlib.Path(flags.input).is_file():
             raise UserError(
-                f'--input={flags.input} is not an existing {", ".join(records.FILE_SUFFIXES)} file. Pass one that exists.'
+                f'--input={flags.input} does not exist or has an unknown format. '
+                f'Pass an existing file with one of the suffixes {", ".join(records.FILE_SUFFIXES)}.'
             )
         word, lines = flags.word, records.read_file(flags.input)
         examples = tuple((line.text('sense'), line.text('text')) for line in lines)
@@ -54,7 +54,7 @@ def main() -> int:
         encoder = hidden_states.load_encoder(checkpoint, texts, limit=flags.limit)
         return encoder.sentences, *context.study(encoder, word, examples)
 
-    sentences, results, occurrences = study(flags.checkpoint)
+    sentences, results, vectors = study(flags.checkpoint)
     control = study(flags.control)[1] if flags.control else None
     table = context.make_table(results)
     text = (
@@ -64,10 +64,9 @@ def main() -> int:
     )
     if control:
         text += f'\nControl, {flags.control}:\n\n' + export.to_markdown(context.make_table(control))
-    figure = context.make_figure(results, occurrences.vectors, control)
+    figure = context.make_figure(results, vectors, control)
     export.write(flags.out, 'context', text, table, figure, {**results, 'control': control})
     print(text, end='')
-    return 0
 
 
 if __name__ == '__main__':

@@ -1,16 +1,13 @@
 """Study where a model encodes the language, and how well languages are aligned."""
 
-import argparse
 import pathlib
 
 from bert_jax.core import cli
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(prog='python -m bert_jax.bin.study_language', description=__doc__)
-    parser.add_argument(
-        '--checkpoint', required=True, help='--workdir of a pretraining run on several languages'
-    )
+def main() -> None:
+    parser = cli.make_parser('study_language', __doc__)
+    cli.add_checkpoint_flag(parser, 'a pretraining run on several languages')
     parser.add_argument('--out', required=True, type=pathlib.Path, help='folder for the table and the figure')
     cli.add_text_flags(parser)
     parser.add_argument(
@@ -35,12 +32,12 @@ def main() -> int:
     encoder = hidden_states.load_encoder(
         flags.checkpoint, cli.parse_texts(flags.text), flags.parallel, flags.split, flags.limit
     )
-    static = word2vec.StaticEncoder(encoder, word2vec.train_word2vec(encoder)) if flags.word2vec else None
+    word_vectors = word2vec.train_word2vec(encoder) if flags.word2vec else None
     results = {
         'checkpoint': flags.checkpoint,
         'source': flags.parallel or ', '.join(flags.text) or 'held-out pretraining text',
         'split': flags.split if flags.parallel else '',
-        **language.study(encoder, alphas, static),
+        **language.study(encoder, alphas, word_vectors),
     }
     table = language.make_table(results)
     text = (
@@ -49,7 +46,6 @@ def main() -> int:
     )
     export.write(flags.out, 'language', text, table, language.make_figure(results), results)
     print(text, end='')
-    return 0
 
 
 if __name__ == '__main__':

@@ -1,20 +1,19 @@
 """Study whether mean removal helps cross-lingual transfer."""
 
-import argparse
 import pathlib
 
 from bert_jax.core import cli
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(prog='python -m bert_jax.bin.study_mean_removal', description=__doc__)
-    parser.add_argument('--checkpoint', required=True, help='--workdir of a fine-tuning run in one language')
+def main() -> None:
+    parser = cli.make_parser('study_mean_removal', __doc__)
+    cli.add_checkpoint_flag(parser, 'a fine-tuning run in one language')
     parser.add_argument(
         '--source_config', required=True, help='config of the task in the fine-tuning language'
     )
     parser.add_argument('--target_config', required=True, help='config of the task in another language')
     parser.add_argument(
-        '--metric', default='accuracy', help='metric to report, under its name in the eval commands'
+        '--metric', default='accuracy', help='metric to report, as named by the eval commands'
     )
     parser.add_argument('--out', required=True, type=pathlib.Path, help='folder for the table and the figure')
     flags, overrides = cli.parse_args(parser)
@@ -45,7 +44,6 @@ def main() -> int:
     )
     export.write(flags.out, 'mean_removal', text, table, mean_removal.make_figure(results), results)
     print(text, end='')
-    return 0
 
 
 if __name__ == '__main__':

@@ -1,8 +1,8 @@
 """Train one config with several settings and seeds, and compare their scores.
 
-The settings are all combinations of --over and --recipe. Without these flags, they are those that the function
-sweep(add) of the config adds; without that function, the only setting is the config itself. To resume unfinished runs,
-run the same command again.
+The settings are all combinations of the values of --over and --recipe. Without these flags, the function sweep(add) of
+the config file adds the settings. If the file has no such function, the only setting is the config itself. To resume
+unfinished runs, run the same command again.
 """
 
 import argparse
@@ -14,12 +14,8 @@ from bert_jax.core import cli
 
 
 def _parse() -> tuple[argparse.Namespace, list[str]]:
-    parser = argparse.ArgumentParser(
-        prog='python -m bert_jax.bin.sweep',
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument('--config', required=True, help='config file, with :arg if it takes one')
+    parser = cli.make_parser('sweep', __doc__)
+    parser.add_argument('--config', required=True, help='config file, with :arg if it takes an argument')
     parser.add_argument('--workdir', required=True, help='folder for all runs and for the table')
     parser.add_argument(
         '--over',
@@ -56,10 +52,8 @@ def _parse() -> tuple[argparse.Namespace, list[str]]:
         help='score to compare; by default checkpoint.best_metric of the config, or the loss if that is empty',
     )
     flags, overrides = cli.parse_args(parser)
-    if flags.seeds < 1:
-        parser.error('--seeds must be at least 1')
-    if flags.jobs < 0:
-        parser.error('--jobs must not be negative')
+    cli.check_minimum(parser, flags, 'seeds', 1)
+    cli.check_minimum(parser, flags, 'jobs', 0)
     if wrong := [word for word in flags.over if not word.partition('=')[2]]:
         parser.error(f'--over={wrong[0]} has no values; write --over=KEY=A,B')
     keys = [word.partition('=')[0] for word in flags.over]

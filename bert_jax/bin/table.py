@@ -11,16 +11,12 @@ from bert_jax.core import cli, paths
 
 
 def _parse() -> tuple[argparse.Namespace, list[str]]:
-    parser = argparse.ArgumentParser(
-        prog='python -m bert_jax.bin.table',
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog='To change the table itself, set --config.KEY=VALUE, such as --config.seeds=3 or --config.checkpoint=DIR.',
-    )
+    parser = cli.make_parser('table', __doc__)
+    parser.epilog = 'To change the table itself, set --config.KEY=VALUE, such as --config.seeds=3 or --config.checkpoint=DIR.'
     parser.add_argument(
         '--config',
         required=True,
-        help='config of a table, with :arg if it takes one, such as mini, small or paper',
+        help='config of a table, with :arg (such as mini, small or paper) if it takes an argument',
     )
     parser.add_argument(
         '--workdir',
@@ -37,8 +33,7 @@ def _parse() -> tuple[argparse.Namespace, list[str]]:
         help='submit the missing runs to SLURM, with these options of sbatch; to print the table later, use --list',
     )
     flags, overrides = cli.parse_args(parser)
-    if flags.jobs < 1:
-        parser.error('--jobs must be at least 1')
+    cli.check_minimum(parser, flags, 'jobs', 1)
     if flags.slurm is not None and flags.jobs > 1:
         parser.error('--jobs cannot be combined with --slurm, which runs as many jobs as the cluster allows')
     return flags, overrides
@@ -68,9 +63,7 @@ def main() -> int:
         failures = jobs.run(todo, workdir, flags.jobs)
     lines = table.lines(workdir, failures)
     notes = [*jobs.footnotes(failures), *table.rank_correlations(workdir), *table.differences(workdir)]
-    text = (
-        f'# {table.title}\n\n{table.description}\n\n{export.to_markdown(lines)}\n' + '\n'.join(notes) + '\n'
-    )
+    text = '\n'.join([f'# {table.title}\n\n{table.description}\n\n{export.to_markdown(lines)}', *notes, ''])
     if not flags.list:
         figure = figures.plot_table(table, workdir)
         export.write(workdir, 'table', text, lines, figure, table.json_values(workdir))

@@ -1,6 +1,5 @@
 """Pretrain or fine-tune a model."""
 
-import argparse
 import contextlib
 import json
 import logging
@@ -11,7 +10,7 @@ from bert_jax.core import cli
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog='python -m bert_jax.bin.train', description=__doc__)
+    parser = cli.make_parser('train', __doc__)
     parser.add_argument('--config', required=True, help='config file, with :arg if it takes an argument')
     parser.add_argument(
         '--workdir', required=True, help='working directory, created if missing; a run in it is resumed'
@@ -60,16 +59,13 @@ def _run(spec: str, workdir: pathlib.Path, overrides: list[str], stack: contextl
     if labels := getattr(experiment.task, 'labels', ()):
         names = ', '.join(labels[:20]) + (' ...' if len(labels) > 20 else '')
         logging.info('%d classes: %s', len(labels), names)
-    c = experiment.train
 
     def make_evaluator(graph: Any) -> Evaluator | None:
         examples = rows.validation(rows.lengths[-1])
         if not len(examples.rows):
             logging.warning('The data has no evaluation rows, so the model is not evaluated.')
             return None
-        evaluator = Evaluator(
-            task, graph, examples, c.eval_batch_size, partitioner, c.seed, c.eval_rows, c.length_buckets
-        )
+        evaluator = Evaluator(task, graph, examples, partitioner, experiment.train)
         logging.info('evaluating on %s rows', f'{evaluator.num_rows:,}')
         return evaluator
 

@@ -25,13 +25,9 @@ def duration_to_steps(
       The number of steps. Epochs and examples are rounded up, fractions to the nearest step.
 
     Raises:
-      UserError: if the duration has none of these forms.
+      UserError: if the duration has none of these forms, or `batch_size` or `examples` is needed but 0.
     """
-    if isinstance(duration, bool):
-        raise UserError(
-            f'{duration!r} is not a duration. Set a number of steps or a string such as "3 epochs".'
-        )
-    if isinstance(duration, int) and duration >= 0:
+    if type(duration) is int and duration >= 0:  # not a bool
         return duration
     if isinstance(duration, float) and 0 <= duration <= 1:
         return round(duration * total)
@@ -58,20 +54,18 @@ def duration_to_steps(
 
 @dataclasses.dataclass(frozen=True)
 class Every:
-    """Predicate that is true at each multiple of `steps`; never at step 0.
+    """Predicate that is true at each multiple of `steps` and at the last step; never at step 0.
 
     Step s means the state after s updates.
 
     Attributes:
-      steps: interval in steps; with 0, at most the last step is due.
+      steps: interval in steps; with 0, only the last step is due.
       total: the last step of the run.
-      last: whether the last step is due as well.
     """
 
     steps: int
     total: int
-    last: bool = True
 
     def __call__(self, step: int) -> bool:
         is_multiple = self.steps > 0 and step > 0 and step % self.steps == 0
-        return is_multiple or (self.last and step == self.total)
+        return is_multiple or step == self.total

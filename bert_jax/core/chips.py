@@ -57,10 +57,5 @@ _OLDER_CHIPS = (
 
 def chip_of_device(device_kind: str) -> Chip | None:
     """Return the chip of a JAX device with this `device_kind`, or None if the chip is unknown."""
-    matches = [
-        (len(prefix), chip)
-        for chip in (*CHIPS.values(), *_OLDER_CHIPS)
-        for prefix in chip.device_kinds
-        if device_kind.startswith(prefix)
-    ]
-    return max(matches, key=lambda match: match[0])[1] if matches else None
+    chips = {prefix: chip for chip in (*CHIPS.values(), *_OLDER_CHIPS) for prefix in chip.device_kinds}
+    return chips.get(max(filter(device_kind.startswith, chips), key=len, default=''))

@@ -13,6 +13,15 @@ from collections.abc import Callable, Sequence
 from bert_jax.core.errors import UserError, first_line
 
 
+def make_parser(command: str, doc: str | None) -> argparse.ArgumentParser:
+    """Create the argument parser of `python -m bert_jax.bin.COMMAND`; `doc` is the description that --help shows."""
+    return argparse.ArgumentParser(
+        prog=f'python -m bert_jax.bin.{command}',
+        description=doc,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+
+
 def parse_args(
     parser: argparse.ArgumentParser, argv: Sequence[str] | None = None
 ) -> tuple[argparse.Namespace, list[str]]:
@@ -26,12 +35,9 @@ def parse_args(
     for name in ('config', 'workdir', 'checkpoint', 'out', 'rows'):
         if vars(flags).get(name) == '' != parser.get_default(name):  # such as --workdir=$UNSET_VARIABLE
             parser.error(f'--{name} is empty; set it to a value')
-    overrides = []
-    for argument in rest:
-        if not argument.startswith('--config.'):
-            parser.error(f'unknown argument {argument!r}; set config values with --config.KEY=VALUE')
-        overrides.append(argument.removeprefix('--config.'))
-    return flags, overrides
+    if unknown := [argument for argument in rest if not argument.startswith('--config.')]:
+        parser.error(f'unknown argument {unknown[0]!r}; set config values with --config.KEY=VALUE')
+    return flags, [argument.removeprefix('--config.') for argument in rest]
 
 
 def parse_seed(text: str) -> int:
@@ -39,6 +45,21 @@ def parse_seed(text: str) -> int:
     if not text.isdecimal() or int(text) >= 2**32:
         raise argparse.ArgumentTypeError(f'{text!r} is not an integer from 0 to {2**32 - 1}')
     return int(text)
+
+
+def check_minimum(
+    parser: argparse.ArgumentParser, flags: argparse.Namespace, name: str, minimum: float
+) -> None:
+    """Exit with an error of the parser if the flag `name` is less than `minimum`."""
+    value = vars(flags)[name]
+    if value < minimum:
+        parser.error(f'--{name}={value:g} must be at least {minimum:g}')
+
+
+def add_checkpoint_flag(parser: argparse.ArgumentParser, run: str) -> None:
+    """Add the required flag `--checkpoint`; `run` is the kind of run, such as 'a pretraining run'."""
+    help_text = f'--workdir of {run}, or the folder of one of its checkpoints'
+    parser.add_argument('--checkpoint', required=True, help=help_text)
 
 
 def add_process_flags(parser: argparse.ArgumentParser) -> None:
@@ -56,15 +77,11 @@ def add_process_flags(parser: argparse.ArgumentParser) -> None:
 
 def eval_parser(task: str, doc: str | None) -> argparse.ArgumentParser:
     """Create the argument parser of the command `eval_{task}`."""
-    parser = argparse.ArgumentParser(prog=f'python -m bert_jax.bin.eval_{task}', description=doc)
+    parser = make_parser(f'eval_{task}', doc)
     parser.add_argument(
         '--config', required=True, help='config file of the task, which names the data to score'
     )
-    parser.add_argument(
-        '--checkpoint',
-        required=True,
-        help='the --workdir of a training run, or the folder of one of its steps',
-    )
+    add_checkpoint_flag(parser, 'a training run')
     parser.add_argument('--out', required=True, help='JSON file for the scores')
     parser.add_argument(
         '--watch', action='store_true', help='score each new checkpoint of a running job until the job ends'
@@ -89,8 +106,9 @@ def add_text_flags(parser: argparse.ArgumentParser) -> None:
         action='append',
         default=[],
         metavar='NAME=SOURCE',
-        help='text of one language; repeat for each language. With --parallel, SOURCE is the field of that language. '
-        'Default: all text fields of --parallel, or without it the validation documents of pretraining',
+        help='name and text of one language; repeat the flag for each language. With --parallel, SOURCE is a field of '
+        'the corpus. Default: all text fields of the corpus, or without --parallel the validation documents of '
+        'pretraining',
     )
     parser.add_argument(
         '--parallel',
@@ -193,12 +211,11 @@ def report_error(e: BaseException, where: str = '') -> int | None:
     Returns:
       The exit status, or None if the user cannot fix the error; then nothing is printed.
     """
-    message, status = None, 1
     if isinstance(e, KeyboardInterrupt):
         print('interrupted', file=sys.stderr, flush=True)
         return 130
     if isinstance(e, UserError):
-        message, status = str(e), e.exit_status
+        message = str(e)
     elif isinstance(e, ModuleNotFoundError) and not f'{e.name}.'.startswith('bert_jax.'):
         message = (
             f'{e.name} is not installed in this Python. '
@@ -215,7 +232,7 @@ def report_error(e: BaseException, where: str = '') -> int | None:
             f'out of memory ({first_line(e)}). Use smaller batches or shorter rows (train.batch_size, data.length), '
             'train.accumulation_steps=4, model.remat=full, or mesh.fsdp over more devices.'
         )
-    if message is None:
+    else:
         return None
     print(f'error{where}: {message}', file=sys.stderr, flush=True)
-    return status
+    return e.exit_status if isinstance(e, UserError) else 1

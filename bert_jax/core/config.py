@@ -30,14 +30,14 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 
 
 def check_range(section: Any, prefix: str, low: float, high: float, *names: str) -> None:
-    """Raise UserError if one of these fields of a section is not in [low, high].
+    """Raise UserError if a field of a section is not in [low, high].
 
     Args:
-      section: the dataclass of the section.
+      section: dataclass of the section.
       prefix: name of the section, for the message.
       low: smallest valid value.
       high: largest valid value; `math.inf` is no limit.
-      *names: the fields to check.
+      *names: fields to check.
     """
     for name in names:
         value = getattr(section, name)
@@ -153,15 +153,10 @@ def build_section(cls: type, values: Mapping[str, Any], path: str) -> Any:
         if key not in fields:
             raise UserError(f'Unknown config key {f"{path}.{key}"!r}: {did_you_mean(key, fields)}')
         kwargs[key] = _convert(value, hints[key], f'{path}.{key}')
-    missing = [
-        name
-        for name, f in fields.items()
-        if name not in kwargs
-        and f.default is dataclasses.MISSING
-        and f.default_factory is dataclasses.MISSING
-    ]
-    if missing:
-        raise UserError(f'The config does not set {f"{path}.{missing[0]}"!r}, which has no default. Set it.')
+    for name, f in fields.items():
+        is_required = f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
+        if is_required and name not in kwargs:
+            raise UserError(f'The config does not set {f"{path}.{name}"!r}, which has no default. Set it.')
     return cls(**kwargs)
 
 

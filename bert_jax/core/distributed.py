@@ -61,7 +61,7 @@ def join_job(coordinator: str = '', processes: int = 0, process: int = -1) -> It
     try:
         jax.distributed.initialize(
             coordinator or None,
-            processes if coordinator else None,
+            processes or None,
             process if coordinator else None,
             cluster_detection_method='deactivate' if coordinator else None,
             heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
@@ -85,13 +85,11 @@ def join_job(coordinator: str = '', processes: int = 0, process: int = -1) -> It
             print(f'error{where}: {lost}', file=sys.stderr, flush=True)
         elif status is None:
             traceback.print_exc()
-        if jax.process_count() > 1 and isinstance(e, UserError) and is_lead():
-            time.sleep(
-                _SAME_ERROR_SECONDS
-            )  # the others, about to report the same error, need the coordinator
-        elif lost or (
-            status is None and isinstance(e, jax.errors.JaxRuntimeError) and jax.process_count() > 1
-        ):
+        has_peers = jax.process_count() > 1
+        if has_peers and isinstance(e, UserError) and is_lead():
+            # The others, about to report the same error, need the coordinator.
+            time.sleep(_SAME_ERROR_SECONDS)
+        elif lost or (has_peers and status is None and isinstance(e, jax.errors.JaxRuntimeError)):
             time.sleep(2 * HEARTBEAT_SECONDS)  # JAX is about to name the lost process and to end this one
         os._exit(1 if status is None else status)  # an orderly exit would wait for the others
 

@@ -1,5 +1,6 @@
 """Record how the wall-clock time of a run, including restarts, divides into training steps and overhead."""
 
+import collections
 import contextlib
 import itertools
 import json
@@ -35,37 +36,34 @@ class Ledger:
     def __init__(self, workdir: pathlib.Path, step: int, total: int):
         self.folder, self._total = workdir, total
         self._earlier_starts = read(workdir).get('starts', [])
-        self._start_time, self._first_step, self._step = _start_time, step, step
-        self._overhead = {'start': time.time() - _start_time}
+        self._entry: dict[str, Any] = {
+            'began': _start_time,
+            'from': step,
+            'step': step,
+            'overhead': collections.defaultdict(float, start=time.time() - _start_time),
+            'host': socket.gethostname(),
+        }
 
     @contextlib.contextmanager
     def overhead(self, category: str) -> Iterator[None]:
         """Count the time spent in the `with` block as overhead of this category."""
         start = time.perf_counter()
         yield
-        self._overhead[category] = self._overhead.get(category, 0.0) + time.perf_counter() - start
+        self._entry['overhead'][category] += time.perf_counter() - start
 
     def write(self, step: int, ended: str = '') -> None:
         """Update the entry of this process in the file: the run has reached `step`."""
-        self._step = step
-        if self._earlier_starts and self._first_step >= self._total:  # the run was complete before this start
+        was_complete_before = self._earlier_starts and self._entry['from'] >= self._total
+        if was_complete_before:
             return
-        entry = {
-            'began': self._start_time,
-            'time': time.time(),
-            'from': self._first_step,
-            'step': step,
-            'overhead': self._overhead,
-            'host': socket.gethostname(),
-            'ended': ended,
-        }
-        content = {'total': self._total, 'starts': [*self._earlier_starts, entry]}
+        self._entry |= {'time': time.time(), 'step': step, 'ended': ended}
+        content = {'total': self._total, 'starts': [*self._earlier_starts, self._entry]}
         paths.write_atomic(self.folder / FILE, json.dumps(content, indent=2) + '\n')
 
     def record_end(self, reason: str) -> None:
         """Record why the process ended before the run was complete."""
         with contextlib.suppress(OSError):  # the disk may be full
-            self.write(self._step, reason)
+            self.write(self._entry['step'], reason)
 
     def close(self) -> None:
         """Restart the clock, so that a later run in this process counts its time from now."""
@@ -92,20 +90,16 @@ def time_shares(starts: list[dict[str, Any]]) -> dict[str, float]:
       Shares that add up to 1: 'steps' (goodput), 'downtime' (from the last update of a process to the start of the next),
       'repeated steps' (lost because the process ended before the next checkpoint), and the categories of overhead.
     """
-    seconds: dict[str, float] = {}
-
-    def add(category: str, value: float) -> None:
-        seconds[category] = seconds.get(category, 0.0) + max(0.0, value)
-
+    seconds: dict[str, float] = collections.defaultdict(float)
     for start, following in itertools.zip_longest(starts, starts[1:]):
-        step_time = start['time'] - start['began'] - sum(start['overhead'].values())
         done = kept = start['step'] - start['from']
+        all_steps = max(0.0, start['time'] - start['began'] - sum(start['overhead'].values()))
         if following is not None:
-            add('downtime', following['began'] - start['time'])
+            seconds['downtime'] += max(0.0, following['began'] - start['time'])
             kept = max(0, min(done, following['from'] - start['from']))
-        add('steps', step_time * kept / max(1, done))
-        add('repeated steps', step_time * (done - kept) / max(1, done))
+        seconds['steps'] += all_steps * kept / max(1, done)
+        seconds['repeated steps'] += all_steps * (done - kept) / max(1, done)
         for category, value in start['overhead'].items():
-            add(category, value)
+            seconds[category] += max(0.0, value)
     total = sum(seconds.values())
     return {category: value / total for category, value in seconds.items()} if total else {}

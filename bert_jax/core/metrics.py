@@ -1,5 +1,6 @@
 """Exact means, metric files and the progress line of a run."""
 
+import collections
 import json
 import logging
 import math
@@ -13,9 +14,11 @@ from typing import Any, NamedTuple, TextIO
 import jax
 import jax.numpy as jnp
 
+from bert_jax.core.paths import write_atomic
+
 
 class Mean(NamedTuple):
-    """A weighted sum and the sum of its weights, both added over batches before the division: an exact mean."""
+    """Mean of a metric as a weighted sum and the sum of the weights; adding both over batches gives the exact mean."""
 
     total: jax.Array
     weight: jax.Array
@@ -35,13 +38,13 @@ def combine(parts: Iterable[Mapping[str, Mean]]) -> dict[str, float]:
 
     Metrics whose total weight is 0 are left out.
     """
-    totals: dict[str, list[float]] = {}
+    totals: dict[str, float] = collections.defaultdict(float)
+    weights: dict[str, float] = collections.defaultdict(float)
     for part in jax.device_get([dict(p) for p in parts]):
         for name, m in part.items():
-            sums = totals.setdefault(name, [0.0, 0.0])
-            sums[0] += float(m.total)
-            sums[1] += float(m.weight)
-    return {name: total / weight for name, (total, weight) in totals.items() if weight}
+            totals[name] += float(m.total)
+            weights[name] += float(m.weight)
+    return {name: total / weights[name] for name, total in totals.items() if weights[name]}
 
 
 def is_lower_better(name: str) -> bool:
@@ -78,9 +81,7 @@ class Writer:
         if self._path.exists():
             lines = self._path.read_text(errors='replace').splitlines()
             kept = [line for line in lines if (values := _parse_line(line)) and values['step'] <= step]
-            temporary = self._path.with_suffix('.tmp')
-            temporary.write_text(''.join(line + '\n' for line in kept))
-            temporary.replace(self._path)
+            write_atomic(self._path, ''.join(line + '\n' for line in kept))
         self._file = self._path.open('a')
         self._tensorboard = SummaryWriter(str(workdir / 'tensorboard'), purge_step=step + 1 if step else None)
 
@@ -98,7 +99,7 @@ class Writer:
 
 
 def _parse_line(line: str) -> dict[str, float] | None:
-    """Parse a line of `metrics.jsonl`, in which null stands for NaN; return None if the line is invalid."""
+    """Parse a line of `metrics.jsonl`, with NaN for each null; return None if the line is invalid."""
     try:
         values = json.loads(line)
         numbers = [values['step'], *(v for v in values.values() if v is not None)]
@@ -110,7 +111,7 @@ def _parse_line(line: str) -> dict[str, float] | None:
 
 
 def read(workdir: pathlib.Path) -> list[dict[str, float]]:
-    """Read the valid lines of `metrics.jsonl` in order, with NaN for missing numbers."""
+    """Read the valid lines of `metrics.jsonl` in order, with NaN for each null, which stands for a non-finite number."""
     lines = (workdir / 'metrics.jsonl').read_text(errors='replace').splitlines()
     return [values for line in lines if (values := _parse_line(line))]
 

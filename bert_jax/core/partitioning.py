@@ -5,10 +5,12 @@ splits attention heads, feed-forward units and the vocabulary. A strategy maps l
 Dimensions whose logical axis is not in the strategy are replicated.
 """
 
+import collections
 import contextlib
 import contextvars
 import dataclasses
 import functools
+import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
@@ -25,12 +27,12 @@ from bert_jax.core.errors import UserError
 MESH_AXES = ('data', 'fsdp', 'tensor')
 BATCH_AXES = ('data', 'fsdp')
 LOGICAL_AXES = ('batch', 'position', 'vocab', 'embed', 'heads', 'kv', 'mlp')
-_TENSOR = {'heads': 'tensor', 'mlp': 'tensor', 'vocab': 'tensor'}
-STRATEGIES: dict[str, dict[str, Any]] = {
+_TENSOR = {'heads': ('tensor',), 'mlp': ('tensor',), 'vocab': ('tensor',)}
+STRATEGIES: dict[str, dict[str, tuple[str, ...]]] = {
     'dp': {'batch': BATCH_AXES},
-    'fsdp': {'batch': BATCH_AXES, 'embed': 'fsdp'},
+    'fsdp': {'batch': BATCH_AXES, 'embed': ('fsdp',)},
     'tp': {'batch': BATCH_AXES, **_TENSOR},
-    'fsdp_tp': {'batch': BATCH_AXES, 'embed': 'fsdp', **_TENSOR},
+    'fsdp_tp': {'batch': BATCH_AXES, 'embed': ('fsdp',), **_TENSOR},
 }
 _MAIN_AXIS = {'dp': 'data', 'fsdp': 'fsdp', 'tp': 'tensor', 'fsdp_tp': 'fsdp'}
 
@@ -39,14 +41,15 @@ _MAIN_AXIS = {'dp': 'data', 'fsdp': 'fsdp', 'tp': 'tensor', 'fsdp_tp': 'fsdp'}
 class MeshConfig:
     """Shape of the device mesh, and the strategy that splits arrays over its axes.
 
-    With several TPU slices, the `data` axis spans them all, or the `fsdp` axis if the size of `data` is not divisible
-    by the number of slices.
+    With several TPU slices, only one axis connects devices of different slices: `data`, or `fsdp` if the size of
+    `data` is not divisible by the number of slices.
 
     Attributes:
       strategy: entry of `STRATEGIES` that maps parameters and activations to mesh axes.
-      data, fsdp, tensor: sizes of the mesh axes. 0 means 1, except that the main axis of the strategy (`data` for dp,
-        `fsdp` for fsdp and fsdp_tp, `tensor` for tp) takes all remaining devices. If the size of the main axis is
-        set, `data` takes them.
+      data, fsdp, tensor: sizes of the mesh axes; an axis of size 0 gets a default size. The default size of the main
+        axis of the strategy (`data` for dp, `fsdp` for fsdp and fsdp_tp, `tensor` for tp) is the number of remaining
+        devices, and that of the other axes is 1. If the size of the main axis is set, `data` gets the remaining
+        devices instead.
     """
 
     strategy: Literal['dp', 'fsdp', 'tp', 'fsdp_tp'] = 'dp'
@@ -60,7 +63,11 @@ class Partitioner:
     """A device mesh and the rules of one strategy, which map logical axes to mesh axes."""
 
     mesh: Mesh
-    rules: Mapping[str, Any]
+    rules: Mapping[str, tuple[str, ...]]
+
+    def _mesh_axes(self, logical: Sequence[str | None]) -> list[tuple[str, ...]]:
+        """Return the mesh axes over which each dimension is split."""
+        return [self.rules.get(axis, ()) if axis else () for axis in logical]
 
     def spec(self, logical: Sequence[str | None], name: str = 'an array') -> P:
         """Map logical axis names to a `PartitionSpec`.
@@ -68,21 +75,17 @@ class Partitioner:
         Raises:
           UserError: for an unknown axis name, or if two dimensions map to the same mesh axis.
         """
-        used: list[str] = []
-        spec: list[Any] = []
         for axis in logical:
             if axis is not None and axis not in LOGICAL_AXES:
                 raise UserError(f'{name} has the unknown axis {axis!r}: {did_you_mean(axis, LOGICAL_AXES)}')
-            target = self.rules.get(axis) if axis else None
-            for mesh_axis in (target,) if isinstance(target, str) else target or ():
-                if mesh_axis in used:
-                    raise UserError(
-                        f'{name} {tuple(logical)} maps two dimensions to the mesh axis {mesh_axis!r}. '
-                        'Choose another mesh.strategy.'
-                    )
-                used.append(mesh_axis)
-            spec.append(target)
-        return P(*spec)
+        targets = self._mesh_axes(logical)
+        used = [*itertools.chain(*targets)]
+        if repeated := [axis for axis in used if used.count(axis) > 1]:
+            raise UserError(
+                f'{name} {tuple(logical)} maps two dimensions to the mesh axis {repeated[0]!r}. '
+                'Choose another mesh.strategy.'
+            )
+        return P(*targets)
 
     def sharding(self, logical: Sequence[str | None], shape: Sequence[int], name: str) -> NamedSharding:
         """Compute the sharding of one named array.
@@ -91,8 +94,7 @@ class Partitioner:
           UserError: for the reasons of `spec`, or if a dimension is not divisible by the size of its mesh axes.
         """
         spec = self.spec(logical, name)
-        for i, target in enumerate(spec):
-            axes = (target,) if isinstance(target, str) else target or ()
+        for i, axes in enumerate(self._mesh_axes(logical)):
             parts = math.prod(self.mesh.shape[a] for a in axes)
             if shape[i] % parts:
                 mesh_axes = '*'.join(axes)
@@ -118,7 +120,7 @@ class Partitioner:
         return math.prod(self.mesh.shape[a] for a in BATCH_AXES)
 
     def check_batch(self, batch_size: int, name: str = 'train.batch_size') -> None:
-        """Raise UserError if a global batch of this size cannot be split evenly."""
+        """Raise UserError if a global batch of this size cannot be split evenly over the mesh."""
         if batch_size % self.num_batch_shards:
             raise UserError(
                 f'{name}={batch_size}, the global batch size, is not divisible by {self.num_batch_shards}, the '
@@ -137,20 +139,7 @@ class Partitioner:
 
     def global_batch(self, local: Mapping[str, np.ndarray]) -> dict[str, jax.Array]:
         """Create global arrays from the rows of a batch that this process holds (`local_rows`)."""
-        if jax.process_count() == 1:
-            return jax.device_put(dict(local), self.batch)
-        batch_size = len(next(iter(local.values()))) * self.global_batch_factor
-        rows = self.local_rows(batch_size)
-
-        def make(values: np.ndarray) -> jax.Array:
-            def read_shard(index: Any) -> np.ndarray:
-                first, end, _ = index[0].indices(batch_size)
-                start = int(np.searchsorted(rows, first))
-                return values[start : start + end - first]
-
-            return jax.make_array_from_callback((batch_size, *values.shape[1:]), self.batch, read_shard)
-
-        return {k: make(v) for k, v in local.items()}
+        return jax.make_array_from_process_local_data(self.batch, dict(local))
 
 
 def mesh_shape(config: MeshConfig, devices: int) -> tuple[int, ...]:
@@ -188,15 +177,10 @@ def make(config: MeshConfig, devices: Sequence[Any] | None = None) -> Partitione
     types = (AxisType.Auto,) * 3
     slices = len({getattr(d, 'slice_index', 0) for d in devices}) if devices[0].platform == 'tpu' else 1
     if slices > 1:
-        mesh = Mesh(_arrange_slices(shape, slices, devices), MESH_AXES, types)
-        return Partitioner(mesh, STRATEGIES[config.strategy])
-    try:
-        mesh = jax.make_mesh(shape, MESH_AXES, axis_types=types, devices=devices)
-    except NotImplementedError:  # the mesh has to split a physical axis, such as 4x256 on an 8x8x16 TPU
-        mesh = Mesh(
-            mesh_utils.create_device_mesh(shape, devices, allow_split_physical_axes=True), MESH_AXES, types
-        )
-    return Partitioner(mesh, STRATEGIES[config.strategy])
+        grid = _arrange_slices(shape, slices, devices)
+    else:  # a mesh such as 4x256 on an 8x8x16 TPU has to split a physical axis
+        grid = mesh_utils.create_device_mesh(shape, devices, allow_split_physical_axes=True)
+    return Partitioner(Mesh(grid, MESH_AXES, types), STRATEGIES[config.strategy])
 
 
 def _arrange_slices(shape: Sequence[int], slices: int, devices: Sequence[Any]) -> np.ndarray:
@@ -222,7 +206,7 @@ _active: contextvars.ContextVar[Partitioner | None] = contextvars.ContextVar('pa
 
 @contextlib.contextmanager
 def use(partitioner: Partitioner) -> Iterator[None]:
-    """Make `partitioner` the active one in a `with` block. Trace functions that call `constrain` in this block."""
+    """Make `partitioner` the active one in a `with` block, in which to trace the functions that call `constrain`."""
     token = _active.set(partitioner)
     try:
         yield
@@ -250,7 +234,7 @@ def is_single_cpu() -> bool:
 
 
 def constrain(x: jax.Array, *logical: str | None) -> jax.Array:
-    """Constrain the sharding of an activation; without an active mesh of several devices, return it unchanged."""
+    """Shard an activation by the logical names of its dimensions; with a single device or no active mesh, return it."""
     partitioner = _active.get()
     if partitioner is None or partitioner.mesh.size == 1:
         return x
@@ -259,11 +243,10 @@ def constrain(x: jax.Array, *logical: str | None) -> jax.Array:
 
 def format_parameters(shardings: Mapping[str, NamedSharding], shapes: Mapping[str, Any]) -> str:
     """Format one line per parameter: path, shape and spec. Identical layers share a line."""
-    lines: dict[tuple[str, str, str], int] = {}
+    lines: collections.Counter[tuple[str, str, str]] = collections.Counter()
     for name, sharding in shardings.items():
         pattern = '/'.join('*' if part.isdigit() else part for part in name.split('/'))
-        key = (pattern, str(tuple(shapes[name].shape)), str(sharding.spec))
-        lines[key] = lines.get(key, 0) + 1
+        lines[pattern, str(tuple(shapes[name].shape)), str(sharding.spec)] += 1
     width = max(len(name) for name, _, _ in lines)
     return '\n'.join(
         f'  {name:{width}}  {shape:18} {spec}' + (f'  x{count}' if count > 1 else '')

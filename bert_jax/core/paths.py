@@ -33,8 +33,7 @@ def lock_workdir(folder: pathlib.Path) -> Iterator[None]:
       UserError: if another process holds the lock.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    lock = os.open(folder / '.lock', os.O_RDWR | os.O_CREAT)
-    try:
+    with (folder / '.lock').open('a') as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as e:
@@ -42,8 +41,6 @@ def lock_workdir(folder: pathlib.Path) -> Iterator[None]:
                 f'Another process is using {str(folder)!r}. Wait until it ends, or choose another --workdir.'
             ) from e
         yield
-    finally:
-        os.close(lock)
 
 
 def is_workdir_locked(folder: pathlib.Path) -> bool:

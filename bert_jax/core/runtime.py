@@ -4,7 +4,7 @@ import ctypes
 import functools
 import logging
 import os
-import time
+import timeit
 
 import jax
 import jax.numpy as jnp
@@ -14,13 +14,18 @@ from bert_jax.core.paths import cache_dir
 
 
 def configure_process() -> None:
-    """Apply the settings that every command needs before it computes."""
+    """Apply the settings that every command needs before it computes.
+
+    Compiled programs are cached on disk: in $JAX_COMPILATION_CACHE_DIR, or by default in `cache_dir()/xla`.
+    """
     keep_freed_memory()
-    use_compilation_cache()
+    folder = os.environ.get('JAX_COMPILATION_CACHE_DIR') or cache_dir() / 'xla'
+    jax.config.update('jax_compilation_cache_dir', str(folder))
+    jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.5)
 
 
-def keep_freed_memory(huge_page_bytes: int = 4 << 30) -> None:
-    """Make the C library keep freed buffers, and back its first `huge_page_bytes` with huge pages.
+def keep_freed_memory() -> None:
+    """Make the C library keep freed buffers, and back its first 4 GiB with huge pages.
 
     A training step on the CPU allocates and frees hundreds of megabytes. By default, glibc returns each large
     buffer to the kernel, which has to clear every page of the next one. Keeping them makes steps faster. Does
@@ -30,6 +35,7 @@ def keep_freed_memory(huge_page_bytes: int = 4 << 30) -> None:
     if not hasattr(libc, 'mallopt') or not hasattr(libc, 'gnu_get_libc_version'):
         return
     trim_threshold, mmap_max, arena_max, advise_huge_pages, page = -1, -4, -8, 14, 1 << 21
+    huge_page_bytes = 4 << 30
     for option, value in ((arena_max, 1), (mmap_max, 0), (trim_threshold, -1)):
         libc.mallopt(option, value)
     libc.malloc.restype, libc.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
@@ -39,13 +45,6 @@ def keep_freed_memory(huge_page_bytes: int = 4 << 30) -> None:
         aligned = -(-start // page) * page
         libc.madvise(aligned, (start + huge_page_bytes - aligned) // page * page, advise_huge_pages)
         libc.free(start)
-
-
-def use_compilation_cache() -> None:
-    """Cache compiled programs on disk: in $JAX_COMPILATION_CACHE_DIR, or by default in `cache_dir()/xla`."""
-    folder = os.environ.get('JAX_COMPILATION_CACHE_DIR') or cache_dir() / 'xla'
-    jax.config.update('jax_compilation_cache_dir', str(folder))
-    jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.5)
 
 
 @functools.cache
@@ -64,13 +63,10 @@ def peak_flops() -> float:
     return float('nan')
 
 
-def _measure_cpu(size: int = 2048, repeats: int = 10) -> float:
+def _measure_cpu() -> float:
+    size = 2048
     x = jnp.ones((size, size))
     product = jax.jit(jnp.matmul)
-    product(x, x).block_until_ready()
-    fastest = float('inf')
-    for _ in range(repeats):
-        start = time.perf_counter()
-        product(x, x).block_until_ready()
-        fastest = min(fastest, time.perf_counter() - start)
-    return 2 * size**3 / fastest
+    # The first run also compiles, so it is not the fastest one.
+    seconds = timeit.repeat(lambda: product(x, x).block_until_ready(), number=1, repeat=5)
+    return 2 * size**3 / min(seconds)

@@ -16,12 +16,10 @@ from typing import Any
 
 from bert_jax.core import cli
 from bert_jax.core.errors import UserError
-from bert_jax.data import prepare
-from bert_jax.data import tokenizer as tokenizer_lib
 from bert_jax.data.prepare import Shard
 
 
-def make_runner(options: str, staging: str = '') -> Callable[..., Iterator[tuple[Shard, dict[str, Any]]]]:
+def make_runner(options: str, staging: str = '') -> Callable[..., Iterator[dict[str, Any]]]:
     """Make the `run_shards` argument of `prepare.prepare`.
 
     Args:
@@ -34,6 +32,7 @@ def make_runner(options: str, staging: str = '') -> Callable[..., Iterator[tuple
     beam_options = cli.split_options(options, '--beam')
     try:
         import apache_beam as beam
+        from apache_beam.io.filesystems import FileSystems
         from apache_beam.options.pipeline_options import PipelineOptions
     except ImportError as e:
         raise UserError(
@@ -49,60 +48,51 @@ def make_runner(options: str, staging: str = '') -> Callable[..., Iterator[tuple
     except (AttributeError, ImportError, ValueError) as e:
         reason = ' '.join(str(e).split()).rstrip('.')
         raise UserError(f'Apache Beam rejects --beam={options!r}: {reason}.') from e
-    return functools.partial(_run, pipeline=pipeline, staging=staging)
+
+    def run_shards(
+        work: Any, shards: Iterable[Shard], workers: int, folder: pathlib.Path
+    ) -> Iterator[dict[str, Any]]:
+        """Run `work` on all shards in a Beam pipeline and yield its results in order."""
+        remote = f'{staging.rstrip("/") or folder.absolute()}/bert_jax-{uuid.uuid4().hex}'
+        FileSystems.mkdirs(remote)
+        try:
+            _write(f'{remote}/work', pickle.dumps(work))
+            numbers = []
+            for shard in shards:
+                _write(f'{remote}/{shard.number}.shard', pickle.dumps(shard))
+                numbers.append(shard.number)
+            with pipeline() as p:
+                _ = p | beam.Create(numbers) | beam.Reshuffle() | beam.Map(_make_remote_rows, remote=remote)
+            for number in numbers:
+                result = json.loads(_read(f'{remote}/{number}.json'))
+                if result['rows']:
+                    (folder / result['file']).write_bytes(_read(f'{remote}/{result["file"]}'))
+                yield result
+        finally:
+            FileSystems.delete([remote])
+
+    return run_shards
 
 
-def _run(
-    work: Any,
-    shards: Iterable[Shard],
-    workers: int,
-    folder: pathlib.Path,
-    *,
-    pipeline: Callable[[], Any],
-    staging: str,
-) -> Iterator[tuple[Shard, dict[str, Any]]]:
-    """Run `work` on all shards in a Beam pipeline and yield (shard, result) in order."""
-    import apache_beam as beam
-    from apache_beam.io.filesystems import FileSystems
+def _make_remote_rows(number: int, remote: str) -> None:
+    """Turn a shard from the staging folder into rows on a Beam worker, and write them to the same folder.
 
-    remote = f'{staging.rstrip("/") or folder.absolute()}/bert_jax-{uuid.uuid4().hex}'
-    FileSystems.mkdirs(remote)
-    try:
-        _write(f'{remote}/{tokenizer_lib.FILE}', (folder / tokenizer_lib.FILE).read_bytes())
-        stubs = []  # shards without their text
-        for shard in shards:
-            _write(f'{remote}/{shard.number}.shard', pickle.dumps(shard))
-            stubs.append(shard._replace(documents=[]))
-        with pipeline() as p:
-            numbers = p | beam.Create([stub.number for stub in stubs]) | beam.Reshuffle()
-            _ = numbers | beam.Map(_make_remote_rows, remote=remote, work=work)
-        for stub in stubs:
-            result = json.loads(_read(f'{remote}/{stub.number}.json'))
-            if result['rows']:
-                (folder / result['file']).write_bytes(_read(f'{remote}/{result["file"]}'))
-            yield stub, result
-    finally:
-        FileSystems.delete([remote])
-
-
-def _make_remote_rows(number: int, remote: str, work: Any) -> None:
-    """Turn a shard into rows, on a worker."""
+    Args:
+      number: number of the shard.
+      remote: staging folder of this run.
+    """
     shard = pickle.loads(_read(f'{remote}/{number}.shard'))
-    _load_tokenizer(remote)
     with tempfile.TemporaryDirectory() as folder:
-        result = work(shard, folder=pathlib.Path(folder))
+        result = _load_work(remote)(shard, folder=pathlib.Path(folder))
         if result['rows']:
             _write(f'{remote}/{result["file"]}', (pathlib.Path(folder) / result['file']).read_bytes())
     _write(f'{remote}/{number}.json', json.dumps(result).encode())
 
 
 @functools.cache
-def _load_tokenizer(remote: str) -> None:
-    """Load the tokenizer, once in each worker process."""
-    with tempfile.TemporaryDirectory() as folder:
-        file = pathlib.Path(folder) / tokenizer_lib.FILE
-        file.write_bytes(_read(f'{remote}/{tokenizer_lib.FILE}'))
-        prepare.init_worker(file)
+def _load_work(remote: str) -> Any:
+    """Load the function that turns a shard into rows, once in each worker process."""
+    return pickle.loads(_read(f'{remote}/work'))
 
 
 def _read(path: str) -> bytes:

@@ -1,13 +1,14 @@
 """Rows of running text: documents joined and cut for causal language models, or one document per row for denoisers."""
 
 import dataclasses
+import math
 from collections.abc import Iterator
 from typing import ClassVar
 
 import numpy as np
 
-from bert_jax.core.errors import UserError
-from bert_jax.data.rows import HEADER, max_text_tokens, pack
+from bert_jax.core.config import check_range
+from bert_jax.data.rows import make_row, max_text_tokens, pack
 from bert_jax.data.tokenizer import Tokenizer
 
 
@@ -25,8 +26,7 @@ class JoinedRows:
     length: int
 
     def __post_init__(self) -> None:
-        if self.length < 2:
-            raise UserError(f'data.length={self.length} leaves nothing to predict. Set it to 2 or more.')
+        check_range(self, 'data', 2, math.inf, 'length')
 
     def __call__(
         self, documents: list[list[np.ndarray]], tokenizer: Tokenizer, rng: np.random.Generator
@@ -35,18 +35,11 @@ class JoinedRows:
         remaining = np.zeros(0, np.int32)
         for document in documents:
             remaining = np.concatenate([remaining, *document, end])
-            full = len(remaining) // self.length * self.length
-            for start in range(0, full, self.length):
-                yield self._row(remaining[start : start + self.length], tokenizer)
-            remaining = remaining[full:]
+            while len(remaining) >= self.length:
+                yield make_row(remaining[: self.length], self.length, 0, self.length, tokenizer)
+                remaining = remaining[self.length :]
         if len(remaining):
-            yield self._row(remaining, tokenizer)
-
-    def _row(self, tokens: np.ndarray, tokenizer: Tokenizer) -> np.ndarray:
-        row = np.full(HEADER + self.length, tokenizer.pad, np.uint32)
-        row[:HEADER] = len(tokens), len(tokens), 0, 0
-        row[HEADER : HEADER + len(tokens)] = tokens
-        return row
+            yield make_row(remaining, len(remaining), 0, self.length, tokenizer)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,8 +54,7 @@ class DocumentRows:
     length: int
 
     def __post_init__(self) -> None:
-        if self.length < 4:
-            raise UserError(f'data.length={self.length} leaves no room for text. Set it to 4 or more.')
+        check_range(self, 'data', 4, math.inf, 'length')
 
     def __call__(
         self, documents: list[list[np.ndarray]], tokenizer: Tokenizer, rng: np.random.Generator

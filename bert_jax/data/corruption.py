@@ -1,7 +1,7 @@
 """Noise for denoising sequence-to-sequence models: pure functions of a text's tokens and a random generator.
 
-A text is an array [n] of token ids without special tokens. No function makes a text longer, so that a row that held
-the text also holds the corrupted text.
+A text is an array [n] of token ids without special tokens. No function makes a text longer, so the corrupted text
+always fits into the row of the original.
 """
 
 from typing import Any, NamedTuple
@@ -34,15 +34,12 @@ def infill_spans(
     spans, num_empty = lengths[lengths > 0], int((lengths == 0).sum())
     starts, gaps = _place_spans(len(text), spans, rng)
     num_empty = min(num_empty, int(spans.sum()) - len(spans), len(gaps))
-    is_kept = np.ones(len(text), bool)
-    is_mask = np.zeros(len(text), bool)
+    out, is_kept = text.copy(), np.ones(len(text), bool)
     for start, length in zip(starts, spans, strict=True):
-        is_kept[start : start + length] = False
-        is_mask[start] = True
-    out = np.where(is_mask, mask, text)
-    out, index = out[is_kept | is_mask], np.flatnonzero(is_kept | is_mask)
+        out[start] = mask
+        is_kept[start + 1 : start + length] = False
     inserted = rng.choice(gaps, num_empty, replace=False) if num_empty > 0 else np.zeros(0, int)
-    return np.insert(out, np.searchsorted(index, inserted), mask)
+    return np.insert(out[is_kept], np.searchsorted(np.flatnonzero(is_kept), inserted), mask)
 
 
 def permute_sentences(text: np.ndarray, ends_sentence: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -53,8 +50,7 @@ def permute_sentences(text: np.ndarray, ends_sentence: np.ndarray, rng: np.rando
       ends_sentence: [V] booleans, true for tokens that end a sentence.
       rng: random generator for the order.
     """
-    parts = np.split(text, np.flatnonzero(ends_sentence[text]) + 1)
-    parts = [p for p in parts if len(p)]
+    parts = [p for p in np.split(text, np.flatnonzero(ends_sentence[text]) + 1) if len(p)]
     return np.concatenate([parts[i] for i in rng.permutation(len(parts))]) if parts else text
 
 
@@ -67,7 +63,7 @@ class MaskedFragment(NamedTuple):
     """A text in which one contiguous fragment is masked.
 
     Attributes:
-      text: token ids [n], masks in the fragment.
+      text: token ids [n], in which the mask token replaces each token of the fragment.
       start: position of the first masked token.
       stop: position after the last masked token.
     """
@@ -115,11 +111,9 @@ def corrupt_spans(
         source += [text[end:start], [sentinel]]
         target += [[sentinel], text[start : start + length]]
         end = start + length
+    source.append(text[end:])
     target.append([sentinels[len(starts)]])
-    return (
-        np.concatenate([*source, text[end:]]).astype(text.dtype),
-        np.concatenate(target).astype(text.dtype),
-    )
+    return np.concatenate(source).astype(text.dtype), np.concatenate(target).astype(text.dtype)
 
 
 def _sample_count(n: int, rate: float, rng: np.random.Generator) -> int:
@@ -138,8 +132,7 @@ def _sample_span_lengths(count: int, mean_length: float, rng: np.random.Generato
         lengths = np.concatenate([lengths, rng.poisson(mean_length, max(1, count))])
     n = int(np.searchsorted(np.cumsum(lengths), count)) + 1 if count else 0
     lengths = lengths[:n]
-    if n:
-        lengths[-1] -= lengths.sum() - count
+    lengths[-1:] -= lengths.sum() - count
     return lengths
 
 
@@ -150,15 +143,10 @@ def _place_spans(n: int, lengths: np.ndarray, rng: np.random.Generator) -> tuple
     that, they may touch.
 
     Returns:
-      The start of each span, and the remaining positions between tokens where nothing was placed.
+      The start of each span, and the positions where a token could be inserted without touching a span.
     """
-    num_kept = n - int(lengths.sum())
-    slots = np.arange(num_kept + 1)
-    if len(lengths) > len(slots):
-        chosen = np.sort(rng.choice(slots, len(lengths), replace=True))
-    else:
-        chosen = np.sort(rng.choice(slots, len(lengths), replace=False))
-    starts = chosen + np.concatenate([[0], np.cumsum(lengths)[:-1]]).astype(int) if len(lengths) else chosen
+    slots = np.arange(n - int(lengths.sum()) + 1)
+    chosen = np.sort(rng.choice(slots, len(lengths), replace=len(lengths) > len(slots)))
+    shifts = np.concatenate([[0], np.cumsum(lengths)]).astype(int)  # tokens in the spans before each one
     free = np.setdiff1d(slots, chosen)
-    before = np.searchsorted(chosen, free, side='left')
-    return starts, free + np.concatenate([[0], np.cumsum(lengths)]).astype(int)[before]
+    return chosen + shifts[:-1], free + shifts[np.searchsorted(chosen, free)]

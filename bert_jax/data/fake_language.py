@@ -4,7 +4,6 @@ Introduced by K et al. 2020 (arXiv 1912.07840, section 4.1.1). Sharing special t
 follow Dufter & Schütze 2020 (arXiv 2005.00396, section 2).
 """
 
-import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
@@ -13,46 +12,31 @@ from bert_jax.data.rows import Row
 from bert_jax.data.tokenizer import Tokenizer
 
 
-@dataclasses.dataclass(frozen=True)
 class FakeLanguage:
-    """A mapping from the token ids of a language to those of its fake copy.
+    """A mapping from the token ids of a tokenizer's language to those of its fake copy: token i becomes i + V.
 
-    Attributes:
-      vocab_size: V, number of entries of the real vocabulary; token i becomes i + V.
-      shared_ids: ids that both languages share.
+    Args:
+      tokenizer: tokenizer of the real language, with V entries.
+      shared_special: whether the languages share all special tokens; otherwise they only share padding.
       inverted: whether the fake language has the reverse word order.
     """
 
-    vocab_size: int
-    shared_ids: tuple[int, ...]
-    inverted: bool = False
-
-    @classmethod
-    def from_tokenizer(
-        cls, tokenizer: Tokenizer, shared_special: bool = True, inverted: bool = False
-    ) -> 'FakeLanguage':
-        """Make the fake copy of a tokenizer's language.
-
-        Args:
-          tokenizer: tokenizer of the real language.
-          shared_special: whether the languages share all special tokens; otherwise they only share padding.
-          inverted: see the class.
-        """
+    def __init__(self, tokenizer: Tokenizer, shared_special: bool = True, inverted: bool = False):
         t = tokenizer
         special = [t.pad, t.unk, t.cls, t.sep, t.mask] if shared_special else [t.pad]
-        return cls(len(t), tuple(sorted({i for i in special if i is not None})), inverted)
+        self._shared_ids = [i for i in special if i is not None]
+        self._vocab_size, self._inverted = len(t), inverted
 
     def map_ids(self, tokens: np.ndarray) -> np.ndarray:
         """Map real token ids, an array of any shape, to fake ones."""
-        return np.where(np.isin(tokens, self.shared_ids), tokens, tokens + self.vocab_size)
+        return np.where(np.isin(tokens, self._shared_ids), tokens, tokens + self._vocab_size)
 
     def source_positions(self, row: Row) -> np.ndarray:
         """Return for each position of the fake row the position of its token in the real `row`: [T]."""
         index = np.arange(len(row.tokens))
-        if self.inverted:
+        if self._inverted:
             for start, stop in ((1, row.first_length - 1), (row.first_length, row.length - 1)):
-                if start < stop:
-                    index[start:stop] = index[start:stop][::-1]
+                index[start:stop] = index[start:stop][::-1]
         return index
 
 
@@ -61,10 +45,9 @@ class FakeLanguageTokenizer(Tokenizer):
 
     def __init__(self, tokenizer: Tokenizer, shared_special: bool = True):
         self.__dict__.update(tokenizer.__dict__)
-        self._language = FakeLanguage.from_tokenizer(tokenizer, shared_special)
-        self.unk, self.cls, self.sep = (
-            int(self._language.map_ids(np.array(i))) for i in (self.unk, self.cls, self.sep)
-        )
+        self._language = FakeLanguage(tokenizer, shared_special)
+        real = np.array([self.unk, self.cls, self.sep])
+        self.unk, self.cls, self.sep = self._language.map_ids(real).tolist()
         self.separators = (self.sep,) * len(self.separators)
 
     def encode(self, texts: Sequence[str], parse_special: bool = False) -> list[np.ndarray]:

@@ -106,32 +106,32 @@ def _dataset_label_names(data: Any) -> tuple[str, ...]:
 class LabelMap:
     """A mapping from the labels of a data set, names or numbers, to the class ids of a model.
 
-    Classes are matched by name, ignoring case. A data set and a model without common names but with equally many
-    classes are matched by number.
+    The class names in the metadata of a data set are matched to those of the model, ignoring case. If any of
+    them has no match, all classes are matched by number, provided that both have equally many.
 
     Args:
       data: config with the fields `source` and `label`.
       labels: names of the model's classes, in the order of their ids.
 
     Raises:
-      UserError: if the classes match neither by name nor in number.
+      UserError: if a class name has no match and the numbers of classes differ.
     """
 
     def __init__(self, data: Any, labels: Sequence[str]):
         self._ids = {name: i for i, name in enumerate(labels)}
         dataset_names = _dataset_label_names(data)
-        by_spelling = {name.lower(): name for name in labels} | {name: name for name in labels}
+        by_spelling = {name.lower(): i for name, i in self._ids.items()} | self._ids
         matches = [by_spelling.get(name, by_spelling.get(name.lower())) for name in dataset_names]
-        # The model's name of each class of the data set; empty where the numbers of both are the same.
-        self._model_names: list[Any] = [] if None in matches else matches
-        if dataset_names and not self._model_names:
+        # The class id of each class number in the data.
+        self._class_ids: list[Any] = [*range(len(self._ids))] if None in matches or not matches else matches
+        if None in matches:
             if len(dataset_names) != len(labels):
                 raise UserError(
                     f'{data.source} has the classes {", ".join(dataset_names)}, but the model has {", ".join(labels)}. '
                     'Use a model with these classes, or another data set.'
                 )
             logging.warning(
-                '%s: class names differ from those of the model, so classes are matched by number: %s are %s',
+                '%s: class names differ from those of the model, so classes are matched by number: %s to %s',
                 data.source,
                 [*dataset_names],
                 [*labels],
@@ -157,13 +157,13 @@ class LabelMap:
             raise UserError(
                 f'{location} has the unknown label {label!r}: {did_you_mean(str(label), self._ids)}'
             )
-        n = len(self._model_names or self._ids)
+        n = len(self._class_ids)
         if not 0 <= int(label) < n:
             raise UserError(
                 f'{location} has the label {label}, but there are {n} classes, 0 to {n - 1}. '
                 'Correct the label, or set task.labels or data.label.'
             )
-        return self._ids[self._model_names[int(label)]] if self._model_names else int(label)
+        return self._class_ids[int(label)]
 
 
 def class_ids(records: Sequence[Record], data: Any, labels: Sequence[str]) -> list[int]:
@@ -235,6 +235,5 @@ def _normalize_label(label: Any) -> Any:
 
 
 def _is_integer(label: Any) -> bool:
-    return isinstance(label, int | np.integer) or (
-        isinstance(label, str) and bool(re.fullmatch('-?[0-9]+', label))
-    )
+    """Return whether a normalized label is an integer, or a name that consists of digits."""
+    return bool(re.fullmatch('-?[0-9]+', str(label)))

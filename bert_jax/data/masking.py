@@ -61,12 +61,11 @@ def mask_tokens(
     count = min(max_predictions, max(1, round(rates.rate * len(candidates))), len(candidates))
     if whole_words:
         starts = ~tokenizer.continues_word[tokens[candidates]]
-        starts[:1] = True
-        starts[1:] |= np.diff(candidates) > 1
+        starts |= np.diff(candidates, prepend=-2) > 1  # after a special token, and at the first candidate
         word = np.cumsum(starts) - 1
-        order = rng.permutation(int(word[-1]) + 1 if len(word) else 0)
-        sizes = np.bincount(word)[order] if len(word) else np.zeros(0, int)
-        is_chosen = np.isin(word, order[_select_fitting(sizes, count)])
+        sizes = np.bincount(word)
+        order = rng.permutation(len(sizes))
+        is_chosen = np.isin(word, order[_select_fitting(sizes[order], count)])
         positions = candidates[is_chosen]
     else:
         positions = np.sort(rng.choice(candidates, count, replace=False))

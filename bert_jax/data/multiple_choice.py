@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 
-from bert_jax.core.errors import UserError
 from bert_jax.data import labeled
 from bert_jax.data.labeled import DataConfig
 from bert_jax.data.records import Record
@@ -52,15 +51,12 @@ def make_rows(
     k = len(endings[0])
     for record, own in zip(records, endings, strict=True):
         if len(own) != k:
-            raise UserError(
-                f'{record.location} has {len(own)} endings, but the first record has {k}. Correct or remove the record.'
-            )
+            raise record.error(f'has {len(own)} endings, but the first record has {k}')
     rows = np.empty((len(records), k, HEADER + data.length), np.uint32)
     texts = tokenizer.encode([record.text(data.text) for record in records])
     encoded = tokenizer.encode([ending for own in endings for ending in own])
-    label_map = labeled.LabelMap(data, [*map(str, range(k))])
-    for i, record in enumerate(records):
-        label = label_map.class_id(record.get(data.label), record.location) if with_labels else 0
+    labels = labeled.class_ids(records, data, [*map(str, range(k))]) if with_labels else [0] * len(records)
+    for i, label in enumerate(labels):
         for j in range(k):
             a, b = truncate_pair(texts[i], encoded[i * k + j], max_text_tokens(data.length, tokenizer, 2))
             rows[i, j] = pack(a, b, label, data.length, tokenizer)
@@ -80,10 +76,7 @@ def read_endings(record: Record, data: Any) -> list[str]:
     if len(data.endings) == 1:
         value = record.get(data.endings[0])
         if isinstance(value, str) or not isinstance(value, Iterable) or len([*value]) < 2 or None in value:
-            raise UserError(
-                f'{record.location} does not have two or more endings in the field {data.endings[0]!r}. '
-                'Correct or remove the record.'
-            )
+            raise record.error(f'does not have two or more endings in the field {data.endings[0]!r}')
         endings = [str(ending) for ending in value]
     else:
         endings = [record.text(field) for field in data.endings]

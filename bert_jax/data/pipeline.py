@@ -1,7 +1,9 @@
-"""Batches as a pure function of the step: shuffled by index, noise seeded by (seed, row), sharded over processes."""
+"""Batches of rows for training and evaluation.
 
-import collections
-import concurrent.futures.process
+A training batch, with the order of its rows and their noise, is a pure function of the seed and the step. Each process
+makes only its own part of a batch.
+"""
+
 import functools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -74,7 +76,12 @@ class Batches:
 
     @functools.lru_cache(1)  # noqa: B019
     def _window(self, number: int) -> tuple[np.ndarray, np.ndarray]:
-        """Group the stream positions of a window by length: [WINDOW, batch size], and the longest length per batch."""
+        """Regroup the rows of a window into batches of similar length.
+
+        Returns:
+          The stream positions of the rows in each batch, [WINDOW, batch size], and the length of the longest
+          row in each batch, [WINDOW].
+        """
         positions = np.arange(self.WINDOW * self.batch_size) + number * self.WINDOW * self.batch_size
         lengths = self._lengths[[self._stream[int(i)] for i in positions]]
         batches = np.argsort(lengths, kind='stable').reshape(self.WINDOW, -1)
@@ -82,7 +89,7 @@ class Batches:
         return positions[batches], lengths[batches].max(1)
 
     def iterate(self, start: int, stop: int, prefetch: int = 4, workers: int = 0) -> Iterator[Batch]:
-        """Yield the batches of steps `start` to `stop` and make them ahead of time.
+        """Return an iterator over the batches of steps `start` to `stop`, which makes them ahead of time.
 
         Args:
           start: first step.
@@ -93,48 +100,16 @@ class Batches:
         Raises:
           UserError: if a worker process dies.
         """
-        pool: concurrent.futures.Executor
-        if workers:
-            pool = worker_pool.start_pool(workers, _init_worker, self)
-        else:
-            pool = concurrent.futures.ThreadPoolExecutor(1, 'batches')
-        make_batch, prefetch = (_make_in_worker, prefetch * workers) if workers else (self, prefetch)
-        pending: collections.deque[concurrent.futures.Future[Batch]] = collections.deque()
-        try:
-            for step in range(start, stop + prefetch):
-                if step < stop:
-                    pending.append(pool.submit(make_batch, step))
-                if step >= start + prefetch:
-                    yield pending.popleft().result()
-        except concurrent.futures.process.BrokenProcessPool as e:
-            raise UserError(
-                'A data-loading worker process died, possibly out of memory (see the output above). Lower train.workers.'
-            ) from e
-        finally:
-            pool.shutdown(cancel_futures=True)
-
-
-_worker_batches: Batches
-
-
-def _init_worker(batches: Batches) -> None:
-    global _worker_batches
-    _worker_batches = batches
-
-
-def _make_in_worker(step: int) -> Batch:
-    return _worker_batches(step)
+        died = 'A data-loading worker process died, possibly out of memory (see the output above). Lower train.workers.'
+        return worker_pool.map_ahead(self, range(start, stop), workers, prefetch * (workers or 1), died)
 
 
 def _shuffled_stream(rows: Any, seed: int) -> Any:
     """Return the infinite shuffled stream: the index of the row at each stream position."""
     sizes = [len(rows)] if getattr(rows, 'weights', None) is None else rows.corpus_sizes
     ends = np.cumsum(sizes).tolist()
-    streams = [
-        grain.MapDataset.range(end - n, end).seed(seed).shuffle().repeat()
-        for n, end in zip(sizes, ends, strict=True)
-        if n
-    ]
+    ranges = [(end - n, end) for n, end in zip(sizes, ends, strict=True) if n]
+    streams = [grain.MapDataset.range(*indices).seed(seed).shuffle().repeat() for indices in ranges]
     if len(streams) == 1:
         return streams[0]
     return grain.MapDataset.mix(streams, weights=[weight for weight in rows.weights if weight])

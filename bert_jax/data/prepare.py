@@ -5,19 +5,19 @@ does not change them. Only a few shards are in memory at a time.
 """
 
 import collections
-import concurrent.futures.process
 import dataclasses
 import functools
 import itertools
 import json
 import logging
 import math
+import multiprocessing
 import os
 import pathlib
 import shutil
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -29,7 +29,7 @@ from bert_jax.core.errors import UserError
 from bert_jax.core.paths import lock_folder
 from bert_jax.data import sources
 from bert_jax.data import tokenizer as tokenizer_lib
-from bert_jax.data.rows import CORPUS, HEADER, MANIFEST, RowMaker, read_manifest, split_sentences
+from bert_jax.data.rows import CORPUS, MANIFEST, RowMaker, read_manifest, split_sentences
 from bert_jax.data.tokenizer import Tokenizer, TokenizerConfig
 
 
@@ -108,30 +108,37 @@ def load_or_train_tokenizer(text: TextConfig, config: TokenizerConfig, folder: p
     with lock_folder(folder):
         file, settings_file = folder / tokenizer_lib.FILE, folder / 'tokenizer_config.json'
         if file.is_file() and settings_file.is_file():
-            return _load_trained_tokenizer(settings, file, settings_file)
+            try:
+                trained = json.loads(settings_file.read_text())
+            except json.JSONDecodeError as e:
+                raise UserError(
+                    f'{str(settings_file)!r} is damaged. Delete it or choose another data.rows_dir.'
+                ) from e
+            _check_settings(settings, trained, f'{str(file)!r} was trained', 'it')
+            return tokenizer_lib.load(file)
         tokenizer = _train_tokenizer(text, config)
         tokenizer.save(file)
         settings_file.write_text(json.dumps(settings, indent=2) + '\n')
         return tokenizer
 
 
-def _load_trained_tokenizer(
-    settings: dict[str, Any], file: pathlib.Path, settings_file: pathlib.Path
-) -> Tokenizer:
-    """Load a tokenizer that was trained before, after checking its settings."""
-    try:
-        trained = json.loads(settings_file.read_text())
-    except json.JSONDecodeError as e:
-        raise UserError(
-            f'{str(settings_file)!r} is damaged. Delete it or choose another data.rows_dir.'
-        ) from e
-    if different := [k for k in settings if trained.get(k) != settings[k]]:
-        key = different[0]
-        raise UserError(
-            f'{str(file)!r} was trained with a different {key} ({trained.get(key)}, now {settings[key]}). '
-            'Delete it or choose another data.rows_dir.'
-        )
-    return tokenizer_lib.load(file)
+def _check_settings(
+    settings: Mapping[str, Any], earlier: Mapping[str, Any], origin: str, result: str
+) -> None:
+    """Raise UserError if settings differ from those with which an existing result was made.
+
+    Args:
+      settings: settings of this run.
+      earlier: settings of the existing result.
+      origin: first words of the message, such as 'The rows in FOLDER were prepared'.
+      result: what the message tells the user to delete, such as 'the rows'.
+    """
+    for key, value in settings.items():
+        if earlier.get(key) != value:
+            raise UserError(
+                f'{origin} with a different {key} ({earlier.get(key)}, now {value}). '
+                f'Delete {result} or choose another data.rows_dir.'
+            )
 
 
 def _train_tokenizer(text: TextConfig, config: TokenizerConfig) -> Tokenizer:
@@ -176,28 +183,15 @@ def prepare(
     }
     settings = json.loads(json.dumps(settings))
     with lock_folder(folder.parent):
-        if (folder / MANIFEST).is_file():
-            return _check_existing_rows(settings, folder)
-        return _write_rows(text, row_maker, tokenizer, folder, settings, run_shards or _run_in_pool)
-
-
-def _check_existing_rows(settings: dict[str, Any], folder: pathlib.Path) -> dict[str, Any]:
-    """Return the manifest of existing rows, after checking that they were prepared with these settings."""
-    manifest = read_manifest(folder)
-    is_text_gone = not any(settings['file_sizes'])  # rows may be copied without their text
-    prepared = manifest['settings']
-    different = [
-        k for k in settings if prepared.get(k) != settings[k] and not (k == 'file_sizes' and is_text_gone)
-    ]
-    if different == ['file_sizes']:
+        if not (folder / MANIFEST).is_file():
+            return _write_rows(text, row_maker, tokenizer, folder, settings, run_shards or _run_in_pool)
+        manifest = read_manifest(folder)
+    file_sizes = settings.pop('file_sizes')
+    _check_settings(settings, manifest['settings'], f'The rows in {str(folder)!r} were prepared', 'the rows')
+    # Rows may be copied without their text.
+    if any(file_sizes) and file_sizes != manifest['settings']['file_sizes']:
         raise UserError(
             f'The text files have changed since the rows in {str(folder)!r} were prepared. '
-            'Delete the rows or choose another data.rows_dir.'
-        )
-    if different:
-        key = different[0]
-        raise UserError(
-            f'The rows in {str(folder)!r} were prepared with a different {key} ({prepared.get(key)}, now {settings[key]}). '
             'Delete the rows or choose another data.rows_dir.'
         )
     return manifest
@@ -221,18 +215,16 @@ def _write_rows(
     partial.mkdir(parents=True)
     tokenizer.save(partial / tokenizer_lib.FILE)
     dtype = np.dtype(np.uint16 if max(len(tokenizer), row_maker.length) < 1 << 16 else np.uint32)
-    work = functools.partial(
-        _make_shard_rows, row_maker=row_maker, folder=partial, seed=text.seed, dtype=dtype
-    )
+    work = functools.partial(_make_shard_rows, row_maker, tokenizer, text.seed, dtype, folder=partial)
     files: dict[str, list[str]] = {'train': [], 'validation': []}
     corpus_sizes = {split: [0] * len(text.corpora()) for split in files}
     counts: collections.Counter[str] = collections.Counter()
-    for shard, result in run_shards(work, make_shards(text), text.workers or os.cpu_count() or 1, partial):
-        file = result.pop('file')
+    for result in run_shards(work, make_shards(text), text.workers or os.cpu_count() or 1, partial):
+        split = result['split']
         if result['rows']:
-            files[shard.split].append(file)
-            corpus_sizes[shard.split][shard.corpus] += result['rows']
-        counts.update({f'{shard.split}_{k}': v for k, v in result.items()})
+            files[split].append(result['file'])
+            corpus_sizes[split][result['corpus']] += result['rows']
+        counts.update({f'{split}_{k}': result[k] for k in ('rows', 'tokens', 'documents')})
     if 0 in corpus_sizes['train']:
         shutil.rmtree(partial)
         raise _no_text_error(text.corpora()[corpus_sizes['train'].index(0)])
@@ -242,7 +234,6 @@ def _write_rows(
     manifest = {
         'settings': settings,
         'length': row_maker.length,
-        'row': f'[{HEADER} + {row_maker.length}]',
         'dtype': dtype.name,
         'files': files,
         'corpus_sizes': corpus_sizes,
@@ -311,16 +302,13 @@ def _streams(text: TextConfig) -> list[_Stream]:
     pairs = [(source, i) for i, corpus in enumerate(text.corpora()) for source in corpus]
     streams = [_Stream(source, i, text.split, False) for source, i in pairs]
     if text.validation_split:
-        if all(sources.is_files(source) for source, _ in pairs):
+        with_splits = [(source, i) for source, i in pairs if not sources.is_files(source)]
+        if not with_splits:
             raise UserError(
                 f'data.validation_split={text.validation_split!r} needs TFDS data, but the sources are files. '
                 'Leave it empty and set data.validation_fraction.'
             )
-        streams += [
-            _Stream(source, i, text.validation_split, True)
-            for source, i in pairs
-            if not sources.is_files(source)
-        ]
+        streams += [_Stream(source, i, text.validation_split, True) for source, i in with_splits]
     return streams
 
 
@@ -329,44 +317,41 @@ def make_shards(text: TextConfig) -> Iterator[Shard]:
     fraction = 0 if text.validation_split else text.validation_fraction
     limit = text.max_train_chars
     streams = _streams(text)
-    pending: dict[str, list[list[str]]] = {'train': [], 'validation': []}
-    sizes = dict.fromkeys(pending, 0)
-    number, count, train_chars = itertools.count(), 0, 0
-    for i, stream in enumerate(streams):
-        for document in sources.read_documents(stream.source, stream.split, text.text_key):
-            count += 1
-            is_held_out = stream.is_held_out or int(count * fraction) > int((count - 1) * fraction)
-            split = 'validation' if is_held_out else 'train'
-            paragraphs = document.paragraphs
-            if limit and split == 'train':
-                paragraphs = _truncate(paragraphs, limit - train_chars)
-                is_cut = len(paragraphs) < len(document.paragraphs)
-                train_chars = limit if is_cut else train_chars + sum(map(len, paragraphs))
-            pending[split] += [paragraphs] if paragraphs else []
-            sizes[split] += sum(map(len, paragraphs))
-            if sizes[split] >= text.shard_chars:
-                progress = (i + document.progress) / len(streams)
-                yield Shard(next(number), split, stream.corpus, pending[split], progress)
-                pending[split], sizes[split] = [], 0
-        if i + 1 < len(streams):
-            following = streams[i + 1]
-            if (stream.corpus, stream.is_held_out) == (following.corpus, following.is_held_out):
-                continue
+    number, count = itertools.count(), 0
+    groups = itertools.groupby(enumerate(streams), lambda item: (item[1].corpus, item[1].is_held_out))
+    for (corpus, holds_out_all), group in groups:
+        pending: dict[str, list[list[str]]] = {'train': [], 'validation': []}
+        sizes, train_chars = dict.fromkeys(pending, 0), 0
+        for i, stream in group:
+            for document in sources.read_documents(stream.source, stream.split, text.text_key):
+                count += 1
+                is_held_out = holds_out_all or int(count * fraction) > int((count - 1) * fraction)
+                split = 'validation' if is_held_out else 'train'
+                paragraphs = document.paragraphs
+                if limit and split == 'train':
+                    paragraphs = _truncate(paragraphs, limit - train_chars)
+                    is_cut = len(paragraphs) < len(document.paragraphs)
+                    train_chars = limit if is_cut else train_chars + sum(map(len, paragraphs))
+                pending[split] += [paragraphs] if paragraphs else []
+                sizes[split] += sum(map(len, paragraphs))
+                if sizes[split] >= text.shard_chars:
+                    progress = (i + document.progress) / len(streams)
+                    yield Shard(next(number), split, corpus, pending[split], progress)
+                    pending[split], sizes[split] = [], 0
         for split, documents in pending.items():
             if documents:
-                yield Shard(next(number), split, stream.corpus, documents, (i + 1) / len(streams))
-        if train_chars < limit and not stream.is_held_out:
+                yield Shard(next(number), split, corpus, documents, (i + 1) / len(streams))
+        if train_chars < limit and not holds_out_all:
             logging.warning(
                 '%s has only %d characters to train on, fewer than data.max_train_chars=%d',
                 stream.source,
                 train_chars,
                 limit,
             )
-        pending, sizes, train_chars = {k: [] for k in pending}, dict.fromkeys(sizes, 0), 0
 
 
 def _truncate(paragraphs: list[str], max_chars: int) -> list[str]:
-    """Return the first paragraphs with at most `max_chars` characters in total."""
+    """Return as many whole paragraphs from the start as have at most `max_chars` characters in total."""
     ends = itertools.accumulate(map(len, paragraphs))
     return [p for p, end in zip(paragraphs, ends, strict=True) if end <= max_chars]
 
@@ -380,81 +365,51 @@ def read_documents(text: TextConfig, split: str) -> Iterator[list[str]]:
 
 def _run_in_pool(
     work: Any, shards: Iterable[Shard], workers: int, folder: pathlib.Path
-) -> Iterator[tuple[Shard, dict[str, Any]]]:
-    """Run `work` on all shards in a process pool, a few at a time, and yield (shard, result) in order."""
-    pending: collections.deque[Any] = collections.deque()
-    bar = tqdm(
-        total=100,
-        desc='prepare',
-        unit='%',
-        bar_format='{l_bar}{bar}| {elapsed}<{remaining}{postfix}',
-        mininterval=0.5,
-        disable=not sys.stderr.isatty(),
-    )
+) -> Iterator[dict[str, Any]]:
+    """Run `work` on all shards, a few at a time, and yield its results in order; a single worker is a thread."""
+    layout = '{l_bar}{bar}| {elapsed}<{remaining}{postfix}'
+    bar = tqdm(total=100, desc='prepare', bar_format=layout, disable=not sys.stderr.isatty())
     rows = tokens = 0
     last_logged = time.monotonic()
-
-    def finish() -> tuple[Shard, dict[str, Any]]:
-        nonlocal rows, tokens, last_logged
-        shard, future = pending.popleft()
-        result = future.result()
-        rows, tokens = rows + result['rows'], tokens + result['tokens']
-        counts = f'{rows:,} rows, {tokens / 1e6:.1f}M tokens'
-        bar.set_postfix_str(counts, refresh=False)
-        bar.update(100 * shard.progress - bar.n)
-        if bar.disable and (time.monotonic() - last_logged >= 5 or shard.progress == 1):
-            logging.info('preparing rows: %.0f %%, %s', 100 * shard.progress, counts)
-            last_logged = time.monotonic()
-        return shard, result
-
-    with (
-        bar,
-        worker_pool.start_pool(workers, init_worker, folder / tokenizer_lib.FILE) as pool,
-    ):
-        try:
-            for shard in shards:
-                pending.append((shard._replace(documents=[]), pool.submit(work, shard)))
-                if len(pending) > workers + 1:
-                    yield finish()
-            while pending:
-                yield finish()
-        except concurrent.futures.process.BrokenProcessPool as e:
-            raise UserError(
-                'A worker process was killed, possibly out of memory. Lower data.workers or data.shard_chars.'
-            ) from e
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
-
-
-_worker_tokenizer: Tokenizer
-
-
-def init_worker(tokenizer_file: pathlib.Path) -> None:
-    """Load the tokenizer, once in each worker process."""
-    global _worker_tokenizer
-    os.environ['TOKENIZERS_PARALLELISM'] = 'false'
-    _worker_tokenizer = tokenizer_lib.load(tokenizer_file)
+    died = 'A worker process was killed, possibly out of memory. Lower data.workers or data.shard_chars.'
+    with bar:
+        for result in worker_pool.map_ahead(work, shards, workers if workers > 1 else 0, workers + 1, died):
+            rows, tokens = rows + result['rows'], tokens + result['tokens']
+            percent, counts = 100 * result['progress'], f'{rows:,} rows, {tokens / 1e6:.1f}M tokens'
+            bar.set_postfix_str(counts, refresh=False)
+            bar.update(percent - bar.n)
+            if bar.disable and (time.monotonic() - last_logged >= 5 or percent == 100):
+                logging.info('preparing rows: %.0f %%, %s', percent, counts)
+                last_logged = time.monotonic()
+            yield result
 
 
 def _make_shard_rows(
-    shard: Shard, *, row_maker: RowMaker, folder: pathlib.Path, seed: int, dtype: np.dtype
+    row_maker: RowMaker, tokenizer: Tokenizer, seed: int, dtype: np.dtype, shard: Shard, folder: pathlib.Path
 ) -> dict[str, Any]:
-    """Write the rows of a shard to a file in `folder`; return its name and the numbers of rows, tokens and documents."""
+    """Write the rows of a shard to a file in `folder`.
+
+    Returns:
+      The attributes of the shard, but with the number of documents instead of their text, and `file`, `rows` and
+      `tokens`: the name of the file and what it holds.
+    """
     from array_record.python import array_record_module
 
+    if multiprocessing.parent_process():  # the other workers use the other cores
+        os.environ['TOKENIZERS_PARALLELISM'] = 'false'
     texts = [['\n'.join(d)] if row_maker.whole_documents else split_sentences(d) for d in shard.documents]
-    ids = iter(_worker_tokenizer.encode([t for document in texts for t in document]))
+    ids = iter(tokenizer.encode([t for document in texts for t in document]))
     encoded = [[t for t in itertools.islice(ids, len(document)) if len(t)] for document in texts]
     rng = np.random.default_rng((seed, shard.number))
     file = f'{shard.split}-{shard.number:05d}.array_record'
     rows = tokens = 0
     writer = array_record_module.ArrayRecordWriter(str(folder / file), 'group_size:1')
-    for row in row_maker([d for d in encoded if d], _worker_tokenizer, rng):
+    for row in row_maker([d for d in encoded if d], tokenizer, rng):
         row[CORPUS] = shard.corpus
         writer.write(row.astype(dtype).tobytes())
         rows, tokens = rows + 1, tokens + int(row[0])
     writer.close()
     if not rows:
         (folder / file).unlink()
-    return {'file': file, 'rows': rows, 'tokens': tokens, 'documents': len(shard.documents)}
+    counts = {'rows': rows, 'tokens': tokens, 'documents': len(shard.documents)}
+    return {**shard._asdict(), **counts, 'file': file}

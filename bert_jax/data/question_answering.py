@@ -22,13 +22,13 @@ SPAN_BASE = 2**16
 
 @dataclasses.dataclass(frozen=True)
 class QuestionConfig(DataConfig):
-    """Questions whose answers are spans of a context, with the fields of SQuAD.
+    """Questions whose answers are spans of a context. By default, the fields have the names from SQuAD.
 
     Attributes:
       question: field of the question.
       context: field of the document that holds the answer.
       answers: field of the correct answers, with the lists `text` and `answer_start`.
-      id: field of the question's id; empty numbers the questions.
+      id: field of the question's id. If it is empty or missing, the questions are numbered from 0.
       stride: tokens between the starts of two consecutive windows.
       max_question_length: maximum length of a question in tokens; longer questions are truncated.
     """
@@ -137,8 +137,8 @@ def make_rows(
 def _windows(n: int, capacity: int, stride: int, row_offset: int) -> list[Window]:
     """Return windows over n tokens and assign each token to the window with the most context around it.
 
-    The score of a token in a window is that of Google's run_squad.py: the smaller number of tokens to its left or
-    right, plus 0.01 times the size of the window.
+    The amount of context is scored as in Google's run_squad.py: the number of tokens to the left or to the right of the
+    token, whichever is smaller, plus 0.01 times the size of the window.
 
     Args:
       n: tokens of the context.
@@ -188,23 +188,15 @@ def _read_answers(
     try:
         texts, starts = [str(t) for t in value['text']], [int(s) for s in value['answer_start']]
     except (TypeError, KeyError, ValueError) as e:
-        raise UserError(
-            f'{record.location} has answers in another format than {{"text": [...], "answer_start": [...]}}. '
-            'Correct or remove the record.'
-        ) from e
+        form = '{"text": [...], "answer_start": [...]}'
+        raise record.error(f'has answers in another format than {form}') from e
     if len(texts) != len(starts):
-        raise UserError(
-            f'{record.location} has {len(texts)} entries in text but {len(starts)} in answer_start. '
-            'Correct or remove the record.'
-        )
+        raise record.error(f'has {len(texts)} entries in text but {len(starts)} in answer_start')
     if not texts:
         return (), None
     occurrences = [match.start() for match in re.finditer(f'(?={re.escape(texts[0])})', context)]
     if not occurrences:
-        raise UserError(
-            f'{record.location} has the answer {texts[0]!r}, which does not occur in its context. '
-            'Correct or remove the record.'
-        )
+        raise record.error(f'has the answer {texts[0]!r}, which does not occur in its context')
     start = min(occurrences, key=lambda occurrence: abs(occurrence - starts[0]))
     stop = start + len(texts[0])
     tokens = np.flatnonzero((offsets[:, 0] < stop) & (offsets[:, 1] > start))

@@ -1,7 +1,6 @@
 """Records of labeled data, as dicts from a TFDS data set or from files."""
 
 import csv
-import glob
 import json
 import os
 import sys
@@ -53,12 +52,13 @@ class Record(NamedTuple):
         """
         value = self.get(name)
         if value is None:
-            raise UserError(
-                f'{self.location} has no text in the field {name!r}. Add it, or remove the record.'
-            )
-        return (
-            str(value).encode('utf-8', 'replace').decode('utf-8')
-        )  # JSON escapes can be unpaired surrogates
+            raise self.error(f'has no text in the field {name!r}')
+        # JSON escapes can be unpaired surrogates.
+        return str(value).encode('utf-8', 'replace').decode('utf-8')
+
+    def error(self, problem: str) -> UserError:
+        """Return the error that names this record and its `problem`, such as 'has an empty text'."""
+        return UserError(f'{self.location} {problem}. Correct or remove the record.')
 
 
 def is_files(source: str) -> bool:
@@ -90,7 +90,11 @@ def read(source: str, split: str, limit: int = 0) -> list[Record]:
             'data.source is empty. Set it to a TFDS name, or to files such as data/{split}.jsonl.'
         )
     if is_files(source):
-        records = [record for path in _find_files(source, split) for record in read_file(path)]
+        pattern = source.replace('{split}', split)
+        paths = sources.find_files(pattern)
+        if not paths:
+            raise UserError(f'No file matches {pattern!r}. Set data.source to an existing file or glob.')
+        records = [record for path in paths for record in read_file(path)]
     else:
         examples = sources.load_examples(source, split)
         records = [Record(f'example {i} of {source}, split {split!r},', e) for i, e in enumerate(examples)]
@@ -99,15 +103,6 @@ def read(source: str, split: str, limit: int = 0) -> list[Record]:
     if limit:
         records = [records[i] for i in np.random.default_rng(0).permutation(len(records))[:limit]]
     return records
-
-
-def _find_files(source: str, split: str) -> list[str]:
-    """Return the files of one split, sorted by path; all files if the source does not contain `{split}`."""
-    pattern = source.replace('{split}', split)
-    paths = sorted(p for p in glob.glob(os.path.expanduser(pattern)) if os.path.isfile(p))
-    if not paths:
-        raise UserError(f'No file matches {pattern!r}. Set data.source to an existing file or glob.')
-    return paths
 
 
 def _raise_error(problem: str) -> None:
@@ -168,12 +163,10 @@ def _parse_json(line: str) -> Mapping[str, Any] | _Invalid:
 
 def _read_table(file: TextIO, path: str) -> _LocatedFields:
     """Read a `.csv` or `.tsv` file, whose header line names the fields."""
-    if path.endswith('.tsv'):
-        reader = csv.DictReader(file, delimiter='\t', quoting=csv.QUOTE_NONE, restkey='')
-    else:
-        reader = csv.DictReader(file, restkey='')
+    options: Any = {'delimiter': '\t', 'quoting': csv.QUOTE_NONE} if path.endswith('.tsv') else {}
+    reader = csv.DictReader(file, restkey='', **options)
     try:
-        if not _is_utf8(str(reader.fieldnames)):
+        if not _is_utf8(''.join(reader.fieldnames or ())):
             raise UserError(f'{path!r} is not UTF-8 text. Convert the file to UTF-8.')
         for row in reader:
             is_valid = all(_is_utf8(str(value)) for value in row.values())

@@ -6,6 +6,7 @@ number of real tokens, the number of tokens in the first segment, a label and th
 
 import dataclasses
 import json
+import math
 import pathlib
 import re
 from collections.abc import Iterator, Sequence
@@ -13,6 +14,7 @@ from typing import Any, ClassVar, Literal, NamedTuple, Protocol
 
 import numpy as np
 
+from bert_jax.core.config import check_range
 from bert_jax.core.errors import UserError
 from bert_jax.data.tokenizer import Tokenizer
 
@@ -65,10 +67,17 @@ def pack(a: np.ndarray, b: np.ndarray | None, label: int, length: int, tokenizer
 
     The tokenizer determines the special tokens and the separators between the two texts.
     """
-    row = np.full(HEADER + length, tokenizer.pad, np.uint32)
     second: list[Any] = [] if b is None else [tokenizer.separators, b]
     tokens = np.concatenate([[tokenizer.cls], a, *second, [tokenizer.sep]])
-    row[:HEADER] = len(tokens), len(a) + 2, label, 0
+    return make_row(tokens, len(a) + 2, label, length, tokenizer)
+
+
+def make_row(
+    tokens: np.ndarray, first_length: int, label: int, length: int, tokenizer: Tokenizer
+) -> np.ndarray:
+    """Make a row: the header, then `tokens` padded to `length`. `first_length` and `label` are fields of `Row`."""
+    row = np.full(HEADER + length, tokenizer.pad, np.uint32)
+    row[:HEADER] = len(tokens), first_length, label, 0
     row[HEADER : HEADER + len(tokens)] = tokens
     return row
 
@@ -84,7 +93,7 @@ def split_sentences(paragraphs: Sequence[str]) -> list[str]:
 
 
 class RowMaker(Protocol):
-    """A callable that turns documents into rows, which a pretraining task passes to `prepare`.
+    """A callable that turns documents into rows for `prepare`; each pretraining task provides one.
 
     Implementations must be picklable and must not import JAX.
 
@@ -133,11 +142,8 @@ class SegmentRows:
     short_sequence_rate: float = 0.1
 
     def __post_init__(self) -> None:
-        if self.length < 5:
-            raise UserError(f'data.length={self.length} leaves no room for text. Set it to 5 or more.')
-        if not (0 <= self.negative_rate <= 1 and 0 <= self.short_sequence_rate <= 1):
-            rates = f'task.negative_rate={self.negative_rate} and task.short_sequence_rate={self.short_sequence_rate}'
-            raise UserError(f'{rates} must be fractions from 0 to 1.')
+        check_range(self, 'data', 5, math.inf, 'length')
+        check_range(self, 'task', 0, 1, 'negative_rate', 'short_sequence_rate')
 
     def __call__(
         self, documents: list[list[np.ndarray]], tokenizer: Tokenizer, rng: np.random.Generator
@@ -237,13 +243,16 @@ class Rows(Sequence):
       weights: relative sampling weight of each corpus; None samples all rows uniformly.
     """
 
-    def __init__(self, folder: pathlib.Path, split: str, sampling_exponent: float = 1.0):
+    def __init__(
+        self, folder: pathlib.Path, split: str, sampling_exponent: float = 1.0, mix_corpora: bool = False
+    ):
         """Open the rows of a split.
 
         Args:
           folder: output of `prepare.prepare`.
           split: 'train' or 'validation'.
           sampling_exponent: see `prepare.TextConfig`.
+          mix_corpora: whether to order the rows so that every prefix contains the corpora in proportion to their sizes.
 
         Raises:
           UserError: if the folder holds no complete rows.
@@ -255,52 +264,42 @@ class Rows(Sequence):
         exponent = sampling_exponent
         self.weights = None if exponent == 1 else [n**exponent if n else 0.0 for n in self.corpus_sizes]
         files = [str(folder / f) for f in self.manifest['files'][split]]
-        missing = [f for f in files if not pathlib.Path(f).is_file()]
-        if missing:
+        if missing := [f for f in files if not pathlib.Path(f).is_file()]:
             raise UserError(
-                f'Prepared rows are incomplete: {missing[0]!r} is missing. Delete {str(folder)!r} and prepare again.'
+                f'The file {missing[0]!r} of the prepared rows is missing. '
+                f'Delete {str(folder)!r} and prepare the rows again.'
             )
         self._dtype = np.dtype(self.manifest['dtype'])
+        self._order: Sequence[int] | np.ndarray = range(sum(self.corpus_sizes))
+        if mix_corpora:
+            positions = [(np.arange(n) + 0.5) / n for n in self.corpus_sizes if n]
+            self._order = np.argsort(np.concatenate([*positions, []]), kind='stable')
         try:
             self._source = array_record_data_source.ArrayRecordDataSource(files) if files else []
         except Exception as e:
-            raise UserError(f'The rows in {str(folder)!r} are damaged. Delete them and prepare again.') from e
+            raise UserError(
+                f'The rows in {str(folder)!r} are damaged. Delete them and prepare them again.'
+            ) from e
 
     def __len__(self) -> int:
         return len(self._source)
 
     def __getitem__(self, index: Any) -> Any:
-        if not -len(self) <= index < len(self):
-            raise IndexError(index)
+        position = int(self._order[index])
         try:
-            record = self._source[index % len(self)]
+            record = self._source[position]
         except Exception as e:
             raise UserError(
-                f'Row {index} cannot be read ({str(e)[:100]}). Delete the prepared rows and prepare again.'
+                f'Row {index} cannot be read ({str(e)[:100]}). Delete the prepared rows and prepare them again.'
             ) from e
         return np.frombuffer(record, self._dtype)
-
-
-class InterleavedRows(Sequence):
-    """Rows in an order that mixes the corpora evenly, so that every prefix contains them in proportion to their sizes."""
-
-    def __init__(self, rows: Rows):
-        self._rows = rows
-        positions = [(np.arange(n) + 0.5) / n for n in rows.corpus_sizes if n]
-        self._order = np.argsort(np.concatenate([*positions, []]), kind='stable')
-
-    def __len__(self) -> int:
-        return len(self._rows)
-
-    def __getitem__(self, index: Any) -> Any:
-        return self._rows[int(self._order[index])]
 
 
 def read_manifest(folder: pathlib.Path) -> dict[str, Any]:
     """Read the manifest of a folder of prepared rows.
 
     Raises:
-      UserError: if it is missing, damaged or from an earlier version.
+      UserError: if it is missing or damaged.
     """
     file = folder / MANIFEST
     if not file.is_file():
@@ -308,11 +307,8 @@ def read_manifest(folder: pathlib.Path) -> dict[str, Any]:
             f'There are no prepared rows in {str(folder)!r}. Run python -m bert_jax.bin.prepare first.'
         )
     try:
-        manifest = json.loads(file.read_text())
+        return json.loads(file.read_text())
     except json.JSONDecodeError as e:
-        raise UserError(f'{str(file)!r} is damaged. Delete {str(folder)!r} and prepare again.') from e
-    if 'corpus_sizes' not in manifest:
         raise UserError(
-            f'The rows in {str(folder)!r} are from an earlier version. Delete them and prepare again.'
-        )
-    return manifest
+            f'{str(file)!r} is damaged. Delete {str(folder)!r} and prepare the rows again.'
+        ) from e

@@ -8,7 +8,6 @@ from typing import NamedTuple
 import numpy as np
 
 from bert_jax.core.config import check_range
-from bert_jax.core.errors import UserError
 from bert_jax.data.labeled import DataConfig
 from bert_jax.data.records import Record
 from bert_jax.data.rows import HEADER, max_text_tokens, pack
@@ -62,7 +61,7 @@ def make_rows(
     pairs = [Pair(r.text(data.text), r.text(data.target) if with_targets else '') for r in records]
     for record, pair in zip(records, pairs, strict=True):
         if not pair.text.strip() or (with_targets and not pair.target.strip()):
-            raise UserError(f'{record.location} has an empty text. Correct or remove the record.')
+            raise record.error('has an empty text')
     lengths = data.length, data.target_length or data.length
     rows = np.empty((len(records), 2, HEADER + max(lengths)), np.uint32)
     for side, (texts, length) in enumerate(zip(zip(*pairs, strict=True), lengths, strict=True)):

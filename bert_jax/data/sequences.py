@@ -37,8 +37,8 @@ class KmerTokenizer(Tokenizer):
         pieces = [i for i in tokenizer.ordinary_ids if not tokenizer.token(i).startswith('[unused')]
         if not 0 < (size := len(symbols) ** kmer) <= len(pieces):
             raise UserError(
-                f'The {size:,} k-mers of task.alphabet={alphabet!r} do not fit the {len(pieces):,} word pieces of the '
-                'vocabulary. Lower task.kmer or correct task.alphabet.'
+                f'task.alphabet={alphabet!r} and task.kmer={kmer} give {size:,} k-mers, but must give '
+                f'1 to {len(pieces):,}, the number of word pieces. Lower task.kmer or correct task.alphabet.'
             )
         names = [''.join(parts) for parts in itertools.product(symbols, repeat=kmer)]
         chosen = np.random.default_rng(seed).choice(pieces, len(names), replace=False)
@@ -49,7 +49,7 @@ class KmerTokenizer(Tokenizer):
         return [np.array([*self._ids(text.strip().upper())], np.int32) for text in texts]
 
     def count(self, text: str) -> int:
-        """Return the number of k-mers of a text; 0 if it is shorter than one."""
+        """Return the number of k-mers of a text; 0 if the text is shorter than a k-mer."""
         return len(self._starts(text.strip()))
 
     def _starts(self, text: str) -> range:

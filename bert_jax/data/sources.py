@@ -46,11 +46,8 @@ def parse_source(source: str) -> tuple[str, str]:
 
 def is_files(source: str) -> bool:
     """Return whether a source names text files rather than a TFDS data set."""
-    return (
-        source.endswith(_SUFFIXES)
-        or any(c in source for c in '*?[')
-        or os.path.isfile(os.path.expanduser(source))
-    )
+    is_file = os.path.isfile(os.path.expanduser(source))
+    return is_file or source.endswith(_SUFFIXES) or glob.has_magic(source)
 
 
 def read_documents(source: str, split: str, text_key: str) -> Iterator[Document]:
@@ -75,7 +72,7 @@ def read_documents(source: str, split: str, text_key: str) -> Iterator[Document]
             lines = _text_field(example, text_key, source).split('\n')
             yield from _make_documents(lines, i / len(records))
         return
-    paths = _find_files(source)
+    paths = find_files(source)
     if not paths:
         raise UserError(f'No file matches {source!r}. Set a path or glob of .txt, .txt.gz or .jsonl files.')
     total_bytes = sum(os.path.getsize(p) for p in paths) or 1
@@ -86,8 +83,8 @@ def read_documents(source: str, split: str, text_key: str) -> Iterator[Document]
         bytes_before += os.path.getsize(path)
 
 
-def _find_files(source: str) -> list[str]:
-    """Return the files that match a path or glob; if some have a suffix in `_SUFFIXES`, only those."""
+def find_files(source: str) -> list[str]:
+    """Return the files that match a path or glob, sorted; if some have a suffix of text files, only those."""
     pattern = os.path.expanduser(source)
     if os.path.isfile(pattern):
         return [pattern]
@@ -97,7 +94,7 @@ def _find_files(source: str) -> list[str]:
 
 def file_sizes(source: str) -> list[int]:
     """Return the size in bytes of each file of a source; empty for TFDS data sets and missing files."""
-    return [os.path.getsize(p) for p in _find_files(source)] if is_files(source) else []
+    return [os.path.getsize(p) for p in find_files(source)] if is_files(source) else []
 
 
 def load_examples(name: str, split: str) -> Sequence[dict[str, Any]]:
@@ -141,15 +138,11 @@ class _DecodedExamples(Sequence):
         return len(self._source)
 
     def __getitem__(self, index: Any) -> Any:
-        if not -len(self) <= index < len(self):
-            raise IndexError(index)
-        return self._read([index % len(self)])[0]
+        return self._read([range(len(self))[index]])[0]  # a range counts negative indices from its end
 
     def _read(self, indices: Sequence[int]) -> list[dict[str, Any]]:
         try:
             return [_decode(e) for e in self._source.__getitems__(list(indices))]
-        except IndexError:
-            raise
         except Exception as e:
             raise UserError(f'Cannot read {self._name} ({first_line(e)}). Prepare the data set again.') from e
 
@@ -196,7 +189,9 @@ def _builder(name: str) -> Any:
             raise UserError(
                 f'Data set {dataset} has no config {config!r} in {data_dir_name}: {did_you_mean(config, prepared)}'
             ) from e
-        raise UserError(f'Cannot open the data set {name!r}: {first_line(e)}.') from e
+        raise UserError(
+            f'Cannot open the data set {name!r} ({first_line(e)}). Correct its name or config.'
+        ) from e
     if builder.is_prepared():
         return builder
     try:
@@ -213,24 +208,20 @@ def _builder(name: str) -> Any:
 
 
 def _known_names(data_dir: str | None, tfds: Any) -> list[str]:
-    local = (
-        [p.name for p in pathlib.Path(data_dir).iterdir() if p.is_dir()]
-        if data_dir and os.path.isdir(data_dir)
-        else []
-    )
+    local = [p.name for p in pathlib.Path(data_dir).glob('*') if p.is_dir()] if data_dir else []
     return [*local, *tfds.list_builders(with_community_datasets=False)]
 
 
 def _pydocs(name: str) -> Any:
-    from bert_jax.data.pydocs import dataset
+    from bert_jax.data.pydocs import dataset, source
 
     config = name.partition('/')[2] or 'text'
     known = [c.name for c in dataset.Pydocs.BUILDER_CONFIGS]
     if config not in known:
         raise UserError(f'pydocs has no config {config!r}: {did_you_mean(config, known)}')
-    folder = cache_dir() / f'pydocs-{dataset.fingerprint()}'
+    folder = cache_dir() / f'pydocs-{source.fingerprint()}'
     with lock_folder(folder):
-        builder = dataset.Pydocs(config=config, data_dir=str(folder), file_format='array_record')
+        builder = dataset.Pydocs(config=config, data_dir=str(folder))
         if not builder.is_prepared():
             logging.info('building %s from the documentation of the installed packages', name)
             _download_and_prepare(builder, progress_bar=False)
@@ -277,18 +268,15 @@ def _make_documents(lines: Sequence[str], progress: float) -> Iterator[Document]
 
 def _read_file(path: str, text_key: str) -> Iterator[tuple[list[str], int]]:
     """Yield the lines of each document in a file, and the number of bytes read so far."""
-    with (
-        open(path, 'rb') as raw,
-        gzip.open(raw) if path.endswith('.gz') else contextlib.nullcontext(raw) as file,
-    ):
+    with open(path, 'rb') as raw:
+        file = gzip.GzipFile(fileobj=raw) if path.endswith('.gz') else raw
         lines: list[str] = []
         size, has_warned = 0, False
         is_jsonl = path.removesuffix('.gz').endswith('.jsonl')
         try:
             for number, line in enumerate(_lines(file, -1 if is_jsonl else 4 * MAX_DOCUMENT_CHARS), 1):
                 if is_jsonl:
-                    text = _parse_json_text(line, text_key, f'{path}, line {number}')
-                    yield text.split('\n'), raw.tell()
+                    yield _parse_json_text(line, text_key, f'{path}, line {number}').split('\n'), raw.tell()
                     continue
                 if '\0' in line:
                     raise UserError(

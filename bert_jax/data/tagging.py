@@ -71,14 +71,12 @@ def make_rows(
     for record in records:
         words = [str(word) for word in _read_list(record, data.tokens)]
         if not words and not with_labels:
-            raise UserError(f'{record.location} has no words. Add some, or remove the record.')
+            raise record.error('has no words')
         tags = [0] * len(words)
         if with_labels:
             values = _read_list(record, data.label)
             if len(values) != len(words):
-                raise UserError(
-                    f'{record.location} has {len(words)} words but {len(values)} labels. Correct or remove the record.'
-                )
+                raise record.error(f'has {len(words)} words but {len(values)} labels')
             tags = [label_map.class_id(value, record.location) for value in values]
         subwords = [s if len(s) else np.array([tokenizer.unk], np.int32) for s in tokenizer.encode(words)]
         positions = np.zeros((len(words), 2), np.int32)
@@ -105,9 +103,7 @@ def _read_list(record: Record, field: str) -> list[Any]:
             'Write a list with one entry per word.'
         )
     if None in (entries := [*value]):
-        raise UserError(
-            f'{record.location} has a null entry in the list {field!r}. Correct or remove the record.'
-        )
+        raise record.error(f'has a null entry in the list {field!r}')
     return entries
 
 

@@ -63,14 +63,16 @@ class TokenizerConfig:
 
 
 class Tokenizer:
-    """A Hugging Face tokenizer with BERT's names for the special tokens of BERT, RoBERTa or GPT-2.
+    """A Hugging Face tokenizer with the special tokens of BERT, RoBERTa or GPT-2.
+
+    The attributes of special tokens have the names from BERT in all three cases.
 
     Attributes:
       backend: the wrapped `tokenizers.Tokenizer`.
-      family: origin of the special tokens: 'bert', 'roberta' or 'gpt2'.
+      family: model that the special tokens come from: 'bert', 'roberta' or 'gpt2'.
       special_tokens: strings of the special tokens: padding, unknown, start, end and, except for GPT-2, mask.
       pad, unk, cls, sep, mask: ids of the special tokens; `mask` is None for GPT-2.
-      separators: ids between two texts: one [SEP], for RoBERTa two.
+      separators: ids between two texts: `sep` twice for RoBERTa, otherwise once.
     """
 
     def __init__(self, backend: tokenizers.Tokenizer):
@@ -82,7 +84,7 @@ class Tokenizer:
         if not matching:
             missing = next(token for token in SPECIAL if token not in vocab)
             raise UserError(
-                f'The vocabulary has no {missing}. Set tokenizer.path to one with the tokens {" ".join(SPECIAL)}.'
+                f'The vocabulary has no {missing}. Set tokenizer.path to a vocabulary with {" ".join(SPECIAL)}.'
             )
         self.family, self.special_tokens = matching[0], _FAMILIES[matching[0]]
         self._size = max(vocab.values()) + 1  # a published vocabulary may repeat an entry
@@ -122,7 +124,7 @@ class Tokenizer:
         return self.backend.decode(list(map(int, ids)))
 
     def token(self, index: int) -> str:
-        """Return the string of a vocabulary entry."""
+        """Return the string of the token with the id `index`."""
         return self.backend.id_to_token(int(index)) or '[UNK]'
 
     @functools.cached_property
@@ -165,7 +167,7 @@ class Tokenizer:
         return hashlib.sha256(self.to_json().encode()).hexdigest()[:16]
 
     def save(self, path: pathlib.Path) -> None:
-        """Write a `tokenizer.json`."""
+        """Write the tokenizer to the file `path` in the format of a `tokenizer.json`."""
         path.write_text(self.to_json(), encoding='utf-8')
 
     def save_for_hf(
@@ -220,8 +222,8 @@ def from_json(text: str) -> Tokenizer:
 def load(path: str | pathlib.Path) -> Tokenizer:
     """Load a `vocab.txt`, a `merges.txt`, a `tokenizer.json`, or a folder with one of these.
 
-    A `vocab.txt` is lowercased as the `tokenizer_config.json` in the same folder says. Without one, it is lowercased
-    if none of its entries has an uppercase letter.
+    With a `vocab.txt`, texts are lowercased if the `tokenizer_config.json` in the same folder says so. If it does not
+    say, they are lowercased if no entry has an uppercase letter.
 
     Raises:
       UserError: if there is no tokenizer, or it cannot be read.
@@ -231,19 +233,17 @@ def load(path: str | pathlib.Path) -> Tokenizer:
         found = [p for name in (FILE, 'vocab.txt', *_MERGES) if (p := path / name).is_file()]
         if not found:
             raise UserError(
-                f'{str(path)!r} contains no {FILE}, vocab.txt or merges.txt. Set tokenizer.path to such a file.'
+                f'The folder {str(path)!r} contains no {FILE}, vocab.txt or merges.txt. '
+                'Set tokenizer.path to another folder or file.'
             )
         path = found[0]
+    hint = f'Set tokenizer.path to a vocab.txt or {FILE}.'
     if not path.is_file():
-        raise UserError(
-            f'There is no tokenizer at {str(path)!r}. Set tokenizer.path to a vocab.txt or {FILE}.'
-        )
+        raise UserError(f'There is no tokenizer at {str(path)!r}. {hint}')
     try:
         text = path.read_text(encoding='utf-8')
     except UnicodeDecodeError as e:
-        raise UserError(
-            f'{str(path)!r} is not UTF-8 text. Set tokenizer.path to a vocab.txt or {FILE}.'
-        ) from e
+        raise UserError(f'{str(path)!r} is not UTF-8 text. {hint}') from e
     settings = _read_json(path.with_name('tokenizer_config.json')) or {}
     if merges := next((name for name in _MERGES if path.name.endswith(name)), None):
         vocab_file = path.with_name(path.name.removesuffix(merges) + _MERGES[merges])
@@ -258,13 +258,12 @@ def load(path: str | pathlib.Path) -> Tokenizer:
         entries = text.removesuffix('\n').split('\n')
         return from_vocab(entries, settings, _read_added_tokens(path, settings))
     try:
-        return from_json(text)
-    except UserError:
-        raise
+        backend = tokenizers.Tokenizer.from_str(text)
     except Exception as e:  # the library raises bare Exception
         raise UserError(
             f'{str(path)!r} is not a valid tokenizer.json ({e}). Set tokenizer.path to another file.'
         ) from e
+    return Tokenizer(backend)
 
 
 def _read_json(file: pathlib.Path) -> dict[str, Any] | None:
@@ -301,18 +300,16 @@ def from_vocab(
     vocab = {entry: i for i, entry in enumerate(entries)}
     is_cased = any(e != e.lower() for e in entries if not (e.startswith('[') and e.endswith(']')))
     normalizer = {_NORMALIZER[k]: v for k, v in settings.items() if k in _NORMALIZER and v is not None}
-    tokenizer = _wordpiece(vocab, **{'lowercase': not is_cased, **normalizer})
-    if new := [token for token in added if token not in vocab]:
-        tokenizer.backend.add_tokens(new)
-        return Tokenizer(tokenizer.backend)
-    return tokenizer
+    backend = _wordpiece(vocab, **{'lowercase': not is_cased, **normalizer})
+    backend.add_tokens([token for token in added if token not in vocab])
+    return Tokenizer(backend)
 
 
 def from_words(text: str) -> Tokenizer:
     """Make a tokenizer whose vocabulary is the words and punctuation of a text, to demonstrate examples."""
     split = pre_tokenizers.BertPreTokenizer().pre_tokenize_str(text)
     entries = dict.fromkeys([*SPECIAL, *(word for word, _ in split)])
-    return _wordpiece({entry: i for i, entry in enumerate(entries)}, lowercase=False)
+    return Tokenizer(_wordpiece({entry: i for i, entry in enumerate(entries)}, lowercase=False))
 
 
 def from_merges(vocab: dict[str, int], merges: str, add_prefix_space: bool = False) -> Tokenizer:
@@ -361,15 +358,14 @@ def train(texts: Iterable[str], config: TokenizerConfig) -> Tokenizer:
         backend.train_from_iterator(texts, trainer)
         return Tokenizer(backend)
     texts = list(texts)
-    backend = _wordpiece({t: i for i, t in enumerate(SPECIAL)}, lowercase=config.lowercase).backend
+    backend = _wordpiece({t: i for i, t in enumerate(SPECIAL)}, lowercase=config.lowercase)
     # The trainer numbers word-internal characters in random order; listing them first makes training reproducible.
     inner = sorted(f'##{c}' for c in _inner_characters(texts, backend))
     trainer = trainers.WordPieceTrainer(
         vocab_size=config.vocab_size, special_tokens=[*SPECIAL, *inner], show_progress=False
     )
     backend.train_from_iterator(texts, trainer)
-    vocab = sorted(backend.get_vocab().items(), key=lambda item: item[1])
-    return _wordpiece(dict(vocab), lowercase=config.lowercase)
+    return Tokenizer(_wordpiece(backend.get_vocab(), lowercase=config.lowercase))
 
 
 def _inner_characters(texts: Iterable[str], backend: tokenizers.Tokenizer) -> set[str]:
@@ -383,11 +379,18 @@ def _inner_characters(texts: Iterable[str], backend: tokenizers.Tokenizer) -> se
     return {b for a, b in pairs if [p for p, _ in backend.pre_tokenizer.pre_tokenize_str(a + b)] == [a + b]}
 
 
-def _wordpiece(vocab: dict[str, int], **normalizer: bool) -> Tokenizer:
-    """Make BERT's basic tokenizer (cleaning, lowercasing, splitting at spaces, punctuation and CJK), then WordPiece."""
+def _wordpiece(vocab: dict[str, int], **normalizer: bool) -> tokenizers.Tokenizer:
+    """Make a WordPiece tokenizer that cleans texts and splits them into words as BERT does.
+
+    Words are split at spaces, punctuation and CJK characters.
+
+    Args:
+      vocab: ids by entry.
+      **normalizer: options of `BertNormalizer`, such as `lowercase`.
+    """
     backend = tokenizers.Tokenizer(models.WordPiece(vocab, unk_token='[UNK]', max_input_chars_per_word=100))
     backend.normalizer = normalizers.BertNormalizer(**normalizer)
     backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     backend.decoder = decoders.WordPiece()
     backend.add_special_tokens([t for t in SPECIAL if t in vocab])
-    return Tokenizer(backend)
+    return backend

@@ -1,5 +1,6 @@
 """Score model parameters on fixed rows, during training and in the evaluation commands."""
 
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,6 +12,7 @@ from bert_jax.core.partitioning import Partitioner
 from bert_jax.data import pipeline
 from bert_jax.modeling import module
 from bert_jax.tasks import Examples
+from bert_jax.train.experiment import TrainConfig
 
 
 class Evaluator:
@@ -20,12 +22,11 @@ class Evaluator:
       task: task that interprets the rows.
       graph: structure of the model.
       examples: rows of the task, with their metadata.
-      batch_size: global number of rows per batch; the last batch is padded with rows of weight 0.
       partitioner: mesh and shardings of the computation.
-      seed: seed of the examples' noise, so that the same positions are masked each time.
-      max_rows: maximum number of rows to evaluate, from the first; 0 evaluates all.
-      length_buckets: number of padded lengths, see `pipeline.evaluation_batches`.
-      generate: whether to call the task's `generate`, if it has one. Its scores and predictions need this, but it is slow.
+      config: batch size, number of rows, length buckets and seed. The seed fixes random choices, so that every
+        evaluation masks the same positions. The last batch is padded with rows of weight 0.
+      generate: whether to call the task's `generate`, if it has one. It is slow, but the scores and predictions of
+        such a task need its output.
 
     Attributes:
       num_rows: number of evaluated rows.
@@ -37,26 +38,23 @@ class Evaluator:
         task: Any,
         graph: module.Graph,
         examples: Examples,
-        batch_size: int,
         partitioner: Partitioner,
-        seed: int = 0,
-        max_rows: int = 0,
-        length_buckets: int = 1,
+        config: TrainConfig,
         generate: bool = False,
     ):
-        partitioner.check_batch(batch_size, 'train.eval_batch_size')
+        partitioner.check_batch(config.eval_batch_size, 'train.eval_batch_size')
         self._task, self._partitioner = task, partitioner
         rows, self._metadata = examples
-        self.num_rows = min(len(rows), max_rows or len(rows))
-        local = partitioner.local_rows(batch_size)
-        self.batches = lambda: pipeline.evaluation_batches(
+        self.num_rows = min(len(rows), config.eval_rows or len(rows))
+        self.batches = functools.partial(
+            pipeline.evaluation_batches,
             rows,
             task.example,
-            batch_size,
-            seed,
+            config.eval_batch_size,
+            config.seed,
             limit=self.num_rows,
-            length_buckets=length_buckets,
-            local_rows=local,
+            length_buckets=config.length_buckets,
+            local_rows=partitioner.local_rows(config.eval_batch_size),
         )
 
         def step(params: Mapping[str, jax.Array], batch: dict[str, jax.Array]) -> Any:
@@ -74,7 +72,7 @@ class Evaluator:
         """Run the model on all rows.
 
         Returns:
-          The means of the losses and metrics, with `loss`, their sum, first; and the task's outputs by row.
+          The means of the losses and metrics, where `loss` is the sum of the losses, and the task's outputs by row.
         """
         losses, means, outputs, indices = [], [], [], []
         for batch_indices, batch in self.batches():
@@ -99,7 +97,7 @@ class Evaluator:
 
 
 def _concatenate(arrays: Sequence[np.ndarray]) -> np.ndarray:
-    """Concatenate arrays along the first axis; shorter ones are padded with zeros along the others."""
+    """Pad all axes but the first with zeros to equal sizes, and concatenate the arrays along the first."""
     shape = np.max([a.shape[1:] for a in arrays], axis=0).astype(int)
     padded = [
         np.pad(a, [(0, 0), *((0, n - m) for n, m in zip(shape, a.shape[1:], strict=True))]) for a in arrays

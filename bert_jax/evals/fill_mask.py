@@ -40,10 +40,7 @@ def fill(checkpoint: str, texts: Sequence[str], top: int = 5) -> list[list[list[
             raise UserError(f'{text!r} has no [MASK]. Write [MASK] in place of the token to predict.')
         at_masks = probabilities(jnp.asarray(tokens[None], jnp.int32))[masked]
         values, best = map(np.asarray, jax.lax.top_k(at_masks, min(top, len(tokenizer))))
-        results.append(
-            [
-                [(tokenizer.token(i), float(p)) for i, p in zip(row, ps, strict=True)]
-                for row, ps in zip(best, values, strict=True)
-            ]
-        )
+        names = [[tokenizer.token(i) for i in row] for row in best]
+        masks = zip(names, values.tolist(), strict=True)
+        results.append([list(zip(row, ps, strict=True)) for row, ps in masks])
     return results

@@ -1,6 +1,5 @@
 """Evaluate a causal language model: perplexity, LAMBADA, multiple choice, few-shot prompts."""
 
-import contextlib
 import dataclasses
 import functools
 import logging
@@ -25,7 +24,7 @@ from bert_jax.data.tokenizer import Tokenizer
 from bert_jax.modeling import module
 from bert_jax.train import load
 
-LOSS_CHUNK = 128  # positions per row whose vocabulary logits are computed at once, to save memory
+LOSS_CHUNK = 128  # number of positions per row whose vocabulary logits are computed at once
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,19 +32,19 @@ class LmConfig:
     """Settings of an evaluation of a causal language model: the section `eval` of a config.
 
     Attributes:
-      kind: what the model predicts: 'perplexity' is each token of running text, 'last_word' is the last word of a passage
-        (LAMBADA, Paperno et al. 2016), 'choice' is one of several answers (Brown et al. 2020, section 2.4).
+      kind: what the model predicts: each token of running text ('perplexity'), the last word of a passage ('last_word',
+        as in LAMBADA, Paperno et al. 2016), or one of several answers ('choice', as in Brown et al. 2020, section 2.4).
       source: text files, labeled files or a TFDS name. For perplexity, empty means the documents held out from the
         checkpoint's pretraining.
       split: split to evaluate, see `records.read`.
       train_split: split of the examples in few-shot prompts.
       text: field of the text or passage.
-      template: prompt for 'choice': text with field names in braces that ends with {answer}.
-      answers: answer in the prompt for each class, in the order of the class ids, or of the class names if the data set
-        has no ids; empty uses the class names.
-      endings: for records with their own answers, the field with the list of answers, or one field for each answer.
+      template: prompt for 'choice': text that has field names in braces and ends with {answer}.
+      answers: text that replaces {answer} for each class, in the order of the class ids, or of the class names if the
+        data set has no ids; empty uses the class names.
+      endings: if each record has its own answers, the field with the list of them, or one field for each answer.
       ending_prefix: see `multiple_choice.ChoiceConfig`.
-      label: field of the correct class, or of the index of the correct answer.
+      label: field with the correct class or, with `endings`, the index of the correct answer.
       num_shots: number of random examples from `train_split` that precede each prompt, with their answers.
       separator: text between the examples of a prompt.
       length: maximum number of tokens that the model sees at once; 0 uses the length of its pretraining rows.
@@ -84,7 +83,7 @@ class LmConfig:
             )
 
     def _check_template(self) -> None:
-        """Raise UserError unless the template is text with field names in braces that ends with {answer}."""
+        """Raise UserError unless the template ends with {answer}, and all its braces hold plain field names."""
         try:
             parts = [*string.Formatter().parse(self.template)]
         except ValueError as e:
@@ -114,9 +113,7 @@ def read_config(spec: str, overrides: Sequence[str] = ()) -> LmConfig:
             f'{spec!r} has the sections {", ".join(config)}, but eval_lm needs only the section eval. Use a config '
             'from configs/eval.'
         )
-    defaults = {f.name: f.default for f in dataclasses.fields(LmConfig)}
-    config_lib.build_section(LmConfig, config.eval, 'eval')
-    full = ConfigDict({'eval': {**defaults, **config.eval}})
+    full = ConfigDict({'eval': {**vars(LmConfig()), **config.eval}})
     config_lib.override(full, overrides)
     return config_lib.build_section(LmConfig, full.eval, 'eval')
 
@@ -134,7 +131,7 @@ class Query(NamedTuple):
 
 
 class TokenScores(NamedTuple):
-    """Scores of the scored tokens of a `Query`, those from `first` on.
+    """Scores of the tokens of a `Query` from `first` on.
 
     Attributes:
       losses: negative log-likelihood of each token, in nats.
@@ -157,12 +154,7 @@ class TokenScorer:
     """
 
     def __init__(self, checkpoint: Any, batch_size: int = 16):
-        self.trained = trained = load.read(checkpoint)
-        if trained.experiment.task.name != 'clm':
-            raise UserError(
-                f'{str(checkpoint)!r} is not a causal language model. Set --checkpoint to the --workdir of a run with '
-                'task.name=clm.'
-            )
+        self.trained = trained = load.read_causal(checkpoint)
         self._batch_size = batch_size
 
         @jax.jit
@@ -236,11 +228,18 @@ class Scorer:
             raise UserError(f'eval.length={length} leaves nothing to predict. Set it to 2 or more.')
         if c.stride >= length:
             raise UserError(
-                f'eval.stride={c.stride} must be less than the window of {length} tokens. Lower it or raise eval.length.'
+                f'eval.stride={c.stride} must be less than the window of {length} tokens. Lower eval.stride or raise '
+                'eval.length.'
             )
         evaluate = {'perplexity': _perplexity, 'last_word': _last_word, 'choice': _choice}[c.kind]
-        with _rename_settings() if c.source else contextlib.nullcontext():
+        try:
             rows, scores = evaluate(c, scorer, length)
+        except UserError as e:
+            if not c.source:  # the settings are those of the pretraining data
+                raise
+            # The data readers name their settings as in the section `data`; here they are in the section `eval`.
+            settings = r"(?<![\w'/.])data\.(source|label|text)(s|_key)?\b"
+            raise UserError(re.sub(settings, r'eval.\1', str(e))) from e
         return {
             'checkpoint': str(path),
             'step': trained.step,
@@ -256,17 +255,6 @@ class Scorer:
         """Format scores as a plain-text table."""
         width = max(map(len, scores))
         return '\n'.join(f'{name:>{width}}  {value:,.4f}' for name, value in scores.items())
-
-
-@contextlib.contextmanager
-def _rename_settings() -> Iterator[None]:
-    """Rename data.KEY to eval.KEY in errors of the data readers, whose settings are usually in the section `data`."""
-    try:
-        yield
-    except UserError as e:
-        raise UserError(
-            re.sub(r"(?<![\w'/.])data\.(source|label|text)(s|_key)?\b", r'eval.\1', str(e))
-        ) from e
 
 
 def _perplexity(config: LmConfig, scorer: TokenScorer, length: int) -> tuple[int, dict[str, float]]:
@@ -310,7 +298,9 @@ def _read_documents(config: LmConfig, pretraining_data: Any) -> list[str]:
         documents = (d.paragraphs for d in sources.read_documents(config.source, config.split, config.text))
     texts = ['\n'.join(paragraphs) for paragraphs in documents]
     if not texts:
-        raise UserError('No text to evaluate. Set eval.source to text files or a TFDS name.')
+        raise UserError(
+            f'eval.source={config.source!r} has no text to evaluate. Set it to text files or a TFDS name.'
+        )
     return texts
 
 
@@ -331,7 +321,7 @@ def _last_word(config: LmConfig, scorer: TokenScorer, length: int) -> tuple[int,
     for record in records:
         context, space, word = record.text(config.text).rstrip().rpartition(' ')
         if not space:
-            raise UserError(f'{record.location} has fewer than two words. Correct or remove the record.')
+            raise record.error('has fewer than two words')
         continuations.append((record.location, context, space + word))
     scores = scorer(_make_queries(continuations, scorer.trained.tokenizer, length))
     return len(records), {
@@ -343,11 +333,11 @@ def _last_word(config: LmConfig, scorer: TokenScorer, length: int) -> tuple[int,
 def _make_queries(
     continuations: Sequence[tuple[str, str, str]], tokenizer: Tokenizer, length: int
 ) -> list[Query]:
-    """Encode contexts with the continuations to score, and cut off the beginning of contexts that are too long.
+    """Encode each context with its continuation, and cut off the beginning of a context that is too long.
 
     Args:
-      continuations: for each query the location of its record, the context, and the continuation, which begins with the
-        space that separates it from the context.
+      continuations: for each query, the location of its record, its context and its continuation. The continuation
+        begins with the space that separates it from the context.
       tokenizer: tokenizer of the model.
       length: maximum number of tokens of a query.
     """
@@ -371,7 +361,7 @@ def _make_queries(
 
 
 def _choice(config: LmConfig, scorer: TokenScorer, length: int) -> tuple[int, dict[str, float]]:
-    """Score multiple choice: the answer with the highest log-likelihood (total, per token or per byte) is chosen."""
+    """Score multiple choice. The answer with the highest log-likelihood, in total, per token or per byte, is chosen."""
     records = records_lib.read(config.source, config.split, config.limit)
     options, correct_options = _options(config, records)
     prompts = _prompts(config, records)
@@ -417,9 +407,7 @@ def _options(config: LmConfig, records: Sequence[Record]) -> tuple[list[list[str
     labels = [label_map.class_id(record.get(config.label), record.location) for record in records]
     for record, answers_, label in zip(records, options, labels, strict=True):
         if label >= len(answers_):
-            raise UserError(
-                f'{record.location} has the label {label}, but only {len(answers_)} endings. Correct or remove the record.'
-            )
+            raise record.error(f'has the label {label}, but only {len(answers_)} endings')
     return options, labels
 
 

@@ -1,5 +1,7 @@
 """Prediction with a fine-tuned model: read records, predict, and write the results to a file."""
 
+import dataclasses
+import functools
 import json
 import logging
 import os
@@ -44,15 +46,9 @@ class Predictor:
         valid, examples = self._make_examples(records)
         if not valid:
             return [None] * len(records)
-        train = self._trained.experiment.train
+        config = dataclasses.replace(self._trained.experiment.train, eval_rows=0)
         evaluator = Evaluator(
-            self.task,
-            self._trained.graph,
-            examples,
-            train.eval_batch_size,
-            self._partitioner,
-            length_buckets=train.length_buckets,
-            generate=True,
+            self.task, self._trained.graph, examples, self._partitioner, config, generate=True
         )
         predictions = dict(zip(valid, evaluator.predictions(self._trained.params), strict=True))
         return [predictions.get(i) for i in range(len(records))]
@@ -63,23 +59,19 @@ class Predictor:
         Returns:
           The indices of the valid records, and their rows.
         """
+        make = functools.partial(self.task.make_examples, with_labels=False)
         candidates = [(i, record) for i, record in enumerate(records) if record is not None]
         try:
-            examples = self._unlabeled_examples([record for _, record in candidates])
-            return [i for i, _ in candidates], examples
+            return [i for i, _ in candidates], make([record for _, record in candidates])
         except UserError:
             valid: list[tuple[int, Record]] = []
             for i, record in candidates:
                 try:  # together with the first valid record, because all may need the same number of endings
-                    self._unlabeled_examples([*(r for _, r in valid[:1]), record])
+                    make([*(r for _, r in valid[:1]), record])
                     valid.append((i, record))
                 except UserError as e:
                     logging.warning('Skipped an invalid record: %s', e)
-            examples = self._unlabeled_examples([r for _, r in valid]) if valid else Examples(())
-            return [i for i, _ in valid], examples
-
-    def _unlabeled_examples(self, records: Sequence[Record]) -> Examples:
-        return self.task.make_examples(records, with_labels=False)
+            return [i for i, _ in valid], make([r for _, r in valid]) if valid else Examples(())
 
 
 def read_records(source: str, split: str) -> list[Record | None]:
@@ -89,7 +81,7 @@ def read_records(source: str, split: str) -> list[Record | None]:
       The records in order. A record that cannot be read is logged and replaced by None.
 
     Raises:
-      UserError: if the file does not exist or holds no records.
+      UserError: if the file does not exist, has an unknown format or holds no records.
     """
     if not records_lib.is_files(source):
         if pathlib.Path(source).is_file():

@@ -78,29 +78,16 @@ class Scorer:
         key = trained.experiment, trained.tokenizer.fingerprint
         if self._evaluator is None or key != self._evaluator_key:
             task = self._make_task(path, trained)
-            train = experiment.train
             self._evaluator = Evaluator(
-                task,
-                trained.graph,
-                task.eval_examples(),
-                train.eval_batch_size,
-                self._partitioner,
-                train.seed,
-                train.eval_rows,
-                train.length_buckets,
-                generate=True,
+                task, trained.graph, task.eval_examples(), self._partitioner, experiment.train, generate=True
             )
             self._evaluator_key, self.format_scores = key, task.format_scores
         return trained, self._evaluator
 
     def _make_task(self, path: pathlib.Path, trained: TrainedModel) -> Any:
         """Make the task from the config, except for `CHECKPOINT_FIELDS`, which come from the checkpoint."""
-        config = self._experiment.task
-        inherited = {
-            name: value
-            for name, value in vars(trained.experiment.task).items()
-            if name in tasks.CHECKPOINT_FIELDS and value != ()
-        }
+        config, saved = self._experiment.task, vars(trained.experiment.task)
+        inherited = {k: saved[k] for k in tasks.CHECKPOINT_FIELDS if saved.get(k, ()) != ()}
         for name, value in inherited.items():
             if f'task.{name}' in self._overridden and getattr(config, name) != value:
                 raise UserError(
@@ -161,17 +148,12 @@ def score_checkpoints(make_scorer: Callable[[], Any], flags: argparse.Namespace)
         for step in watch_checkpoints(path, flags.poll, flags.timeout) if flags.watch else [path]:
             result = scorer(step)
             if distributed.is_lead():
-                _report(result, scorer, path, out)
+                data = f'{result["source"]} {result["split"]}'.strip()
+                print(f'{path}, step {result["step"]:,}, {data}, {result["rows"]:,} rows')
+                print(scorer.format_scores(result['scores']), flush=True)
+                paths.write_atomic(out, json.dumps(result, indent=2) + '\n')
         if result is None:
             return 1
         if not flags.watch:
             return 0
         return 0 if result['step'] >= checkpoint.read_metadata(path)[1]['total_steps'] else 1
-
-
-def _report(result: dict[str, Any], scorer: Any, path: pathlib.Path, out: pathlib.Path) -> None:
-    """Print the scores of a checkpoint and write them as JSON."""
-    data = f'{result["source"]} {result["split"]}'.strip()
-    print(f'{path}, step {result["step"]:,}, {data}, {result["rows"]:,} rows')
-    print(scorer.format_scores(result['scores']), flush=True)
-    paths.write_atomic(out, json.dumps(result, indent=2) + '\n')

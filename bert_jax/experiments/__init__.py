@@ -1,1 +1,1 @@
-"""Layer 5: runs, jobs, sweeps, SLURM, tables of papers and run status."""
+"""Layer 5: runs, jobs, sweeps, SLURM jobs, reproduced tables of papers, and run status."""

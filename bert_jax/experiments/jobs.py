@@ -17,9 +17,7 @@ from bert_jax.core.errors import UserError
 from bert_jax.train import experiment
 
 DONE, LOG, SCORES = 'done.json', 'log.txt', 'scores.json'
-ROOT = str(
-    pathlib.Path(__file__).parents[2]
-)  # on the PYTHONPATH of every job, whatever its current directory
+ROOT = str(pathlib.Path(__file__).parents[2])  # on the PYTHONPATH of every job
 
 
 class Job(NamedTuple):
@@ -119,7 +117,7 @@ def run(jobs: Sequence[Job], folder: pathlib.Path, max_processes: int = 1) -> di
       max_processes: maximum number of jobs that run in parallel.
 
     Returns:
-      The reason of each failure, by the folder of the job.
+      The reason for each failure, by job folder.
 
     Raises:
       UserError: before any job starts, if one of them has invalid settings.
@@ -168,17 +166,17 @@ def _run(waiting: list[Job], max_processes: int, failures: dict[pathlib.Path, st
 
 
 def distinct_reasons(failures: Mapping[pathlib.Path, str]) -> list[str]:
-    """The distinct reasons in `failures`, in order of first occurrence."""
+    """Return the distinct failure reasons, in order of first occurrence."""
     return [*dict.fromkeys(failures.values())]
 
 
 def footnotes(failures: Mapping[pathlib.Path, str]) -> list[str]:
-    """Number the distinct reasons, one per line; table cells refer to these numbers as `failed [1]`."""
+    """Return one numbered line per distinct failure reason; a table cell refers to its number as `failed [1]`."""
     return [f'[{i}] {reason}' for i, reason in enumerate(distinct_reasons(failures), 1)]
 
 
 def report_failures(failures: Mapping[pathlib.Path, str]) -> int:
-    """Print one line to stderr for each distinct reason. Return the exit status of the command: 1 after failures, else 0."""
+    """Print each distinct failure reason to stderr. Return the exit status of the command: 1 after failures, else 0."""
     for reason in distinct_reasons(failures):
         first, *others = (folder for folder, why in failures.items() if why == reason)
         more = f' and {len(others)} more' if others else ''
@@ -204,7 +202,7 @@ class _Process(NamedTuple):
 
 def _start(job: Job, cores: set[int]) -> _Process:
     job.folder.mkdir(parents=True, exist_ok=True)
-    logging.info('started: %s', job.folder)
+    logging.info('Started the job in %s', job.folder)
     with (job.folder / LOG).open('ab') as log:
         # With these variables of a surrounding cluster job, the process would try to join that job.
         env = {k: v for k, v in os.environ.items() if not k.startswith(('SLURM_', 'OMPI_'))}
@@ -217,9 +215,9 @@ def _start(job: Job, cores: set[int]) -> _Process:
 
 
 def _split_cores(n: int) -> list[set[int]]:
-    """Split the CPU cores into n sets, one per process. The sets are empty if cores are not to be assigned:
+    """Split the CPU cores into n sets, one per process.
 
-    for n = 1, and on systems without core affinity.
+    The sets are empty, so that no process is pinned to cores, for n = 1 and on systems without core affinity.
     """
     if n == 1 or not hasattr(os, 'sched_getaffinity'):
         return [set()] * n
@@ -235,7 +233,7 @@ def _record_exit(process: _Process, failures: dict[pathlib.Path, str]) -> None:
         errors = [line for line in output.strip().splitlines()[-5:] if line.startswith('error')]
         how = f'killed by {signal.Signals(-status).name}' if status < 0 else f'exited with status {status}'
         failures[job.folder] = errors[-1] if errors else f'{how}; see {job.folder / LOG}'
-        logging.warning('failed: %s', job.folder)
+        logging.warning('The job in %s failed', job.folder)
         return
     job.mark_finished()
-    logging.info('finished: %s, %.0f s', job.folder, time.monotonic() - process.start_time)
+    logging.info('Finished the job in %s after %.0f s', job.folder, time.monotonic() - process.start_time)

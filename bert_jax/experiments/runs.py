@@ -7,6 +7,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from bert_jax.core import metrics
 from bert_jax.core.errors import UserError
 from bert_jax.train import experiment
@@ -20,7 +22,7 @@ class Run:
       name: name of its working directory.
       config: its complete config.
       train: metrics of the logged training steps, in order.
-      evals: metrics of the evaluations, in order; their names lack the prefix 'eval/'.
+      evals: metrics of the evaluations, in order, without the prefix 'eval/' in their names.
       eval_files: scores that eval commands wrote into the working directory, as pairs of a name 'SOURCE, SPLIT' and scores.
     """
 
@@ -49,10 +51,8 @@ class Run:
         """The name of the training data, as shown in legends and tables."""
         data = self.config['data']
         if self.is_pretraining:
-            names = [
-                pathlib.Path(s).name if s.endswith(('.txt', '.gz', '.jsonl')) else s for s in data['sources']
-            ]
-            return ', '.join(names)
+            suffixes = ('.txt', '.gz', '.jsonl')
+            return ', '.join(pathlib.Path(s).name if s.endswith(suffixes) else s for s in data['sources'])
         return data['source'] + (f', {data["limit"]:,} examples' if data['limit'] else '')
 
     @property
@@ -105,7 +105,7 @@ def final_scores(folder: pathlib.Path) -> dict[str, float]:
 
 
 def final_score(folder: pathlib.Path, name: str) -> float | None:
-    """The score `name` in a folder: from the last evaluation of a run, or from the file of an eval command.
+    """Read the score `name` from a folder: from the last evaluation of a run, or from the output of an eval command.
 
     Returns:
       The score; None if the folder contains no scores.
@@ -125,6 +125,14 @@ def score_curve(folder: pathlib.Path, name: str) -> dict[int, float]:
     return {int(line['step']): line[name] for line in read(folder).evals if name in line}
 
 
+def mean_and_spread(values: Sequence[float], digits: int = 4) -> str:
+    """Format scores as 'mean ± sample standard deviation': without the deviation for one score, and '' for none."""
+    if not values:
+        return ''
+    spread = f' ± {np.std(values, ddof=1):.{digits}f}' if len(values) > 1 else ''
+    return f'{np.mean(values):.{digits}f}{spread}'
+
+
 def find(folder: pathlib.Path) -> list[Run]:
     """Read the run in a working directory, or all runs below a folder, such as the folder of a sweep.
 
@@ -136,12 +144,9 @@ def find(folder: pathlib.Path) -> list[Run]:
     workdirs = sorted(p.parent for p in folder.rglob('config.json'))
     if not workdirs:
         raise UserError(f'There is no run in {str(folder)!r}. Pass the --workdir of a training run.')
-    return [read(p, _short_name(f'{folder.name}/{p.relative_to(folder).as_posix()}')) for p in workdirs]
-
-
-def _short_name(name: str) -> str:
-    """Shorten 'DIR/runs/seed0', the folder of a run in a sweep with a single setting, to 'DIR/seed0'."""
-    return re.sub(r'/runs(?=/seed\d+$)', '', name)
+    names = [f'{folder.name}/{p.relative_to(folder).as_posix()}' for p in workdirs]
+    # In a sweep with a single setting, the folder 'DIR/runs/seed0' is shortened to 'DIR/seed0'.
+    return [read(p, re.sub(r'/runs(?=/seed\d+$)', '', name)) for p, name in zip(workdirs, names, strict=True)]
 
 
 def _read_eval_files(workdir: pathlib.Path) -> list[tuple[str, Mapping[str, Any]]]:

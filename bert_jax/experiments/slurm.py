@@ -15,8 +15,6 @@ from bert_jax.experiments.jobs import DONE, ROOT, Job, validate
 SCRIPT, ID, LOG = 'slurm.sh', 'slurm.id', 'slurm-%j.log'
 # SLURM sends SIGTERM this many seconds before the time limit of a job; training then saves a checkpoint.
 NOTICE = 120
-# A requeued job appends to its log.
-_REQUEUE_OPTIONS = ('--open-mode=append', '--requeue', f'--signal=TERM@{NOTICE}')
 
 
 def script(job: Job, options: Sequence[str] = ()) -> str:
@@ -26,8 +24,8 @@ def script(job: Job, options: Sequence[str] = ()) -> str:
     then requeues the job; if nothing new was saved, it does so at most three times. A canceled job is not requeued.
 
     Args:
-      job: the job; `srun` starts one process of it per task.
-      options: options of sbatch, such as '--nodes=2'; they override the options that this function sets.
+      job: the job; `srun` starts one process per SLURM task.
+      options: sbatch options, such as '--nodes=2'; they override the options that this function sets.
 
     Raises:
       UserError: if the path of the folder contains a backslash or a line break, which sbatch does not accept.
@@ -37,17 +35,10 @@ def script(job: Job, options: Sequence[str] = ()) -> str:
         raise UserError(
             f'sbatch cannot handle the folder name {str(folder)!r}. Choose a --workdir without backslashes and line breaks.'
         )
-    defaults = [
-        f'--job-name={folder.name}',
-        f'--chdir={pathlib.Path.cwd()}',
-        f'--output={str(folder).replace("%", "%%")}/{LOG}',
-        '--kill-on-invalid-dep=yes',
-        *_REQUEUE_OPTIONS,
-    ]
+    log = f'{str(folder).replace("%", "%%")}/{LOG}'
     return '\n'.join(
         [
-            '#!/bin/bash',
-            *_directives([*defaults, *options]),
+            *_header(folder, [f'--output={log}', '--kill-on-invalid-dep=yes', *options]),
             f'export PYTHONPATH={shlex.quote(ROOT)}${{PYTHONPATH:+:$PYTHONPATH}}',
             f'folder={shlex.quote(str(folder))}',
             '# In an array, the plain job id of an element may be that of the whole array.',
@@ -74,18 +65,30 @@ def script(job: Job, options: Sequence[str] = ()) -> str:
     )
 
 
-def _directives(options: Sequence[str]) -> list[str]:
-    """Format options of sbatch as #SBATCH lines, quoted where sbatch needs it."""
+def _header(folder: pathlib.Path, options: Sequence[str]) -> list[str]:
+    """Return the first lines of a batch script: sbatch options, in quotes if they contain special characters.
+
+    Args:
+      folder: absolute path of a folder; its name becomes the job name.
+      options: sbatch options; a later option overrides an earlier one, and all override those that this function sets.
+    """
+    defaults = [
+        f'--job-name={folder.name}',
+        f'--chdir={pathlib.Path.cwd()}',
+        '--open-mode=append',  # a requeued job appends to its log
+        '--requeue',
+        f'--signal=TERM@{NOTICE}',
+    ]
     plain = re.compile(r'[^\s"\'#\\]+')
-    quoted = (o if plain.fullmatch(o) else '"' + o.replace('"', '\\"') + '"' for o in options)
-    return [f'#SBATCH {option}' for option in quoted]
+    quoted = (o if plain.fullmatch(o) else '"' + o.replace('"', '\\"') + '"' for o in [*defaults, *options])
+    return ['#!/bin/bash', *(f'#SBATCH {option}' for option in quoted)]
 
 
 def submit(jobs: Sequence[tuple[Job, Sequence[str]]]) -> dict[pathlib.Path, str]:
     """Submit the jobs that are neither finished nor already in the queue.
 
     Args:
-      jobs: pairs of a job and its options of sbatch; a job must come after the job that it depends on.
+      jobs: pairs of a job and its sbatch options; a job must come after the job that it depends on.
 
     Returns:
       The SLURM id, by folder, of each job that is now in the queue.
@@ -93,19 +96,12 @@ def submit(jobs: Sequence[tuple[Job, Sequence[str]]]) -> dict[pathlib.Path, str]
     Raises:
       UserError: if SLURM is not installed, or rejects a job.
     """
-    scripts = {job.folder: script(job, options) for job, options in jobs if not job.is_finished}
-    ids = _queued([job for job, _ in jobs if not job.is_finished])
-    for job, _ in jobs:
-        if job.folder not in scripts:
-            continue
-        if job.folder in ids:
-            _check_unchanged(job.folder, scripts[job.folder])
-        else:
-            paths.write_atomic(job.folder / SCRIPT, scripts[job.folder])
-            condition = 'after' if job.watch else 'afterok'
-            dependency = [f'--dependency={condition}:{ids[job.depends_on]}'] if job.depends_on in ids else []
-            ids[job.folder] = _sbatch(*dependency, str(job.folder / SCRIPT))
-            paths.write_atomic(job.folder / ID, ids[job.folder] + '\n')
+    ids, new = _write_scripts(jobs)
+    for job in new:
+        condition = 'after' if job.watch else 'afterok'
+        dependency = [f'--dependency={condition}:{ids[job.depends_on]}'] if job.depends_on in ids else []
+        ids[job.folder] = _sbatch(*dependency, str(job.folder / SCRIPT))
+        paths.write_atomic(job.folder / ID, ids[job.folder] + '\n')
     return ids
 
 
@@ -116,33 +112,18 @@ def submit_array(
 
     Args:
       jobs: jobs without dependencies.
-      options: options of sbatch for each job.
+      options: sbatch options for each job.
       folder: where to write the script of the array.
       max_running: maximum number of jobs that run in parallel; 0 for no limit.
     """
-    unfinished = [job for job in jobs if not job.is_finished]
-    ids = _queued(unfinished)
-    new = []
-    for job in unfinished:
-        text = script(job, options)
-        if job.folder in ids:
-            _check_unchanged(job.folder, text)
-        else:
-            paths.write_atomic(job.folder / SCRIPT, text)
-            new.append(job)
+    ids, new = _write_scripts([(job, options) for job in jobs])
     if not new:
         return ids
-    defaults = [
-        f'--job-name={folder.absolute().name}',
-        f'--chdir={pathlib.Path.cwd()}',
-        '--output=/dev/null',  # each job writes its own log
-        f'--array=0-{len(new) - 1}' + (f'%{max_running}' if max_running else ''),
-        *_REQUEUE_OPTIONS,
-    ]
+    array = f'--array=0-{len(new) - 1}' + (f'%{max_running}' if max_running else '')
     folders = shlex.join(str(job.folder.absolute()) for job in new)
     lines = [
-        '#!/bin/bash',
-        *_directives([*defaults, *options]),
+        # Each job writes its own log.
+        *_header(folder.absolute(), ['--output=/dev/null', array, *options]),
         f'folders=({folders})',
         'folder=${folders[$SLURM_ARRAY_TASK_ID]}',
         f'exec bash "$folder/{SCRIPT}" >> "$folder/{LOG.replace("%j", "$SLURM_JOB_ID")}" 2>&1',
@@ -156,22 +137,36 @@ def submit_array(
     return ids
 
 
-def _queued(jobs: Sequence[Job]) -> dict[pathlib.Path, str]:
-    """The SLURM ids, by folder, of the jobs that are in the queue."""
-    validate(jobs)
-    queue = {*_call('squeue', '--me', '--array', '--noheader', '--format=%i').split()}
-    files = {job.folder: job.folder / ID for job in jobs}
-    ids = {folder: file.read_text().strip() for folder, file in files.items() if file.is_file()}
-    return {folder: job_id for folder, job_id in ids.items() if job_id in queue}
+def _write_scripts(jobs: Sequence[tuple[Job, Sequence[str]]]) -> tuple[dict[pathlib.Path, str], list[Job]]:
+    """Validate the unfinished jobs, and write the scripts of those that are not in the queue.
 
+    Args:
+      jobs: pairs of a job and its sbatch options.
 
-def _check_unchanged(folder: pathlib.Path, text: str) -> None:
-    """Raise UserError if the job in the queue was submitted with a script other than `text`."""
-    if (folder / SCRIPT).read_text() != text:
-        job_id = (folder / ID).read_text().strip()
-        raise UserError(
-            f'{str(folder)!r} is in the queue with other settings or options. Run `scancel {job_id}` and submit again.'
-        )
+    Returns:
+      The SLURM ids, by folder, of the jobs in the queue; and the jobs to submit.
+
+    Raises:
+      UserError: if SLURM is not installed, or a job is in the queue with another script.
+    """
+    scripts = [(job, script(job, options)) for job, options in jobs if not job.is_finished]
+    validate([job for job, _ in scripts])
+    queue = _call('squeue', '--me', '--array', '--noheader', '--format=%i').split()
+    ids, new = {}, []
+    for job, text in scripts:
+        id_file, script_file = job.folder / ID, job.folder / SCRIPT
+        job_id = id_file.read_text().strip() if id_file.is_file() else ''
+        if job_id not in queue:
+            paths.write_atomic(script_file, text)
+            new.append(job)
+        elif script_file.read_text() == text:
+            ids[job.folder] = job_id
+        else:
+            raise UserError(
+                f'{str(job.folder)!r} is in the queue with other settings or options. Run `scancel {job_id}` and '
+                'submit again.'
+            )
+    return ids, new
 
 
 def _sbatch(*arguments: str) -> str:

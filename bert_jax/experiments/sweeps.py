@@ -1,9 +1,6 @@
 """Run one config with several settings and seeds, and compare their scores."""
 
-import ast
 import collections
-import contextlib
-import dataclasses
 import hashlib
 import itertools
 import math
@@ -11,7 +8,7 @@ import pathlib
 import re
 import statistics
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -32,8 +29,7 @@ RECIPE: dict[str, tuple[Any, ...]] = {
 }
 
 
-@dataclasses.dataclass(frozen=True)
-class Trial:
+class Trial(NamedTuple):
     """One setting of a sweep.
 
     Attributes:
@@ -46,7 +42,7 @@ class Trial:
 
 
 def grid(values: Mapping[str, Sequence[Any]]) -> list[Settings]:
-    """All combinations of the values of several config keys.
+    """Return all combinations of the values of several config keys.
 
     Raises:
       UserError: if a key has the same value twice.
@@ -54,7 +50,7 @@ def grid(values: Mapping[str, Sequence[Any]]) -> list[Settings]:
     for key, choices in values.items():
         if len({*choices}) < len(choices):
             raise UserError(
-                f'{key} has a value twice in {", ".join(map(str, choices))}. Write each value once.'
+                f'{key} contains a duplicate value: {", ".join(map(str, choices))}. Write each value once.'
             )
     return [dict(zip(values, choices, strict=True)) for choices in itertools.product(*values.values())]
 
@@ -65,7 +61,7 @@ def parse_values(text: str) -> tuple[Any, ...]:
 
 
 def from_config(spec: str) -> list[Settings]:
-    """The settings that the function `sweep(add)` of a config file adds; a single empty setting if it has no such function.
+    """Return the settings that the function `sweep(add)` of a config file adds; without this function, one empty setting.
 
     Raises:
       UserError: if `sweep` fails, adds nothing or the same setting twice, or sets the seed.
@@ -80,13 +76,15 @@ def from_config(spec: str) -> list[Settings]:
         added = [{k: _to_python(v) for k, v in settings.items()} for settings in added]
     except Exception as e:
         raise UserError(
-            f'sweep(add) of {path!r} failed ({first_line(e)}). Call add({{"optim.learning_rate": 1e-4}}) for each setting.'
+            f'The function sweep(add) in {path!r} failed ({first_line(e)}). Call add({{"optim.learning_rate": 1e-4}}) for each setting.'
         ) from e
     names = [name(settings) for settings in added]
     if not added or len({*names}) < len(names):
-        raise UserError(f'sweep(add) of {path!r} adds no setting, or adds one twice. Add each setting once.')
+        raise UserError(
+            f'The function sweep(add) in {path!r} adds no setting, or adds one twice. Add each setting once.'
+        )
     if any('train.seed' in settings for settings in added):
-        raise UserError(f'sweep(add) of {path!r} sets train.seed. Remove it and pass --seeds=N.')
+        raise UserError(f'The function sweep(add) in {path!r} sets train.seed. Remove it and pass --seeds=N.')
     return added
 
 
@@ -95,7 +93,7 @@ def _to_python(value: Any) -> Any:
 
 
 def name(settings: Settings) -> str:
-    """Name a setting, independently of the order of its keys: 'learning_rate=0.0001,batch_size=16'."""
+    """Return the folder name of a setting, such as 'learning_rate=0.0001,batch_size=16', for any order of its keys."""
     settings = dict(sorted(settings.items()))
     short = [key.rpartition('.')[2] for key in settings]
     keys = short if len({*short}) == len(short) else list(settings)
@@ -109,13 +107,13 @@ def name(settings: Settings) -> str:
 def trials(
     spec: str, workdir: pathlib.Path, settings: Sequence[Settings], seeds: int, overrides: Sequence[str]
 ) -> list[Trial]:
-    """The training jobs of each setting with each seed, in the folders `SETTING/seedN`.
+    """Create the training jobs for each setting and seed, in the folders `SETTING/seedN`.
 
     Args:
       spec: the config file, with its argument.
       workdir: the folder of all runs.
       settings: the settings to compare.
-      seeds: number of seeds; they count from 0.
+      seeds: number of seeds, counted from 0.
       overrides: `a.b=value` for all runs.
     """
     found = []
@@ -131,12 +129,8 @@ def trials(
 
 def _format(value: Any) -> str:
     """Format a value for the command line. Text is quoted only if it would otherwise be parsed as another type."""
-    if isinstance(value, str):
-        with contextlib.suppress(ValueError, SyntaxError):
-            ast.literal_eval(value)
-            return repr(value)
-        return value
-    return repr(value)
+    is_plain_text = isinstance(value, str) and config_lib.parse_value(value) == value
+    return value if is_plain_text else repr(value)
 
 
 def objective(sweep: Sequence[Trial], score: str = '') -> tuple[str, bool]:
@@ -152,9 +146,8 @@ def objective(sweep: Sequence[Trial], score: str = '') -> tuple[str, bool]:
     first = sweep[0].jobs[0]
     checkpoint = experiment.read(first.config, first.settings).checkpoint
     score = score or checkpoint.best_metric or 'loss'
-    return score, checkpoint.lower_is_better if score == checkpoint.best_metric else metrics.is_lower_better(
-        score
-    )
+    is_best_metric = score == checkpoint.best_metric
+    return score, checkpoint.lower_is_better if is_best_metric else metrics.is_lower_better(score)
 
 
 def summarize(
@@ -231,9 +224,7 @@ def table(
     lines = [['', *keys, summary['score'], 'n', 'failed', 'state', 'step']]
     for i in _ranking(summary['trials'], lowest):
         found = summary['trials'][i]
-        score = '' if found['mean'] is None else f'{found["mean"]:.4f}'
-        if found['std'] is not None:
-            score += f' ± {found["std"]:.4f}'
+        score = runs.mean_and_spread([s for s in found['scores'] if s is not None])
         values = [str(sweep[i].settings.get(key, '')) for key in keys]
         best = '*' if i == summary['best'] else ''
         lines.append(
@@ -245,7 +236,7 @@ def table(
 def _progress(trial: Trial, failures: Mapping[pathlib.Path, str]) -> tuple[str, str]:
     """Summarize the runs of a trial: their states, such as '2 done, 1 running', and the lowest step among them."""
     reasons = distinct_reasons(failures)
-    states, steps, totals = [], [0], [0]
+    states, steps, totals = [], [], []
     for job in trial.jobs:
         state = 'not started'
         if job.folder in failures:
@@ -259,4 +250,4 @@ def _progress(trial: Trial, failures: Mapping[pathlib.Path, str]) -> tuple[str, 
         states.append(state)
     counts = collections.Counter(states)
     text = ', '.join(counts if len(counts) == 1 else (f'{n} {state}' for state, n in counts.items()))
-    return text, status.format_step(min(steps[1:]), max(totals)) if len(steps) > 1 else ''
+    return text, status.format_step(min(steps), max(totals)) if steps else ''

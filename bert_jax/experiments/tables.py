@@ -1,4 +1,4 @@
-"""Reproduce tables of papers: run the jobs, compare our scores with the published ones, and test differences."""
+"""Reproduce tables from papers: run the jobs, compare our scores with the published ones, and test differences."""
 
 import collections
 import dataclasses
@@ -15,7 +15,6 @@ from typing import Any, Literal
 from ml_collections import ConfigDict
 
 from bert_jax.core import config as config_lib
-from bert_jax.core.config import check_range
 from bert_jax.core.errors import UserError
 from bert_jax.experiments import runs
 from bert_jax.experiments.jobs import Job, distinct_reasons
@@ -56,20 +55,22 @@ class Column:
 
     Attributes:
       name: name in the table.
-      config: config of the fine-tuning runs; with `source_column`, the config with which to evaluate the fine-tuned models
-        of that column. A study is written as its command, such as `bin/study_language.py`; it studies those models or,
-        without `source_column`, the pretrained ones.
+      config: config of the fine-tuning runs; with `source_column`, the config with which to evaluate the
+        fine-tuned models of that column. For a study, its command, such as `bin/study_language.py`; it
+        studies those models or, without `source_column`, the pretrained ones.
       score: name of the score; its value is taken from the last evaluation.
       settings: config overrides `a.b=value`, or the flags of the study.
-      format: 'percent' multiplies a fraction by 100, 'exp' turns a loss into a perplexity; empty leaves the score unchanged.
-      published_name: data of the published score, if they differ from `name`.
-      source_column: another column whose runs this column uses: without `config` it shows another of their scores, with
-        `config` it evaluates them on other data. 'pretraining' means the pretraining runs. Empty for a column that
-        has its own runs.
-      until_score_of: name of a row. The value of a run is then the first step at which it reaches the best score of that
-        row (the mean over its runs), or infinity. The table shows the step at which half of the runs have reached it.
-      panel: title of the panel that shows this column in the figure. Empty leaves the column out; if the rows are on the
-        x axis, it gives the column its own panel.
+      format: 'percent' multiplies a fraction by 100, 'exp' turns a loss into a perplexity; empty leaves the
+        score unchanged.
+      published_name: data set of the published score, if it differs from `name`.
+      source_column: another column whose runs this column uses: without `config` it shows another of their
+        scores, with `config` it evaluates them on other data. 'pretraining' means the pretraining runs. Empty
+        for a column that has its own runs.
+      until_score_of: name of a row. The value of a run is then the first step at which it reaches the best
+        score of that row (the mean over its runs), or infinity. The table shows the step at which half of the
+        runs have reached it.
+      panel: title of the panel that shows this column in the figure. If empty, the column is not plotted or,
+        if the rows are on the x axis, has a panel of its own.
       x: position on the x axis of that panel, a number or a name.
     """
 
@@ -95,17 +96,15 @@ class Column:
         return 100 * score if self.format == 'percent' else score
 
     def cell(self, values: Sequence[float]) -> str:
-        """Format values as 'mean ± standard deviation (n)'; with `until_score_of`, as 'median step (k of n)', for k that reach it."""
+        """Format values as 'mean ± standard deviation (n)'; with `until_score_of`, as 'median step (k of n)', where k runs reach it."""
         if not values:
             return ''
         if self.until_score_of:
             half = statistics.median_low(values)
             step = f'{half:.0f}' if math.isfinite(half) else 'never'
             return f'{step} ({sum(map(math.isfinite, values))} of {len(values)})'
-        mean = statistics.fmean(values)
-        digits = self.digits(mean)
-        spread = f' ± {statistics.stdev(values):.{digits}f}' if len(values) > 1 else ''
-        return f'{mean:.{digits}f}{spread} ({len(values)})'
+        digits = self.digits(statistics.fmean(values))
+        return f'{runs.mean_and_spread(values, digits)} ({len(values)})'
 
     def digits(self, value: float) -> int:
         """Number of decimals: 1 for percentages and values of at least 10, 2 for values of at least 1, otherwise 4."""
@@ -145,7 +144,7 @@ class Table:
     baseline: str = ''
 
     def __post_init__(self) -> None:
-        check_range(self, 'table', 1, math.inf, 'seeds')
+        config_lib.check_range(self, 'table', 1, math.inf, 'seeds')
         self._check_names()
         for row in self.rows:
             if not row.config and not self._initial_checkpoint(row):
@@ -168,7 +167,7 @@ class Table:
             for name, score in scores.items():
                 if not isinstance(score, int | float):
                     raise UserError(
-                        f'The published score {score!r} of {name!r} is not a number. Correct the config.'
+                        f'The published score {score!r} of the column {name!r} is not a number. Correct `published` in the config.'
                     )
 
     def _check_names(self) -> None:
@@ -213,32 +212,28 @@ class Table:
         return found
 
     def _row_jobs(self, row: Row, workdir: pathlib.Path, seed: int) -> list[Job]:
-        def expand(settings: Sequence[str]) -> list[str]:
-            return [s.replace('{workdir}', str(workdir)).replace('{text}', self.text) for s in settings]
+        def expand(settings: Sequence[str]) -> tuple[str, ...]:
+            return tuple(s.replace('{workdir}', str(workdir)).replace('{text}', self.text) for s in settings)
 
         found, pretraining = [], None
         if row.config:
-            pretraining = self._folder(workdir, row, Column('', source_column=PRETRAINING), seed)
+            pretraining = _folder(workdir, 'pretrain', row, seed)
             found.append(Job(pretraining, row.config, (*expand(row.settings), f'train.seed={seed}')))
         checkpoint = pretraining or self._initial_checkpoint(row)
         for column in self.columns:
             if not column.config or {column.name, column.source_column} & {*row.skipped_columns}:
                 continue
             settings = expand([*column.settings, *row.column_settings.get(column.name, ())])
-            folder = self._folder(workdir, row, column, seed)
+            folder = _folder(workdir, column.name, row, seed)
             if column.source_column:
-                source = next(c for c in self.columns if c.name == column.source_column)
-                tuned = self._folder(workdir, row, source, seed)
-                found.append(Job(folder, column.config, tuple(settings), tuned, checkpoint=str(tuned)))
+                tuned = _folder(workdir, column.source_column, row, seed)
+                found.append(Job(folder, column.config, settings, tuned, str(tuned)))
             elif column.is_study:
-                found.append(
-                    Job(folder, column.config, tuple(settings), pretraining, checkpoint=str(checkpoint))
-                )
+                found.append(Job(folder, column.config, settings, pretraining, str(checkpoint)))
             else:
-                init = [f'init.checkpoint={checkpoint}', f'init.weights={row.weights}']
-                found.append(
-                    Job(folder, column.config, (*settings, f'train.seed={seed}', *init), pretraining)
-                )
+                init = (f'init.checkpoint={checkpoint}', f'init.weights={row.weights}')
+                settings = (*settings, f'train.seed={seed}', *init)
+                found.append(Job(folder, column.config, settings, pretraining))
         return found
 
     def _initial_checkpoint(self, row: Row) -> str:
@@ -253,12 +248,12 @@ class Table:
             )
         return self.checkpoints[reference[1]]
 
-    def _folder(self, workdir: pathlib.Path, row: Row, column: Column, seed: int) -> pathlib.Path:
-        """The folder of the job whose score a cell shows."""
+    def _cell_folders(self, workdir: pathlib.Path, row: Row, column: Column) -> list[pathlib.Path]:
+        """The folders of the jobs whose scores a cell shows, one for each seed."""
         name = column.name
         if not column.config:
             name = 'pretrain' if column.source_column == PRETRAINING else column.source_column
-        return workdir / folder_name(name) / folder_name(row.name) / f'seed{seed}'
+        return [_folder(workdir, name, row, seed) for seed in range(self.seeds)]
 
     def _finished_folders(self, workdir: pathlib.Path) -> set[pathlib.Path]:
         return {job.folder for job in self.jobs(workdir) if job.is_finished}
@@ -269,11 +264,7 @@ class Table:
         found = {}
         for column in self.columns:
             folders = {
-                row.name: [
-                    folder
-                    for seed in range(self.seeds)
-                    if (folder := self._folder(workdir, row, column, seed)) in finished
-                ]
+                row.name: [f for f in self._cell_folders(workdir, row, column) if f in finished]
                 for row in self.rows
             }
             if column.until_score_of:
@@ -317,7 +308,7 @@ class Table:
         def cell(row: Row, column: Column) -> tuple[str, str, str]:
             published = self.published.get(row.name, {}).get(column.name)
             ours = values[row.name, column.name]
-            folders = [self._folder(workdir, row, column, seed) for seed in range(self.seeds)]
+            folders = self._cell_folders(workdir, row, column)
             failed = [failures[folder] for folder in folders if folder in failures]
             missing = row.skipped_columns.get(column.name) or row.skipped_columns.get(column.source_column)
             if failed:
@@ -424,6 +415,11 @@ def _first_step(curve: Mapping[int, float], target: float) -> float:
     return next((float(step) for step, value in curve.items() if value >= target), math.inf)
 
 
+def _folder(workdir: pathlib.Path, name: str, row: Row, seed: int) -> pathlib.Path:
+    """Return the folder of a job of a row; `name` is the name of its column, or 'pretrain' for the pretraining run."""
+    return workdir / folder_name(name) / folder_name(row.name) / f'seed{seed}'
+
+
 def folder_name(name: str) -> str:
     """Convert the name of a row or column to a folder name."""
     return (
@@ -435,25 +431,21 @@ def read(spec: str, overrides: Sequence[str] = ()) -> Table:
     """Read a table from a config file, with overrides such as `seeds=3` or `checkpoint=DIR`.
 
     Raises:
-      UserError: for unknown keys, or if two rows or columns have the same name.
+      UserError: for unknown keys; if there are no rows or no columns; or if two of them have the same name.
     """
     config = config_lib.load(spec)
     defaults = {f.name: f.default for f in dataclasses.fields(Table) if isinstance(f.default, str | int)}
     config = ConfigDict({**defaults, **config})
     config_lib.override(config, overrides)
-    values: dict[str, Any] = {**config}
+    values = config_lib.as_dict(config)
     for key, cls in (('rows', Row), ('columns', Column)):
         entries = [
-            config_lib.build_section(cls, _to_dict(entry), f'{key}[{i}]')
-            for i, entry in enumerate(values.get(key, ()))
+            config_lib.build_section(cls, entry, f'{key}[{i}]') for i, entry in enumerate(values.get(key, ()))
         ]
         names = [folder_name(entry.name) for entry in entries]
         if not entries or len({*names}) < len(names):
-            raise UserError(f'{spec!r} has no {key}, or two with the same name. Add or rename them.')
+            raise UserError(
+                f'{spec!r} has no {key}, or two {key} with the same name. Add {key}, or rename one.'
+            )
         values[key] = tuple(entries)
-    return config_lib.build_section(Table, _to_dict(values), 'table')
-
-
-def _to_dict(value: Any) -> Any:
-    """Convert a ConfigDict, including nested ones, to dictionaries."""
-    return {k: _to_dict(v) for k, v in value.items()} if isinstance(value, ConfigDict | dict) else value
+    return config_lib.build_section(Table, values, 'table')

@@ -73,6 +73,7 @@ def _block(prefix: str, our_prefix: str = '', **modules: str | tuple[str, ...]) 
     }
 
 
+# DistilBERT has no segment embeddings, but otherwise the same names.
 _EMBEDDINGS = {
     'token_embedding': 'embeddings.word_embeddings',
     'position_embedding': 'embeddings.position_embeddings',
@@ -108,25 +109,23 @@ _CONFIG_KEYS = {
 }
 # Options of BERT in Hugging Face that our model does not have.
 _REQUIRED_CONFIG = {'position_embedding_type': 'absolute', 'is_decoder': False, 'add_cross_attention': False}
-_CLASSIFIER, _SPANS = {'classifier': 'classifier'}, {'span_classifier': 'qa_outputs'}
+_CLASSIFIER = {'classifier': 'classifier'}
+# Heads that BERT, RoBERTa and DistilBERT have under the same names.
+_COMMON_HEADS = {'encode': {}, 'tag': _CLASSIFIER, 'qa': {'span_classifier': 'qa_outputs'}}
 FAMILIES = {
     'bert': Family(
         prefix='bert.',
         model='bert',
         base_modules=_BERT_MODULES,
         head_modules={
-            'encode': {},
+            **_COMMON_HEADS,
             'mlm': {
                 'masked_lm/dense': 'cls.predictions.transform.dense',
                 'masked_lm/norm': 'cls.predictions.transform.LayerNorm',
                 'masked_lm/bias': 'cls.predictions.bias',
                 'next_sentence': 'cls.seq_relationship',
             },
-            'classify': _CLASSIFIER,
-            'regress': _CLASSIFIER,
-            'choice': _CLASSIFIER,
-            'tag': _CLASSIFIER,
-            'qa': _SPANS,
+            **dict.fromkeys(('classify', 'regress', 'choice'), _CLASSIFIER),
         },
         tied={
             'cls.predictions.decoder.weight': 'bert/token_embedding',
@@ -140,7 +139,7 @@ FAMILIES = {
         model='bert',
         base_modules=_BERT_MODULES,
         head_modules={
-            'encode': {},
+            **_COMMON_HEADS,
             'mlm': {
                 'masked_lm/dense': 'lm_head.dense',
                 'masked_lm/norm': 'lm_head.layer_norm',
@@ -148,8 +147,6 @@ FAMILIES = {
             },
             'classify': {'bert/pooler': 'classifier.dense', 'classifier': 'classifier.out_proj'},
             'regress': {'bert/pooler': 'classifier.dense', 'classifier': 'classifier.out_proj'},
-            'tag': _CLASSIFIER,
-            'qa': _SPANS,
         },
         tied={'lm_head.decoder.weight': 'bert/token_embedding', 'lm_head.decoder.bias': 'masked_lm/bias'},
         config_keys=_CONFIG_KEYS,
@@ -160,9 +157,7 @@ FAMILIES = {
         prefix='distilbert.',
         model='bert',
         base_modules={
-            'token_embedding': 'embeddings.word_embeddings',
-            'position_embedding': 'embeddings.position_embeddings',
-            'embedding_norm': 'embeddings.LayerNorm',
+            **_EMBEDDINGS,
             **_block(
                 'transformer.layer.{}.',
                 qkv=('attention.q_lin', 'attention.k_lin', 'attention.v_lin'),
@@ -174,17 +169,15 @@ FAMILIES = {
             ),
         },
         head_modules={
-            'encode': {},
+            **_COMMON_HEADS,
             'mlm': {
                 'masked_lm/dense': 'vocab_transform',
                 'masked_lm/norm': 'vocab_layer_norm',
                 'masked_lm/bias': 'vocab_projector.bias',
             },
-            'classify': {'bert/pooler': 'pre_classifier', **_CLASSIFIER},
-            'regress': {'bert/pooler': 'pre_classifier', **_CLASSIFIER},
-            'choice': {'bert/pooler': 'pre_classifier', **_CLASSIFIER},
-            'tag': _CLASSIFIER,
-            'qa': _SPANS,
+            **dict.fromkeys(
+                ('classify', 'regress', 'choice'), _CLASSIFIER | {'bert/pooler': 'pre_classifier'}
+            ),
         },
         tied={'vocab_projector.weight': 'bert/token_embedding'},
         config_keys={

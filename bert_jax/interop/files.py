@@ -7,6 +7,7 @@ import re
 from typing import Any
 
 import numpy as np
+from safetensors.numpy import load_file
 
 from bert_jax.core.errors import UserError, first_line
 from bert_jax.interop.huggingface import Tensors
@@ -66,7 +67,7 @@ def read_tensors(folder: pathlib.Path) -> Tensors:
     try:
         if files := _weight_files(folder, 'model.safetensors'):
             for file in files:
-                tensors |= _read_safetensors(file)
+                tensors |= load_file(file)
         elif files := _weight_files(folder, 'pytorch_model.bin'):
             for file in files:
                 tensors |= _read_pytorch(file)
@@ -94,12 +95,11 @@ def _weight_files(folder: pathlib.Path, name: str) -> list[pathlib.Path]:
     if not index.is_file():
         return []
     try:
-        parts = sorted({*json.loads(index.read_text())['weight_map'].values()})
-        files = [folder / part for part in parts]
+        files = sorted({folder / part for part in json.loads(index.read_text())['weight_map'].values()})
     except (ValueError, KeyError, TypeError, AttributeError) as e:
         raise UserError(f'{str(index)!r} is damaged. Download it again.') from e
     if missing := next((file for file in files if not file.is_file()), None):
-        raise UserError(f'{str(missing)!r}, listed in {index.name}, is missing. Download it again.')
+        raise UserError(f'{str(missing)!r} is missing, but {index.name} lists it. Download the model again.')
     return files
 
 
@@ -109,25 +109,17 @@ def _checkpoint_step(file: pathlib.Path) -> int:
     return int(match[1]) if match else 0
 
 
-def _read_safetensors(file: pathlib.Path) -> Tensors:
-    from safetensors import safe_open
-
-    with safe_open(file, framework='numpy') as opened:
-        return {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
-
-
 def _read_pytorch(file: pathlib.Path) -> Tensors:
     import torch
 
     return {k: v.float().numpy() for k, v in torch.load(file, map_location='cpu', weights_only=True).items()}
 
 
-# Replacements that turn the variable names of Google's BERT into Hugging Face's, applied in order.
+# Replacements that turn the variable names of Google's BERT into those of old Hugging Face checkpoints, applied in order.
 _TENSORFLOW_NAMES = (
     (r'^bert/embeddings/(word|position|token_type)_embeddings$', r'bert/embeddings/\1_embeddings/weight'),
     (r'/layer_(\d+)/', r'/layer/\1/'),
-    (r'/(gamma|kernel)$', '/weight'),
-    (r'/beta$', '/bias'),
+    (r'/kernel$', '/weight'),
     (r'^cls/predictions/output_bias$', 'cls/predictions/bias'),
     (r'^cls/seq_relationship/output_weights$', 'cls/seq_relationship/weight'),
     (r'^cls/seq_relationship/output_bias$', 'cls/seq_relationship/bias'),

@@ -1,8 +1,9 @@
 """Conversion between our models and those of Hugging Face: BERT, RoBERTa, DistilBERT, GPT-2 and BART.
 
-A `Family` maps our modules to Hugging Face modules. Dense layers have a `weight` [out, in] there ([in, out] in
-GPT-2) and a `kernel` [in, out] here; query, key and value are three dense layers there (one in GPT-2) and one
-here. A tensor that is missing, unused or of the wrong shape raises an error that names it.
+A `Family` maps our modules to Hugging Face modules. Our dense layers have a `kernel` [in, out]; those of Hugging
+Face have a `weight` [out, in], except in GPT-2, where it is [in, out]. Our models compute query, key and value in
+one dense layer; Hugging Face uses three, except in GPT-2. A tensor that is missing, unused or of the wrong shape
+raises an error that names it.
 """
 
 import importlib
@@ -23,10 +24,6 @@ Tensors = dict[str, np.ndarray]
 
 # Tensors of old checkpoints that are not parameters.
 _BUFFERS = re.compile(r'(^|\.)(embeddings\.(position_ids|token_type_ids)|h\.\d+\.attn\.(bias|masked_bias))$')
-_OLD_NAMES = (
-    (re.compile(r'LayerNorm\.gamma$'), 'LayerNorm.weight'),
-    (re.compile(r'LayerNorm\.beta$'), 'LayerNorm.bias'),
-)
 # Suffix of the class name by the beginning of a tensor name that only this class has.
 _ARCHITECTURE_BY_TENSOR = {
     'cls.predictions': 'ForPreTraining',
@@ -63,8 +60,8 @@ def family_and_task(config: Mapping[str, Any]) -> tuple[Family, str]:
         problem_type, classes = config.get('problem_type'), len(class_names(config))
         if problem_type == 'multi_label_classification' or (problem_type == 'regression' and classes > 1):
             raise UserError(
-                f'config.json sets problem_type to {problem_type!r} with {classes} labels. Only a single class or '
-                'a single number per text can be converted.'
+                f'config.json sets problem_type to {problem_type!r} with {classes} labels. Only models '
+                'that predict one class or one number per text can be converted.'
             )
         task = 'regress' if classes == 1 else task
     if task == 'encode' and 'encode' not in family.head_modules:
@@ -107,10 +104,10 @@ def to_model_config(config: Mapping[str, Any]) -> ModelConfig:
     """
     family, task = family_and_task(config)
     values = {o: config[t] for o, t in family.config_keys.items() if config.get(t) is not None}
-    if missing := [
-        theirs for ours, theirs in family.config_keys.items() if ours not in values and ours in _SHAPE_FIELDS
-    ]:
-        raise UserError(f'config.json has no {missing[0]!r}, which determines the shape of the model.')
+    for field in _SHAPE_FIELDS:
+        if field not in values:
+            key = family.config_keys[field]
+            raise UserError(f'config.json has no {key!r}, which determines the shape of the model.')
     for key, required in family.required_config.items():
         if config.get(key, required) != required:
             raise UserError(
@@ -119,8 +116,8 @@ def to_model_config(config: Mapping[str, Any]) -> ModelConfig:
     activation = values.get('activation', 'gelu')
     if config['model_type'] == 'roberta' and task == 'mlm' and activation != 'gelu':
         raise UserError(
-            f'The masked-LM head of RoBERTa always uses gelu, but config.json sets hidden_act to {activation!r}. '
-            'Only models that use gelu in both can be converted.'
+            f'config.json sets hidden_act to {activation!r}, but the masked-LM head of RoBERTa always uses gelu. '
+            'Only models whose layers use gelu too can be converted.'
         )
     if activation not in ACTIVATIONS:
         raise UserError(
@@ -194,9 +191,8 @@ def to_hf_config(
         raise UserError(f'Hugging Face has no model of the type {model_type!r} for the task {task!r}.')
     values = {theirs: getattr(config, ours) for ours, theirs in family.config_keys.items()}
     values['pad_token_id'] = tokenizer.pad
-    values[family.config_keys['max_positions']] += (
-        family.position_offset(values) - family.uncounted_position_rows
-    )
+    counted_rows = family.position_offset(values) - family.uncounted_position_rows
+    values[family.config_keys['max_positions']] += counted_rows
     values |= {key: values[other] for key, other in family.equal_config.items()}
     their_activations = {ours: theirs for theirs, ours in reversed(ACTIVATIONS.items())}
     values[family.config_keys['activation']] = their_activations[config.activation]
@@ -207,8 +203,8 @@ def to_hf_config(
         values |= (
             {'embd_pdrop': config.dropout} if task == 'clm' else {'decoder_start_token_id': tokenizer.sep}
         )
-    architecture = _CLASS_PREFIXES[model_type] + suffix
-    values |= {'model_type': model_type, 'architectures': [architecture], 'dtype': 'float32'}
+    architectures = [_CLASS_PREFIXES[model_type] + suffix]
+    values |= {'model_type': model_type, 'architectures': architectures, 'dtype': 'float32'}
     if task == 'regress':
         classes = ('LABEL_0',)
         values['problem_type'] = 'regression'
@@ -246,11 +242,15 @@ def from_tensors(
             candidates = [tensor, *(copy for copy, original in family.tied.items() if original == name)]
             source = next((n for n in candidates if n in remaining), tensor)
             if source not in remaining and source not in family.optional_tensors:
-                raise UserError(f'The checkpoint has no tensor {tensor!r}, which the parameter {name} needs.')
+                raise UserError(
+                    f'The checkpoint has no tensor {tensor!r}, which the parameter {name} needs. Check that '
+                    'config.json and the weights are of the same model.'
+                )
             parts.append(remaining.pop(source, expected).astype(np.float32))
             if parts[-1].shape != expected.shape:
                 raise UserError(
-                    f'The tensor {source!r} has shape {parts[-1].shape}, but config.json implies {expected.shape}.'
+                    f'The tensor {source!r} has shape {parts[-1].shape}, but config.json implies {expected.shape}. '
+                    'Check that config.json and the weights are of the same model.'
                 )
         params[name] = _to_parameter(name, parts, shape, family.has_linear_kernels)
     for copy, original in family.tied.items():
@@ -319,9 +319,7 @@ def _to_parameter(
 
 def _modernize(name: str) -> str:
     """Replace a tensor name of an old checkpoint with its current name."""
-    for pattern, replacement in _OLD_NAMES:
-        name = pattern.sub(replacement, name)
-    return name
+    return name.replace('LayerNorm.gamma', 'LayerNorm.weight').replace('LayerNorm.beta', 'LayerNorm.bias')
 
 
 def _tensor_names(name: str, family: Family, task: str, prefix: str) -> list[str]:

@@ -113,20 +113,16 @@ def _splash(q: jax.Array, k: jax.Array, v: jax.Array, mask: Mask) -> jax.Array:
         block_kv_dkv_compute=block_k, use_fused_bwd_kernel=True,
     )  # fmt: skip
     documents = None
-    if mask.key_documents is not None:
-        if mask.query_documents is None:  # number the whole text 1, so that queries attend to all of it
-            documents = splash.SegmentIds(
-                jnp.ones((batch, tq), jnp.int32), jnp.minimum(mask.key_documents, 1)
-            )
-        else:
-            documents = splash.SegmentIds(mask.query_documents, mask.key_documents)
+    queries, keys = mask.query_documents, mask.key_documents
+    if keys is not None:
+        if queries is None:  # number the whole text 1, so that queries attend to all of it
+            queries, keys = jnp.ones((batch, tq), jnp.int32), jnp.minimum(keys, 1)
+        documents = splash.SegmentIds(queries, keys)
 
     def kernel(q: jax.Array, k: jax.Array, v: jax.Array, documents: Any) -> jax.Array:
         mask_type = splash_attention_mask.CausalMask if mask.causal else splash_attention_mask.FullMask
-        attention = splash.make_splash_mha(
+        attention = splash.make_splash_mha_single_device(
             splash_attention_mask.MultiHeadMask([mask_type((tq, tk))] * q.shape[1]),
-            head_shards=1,
-            q_seq_shards=1,
             block_sizes=block_sizes,
             interpret=partitioning.target_platform() != 'tpu',
         )

@@ -43,15 +43,9 @@ def search(
     length: int,
     *,
     end: int,
-    source: Sequence[np.ndarray] = (),
-    num_beams: int = 4,
-    length_penalty: float = 1.0,
+    **options: Any,
 ) -> list[np.ndarray]:
     """Find the most probable continuation of each prompt by beam search.
-
-    The score of a finished hypothesis is its log-probability divided by its number of tokens to the power of
-    `length_penalty` (Wu et al. 2016, section 7, simplified as in transformers). The search of a row stops when
-    the best live beam scores below all `num_beams` finished hypotheses.
 
     Args:
       graph: structure of a model that has `init_cache` and `extend`.
@@ -59,9 +53,7 @@ def search(
       prompts: token ids of each prompt, at least one.
       length: maximal number of new tokens.
       end: id of the token that ends a row.
-      source: for an encoder-decoder, the source, as in `decoding.stream`.
-      num_beams: number of live beams K per row.
-      length_penalty: exponent; values above 0 favor long texts, values below 0 short ones.
+      **options: `source`, `num_beams` and `length_penalty`, see `search_rows`.
 
     Returns:
       The new tokens of the best hypothesis of each prompt, without `end`.
@@ -69,11 +61,8 @@ def search(
     Raises:
       UserError: as in `decoding.stream`, or if `num_beams` is below 1.
     """
-    if num_beams < 1:
-        raise UserError(f'num_beams={num_beams} must be at least 1.')
     tokens, valid = left_pad(prompts, end)
-    options: Any = dict(end=end, source=source, num_beams=num_beams, length_penalty=length_penalty)
-    rows = np.asarray(search_rows(graph, params, tokens, valid, length, **options))
+    rows = np.asarray(search_rows(graph, params, tokens, valid, length, end=end, **options))
     return [truncate(row, end) for row in rows]
 
 
@@ -86,14 +75,34 @@ def search_rows(
     *,
     end: int,
     source: Sequence[Any] = (),
-    num_beams: int = 1,
+    num_beams: int = 4,
     length_penalty: float = 1.0,
 ) -> jax.Array:
-    """Run `search` on left-padded rows, see `decoding.left_pad`; works under `jax.jit`.
+    """Find the most probable continuation of each left-padded row by beam search; works under `jax.jit`.
+
+    The score of a finished hypothesis is its log-probability divided by its number of tokens to the power of
+    `length_penalty` (Wu et al. 2016, section 7, simplified as in transformers). The search of a row stops when
+    the best live beam scores below all `num_beams` finished hypotheses.
+
+    Args:
+      graph: structure of a model that has `init_cache` and `extend`.
+      params: parameters of the model.
+      tokens: [B, T] token ids of the prompts, see `decoding.left_pad`.
+      valid: [B, T] booleans, false on padding.
+      length: maximal number of new tokens.
+      end: id of the token that ends a row.
+      source: for an encoder-decoder, the source, as in `decoding.stream`.
+      num_beams: number of live beams K per row; 1 decodes greedily.
+      length_penalty: exponent; values above 0 favor long texts, values below 0 short ones.
 
     Returns:
-      [B, length] new token ids, `end` after the end of a row. One beam decodes greedily.
+      [B, length] new token ids, `end` after the end of a row.
+
+    Raises:
+      UserError: if `num_beams` is below 1.
     """
+    if num_beams < 1:
+        raise UserError(f'num_beams={num_beams} must be at least 1.')
     slots = tokens.shape[1] + length
     state = prefill(graph, params, tokens, valid, source, jax.random.key(0), slots)
     if num_beams == 1:

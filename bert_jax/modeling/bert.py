@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -11,11 +11,10 @@ from flax import nnx
 from bert_jax.core.config import check_range
 from bert_jax.modeling import masks
 from bert_jax.modeling.config import ModelConfig
-from bert_jax.modeling.dropout import dropout, fold_in
-from bert_jax.modeling.heads import HeadOutput, vocabulary_bias, vocabulary_logits
-from bert_jax.modeling.layers import ACTIVATIONS, Dense, Norm, param, position_embedding, token_embedding
-from bert_jax.modeling.losses import vocabulary_loss
-from bert_jax.modeling.stack import Stack
+from bert_jax.modeling.heads import Output, vocabulary_bias, vocabulary_logits
+from bert_jax.modeling.layers import ACTIVATIONS, Dense, Norm, param, token_embedding
+from bert_jax.modeling.losses import sequence_loss
+from bert_jax.modeling.stack import EmbeddedStack
 
 # Layers, width, heads, feed-forward width: base and large from section 3 of the paper, the smaller ones
 # from Turc et al. 2019 (arXiv 1908.08962).
@@ -31,7 +30,7 @@ SIZES = {
 
 @dataclasses.dataclass(frozen=True)
 class Config(ModelConfig):
-    """Settings of a BERT model; those of its blocks are in `BlockConfig`.
+    """Settings of a BERT model, in addition to those of `ModelConfig`.
 
     Attributes:
       size: name in `SIZES`, which sets layers, width, heads and mlp_width where they are 0.
@@ -52,31 +51,15 @@ class Config(ModelConfig):
         return Bert(self, rngs, pooler)
 
 
-class Output(NamedTuple):
-    """Output of a model without a head.
-
-    Attributes:
-      hidden_states: L+1 arrays [B, T, D]: the embeddings and the output of each layer; with
-        `output_positions` the last is [B, 1+P, D].
-      pooled: [B, D] vector of each row; None without a pooler.
-    """
-
-    hidden_states: tuple[jax.Array, ...]
-    pooled: Any
-
-
-class Bert(nnx.Module):
+class Bert(EmbeddedStack):
     """BERT without a head: embeddings, blocks and an optional pooler."""
 
+    config: Config
+
     def __init__(self, config: Config, rngs: nnx.Rngs, pooler: bool = True):
-        c = self.config = config
-        self.token_embedding = token_embedding(c, rngs)
-        self.position_embedding = position_embedding(c, rngs)
-        shape, axes = (c.segments, c.width), (None, 'embed')
-        self.segment_embedding = param(rngs, shape, axes, c.init_std) if c.segments else None
-        self.embedding_norm = Norm(c, rngs)
-        self.layers = Stack(c, rngs)
-        self.pooler = Dense(c, {'embed': c.width}, {'': c.width}, rngs) if pooler else None
+        self.token_embedding = token_embedding(config, rngs)
+        super().__init__(config, rngs, segments=config.segments)
+        self.pooler = Dense(config, {'embed': config.width}, {'': config.width}, rngs) if pooler else None
 
     def __call__(
         self,
@@ -95,45 +78,33 @@ class Bert(nnx.Module):
           valid: [B, T] booleans, false on padding, or document numbers of a packed row (see
             `masks.padding`); None means all true.
           key: random key of dropout; None disables dropout.
-          output_positions: [B, P] positions for which the last layer computes its output, besides the
-            first position; None means all. A few positions save most of the last layer.
+          output_positions: [B, P] positions for which the last layer computes its output, besides the first
+            position, so that the last hidden states are [B, 1+P, D]; None means all. A few positions save
+            most of the last layer.
           positions: [B, T] position of each token; None means 0, 1, 2, ...
 
         Raises:
           UserError: if T exceeds the number of learned positions.
         """
-        c, (batch, length) = self.config, tokens.shape
-        c.check_length(length)
+        c = self.config
         x = self.token_embedding[...][tokens]
         if self.segment_embedding is not None:
             segments = jnp.zeros_like(tokens) if segments is None else jnp.minimum(segments, c.segments - 1)
             x = x + self.segment_embedding[...][segments]
-        if self.position_embedding is not None:
-            table = self.position_embedding[...][c.position_offset :]
-            x = x + (table[:length] if positions is None else table[positions])
-        if positions is None:
-            positions = jnp.broadcast_to(jnp.arange(length), (batch, length))
-        x = self.embedding_norm(x.astype(jnp.dtype(c.dtype)))
-        x = dropout(x, c.dropout, fold_in(key, 0)).reshape(batch * length, c.width)
         mask = None if valid is None else masks.padding(valid)
         if output_positions is not None:
             output_positions = jnp.pad(output_positions, ((0, 0), (1, 0)))  # the pooler reads position 0
-        outputs = self.layers(x, mask, positions, fold_in(key, 1), output_positions)
-        hidden = tuple(h.reshape(batch, -1, c.width) for h in (x, *outputs))
+        hidden = self.run(x, mask, key, positions, output_positions)
         if self.pooler is None:
-            return Output(hidden, None)
+            return Output(hidden)
         return Output(hidden, _POOLER_ACTIVATIONS[c.pooler_activation](self.pooler(hidden[-1][:, 0])))
 
     encode = __call__
 
     def encode_pooled(
-        self,
-        tokens: jax.Array,
-        segments: jax.Array | None = None,
-        valid: jax.Array | None = None,
-        key: jax.Array | None = None,
+        self, tokens: jax.Array, segments: jax.Array, valid: jax.Array, key: jax.Array | None
     ) -> jax.Array:
-        """Compute only the pooled vectors [B, D]; the last layer runs at the first position alone."""
+        """Compute only the pooled vectors [B, D], for which the last layer computes only the first position."""
         no_others = jnp.zeros((len(tokens), 0), jnp.int32)
         return self(tokens, segments, valid, key, no_others).pooled
 
@@ -154,36 +125,26 @@ class MaskedLM(nnx.Module):
         """Map hidden states [M, D] to the features [M, D] that multiply the token embedding."""
         return self.norm(ACTIVATIONS[self.config.activation](self.dense(x)))
 
-    def output_bias(self) -> jax.Array:
-        """Return the output bias [V], float32, with -1e9 at the padding entries of the vocabulary."""
-        return vocabulary_bias(self.config, self.bias[...])
-
 
 class BertForPretraining(nnx.Module):
-    """BERT with the heads of section 3.1: masked LM and, optionally, next-sentence prediction."""
+    """BERT with its pretraining heads: masked LM and, optionally, next-sentence prediction (section 3.1 of the paper)."""
 
     def __init__(self, config: Config, rngs: nnx.Rngs, next_sentence: bool = True):
         self.bert = Bert(config, rngs, pooler=next_sentence)
         self.masked_lm = MaskedLM(config, rngs)
         self.next_sentence = Dense(config, {'embed': config.width}, {'': 2}, rngs) if next_sentence else None
 
-    def __call__(
-        self,
-        tokens: jax.Array,
-        segments: jax.Array | None = None,
-        valid: jax.Array | None = None,
-        key: jax.Array | None = None,
-    ) -> HeadOutput:
+    def __call__(self, *args: Any, **kwargs: Any) -> Output:
         """Run BERT and both heads; masked-LM logits are computed at every position. Arguments as in `Bert`."""
-        out = self.bert(tokens, segments, valid, key)
+        out = self.bert(*args, **kwargs)
         logits = self.masked_lm_logits(out.hidden_states[-1])
-        return HeadOutput(*out, logits, self.next_sentence_logits(out.pooled))
+        return out._replace(logits=logits, next_sentence=self.next_sentence_logits(out.pooled))
 
     def masked_lm_logits(self, hidden: jax.Array) -> jax.Array:
         """Map last hidden states [..., D] to masked-LM logits [..., V], float32."""
         features = self.masked_lm.transform(hidden.reshape(-1, hidden.shape[-1]))
-        bias = self.masked_lm.output_bias()
-        logits = vocabulary_logits(features, self.bert.token_embedding, self.bert.config, bias)
+        table, bias = self.bert.token_embedding, self.masked_lm.bias[...]
+        logits = vocabulary_logits(features, table, self.bert.config, bias)
         return logits.reshape(*hidden.shape[:-1], -1)
 
     def next_sentence_logits(self, pooled: jax.Array) -> Any:
@@ -200,7 +161,6 @@ class BertForPretraining(nnx.Module):
         Returns:
           [B, P] float32 losses, and [B, P] booleans: whether the label has the highest logit.
         """
-        features = self.masked_lm.transform(hidden.reshape(-1, hidden.shape[-1]))
-        table = self.bert.token_embedding[...].astype(features.dtype)
-        loss, correct = vocabulary_loss(features, table, self.masked_lm.output_bias(), labels.reshape(-1))
-        return loss.reshape(labels.shape), correct.reshape(labels.shape)
+        features = self.masked_lm.transform(hidden.reshape(-1, hidden.shape[-1])).reshape(hidden.shape)
+        bias = vocabulary_bias(self.bert.config, self.masked_lm.bias[...])
+        return sequence_loss(features, self.bert.token_embedding[...], bias, labels)

@@ -8,16 +8,16 @@ from flax import nnx
 
 from bert_jax.core.partitioning import constrain
 from bert_jax.modeling.attention import attend
-from bert_jax.modeling.config import BlockConfig
+from bert_jax.modeling.config import ModelConfig
 from bert_jax.modeling.dropout import dropout, fold_in
-from bert_jax.modeling.layers import Attention, Cache, Dense, EncoderCache, FeedForward, Norm
+from bert_jax.modeling.layers import Attention, Cache, Dense, FeedForward, Norm, merge_heads, split_heads
 from bert_jax.modeling.masks import Mask
 
 
 class Block(nnx.Module):
     """Self-attention and feed-forward, each with residual connection, norm and dropout."""
 
-    def __init__(self, config: BlockConfig, rngs: nnx.Rngs):
+    def __init__(self, config: ModelConfig, rngs: nnx.Rngs):
         self.config = config
         self.attention = Attention(config, rngs)
         self.attention_norm = Norm(config, rngs)
@@ -56,22 +56,20 @@ class Block(nnx.Module):
         y = self.mlp(self._before_sublayer(x, self.mlp_norm))
         return constrain(self._add_residual(x, y, self.mlp_norm, fold_in(key, 2)), 'batch', None)
 
-    def init_cache(self, batch: int, slots: int, memory: Any = None) -> Any:
+    def init_cache(self, batch: int, slots: int) -> Cache:
         """Create an empty cache with room for `slots` tokens in each of `batch` rows."""
         c = self.config
         shape = (batch, c.kv_heads or c.heads, slots, c.width // c.heads)
         return jnp.zeros(shape, c.dtype), jnp.zeros(shape, c.dtype)
 
     def extend(
-        self,
-        x: jax.Array,
-        mask: jax.Array,
-        positions: jax.Array,
-        cache: Cache,
-        index: jax.Array,
-        memory: Any = None,
+        self, x: jax.Array, mask: jax.Array, positions: jax.Array, cache: Cache, index: jax.Array, memory: Any
     ) -> tuple[jax.Array, Cache]:
-        """Process new tokens that follow those in the cache; see `Stack.extend`."""
+        """Run new tokens through the block and append their keys and values to its cache.
+
+        The arguments are those of `Stack.extend`, except that `memory` is the encoder part of the cache for this
+        block, see `DecoderBlock`.
+        """
         y = self._before_sublayer(x, self.attention_norm)
         y, cache = self.attention.extend(y, mask, positions, cache, index)
         x = self._add_residual(x, y, self.attention_norm, None)
@@ -81,16 +79,17 @@ class Block(nnx.Module):
 class CrossAttention(nnx.Module):
     """Multi-head attention from decoder tokens to encoder outputs (Vaswani et al. 2017, section 3.2.3)."""
 
-    def __init__(self, config: BlockConfig, rngs: nnx.Rngs):
+    def __init__(self, config: ModelConfig, rngs: nnx.Rngs):
         c = self.config = config
         heads = {'heads': c.heads, 'kv': c.width // c.heads}
         self.q = Dense(c, {'embed': c.width}, heads, rngs)
         self.kv = Dense(c, {'embed': c.width}, {'': 2, **heads}, rngs)
         self.out = Dense(c, heads, {'embed': c.width}, rngs, residual=True)
 
-    def keys_and_values(self, encoded: jax.Array, batch: int) -> Cache:
-        """Project the encoder outputs [B*S, D] to keys and values."""
-        k, v = self._split_heads(self.kv(encoded), batch, 2)
+    def keys_and_values(self, encoded: jax.Array) -> Cache:
+        """Project the encoder outputs [B, S, D] to keys and values."""
+        batch, _, width = encoded.shape
+        k, v = split_heads(self.kv(encoded.reshape(-1, width)), 2, batch, self.config)
         return k, v
 
     def __call__(
@@ -98,56 +97,29 @@ class CrossAttention(nnx.Module):
     ) -> jax.Array:
         """Map decoder activations [B*T, D] to [B*T, D]; the mask is broadcastable to [B, 1, T, S]."""
         c, (k, v) = self.config, keys_and_values
-        (q,) = self._split_heads(self.q(x), len(k), 1)
+        (q,) = split_heads(self.q(x), 1, len(k), c)
         implementation, rate = c.attention_implementation, c.attention_dropout
         y = attend(q, k, v, mask, implementation=implementation, dropout_rate=rate, key=key)
-        return self.out(y.transpose(0, 2, 1, 3).reshape(len(x), -1))
-
-    def _split_heads(self, y: jax.Array, batch: int, parts: int) -> list[jax.Array]:
-        """Split [B*T, parts * D] into `parts` arrays [B, N, T, H]."""
-        y = y.reshape(batch, -1, parts, self.config.heads, self.config.width // self.config.heads)
-        return [constrain(part, 'batch', 'heads', None, None) for part in y.transpose(2, 0, 3, 1, 4)]
+        return self.out(merge_heads(y))
 
 
 class DecoderBlock(Block):
     """A block with cross-attention to the encoder between self-attention and feed-forward.
 
-    In a call, `memory` is a pair of the encoder outputs [B*S, D] and their mask. In `init_cache` it is the
-    outputs alone, and in `extend` the mask alone, because the cache holds the keys and values of the outputs.
+    `memory` is a pair: the encoder outputs [B, S, D], or in `extend` their keys and values, which need not be
+    computed again for each token; and the mask of the encoder outputs.
     """
 
-    def __init__(self, config: BlockConfig, rngs: nnx.Rngs):
+    def __init__(self, config: ModelConfig, rngs: nnx.Rngs):
         super().__init__(config, rngs)
         self.cross_attention = CrossAttention(config, rngs)
         self.cross_attention_norm = Norm(config, rngs)
 
     def _after_attention(self, x: jax.Array, key: jax.Array | None, memory: Any) -> jax.Array:
-        encoded, mask = memory  # `extend` passes keys and values in place of the encoder outputs
-        if isinstance(encoded, tuple):
-            keys_and_values = encoded
-        else:
-            keys_and_values = self.cross_attention.keys_and_values(encoded, mask.batch_size)
+        source, mask = memory
+        if isinstance(source, jax.Array):
+            source = self.cross_attention.keys_and_values(source)
         y = self._before_sublayer(x, self.cross_attention_norm)
-        y = self.cross_attention(y, keys_and_values, mask, fold_in(key, 3))
+        y = self.cross_attention(y, source, mask, fold_in(key, 3))
         x = self._add_residual(x, y, self.cross_attention_norm, fold_in(key, 4))
         return super()._after_attention(x, key, None)
-
-    def init_cache(self, batch: int, slots: int, memory: Any = None) -> Any:
-        """Create an empty self-attention cache, and the keys and values of the encoder outputs `memory` [B*S, D]."""
-        keys_and_values = self.cross_attention.keys_and_values(memory, batch)
-        return super().init_cache(batch, slots), EncoderCache(keys_and_values)
-
-    def extend(
-        self,
-        x: jax.Array,
-        mask: jax.Array,
-        positions: jax.Array,
-        cache: Any,
-        index: jax.Array,
-        memory: Any = None,
-    ) -> tuple[jax.Array, Any]:
-        """Process new tokens that follow those in the cache of `init_cache`; see `Stack.extend`."""
-        self_cache, encoder_cache = cache
-        memory = (encoder_cache.value, memory)
-        x, self_cache = super().extend(x, mask, positions, self_cache, index, memory)
-        return x, (self_cache, encoder_cache)

@@ -13,10 +13,11 @@ Activation = Literal['gelu', 'gelu_tanh', 'relu', 'silu']
 
 
 @dataclasses.dataclass(frozen=True)
-class BlockConfig:
-    """Shape and variants of a stack of transformer blocks; the defaults are BERT's.
+class ModelConfig:
+    """Settings of a stack of transformer blocks with token and position embeddings; the defaults are BERT's.
 
     Attributes:
+      causal: whether a token attends only to itself and earlier tokens; fixed for each model class.
       width: model width D.
       heads: number of attention heads N, a divisor of `width`.
       kv_heads: number of key and value heads, each shared by a group of query heads (Ainslie et al. 2023);
@@ -36,7 +37,8 @@ class BlockConfig:
       relative_max_distance: distance in tokens; this and all larger distances share the last bucket.
       dropout: dropout rate of embeddings and of the output of each sublayer.
       attention_dropout: dropout rate of attention probabilities.
-      init_std: standard deviation of the initial parameters, whose normal distribution is truncated at two deviations.
+      init_std: standard deviation of the normal distribution of initial parameters, before it is truncated at two
+        standard deviations.
       scaled_residual_init: whether `init_std` is divided by sqrt(2 L) for projections into the residual
         stream (Radford et al. 2019, section 2.3).
       dtype: type of activations; parameters, softmax and losses are always float32.
@@ -44,8 +46,14 @@ class BlockConfig:
       scan_layers: whether the layers run as one `jax.lax.scan`, which compiles faster.
       remat: activations that the backward pass recomputes: none, all of a block but its matrix products
         ('dots'), or the whole block ('full').
+      vocab_size: vocabulary size V; 0 takes the size of the tokenizer.
+      max_positions: number of learned positions, which is the longest row in tokens; ignored with
+        `rope_base` or `relative_buckets`, which set no limit.
+      position_offset: number of unused rows at the start of the position table (2 in RoBERTa).
+      pad_vocab_multiple: multiple to which the stored vocabulary is padded.
     """
 
+    causal: ClassVar[bool] = False
     width: int = 0
     heads: int = 0
     kv_heads: int = 0
@@ -68,12 +76,16 @@ class BlockConfig:
     attention_implementation: Implementation = 'auto'
     scan_layers: bool = False
     remat: Literal['none', 'dots', 'full'] = 'none'
+    vocab_size: int = 0
+    max_positions: int = 512
+    position_offset: int = 0
+    pad_vocab_multiple: int = 128
 
     def __post_init__(self) -> None:
+        check_range(self, 'model', 0, math.inf, 'vocab_size', 'position_offset', 'kv_heads', 'norm_eps')
+        check_range(self, 'model', 0, math.inf, 'rope_base', 'relative_buckets', 'init_std')
         check_range(self, 'model', 1, math.inf, 'width', 'heads', 'mlp_width', 'layers')
-        check_range(
-            self, 'model', 0, math.inf, 'kv_heads', 'norm_eps', 'rope_base', 'relative_buckets', 'init_std'
-        )
+        check_range(self, 'model', 1, math.inf, 'max_positions', 'pad_vocab_multiple')
         check_range(self, 'model', 0, 0.99, 'dropout', 'attention_dropout')
         if self.relative_buckets and not 4 <= self.relative_buckets < self.relative_max_distance:
             raise UserError(
@@ -90,38 +102,13 @@ class BlockConfig:
                 f'is {self.width // self.heads}.'
             )
 
-
-@dataclasses.dataclass(frozen=True)
-class ModelConfig(BlockConfig):
-    """Settings of a stack of blocks with token and position embeddings.
-
-    Attributes:
-      causal: whether a token attends only to itself and earlier tokens; fixed for each model class.
-      vocab_size: vocabulary size V; 0 takes the size of the tokenizer.
-      max_positions: number of learned positions, which is the longest row in tokens; ignored with
-        `rope_base` or `relative_buckets`, which set no limit.
-      position_offset: number of unused rows at the start of the position table (2 in RoBERTa).
-      pad_vocab_multiple: multiple to which the stored vocabulary is padded.
-    """
-
-    causal: ClassVar[bool] = False
-    vocab_size: int = 0
-    max_positions: int = 512
-    position_offset: int = 0
-    pad_vocab_multiple: int = 128
-
-    def __post_init__(self) -> None:
-        check_range(self, 'model', 0, math.inf, 'vocab_size', 'position_offset')
-        check_range(self, 'model', 1, math.inf, 'max_positions', 'pad_vocab_multiple')
-        super().__post_init__()
-
     @property
     def name(self) -> str:
         """Name of the module of this model in `modeling/`, which is `model.name` in a config."""
         return type(self).__module__.rpartition('.')[2]
 
     def _fill_in_size(self, sizes: Mapping[str, tuple[int, ...]], size: str, *fields: str) -> None:
-        """Set those of `fields` that are 0 to the values of `sizes[size]`."""
+        """Set each of the `fields` that is 0 to its value in `sizes[size]`, which has one value per field."""
         if size not in sizes:
             raise UserError(
                 f'model.size={size!r} is not a size of {self.name.upper()}. Choose one of {", ".join(sizes)}.'
@@ -140,7 +127,7 @@ class ModelConfig(BlockConfig):
         return self.layers
 
     def base_model(self, rngs: Any, pooler: bool) -> Any:
-        """Build the model of this config without a head; see `heads.Head` for its methods."""
+        """Build the model of this config without a head; see `heads.Encoder` for its methods."""
         raise NotImplementedError
 
     def check_length(self, length: int, setting: str = 'data.length') -> None:
@@ -152,13 +139,16 @@ class ModelConfig(BlockConfig):
             )
 
     def encode_flops(self, tokens: float, length: float, output_tokens: float | None = None) -> float:
-        """Count the floating-point operations of `encode` in the blocks; arguments as in `block_flops`."""
-        return self.block_flops(tokens, length, output_tokens)
+        """Count the floating-point operations of `encode` in the blocks; arguments as in `block_flops`.
+
+        A causal model computes the output of the last layer for all tokens.
+        """
+        return self.block_flops(tokens, length, None if self.causal else output_tokens)
 
     def block_flops(self, tokens: float, length: float, output_tokens: float | None = None) -> float:
         """Count the floating-point operations of a forward pass through the blocks.
 
-        Causal attention counts half.
+        Causal attention counts as half of full attention.
 
         Args:
           tokens: number of tokens in the batch.

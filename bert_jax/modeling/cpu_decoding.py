@@ -33,7 +33,7 @@ _packing: contextvars.ContextVar[bool] = contextvars.ContextVar('packing', defau
 
 @contextlib.contextmanager
 def packed_matrices(enabled: bool = True) -> Iterator[None]:
-    """Copy the matrices of each loop traced in this context into panels, once before the loop.
+    """Pack matrices for the loops traced in this context: copy each matrix into panels once, before the loop.
 
     A panel is a block of adjacent columns. The copies need as much memory as the matrices.
     """
@@ -47,7 +47,17 @@ def packed_matrices(enabled: bool = True) -> Iterator[None]:
 def matmul(
     x: jax.Array, w: jax.Array, transposed: bool = False, dtype: jnp.dtype | type | None = None
 ) -> jax.Array:
-    """Compute x @ w, or x @ w.T if `transposed`: [..., K] and [K, N] (or [N, K]) to [..., N], in `dtype`."""
+    """Compute x @ w, or x @ w.T if `transposed`.
+
+    Args:
+      x: [..., K] array.
+      w: [K, N] matrix, or [N, K] if `transposed`.
+      transposed: whether to transpose `w`.
+      dtype: type of the result; None uses that of the inputs.
+
+    Returns:
+      [..., N] array.
+    """
     has_few_rows = x.ndim == 2 and 1 < len(x) <= _MAX_ROWS
     supported = has_few_rows and w.size >= _MIN_ENTRIES and x.dtype == w.dtype == jnp.float32
     if _packing.get() and supported and (width := _panel_width(w.shape[0 if transposed else 1])):
@@ -108,17 +118,15 @@ def _max_panel_width() -> int:
                 return 0
             _compile(compiler, file)
         library = ctypes.CDLL(str(file))
-        handlers = {
-            name: getattr(library, name) for name in ('packed_matmul', 'pack_panels', 'decode_attention')
-        }
+        for name in ('packed_matmul', 'pack_panels', 'decode_attention'):
+            handler = jax.ffi.pycapsule(getattr(library, name))
+            jax.ffi.register_ffi_target(f'bert_jax_{name}', handler, platform='cpu')
     except (OSError, AttributeError, subprocess.CalledProcessError) as e:
         reason = e.stderr if isinstance(e, subprocess.CalledProcessError) else str(e)
         logging.warning('cpu_decoding.cc cannot be used, so generation is slower: %s', reason[:200])
         with contextlib.suppress(OSError):  # the file may be damaged: compile it again next time
             file.unlink()
         return 0
-    for name, handler in handlers.items():
-        jax.ffi.register_ffi_target(f'bert_jax_{name}', jax.ffi.pycapsule(handler), platform='cpu')
     return ctypes.c_int.in_dll(library, 'max_panel_width').value
 
 

@@ -31,7 +31,8 @@ class Sampling:
     def __post_init__(self) -> None:
         if not 0 <= self.temperature < math.inf or self.top_k < 0 or not 0 < self.top_p <= 1:
             raise UserError(
-                f'{self} is out of range. Set temperature and top_k to 0 or more, and top_p above 0 and at most 1.'
+                f'temperature={self.temperature}, top_k={self.top_k} or top_p={self.top_p} is out of range. '
+                'Set temperature and top_k to 0 or more, and top_p above 0 and at most 1.'
             )
 
 
@@ -133,13 +134,10 @@ def generate(
     length: int,
     *,
     end: int,
-    source: Sequence[np.ndarray] = (),
-    sampling: Sampling = Sampling(),
-    seed: int = 0,
+    **options: Any,
 ) -> list[np.ndarray]:
-    """Return the new tokens of each prompt, without `end`; arguments as in `stream`."""
-    options: Any = dict(end=end, source=source, sampling=sampling, seed=seed, chunk=length)
-    (rows,) = stream(graph, params, prompts, length, **options)
+    """Return the new tokens of each prompt, without `end`; the options are `source`, `sampling` and `seed` of `stream`."""
+    (rows,) = stream(graph, params, prompts, length, end=end, chunk=length, **options)
     return [truncate(row, end) for row in rows]
 
 

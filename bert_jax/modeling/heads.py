@@ -1,5 +1,6 @@
 """Heads for downstream tasks on any base model, and logits over the vocabulary."""
 
+import functools
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -11,24 +12,28 @@ from bert_jax.modeling import cpu_decoding
 from bert_jax.modeling.config import ModelConfig
 from bert_jax.modeling.dropout import dropout, fold_in
 from bert_jax.modeling.layers import Dense, param
+from bert_jax.modeling.losses import sequence_loss
 from bert_jax.modeling.lstm import BiLstm
 
 
-class HeadOutput(NamedTuple):
-    """Output of a model with a head.
+class Output(NamedTuple):
+    """Output of a model.
 
     Attributes:
-      hidden_states: L+1 arrays [B, T, D], see `bert.Output`.
-      pooled: [B, D] vector of each row; None if the head does not use it.
+      hidden_states: L+1 arrays [B, T, D]: the embeddings and the output of each layer; those of the decoder in
+        an encoder-decoder.
+      pooled: [B, D] vector of each row; None without a pooler, or if the head does not use it.
       logits: float32 logits of the head: [B, T, V] for language models, [B, classes] for classes of a row,
         [B, T, classes] for classes of tokens, [B, T, 2] for start and end of a span; None without a head.
       next_sentence: [B, 2] logits (is next, is random) of next-sentence prediction, or None.
+      encoder_hidden_states: L+1 arrays [B, S, D] of the encoder in an encoder-decoder, or None.
     """
 
     hidden_states: tuple[jax.Array, ...]
-    pooled: Any
-    logits: Any
+    pooled: Any = None
+    logits: Any = None
     next_sentence: Any = None
+    encoder_hidden_states: Any = None
 
 
 def vocabulary_logits(
@@ -52,12 +57,12 @@ def token_logits(dense: Dense, hidden: jax.Array) -> jax.Array:
     return logits.reshape(*hidden.shape[:-1], -1).astype(jnp.float32)
 
 
-class Head(nnx.Module):
-    """A base model (BERT, GPT or BART) with a head.
+class Encoder(nnx.Module):
+    """A base model (BERT, GPT or BART) without a head; also the base class of models with a head.
 
-    `config.base_model` builds the base model, which is stored as the attribute `config.name`, so that
-    parameter paths begin with 'bert/', for example. Its `encode` returns hidden states and a pooled vector of
-    each row, its `encode_pooled` only the vector.
+    `config.base_model` builds the base model. It is stored as the attribute `config.name`, so that parameter
+    paths begin with 'bert/', for example. A base model has two methods: `encode` returns hidden states and a
+    pooled vector for each row, `encode_pooled` returns only the vectors.
     """
 
     def __init__(self, config: ModelConfig, rngs: nnx.Rngs, pooler: bool = False):
@@ -68,42 +73,68 @@ class Head(nnx.Module):
     def base_model(self) -> Any:
         return getattr(self, self.config.name)
 
-
-class Encoder(Head):
-    """A base model without a head, called like models that have one."""
-
     def __call__(
         self,
         tokens: jax.Array,
         segments: jax.Array | None = None,
         valid: jax.Array | None = None,
         key: jax.Array | None = None,
-    ) -> HeadOutput:
-        """Run the base model; arguments as in `Bert`."""
-        out = self.base_model.encode(tokens, segments, valid, key)
-        return HeadOutput(out.hidden_states, out.pooled, None)
+    ) -> Output:
+        """Run the model with its head; arguments as in `Bert`."""
+        out = self.base_model.encode(tokens, segments, valid, self._encoder_key(key))
+        return self._apply_head(out, valid, key)
+
+    def _encoder_key(self, key: jax.Array | None) -> jax.Array | None:
+        """Return the random key of dropout in the base model; `key` is that of the whole model."""
+        return fold_in(key, 0)
+
+    def _apply_head(self, out: Output, valid: jax.Array | None, key: jax.Array | None) -> Output:
+        """Return `out`, the base model's output, with the head's logits; `valid`, `key` as in `__call__`."""
+        return out
 
 
-class ForClassification(Head):
+class LanguageModel(Encoder):
+    """A base model with a language-model head that shares its token embedding.
+
+    Attributes:
+      logits_bias: output bias [V], or None.
+    """
+
+    logits_bias: nnx.Param | None = None
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Output:
+        """Run the base model and compute the logits of the next tokens; arguments as in the base model."""
+        out = self.base_model(*args, **kwargs)
+        return out._replace(logits=self._logits(out.hidden_states[-1]))
+
+    def _logits(self, hidden: jax.Array) -> jax.Array:
+        """Map hidden states [..., D] to logits [..., V], float32."""
+        bias = None if self.logits_bias is None else self.logits_bias[...]
+        return vocabulary_logits(hidden, self.base_model.token_embedding, self.config, bias)
+
+    def token_loss(self, hidden: jax.Array, labels: jax.Array, chunk: int = 0) -> tuple[jax.Array, jax.Array]:
+        """Apply `sequence_loss` to hidden states [B, T, D] and `labels` [B, T]."""
+        bias = vocabulary_bias(self.config, None if self.logits_bias is None else self.logits_bias[...])
+        return sequence_loss(hidden, self.base_model.token_embedding[...], bias, labels, chunk)
+
+
+class ForClassification(Encoder):
     """Classification of rows, from the pooled vector (section 4.1 of the BERT paper)."""
 
     def __init__(self, config: ModelConfig, classes: int, rngs: nnx.Rngs):
         super().__init__(config, rngs, pooler=True)
         self.classifier = Dense(config, {'embed': config.width}, {'': classes}, rngs)
 
-    def __call__(
-        self,
-        tokens: jax.Array,
-        segments: jax.Array | None = None,
-        valid: jax.Array | None = None,
-        key: jax.Array | None = None,
-    ) -> HeadOutput:
-        """Run the model and compute logits [B, classes]; arguments as in `Bert`."""
-        out = self.base_model.encode(tokens, segments, valid, fold_in(key, 0))
-        return HeadOutput(out.hidden_states, out.pooled, self._logits(out.pooled, key))
+    def _apply_head(self, out: Output, valid: jax.Array | None, key: jax.Array | None) -> Output:
+        return out._replace(logits=self._logits(out.pooled, key))
 
     def class_logits(self, batch: Mapping[str, jax.Array], key: jax.Array | None = None) -> jax.Array:
-        """Compute only the logits [B, classes], from `tokens`, `segments` and `valid` [B, T] of a batch."""
+        """Compute the logits [B, classes] from the pooled vectors alone, which takes less time than a call.
+
+        Args:
+          batch: arrays `tokens`, `segments` and `valid`, each [B, T].
+          key: random key of dropout; None disables dropout.
+        """
         inputs = (batch['tokens'], batch['segments'], batch['valid'])
         return self._logits(self.base_model.encode_pooled(*inputs, fold_in(key, 0)), key)
 
@@ -111,31 +142,23 @@ class ForClassification(Head):
         return self.classifier(dropout(pooled, self.config.dropout, fold_in(key, 1))).astype(jnp.float32)
 
 
-class ForTokenClassification(Head):
+class ForTokenClassification(Encoder):
     """Classification of tokens, from the last hidden states (section 5.3 of the BERT paper)."""
 
     def __init__(self, config: ModelConfig, classes: int, rngs: nnx.Rngs):
         super().__init__(config, rngs)
         self.classifier = Dense(config, {'embed': config.width}, {'': classes}, rngs)
 
-    def __call__(
-        self,
-        tokens: jax.Array,
-        segments: jax.Array | None = None,
-        valid: jax.Array | None = None,
-        key: jax.Array | None = None,
-    ) -> HeadOutput:
-        """Run the model and compute logits [B, T, classes]; arguments as in `Bert`."""
-        out = self.base_model.encode(tokens, segments, valid, fold_in(key, 0))
+    def _apply_head(self, out: Output, valid: jax.Array | None, key: jax.Array | None) -> Output:
         hidden = dropout(out.hidden_states[-1], self.config.dropout, fold_in(key, 1))
-        return HeadOutput(out.hidden_states, None, token_logits(self.classifier, hidden))
+        return Output(out.hidden_states, logits=token_logits(self.classifier, hidden))
 
 
-class FeatureBasedTagger(Head):
+class FeatureBasedTagger(Encoder):
     """Classification of tokens by a two-layer BiLSTM on hidden states of a frozen model (table 7 of the BERT paper).
 
-    The sums over layers are weighted by a softmax over learned layer weights, times a learned factor gamma
-    (Peters et al. 2018, equation 1).
+    The base model has no dropout and gets no gradient. The sums over layers are weighted by a softmax over
+    learned layer weights, times a learned factor gamma (Peters et al. 2018, equation 1).
     """
 
     def __init__(self, config: ModelConfig, classes: int, features: str, lstm_width: int, rngs: nnx.Rngs):
@@ -159,49 +182,36 @@ class FeatureBasedTagger(Head):
         self.lstm = BiLstm(config, concatenated * config.width, lstm_width, 2, rngs)
         self.classifier = Dense(config, {'': 2 * lstm_width}, {'': classes}, rngs)
 
-    def __call__(
-        self,
-        tokens: jax.Array,
-        segments: jax.Array | None = None,
-        valid: jax.Array | None = None,
-        key: jax.Array | None = None,
-    ) -> HeadOutput:
-        """Run the model as in `ForTokenClassification`; the base model has no dropout and gets no gradient."""
-        out = self.base_model.encode(tokens, segments, valid)
+    def _encoder_key(self, key: jax.Array | None) -> None:
+        return None
+
+    def _apply_head(self, out: Output, valid: jax.Array | None, key: jax.Array | None) -> Output:
         x = self._select_features(jax.lax.stop_gradient(out.hidden_states))
-        valid = jnp.ones(tokens.shape, bool) if valid is None else valid
+        valid = jnp.ones(x.shape[:2], bool) if valid is None else valid
         x = self.lstm(dropout(x, self.config.dropout, fold_in(key, 0)), valid)
         x = dropout(x, self.config.dropout, fold_in(key, 1))
-        return HeadOutput(out.hidden_states, None, token_logits(self.classifier, x))
+        return Output(out.hidden_states, logits=token_logits(self.classifier, x))
 
     def _select_features(self, hidden: tuple[jax.Array, ...]) -> jax.Array:
         """Combine L+1 hidden states [B, T, D] into the input of the LSTM."""
         if self.layer_weights is not None and self.gamma is not None:
             weights = jax.nn.softmax(self.layer_weights[...]) * self.gamma[...]
-            summed = hidden[-len(weights) :]
-            return sum(
-                (w.astype(h.dtype) * h for w, h in zip(weights, summed, strict=True)),
-                jnp.zeros_like(summed[0]),
-            )
+            pairs = zip(weights, hidden[-len(weights) :], strict=True)
+            return functools.reduce(jnp.add, (weight.astype(h.dtype) * h for weight, h in pairs))
         if self.features == 'concat_last_four':
             return jnp.concatenate(hidden[1:][-4:], -1)
         return hidden[{'embeddings': 0, 'second_to_last': -2, 'last': -1}[self.features]]
 
 
-class ForQuestionAnswering(Head):
+class ForQuestionAnswering(Encoder):
     """Extractive question answering: start and end logits of each token (section 4.2 of the BERT paper)."""
 
     def __init__(self, config: ModelConfig, rngs: nnx.Rngs):
         super().__init__(config, rngs)
         self.span_classifier = Dense(config, {'embed': config.width}, {'': 2}, rngs)
 
-    def __call__(
-        self,
-        tokens: jax.Array,
-        segments: jax.Array | None = None,
-        valid: jax.Array | None = None,
-        key: jax.Array | None = None,
-    ) -> HeadOutput:
-        """Run the model and compute start and end logits [B, T, 2]; arguments as in `Bert`."""
-        out = self.base_model.encode(tokens, segments, valid, key)
-        return HeadOutput(out.hidden_states, None, token_logits(self.span_classifier, out.hidden_states[-1]))
+    def _encoder_key(self, key: jax.Array | None) -> jax.Array | None:
+        return key  # the head has no dropout
+
+    def _apply_head(self, out: Output, valid: jax.Array | None, key: jax.Array | None) -> Output:
+        return Output(out.hidden_states, logits=token_logits(self.span_classifier, out.hidden_states[-1]))

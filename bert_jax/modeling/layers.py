@@ -8,7 +8,7 @@ separates rows and heads, [B, N, T, H]. Parameters carry logical axis names (`ax
 import functools
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +18,7 @@ from bert_jax.core import partitioning
 from bert_jax.core.partitioning import constrain
 from bert_jax.modeling import cpu_decoding
 from bert_jax.modeling.attention import attend
-from bert_jax.modeling.config import Activation, BlockConfig, ModelConfig
+from bert_jax.modeling.config import Activation, ModelConfig
 from bert_jax.modeling.masks import Mask
 
 # Keys and values of the cached tokens of an attention, [B, K, S, H] each, with S slots.
@@ -26,9 +26,15 @@ Cache = tuple[jax.Array, jax.Array]
 
 
 class EncoderCache(NamedTuple):
-    """Part of a decoder's cache that depends only on the source text; generated tokens do not change it."""
+    """Part of a decoder's cache that depends only on the source text; generated tokens do not change it.
 
-    value: Any
+    Attributes:
+      keys_and_values: keys and values of the encoder outputs for the cross-attention of each layer.
+      mask: mask of the encoder outputs.
+    """
+
+    keys_and_values: list[Cache]
+    mask: Mask
 
 
 def gelu(x: jax.Array) -> jax.Array:
@@ -47,7 +53,10 @@ ACTIVATIONS: dict[Activation, Callable[[jax.Array], jax.Array]] = {
 def param(
     rngs: nnx.Rngs, shape: tuple[int, ...], axes: tuple[str | None, ...], std: float | None
 ) -> nnx.Param:
-    """Create a float32 parameter from a truncated normal with deviation `std`; 0 gives zeros, None gives ones."""
+    """Create a float32 parameter from a truncated normal distribution.
+
+    `std` is the standard deviation; 0 gives zeros, None gives ones.
+    """
     if std is None:
         return nnx.Param(jnp.ones(shape), axes=axes)
     if std == 0:
@@ -60,18 +69,10 @@ def token_embedding(config: ModelConfig, rngs: nnx.Rngs) -> nnx.Param:
     return param(rngs, (config.padded_vocab, config.width), ('vocab', 'embed'), config.init_std)
 
 
-def position_embedding(config: ModelConfig, rngs: nnx.Rngs) -> nnx.Param | None:
-    """Create the learned position embedding [rows, D]; None with rotary or relative positions."""
-    c = config
-    if c.rope_base or c.relative_buckets:
-        return None
-    return param(rngs, (c.position_offset + c.max_positions, c.width), ('position', 'embed'), c.init_std)
-
-
 class Norm(nnx.Module):
     """Layer norm or RMS norm over the last dimension, computed in float32."""
 
-    def __init__(self, config: BlockConfig, rngs: nnx.Rngs):
+    def __init__(self, config: ModelConfig, rngs: nnx.Rngs):
         self.eps, self.is_rms = config.norm_eps, config.norm_kind == 'rms'
         self.scale = param(rngs, (config.width,), ('embed',), None)
         self.bias = None if self.is_rms else param(rngs, (config.width,), ('embed',), 0)
@@ -93,7 +94,7 @@ class Dense(nnx.Module):
 
     def __init__(
         self,
-        config: BlockConfig,
+        config: ModelConfig,
         inputs: dict[str, int],
         outputs: dict[str, int],
         rngs: nnx.Rngs,
@@ -146,7 +147,7 @@ class Attention(nnx.Module):
     With fewer `kv_heads` than heads the queries have a separate projection.
     """
 
-    def __init__(self, config: BlockConfig, rngs: nnx.Rngs):
+    def __init__(self, config: ModelConfig, rngs: nnx.Rngs):
         c = self.config = config
         heads = {'heads': c.heads, 'kv': c.width // c.heads}
         if c.kv_heads in (0, c.heads):
@@ -176,12 +177,12 @@ class Attention(nnx.Module):
                 mask = jnp.take_along_axis(mask, rows, axis=2)
         implementation, rate = c.attention_implementation, c.attention_dropout
         y = attend(q, k, v, mask, implementation=implementation, dropout_rate=rate, key=key)
-        return self.out(y.transpose(0, 2, 1, 3).reshape(len(y) * y.shape[2], -1))
+        return self.out(merge_heads(y))
 
     def extend(
         self, x: jax.Array, mask: jax.Array, positions: jax.Array, cache: Cache, index: jax.Array
     ) -> tuple[jax.Array, Cache]:
-        """Add new tokens [B*t, D] to the cache from slot `index` on, and attend from them to the cache."""
+        """Compute attention of new tokens [B*t, D] to the cache, after storing them from slot `index` on."""
         q, *new = self._project(x, positions)
         k, v = (
             jax.lax.dynamic_update_slice(old, update.astype(old.dtype), (0, 0, index, 0))
@@ -191,23 +192,29 @@ class Attention(nnx.Module):
         y = cpu_decoding.attend(q, k, v, mask) if implementation == 'auto' else None
         if y is None:
             y = attend(q, k, v, mask, implementation=implementation)
-        return self.out(y.transpose(0, 2, 1, 3).reshape(len(x), -1)), (k, v)
+        return self.out(merge_heads(y)), (k, v)
 
     def _project(self, x: jax.Array, positions: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
         """Project [B*T, D] to queries [B, N, T, H] and keys and values [B, K, T, H], rotated if configured."""
-        c, (batch, length) = self.config, positions.shape
-
-        def split_heads(y: jax.Array, parts: int) -> list[jax.Array]:
-            y = y.reshape(batch, length, parts, -1, c.width // c.heads).transpose(2, 0, 3, 1, 4)
-            return [constrain(part, 'batch', 'heads', None, None) for part in y]
-
+        c, batch = self.config, len(positions)
         if c.kv_heads in (0, c.heads):
-            q, k, v = split_heads(self.qkv(x), 3)
+            q, k, v = split_heads(self.qkv(x), 3, batch, c)
         else:
-            q, k, v = *split_heads(self.q(x), 1), *split_heads(self.kv(x), 2)
+            q, k, v = *split_heads(self.q(x), 1, batch, c), *split_heads(self.kv(x), 2, batch, c)
         if c.rope_base:
             q, k = rotate(q, positions, c.rope_base), rotate(k, positions, c.rope_base)
         return q, k, v
+
+
+def split_heads(y: jax.Array, parts: int, batch: int, config: ModelConfig) -> list[jax.Array]:
+    """Split activations [B*T, parts * N * H] of B rows into `parts` arrays [B, N, T, H]."""
+    y = y.reshape(batch, len(y) // batch, parts, -1, config.width // config.heads)
+    return [constrain(part, 'batch', 'heads', None, None) for part in y.transpose(2, 0, 3, 1, 4)]
+
+
+def merge_heads(y: jax.Array) -> jax.Array:
+    """Merge the heads [B, N, T, H] of an attention to activations [B*T, N * H]."""
+    return y.transpose(0, 2, 1, 3).reshape(len(y) * y.shape[2], -1)
 
 
 def rotate(x: jax.Array, positions: jax.Array, base: float) -> jax.Array:
@@ -226,7 +233,7 @@ def rotate(x: jax.Array, positions: jax.Array, base: float) -> jax.Array:
 class FeedForward(nnx.Module):
     """Two dense layers with an activation between them, optionally gated."""
 
-    def __init__(self, config: BlockConfig, rngs: nnx.Rngs):
+    def __init__(self, config: ModelConfig, rngs: nnx.Rngs):
         c = config
         self.activation = ACTIVATIONS[c.activation]
         self.up = Dense(c, {'embed': c.width}, {'mlp': c.mlp_width}, rngs)

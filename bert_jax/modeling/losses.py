@@ -19,8 +19,8 @@ def vocabulary_loss(
 ) -> tuple[jax.Array, jax.Array]:
     """Compute the cross-entropy of the logits `x @ table.T + bias`; the backward pass does not recompute them.
 
-    The forward pass keeps the exponentials [M, V] of the softmax without normalizing them. The backward pass
-    normalizes the smaller arrays [M, D] before or after its matrix products with the exponentials.
+    The forward pass stores the exponentials [M, V] of the softmax without dividing them by their sums. Instead,
+    the backward pass divides the smaller arrays [M, D] that are the input or output of its matrix products.
 
     Args:
       x: [M, D] features.
@@ -35,7 +35,7 @@ def vocabulary_loss(
 
 
 def _matmul(a: jax.Array, b: jax.Array, contract: tuple[int, int]) -> jax.Array:
-    """Multiply `a` and `b`, summed over the axes `contract`, to float32."""
+    """Contract axis `contract[0]` of `a` with axis `contract[1]` of `b`; the result is float32."""
     dims = ((contract[:1], contract[1:]), ((), ()))
     return jax.lax.dot_general(a, b, dims, preferred_element_type=jnp.float32)
 
@@ -76,7 +76,7 @@ def sequence_loss(
 
     Args:
       hidden: [B, T, D] hidden states.
-      table: [V, D] token embedding, in the dtype of `hidden`.
+      table: [V, D] token embedding.
       bias: [V] float32; -1e9 excludes an entry.
       labels: [B, T] integers.
       chunk: number of positions of each row in a chunk; 0 keeps all logits [B, T, V].
@@ -85,6 +85,7 @@ def sequence_loss(
       [B, T] losses, and [B, T] booleans: whether the label has the highest logit.
     """
     batch, length, width = hidden.shape
+    table = table.astype(hidden.dtype)
 
     def chunk_loss(hidden: jax.Array, labels: jax.Array) -> tuple[jax.Array, jax.Array]:
         loss, correct = vocabulary_loss(hidden.reshape(-1, width), table, bias, labels.reshape(-1))

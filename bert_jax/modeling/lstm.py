@@ -4,14 +4,14 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from bert_jax.modeling.config import BlockConfig
+from bert_jax.modeling.config import ModelConfig
 from bert_jax.modeling.layers import Dense, param
 
 
 class Lstm(nnx.Module):
     """One LSTM layer in one direction; padding leaves its state unchanged."""
 
-    def __init__(self, config: BlockConfig, inputs: int, width: int, rngs: nnx.Rngs):
+    def __init__(self, config: ModelConfig, inputs: int, width: int, rngs: nnx.Rngs):
         self.width = width
         self.input_projection = Dense(config, {'': inputs}, {'mlp': 4 * width}, rngs)
         self.recurrent_kernel = param(rngs, (width, 4 * width), (None, 'mlp'), width**-0.5)
@@ -42,7 +42,7 @@ class Lstm(nnx.Module):
 class BiLstm(nnx.Module):
     """A stack of LSTM layers in both directions; each layer concatenates the outputs of both."""
 
-    def __init__(self, config: BlockConfig, inputs: int, width: int, layers: int, rngs: nnx.Rngs):
+    def __init__(self, config: ModelConfig, inputs: int, width: int, layers: int, rngs: nnx.Rngs):
         sizes = [inputs] + [2 * width] * (layers - 1)
         self.forward = nnx.List([Lstm(config, n, width, rngs) for n in sizes])
         self.backward = nnx.List([Lstm(config, n, width, rngs) for n in sizes])

@@ -1,17 +1,12 @@
 """Attention masks stored as document numbers; kernels take either the numbers or a boolean array made from them."""
 
 import dataclasses
-import functools
 
 import jax
 import jax.numpy as jnp
 
 
-@functools.partial(
-    jax.tree_util.register_dataclass,
-    data_fields=['key_documents', 'query_documents'],
-    meta_fields=['causal'],
-)
+@jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Mask:
     """Attention mask in which a query attends to the real tokens of its document.
@@ -25,13 +20,7 @@ class Mask:
 
     key_documents: jax.Array | None = None
     query_documents: jax.Array | None = None
-    causal: bool = False
-
-    @property
-    def batch_size(self) -> int:
-        """Number of rows B; requires `key_documents`."""
-        assert self.key_documents is not None
-        return len(self.key_documents)
+    causal: bool = dataclasses.field(default=False, metadata={'static': True})
 
     def to_array(self, queries: int, keys: int) -> jax.Array | None:
         """Return booleans broadcastable to [B, 1, Tq, Tk], true where attention is allowed; None if everywhere."""
@@ -69,9 +58,7 @@ def causal(valid: jax.Array | None = None) -> Mask:
 
 def select_last(x: jax.Array, valid: jax.Array | None) -> jax.Array:
     """Select the entry of the last real token of each row, [B, T, ...] to [B, ...]; `valid` as in `padding`."""
-    batch, length = x.shape[:2]
     if valid is None:
-        last = jnp.full(batch, length - 1)
-    else:
-        last = jnp.where(valid.astype(bool), jnp.arange(length), 0).max(1)
-    return x[jnp.arange(batch), last]
+        return x[:, -1]
+    last = jnp.where(valid.astype(bool), jnp.arange(x.shape[1]), 0).max(1)
+    return x[jnp.arange(len(x)), last]

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from bert_jax.modeling.config import BlockConfig
+from bert_jax.modeling.config import ModelConfig
 from bert_jax.modeling.layers import param
 from bert_jax.modeling.masks import Mask
 
@@ -16,9 +16,11 @@ def relative_position_bucket(
 ) -> jax.Array:
     """Map distances, key position minus query position, to buckets 0 to `num_buckets` - 1.
 
-    The first half of the buckets hold one distance each. The others hold ranges of equal width in the
-    logarithm of the distance, up to `max_distance`; larger distances share the last. Without `causal`, keys
-    before and after the query use separate halves of the buckets.
+    The first half of the buckets hold one distance each. The others hold ranges that have equal width in the
+    logarithm of the distance and end at `max_distance`; larger distances fall into the last bucket.
+
+    Without `causal`, keys after the query have their own buckets: each direction gets half of them and
+    divides its half in this way.
     """
     offset = 0 if causal else num_buckets // 2 * (distance > 0).astype(jnp.int32)
     num_buckets = num_buckets if causal else num_buckets // 2
@@ -32,7 +34,7 @@ def relative_position_bucket(
 class RelativeBias(nnx.Module):
     """Relative position bias that all layers of a stack share."""
 
-    def __init__(self, config: BlockConfig, causal: bool, rngs: nnx.Rngs):
+    def __init__(self, config: ModelConfig, causal: bool, rngs: nnx.Rngs):
         self.config, self.causal = config, causal
         self.table = param(rngs, (config.relative_buckets, config.heads), (None, 'heads'), config.init_std)
 

@@ -8,19 +8,24 @@ import jax.numpy as jnp
 from flax import nnx
 
 from bert_jax.modeling import module
-from bert_jax.modeling.blocks import Block
-from bert_jax.modeling.config import BlockConfig
-from bert_jax.modeling.dropout import fold_in
-from bert_jax.modeling.layers import Norm
+from bert_jax.modeling.blocks import Block, DecoderBlock
+from bert_jax.modeling.config import ModelConfig
+from bert_jax.modeling.dropout import dropout, fold_in
+from bert_jax.modeling.layers import Cache, EncoderCache, Norm, param
 from bert_jax.modeling.masks import Mask
 from bert_jax.modeling.relative_bias import RelativeBias
 
 
 class Stack(nnx.Module):
-    """L blocks and, with pre-norm, a final norm; parameters are stored per layer, with or without scan."""
+    """A sequence of L blocks and, with pre-norm, a final norm.
 
-    def __init__(self, config: BlockConfig, rngs: nnx.Rngs, block: type[Block] = Block, causal: bool = False):
+    Each block has its own parameters. With `scan_layers`, each call stacks them, so the setting does not change
+    parameter paths.
+    """
+
+    def __init__(self, config: ModelConfig, rngs: nnx.Rngs, block: type[Block] = Block):
         self.config = config
+        causal = config.causal or block is DecoderBlock
         self.relative_bias = RelativeBias(config, causal, rngs) if config.relative_buckets else None
         self.blocks = nnx.List([block(config, rngs) for _ in range(config.layers)])
         self.final_norm = Norm(config, rngs) if config.norm_placement == 'pre' else None
@@ -45,8 +50,8 @@ class Stack(nnx.Module):
           memory: encoder outputs for cross-attention, see `DecoderBlock`.
 
         Returns:
-          The output [B*T, D] of each block, the last [B*P, D] with `output_positions`; with pre-norm the
-          last is normalized.
+          The output [B*T, D] of each block. With `output_positions`, the last is [B*P, D]. With pre-norm, it
+          is taken after the final norm.
         """
         if self.relative_bias is not None:
             mask = self.relative_bias(mask, jnp.arange(positions.shape[1]), positions.shape[1])
@@ -79,37 +84,38 @@ class Stack(nnx.Module):
             outputs[-1] = self.final_norm(outputs[-1])
         return outputs
 
-    def init_cache(self, batch: int, slots: int, memory: Any = None) -> list[Any]:
-        """Create a cache per layer with room for `slots` tokens per row; see `DecoderBlock` for `memory`."""
-        return [block.init_cache(batch, slots, memory) for block in self.blocks]
+    def init_cache(self, batch: int, slots: int) -> list[Cache]:
+        """Create an empty cache per layer with room for `slots` tokens per row."""
+        return [block.init_cache(batch, slots) for block in self.blocks]
 
     def extend(
         self,
         x: jax.Array,
         mask: jax.Array,
         positions: jax.Array,
-        cache: list[Any],
+        cache: list[Cache],
         index: jax.Array,
-        memory: Any = None,
-    ) -> tuple[jax.Array, list[Any]]:
-        """Process t new tokens per row that follow those in the cache, and add them to it.
+        encoder_cache: EncoderCache | None = None,
+    ) -> tuple[jax.Array, list[Cache]]:
+        """Run t new tokens per row through all blocks and append their keys and values to the cache.
 
         Args:
           x: [B*t, D] embeddings of the new tokens.
           mask: [B, 1, t, S] booleans, the cache slots that each new token attends to, its own included.
           positions: [B, t] integers, for rotary embeddings.
           cache: cache of each layer, see `init_cache`.
-          index: slot of the first new token.
-          memory: mask of the encoder outputs, see `DecoderBlock`.
+          index: cache slot of the first new token.
+          encoder_cache: keys, values and mask of the encoder outputs, for the layers of a decoder.
 
         Returns:
-          The output [B*t, D] of the last layer, normalized with pre-norm, and the new cache.
+          The output [B*t, D] of the last block, after the final norm if there is one; and the new cache.
         """
         if self.relative_bias is not None:
             mask = self.relative_bias(mask, index + jnp.arange(positions.shape[1]), mask.shape[-1])
         new_cache = []
-        for block, layer_cache in zip(self.blocks, cache, strict=True):
-            x, layer_cache = block.extend(x, mask, positions, layer_cache, index, memory)
+        for i, block in enumerate(self.blocks):
+            memory = encoder_cache and (encoder_cache.keys_and_values[i], encoder_cache.mask)
+            x, layer_cache = block.extend(x, mask, positions, cache[i], index, memory)
             new_cache.append(layer_cache)
         return (x if self.final_norm is None else self.final_norm(x)), new_cache
 
@@ -121,3 +127,79 @@ _REMAT: dict[str, Any] = {
     ),
     'full': jax.checkpoint,
 }
+
+
+class EmbeddedStack(nnx.Module):
+    """A stack of blocks with position embedding and embedding norm: what BERT, GPT and both sides of BART share."""
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        rngs: nnx.Rngs,
+        block: type[Block] = Block,
+        segments: int = 0,
+        embedding_norm: bool = True,
+    ):
+        """Build the model.
+
+        Args:
+          config: settings of the model.
+          rngs: random keys.
+          block: class of the blocks.
+          segments: number of segment embeddings, which the subclass adds to the token vectors.
+          embedding_norm: whether the sum of the embeddings is normalized.
+        """
+        c = self.config = config
+        shape = (c.position_offset + c.max_positions, c.width)
+        has_table = not (c.rope_base or c.relative_buckets)
+        self.position_embedding = param(rngs, shape, ('position', 'embed'), c.init_std) if has_table else None
+        shape = (segments, c.width)
+        self.segment_embedding = param(rngs, shape, (None, 'embed'), c.init_std) if segments else None
+        self.embedding_norm = Norm(c, rngs) if embedding_norm else None
+        self.layers = Stack(c, rngs, block)
+
+    def embed(self, x: jax.Array, positions: jax.Array | None, key: jax.Array | None = None) -> jax.Array:
+        """Add position embeddings to vectors [B, T, D], then apply norm and dropout.
+
+        Args:
+          x: [B, T, D] token vectors.
+          positions: [B, T] integers; None means 0, 1, 2, ...
+          key: random key of dropout; None disables dropout.
+
+        Returns:
+          [B*T, D].
+        """
+        c = self.config
+        if self.position_embedding is not None:
+            first, length = c.position_offset, x.shape[1]
+            rows = slice(first, first + length) if positions is None else first + positions
+            x = x + self.position_embedding[...][rows]
+        x = x.astype(c.dtype).reshape(-1, c.width)
+        return dropout(x if self.embedding_norm is None else self.embedding_norm(x), c.dropout, key)
+
+    def extend(
+        self, x: jax.Array, mask: jax.Array, positions: jax.Array, *args: Any
+    ) -> tuple[jax.Array, list[Cache]]:
+        """Map vectors [B, t, D] of new tokens to last hidden states [B, t, D]; other arguments as in `Stack.extend`."""
+        y, cache = self.layers.extend(self.embed(x, positions), mask, positions, *args)
+        return y.reshape(x.shape), cache
+
+    def run(
+        self,
+        x: jax.Array,
+        mask: Mask | jax.Array | None,
+        key: jax.Array | None,
+        positions: jax.Array | None = None,
+        output_positions: jax.Array | None = None,
+        memory: Any = None,
+    ) -> tuple[jax.Array, ...]:
+        """Map token vectors [B, T, D] to L+1 hidden states [B, T, D].
+
+        `positions` is that of `embed`; the other arguments are those of `Stack`.
+        """
+        batch, length, width = x.shape
+        self.config.check_length(length)
+        x = self.embed(x, positions, fold_in(key, 0))
+        positions = jnp.broadcast_to(jnp.arange(length) if positions is None else positions, (batch, length))
+        outputs = self.layers(x, mask, positions, fold_in(key, 1), output_positions, memory)
+        return tuple(h.reshape(batch, -1, width) for h in (x, *outputs))

@@ -8,7 +8,6 @@ from typing import Any
 import jax
 import numpy as np
 
-from bert_jax import optim
 from bert_jax.core.errors import UserError
 from bert_jax.core.partitioning import Partitioner
 from bert_jax.data import tokenizer as tokenizer_lib
@@ -19,7 +18,7 @@ from bert_jax.train import experiment as experiment_lib
 from bert_jax.train import state as state_lib
 from bert_jax.train.experiment import Experiment
 from bert_jax.train.loop import Phase, check_batch_shape
-from bert_jax.train.step import jit_train_step
+from bert_jax.train.step import make_train_step
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,14 +30,12 @@ class AbstractStep:
       layout: shapes and shardings of the state.
       batch: shapes of the global batch.
       flops: FLOP of the model in the forward and backward pass, if all rows are full.
-      tokens: number of tokens in the global batch.
     """
 
     jitted: Any
     layout: state_lib.Layout
     batch: dict[str, jax.ShapeDtypeStruct]
     flops: float
-    tokens: int
 
     def lower(self) -> Any:
         """Lower the step for compilation."""
@@ -48,12 +45,12 @@ class AbstractStep:
     def state_bytes(self) -> tuple[int, int]:
         """Bytes of the parameters and of the optimizer state on each device."""
 
-        def size(shapes: Any, shardings: Any) -> int:
-            leaves = zip(jax.tree.leaves(shapes), jax.tree.leaves(shardings), strict=True)
-            return sum(math.prod(s.shard_shape(x.shape)) * x.dtype.itemsize for x, s in leaves)
+        def size(tree: Any) -> int:
+            arrays = jax.tree.leaves(tree)
+            return sum(math.prod(x.sharding.shard_shape(x.shape)) * x.dtype.itemsize for x in arrays)
 
-        shapes, shardings = self.layout.shapes, self.layout.shardings
-        return size(shapes.params, shardings.params), size(shapes.opt_state, shardings.opt_state)
+        state = self.layout.abstract
+        return size(state.params), size(state.opt_state)
 
 
 def complete_experiment(experiment: Experiment) -> tuple[Experiment, Tokenizer]:
@@ -95,25 +92,16 @@ def make_step(
     """
     check_batch_shape(experiment, partitioner, phase.length, phase.batch_size)
     model, task = experiment.model, experiment.make_task(tokenizer)
-    tx = optim.make_optimizer(experiment.optim, phase.stop)
-    layout = state_lib.make_layout(functools.partial(task.build_model, model), tx, partitioner)
-    jitted = jit_train_step(
-        task,
-        layout,
-        partitioner,
-        tx,
-        schedule=optim.make_schedule(experiment.optim, phase.stop),
-        seed=0,
-        dropout=model.dropout > 0 or model.attention_dropout > 0,
-        accumulation_steps=experiment.train.accumulation_steps,
+    accumulation_steps = experiment.train.accumulation_steps
+    layout, jitted = make_train_step(
+        task, model, experiment.optim, phase.stop, partitioner, accumulation_steps=accumulation_steps
     )
     example = _make_example(task, tokenizer, phase.length)
     batch = {
         k: jax.ShapeDtypeStruct((phase.batch_size, *v.shape[1:]), v.dtype, sharding=partitioner.batch)
         for k, v in example.items()
     }
-    flops = 3 * phase.batch_size * task.flops(model, example)
-    return AbstractStep(jitted, layout, batch, flops, phase.batch_size * phase.length)
+    return AbstractStep(jitted, layout, batch, 3 * phase.batch_size * task.flops(model, example))
 
 
 def _make_example(task: Any, tokenizer: Tokenizer, length: int) -> dict[str, np.ndarray]:

@@ -5,6 +5,8 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
+import numpy as np
+
 
 class Collective(NamedTuple):
     """All collectives of one kind in a step.
@@ -12,8 +14,8 @@ class Collective(NamedTuple):
     Attributes:
       kind: HLO operation, such as 'all-reduce'.
       num_operations: number of operations.
-      data_bytes: bytes of the full arrays that are reduced or gathered.
-      sent_bytes: minimum number of bytes that each chip sends.
+      data_bytes: total bytes of the full arrays that are reduced or gathered.
+      sent_bytes: minimum number of bytes that each chip sends in total.
     """
 
     kind: str
@@ -23,21 +25,9 @@ class Collective(NamedTuple):
 
 
 _KINDS = ('all-reduce', 'all-gather', 'reduce-scatter', 'all-to-all', 'collective-permute')
-_SIZES = {
-    'pred': 1,
-    's8': 1,
-    'u8': 1,
-    's16': 2,
-    'u16': 2,
-    'bf16': 2,
-    'f16': 2,
-    's32': 4,
-    'u32': 4,
-    'f32': 4,
-    'f64': 8,
-}
 _OPERATION = re.compile(rf'= (.*?) ({"|".join(_KINDS)})(-start)?\(')
-_ARRAY = re.compile(r'\b([a-z]+\d*)\[([\d,]*)\]')
+# Bits per element and shape, such as bf16[8,128]; booleans, pred[8], have 8 bits.
+_ARRAY = re.compile(r'\b(?:pred|[a-z]+(\d+))\[([\d,]*)\]')
 # The constant in the condition of a loop is its trip count, as the loop variable starts at 0.
 _TRIP_COUNT = re.compile(r' [su]32\[\]\S* constant\((\d+)\)')
 _CALLED = re.compile(r'(?:calls|to_apply|body|condition|branch_computations)=\{?((?:%[\w.\-]+(?:, )?)+)')
@@ -50,14 +40,17 @@ def count_collectives(program: str, devices: int) -> list[Collective]:
       program: HLO text of the program.
       devices: number of devices that it runs on.
     """
-    totals: dict[str, list[float]] = {}
+    totals: dict[str, np.ndarray] = {}
     for kind, repeats, data, group in _operations(program, devices):
-        total = totals.setdefault(kind, [0, 0.0, 0.0])
-        share = (group - 1) / group
-        sent = {'all-reduce': 2 * share, 'collective-permute': 1.0}.get(kind, share) * data
-        for i, value in enumerate((1, data, sent)):
-            total[i] += repeats * value
+        once = np.array([1, data, sent_bytes(kind, data, group)])
+        totals[kind] = totals.get(kind, 0) + repeats * once
     return [Collective(kind, int(n), data, sent) for kind, (n, data, sent) in sorted(totals.items())]
+
+
+def sent_bytes(kind: str, data_bytes: float, group: int) -> float:
+    """Minimum number of bytes that each chip sends for a collective over `data_bytes` in a group of chips."""
+    share = (group - 1) / group
+    return {'all-reduce': 2 * share, 'collective-permute': 1.0}.get(kind, share) * data_bytes
 
 
 def _operations(program: str, devices: int) -> Iterator[tuple[str, int, float, int]]:
@@ -81,14 +74,15 @@ def _operations(program: str, devices: int) -> Iterator[tuple[str, int, float, i
                 if channel and channel[0] in seen:
                     continue
                 seen.update([channel[0]] if channel else [])
-                kind, (data, group) = match[2], (_bytes(match[1]), _group_size(line, devices))
+                kind, data, group = match[2], _bytes(match[1]), _group_size(line, devices)
                 if match[3] and kind == 'all-gather':  # the shape has the operand and the result
                     data *= group / (group + 1)
                 if match[3] and kind == 'collective-permute':
                     data /= 2
-                scattered = kind == 'reduce-scatter'
+                if kind == 'reduce-scatter':
+                    data *= group
                 if group > 1:
-                    yield kind, repeats, data * group if scattered else data, group
+                    yield kind, repeats, data, group
                 continue
             for called in _CALLED.findall(line):
                 for other in re.findall(r'%([\w.\-]+)', called):
@@ -114,9 +108,7 @@ def _bytes(shapes: str) -> float:
     """Sum the bytes of the arrays in an HLO shape, without the u32 scalars that signal the end of a transfer."""
     arrays = _ARRAY.findall(shapes.replace('u32[]', ''))
     return sum(
-        _SIZES[dtype] * math.prod(map(int, filter(None, dims.split(','))))
-        for dtype, dims in arrays
-        if dtype in _SIZES
+        int(bits or 8) / 8 * math.prod(map(int, filter(None, dims.split(',')))) for bits, dims in arrays
     )
 
 

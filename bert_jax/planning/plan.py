@@ -22,7 +22,7 @@ from bert_jax.core.metrics import format_count
 from bert_jax.core.partitioning import MeshConfig
 from bert_jax.data.tokenizer import Tokenizer
 from bert_jax.planning import abstract_step
-from bert_jax.planning.collectives import Collective, count_collectives
+from bert_jax.planning.collectives import Collective, count_collectives, sent_bytes
 from bert_jax.train.experiment import Experiment
 from bert_jax.train.loop import Phase
 
@@ -64,6 +64,11 @@ class Topology:
     @property
     def num_chips(self) -> int:
         return math.prod(map(int, self.name.partition(':')[2].split('x')))
+
+    @property
+    def num_devices(self) -> int:
+        """Number of JAX devices."""
+        return self.num_chips * self.chip.devices_per_chip
 
     def devices(self) -> list[Any]:
         """Return stand-ins for the devices of an absent TPU, for which the compiler can compile.
@@ -224,14 +229,13 @@ def plan_step(experiment: Experiment, tokenizer: Tokenizer, phase: Phase, topolo
         'program': stats.generated_code_size_in_bytes,
     }
     traffic = stats.argument_size_in_bytes + stats.output_size_in_bytes + 2 * stats.temp_size_in_bytes
-    size = topology.num_chips * devices
     return Plan(
         topology,
-        step.tokens,
+        phase.batch_size * phase.length,
         {name: devices * value for name, value in memory.items()},
-        devices * max(step.flops / size, compiled.cost_analysis().get('flops', 0.0)),
+        devices * max(step.flops / topology.num_devices, compiled.cost_analysis().get('flops', 0.0)),
         devices * traffic,
-        count_collectives(compiled.as_text(), size),
+        count_collectives(compiled.as_text(), topology.num_devices),
     )
 
 
@@ -247,12 +251,12 @@ def _plan_by_formula(experiment: Experiment, tokenizer: Tokenizer, phase: Phase,
     2019 (section 3) for tensor parallelism. All GPUs are treated as if they were in one node; this assumes that collectives
     reduce within each node first.
     """
-    sizes = partitioning.mesh_shape(experiment.mesh, topology.num_chips)
-    partitioner = partitioning.make_abstract(experiment.mesh, topology.num_chips)
+    partitioner = partitioning.make_abstract(experiment.mesh, topology.num_devices)
     step = abstract_step.make_step(experiment, tokenizer, phase, partitioner)
-    data, fsdp, tensor = sizes
+    data, fsdp, tensor = partitioner.mesh.axis_sizes
     parameters, optimizer = step.state_bytes
-    model, rows = experiment.model, phase.batch_size // (data * fsdp) // experiment.train.accumulation_steps
+    model, accumulation_steps = experiment.model, experiment.train.accumulation_steps
+    rows = phase.batch_size // (data * fsdp) // accumulation_steps
     itemsize = 2 if model.dtype == 'bfloat16' else 4
     tokens = rows * phase.length
     layers = model.num_blocks
@@ -260,21 +264,20 @@ def _plan_by_formula(experiment: Experiment, tokenizer: Tokenizer, phase: Phase,
     positions = step.batch['weights'].shape[1]
     positions = min(positions, getattr(experiment.task, 'loss_chunk', 0) or positions)
     logits = 2 * 4 * rows * positions * model.padded_vocab / tensor  # and their gradients
-    all_parameters = sum(4 * math.prod(x.shape) for x in step.layout.shapes.params.values()) / tensor
+    all_parameters = 4 * step.layout.num_params / tensor
     messages = []
 
     def add(kind: str, count: int, size: float, group: int) -> None:
         """Add collectives with `size` bytes in total over groups of `group` chips."""
         if group > 1:
-            sent = (2 if kind == 'all-reduce' else 1) * size * (group - 1) / group
-            messages.append(Collective(kind, count, size, sent))
+            messages.append(Collective(kind, count, size, sent_bytes(kind, size, group)))
 
     sharded = fsdp if parameters < all_parameters else 1
     add('all-gather', 2, 2 * all_parameters * itemsize / 4, sharded)
     add('reduce-scatter', 1, all_parameters, sharded)
     add('all-reduce', 1, all_parameters / sharded, data * fsdp // sharded)
     tensor_group = tensor if experiment.mesh.strategy in ('tp', 'fsdp_tp') else 1
-    reductions = 4 * layers * experiment.train.accumulation_steps
+    reductions = 4 * layers * accumulation_steps
     add('all-reduce', reductions, reductions * tokens * model.width * itemsize, tensor_group)
     memory = {
         'parameters': parameters,
@@ -283,12 +286,10 @@ def _plan_by_formula(experiment: Experiment, tokenizer: Tokenizer, phase: Phase,
         'activations': activations,
         'vocabulary logits': logits,
     }
-    traffic = (
-        4 * parameters + 2 * optimizer + 2 * (activations + logits) * experiment.train.accumulation_steps
-    )
+    traffic = 4 * parameters + 2 * optimizer + 2 * (activations + logits) * accumulation_steps
     recomputation = 4 / 3 if model.remat == 'full' else 1  # repeats the forward pass
     flops = recomputation * step.flops / topology.num_chips
-    return Plan(topology, step.tokens, memory, flops, traffic, messages)
+    return Plan(topology, phase.batch_size * phase.length, memory, flops, traffic, messages)
 
 
 def find_largest_batches(
@@ -296,15 +297,14 @@ def find_largest_batches(
 ) -> Iterator[tuple[str, int, Plan | None]]:
     """Find the largest global batch that fits for each value of model.remat, from least to most recomputation.
 
-    The batch size is doubled or halved from that of the phase, down to one row per device and accumulation step.
+    The candidates have 1, 2, 4, ... rows per batch shard and accumulation step; the search starts near the
+    batch size of the phase.
 
     Yields:
-      model.remat, the batch size and its plan; batch size 0 and None if not even the smallest batch fits.
+      model.remat, the batch size and its plan; 0 and None instead if not even the smallest batch fits.
     """
-    unit = partitioning.make_abstract(
-        experiment.mesh, topology.num_chips * topology.chip.devices_per_chip
-    ).num_batch_shards
-    unit *= experiment.train.accumulation_steps
+    partitioner = partitioning.make_abstract(experiment.mesh, topology.num_devices)
+    unit = partitioner.num_batch_shards * experiment.train.accumulation_steps
     size = unit
     while 2 * size <= phase.batch_size:  # start near the configured size
         size *= 2
@@ -347,9 +347,7 @@ def describe_run(
     """
     if topology.kind in TPUS:
         topology.devices()  # report an unknown TPU before a batch that does not divide over it
-    partitioner = partitioning.make_abstract(
-        experiment.mesh, topology.num_chips * topology.chip.devices_per_chip
-    )
+    partitioner = partitioning.make_abstract(experiment.mesh, topology.num_devices)
     layout = abstract_step.make_step(experiment, tokenizer, phases[0], partitioner).layout
     method = 'ESTIMATED BY FORMULA' if topology.kind in GPUS else 'from the TPU compiler'
     yield f'{topology.name}, {topology.num_chips} chips, mesh.strategy={experiment.mesh.strategy}, {method}'
@@ -379,18 +377,8 @@ def compare_topologies(
     Returns:
       Rows of the table, header first.
     """
-    header = [
-        'topology',
-        'strategy',
-        'chips',
-        'GiB per chip',
-        'compute ms',
-        'memory ms',
-        'links ms',
-        'bottleneck',
-        'tokens/s',
-    ]
-    lines = [header]
+    memory_and_bounds = ['GiB per chip', 'compute ms', 'memory ms', 'links ms']
+    lines = [['topology', 'strategy', 'chips', *memory_and_bounds, 'bottleneck', 'tokens/s']]
     for topology in topologies:
         for mesh in meshes:
             line = [topology.name, mesh.strategy, str(topology.num_chips)]

@@ -48,17 +48,12 @@ def find(folder: pathlib.Path) -> list[pathlib.Path]:
 
 
 def to_html(text: str) -> str:
-    """Convert Markdown that consists of titles, tables and paragraphs, as passed to `write`, to HTML."""
+    """Convert Markdown files of `write` to HTML. Only titles, tables and paragraphs are supported."""
     parts = []
     for block in re.split(r'\n\s*\n', text.strip()):
         if block.startswith('|'):
-            header, _, *body = block.splitlines()
-            lines = [('th', header), *(('td', line) for line in body)]
-            rows = (
-                f'<tr>{"".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in _split_cells(line))}</tr>'
-                for tag, line in lines
-            )
-            parts.append(f'<div class="wide"><table>{"".join(rows)}</table></div>')
+            header, _, *body = map(_split_cells, block.splitlines())
+            parts.append(html_table([header, *body]))
         elif block.startswith('# '):
             parts.append(f'<h2>{html.escape(block[2:])}</h2>')
         else:
@@ -69,6 +64,15 @@ def to_html(text: str) -> str:
 def _split_cells(line: str) -> list[str]:
     """Split a line of a Markdown table into its cells."""
     return [cell.strip().replace(r'\|', '|') for cell in re.split(r'(?<!\\)\|', line)[1:-1]]
+
+
+def html_table(lines: Lines) -> str:
+    """Format a table as HTML."""
+    rows = ''
+    for i, line in enumerate(lines):
+        tag = 'td' if i else 'th'
+        rows += f'<tr>{"".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in line)}</tr>'
+    return f'<div class="wide"><table>{rows}</table></div>'
 
 
 def to_markdown(lines: Lines) -> str:
@@ -104,13 +108,9 @@ _LATEX = str.maketrans(
 
 def to_latex(lines: Lines) -> str:
     """Format a table as a LaTeX `tabular` environment, which needs the package booktabs."""
-
-    def escape(text: str) -> str:
-        return text.translate(_LATEX)
-
+    rows = [' & '.join(cell.translate(_LATEX) for cell in line) + r' \\' for line in lines]
     # LaTeX would parse [ or * at the beginning of a line as an option of the preceding line break.
-    protected = [('{}' if line[0].startswith(('[', '*')) else '', line) for line in lines]
-    header, *body = [prefix + ' & '.join(map(escape, line)) + r' \\' for prefix, line in protected]
+    header, *body = ['{}' + row if row.startswith(('[', '*')) else row for row in rows]
     columns = 'l' + 'r' * (len(lines[0]) - 1)
     return '\n'.join(
         [

@@ -41,9 +41,8 @@ def plot_sweep(summary: Mapping[str, Any]) -> Any:
     """
     panels: dict[str, list[tuple[Any, float]]] = {}
     for trial in summary['trials']:
-        for score in trial['scores']:
-            if score is not None:
-                for key, setting in trial['settings'].items():
-                    panels.setdefault(key, []).append((setting, score))
+        scores = [score for score in trial['scores'] if score is not None]
+        for key, setting in trial['settings'].items():
+            panels.setdefault(key, []).extend((setting, score) for score in scores)
     varied = {key: points for key, points in panels.items() if len({str(x) for x, _ in points}) > 1}
     return plots.plot_points(varied, plots.metric_label(summary['score'])) if varied else None

@@ -6,15 +6,15 @@ import io
 import os
 import pathlib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from bert_jax.core import metrics
-from bert_jax.experiments.runs import Run
+from bert_jax.experiments.runs import Run, mean_and_spread
 from bert_jax.reports import export
-from bert_jax.reports.plots import Curve, metric_label, plot_losses, plot_panels
+from bert_jax.reports.plots import Curve, metric_label, plot_losses, plot_panels, pyplot
 
 _STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 52rem; margin: 2rem auto; padding: 0 1rem; color: #222; overflow-wrap: break-word; }
@@ -41,12 +41,13 @@ def render(
 ) -> str:
     """Render a report.
 
-    Runs that differ only in their seed are combined: their mean is one curve, and mean ± standard deviation one table line.
+    Runs that differ only in their seed are combined: one curve shows their mean, and one table line their mean ± standard
+    deviation.
 
     Args:
       runs: runs to plot and tabulate.
       filled: pairs of a text and the predictions for its masks.
-      plots: folder for additional copies of the plots as PNG files; None only embeds them in the page.
+      plots: folder for copies of the plots as PNG files, in addition to those in the page; None for no copies.
       files: Markdown files of tables and studies; see `export.find`.
 
     Returns:
@@ -121,7 +122,7 @@ def _group_seeds(runs: Sequence[Run]) -> list[list[Run]]:
 
 
 def _label(group: Sequence[Run]) -> str:
-    """Label a group of runs with the common beginning of their names and, after fine-tuning, their initial weights."""
+    """Label runs by the common prefix of their names; for fine-tuning runs, add their initial weights."""
     names = [re.sub(r'/seed\d+$', '', r.name) for r in group]
     name = os.path.commonprefix(names)  # noqa: RUF071
     if name != names[0]:
@@ -131,12 +132,12 @@ def _label(group: Sequence[Run]) -> str:
 
 
 def _render_comparison(runs: Sequence[Run], plots: pathlib.Path | None) -> str:
-    """Render one figure and one table of all tasks that compare random with pretrained weights.
+    """Render one figure and one table that compare random with pretrained weights on all tasks.
 
     If the runs of a task have several settings, only the setting with the best mean score is shown.
     """
     panels: list[tuple[str, list[Curve]]] = []
-    rows = []
+    lines = [['evaluation data', 'score', *_COMPARED, 'difference', 'n']]
     for data in dict.fromkeys(r.data_name for r in runs):
         of_data = [r for r in runs if r.data_name == data]
         score = of_data[0].best_metric
@@ -151,16 +152,15 @@ def _render_comparison(runs: Sequence[Run], plots: pathlib.Path | None) -> str:
         for name in [data, *(n for n in eval_names if not n.startswith(f'{data}, '))]:
             random, pretrained = (_scores(best[init], score, name) for init in _COMPARED)
             gain = f'{np.mean(pretrained) - np.mean(random):+.4f}' if random and pretrained else ''
-            cells = [metric_label(score), _mean_and_spread(random), _mean_and_spread(pretrained), gain]
-            rows.append(_table_row([name, *cells, f'{max(len(random), len(pretrained))}']))
-    header = _table_row(['evaluation data', 'score', *_COMPARED, 'difference', 'n'], 'th')
+            cells = [metric_label(score), mean_and_spread(random), mean_and_spread(pretrained), gain]
+            lines.append([name, *cells, f'{max(len(random), len(pretrained))}'])
     title = 'Loss and score of all tasks'
     figure = _render_plot(plot_panels(panels), title, plots) if panels else ''
-    return f'<h2>All tasks</h2>{figure}{_table(header, rows)}'
+    return f'<h2>All tasks</h2>{figure}{export.html_table(lines)}'
 
 
 def _best_group(runs: Sequence[Run], score: str, name: str) -> list[Run]:
-    """Of the groups of runs that differ only in their seed, the one with the best mean score; empty without runs."""
+    """Group runs that differ only in their seed, and return the group with the best mean score; empty without runs."""
     return max(_group_seeds(runs), key=lambda g: np.mean(_scores(g, score, name) or -np.inf), default=[])
 
 
@@ -172,11 +172,9 @@ def _scores(runs: Sequence[Run], score: str, name: str) -> list[float]:
 
 
 def _render_plot(fig: Any, title: str, plots: pathlib.Path | None) -> str:
-    from matplotlib import pyplot
-
     buffer = io.BytesIO()
     fig.savefig(buffer, format='png', dpi=144)
-    pyplot.close(fig)
+    pyplot().close(fig)
     if plots:
         plots.mkdir(parents=True, exist_ok=True)
         name = re.sub(r'\W+', '_', title.lower()).strip('_')
@@ -202,29 +200,14 @@ def _describe_pretraining(run: Run) -> str:
 
 
 def _render_scores(groups: Sequence[Sequence[Run]], keys: Sequence[str]) -> str:
-    """Tabulate the last evaluations, one line per group, as mean ± sample standard deviation if it has several runs."""
+    """Tabulate the last evaluations, one line per group; several runs are shown as mean ± sample standard deviation."""
     evals = [[r.evals[-1] for r in group if r.evals] for group in groups]
     keys = [k for k in keys if any(k in scores for group in evals for scores in group)]
     has_seeds = any(len(group) > 1 for group in evals)
     names = [metric_label(k) for k in ('step', *['n'] * has_seeds, *keys)]
-    rows = []
+    lines = [['run', *names]]
     for group, scores in zip(groups, evals, strict=True):
         cells = [f'{scores[0]["step"]:,}' if scores else '', *[f'{len(scores)}'] * has_seeds]
-        cells += [_mean_and_spread([e[k] for e in scores if k in e]) for k in keys]
-        rows.append(_table_row([_label(group), *cells]))
-    return _table(_table_row(['run', *names], 'th'), rows)
-
-
-def _table_row(cells: Iterable[str], tag: str = 'td') -> str:
-    return f'<tr>{"".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in cells)}</tr>'
-
-
-def _table(header: str, rows: Iterable[str]) -> str:
-    return f'<div class="wide"><table>{header}{"".join(rows)}</table></div>'
-
-
-def _mean_and_spread(values: Sequence[float]) -> str:
-    if not values:
-        return ''
-    spread = f' ± {np.std(values, ddof=1):.4f}' if len(values) > 1 else ''
-    return f'{np.mean(values):.4f}{spread}'
+        cells += [mean_and_spread([e[k] for e in scores if k in e]) for k in keys]
+        lines.append([_label(group), *cells])
+    return export.html_table(lines)

@@ -1,9 +1,8 @@
 """Plot training curves and scores with Matplotlib."""
 
-import dataclasses
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -12,19 +11,19 @@ from bert_jax.experiments.runs import Run
 _COLORS = ('#0072b2', '#d55e00', '#009e73', '#cc79a7', '#56b4e9', '#e69f00')
 # Initial weights have the same color in all figures; see `Run.initialization`.
 _FIXED_COLORS = {'random weights': _COLORS[0], 'pretrained weights': _COLORS[1], 'pretrained': _COLORS[1]}
-# How parts of metric names are spelled in labels.
+# Parts of metric names, as written in labels.
 _WORDS = {'mlm': 'masked-LM', 'next': 'next-sentence', 'lm': 'LM', 'f1': 'F1'}
 
 
 def metric_label(name: str) -> str:
-    """Spell a metric name for readers: 'mlm_loss' as 'masked-LM loss', 'mlm_loss/de' as 'masked-LM loss, de'."""
+    """Convert a metric name to a readable label: 'mlm_loss' to 'masked-LM loss', 'mlm_loss/de' to 'masked-LM loss, de'."""
     metric, _, corpus = name.partition('/')
     label = ' '.join(_WORDS.get(word, word) for word in metric.split('_'))
     return f'{label}, {corpus}' if corpus else label
 
 
 def _assign_colors(labels: Iterable[str]) -> dict[str, str]:
-    """Assign a color to each label. Labels that are, or end in, a key of `_FIXED_COLORS` get that color first."""
+    """Assign a color to each label: first those of `_FIXED_COLORS`, to labels that equal or end with one of its keys."""
     unique = [*dict.fromkeys(labels)]
     colors: dict[str, str] = {}
     for label in unique:
@@ -35,8 +34,7 @@ def _assign_colors(labels: Iterable[str]) -> dict[str, str]:
     return {label: colors.get(label) or next(others) for label in unique}
 
 
-@dataclasses.dataclass(frozen=True)
-class Curve:
+class Curve(NamedTuple):
     """One metric over the training steps, for runs that differ only in their seed.
 
     Attributes:
@@ -50,13 +48,13 @@ class Curve:
     key: str
 
     def values(self, kind: str) -> tuple[list[float], np.ndarray]:
-        """The metric at the steps that all runs have in common.
+        """The values of the metric at the steps shared by all runs that have it; other runs are left out.
 
         Args:
           kind: 'train' for training steps, 'evals' for evaluations.
 
         Returns:
-          The S steps, and the values [n, S] of the n runs that have the metric.
+          The S steps, and the values [n, S] for the n runs that have the metric.
         """
         curves = [
             {line['step']: line[self.key] for line in getattr(run, kind) if self.key in line}
@@ -64,19 +62,13 @@ class Curve:
         ]
         curves = [curve for curve in curves if curve]
         steps = sorted(set.intersection(*map(set, curves))) if curves else []
-        return steps, np.array([[curve[s] for s in steps] for curve in curves]).reshape(
-            len(curves), len(steps)
-        )
+        return steps, np.array([[curve[s] for s in steps] for curve in curves])
 
 
 def plot_losses(curves: Sequence[Curve], title: str) -> Any:
-    """Plot losses against steps: training losses as thin lines, smoothed as thick lines, evaluations as dots.
-
-    A curve of several runs is drawn as their mean, with a band of one standard deviation.
-    """
+    """Plot losses against steps: training losses as thin lines, smoothed as thick lines, evaluations as dots."""
     fig, axes = pyplot().subplots(figsize=(8, 4.5), layout='constrained')
-    colors = _assign_colors(curve.label for curve in curves)
-    _draw(axes, [(curve, colors[curve.label]) for curve in curves])
+    _draw(axes, curves, _assign_colors(curve.label for curve in curves))
     axes.set(title=title, xlabel='step', ylabel='loss (nats)')
     if axes.get_legend_handles_labels()[0]:
         axes.legend(fontsize='small')
@@ -88,7 +80,7 @@ def plot_panels(panels: Sequence[tuple[str, Sequence[Curve]]]) -> Any:
     colors = _assign_colors(curve.label for _, curves in panels for curve in curves)
     fig, grid = _make_grid(len(panels), 3.6, 2.6, max_columns=4)
     for axes, (title, curves) in zip(grid, panels, strict=True):
-        _draw(axes, [(curve, colors[curve.label]) for curve in curves], show_seeds=False)
+        _draw(axes, curves, colors)
         n = max(len(curve.runs) for curve in curves)
         axes.set_title(f'{title} (n = {n})', fontsize='medium')
         axes.set_ylabel(metric_label(curves[0].key))
@@ -103,8 +95,8 @@ def plot_means(
     """Plot means with error bars of one standard deviation.
 
     Args:
-      panels: by panel title and line label, points (x, values of n runs). The x axis is logarithmic if x are numbers. If
-        x are names, it is categorical, and the points of a name are drawn side by side.
+      panels: by panel title and line label, points (x, values of n runs). The x axis is logarithmic for numbers. For names,
+        it is categorical, and the points of a name are drawn side by side.
       xlabel: label of the x axis.
     """
     colors = _assign_colors(label for lines in panels.values() for label in lines)
@@ -162,15 +154,17 @@ def _add_legend(fig: Any, grid: Sequence[Any], columns: int) -> None:
         label: handle
         for axes in grid
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
-        if label
     }
     fig.legend(handles.values(), handles, loc='outside upper center', ncols=columns, fontsize='small')
 
 
-def _draw(axes: Any, curves: Iterable[tuple[Curve, str]], show_seeds: bool = True) -> None:
-    """Draw curves in the given colors; `show_seeds` adds the number of seeds to the legend."""
-    for curve, color in curves:
-        seeds = f', {len(curve.runs)} seeds' if show_seeds and len(curve.runs) > 1 else ''
+def _draw(axes: Any, curves: Sequence[Curve], colors: Mapping[str, str]) -> None:
+    """Draw curves in the colors of their labels: training smoothed as lines, evaluations as dots.
+
+    A curve of several runs is drawn as their mean, with a band or bars of one standard deviation.
+    """
+    for curve in curves:
+        color = colors[curve.label]
         steps, values = curve.values('train')
         if steps:
             smoothed = np.array([smooth(v) for v in values])
@@ -180,20 +174,17 @@ def _draw(axes: Any, curves: Iterable[tuple[Curve, str]], show_seeds: bool = Tru
                 axes.fill_between(steps, mean - spread, mean + spread, color=color, alpha=0.25, linewidth=0)
             else:
                 axes.plot(steps, values[0], color=color, alpha=0.2, linewidth=1)
-            label = f'{curve.label} (training, smoothed{seeds})'
-            axes.plot(steps, mean, color=color, linewidth=2, label=label)
+            axes.plot(steps, mean, color=color, linewidth=2, label=f'{curve.label} (training, smoothed)')
         steps, values = curve.values('evals')
         if steps:
             spread = values.std(0, ddof=1) if len(values) > 1 else None
-            style = dict(color=color, markeredgecolor='white', label=f'{curve.label} (held out{seeds})')
+            style = dict(color=color, markeredgecolor='white', label=f'{curve.label} (held out)')
             axes.errorbar(steps, values.mean(0), spread, fmt='o', **style)
     axes.grid(alpha=0.3)
 
 
 def smooth(values: np.ndarray) -> np.ndarray:
-    """Smooth with a centered moving average, whose window is a tenth of the curve."""
-    if not len(values):
-        return values
+    """Smooth a curve, which must not be empty, with a centered moving average over a tenth of its length."""
     half_width = len(values) // 20
     kernel = np.ones(2 * half_width + 1)
     return np.convolve(values, kernel, 'same') / np.convolve(np.ones(len(values)), kernel, 'same')

@@ -3,39 +3,48 @@
 Ordinary tokens are defined in `hidden_states`.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from bert_jax.studies.hidden_states import SentenceEncoder
-from bert_jax.studies.word2vec import StaticEncoder
+from bert_jax.studies.hidden_states import Batch, SentenceEncoder
+
+Encode = Callable[[Batch], np.ndarray]
 
 
 def word_vectors(
-    encoder: SentenceEncoder | StaticEncoder, language: str, min_count: int = 5
+    encoder: SentenceEncoder, language: str, min_count: int = 5, encode: Encode | None = None
 ) -> dict[int, np.ndarray]:
-    """Mean hidden states [L+1, D] of each ordinary token that occurs `min_count` times or more."""
-    sums: np.ndarray | None = None
-    counts = np.zeros(0)
+    """Mean hidden state of each ordinary token that occurs at least `min_count` times.
+
+    Args:
+      encoder: model and sentences.
+      language: one of the languages of `encoder`.
+      min_count: minimum number of occurrences of a token.
+      encode: returns the hidden states of a batch, [L+1, B, T, D]; None uses those of `encoder`.
+
+    Returns:
+      [L+1, D] for each token.
+    """
+    size = 2 * len(encoder.tokenizer)
+    counts, sums = np.zeros(size), np.zeros(0)
     for _, batch in encoder.batches(language):
-        hidden, ordinary = encoder.hidden_states(batch), batch['ordinary']
+        hidden, ordinary = (encode or encoder.hidden_states)(batch), batch['ordinary']
         tokens = batch['tokens'][ordinary]
-        if sums is None:
-            size = 2 * len(encoder.tokenizer)
-            sums, counts = np.zeros((size, len(hidden), hidden.shape[-1]), np.float32), np.zeros(size)
+        if not sums.size:
+            sums = np.zeros((size, len(hidden), hidden.shape[-1]), np.float32)
         np.add.at(sums, tokens, hidden[:, ordinary].swapaxes(0, 1))
         np.add.at(counts, tokens, 1)
-    if sums is None:
-        return {}
     return {int(i): sums[i] / counts[i] for i in np.flatnonzero(counts >= min_count)}
 
 
-def sentence_vectors(encoder: SentenceEncoder | StaticEncoder, language: str) -> np.ndarray:
-    """Mean hidden state of each sentence's ordinary tokens in every layer, [L+1, n, D]."""
+def sentence_vectors(encoder: SentenceEncoder, language: str, encode: Encode | None = None) -> np.ndarray:
+    """Mean hidden state of each sentence's ordinary tokens in every layer, [L+1, n, D]; see `word_vectors`."""
     vectors, order = [], []
     for indices, batch in encoder.batches(language):
         weight = batch['ordinary'][..., None].astype(np.float32)
-        means = (encoder.hidden_states(batch) * weight).sum(2) / np.maximum(weight.sum(1), 1)
+        means = ((encode or encoder.hidden_states)(batch) * weight).sum(2) / np.maximum(weight.sum(1), 1)
         vectors.append(means[:, : len(indices)])
         order.append(indices)
     return np.concatenate(vectors, 1)[:, np.argsort(np.concatenate(order))]
@@ -56,6 +65,11 @@ def ranks(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return 0.5 * (1 + (similarity > own).sum(1) + (similarity >= own).sum(1))
 
 
+def both_ranks(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Ranks [2, n] of b_i among the rows of `b`, and of a_i among those of `a`; see `ranks`."""
+    return np.stack([ranks(a, b), ranks(b, a)])
+
+
 def normalize(x: np.ndarray) -> np.ndarray:
     """Scale vectors [..., D] to unit length."""
     return x / np.maximum(np.linalg.norm(x, axis=-1, keepdims=True), 1e-12)
@@ -72,17 +86,15 @@ def word_alignment(
       target: `word_vectors` of the target language.
 
     Returns:
-      The mean of both directions for each layer, empty if no pair is in both languages; and the number of such pairs.
+      The mean of both directions for each layer, empty if no pair has vectors in both languages; and the number
+      of pairs that have.
     """
     known = [(i, j) for i, j in pairs.items() if i in source and j in target]
     if not known:
         return [], 0
     x = np.stack([source[i] for i, _ in known], 1)
     y = np.stack([target[j] for _, j in known], 1)
-    return [
-        float(np.mean([(1 / ranks(u, v)).mean(), (1 / ranks(v, u)).mean()]))
-        for u, v in zip(x, y, strict=True)
-    ], len(known)
+    return [float(np.mean(1 / both_ranks(u, v))) for u, v in zip(x, y, strict=True)], len(known)
 
 
 def chance_mrr(n: int) -> float:
@@ -100,10 +112,7 @@ def sentence_retrieval(x: np.ndarray, y: np.ndarray) -> list[float]:
     Returns:
       The mean of both directions for each layer.
     """
-    return [
-        float(np.mean([(ranks(u, v) == 1).mean(), (ranks(v, u) == 1).mean()]))
-        for u, v in zip(x, y, strict=True)
-    ]
+    return [float(np.mean(both_ranks(u, v) == 1)) for u, v in zip(x, y, strict=True)]
 
 
 def build_dictionary(

@@ -1,8 +1,8 @@
 """Study of contextual word vectors: how much the hidden state of a word depends on its sentence, layer by layer."""
 
 import re
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -34,39 +34,23 @@ DEFAULT_EXAMPLES: tuple[tuple[str, str], ...] = (
 _SPACED = r'[^\W\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0002fa1f]'
 
 
-class Occurrences(NamedTuple):
-    """Hidden states of one word in n sentences.
-
-    Attributes:
-      word: the word.
-      senses: sense of the word in each sentence.
-      sentences: n texts.
-      vectors: [L+1, n, D], mean hidden state of the word's pieces.
-    """
-
-    word: str
-    senses: Sequence[str]
-    sentences: Sequence[str]
-    vectors: np.ndarray
-
-
-def encode_occurrences(
-    encoder: SentenceEncoder, word: str, examples: Sequence[tuple[str, str]]
-) -> Occurrences:
-    """Encode a word in its sentences.
+def encode_occurrences(encoder: SentenceEncoder, word: str, sentences: Sequence[str]) -> np.ndarray:
+    """Encode a word in n sentences.
 
     Args:
       encoder: model.
       word: word to study.
-      examples: pairs of a sense and a sentence; the first occurrence of the word in each sentence counts.
+      sentences: n texts; only the first occurrence of the word in each is encoded.
+
+    Returns:
+      [L+1, n, D], mean hidden state of the word's pieces.
 
     Raises:
       UserError: if there are fewer than two sentences, a sentence lacks the word, the vocabulary lacks it, or it is beyond
         the maximum length of the model.
     """
-    if len(examples) < 2:
+    if len(sentences) < 2:
         raise UserError(f'A comparison of {word!r} needs two or more sentences. Add sentences to --input.')
-    sentences = [text for _, text in examples]
     positions = [_piece_positions(encoder, word, text) for text in sentences]
     vectors: list[Any] = [None] * len(sentences)
     for indices, batch in encoder.batches(encoder.languages[0], sentences=sentences):
@@ -79,7 +63,7 @@ def encode_occurrences(
                     'Shorten or remove the sentence.'
                 )
             vectors[i] = hidden[:, row, pieces].mean(1)
-    return Occurrences(word, [sense for sense, _ in examples], sentences, np.stack(vectors, 1))
+    return np.stack(vectors, 1)
 
 
 def _piece_positions(encoder: SentenceEncoder, word: str, text: str) -> np.ndarray:
@@ -102,11 +86,16 @@ def cosine_similarities(vectors: np.ndarray) -> np.ndarray:
     return x @ x.swapaxes(-1, -2)
 
 
-def sense_silhouettes(occurrences: Occurrences) -> list[float]:
-    """Separation of the senses in each layer: mean silhouette by cosine distance, -1 to 1 (Rousseeuw 1987)."""
+def sense_silhouettes(vectors: np.ndarray, senses: Sequence[str]) -> list[float]:
+    """Separation of the senses in each layer: mean silhouette by cosine distance, -1 to 1 (Rousseeuw 1987).
+
+    Args:
+      vectors: [L+1, n, D] hidden states of a word.
+      senses: sense of each of the n occurrences.
+    """
     from sklearn.metrics import silhouette_score
 
-    return [float(silhouette_score(x, occurrences.senses, metric='cosine')) for x in occurrences.vectors]
+    return [float(silhouette_score(x, senses, metric='cosine')) for x in vectors]
 
 
 def self_similarity(
@@ -117,7 +106,7 @@ def self_similarity(
     Args:
       encoder: model and sentences.
       min_count: minimum number of occurrences of a word.
-      max_occurrences: number of occurrences to sample of a more frequent word.
+      max_occurrences: maximum number of occurrences to use per word, chosen at random.
       seed: seed of the sampled occurrences and pairs.
 
     Returns:
@@ -151,7 +140,7 @@ def self_similarity(
 
 def study(
     encoder: SentenceEncoder, word: str, examples: Sequence[tuple[str, str]]
-) -> tuple[dict[str, Any], Occurrences]:
+) -> tuple[dict[str, Any], np.ndarray]:
     """Measure the self-similarity of words, and the separation of the senses of one word.
 
     Args:
@@ -160,22 +149,23 @@ def study(
       examples: pairs of a sense and a sentence with the word.
 
     Returns:
-      JSON-ready results, and the hidden states of the word. `sense_silhouettes` is empty if all sentences have the same
-      sense or each has another one, as the silhouette is then undefined.
+      JSON-ready results, and the hidden states of the word, [L+1, n, D]. `sense_silhouettes` is empty if all
+      sentences have the same sense or each has a different one, as the silhouette is then undefined.
     """
-    occurrences = encode_occurrences(encoder, word, examples)
+    senses, sentences = [sense for sense, _ in examples], [text for _, text in examples]
+    vectors = encode_occurrences(encoder, word, sentences)
     similarity, anisotropy, word_count = self_similarity(encoder)
-    can_cluster = 1 < len({*occurrences.senses}) < len(examples)
+    can_cluster = 1 < len({*senses}) < len(examples)
     return {
         'word': word,
-        'sentences': [*occurrences.sentences],
-        'senses': [*occurrences.senses],
+        'sentences': sentences,
+        'senses': senses,
         'word_count': word_count,
         'self_similarity': similarity,
         'anisotropy': anisotropy,
-        'sense_silhouettes': sense_silhouettes(occurrences) if can_cluster else [],
-        'similarities': np.round(cosine_similarities(occurrences.vectors), 4).tolist(),
-    }, occurrences
+        'sense_silhouettes': sense_silhouettes(vectors, senses) if can_cluster else [],
+        'similarities': np.round(cosine_similarities(vectors), 4).tolist(),
+    }, vectors
 
 
 def make_table(results: dict[str, Any]) -> list[list[str]]:
@@ -183,9 +173,8 @@ def make_table(results: dict[str, Any]) -> list[list[str]]:
     silhouettes = results['sense_silhouettes']
     header = ['layer', 'self-similarity', 'anisotropy', 'difference']
     lines = [header + ['sense silhouette'] * bool(silhouettes)]
-    for layer, (own, baseline) in enumerate(
-        zip(results['self_similarity'], results['anisotropy'], strict=True)
-    ):
+    similarities = zip(results['self_similarity'], results['anisotropy'], strict=True)
+    for layer, (own, baseline) in enumerate(similarities):
         line = [str(layer), *(f'{v:.3f}' for v in (own, baseline, own - baseline))]
         lines.append(line + ([f'{silhouettes[layer]:+.3f}'] if silhouettes else []))
     return lines
@@ -210,23 +199,18 @@ def make_figure(results: dict[str, Any], vectors: np.ndarray, control: dict[str,
     for layer, (ax, matrix) in enumerate(zip(axes, results['similarities'], strict=True)):
         image = ax.imshow(np.array(matrix)[np.ix_(order, order)], vmin=0, vmax=1, cmap='viridis')
         ax.set_title(f'layer {layer}' if layer else 'embeddings', fontsize='medium')
-        ax.set_xticks([])
-        ax.set_yticks(
-            range(len(labels)) if not layer else [], labels if not layer else [], fontsize='x-small'
-        )
+        ax.set(xticks=[], yticks=[])
+    axes[0].set_yticks(range(len(labels)), labels, fontsize='x-small')
     top.colorbar(image, ax=axes, label='cosine similarity', shrink=0.8)
     top.suptitle(f'Similarity of {len(labels)} occurrences of “{results["word"]}”')
     panels = bottom.subplots(1, 2 + has_silhouettes)
-    measures = (
-        ('self_similarity', 'same word (self-similarity)'),
-        ('anisotropy', 'any two words (anisotropy)'),
-    )
+    measures = {'self_similarity': 'same word (self-similarity)', 'anisotropy': 'any two words (anisotropy)'}
     _plot_by_layer(panels[0], results, control, measures)
     panels[0].set(
         ylabel='cosine similarity', title=f'Similarity of {results["word_count"]:,} words across sentences'
     )
     if has_silhouettes:
-        _plot_by_layer(panels[1], results, control, (('sense_silhouettes', 'sense silhouette'),))
+        _plot_by_layer(panels[1], results, control, {'sense_silhouettes': 'sense silhouette'})
         panels[1].set(ylabel='mean silhouette', title=f'Separation of the senses of “{results["word"]}”')
     _plot_projection(panels[-1], results, vectors[-1], numbers)
     for ax in panels:
@@ -236,10 +220,10 @@ def make_figure(results: dict[str, Any], vectors: np.ndarray, control: dict[str,
 
 
 def _plot_by_layer(
-    ax: Any, results: dict[str, Any], control: dict[str, Any] | None, measures: Sequence[tuple[str, str]]
+    ax: Any, results: dict[str, Any], control: dict[str, Any] | None, measures: Mapping[str, str]
 ) -> None:
-    """Plot measures, pairs of a key and a label, by layer; those of the control as dotted lines."""
-    for (key, label), color in zip(measures, ('C0', 'C1'), strict=False):
+    """Plot measures by layer, those of the control as dotted lines; `measures` maps keys of `results` to labels."""
+    for (key, label), color in zip(measures.items(), ('C0', 'C1'), strict=False):
         ax.plot(results[key], 'o-', color=color, label=label)
         if control:
             ax.plot(control[key], 'o:', color=color, label=f'{label} (control)')

@@ -36,7 +36,7 @@ class SentenceEncoder:
       fake_language: mapping from real to fake token ids of a `tasks.bilingual` model; None for other models.
       languages: names of the languages; 'real' and 'fake', with the same sentences, for a `tasks.bilingual` model.
       is_parallel: whether sentence i of each language is a translation of sentence i of the others.
-      sentences: number of sentences per language, without duplicates and sentences that have no known word.
+      sentences: number of sentences per language, not counting duplicates or sentences without a known word.
       layers: number of hidden states per token, L + 1; layer 0 is the embeddings.
     """
 
@@ -47,7 +47,8 @@ class SentenceEncoder:
 
         Args:
           trained: a pretrained masked language model.
-          sentences: sentences by language; for a `tasks.bilingual` model one entry, under any name.
+          sentences: sentences by language. For a `tasks.bilingual` model, a single entry, which is
+            encoded in both of its languages; its name is ignored.
           is_parallel: whether sentence i of each language is a translation of sentence i of the others.
 
         Raises:
@@ -57,6 +58,7 @@ class SentenceEncoder:
         self.tokenizer = trained.tokenizer
         self._graph, self._params, self.pretraining = trained.graph, trained.params, trained.experiment
         self._task = trained.experiment.make_task(trained.tokenizer)
+        self._encode, self._predict = jax.jit(self._hidden_states), jax.jit(self._predicted_tokens)
         self.layers = trained.experiment.model.layers + 1
         self._length = min(trained.experiment.data.length, trained.experiment.model.max_positions)
         self.fake_language = getattr(self._task, 'fake_language', None)
@@ -128,21 +130,17 @@ class SentenceEncoder:
         return np.stack([rows_lib.pack(ids[:max_tokens], None, 0, length, t) for ids in encoded])
 
     def _example(self, packed: np.ndarray, rng: np.random.Generator, is_fake: bool) -> Batch:
-        """Make the unmasked inputs of a row; `ordinary` [T] marks its ordinary tokens."""
+        """Make the model inputs of one row without masking; `ordinary` [T] marks its ordinary tokens.
+
+        With `is_fake`, the row is converted to the fake language.
+        """
         row = rows_lib.unpack(packed)
-        index = np.arange(len(row.tokens))
-        if is_fake:
-            index = self.fake_language.source_positions(row)  # type: ignore[union-attr]
+        index = self.fake_language.source_positions(row) if is_fake else np.arange(len(row.tokens))  # type: ignore[union-attr]
         tokens = row.tokens[index]
         ordinary = np.isin(tokens, self.tokenizer.ordinary_ids) & (index < row.length)
         if is_fake:
             tokens = self.fake_language.map_ids(tokens).astype(np.int32)  # type: ignore[union-attr]
-        return {
-            **row.inputs(),
-            'tokens': tokens,
-            'ordinary': ordinary,
-            'corpus': np.int32(is_fake),
-        }
+        return {**row.inputs(), 'tokens': tokens, 'ordinary': ordinary, 'corpus': np.int32(is_fake)}
 
     def batches(
         self, language: str, size: int = 64, sentences: Sequence[str] = ()
@@ -170,7 +168,7 @@ class SentenceEncoder:
         """Tokenize one sentence into a batch of one row, in the format of `batches`.
 
         Raises:
-          UserError: if the vocabulary knows no word of the sentence.
+          UserError: if no word of the sentence is in the vocabulary.
         """
         ((_, batch),) = self.batches(language, 1, [sentence])
         if not batch['ordinary'].any():
@@ -182,27 +180,17 @@ class SentenceEncoder:
         size = len(self.tokenizer)
         return self.tokenizer.token(token) if token < size else f'~{self.tokenizer.token(token - size)}'
 
-    @functools.cached_property
-    def _encode(self) -> Any:
-        @jax.jit
-        def encode(params: module.Params, batch: Batch) -> jax.Array:
-            return jnp.stack(self._task.encode(module.merge(self._graph, params), batch).hidden_states)
-
-        return encode
+    def _hidden_states(self, params: module.Params, batch: Batch) -> jax.Array:
+        return jnp.stack(self._task.encode(module.merge(self._graph, params), batch).hidden_states)
 
     def hidden_states(self, batch: Batch) -> np.ndarray:
         """Encode a batch; returns the hidden states of all layers, [L+1, B, T, D] float32."""
         return np.asarray(self._encode(self._params, batch), np.float32)
 
-    @functools.cached_property
-    def _predict(self) -> Any:
-        @jax.jit
-        def predict(params: module.Params, batch: Batch) -> jax.Array:
-            model = module.merge(self._graph, params)
-            logits = model.masked_lm_logits(self._task.encode(model, batch).hidden_states[-1])
-            return decoding.argmax(logits.reshape(-1, logits.shape[-1])).reshape(batch['tokens'].shape)
-
-        return predict
+    def _predicted_tokens(self, params: module.Params, batch: Batch) -> jax.Array:
+        model = module.merge(self._graph, params)
+        logits = model.masked_lm_logits(self._task.encode(model, batch).hidden_states[-1])
+        return decoding.argmax(logits.reshape(-1, logits.shape[-1])).reshape(batch['tokens'].shape)
 
     def check_shiftable(self) -> None:
         """Raise UserError if `predict_shifted` cannot shift every layer of the model."""
@@ -237,12 +225,13 @@ def load_encoder(
 
     Args:
       checkpoint: working directory of a pretraining run.
-      texts: by language, a text source, whose first sentences are used; or with `parallel`, a field of its records. Empty
-        means all text fields of `parallel`, or without it the held-out part of the pretraining corpora.
+      texts: text source of each language, of which the first sentences are used; with `parallel`, the record
+        field of each language. If empty, all text fields of the records are used with `parallel`, and the
+        held-out part of the pretraining corpora without it.
       parallel: labeled data set with a sentence and its translations in each record, see `records.read`; '' for none.
       split: split of `parallel`.
-      limit: maximum number of sentences per language; those of `parallel` are in random order.
-      languages: languages that the caller needs; checked before any text is read.
+      limit: maximum number of sentences per language; those of `parallel` are a random sample.
+      languages: languages that the caller needs; checked before any text source is read.
       layer: layer that the caller needs; checked before any text is read.
 
     Raises:
@@ -265,7 +254,10 @@ def load_encoder(
     if parallel:
         sentences = {name: [r.text(field) for r in found] for name, field in texts.items()}
     elif texts:
-        sentences = {name: _first_sentences(_documents(source), limit) for name, source in texts.items()}
+        sentences = {}
+        for name, source in texts.items():
+            documents = sources.read_documents(source, 'train', 'text')
+            sentences[name] = _first_sentences((d.paragraphs for d in documents), limit)
     else:
         sentences = _held_out_sentences(data, limit)
         if is_bilingual:  # one text: an equal share of each corpus
@@ -303,12 +295,8 @@ def quote(text: str, max_length: int = 80) -> str:
     return repr(text if len(text) <= max_length else f'{text[: max_length - 1]}…')
 
 
-def _documents(source: str) -> Iterable[list[str]]:
-    return (document.paragraphs for document in sources.read_documents(source, 'train', 'text'))
-
-
 def _held_out_sentences(data: prepare.TextConfig, limit: int) -> dict[str, list[str]]:
-    """Read up to `limit` sentences of each pretraining corpus from its validation split, which training never saw."""
+    """Read up to `limit` sentences of each pretraining corpus from its validation split, which was not trained on."""
     names = data.corpus_names or ('text',)
     found: dict[str, list[str]] = {name: [] for name in names}
     for shard in prepare.make_shards(data):
@@ -321,7 +309,7 @@ def _held_out_sentences(data: prepare.TextConfig, limit: int) -> dict[str, list[
 
 
 def _first_sentences(documents: Iterable[list[str]], limit: int) -> list[str]:
-    """Return the first sentences of documents, skipping those of one or two words."""
+    """Return the first `limit` sentences of all documents together, skipping those of one or two words."""
     found = (s for document in documents for s in rows_lib.split_sentences(document) if _SENTENCE.search(s))
     return [*itertools.islice(found, limit)]
 

@@ -1,6 +1,6 @@
 """Study of a multilingual model: where the language is encoded, and how well languages are aligned, layer by layer."""
 
-import functools
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,7 +10,6 @@ from bert_jax.core.errors import UserError
 from bert_jax.reports import plots
 from bert_jax.studies import alignment, language_location
 from bert_jax.studies.hidden_states import SentenceEncoder
-from bert_jax.studies.word2vec import StaticEncoder
 
 WORD2VEC = 'word2vec'
 _MEASURES = {
@@ -20,23 +19,30 @@ _MEASURES = {
 }
 
 
+# Fields of a `Shift`, and titles of their plots.
+_SHIFT_MEASURES = {
+    'conversion_rate': 'Mean shift: predictions in the target language',
+    'translation_accuracy': 'Mean shift: exact translations',
+}
+
+
 def study(
-    encoder: SentenceEncoder, alphas: Sequence[float], static: StaticEncoder | None = None
+    encoder: SentenceEncoder, alphas: Sequence[float], word_vectors: np.ndarray | None = None
 ) -> dict[str, Any]:
     """Measure the language probe, the alignment of language pairs, and shifts between languages.
 
     Args:
       encoder: model and sentences in two or more languages.
-      alphas: multiples of the difference between two means to add at each layer.
-      static: word2vec vectors to compare the alignment with; None for no comparison.
+      alphas: multiples of the difference between two language means; each is added at each layer in turn.
+      word_vectors: vectors [2V, D] from `train_word2vec` to compare the alignment with; None for no comparison.
 
     Returns:
       JSON-ready results: accuracy of the language probe by layer; for each pair of languages, word alignment and sentence
-      retrieval by layer, those of static vectors with the key prefix 'word2vec_', and the effect of each shift; chance
+      retrieval by layer, those of `word_vectors` with the key prefix 'word2vec_', and the effect of each shift; chance
       levels; and `scores`, the summary that tables can refer to.
 
     Raises:
-      UserError: if there is one language only, or the model cannot be shifted.
+      UserError: if there is only one language, or the model cannot be shifted.
     """
     if len(encoder.languages) < 2:
         raise UserError(
@@ -45,24 +51,23 @@ def study(
         )
     if any(alphas):
         encoder.check_shiftable()
-    means = {language: language_location.language_mean(encoder, language) for language in encoder.languages}
+    means = {k: language_location.language_mean(encoder, k) for k in encoder.languages}
+    frequencies = {k: language_location.token_frequencies(encoder, k) for k in encoder.languages}
     alignments = {'': _Alignment(encoder)}
-    if static is not None:
-        alignments['word2vec_'] = _Alignment(static)
-    frequencies = language_location.TokenFrequencies(encoder)
+    if word_vectors is not None:
+        alignments['word2vec_'] = _Alignment(encoder, lambda batch: word_vectors[batch['tokens']][None])
     pairs = []
-    for i, a in enumerate(encoder.languages):
-        for b in encoder.languages[i + 1 :]:
-            translations = alignment.build_dictionary(encoder, a, b)
-            reverse = {j: i for i, j in translations.items()}
-            shifts = _shifts(encoder, a, b, means[b] - means[a], alphas, frequencies, translations)
-            shifts += _shifts(encoder, b, a, means[a] - means[b], alphas, frequencies, reverse)
-            measures = {
-                prefix + key: value
-                for prefix, compare in alignments.items()
-                for key, value in compare(a, b, translations).items()
-            }
-            pairs.append({'languages': [a, b], **measures, 'shifts': [s._asdict() for s in shifts]})
+    for a, b in itertools.combinations(encoder.languages, 2):
+        translations = alignment.build_dictionary(encoder, a, b)
+        reverse = {j: i for i, j in translations.items()}
+        shifts = language_location.evaluate_shifts(encoder, a, b, means, frequencies, alphas, translations)
+        shifts += language_location.evaluate_shifts(encoder, b, a, means, frequencies, alphas, reverse)
+        measures = {
+            prefix + key: value
+            for prefix, compare in alignments.items()
+            for key, value in compare(a, b, translations).items()
+        }
+        pairs.append({'languages': [a, b], **measures, 'shifts': [s._asdict() for s in shifts]})
     dictionary_size = min(pair['dictionary_size'] for pair in pairs)
     results = {
         'languages': [*encoder.languages],
@@ -79,34 +84,12 @@ def study(
     return {**results, 'scores': _scores(results)}
 
 
-def _shifts(
-    encoder: SentenceEncoder,
-    source: str,
-    target: str,
-    difference: np.ndarray,
-    alphas: Sequence[float],
-    frequencies: language_location.TokenFrequencies,
-    translations: dict[int, int],
-) -> list[language_location.Shift]:
-    """Evaluate the shift from one language to another for each layer and each factor in `alphas`."""
-    evaluate = functools.partial(language_location.evaluate_shift, encoder, source, target, difference)
-    # Without a shift the layer makes no difference, so predict only once.
-    unshifted = evaluate(0, 0.0, frequencies, translations) if 0 in alphas else None
-    return [
-        unshifted._replace(layer=layer)
-        if unshifted and not alpha
-        else evaluate(layer, alpha, frequencies, translations)
-        for layer in range(encoder.layers)
-        for alpha in alphas
-    ]
-
-
 class _Alignment:
-    """Word and sentence vectors of all languages, for comparison pair by pair."""
+    """Word and sentence vectors of all languages, to measure the alignment of any two of them."""
 
-    def __init__(self, encoder: SentenceEncoder | StaticEncoder):
-        self.sentences = {k: alignment.sentence_vectors(encoder, k) for k in encoder.languages}
-        self._words = {k: alignment.word_vectors(encoder, k) for k in encoder.languages}
+    def __init__(self, encoder: SentenceEncoder, encode: alignment.Encode | None = None):
+        self.sentences = {k: alignment.sentence_vectors(encoder, k, encode) for k in encoder.languages}
+        self._words = {k: alignment.word_vectors(encoder, k, encode=encode) for k in encoder.languages}
         self._is_parallel = encoder.is_parallel
 
     def __call__(self, a: str, b: str, translations: dict[int, int]) -> dict[str, Any]:
@@ -124,20 +107,17 @@ class _Alignment:
 def _scores(results: dict[str, Any]) -> dict[str, float]:
     """Summarize each measure in one score for tables.
 
-    The probe has its minimum over layers. Other measures have their maximum over layers and, for shifts, positive alphas."""
+    The score of the probe is its minimum over layers. That of every other measure is its maximum over layers and, for shifts,
+    over positive alphas.
+    """
     scores = {'probe': min(results['probe'])}
     for key in (prefix + measure for prefix in ('', 'word2vec_') for measure in _MEASURES):
         if values := _mean_by_layer(results, key):
             scores[key] = max(values)
-    for key in ('conversion_rate', 'translation_accuracy'):
-        values = [
-            _mean_shift_score(results, key, layer, alpha)
-            for layer in range(results['layers'])
-            for alpha in results['alphas']
-            if alpha > 0
-        ]
-        if np.isfinite(values).any():
-            scores[key] = float(np.nanmax(values))
+    for key in _SHIFT_MEASURES:
+        shifted = _shift_scores(results, key)[:, np.array(results['alphas']) > 0]
+        if np.isfinite(shifted).any():
+            scores[key] = float(np.nanmax(shifted))
     return scores
 
 
@@ -163,15 +143,12 @@ def make_table(results: dict[str, Any]) -> list[list[str]]:
     header = ['layer', 'language probe', *(_MEASURES[key] for key in measured)]
     for alpha in results['alphas']:
         header += [f'conversion, α={alpha:g}'] + [f'translation, α={alpha:g}'] * has_dictionary
+    shifts = [_shift_scores(results, key) for key in _SHIFT_MEASURES]
+    shift_columns = np.stack(shifts[: 1 + has_dictionary], -1).reshape(results['layers'], -1)
     lines = [header]
-    for layer in range(results['layers']):
-        line = [str(layer), f'{results["probe"][layer]:.1%}']
-        line += [f'{values[layer]:.1%}' for values in measured.values()]
-        for alpha in results['alphas']:
-            line.append(f'{_mean_shift_score(results, "conversion_rate", layer, alpha):.1%}')
-            if has_dictionary:
-                line.append(f'{_mean_shift_score(results, "translation_accuracy", layer, alpha):.1%}')
-        lines.append(line)
+    for layer, (probe, shift_scores) in enumerate(zip(results['probe'], shift_columns, strict=True)):
+        scores = [probe, *(values[layer] for values in measured.values()), *shift_scores]
+        lines.append([str(layer), *(f'{score:.1%}' for score in scores)])
     if static := [f'{value:.1%}' for key in measured for value in _mean_by_layer(results, f'word2vec_{key}')]:
         lines.append([WORD2VEC, '', *static, *[''] * (len(header) - len(static) - 2)])
     return lines
@@ -183,12 +160,11 @@ def _mean_by_layer(results: dict[str, Any], key: str) -> list[float]:
     return np.mean(values, axis=0).tolist() if values else []
 
 
-def _mean_shift_score(results: dict[str, Any], key: str, layer: int, alpha: float) -> float:
-    """Mean of a `Shift` field over language pairs and both directions; NaN if it is unknown for all."""
-    shifts = [s for pair in results['pairs'] for s in pair['shifts']]
-    selected = [s[key] for s in shifts if (s['layer'], s['alpha']) == (layer, alpha)]
-    known = [value for value in selected if value is not None]
-    return float(np.mean(known)) if known else float('nan')
+def _shift_scores(results: dict[str, Any], key: str) -> np.ndarray:
+    """Mean of a `Shift` field over language pairs and both directions, [layers, alphas]; NaN where all values are None."""
+    values = np.array([[s[key] for s in pair['shifts']] for pair in results['pairs']], np.float64)
+    values = values.reshape(-1, results['layers'], len(results['alphas']))
+    return np.ma.masked_invalid(values).mean(0).filled(np.nan)
 
 
 def make_figure(results: dict[str, Any]) -> Any:
@@ -197,28 +173,23 @@ def make_figure(results: dict[str, Any]) -> Any:
     panels = 2 + has_dictionary
     fig, axes = plots.pyplot().subplots(1, panels, figsize=(4.2 * panels, 4.6), layout='constrained')
     layers = range(results['layers'])
+    legend: dict[str, Any] = dict(fontsize='small', title_fontsize='small', loc='upper center')
+    legend |= dict(bbox_to_anchor=(0.5, 0), borderaxespad=4.5)
     _plot_measures(axes[0], results)
     axes[0].set(ylabel='accuracy or MRR', title='Language probe and alignment')
-    for ax, key, title in zip(
-        axes[1:],
-        ('conversion_rate', 'translation_accuracy'),
-        ('Mean shift: predictions in the target language', 'Mean shift: exact translations'),
-        strict=False,
-    ):
-        for alpha in results['alphas']:
-            values = [_mean_shift_score(results, key, layer, alpha) for layer in layers]
+    axes[0].legend(**legend)
+    for ax, (key, title) in zip(axes[1:], _SHIFT_MEASURES.items(), strict=False):
+        for alpha, values in zip(results['alphas'], _shift_scores(results, key).T, strict=True):
             ax.plot(layers, values, 'o-', label=f'α = {alpha:g}')
         ax.set(ylabel='share of predicted tokens', title=title)
+        ax.legend(title='α: multiple of the mean difference', ncols=2, **legend)
     num_labels = len(axes[0].get_legend_handles_labels()[1])
     fig.set_figheight(3.7 + 0.2 * num_labels)  # keeps the height of the plots above a long legend
-    alpha_title = 'α: multiple of the mean difference'
-    for ax, columns, legend_title in zip(axes, (1, 2, 2), (None, alpha_title, alpha_title), strict=False):
+    for ax in axes:
         ax.set(xlabel='layer (0: embeddings)', ylim=(-0.02, 1.02), xticks=[*layers])
         ax.title.set_fontsize('medium')
         ax.yaxis.set_major_formatter('{x:.0%}')
         ax.grid(alpha=0.3)
-        style = dict(fontsize='small', title_fontsize='small', loc='upper center')
-        ax.legend(title=legend_title, bbox_to_anchor=(0.5, 0), borderaxespad=4.5, ncols=columns, **style)
     names, size = ', '.join(results['languages']), results['dictionary_size']
     at_least = 'at least ' if len(results['pairs']) > 1 else ''
     words = f', dictionary of {at_least}{size:,} words' if size else ''

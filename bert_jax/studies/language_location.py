@@ -1,11 +1,11 @@
 """Where a multilingual model encodes the language: mean hidden state of each language, mean shifts, and a probe.
 
-Adding the difference of the mean hidden states of two languages to a sentence of one of them makes the masked-LM head
-predict words of the other (Liu et al. 2020, arXiv 2010.10041).
+Adding the difference between the mean hidden states of two languages to a sentence of one of them makes the masked-LM
+head predict words of the other (Liu et al. 2020, arXiv 2010.10041).
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -15,17 +15,16 @@ from bert_jax.studies.hidden_states import Batch, SentenceEncoder, no_known_word
 
 def language_mean(encoder: SentenceEncoder, language: str) -> np.ndarray:
     """Mean hidden state of a language's ordinary tokens in every layer, [L+1, D]."""
-    return mean_hidden_state(encoder.batches(language), encoder.hidden_states, repr(language))
+    batches = (batch for _, batch in encoder.batches(language))
+    states = ((encoder.hidden_states(batch), batch['ordinary']) for batch in batches)
+    return mean_hidden_state(states, repr(language))
 
 
-def mean_hidden_state(
-    batches: Iterable[tuple[Any, Batch]], encode: Callable[[Batch], np.ndarray], name: str
-) -> np.ndarray:
-    """Average the hidden states of the tokens that a batch marks as `ordinary`.
+def mean_hidden_state(states: Iterable[tuple[np.ndarray, np.ndarray]], name: str) -> np.ndarray:
+    """Average the hidden states of ordinary tokens.
 
     Args:
-      batches: pairs as from `SentenceEncoder.batches`; only the batch of each pair is used.
-      encode: function from a batch to its hidden states, [L+1, B, T, D].
+      states: for each batch the hidden states, [L+1, B, T, D], and booleans that mark ordinary tokens, [B, T].
       name: name of the text in error messages.
 
     Returns:
@@ -35,30 +34,20 @@ def mean_hidden_state(
       UserError: if no token is ordinary.
     """
     total, count = np.zeros(1), 0
-    for _, batch in batches:
-        total = total + encode(batch)[:, batch['ordinary']].sum(1, dtype=np.float64)
-        count += int(batch['ordinary'].sum())
+    for hidden, ordinary in states:
+        total = total + hidden[:, ordinary].sum(1, dtype=np.float64)
+        count += int(ordinary.sum())
     if not count:
         raise no_known_words_error(f'The text of {name}')
     return total / count
 
 
-class TokenFrequencies:
-    """Relative frequency of each token in each language, to decide which language a token belongs to."""
-
-    def __init__(self, encoder: SentenceEncoder):
-        self._languages = encoder.languages
-        size = 2 * len(encoder.tokenizer)
-        self._frequencies = np.zeros((len(self._languages), size))
-        for frequency, language in zip(self._frequencies, self._languages, strict=True):
-            for _, batch in encoder.batches(language):
-                np.add.at(frequency, batch['tokens'][batch['ordinary']], 1)
-            frequency /= max(frequency.sum(), 1)
-
-    def is_more_frequent(self, a: str, b: str) -> np.ndarray:
-        """Booleans [2V]: whether each token is more frequent in language `a` than in `b`."""
-        first, second = (self._frequencies[self._languages.index(name)] for name in (a, b))
-        return first > second
+def token_frequencies(encoder: SentenceEncoder, language: str) -> np.ndarray:
+    """Relative frequency of each token in a language, [2V]."""
+    counts = np.zeros(2 * len(encoder.tokenizer))
+    for _, batch in encoder.batches(language):
+        np.add.at(counts, batch['tokens'][batch['ordinary']], 1)
+    return counts / max(counts.sum(), 1)
 
 
 class Shift(NamedTuple):
@@ -66,9 +55,9 @@ class Shift(NamedTuple):
 
     Attributes:
       source: language of the sentences.
-      target: language of the shift.
+      target: language that the hidden states are shifted toward.
       layer: layer that was shifted, 0 (embeddings) to L.
-      alpha: factor of the difference of the two means that was added.
+      alpha: multiple of the difference between the two language means that was added.
       conversion_rate: share of the predicted tokens that are more frequent in the target language than in the source.
       translation_accuracy: share of the predicted tokens that are the translation of the token at their position, among
         the tokens whose translation is known; None if none is known.
@@ -82,41 +71,53 @@ class Shift(NamedTuple):
     translation_accuracy: float | None
 
 
-def evaluate_shift(
+def evaluate_shifts(
     encoder: SentenceEncoder,
     source: str,
     target: str,
-    difference: np.ndarray,
-    layer: int,
-    alpha: float,
-    frequencies: TokenFrequencies,
+    means: Mapping[str, np.ndarray],
+    frequencies: Mapping[str, np.ndarray],
+    alphas: Sequence[float],
     translations: Mapping[int, int],
-) -> Shift:
-    """Add `alpha` times a difference of means at one layer, and score the predicted tokens.
+) -> list[Shift]:
+    """Add multiples of the difference between two language means, at one layer at a time, and score the predicted tokens.
 
     Args:
       encoder: model and sentences.
       source: language of the sentences.
-      target: language to shift to.
-      difference: [L+1, D], mean of the target minus mean of the source.
-      layer: layer to shift, 0 (embeddings) to L.
-      alpha: factor of the difference.
-      frequencies: token frequencies of all languages.
+      target: language to shift toward.
+      means: `language_mean` of each language.
+      frequencies: `token_frequencies` of each language.
+      alphas: multiples of the difference to add.
       translations: known translations of source tokens.
+
+    Returns:
+      A result for each layer and alpha.
     """
-    vector = (alpha * difference[layer]).astype(np.float32)
-    is_target = frequencies.is_more_frequent(target, source)
-    converted = correct = count = known = 0
+    difference, is_target = means[target] - means[source], frequencies[target] > frequencies[source]
     translation = np.full(2 * len(encoder.tokenizer), -1)
     translation[[*translations]] = [*translations.values()]
-    for _, batch in encoder.batches(source):
-        ordinary = batch['ordinary']
-        predictions = encoder.predict_shifted(batch, layer, vector)[ordinary]
-        converted += int(is_target[predictions].sum())
-        count += len(predictions)
-        expected = translation[batch['tokens'][ordinary]]
-        correct, known = correct + int((predictions == expected).sum()), known + int((expected >= 0).sum())
-    return Shift(source, target, layer, alpha, converted / count, correct / known if known else None)
+
+    def evaluate(layer: int, alpha: float) -> Shift:
+        vector = (alpha * difference[layer]).astype(np.float32)
+        converted = correct = count = known = 0
+        for _, batch in encoder.batches(source):
+            ordinary = batch['ordinary']
+            predictions = encoder.predict_shifted(batch, layer, vector)[ordinary]
+            expected = translation[batch['tokens'][ordinary]]
+            converted += int(is_target[predictions].sum())
+            correct += int((predictions == expected).sum())
+            count += len(predictions)
+            known += int((expected >= 0).sum())
+        return Shift(source, target, layer, alpha, converted / count, correct / known if known else None)
+
+    # Without a shift the layer makes no difference, so predict only once.
+    unshifted = [evaluate(0, 0.0)] if 0 in alphas else []
+    return [
+        evaluate(layer, alpha) if alpha else unshifted[0]._replace(layer=layer)
+        for layer in range(encoder.layers)
+        for alpha in alphas
+    ]
 
 
 def shifted_tokens(
@@ -129,7 +130,7 @@ def shifted_tokens(
       batch: one sentence, from `SentenceEncoder.single_batch`.
       difference: [L+1, D], mean of the target language minus mean of the source language.
       layer: layer to shift, 0 (embeddings) to L.
-      alphas: factors of the difference.
+      alphas: multiples of the difference to add.
 
     Returns:
       For each ordinary token, its text followed by the predicted token at each of `alphas`.

@@ -1,7 +1,7 @@
 """Mean removal for cross-lingual transfer: shift a target language to the mean of the fine-tuning language.
 
 Libovický et al. 2020 (arXiv 2004.05160) center the representations of each language in this way. The means are taken
-over the evaluation rows themselves, without their labels.
+over the evaluation rows themselves, without their labels. Ordinary tokens are defined in `hidden_states`.
 """
 
 from collections.abc import Iterator
@@ -35,9 +35,8 @@ def study(trained: TrainedModel, source: Evaluator, target: Evaluator, metric: s
       the mean removed by layer (`mean_removed_by_layer`). Under `scores`, which tables can refer to, `mean_removed` is
       the score of the middle layer and `best_mean_removed` that of the best layer.
     """
-    difference = mean_by_layer(trained, source, '--source_config') - mean_by_layer(
-        trained, target, '--target_config'
-    )
+    source_mean = mean_by_layer(trained, source, '--source_config')
+    difference = source_mean - mean_by_layer(trained, target, '--target_config')
     baseline = _score(target, trained.params, metric)
     by_layer = [
         _score(target, shift_layer(trained.params, trained.experiment.model, layer, vector), metric)
@@ -57,12 +56,12 @@ def study(trained: TrainedModel, source: Evaluator, target: Evaluator, metric: s
 
 
 def mean_by_layer(trained: TrainedModel, evaluator: Evaluator, name: str) -> np.ndarray:
-    """Mean hidden state [L+1, D] of the ordinary tokens of an evaluator's rows.
+    """Mean hidden state of the ordinary tokens in an evaluator's rows, for each layer, [L+1, D].
 
     Args:
       trained: a fine-tuned encoder.
       evaluator: the rows.
-      name: name of the rows in error messages.
+      name: name of the rows in error messages, such as '--source_config'.
 
     Raises:
       UserError: if the model is not an encoder, the task has several texts per row, or no token is ordinary.
@@ -78,16 +77,15 @@ def mean_by_layer(trained: TrainedModel, evaluator: Evaluator, name: str) -> np.
         model = module.merge(trained.graph, params)
         return jnp.stack(model.bert(*(batch[k] for k in ('tokens', 'segments', 'valid'))).hidden_states)
 
-    def batches() -> Iterator[tuple[np.ndarray, Batch]]:
-        for indices, batch in evaluator.batches():
+    def states() -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        for _, batch in evaluator.batches():
             if batch['tokens'].ndim > 2:
                 raise UserError('Mean removal does not support multiple choice. Use another task.')
             ordinary = np.isin(batch['tokens'], trained.tokenizer.ordinary_ids) & batch['valid']
-            yield indices, {**batch, 'ordinary': ordinary & (batch['row_weight'][:, None] > 0)}
+            hidden = np.asarray(encode(trained.params, batch), np.float32)
+            yield hidden, ordinary & (batch['row_weight'][:, None] > 0)
 
-    return mean_hidden_state(
-        batches(), lambda batch: np.asarray(encode(trained.params, batch), np.float32), name
-    )
+    return mean_hidden_state(states(), name)
 
 
 def _score(evaluator: Evaluator, params: module.Params, metric: str) -> float:
@@ -99,15 +97,15 @@ def _score(evaluator: Evaluator, params: module.Params, metric: str) -> float:
 
 
 def make_table(results: dict[str, Any]) -> list[list[str]]:
-    """Make the rows of the table, header first: source language, target language, and mean removed at each layer."""
-    rows = [
-        ('source language', results['source_score']),
-        ('target language', results['scores']['baseline']),
-    ]
-    rows += [
-        (f'mean removed at layer {i}', value) for i, value in enumerate(results['mean_removed_by_layer'])
-    ]
-    return [['', results['metric']], *([name, f'{value:.4f}'] for name, value in rows)]
+    """Make the rows of the table, header first, with one score per row.
+
+    The scores are those in the source language, in the target language, and in the target language with the
+    mean removed at each layer in turn.
+    """
+    scores = {'source language': results['source_score'], 'target language': results['scores']['baseline']}
+    for layer, score in enumerate(results['mean_removed_by_layer']):
+        scores[f'mean removed at layer {layer}'] = score
+    return [['', results['metric']], *([name, f'{score:.4f}'] for name, score in scores.items())]
 
 
 def make_figure(results: dict[str, Any]) -> Any:

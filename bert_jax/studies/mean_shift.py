@@ -12,7 +12,7 @@ def shift_layer(params: module.Params, model: Config, layer: int, vector: np.nda
     """Return parameters that add `vector` [D] to every hidden state of `layer`, 0 (embeddings) to L.
 
     Raises:
-      UserError: if the layer has no such bias (see `last_bias`).
+      UserError: if the layer has no bias to add the vector to (see `last_bias`).
     """
     if not np.any(vector):
         return params

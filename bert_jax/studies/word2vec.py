@@ -4,33 +4,12 @@ Liu et al. 2020 (arXiv 2004.09205, section 3.3) measure in this way how much of 
 context.
 """
 
-from collections.abc import Iterator
-from typing import Any
-
 import numpy as np
 
 from bert_jax.core.errors import UserError
 from bert_jax.data import prepare
 from bert_jax.data.rows import split_sentences
 from bert_jax.studies.hidden_states import SentenceEncoder
-
-
-class StaticEncoder:
-    """Encode the sentences of a `SentenceEncoder` with one fixed vector per token, as a single layer.
-
-    Attributes:
-      tokenizer, languages, is_parallel, batches: as in `SentenceEncoder`.
-    """
-
-    def __init__(self, encoder: SentenceEncoder, vectors: np.ndarray):
-        """Combine the sentences of `encoder` with `vectors` [2V, D] from `train_word2vec`."""
-        self.tokenizer, self.languages = encoder.tokenizer, encoder.languages
-        self.is_parallel, self.batches = encoder.is_parallel, encoder.batches
-        self._vectors = vectors
-
-    def hidden_states(self, batch: dict[str, Any]) -> np.ndarray:
-        """Look up the vectors of a batch, [1, B, T, D] float32."""
-        return self._vectors[batch['tokens']][None]
 
 
 def train_word2vec(encoder: SentenceEncoder, width: int = 0) -> np.ndarray:
@@ -58,30 +37,25 @@ def train_word2vec(encoder: SentenceEncoder, width: int = 0) -> np.ndarray:
         ) from e
     width = width or encoder.pretraining.model.width
     # One worker thread makes the result deterministic.
-    model = Word2Vec(_PretrainingSentences(encoder), vector_size=width, sg=1, workers=1)
+    model = Word2Vec(_pretraining_sentences(encoder), vector_size=width, sg=1, workers=1)
     vectors = np.zeros((2 * len(encoder.tokenizer), width), np.float32)
     for token in model.wv.index_to_key:
         vectors[int(token)] = model.wv[token]
     return vectors
 
 
-class _PretrainingSentences:
-    """Training sentences as lists of token ids in string form, as gensim expects; can be iterated over repeatedly."""
-
-    def __init__(self, encoder: SentenceEncoder):
-        data = encoder.pretraining.data
-        if not isinstance(data, prepare.TextConfig) or not data.sources:
-            raise UserError(
-                'The checkpoint was not pretrained on running text. Pass the --workdir of a pretraining run.'
-            )
-        documents = prepare.read_documents(data, 'train')
-        self._ids = [
-            ids for document in documents for ids in encoder.tokenizer.encode(split_sentences(document))
-        ]
-        self._fake_language = encoder.fake_language
-
-    def __iter__(self) -> Iterator[list[str]]:
-        for ids in self._ids:
-            yield [*map(str, ids)]
-            if self._fake_language is not None:
-                yield [*map(str, self._fake_language.map_ids(ids))]
+def _pretraining_sentences(encoder: SentenceEncoder) -> list[list[str]]:
+    """Return the training sentences as lists of token ids in string form, as gensim expects."""
+    data, fake_language = encoder.pretraining.data, encoder.fake_language
+    if not isinstance(data, prepare.TextConfig) or not data.sources:
+        raise UserError(
+            'The checkpoint was not pretrained on running text. Pass the --workdir of a pretraining run.'
+        )
+    names = np.array([str(i) for i in range(2 * len(encoder.tokenizer))], object)  # one string for each token
+    sentences = []
+    for document in prepare.read_documents(data, 'train'):
+        for ids in encoder.tokenizer.encode(split_sentences(document)):
+            sentences.append(names[ids].tolist())
+            if fake_language is not None:
+                sentences.append(names[fake_language.map_ids(ids)].tolist())
+    return sentences

@@ -3,7 +3,7 @@
 To add an objective, write a file with two classes:
 
 * `Config`, a frozen dataclass whose field `name` defaults to the file's name: the `task` section of a config.
-* `Task`, with the methods of the protocol `Task` below. A pretraining task also has `row_maker`; a downstream task
+* `Task`, which derives from the base class `Task` below. A pretraining task also has `row_maker`; a downstream task
   derives from `Downstream` and implements `make_examples` and `predictions`.
 
 `clm.py` is the shortest pretraining task, `regress.py` the shortest downstream task.
@@ -13,7 +13,7 @@ import abc
 import importlib
 import pkgutil
 from collections.abc import Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -24,6 +24,8 @@ from bert_jax.core.metrics import Mean, mean
 from bert_jax.data import records as records_lib
 from bert_jax.data.pipeline import Batch
 from bert_jax.data.records import Record
+from bert_jax.data.tokenizer import Tokenizer
+from bert_jax.modeling.heads import ForClassification
 from bert_jax.modeling.module import Module, Rngs
 
 
@@ -54,8 +56,8 @@ class Examples(NamedTuple):
     metadata: Any = None
 
 
-class Task(Protocol):
-    """Interface of a training objective, constructed as `Task(config, data, tokenizer)`.
+class Task(abc.ABC):
+    """Base class of training objectives, constructed as `Task(config, data, tokenizer)`.
 
     A task may also define these static methods:
 
@@ -67,10 +69,17 @@ class Task(Protocol):
 
     Attributes:
       Data: dataclass of the config's `data` section.
+      config: the config's `task` section.
+      data: the config's `data` section.
+      tokenizer: tokenizer of the model.
     """
 
     Data: type
 
+    def __init__(self, config: Any, data: Any, tokenizer: Tokenizer):
+        self.config, self.data, self.tokenizer = config, data, tokenizer
+
+    @abc.abstractmethod
     def example(self, packed: np.ndarray, rng: np.random.Generator) -> Batch:
         """Return the NumPy arrays of one example.
 
@@ -78,13 +87,13 @@ class Task(Protocol):
           packed: row or rows of integers, [..., 4 + T], see `data.rows`.
           rng: generator for the example's noise, seeded anew for each example.
         """
-        ...
 
+    @abc.abstractmethod
     def build_model(self, model_config: Any, rngs: Rngs) -> Module:
         """Return the model with the head that this task trains."""
-        ...
 
-    def loss(self, model: Any, batch: dict[str, jax.Array], key: jax.Array | None) -> TaskOutput:
+    @abc.abstractmethod
+    def loss(self, model: Any, batch: Batch, key: jax.Array | None) -> TaskOutput:
         """Compute losses, metrics and outputs of a batch.
 
         Args:
@@ -92,34 +101,31 @@ class Task(Protocol):
           batch: stacked examples; `row_weight` is 0 for rows that only pad the batch.
           key: random key for dropout; None turns dropout off, for evaluation.
         """
-        ...
 
-    def flops(self, model_config: Any, batch: dict[str, np.ndarray]) -> float:
+    @abc.abstractmethod
+    def flops(self, model_config: Any, batch: Batch) -> float:
         """Return the floating-point operations of a forward pass over the batch's real tokens."""
-        ...
 
     def scores(self, outputs: dict[str, np.ndarray], metadata: Any) -> dict[str, Any]:
-        """Compute scores from the outputs for all evaluation rows.
+        """Compute scores from the outputs for all evaluation rows, in addition to the metrics. The default has none.
 
         Args:
           outputs: the `outputs` of `loss`, in the order of the rows.
           metadata: `metadata` of the evaluated `Examples`.
         """
-        ...
+        return {}
 
 
-class Downstream(abc.ABC):
+class Downstream(Task):
     """Base class of downstream tasks, whose rows are made in memory from labeled records.
 
     A task that generates text also defines `generate(model, batch) -> outputs`. It runs in evaluation commands and
     for predictions, not during training.
 
     Attributes:
-      data: the config's `data` section.
       freezes_encoder: whether only the head is trained.
     """
 
-    data: Any
     freezes_encoder: bool = False
 
     @abc.abstractmethod
@@ -133,7 +139,10 @@ class Downstream(abc.ABC):
 
     @abc.abstractmethod
     def predictions(self, outputs: dict[str, np.ndarray], metadata: Any) -> list[dict[str, Any]]:
-        """Return one JSON-serializable prediction for each record; the arguments are those of `Task.scores`."""
+        """Return one JSON-serializable prediction for each record. The arguments are those of `Task.scores`."""
+
+    def flops(self, model_config: Any, batch: Batch) -> float:
+        return model_config.encode_flops(batch['valid'].sum(), batch['valid'].shape[1])
 
     def train_rows(self) -> Any:
         """Return the rows of the training split.
@@ -160,18 +169,49 @@ class Downstream(abc.ABC):
         return '\n'.join(f'{name:>{width}}  {cell}' for name, cell in cells.items())
 
 
+class Pooled(Downstream):
+    """Base class of downstream tasks that predict from the pooled vector of each row.
+
+    Attributes:
+      num_outputs: number of logits of a row.
+    """
+
+    num_outputs: int = 1
+
+    def build_model(self, model_config: Any, rngs: Rngs) -> ForClassification:
+        return ForClassification(model_config, self.num_outputs, rngs)
+
+    def flops(self, model_config: Any, batch: Batch) -> float:
+        valid = batch['valid']
+        length = valid.shape[-1]
+        return model_config.encode_flops(valid.sum(), length, valid.size // length)
+
+
 # Fields of a task's `Config` that belong to a trained model. An evaluation takes them from the checkpoint.
 CHECKPOINT_FIELDS = ('labels', 'decoder_only', 'alphabet', 'kmer', 'stride', 'mapping_seed')
 
 
-def means_by_corpus(
-    corpora: Sequence[str], name: str, values: jax.Array, weights: jax.Array, batch: dict[str, jax.Array]
-) -> dict[str, Mean]:
-    """Return the mean of `values` [B, T] over the rows of each named corpus, under the key NAME/CORPUS."""
-    return {
-        f'{name}/{corpus}': mean(values, weights * (batch['corpus'] == i)[:, None].astype(weights.dtype))
-        for i, corpus in enumerate(corpora)
-    }
+def token_output(
+    name: str, losses: jax.Array, correct: jax.Array, batch: Batch, corpora: Sequence[str] = ()
+) -> TaskOutput:
+    """Average the loss and the accuracy over the predicted tokens of a batch.
+
+    Args:
+      name: name of the objective.
+      losses: [B, P] loss of each token.
+      correct: [B, P] booleans, whether the prediction of each token is correct.
+      batch: batch with `weights` [B, P], which are 0 for tokens that are not predicted, and the `corpus` of each row.
+      corpora: names of the corpora.
+
+    Returns:
+      The loss NAME_loss, and the metrics NAME_accuracy and, for each corpus, NAME_loss/CORPUS.
+    """
+    weights = batch['weights'] * batch['row_weight'][:, None]
+    metrics = {f'{name}_accuracy': mean(correct, weights)}
+    for i, corpus in enumerate(corpora):
+        is_from_corpus = (batch['corpus'] == i)[:, None].astype(weights.dtype)
+        metrics[f'{name}_loss/{corpus}'] = mean(losses, weights * is_from_corpus)
+    return TaskOutput({f'{name}_loss': mean(losses, weights)}, metrics, {})
 
 
 def get(name: str) -> Any:

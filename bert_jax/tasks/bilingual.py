@@ -22,15 +22,15 @@ LANGUAGES = ('real', 'fake')
 
 @dataclasses.dataclass(frozen=True)
 class Config(mlm.Config):
-    """Settings of `mlm`, and of what the two languages share (Dufter & Schütze 2020, section 2).
+    """Settings of `mlm`, and the choice of what the two languages share (Dufter & Schütze 2020, section 2).
 
     Attributes:
       special_tokens: whether both languages use the same [CLS], [SEP], [MASK] and [UNK].
       position_embeddings: whether both languages use the same position embeddings. With 'separate' the fake language
         uses the second half of the table, so model.max_positions must be at least twice the row length.
       word_order: whether the fake language keeps the order of the tokens or reverses it within each segment.
-      parallel_corpus: whether each row is used in both languages, one of them drawn at random each time. Otherwise
-        each row belongs to one language, about half of them to each, so that no sentence occurs in both.
+      parallel_corpus: whether each row is used in both languages; each time, one of them is drawn at random. Otherwise
+        each row is used in only one language, about half of the rows in each.
     """
 
     name: str = 'bilingual'
@@ -43,12 +43,10 @@ class Config(mlm.Config):
 class Task(mlm.Task):
     """Masked language modeling with each example in either the real or the fake language."""
 
-    config: Config
-
     def __init__(self, config: Config, data: TextConfig, tokenizer: Tokenizer):
         super().__init__(config, data, tokenizer)
         self.corpora = LANGUAGES
-        self.fake_language = FakeLanguage.from_tokenizer(
+        self.fake_language = FakeLanguage(
             tokenizer, config.special_tokens == 'shared', config.word_order == 'inverted'
         )
 
@@ -58,9 +56,8 @@ class Task(mlm.Task):
         return len(tokenizer)
 
     def build_model(self, model_config: Any, rngs: Rngs) -> BertForPretraining:
-        if self.config.position_embeddings == 'separate' and (
-            model_config.rope_base or model_config.relative_buckets
-        ):
+        has_table = not (model_config.rope_base or model_config.relative_buckets)
+        if self.config.position_embeddings == 'separate' and not has_table:
             raise UserError(
                 'task.position_embeddings=separate needs learned position embeddings. Set model.rope_base=0 and '
                 'model.relative_buckets=0.'
@@ -68,11 +65,8 @@ class Task(mlm.Task):
         return super().build_model(model_config, rngs)
 
     def example(self, packed: np.ndarray, rng: np.random.Generator) -> Batch:
-        if self.config.parallel_corpus:
-            is_fake = bool(rng.integers(2))
-        else:
-            is_fake = bool(int(packed[HEADER:].sum()) & 1)
-        return self.example_in_language(packed, rng, is_fake)
+        is_fake = rng.integers(2) if self.config.parallel_corpus else packed[HEADER:].sum() % 2
+        return self.example_in_language(packed, rng, bool(is_fake))
 
     def example_in_language(self, packed: np.ndarray, rng: np.random.Generator, is_fake: bool) -> Batch:
         """Make an example from a row, in the fake language if `is_fake`. The random choices are the same in both languages."""
@@ -84,9 +78,9 @@ class Task(mlm.Task):
             batch |= {k: self.fake_language.map_ids(batch[k]).astype(np.int32) for k in ('tokens', 'labels')}
         return batch
 
-    def position_ids(self, model: BertForPretraining, batch: dict[str, jax.Array]) -> dict[str, jax.Array]:
+    def position_ids(self, model: BertForPretraining, batch: Batch) -> jax.Array | None:
         if self.config.position_embeddings == 'shared':
-            return {}
+            return None
         length, table_size = batch['tokens'].shape[1], model.bert.config.max_positions
         if table_size < 2 * length:
             raise UserError(
@@ -94,4 +88,4 @@ class Task(mlm.Task):
                 f'task.position_embeddings=separate. Set model.max_positions={2 * length}.'
             )
         first = batch['corpus'] * (table_size // 2)
-        return {'positions': first[:, None] + jnp.arange(length)}
+        return first[:, None] + jnp.arange(length)

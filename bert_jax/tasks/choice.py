@@ -8,17 +8,13 @@ import jax
 import numpy as np
 from scipy.special import softmax
 
-from bert_jax.core.metrics import mean
 from bert_jax.data import multiple_choice
 from bert_jax.data.multiple_choice import ChoiceConfig
 from bert_jax.data.pipeline import Batch, stack
 from bert_jax.data.records import Record
 from bert_jax.data.rows import unpack
-from bert_jax.data.tokenizer import Tokenizer
 from bert_jax.modeling.heads import ForClassification
-from bert_jax.modeling.losses import cross_entropy
-from bert_jax.modeling.module import Rngs
-from bert_jax.tasks import Downstream, Examples, TaskOutput
+from bert_jax.tasks import Examples, Pooled, TaskOutput, classify
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,13 +24,10 @@ class Config:
     name: str = 'choice'
 
 
-class Task(Downstream):
+class Task(Pooled):
     """Multiple choice, with one row for each ending of a text."""
 
     Data = ChoiceConfig
-
-    def __init__(self, config: Config, data: ChoiceConfig, tokenizer: Tokenizer):
-        self.config, self.data, self.tokenizer = config, data, tokenizer
 
     def make_examples(self, records: Sequence[Record], with_labels: bool = True) -> Examples:
         return Examples(multiple_choice.make_rows(records, self.data, self.tokenizer, with_labels))
@@ -45,25 +38,10 @@ class Task(Downstream):
         inputs = stack([row.inputs() for row in endings])
         return {**inputs, 'label': np.int32(endings[0].label), 'row_weight': np.float32(1)}
 
-    def build_model(self, model_config: Any, rngs: Rngs) -> ForClassification:
-        return ForClassification(model_config, 1, rngs)
-
-    def loss(
-        self, model: ForClassification, batch: dict[str, jax.Array], key: jax.Array | None
-    ) -> TaskOutput:
+    def loss(self, model: ForClassification, batch: Batch, key: jax.Array | None) -> TaskOutput:
         n, k, length = batch['tokens'].shape
         flat = {name: batch[name].reshape(n * k, length) for name in ('tokens', 'segments', 'valid')}
-        logits = model.class_logits(flat, key).reshape(n, k)
-        weights, labels = batch['row_weight'], batch['label']
-        return TaskOutput(
-            {'cross_entropy': mean(cross_entropy(logits, labels), weights)},
-            {'accuracy': mean(logits.argmax(-1) == labels, weights)},
-            {'logits': logits, 'label': labels},
-        )
-
-    def flops(self, model_config: Any, batch: Batch) -> float:
-        valid = batch['valid']
-        return model_config.encode_flops(valid.sum(), valid.shape[2], valid.shape[0] * valid.shape[1])
+        return classify.class_output(model.class_logits(flat, key).reshape(n, k), batch)
 
     def predictions(self, outputs: dict[str, np.ndarray], metadata: Any) -> list[dict[str, Any]]:
         """Return the index of the most likely ending of each record, and the probabilities of all its endings."""

@@ -18,8 +18,7 @@ from bert_jax.data.rows import unpack
 from bert_jax.data.tokenizer import Tokenizer
 from bert_jax.modeling.heads import ForClassification
 from bert_jax.modeling.losses import cross_entropy
-from bert_jax.modeling.module import Rngs
-from bert_jax.tasks import Downstream, Examples, TaskOutput
+from bert_jax.tasks import Examples, Pooled, TaskOutput
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,13 +33,24 @@ class Config:
     labels: tuple[str, ...] = ()
 
 
-class Task(Downstream):
+def class_output(logits: jax.Array, batch: Batch) -> TaskOutput:
+    """Return the cross-entropy and the accuracy of logits [B, classes], with the logits and labels of each row."""
+    weights, labels = batch['row_weight'], batch['label']
+    return TaskOutput(
+        {'cross_entropy': mean(cross_entropy(logits, labels), weights)},
+        {'accuracy': mean(logits.argmax(-1) == labels, weights)},
+        {'logits': logits, 'label': labels},
+    )
+
+
+class Task(Pooled):
     """Classification from the pooled vector of a row."""
 
     Data = LabeledConfig
 
     def __init__(self, config: Config, data: LabeledConfig, tokenizer: Tokenizer):
-        self.config, self.data, self.tokenizer = config, data, tokenizer
+        super().__init__(config, data, tokenizer)
+        self.num_outputs = len(config.labels)
         if len(config.labels) < 2:
             raise UserError(
                 f'task.labels={config.labels} has fewer than two classes. List two or more, or check data.label.'
@@ -62,23 +72,8 @@ class Task(Downstream):
         row = unpack(packed)
         return {**row.inputs(), 'label': np.int32(row.label), 'row_weight': np.float32(1)}
 
-    def build_model(self, model_config: Any, rngs: Rngs) -> ForClassification:
-        return ForClassification(model_config, len(self.config.labels), rngs)
-
-    def loss(
-        self, model: ForClassification, batch: dict[str, jax.Array], key: jax.Array | None
-    ) -> TaskOutput:
-        logits = model.class_logits(batch, key)
-        weights, labels = batch['row_weight'], batch['label']
-        return TaskOutput(
-            {'cross_entropy': mean(cross_entropy(logits, labels), weights)},
-            {'accuracy': mean(logits.argmax(-1) == labels, weights)},
-            {'logits': logits, 'label': labels},
-        )
-
-    def flops(self, model_config: Any, batch: Batch) -> float:
-        valid = batch['valid']
-        return model_config.encode_flops(valid.sum(), valid.shape[1], len(valid))
+    def loss(self, model: ForClassification, batch: Batch, key: jax.Array | None) -> TaskOutput:
+        return class_output(model.class_logits(batch, key), batch)
 
     def predictions(self, outputs: dict[str, np.ndarray], metadata: Any) -> list[dict[str, Any]]:
         """Return the most likely class of each record, its id, and the probabilities of all classes."""

@@ -7,16 +7,15 @@ from typing import Any
 import jax
 import numpy as np
 
+from bert_jax import tasks
 from bert_jax.core.config import check_range
-from bert_jax.core.metrics import mean
 from bert_jax.data.causal_rows import JoinedRows, document_numbers
 from bert_jax.data.pipeline import Batch
 from bert_jax.data.prepare import TextConfig
 from bert_jax.data.rows import unpack
-from bert_jax.data.tokenizer import Tokenizer
 from bert_jax.modeling.gpt import GptForCausalLM
 from bert_jax.modeling.module import Rngs
-from bert_jax.tasks import TaskOutput, means_by_corpus
+from bert_jax.tasks import TaskOutput, token_output
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,7 +25,8 @@ class Config:
     Attributes:
       document_masking: whether tokens attend only to tokens of their own document when several share a row. GPT-2
         and GPT-3 attend across documents.
-      loss_chunk: positions per row whose vocabulary logits are computed at once, to save memory; 0 computes all.
+      loss_chunk: number of positions per row whose vocabulary logits are computed at once. Small values save memory; 0
+        computes all at once.
     """
 
     name: str = 'clm'
@@ -37,13 +37,10 @@ class Config:
         check_range(self, 'task', 0, math.inf, 'loss_chunk')
 
 
-class Task:
+class Task(tasks.Task):
     """Causal language modeling on rows that are filled with consecutive documents, without padding."""
 
     Data = TextConfig
-
-    def __init__(self, config: Config, data: TextConfig, tokenizer: Tokenizer):
-        self.config, self.data, self.tokenizer = config, data, tokenizer
 
     def row_maker(self, length: int) -> JoinedRows:
         """Return the function with which `prepare` packs documents into rows of `length` tokens."""
@@ -67,17 +64,11 @@ class Task:
     def build_model(self, model_config: Any, rngs: Rngs) -> GptForCausalLM:
         return GptForCausalLM(model_config, rngs)
 
-    def loss(self, model: GptForCausalLM, batch: dict[str, jax.Array], key: jax.Array | None) -> TaskOutput:
+    def loss(self, model: GptForCausalLM, batch: Batch, key: jax.Array | None) -> TaskOutput:
         hidden = model.gpt(batch['tokens'], None, batch['valid'], key).hidden_states[-1]
-        weights = batch['weights'] * batch['row_weight'][:, None]
         losses, correct = model.token_loss(hidden[:, :-1], batch['tokens'][:, 1:], self.config.loss_chunk)
-        metrics = {'lm_accuracy': mean(correct, weights)}
-        metrics |= means_by_corpus(self.data.corpus_names, 'lm_loss', losses, weights, batch)
-        return TaskOutput({'lm_loss': mean(losses, weights)}, metrics, {})
+        return token_output('lm', losses, correct, batch, self.data.corpus_names)
 
     def flops(self, model_config: Any, batch: Batch) -> float:
         head = batch['weights'].sum() * 2 * model_config.width * model_config.vocab_size
         return model_config.block_flops(np.count_nonzero(batch['valid']), batch['valid'].shape[1]) + head
-
-    def scores(self, outputs: dict[str, np.ndarray], metadata: Any) -> dict[str, Any]:
-        return {}

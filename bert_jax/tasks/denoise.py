@@ -8,9 +8,9 @@ from typing import Any
 import jax
 import numpy as np
 
+from bert_jax import tasks
 from bert_jax.core.config import check_range, did_you_mean
 from bert_jax.core.errors import UserError
-from bert_jax.core.metrics import mean
 from bert_jax.data import corruption
 from bert_jax.data.causal_rows import DocumentRows
 from bert_jax.data.pipeline import Batch
@@ -19,7 +19,7 @@ from bert_jax.data.rows import unpack
 from bert_jax.data.tokenizer import Tokenizer
 from bert_jax.modeling.bart import BartForSeq2Seq
 from bert_jax.modeling.module import Rngs
-from bert_jax.tasks import TaskOutput, means_by_corpus
+from bert_jax.tasks import TaskOutput, token_output
 
 # BART's noise functions, which can be combined: (config, tokenizer, text [n], rng) -> corrupted text.
 NOISES: dict[str, Callable[['Config', Any, np.ndarray, np.random.Generator], np.ndarray]] = {
@@ -43,7 +43,8 @@ class Config:
         and T5 0.15.
       mean_span_length: mean length of the spans of 'infill' and 'spans', in tokens.
       num_sentinels: number of sentinel tokens that 'spans' adds to the vocabulary.
-      loss_chunk: positions per row whose vocabulary logits are computed at once, to save memory; 0 computes all.
+      loss_chunk: number of positions per row whose vocabulary logits are computed at once. Small values save memory; 0
+        computes all at once.
     """
 
     name: str = 'denoise'
@@ -71,13 +72,13 @@ class Config:
                 raise UserError('task.rate=0 leaves MASS nothing to predict. Set task.rate above 0.')
 
 
-class Task:
+class Task(tasks.Task):
     """Denoising with an encoder-decoder: corrupted text in, original text or its missing spans out."""
 
     Data = TextConfig
 
     def __init__(self, config: Config, data: TextConfig, tokenizer: Tokenizer):
-        self.config, self.data, self.tokenizer = config, data, tokenizer
+        super().__init__(config, data, tokenizer)
         if tokenizer.mask is None and {*config.noise} & {'mask', 'infill', 'mass'}:
             raise UserError(
                 f'task.noise={",".join(config.noise)} needs a mask token, which this tokenizer lacks. Set tokenizer.path '
@@ -92,12 +93,6 @@ class Task:
     def row_maker(self, length: int) -> DocumentRows:
         """Return the function with which `prepare` cuts documents into rows of `length` tokens."""
         return DocumentRows(length)
-
-    def corrupt(self, text: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """Apply the noises of the config to a text, [n] tokens without special tokens."""
-        for name in self.config.noise:
-            text = NOISES[name](self.config, self.tokenizer, text, rng)
-        return text
 
     def make_pair(
         self, text: np.ndarray, rng: np.random.Generator
@@ -119,7 +114,9 @@ class Task:
             source, target = corruption.corrupt_spans(text, c.rate, c.mean_span_length, sentinels, rng)
             labels = np.concatenate([target, sep])
         else:
-            source = self.corrupt(text, rng)
+            source = text
+            for name in c.noise:
+                source = NOISES[name](c, t, source, rng)
             labels = np.concatenate([cls, text, sep])
         return np.concatenate([cls, source, sep]), np.concatenate([sep, labels[:-1]]), labels, 0
 
@@ -155,20 +152,14 @@ class Task:
     def build_model(self, model_config: Any, rngs: Rngs) -> BartForSeq2Seq:
         return BartForSeq2Seq(model_config, rngs)
 
-    def loss(self, model: BartForSeq2Seq, batch: dict[str, jax.Array], key: jax.Array | None) -> TaskOutput:
+    def loss(self, model: BartForSeq2Seq, batch: Batch, key: jax.Array | None) -> TaskOutput:
         positions = batch['positions'] if self.config.noise == ('mass',) else None
         out = model.bart(batch['tokens'], batch['targets'], batch['valid'], key, positions)
-        weights = batch['weights'] * batch['row_weight'][:, None]
         losses, correct = model.token_loss(out.hidden_states[-1], batch['labels'], self.config.loss_chunk)
-        metrics = {'restore_accuracy': mean(correct, weights)}
-        metrics |= means_by_corpus(self.data.corpus_names, 'restore_loss', losses, weights, batch)
-        return TaskOutput({'restore_loss': mean(losses, weights)}, metrics, {})
+        return token_output('restore', losses, correct, batch, self.data.corpus_names)
 
     def flops(self, model_config: Any, batch: Batch) -> float:
         tokens, targets = np.count_nonzero(batch['valid']), batch['weights'].sum()
         source_length, target_length = batch['valid'].shape[1], batch['weights'].shape[1]
         head = targets * 2 * model_config.width * model_config.vocab_size
         return model_config.seq2seq_flops(tokens, source_length, targets, target_length) + head
-
-    def scores(self, outputs: dict[str, np.ndarray], metadata: Any) -> dict[str, Any]:
-        return {}

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 import numpy as np
 
 from bert_jax.core.config import check_range
-from bert_jax.core.errors import UserError
 from bert_jax.data.labeled import LabeledConfig
 from bert_jax.data.records import Record
 from bert_jax.data.rows import HEADER, max_text_tokens
@@ -42,7 +41,6 @@ class Config(classify.Config):
 class Task(classify.Task):
     """Classification of symbol sequences, where each k-mer becomes a randomly assigned word piece."""
 
-    config: Config
     tokenizer: KmerTokenizer
 
     def __init__(self, config: Config, data: LabeledConfig, tokenizer: Tokenizer):
@@ -60,9 +58,9 @@ class Task(classify.Task):
         for record in records:
             counts = [self.tokenizer.count(record.text(field)) for field in fields]
             if 0 in counts:
-                raise UserError(
-                    f'{record.location} has a sequence in the field {fields[counts.index(0)]!r} that is shorter than '
-                    f'task.kmer={self.config.kmer}. Correct or remove the record.'
+                field = fields[counts.index(0)]
+                raise record.error(
+                    f'has a sequence in the field {field!r} that is shorter than task.kmer={self.config.kmer}'
                 )
             truncated += sum(counts) > limit
         examples = super().make_examples(records, with_labels)

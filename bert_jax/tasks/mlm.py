@@ -7,6 +7,7 @@ from typing import Any, Literal
 import jax
 import numpy as np
 
+from bert_jax import tasks
 from bert_jax.core.errors import UserError
 from bert_jax.core.metrics import mean
 from bert_jax.data.masking import MaskRates, mask_tokens
@@ -14,10 +15,11 @@ from bert_jax.data.pipeline import Batch
 from bert_jax.data.prepare import TextConfig
 from bert_jax.data.rows import SegmentRows, unpack
 from bert_jax.data.tokenizer import Tokenizer
-from bert_jax.modeling.bert import BertForPretraining, Output
+from bert_jax.modeling.bert import BertForPretraining
+from bert_jax.modeling.heads import Output
 from bert_jax.modeling.losses import cross_entropy
 from bert_jax.modeling.module import Rngs
-from bert_jax.tasks import TaskOutput, means_by_corpus
+from bert_jax.tasks import TaskOutput, token_output
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,15 +50,14 @@ class Config:
     shuffle_tokens: bool = False
 
 
-class Task:
+class Task(tasks.Task):
     """Masked language modeling, and next-sentence prediction unless it is turned off."""
 
     Data = TextConfig
-    config: Config
-    corpora: Sequence[str] = ()
 
     def __init__(self, config: Config, data: TextConfig, tokenizer: Tokenizer):
-        self.config, self.data, self.tokenizer, self.corpora = config, data, tokenizer, data.corpus_names
+        super().__init__(config, data, tokenizer)
+        self.corpora: Sequence[str] = data.corpus_names
         if tokenizer.mask is None:
             raise UserError(
                 'Masked language modeling needs a mask token, which this tokenizer lacks. Set tokenizer.path to a '
@@ -98,44 +99,33 @@ class Task:
     def build_model(self, model_config: Any, rngs: Rngs) -> BertForPretraining:
         return BertForPretraining(model_config, rngs, next_sentence=self.config.sentence_objective != 'none')
 
-    def loss(
-        self, model: BertForPretraining, batch: dict[str, jax.Array], key: jax.Array | None
-    ) -> TaskOutput:
+    def loss(self, model: BertForPretraining, batch: Batch, key: jax.Array | None) -> TaskOutput:
         encoded = self.encode(model, batch, key, batch['positions'])
-        weights = batch['weights'] * batch['row_weight'][:, None]
-        token_losses, correct = model.masked_loss(encoded.hidden_states[-1][:, 1:], batch['labels'])
-        losses = {'mlm_loss': mean(token_losses, weights)}
-        metrics = {'mlm_accuracy': mean(correct, weights)}
-        metrics |= means_by_corpus(self.corpora, 'mlm_loss', token_losses, weights, batch)
+        losses, correct = model.masked_loss(encoded.hidden_states[-1][:, 1:], batch['labels'])
+        output = token_output('mlm', losses, correct, batch, self.corpora)
         if self.config.sentence_objective != 'none':
             logits, labels = model.next_sentence_logits(encoded.pooled), batch['next_sentence_label']
-            losses['next_loss'] = mean(cross_entropy(logits, labels), batch['row_weight'])
-            metrics['next_accuracy'] = mean(logits.argmax(-1) == labels, batch['row_weight'])
-        return TaskOutput(losses, metrics, {})
+            output.losses['next_loss'] = mean(cross_entropy(logits, labels), batch['row_weight'])
+            output.metrics['next_accuracy'] = mean(logits.argmax(-1) == labels, batch['row_weight'])
+        return output
 
     def encode(
         self,
         model: BertForPretraining,
-        batch: dict[str, jax.Array],
+        batch: Batch,
         key: jax.Array | None = None,
         output_positions: jax.Array | None = None,
     ) -> Output:
         """Run the encoder on a batch; see `Bert` for `output_positions`."""
-        position_ids = self.position_ids(model, batch)
-        return model.bert(
-            batch['tokens'], batch['segments'], batch['valid'], key, output_positions, **position_ids
-        )
+        inputs = (batch['tokens'], batch['segments'], batch['valid'])
+        return model.bert(*inputs, key, output_positions, self.position_ids(model, batch))
 
-    def position_ids(self, model: BertForPretraining, batch: dict[str, jax.Array]) -> dict[str, jax.Array]:
-        """Return `positions` as a keyword argument of `Bert`, or nothing if the positions are 0, 1, 2, ..."""
-        return {}
+    def position_ids(self, model: BertForPretraining, batch: Batch) -> jax.Array | None:
+        """Return the position of each token [B, T], or None if the positions are 0, 1, 2, ..."""
+        return None
 
     def flops(self, model_config: Any, batch: Batch) -> float:
         tokens, predicted = batch['valid'].sum(), batch['weights'].sum()
         head = predicted * 2 * (model_config.width**2 + model_config.width * model_config.vocab_size)
-        return (
-            model_config.block_flops(tokens, batch['valid'].shape[1], predicted + len(batch['valid'])) + head
-        )
-
-    def scores(self, outputs: dict[str, np.ndarray], metadata: Any) -> dict[str, Any]:
-        return {}
+        outputs = predicted + len(batch['valid'])  # including those for the pooler
+        return model_config.block_flops(tokens, batch['valid'].shape[1], outputs) + head

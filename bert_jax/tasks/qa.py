@@ -1,4 +1,4 @@
-"""Extractive question answering: predict the span of a text with the answer (Devlin et al. 2019, sections 4.2, 4.3)."""
+"""Extractive question answering: predict which span of a text is the answer (Devlin et al. 2019, sections 4.2, 4.3)."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -16,7 +16,6 @@ from bert_jax.data.pipeline import Batch
 from bert_jax.data.question_answering import SPAN_BASE, Question, QuestionConfig
 from bert_jax.data.records import Record
 from bert_jax.data.rows import unpack
-from bert_jax.data.tokenizer import Tokenizer
 from bert_jax.modeling.heads import ForQuestionAnswering
 from bert_jax.modeling.losses import cross_entropy
 from bert_jax.modeling.module import Rngs
@@ -30,9 +29,10 @@ class Config:
     Attributes:
       max_answer_length: maximum length of an answer in tokens.
       n_best: number of ranked answers for each question.
-      no_answer: whether a question may have no answer (SQuAD 2.0). The logits of [CLS] are the score for that.
-      no_answer_threshold: the model answers nothing if the score of no answer minus the score of the best answer is
-        larger than this.
+      no_answer: whether a question may have no answer (SQuAD 2.0). The score of no answer is the sum of
+        the start and end logits of [CLS], in the window where it is lowest.
+      no_answer_threshold: the answer is empty if the score of no answer exceeds the score of the best answer by more
+        than this.
       language: language whose rules normalize the answers before they are compared. Empty follows the SQuAD and XQuAD
         scripts, all others follow the MLQA script.
     """
@@ -53,28 +53,18 @@ class Task(Downstream):
 
     Data = QuestionConfig
 
-    def __init__(self, config: Config, data: QuestionConfig, tokenizer: Tokenizer):
-        self.config, self.data, self.tokenizer = config, data, tokenizer
-
     def make_examples(self, records: Sequence[Record], with_labels: bool = True) -> Examples:
         return Examples(*question_answering.make_rows(records, self.data, self.tokenizer, with_labels))
 
     def example(self, packed: np.ndarray, rng: np.random.Generator) -> Batch:
         row = unpack(packed)
-        start, end = divmod(row.label, SPAN_BASE)
-        return {
-            **row.inputs(),
-            'start': np.int32(start),
-            'end': np.int32(end),
-            'row_weight': np.float32(1),
-        }
+        start, end = map(np.int32, divmod(row.label, SPAN_BASE))
+        return {**row.inputs(), 'start': start, 'end': end, 'row_weight': np.float32(1)}
 
     def build_model(self, model_config: Any, rngs: Rngs) -> ForQuestionAnswering:
         return ForQuestionAnswering(model_config, rngs)
 
-    def loss(
-        self, model: ForQuestionAnswering, batch: dict[str, jax.Array], key: jax.Array | None
-    ) -> TaskOutput:
+    def loss(self, model: ForQuestionAnswering, batch: Batch, key: jax.Array | None) -> TaskOutput:
         logits = model(batch['tokens'], batch['segments'], batch['valid'], key).logits
         logits = jnp.where(batch['valid'][..., None], logits, -1e9)
         weights = batch['row_weight']
@@ -85,9 +75,6 @@ class Task(Downstream):
             {'span_accuracy': mean(correct, weights)},
             {'logits': logits},
         )
-
-    def flops(self, model_config: Any, batch: Batch) -> float:
-        return model_config.encode_flops(batch['valid'].sum(), batch['valid'].shape[1])
 
     def predictions(
         self, outputs: dict[str, np.ndarray], metadata: Sequence[Question]
@@ -113,7 +100,7 @@ class Task(Downstream):
         return answered
 
     def _answer(self, question: Question, logits: np.ndarray) -> dict[str, Any]:
-        """Choose the answer to one question from the logits of its rows, [windows, T, 2] for start and end."""
+        """Choose the answer to one question from the start and end logits of its windows, [windows, T, 2]."""
         c = self.config
         spans: list[tuple[float, int, int]] = []
         for window, window_logits in zip(question.windows, logits, strict=True):
@@ -146,7 +133,8 @@ class Task(Downstream):
     def scores(self, outputs: dict[str, np.ndarray], metadata: Sequence[Question]) -> dict[str, Any]:
         """Compute exact match and F1 in percent, as the official scripts do.
 
-        With `no_answer`, also find the best threshold on these questions, and compute the scores with it.
+        With `no_answer`, also compute the best scores that any `no_answer_threshold` gives on these questions, and the
+        threshold of each.
         """
         answered = self._answer_all(outputs, metadata)
         if not answered:
@@ -168,7 +156,16 @@ class Task(Downstream):
     def _no_answer_scores(
         self, answered: Sequence[tuple[Question, dict[str, Any]]], scores: np.ndarray
     ) -> dict[str, Any]:
-        """Split the scores [questions, 2] by whether an answer exists, and find the best threshold."""
+        """Compute the additional scores of a data set in which some questions have no answer.
+
+        Args:
+          answered: questions with their predictions.
+          scores: exact match and F1 of each question, [questions, 2].
+
+        Returns:
+          The mean scores of the questions with an answer and of those without; the best values that any
+          `no_answer_threshold` gives for exact match and for F1, and these thresholds.
+        """
         has_answer = np.array([bool(q.answers) for q, _ in answered])
         result: dict[str, Any] = {}
         for name, selected in (('has_answer', has_answer), ('no_answer', ~has_answer)):
@@ -200,13 +197,13 @@ def best_spans(
     """Find the n best spans of one window, by a joint search over start and end.
 
     Args:
-      logits: [T, 2] of start and end.
+      logits: [T, 2], start and end logits of each token of the row.
       window: the row's part of the context; spans start only at tokens for which `is_max_context` holds.
       n: number of spans.
       max_length: maximum length of a span in tokens.
 
     Returns:
-      Score (the sum of both logits), first token and last token of each span. Tokens are counted in the context.
+      The score of each span (the sum of both logits), and the indices in the context of its first and last token.
     """
     size = window.stop - window.start
     if not size:

@@ -1,4 +1,4 @@
-"""Regression: predict a number for a text or a pair of texts, such as similarity (STS-B of Wang et al. 2019)."""
+"""Regression: predict a number for a text or a pair of texts, such as their similarity (STS-B, Wang et al. 2019)."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -14,10 +14,8 @@ from bert_jax.data.labeled import LabeledConfig
 from bert_jax.data.pipeline import Batch
 from bert_jax.data.records import Record
 from bert_jax.data.rows import unpack
-from bert_jax.data.tokenizer import Tokenizer
 from bert_jax.modeling.heads import ForClassification
-from bert_jax.modeling.module import Rngs
-from bert_jax.tasks import Downstream, Examples, TaskOutput
+from bert_jax.tasks import Examples, Pooled, TaskOutput
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,13 +25,10 @@ class Config:
     name: str = 'regress'
 
 
-class Task(Downstream):
+class Task(Pooled):
     """Regression from the pooled vector of a row, trained with squared error."""
 
     Data = LabeledConfig
-
-    def __init__(self, config: Config, data: LabeledConfig, tokenizer: Tokenizer):
-        self.config, self.data, self.tokenizer = config, data, tokenizer
 
     def make_examples(self, records: Sequence[Record], with_labels: bool = True) -> Examples:
         values = labeled.encode_floats(records, self.data) if with_labels else [0] * len(records)
@@ -43,23 +38,10 @@ class Task(Downstream):
         row = unpack(packed)
         return {**row.inputs(), 'value': labeled.decode_float(row.label), 'row_weight': np.float32(1)}
 
-    def build_model(self, model_config: Any, rngs: Rngs) -> ForClassification:
-        return ForClassification(model_config, 1, rngs)
-
-    def loss(
-        self, model: ForClassification, batch: dict[str, jax.Array], key: jax.Array | None
-    ) -> TaskOutput:
-        predicted = model.class_logits(batch, key)[:, 0]
-        errors = jnp.square(predicted - batch['value'])
-        return TaskOutput(
-            {'squared_error': mean(errors, batch['row_weight'])},
-            {},
-            {'predicted': predicted, 'value': batch['value']},
-        )
-
-    def flops(self, model_config: Any, batch: Batch) -> float:
-        valid = batch['valid']
-        return model_config.encode_flops(valid.sum(), valid.shape[1], len(valid))
+    def loss(self, model: ForClassification, batch: Batch, key: jax.Array | None) -> TaskOutput:
+        predicted, value = model.class_logits(batch, key)[:, 0], batch['value']
+        error = mean(jnp.square(predicted - value), batch['row_weight'])
+        return TaskOutput({'squared_error': error}, {}, {'predicted': predicted, 'value': value})
 
     def predictions(self, outputs: dict[str, np.ndarray], metadata: Any) -> list[dict[str, Any]]:
         return [{'value': round(float(value), 6)} for value in outputs['predicted']]

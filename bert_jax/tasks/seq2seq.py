@@ -11,18 +11,16 @@ import numpy as np
 
 from bert_jax.core.config import check_range
 from bert_jax.core.errors import UserError
-from bert_jax.core.metrics import mean
 from bert_jax.data import seq2seq
 from bert_jax.data.pipeline import Batch
 from bert_jax.data.records import Record
 from bert_jax.data.rows import unpack
 from bert_jax.data.seq2seq import Pair, Seq2SeqConfig
-from bert_jax.data.tokenizer import Tokenizer
 from bert_jax.modeling import beam_search, decoding, module
 from bert_jax.modeling.bart import BartForSeq2Seq
 from bert_jax.modeling.gpt import GptForCausalLM
 from bert_jax.modeling.module import Rngs
-from bert_jax.tasks import Downstream, Examples, TaskOutput
+from bert_jax.tasks import Downstream, Examples, TaskOutput, token_output
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,7 +32,8 @@ class Config:
         target only (Lewis et al. 2020, section 4.1). Otherwise it is an encoder-decoder.
       num_beams: number of beams of the beam search; 1 is greedy decoding.
       length_penalty: exponent of the length normalization, see `beam_search.search`.
-      loss_chunk: positions per row whose vocabulary logits are computed at once, to save memory; 0 computes all.
+      loss_chunk: number of positions per row whose vocabulary logits are computed at once. Small values save memory; 0
+        computes all at once.
       num_samples: number of generated texts that are reported with the scores.
     """
 
@@ -54,9 +53,6 @@ class Task(Downstream):
     """Generation of a target text with an encoder-decoder or a decoder."""
 
     Data = Seq2SeqConfig
-
-    def __init__(self, config: Config, data: Seq2SeqConfig, tokenizer: Tokenizer):
-        self.config, self.data, self.tokenizer = config, data, tokenizer
 
     @property
     def _target_length(self) -> int:
@@ -110,16 +106,13 @@ class Task(Downstream):
         model_config.check_length(self._target_length, 'data.target_length')
         return BartForSeq2Seq(model_config, rngs)
 
-    def loss(self, model: Any, batch: dict[str, jax.Array], key: jax.Array | None) -> TaskOutput:
+    def loss(self, model: Any, batch: Batch, key: jax.Array | None) -> TaskOutput:
         if self.config.decoder_only:
             hidden = model.gpt(batch['targets'], key=key).hidden_states[-1]
         else:
             hidden = model.bart(batch['tokens'], batch['targets'], batch['valid'], key).hidden_states[-1]
-        weights = batch['weights'] * batch['row_weight'][:, None]
         losses, correct = model.token_loss(hidden, batch['labels'], self.config.loss_chunk)
-        return TaskOutput(
-            {'target_loss': mean(losses, weights)}, {'target_accuracy': mean(correct, weights)}, {}
-        )
+        return token_output('target', losses, correct, batch)
 
     def generate(self, model: Any, batch: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
         """Generate a target for each row, by beam search.
@@ -162,7 +155,8 @@ class Task(Downstream):
         """Compute scores of generated texts; none during training, where nothing is generated.
 
         Returns:
-          ROUGE F1 (with English stemming), BLEU and chrF, in percent, `exact_match` from 0 to 1, and `samples`.
+          ROUGE F1 (with English stemming), BLEU and chrF, in percent; `exact_match` from 0 to 1; and
+          `samples`: the first `num_samples` texts, each with its target and the generated text.
         """
         if 'generated' not in outputs:
             return {}
@@ -196,6 +190,6 @@ class Task(Downstream):
 
 
 def _shorten(text: str, max_length: int = 200) -> str:
-    """Put a text on one line of at most `max_length` characters."""
+    """Put a text on one line; if it is longer than `max_length` characters, cut it there and add ' ...'."""
     text = ' '.join(text.split())
     return text if len(text) <= max_length else text[:max_length] + ' ...'

@@ -51,7 +51,7 @@ class Task(Downstream):
     Data = TaggingConfig
 
     def __init__(self, config: Config, data: TaggingConfig, tokenizer: Tokenizer):
-        self.config, self.data, self.tokenizer = config, data, tokenizer
+        super().__init__(config, data, tokenizer)
         self.freezes_encoder = bool(config.features)
         invalid = [label for label in config.labels if label != 'O' and label[:2] not in ('B-', 'I-')]
         if config.entities and invalid:
@@ -71,11 +71,8 @@ class Task(Downstream):
 
     def example(self, packed: np.ndarray, rng: np.random.Generator) -> Batch:
         """Return the arrays of a row; `labels` [T] are class ids plus 1 at first subwords, and 0 elsewhere."""
-        return {
-            **unpack(packed[0]).inputs(),
-            'labels': packed[1, HEADER:].astype(np.int32),
-            'row_weight': np.float32(1),
-        }
+        labels = packed[1, HEADER:].astype(np.int32)
+        return {**unpack(packed[0]).inputs(), 'labels': labels, 'row_weight': np.float32(1)}
 
     def build_model(self, model_config: Any, rngs: Rngs) -> ForTokenClassification | FeatureBasedTagger:
         classes, c = len(self.config.labels), self.config
@@ -83,12 +80,7 @@ class Task(Downstream):
             return FeatureBasedTagger(model_config, classes, c.features, c.lstm_width, rngs)
         return ForTokenClassification(model_config, classes, rngs)
 
-    def loss(
-        self,
-        model: ForTokenClassification | FeatureBasedTagger,
-        batch: dict[str, jax.Array],
-        key: jax.Array | None,
-    ) -> TaskOutput:
+    def loss(self, model: Any, batch: Batch, key: jax.Array | None) -> TaskOutput:
         logits = model(batch['tokens'], batch['segments'], batch['valid'], key).logits
         labels = batch['labels'] - 1
         weights = jnp.where(labels >= 0, batch['row_weight'][:, None], 0)
@@ -99,9 +91,6 @@ class Task(Downstream):
             {'accuracy': mean(predicted == labels, weights)},
             {'predicted': predicted, 'labels': labels, 'probability': jax.nn.softmax(logits).max(-1)},
         )
-
-    def flops(self, model_config: Any, batch: Batch) -> float:
-        return model_config.encode_flops(batch['valid'].sum(), batch['valid'].shape[1])
 
     def predictions(
         self, outputs: dict[str, np.ndarray], metadata: Sequence[Sentence]
@@ -149,7 +138,7 @@ class Task(Downstream):
         return scores
 
     def format_scores(self, scores: dict[str, Any]) -> str:
-        """Format the scores, and a table of the entities or labels."""
+        """Format the scores, then a table with a row for each entity type or, without any, for each label."""
         table = scores.get('entities') or scores['labels']
         width = max(12, *(len(label) for label in table))
         lines = [super().format_scores(scores), '', ' ' * width + '  precision  recall      f1  support']
@@ -161,7 +150,7 @@ class Task(Downstream):
 
 
 def _table_rows(columns: Sequence[np.ndarray]) -> list[dict[str, float]]:
-    """Convert arrays of precision, recall, F1 and support to one dict per label."""
+    """Convert arrays of precision, recall, F1 and support to one dict per label or entity type."""
     return [dict(zip(_COLUMNS, map(float, row), strict=True)) for row in zip(*columns, strict=True)]
 
 

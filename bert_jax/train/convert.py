@@ -13,7 +13,6 @@ from bert_jax.core import paths
 from bert_jax.core.config import as_dict
 from bert_jax.core.errors import UserError, first_line
 from bert_jax.data import tokenizer as tokenizer_lib
-from bert_jax.data.tokenizer import Tokenizer
 from bert_jax.interop import files, huggingface
 from bert_jax.modeling import module
 from bert_jax.train import checkpoint, load
@@ -64,10 +63,13 @@ def from_hf(source: str, workdir: pathlib.Path, tokenizer_path: str = '', exclud
         sections['data'] = {'sources': ()}  # the pretraining data is unknown
     if task_name in ('classify', 'regress', 'tag', 'choice'):
         sections['data'] = {'length': model.max_positions}  # transformers truncates texts to this length
-    tokenizer = _load_tokenizer(folder, tokenizer_path)
+    try:
+        tokenizer = tokenizer_lib.load(tokenizer_path or folder)
+    except UserError as e:
+        raise UserError(str(e).replace('tokenizer.path', '--tokenizer')) from e
     if len(tokenizer) < model.vocab_size - model.pad_vocab_multiple:
         logging.warning(
-            'The model has a vocabulary of %d, but the tokenizer one of only %d. '
+            'The vocabulary of the model has %d tokens, but that of the tokenizer has only %d. '
             'Check that the tokenizer belongs to the model.',
             model.vocab_size,
             len(tokenizer),
@@ -79,15 +81,8 @@ def from_hf(source: str, workdir: pathlib.Path, tokenizer_path: str = '', exclud
     metadata = {'config': experiment.as_dict(), 'tokenizer': json.loads(tokenizer.to_json())}
     checkpoint.write_params(workdir, jax.tree.map(jax.numpy.asarray, params), metadata)
     num_params = sum(p.size for p in params.values())
-    logging.info('converted %s parameters in %d tensors of %s', f'{num_params:,}', len(tensors), folder)
+    logging.info('converted %s parameters (%d tensors) from %s', f'{num_params:,}', len(tensors), folder)
     return task_name
-
-
-def _load_tokenizer(folder: pathlib.Path, path: str) -> Tokenizer:
-    try:
-        return tokenizer_lib.load(path or folder)
-    except UserError as e:
-        raise UserError(str(e).replace('tokenizer.path', '--tokenizer')) from e
 
 
 def to_hf(source: pathlib.Path, folder: pathlib.Path) -> None:

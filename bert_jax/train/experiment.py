@@ -48,9 +48,11 @@ class TrainConfig:
       batch_size: number of rows in the global batch, over all devices and hosts.
       phases: consecutive phases with different row lengths, each (steps, length, batch size). Replaces steps,
         batch_size and data.length. Devlin et al. 2019, appendix A.2: 900k steps of length 128, then 100k of 512.
-      length_buckets: number of row lengths to compile for. If the rows are in memory, as those of downstream tasks,
-        batches contain rows of similar length and are truncated to the smallest bucket that fits; 1 disables this.
-      workers: number of processes that prepare batches; 0 uses a thread of the training process, which is enough on CPUs.
+      length_buckets: largest number of different batch lengths, each of which is compiled; 1 uses only the full length.
+        With more, rows of similar length share a batch, which is cut to the shortest length that fits them. Only
+        applies to rows in memory, as in downstream tasks.
+      workers: number of processes that prepare batches; 0 uses a thread of the training process, which is enough to
+        train on CPUs.
       accumulation_steps: number of parts into which a batch is split to save memory; their gradients are summed.
       seed: seed of initialization, data order, noise and dropout.
       log_every: duration between two lines of metrics.
@@ -75,28 +77,19 @@ class TrainConfig:
     profile_steps: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.profile_steps and (
-            len(self.profile_steps) != 2 or not 0 < self.profile_steps[0] <= self.profile_steps[1]
-        ):
+        first, last = self.profile_steps if len(self.profile_steps) == 2 else (0, 0)
+        if self.profile_steps and not 0 < first <= last:
             raise UserError(
                 f'train.profile_steps={self.profile_steps} is not a range of steps. Set it to, for example, (100,105).'
             )
-        check_range(
-            self,
-            'train',
-            1,
-            math.inf,
-            'batch_size',
-            'length_buckets',
-            'accumulation_steps',
-            'eval_batch_size',
-        )
+        check_range(self, 'train', 1, math.inf, 'batch_size', 'eval_batch_size')
+        check_range(self, 'train', 1, math.inf, 'length_buckets', 'accumulation_steps')
         check_range(self, 'train', 0, math.inf, 'eval_rows', 'workers')
         check_range(self, 'train', 0, 2**32 - 1, 'seed')
         for phase in self.phases:
             if len(phase) != 3 or min(phase) < 1:
                 raise UserError(
-                    f'train.phases contains {phase}. Each phase must be (steps, length, batch size).'
+                    f'train.phases contains {phase}. Each phase must be (steps, length, batch size), all at least 1.'
                 )
 
 
@@ -151,31 +144,26 @@ class Experiment:
     checkpoint: CheckpointConfig
     init: InitConfig
 
+    @property
+    def phases(self) -> Sequence[tuple[int | float | str, int, int]]:
+        """Duration, row length and batch size of each phase: `train.phases`, or one phase of `train.steps`."""
+        train: Any = self.train
+        return train.phases or ((train.steps, self.data.length, train.batch_size),)
+
     def as_dict(self) -> dict[str, Any]:
-        named = {'model': {'name': self.model.name}}
-        sections = {k: config_lib.as_dict(v) for k, v in vars(self).items()}
-        return {k: {**named.get(k, {}), **v} for k, v in sections.items()}
+        sections = config_lib.as_dict(self)
+        return sections | {'model': {'name': self.model.name, **sections['model']}}
 
     def make_task(self, tokenizer: Tokenizer) -> Any:
         """Create the task with this tokenizer."""
         if fake := getattr(self.data, 'fake_language', ''):
             if self.model.vocab_size < 2 * len(tokenizer):
                 raise UserError(
-                    f'data.fake_language={fake} needs a model that was pretrained on the task bilingual. '
+                    f'data.fake_language={fake} needs a model that was pretrained with task.name=bilingual. '
                     'Set init.checkpoint to one, or data.fake_language to "".'
                 )
             tokenizer = FakeLanguageTokenizer(tokenizer, fake == 'shared')
         return tasks.get(self.task.name).Task(self.task, self.data, tokenizer)
-
-
-_COMMON_SECTIONS = {
-    'tokenizer': TokenizerConfig,
-    'optim': OptimConfig,
-    'train': TrainConfig,
-    'mesh': MeshConfig,
-    'checkpoint': CheckpointConfig,
-    'init': InitConfig,
-}
 
 
 def read(spec: str, overrides: Sequence[str] = ()) -> Experiment:
@@ -202,10 +190,10 @@ def from_config(values: Mapping[str, Any], overrides: Sequence[str] = ()) -> Exp
       UserError: for an unknown section or key (the message names the closest one), or an invalid value.
     """
     config = ConfigDict(values)
-    sections = ['task', 'data', 'model', *_COMMON_SECTIONS]
+    classes: dict[str, Any] = {field.name: field.type for field in dataclasses.fields(Experiment)}
     for key in config:
-        if key not in sections:
-            raise UserError(f'Unknown config section {key!r}: {config_lib.did_you_mean(key, sections)}')
+        if key not in classes:
+            raise UserError(f'Unknown config section {key!r}: {config_lib.did_you_mean(key, classes)}')
     for key in ('task', 'model'):
         if key not in config or 'name' not in config[key]:
             raise UserError(f'The config does not set {key}.name. Set it.')
@@ -214,27 +202,17 @@ def from_config(values: Mapping[str, Any], overrides: Sequence[str] = ()) -> Exp
             if override.startswith(f'{key}.name='):
                 config[key].name = override.split('=', 1)[1]
     task = tasks.get(config.task.name)
-    classes = {
-        'task': task.Config,
-        'data': task.Task.Data,
-        'model': _model_config(config.model.name),
-        **_COMMON_SECTIONS,
-    }
+    classes |= {'task': task.Config, 'data': task.Task.Data, 'model': _model_config(config.model.name)}
     full = ConfigDict()
     for name, cls in classes.items():
-        section = dict(config.get(name) or {})
-        model_name = {'name': section.pop('name')} if name == 'model' else {}
-        config_lib.build_section(cls, section, name)  # before overrides could add an unknown key
-        full[name] = ConfigDict({**model_name, **_defaults(cls), **section}, convert_dict=False)
+        fields = dataclasses.fields(cls)
+        defaults = {f.name: f.default for f in fields if f.default is not dataclasses.MISSING}
+        full[name] = ConfigDict({**defaults, **(config.get(name) or {})}, convert_dict=False)
     config_lib.override(full, overrides)
     del full.model['name']
     return Experiment(
         **{name: config_lib.build_section(cls, full[name], name) for name, cls in classes.items()}
     )
-
-
-def _defaults(cls: type) -> dict[str, Any]:
-    return {f.name: f.default for f in dataclasses.fields(cls) if f.default is not dataclasses.MISSING}
 
 
 def _model_config(name: str) -> type:
@@ -248,7 +226,7 @@ def _model_config(name: str) -> type:
 
 
 def inherit_model(experiment: Experiment, saved: Mapping[str, Any]) -> Experiment:
-    """Replace the architecture of an experiment by that in the config of a checkpoint, except for `RUNTIME_KEYS`."""
+    """Replace the model of an experiment by the one in the config of a checkpoint, but keep the `RUNTIME_KEYS`."""
     ours = {k: v for k, v in vars(experiment.model).items() if k in RUNTIME_KEYS}
     theirs = {k: v for k, v in saved['model'].items() if k != 'name'}
     model = config_lib.build_section(_model_config(saved['model']['name']), {**theirs, **ours}, 'model')
@@ -261,19 +239,18 @@ def complete(experiment: Experiment, tokenizer: Tokenizer) -> Experiment:
     Raises:
       UserError: if the vocabulary of the model is smaller than that of the tokenizer.
     """
-    model = experiment.model
+    model, task, cls = experiment.model, experiment.task, tasks.get(experiment.task.name).Task
     if not model.vocab_size:
-        more = getattr(tasks.get(experiment.task.name).Task, 'num_extra_tokens', lambda *_: 0)
-        extra = more(experiment.task, tokenizer)
+        extra = cls.num_extra_tokens(task, tokenizer) if hasattr(cls, 'num_extra_tokens') else 0
         model = dataclasses.replace(model, vocab_size=len(tokenizer) + extra)
     if model.vocab_size < len(tokenizer):
         raise UserError(
-            f'The model has a vocabulary of {model.vocab_size}, but the tokenizer one of {len(tokenizer)}. '
+            f'The vocabulary of the model has {model.vocab_size} tokens, but that of the tokenizer has {len(tokenizer)}. '
             'Use the tokenizer that the model was pretrained with, or set model.vocab_size=0 to use the size of the tokenizer.'
         )
-    task = experiment.task
-    fill = getattr(tasks.get(task.name).Task, 'complete_config', None)
-    return dataclasses.replace(experiment, model=model, task=fill(task, experiment.data) if fill else task)
+    if hasattr(cls, 'complete_config'):
+        task = cls.complete_config(task, experiment.data)
+    return dataclasses.replace(experiment, model=model, task=task)
 
 
 def add_defaults(saved: Any) -> Any:

@@ -4,7 +4,7 @@ import functools
 import json
 import logging
 import pathlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import jax
@@ -14,7 +14,7 @@ from bert_jax.core.errors import UserError
 from bert_jax.data import prepare as prepare_lib
 from bert_jax.data import tokenizer as tokenizer_lib
 from bert_jax.data.prepare import TextConfig
-from bert_jax.data.rows import InterleavedRows, Rows
+from bert_jax.data.rows import Rows
 from bert_jax.data.tokenizer import Tokenizer
 from bert_jax.tasks import Examples
 from bert_jax.train import checkpoint
@@ -39,7 +39,7 @@ def resolve(experiment: Experiment, workdir: pathlib.Path) -> tuple[Experiment, 
     if not init.checkpoint:
         if not experiment.tokenizer.path and not isinstance(experiment.data, TextConfig):
             raise UserError(
-                'A downstream task needs a tokenizer. Set init.checkpoint to a pretrained --workdir '
+                'A downstream task needs a tokenizer. Set init.checkpoint to the --workdir of a pretraining run '
                 '(with init.weights=random to start from scratch), or set tokenizer.path.'
             )
         tokenizer = prepare_lib.load_or_train_tokenizer(
@@ -52,8 +52,8 @@ def resolve(experiment: Experiment, workdir: pathlib.Path) -> tuple[Experiment, 
         other = tokenizer_lib.load(experiment.tokenizer.path)
         if other.fingerprint != tokenizer.fingerprint:
             raise UserError(
-                f'tokenizer.path={experiment.tokenizer.path!r} has a vocabulary of {len(other)}, which is not that of the '
-                f'checkpoint ({len(tokenizer)} entries). Leave tokenizer.path empty to use that of the checkpoint.'
+                f'tokenizer.path={experiment.tokenizer.path!r} ({len(other)} tokens) is not the tokenizer of '
+                f'init.checkpoint ({len(tokenizer)} tokens). Leave tokenizer.path empty to use that of the checkpoint.'
             )
     experiment = experiment_lib.inherit_model(experiment, metadata['config'])
     experiment = experiment_lib.complete(experiment, tokenizer)
@@ -86,15 +86,9 @@ def _read_pretrained(
         raise UserError(
             f'The model has no parameter of {str(step)!r}. Set init.checkpoint to a checkpoint of the same architecture.'
         )
-    new = sorted({_module(name, model) for name in expected if name not in shared})
-    unused = sorted({_module(name, model) for name in saved if name not in shared})
-    logging.info(
-        'read %d parameter arrays from %s; randomly initialized: %s; unused: %s',
-        len(shared),
-        step,
-        ', '.join(new) or 'none',
-        ', '.join(unused) or 'none',
-    )
+    new, unused = (_list_modules({*names} - {*shared}, model) for names in (expected, saved))
+    message = 'read %d parameter arrays from %s; randomly initialized: %s; unused: %s'
+    logging.info(message, len(shared), step, new, unused)
     # Orbax reads all parameters of a checkpoint. Those that are not used need a sharding that exists on these devices.
     replicated = layout.shardings.step
     abstract = {n: expected[n] if n in shared else saved[n].update(sharding=replicated) for n in saved}
@@ -102,9 +96,10 @@ def _read_pretrained(
     return {name: restored[name] for name in shared}
 
 
-def _module(name: str, model: str) -> str:
-    """Return the head to which a parameter belongs, such as 'classifier', or the part of the encoder, such as 'bert/pooler'."""
-    return '/'.join(name.split('/')[: 2 if name.startswith(f'{model}/') else 1])
+def _list_modules(names: Iterable[str], model: str) -> str:
+    """List the modules of parameters: heads such as 'classifier', and parts of the encoder such as 'bert/pooler'."""
+    modules = {'/'.join(name.split('/')[: 2 if name.startswith(f'{model}/') else 1]) for name in names}
+    return ', '.join(sorted(modules)) or 'none'
 
 
 def rows_folder(experiment: Experiment, workdir: pathlib.Path) -> pathlib.Path:
@@ -120,7 +115,7 @@ class TaskRows:
         self._task, self._data, self._tokenizer = task, experiment.data, tokenizer
         self._folder = rows_folder(experiment, workdir)
         self._is_pretraining = isinstance(experiment.data, TextConfig)
-        self.lengths = sorted({p[1] for p in experiment.train.phases}) or [experiment.data.length]
+        self.lengths = sorted({length for _, length, _ in experiment.phases})
 
     @functools.cache  # noqa: B019
     def train(self, length: int) -> Sequence[np.ndarray]:
@@ -131,7 +126,7 @@ class TaskRows:
     @functools.cache  # noqa: B019
     def validation(self, length: int) -> Examples:
         if self._is_pretraining:
-            return Examples(InterleavedRows(Rows(self.prepare(length), 'validation')))
+            return Examples(Rows(self.prepare(length), 'validation', mix_corpora=True))
         return self._task.eval_examples()
 
     def prepare_all(self) -> None:

@@ -5,6 +5,7 @@ import pathlib
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from bert_jax.core.errors import UserError
 from bert_jax.core.partitioning import Partitioner
 from bert_jax.data import tokenizer as tokenizer_lib
 from bert_jax.data.tokenizer import Tokenizer
@@ -54,3 +55,18 @@ def read(
     if partitioner is not None:
         shapes = {n: s.update(sharding=partitioner.sharding(axes[n], s.shape, n)) for n, s in shapes.items()}
     return TrainedModel(experiment, tokenizer, graph, checkpoint.read_params(step, shapes), about['step'])
+
+
+def read_causal(path: str | pathlib.Path) -> TrainedModel:
+    """Load a causal language model from `path`, as `read` does.
+
+    Raises:
+      UserError: if there is no checkpoint, or its model is not a causal language model.
+    """
+    trained = read(path)
+    if trained.experiment.task.name != 'clm':
+        raise UserError(
+            f'{str(path)!r} is not a causal language model. Set --checkpoint to the --workdir of a run with '
+            'task.name=clm.'
+        )
+    return trained

@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import functools
-import itertools
 import logging
 import math
 import os
@@ -18,7 +17,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bert_jax import optim
 from bert_jax.core import distributed, metrics, runtime
 from bert_jax.core.cadence import Every, duration_to_steps
 from bert_jax.core.errors import Diverged, UserError
@@ -29,7 +27,7 @@ from bert_jax.train import state as state_lib
 from bert_jax.train.checkpoint import Checkpointer
 from bert_jax.train.experiment import Experiment, TrainConfig
 from bert_jax.train.inputs import ReadParams
-from bert_jax.train.step import jit_train_step
+from bert_jax.train.step import make_train_step
 
 # Exit status of a run that was stopped by a signal after saving a checkpoint: "temporary failure, try again".
 EXIT_STOPPED = os.EX_TEMPFAIL
@@ -49,7 +47,7 @@ class Phase:
 
 
 def make_phases(experiment: Experiment, examples: int) -> list[Phase]:
-    """Compute the phases of a run: those of `train.phases`, or a single one of `train.steps`.
+    """Compute the phases of a run, see `Experiment.phases`.
 
     Args:
       experiment: config of the run.
@@ -58,28 +56,22 @@ def make_phases(experiment: Experiment, examples: int) -> list[Phase]:
     Raises:
       UserError: if the run has no steps.
     """
-    train = experiment.train
-    if not train.phases:
-        total = duration_to_steps(train.steps, batch_size=train.batch_size, examples=examples)
-        if not total:
+    phases, start = [], 0
+    for duration, length, batch_size in experiment.phases:
+        steps = duration_to_steps(duration, batch_size=batch_size, examples=examples)
+        if not steps:
             raise UserError(
-                f'train.steps={train.steps!r} is less than one step. Set a number of steps, or "3 epochs".'
+                f'train.steps={duration!r} is less than one step. Set a number of steps, or "3 epochs".'
             )
-        return [Phase(0, total, experiment.data.length, train.batch_size)]
-    stops = list(itertools.accumulate(steps for steps, _, _ in train.phases))
-    starts = [0, *stops[:-1]]
-    return [
-        Phase(start, stop, length, batch_size)
-        for start, stop, (_, length, batch_size) in zip(starts, stops, train.phases, strict=True)
-    ]
+        phases.append(Phase(start, start + steps, length, batch_size))
+        start += steps
+    return phases
 
 
 def check_experiment(experiment: Experiment, partitioner: Partitioner) -> None:
     """Raise UserError for settings that cannot work, before any data is read."""
-    c = experiment.train
-    shapes = [(length, size) for _, length, size in c.phases] or [(experiment.data.length, c.batch_size)]
-    partitioner.check_batch(c.eval_batch_size, 'train.eval_batch_size')
-    for length, batch_size in shapes:
+    partitioner.check_batch(experiment.train.eval_batch_size, 'train.eval_batch_size')
+    for _, length, batch_size in experiment.phases:
         check_batch_shape(experiment, partitioner, length, batch_size)
 
 
@@ -102,8 +94,8 @@ def train(
     partitioner: Partitioner,
     workdir: pathlib.Path,
     metadata: Mapping[str, Any],
-    read_params: ReadParams | None = None,
-    make_evaluator: Callable[[Any], Evaluate | None] | None = None,
+    read_params: ReadParams | None,
+    make_evaluator: Callable[[Any], Evaluate | None],
 ) -> int:
     """Train until the end of the run or until a signal to stop, resuming from the newest checkpoint in `workdir`.
 
@@ -114,7 +106,8 @@ def train(
       partitioner: mesh.
       workdir: working directory for metrics and checkpoints.
       metadata: description of the run to store in each checkpoint: `config` and `tokenizer`.
-      read_params: reads pretrained parameters for a layout; they replace the random ones.
+      read_params: reads pretrained parameters for a layout, which replace the random ones; None for random
+        initialization.
       make_evaluator: creates, from the structure of the model, the function that evaluates its parameters; it may
         return None for no evaluation.
 
@@ -125,57 +118,49 @@ def train(
       UserError: if training cannot continue, for example because the loss is not finite. Earlier checkpoints are kept.
     """
     c, model = experiment.train, experiment.model
-    first_rows = get_rows(c.phases[0][1] if c.phases else experiment.data.length)
+    first_rows = get_rows(experiment.phases[0][1])
     phases = make_phases(experiment, len(first_rows))
     total = phases[-1].stop
     units = {'batch_size': phases[0].batch_size, 'examples': len(first_rows)}
 
     frozen_encoder = [f'{model.name}/'] if getattr(task, 'freezes_encoder', False) else []
     optim_config = dataclasses.replace(experiment.optim, frozen=(*experiment.optim.frozen, *frozen_encoder))
-    tx = optim.make_optimizer(optim_config, total, **units)
-    make_model = functools.partial(task.build_model, model)
-    layout = state_lib.make_layout(make_model, tx, partitioner)
+    layout, step_fn = make_train_step(
+        task, model, optim_config, total, partitioner, c.seed, c.accumulation_steps, **units
+    )
     _log_summary(layout, partitioner, total)
     checkpointer = Checkpointer(workdir, experiment.checkpoint, {**metadata, 'total_steps': total})
-    state = checkpointer.restore(layout) or _initial_state(make_model, tx, layout, c.seed, read_params)
+    state = checkpointer.restore(layout)
+    if state is None:
+        state = state_lib.create(layout, c.seed)
+        if read_params is not None:
+            state = state_lib.replace_params(state, read_params(layout), layout)
     start = int(state.step)
     if start:
         logging.info('resuming at step %d of %d in %s', start, total, workdir)
 
-    step_fn = jit_train_step(
-        task,
-        layout,
-        partitioner,
-        tx,
-        schedule=optim.make_schedule(experiment.optim, total, **units),
-        seed=c.seed,
-        dropout=model.dropout > 0 or model.attention_dropout > 0,
-        accumulation_steps=c.accumulation_steps,
-    )
-    evaluate = make_evaluator(layout.graph) if make_evaluator else None
+    evaluate = make_evaluator(layout.graph)
     monitor = Monitor(task, experiment, workdir, start, total, partitioner.global_batch_factor)
     try:
         batches = _batches(phases, get_rows, task, c, start, partitioner)
-        is_due = _make_cadences(experiment, total, units)
-        status = _run(state, batches, step_fn, partitioner, evaluate, checkpointer, monitor, is_due)
-        if status == EXIT_STOPPED:
-            monitor.record_end('stopped')
-        return status
+        durations = {'log': c.log_every, 'evaluate': c.eval_every, 'save': experiment.checkpoint.every}
+        is_due = {
+            name: Every(duration_to_steps(duration, total=total, **units), total)
+            for name, duration in durations.items()
+        }
+        return _run(state, batches, step_fn, partitioner, evaluate, checkpointer, monitor, is_due)
     except BaseException as e:
         monitor.record_end('failed')
         if isinstance(e, UserError):
-            raise type(e)(f'{e} {_describe_last_checkpoint(checkpointer.latest_step, workdir)}') from e
+            saved = checkpointer.latest_step
+            kept = 'No checkpoint was saved yet.'
+            if saved is not None:
+                kept = f'The checkpoint of step {saved} in {workdir} is intact.'
+            raise type(e)(f'{e} {kept}') from e
         raise
     finally:
         checkpointer.close()
         monitor.close()
-
-
-def _initial_state(
-    make_model: Any, tx: Any, layout: state_lib.Layout, seed: int, read_params: ReadParams | None
-) -> state_lib.State:
-    state = state_lib.create(make_model, tx, layout, seed)
-    return state if read_params is None else state_lib.replace_params(state, read_params(layout), tx, layout)
 
 
 def _log_summary(layout: state_lib.Layout, partitioner: Partitioner, total: int) -> None:
@@ -184,21 +169,6 @@ def _log_summary(layout: state_lib.Layout, partitioner: Partitioner, total: int)
         'training %s parameters for %s steps on mesh %s', f'{layout.num_params:,}', f'{total:,}', shape
     )
     logging.debug('%s', layout.format_parameters())
-
-
-def _make_cadences(experiment: Experiment, total: int, units: Mapping[str, int]) -> dict[str, Every]:
-    c = experiment.train
-    durations = {'log': c.log_every, 'evaluate': c.eval_every, 'save': experiment.checkpoint.every}
-    return {
-        name: Every(duration_to_steps(duration, total=total, **units), total)
-        for name, duration in durations.items()
-    }
-
-
-def _describe_last_checkpoint(step: int | None, workdir: pathlib.Path) -> str:
-    if step is None:
-        return 'No checkpoint was saved yet.'
-    return f'The checkpoint of step {step} in {workdir} is intact.'
 
 
 def _run(
@@ -215,31 +185,29 @@ def _run(
     pending: tuple[int, Any, tuple[float, float]] | None = None  # step, metrics and work to report
     compiled: set[tuple[int, ...]] = set()
     has_peers, stop_requested = jax.process_count() > 1, False
-    with StopOnSignal() as signals:
+    with record_signals() as signals:
         for step, batch in monitor.time_batches(batches):
             shape = batch['valid'].shape
-            if (
-                has_peers
-            ):  # all processes learn of a signal from the metrics, so that they stop at the same step
-                batch['stop'] = np.full(shape[0], signals.is_received, np.float32)
+            if has_peers:
+                # All processes learn of a signal from the metrics, so that they stop at the same step.
+                batch['stop'] = np.full(shape[0], bool(signals), np.float32)
             with contextlib.nullcontext() if shape in compiled else monitor.overhead('compilation'):
                 state, step_metrics = step_fn(state, partitioner.global_batch(batch))
             compiled.add(shape)
             if pending:
                 stop_requested |= monitor.report(*pending, log=is_due['log'](pending[0]))
             pending = step, step_metrics, monitor.count_work(batch)
-            is_stopping = stop_requested if has_peers else signals.is_received
+            is_stopping = stop_requested if has_peers else bool(signals)
             saves = is_due['save'](step) or is_stopping
             needs_scores = is_due['evaluate'](step) or (is_due['save'](step) and checkpointer.needs_scores)
-            evaluates = evaluate is not None and needs_scores
-            if not saves and not evaluates:
+            if not saves and not (evaluate and needs_scores):
                 continue
             stop_requested |= monitor.report(*pending, log=is_due['log'](step))
             pending = None
             if not _all_finite(state.params):  # the loss is that before the update, so it does not show this
                 raise _diverged('a parameter is not finite', step)
             scores: dict[str, Any] = {}
-            if evaluates and evaluate is not None:
+            if evaluate and needs_scores:
                 with monitor.overhead('evaluation'):
                     scores = evaluate(state.params)
                     monitor.report_evaluation(step, scores)
@@ -253,9 +221,8 @@ def _run(
                 logging.info(
                     'stopped at step %d and saved a checkpoint; run the same command to resume', step
                 )
+                monitor.record_end('stopped')
                 return EXIT_STOPPED
-        if pending:
-            monitor.report(*pending, log=is_due['log'](pending[0]))
     return 0
 
 
@@ -432,28 +399,28 @@ class Monitor:
             self._writer.close()
 
 
-class StopOnSignal:
-    """Context in which SIGTERM and SIGINT are recorded, so that the loop can finish its step and save.
+@contextlib.contextmanager
+def record_signals() -> Iterator[list[int]]:
+    """Record SIGTERM and SIGINT instead of handling them, so that the loop can finish its step and save.
 
-    Attributes:
-      is_received: whether a signal was received.
+    A second Ctrl-C raises KeyboardInterrupt.
+
+    Yields:
+      The numbers of the signals received so far.
     """
+    received: list[int] = []
 
-    def __init__(self) -> None:
-        self.is_received = False
-        self._handlers: dict[int, Any] = {}
-
-    def __enter__(self) -> 'StopOnSignal':
-        with contextlib.suppress(ValueError):  # only the main thread may set signal handlers
-            for number in (signal.SIGTERM, signal.SIGINT):
-                self._handlers[number] = signal.signal(number, self._record)
-        return self
-
-    def __exit__(self, *_: Any) -> None:
-        for number, handler in self._handlers.items():
-            signal.signal(number, handler)
-
-    def _record(self, number: int, frame: Any) -> None:
-        if self.is_received and number == signal.SIGINT:  # the second Ctrl-C
+    def record(number: int, frame: Any) -> None:
+        if received and number == signal.SIGINT:
             raise KeyboardInterrupt
-        self.is_received = True
+        received.append(number)
+
+    handlers: dict[signal.Signals, Any] = {}
+    with contextlib.suppress(ValueError):  # only the main thread may set signal handlers
+        for number in (signal.SIGTERM, signal.SIGINT):
+            handlers[number] = signal.signal(number, record)
+    try:
+        yield received
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)

@@ -1,7 +1,6 @@
 """The train state (step, parameters and optimizer state) and its layout on the devices."""
 
 import dataclasses
-import functools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -14,10 +13,10 @@ import optax
 from bert_jax.core.partitioning import Partitioner, format_parameters
 from bert_jax.modeling import module
 
+MakeModel = Callable[[module.Rngs], module.Module]
 
-@functools.partial(
-    jax.tree_util.register_dataclass, data_fields=['step', 'params', 'opt_state'], meta_fields=[]
-)
+
+@jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class State:
     """Everything that a train step updates and a checkpoint stores.
@@ -33,21 +32,20 @@ class State:
     opt_state: optax.OptState
 
 
-def _state(step: Any, params: Any, opt_state: Any) -> Any:
-    """Create a `State` of shapes or shardings in place of arrays, which its type annotations do not allow."""
-    return State(step, params, opt_state)
-
-
 @dataclasses.dataclass(frozen=True)
 class Layout:
     """Structure, shapes and shardings of a state that need not exist yet.
 
     Attributes:
+      make_model: creates the model.
+      tx: the optimizer.
       graph: structure of the model.
       shapes: state with `ShapeDtypeStruct` leaves.
       shardings: state with `NamedSharding` leaves.
     """
 
+    make_model: MakeModel
+    tx: optax.GradientTransformation
     graph: module.Graph
     shapes: Any
     shardings: Any
@@ -55,9 +53,7 @@ class Layout:
     @property
     def abstract(self) -> State:
         """The state with `ShapeDtypeStruct` leaves that have shardings, the target for restoring a checkpoint."""
-        return jax.tree.map(
-            lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), self.shapes, self.shardings
-        )
+        return jax.tree.map(lambda x, s: x.update(sharding=s), self.shapes, self.shardings)
 
     @property
     def num_params(self) -> int:
@@ -67,42 +63,38 @@ class Layout:
         return format_parameters(self.shardings.params, self.shapes.params)
 
 
-def make_layout(
-    make: Callable[[module.Rngs], module.Module], tx: optax.GradientTransformation, partitioner: Partitioner
-) -> Layout:
+def make_layout(make_model: MakeModel, tx: optax.GradientTransformation, partitioner: Partitioner) -> Layout:
     """Compute shapes and shardings of a state without allocating arrays.
 
     Args:
-      make: creates the model.
+      make_model: creates the model.
       tx: the optimizer.
       partitioner: mesh and rules that determine the shardings.
     """
-    graph, shapes, axes = module.abstract(make)
+    graph, shapes, axes = module.abstract(make_model)
     params = {name: partitioner.sharding(axes[name], shapes[name].shape, name) for name in shapes}
     opt_shapes = jax.eval_shape(tx.init, shapes)
     opt = optax.tree_map_params(
         tx, lambda _, s: s, opt_shapes, params, transform_non_params=lambda _: partitioner.replicated
     )
     step = jax.ShapeDtypeStruct((), jnp.int32)
-    return Layout(graph, _state(step, shapes, opt_shapes), _state(partitioner.replicated, params, opt))
+    make_state: Any = State  # its annotations name arrays, not shapes and shardings
+    state_shapes = make_state(step, shapes, opt_shapes)
+    return Layout(make_model, tx, graph, state_shapes, make_state(partitioner.replicated, params, opt))
 
 
-def create(
-    make: Callable[[module.Rngs], module.Module], tx: optax.GradientTransformation, layout: Layout, seed: int
-) -> State:
+def create(layout: Layout, seed: int) -> State:
     """Initialize a state randomly, each part on the device that will hold it."""
 
     def init(seed: jax.Array) -> State:
-        params = module.init(make, jax.random.key(seed))
-        return State(jnp.zeros((), jnp.int32), params, tx.init(params))
+        params = module.init(layout.make_model, jax.random.key(seed))
+        return State(jnp.zeros((), jnp.int32), params, layout.tx.init(params))
 
     return jax.jit(init, out_shardings=layout.shardings)(np.uint32(seed))
 
 
-def replace_params(
-    state: State, params: dict[str, Any], tx: optax.GradientTransformation, layout: Layout
-) -> State:
+def replace_params(state: State, params: dict[str, Any], layout: Layout) -> State:
     """Replace some parameters of a state and reset its optimizer."""
     merged = {name: params.get(name, value) for name, value in state.params.items()}
-    opt_state = jax.jit(tx.init, out_shardings=layout.shardings.opt_state)(merged)
+    opt_state = jax.jit(layout.tx.init, out_shardings=layout.shardings.opt_state)(merged)
     return State(state.step, merged, opt_state)

@@ -8,11 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from bert_jax import optim
 from bert_jax.core import partitioning
 from bert_jax.core.metrics import Mean
 from bert_jax.core.partitioning import Partitioner
 from bert_jax.modeling import module
-from bert_jax.train.state import Layout, State
+from bert_jax.train.state import Layout, State, make_layout
 
 Batch = dict[str, jax.Array]
 Metrics = dict[str, Mean]
@@ -24,8 +25,7 @@ def train_step(
     seed: jax.Array,
     *,
     task: Any,
-    graph: module.Graph,
-    tx: optax.GradientTransformation,
+    layout: Layout,
     schedule: optax.Schedule,
     dropout: bool,
     accumulation_steps: int,
@@ -39,9 +39,8 @@ def train_step(
       state: state before the update.
       batch: global batch.
       seed: random seed of the run.
-      task: task, whose loss is minimized.
-      graph: structure of the model.
-      tx: optimizer.
+      task: task whose loss is minimized.
+      layout: structure of the model, and the optimizer.
       schedule: learning rate by step, for the metrics.
       dropout: whether the model uses dropout.
       accumulation_steps: number of parts of a batch.
@@ -51,26 +50,19 @@ def train_step(
     """
     key = jax.random.fold_in(jax.random.key(seed), state.step) if dropout else None
 
-    def forward(
-        params: module.Params, part: Batch, key: jax.Array | None
-    ) -> tuple[dict[str, Mean], dict[str, Mean]]:
-        result = task.loss(module.merge(graph, params), part, key)
-        return result.losses, result.metrics
-
     def loss(
         params: module.Params, part: Batch, key: jax.Array | None, weights: dict[str, jax.Array]
-    ) -> tuple[jax.Array, tuple[dict[str, Mean], dict[str, Mean]]]:
-        terms, metrics = forward(params, part, key)
-        return sum((t.total / weights.get(k, t.weight) for k, t in terms.items()), jnp.float32(0)), (
-            terms,
-            metrics,
-        )
+    ) -> tuple[jax.Array, tuple[Metrics, Metrics]]:
+        result = task.loss(module.merge(layout.graph, params), part, key)
+        means = (t.total / weights.get(k, t.weight) for k, t in result.losses.items())
+        return sum(means, jnp.float32(0)), (result.losses, result.metrics)
 
     if accumulation_steps == 1:
         grads, (terms, metrics) = jax.grad(loss, has_aux=True)(state.params, batch, key, {})
     else:
         # The weights depend only on the batch, so the compiler removes the rest of this forward pass.
-        weights = {k: t.weight for k, t in forward(state.params, batch, None)[0].items()}
+        _, (terms, _) = loss(state.params, batch, None, {})
+        weights = {k: t.weight for k, t in terms.items()}
         parts = jax.tree.map(lambda x: x.reshape(-1, accumulation_steps, *x.shape[1:]).swapaxes(0, 1), batch)
 
         def add_part(grads: module.Params, inputs: tuple[Batch, jax.Array]) -> tuple[module.Params, Any]:
@@ -82,7 +74,7 @@ def train_step(
         zeros = jax.tree.map(jnp.zeros_like, state.params)
         grads, aux = jax.lax.scan(add_part, zeros, (parts, jnp.arange(accumulation_steps)))
         terms, metrics = jax.tree.map(lambda x: x.sum(0), aux)
-    params, opt_state = apply_gradients(tx, grads, state.opt_state, state.params)
+    params, opt_state = apply_gradients(layout.tx, grads, state.opt_state, state.params)
     with jax.numpy_dtype_promotion('standard'):
         learning_rate = jnp.asarray(schedule(state.step), jnp.float32)
     one = jnp.float32(1)
@@ -108,28 +100,41 @@ def apply_gradients(
         return optax.apply_updates(params, updates), opt_state
 
 
-def jit_train_step(
+def make_train_step(
     task: Any,
-    layout: Layout,
+    model_config: Any,
+    optim_config: optim.OptimConfig,
+    total: int,
     partitioner: Partitioner,
-    tx: optax.GradientTransformation,
-    seed: int,
-    **options: Any,
-) -> functools.partial[tuple[State, Metrics]]:
-    """Compile `train_step` with explicit shardings and a donated state.
+    seed: int = 0,
+    accumulation_steps: int = 1,
+    **units: int,
+) -> tuple[Layout, functools.partial[tuple[State, Metrics]]]:
+    """Lay out the state of a run, and jit `train_step` with explicit shardings and a donated state.
 
     Args:
-      task: task, whose loss is minimized.
-      layout: structure and shardings of the state.
+      task: task whose loss is minimized.
+      model_config: architecture of the model.
+      optim_config: optimizer and learning rate schedule.
+      total: steps of the run.
       partitioner: mesh.
-      tx: optimizer.
       seed: random seed of the run. It is an argument of the program, so that all seeds share one compiled program.
-      **options: other keyword arguments of `train_step`.
+      accumulation_steps: number of parts of a batch.
+      **units: `batch_size` and `examples`, for durations in epochs or examples.
 
     Returns:
-      A function of state and batch.
+      The layout, and a function of state and batch.
     """
-    step: Any = functools.partial(train_step, task=task, graph=layout.graph, tx=tx, **options)
+    tx = optim.make_optimizer(optim_config, total, **units)
+    layout = make_layout(functools.partial(task.build_model, model_config), tx, partitioner)
+    step: Any = functools.partial(
+        train_step,
+        task=task,
+        layout=layout,
+        schedule=optim.make_schedule(optim_config, total, **units),
+        dropout=model_config.dropout > 0 or model_config.attention_dropout > 0,
+        accumulation_steps=accumulation_steps,
+    )
 
     def traced(seed: jax.Array, state: State, batch: Batch) -> tuple[State, Metrics]:
         with partitioning.use(partitioner):
@@ -141,4 +146,4 @@ def jit_train_step(
         out_shardings=(layout.shardings, partitioner.replicated),
         donate_argnums=1,
     )
-    return functools.partial(jitted, np.uint32(seed))
+    return layout, functools.partial(jitted, np.uint32(seed))

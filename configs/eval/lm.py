@@ -5,11 +5,12 @@ python -m bert_jax.bin.eval_lm --config=configs/eval/lm.py:lambada --checkpoint=
 python -m bert_jax.bin.eval_lm --config=configs/eval/lm.py:sst2 --checkpoint=runs/gpt --out=runs/gpt/sst2.json \
     --config.eval.num_shots=8
 
-A GPT trained with configs/pretrain/cpu_gpt.py (3,800 updates, one seed) reaches 1.46 bits per byte on held-out novels,
-0.1 % accuracy on LAMBADA and 29.1 % on HellaSwag (chance), in minutes on two cores. `:text` scores the documents that
-were held out of the checkpoint's pretraining, or --config.eval.source=FILES. `:lambada` predicts the last word of a
-passage, and `:hellaswag` chooses an ending. `:sst2` and `:nli` classify with a prompt and examples (Brown et al. 2020,
-section 2.4); for other data, set --config.eval.template and --config.eval.source.
+A GPT trained with configs/pretrain/cpu_gpt.py (3,800 updates, one seed) reaches 1.46 bits per byte on
+held-out novels, 0.1 % accuracy on LAMBADA and 29.1 % on HellaSwag, where chance is 25 %. The evaluations take
+minutes on two cores. `:text` scores the documents that were held out of the checkpoint's pretraining, or
+--config.eval.source=FILES. `:lambada` predicts the last word of a passage, and `:hellaswag` chooses an
+ending. `:sst2` and `:nli` classify with a prompt and examples (Brown et al. 2020, section 2.4); for other
+data, set --config.eval.template and --config.eval.source.
 """
 
 from ml_collections import ConfigDict

@@ -7,7 +7,7 @@ python -m bert_jax.bin.eval_choice --config=configs/finetune/choice.py:swag --ch
 
 With `:hellaswag` (the default), a checkpoint of configs/pretrain/cpu.py:192 stays at chance: 28.0 % after 800 questions
 (one seed), in minutes on two cores. On SWAG, the published BERT base reaches 81.6 %. HellaSwag comes from TFDS; for
-SWAG, download the CSV files of its authors and set --config.data.source='swag/{split}.csv'.
+SWAG, download the authors' CSV files and set --config.data.source='swag/{split}.csv'.
 """
 
 from ml_collections import ConfigDict

@@ -6,9 +6,9 @@ python -m bert_jax.bin.train --config=configs/finetune/dna.py:splice --workdir=r
 The argument is splice, h3, h3k9ac or promoter_core. From a checkpoint of configs/pretrain/gpu.py, with three
 nucleotides per token (--config.task.kmer=3 --config.task.stride=3), the accuracy in percent over five seeds is splice
 94.7 ± 1.1, promoter_core 79.9 ± 0.9, h3 75.1 ± 0.8, h3k9ac 64.4 ± 1.7. configs/tables/dna.py:small repeats these runs
-and their controls, 60 in all, in 75 minutes on two cores. As controls, --config.init.weights=reinit_embeddings keeps
-only the pretrained layers, and random keeps nothing. For other data, set --config.data.source='data/{split}.csv', with
-the columns sequence and label.
+and their controls, 60 in all, in 75 minutes on two cores. The controls are --config.init.weights=reinit_embeddings,
+which keeps only the pretrained layers, and --config.init.weights=random, which keeps nothing. For other data, set
+--config.data.source='data/{split}.csv', with the columns sequence and label.
 """
 
 from ml_collections import ConfigDict

@@ -1,4 +1,4 @@
-"""The tasks of GLUE (Wang et al. 2018, arXiv 1804.07461), with BERT's settings (Devlin et al. 2019, section 4.1).
+"""GLUE tasks (Wang et al. 2018, arXiv 1804.07461), with BERT's settings (Devlin et al. 2019, section 4.1).
 
 python -m bert_jax.bin.train --config=configs/finetune/glue.py:mrpc --workdir=runs/mrpc \
     --config.init.checkpoint=runs/english --config.optim.learning_rate=3e-4

@@ -5,7 +5,7 @@ python -m bert_jax.bin.train --config=configs/finetune/ner.py:en --workdir=runs/
 python -m bert_jax.bin.eval_tag --config=configs/finetune/ner.py:en --checkpoint=runs/ner --out=runs/ner/scores.json
 
 From a checkpoint of configs/pretrain/cpu.py:192, with this learning rate: entity F1 62.3 ± 0.5 after one epoch (three
-seeds), in minutes on two cores. The argument is a language of WikiANN. `ner.py:en,concat_last_four` freezes the encoder
+seeds), in minutes on two cores. The argument is a WikiANN language. `ner.py:en,concat_last_four` freezes the encoder
 and trains a BiLSTM on its hidden states (Devlin et al. 2019, table 7); in place of concat_last_four, write embeddings,
 second_to_last, last, sum_last_four or sum_all. For files with one word and its tag per line, set
 --config.data.source='conll2003/{split}.conll' --config.data.label=tags.

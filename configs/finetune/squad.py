@@ -8,10 +8,10 @@ python -m bert_jax.bin.eval_qa --config=configs/finetune/squad.py:xquad/zh --che
     --out=runs/squad/zh.json
 python -m bert_jax.bin.predict --checkpoint=runs/squad --question="Who wrote it?" --context=FILE.txt
 
-From a checkpoint of configs/pretrain/cpu.py:192, two epochs on 3,000 questions with a learning rate of 3e-4 reach only
-F1 11.4 ± 0.3 (three seeds), in minutes on two cores; the published BERT base reaches 88.5. The argument is v1.1, v2.0,
-xquad/LANGUAGE, mlqa/LANGUAGE or drcd. For MLQA and DRCD, download the files of their authors and set
---config.data.source, such as FOLDER/DRCD_{split}.json. Other files in the format of SQuAD are read in the same way; to
+From a checkpoint of configs/pretrain/cpu.py:192, two epochs on 3,000 questions with a learning rate of 3e-4 reach an
+F1 of only 11.4 ± 0.3 (three seeds), in minutes on two cores; the published BERT base reaches 88.5. The argument is
+v1.1, v2.0, xquad/LANGUAGE, mlqa/LANGUAGE or drcd. For MLQA and DRCD, download the authors' files and set
+--config.data.source, such as FOLDER/DRCD_{split}.json. Other files in the SQuAD format are read in the same way; to
 score a single file, leave out {split}. (Rajpurkar et al. 2016, 2018; Artetxe et al. 2020; Lewis et al. 2020; Shao et
 al. 2018.)
 """

@@ -1,10 +1,10 @@
-"""SST-2: the sentiment of a sentence (GLUE, Wang et al. 2018), with all labels or with 500.
+"""SST-2: the sentiment of a sentence (GLUE, Wang et al. 2018), from all training examples or from 500.
 
 python -m bert_jax.bin.train --config=configs/finetune/sst2.py:all --workdir=runs/sst2 \
     --config.init.checkpoint=runs/english
 
-From a checkpoint of configs/pretrain/cpu.py, the accuracy over three seeds is 83.4 ± 0.1 % with all labels (from random
-weights, 80.0 ± 0.5 %), and 61.6 ± 1.6 % with 500 (`:few`; from random weights, 66.1 ± 0.4 %). A run with all labels
+From a checkpoint of configs/pretrain/cpu.py, the accuracy over three seeds is 83.4 ± 0.1 % with all examples (from random
+weights, 80.0 ± 0.5 %), and 61.6 ± 1.6 % with 500 (`:few`; from random weights, 66.1 ± 0.4 %). A run with all examples
 takes eight minutes on one shared core.
 """
 
@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 
 
 def get_config(arg: str = 'all') -> ConfigDict:
-    """`arg` is all, or few (500 labels)."""
+    """`arg` is all or few (500 training examples)."""
     config = ConfigDict()
     config.task = dict(name='classify')
     config.model = dict(name='bert', size='tiny')

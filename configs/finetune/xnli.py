@@ -1,19 +1,19 @@
-"""Natural language inference: fine-tuned on English pairs, scored in any of 15 languages (Conneau et al. 2018).
+"""Natural language inference: fine-tuned on English pairs, evaluated in any of 15 languages (Conneau et al. 2018).
 
 python -m bert_jax.bin.train --config=configs/finetune/xnli.py --workdir=runs/nli \
     --config.init.checkpoint=runs/english --config.optim.learning_rate=3e-4
 python -m bert_jax.bin.eval_classify --config=configs/finetune/xnli.py:en --checkpoint=runs/nli --out=runs/nli/en.json
 
-From a checkpoint of configs/pretrain/cpu.py:192, with this learning rate: 51.6 ± 0.8 % on the English XNLI after one
-epoch (three seeds), in minutes on two cores. Without an argument, the config is for training on `nli_small`, 27,478
-pairs; with a language as argument, for scoring on XNLI. To train on MultiNLI, use configs/finetune/glue.py:mnli.
+From a checkpoint of configs/pretrain/cpu.py:192, with this learning rate: accuracy 51.6 ± 0.8 % on the English XNLI
+after one epoch (three seeds), in minutes on two cores. Without an argument, the config is for training on `nli_small`, 27,478
+pairs; with a language as argument, for evaluation on XNLI. To train on MultiNLI, use configs/finetune/glue.py:mnli.
 """
 
 from ml_collections import ConfigDict
 
 
 def get_config(arg: str = '') -> ConfigDict:
-    """`arg` is a language of XNLI to score, or empty to train on `nli_small`."""
+    """`arg` is the XNLI language to evaluate on, such as de; empty to train on `nli_small`."""
     config = ConfigDict()
     config.task = dict(name='classify')
     config.model = dict(name='bert')

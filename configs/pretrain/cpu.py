@@ -10,23 +10,17 @@ pass your own text (docs/guides/own_text.md).
 
 from ml_collections import ConfigDict
 
+# With pre-norm blocks and rotary positions, the model uses context after hundreds of updates, not thousands.
+MODERN_BLOCKS = dict(norm_placement='pre', rope_base=10_000.0, dropout=0.0, attention_dropout=0.0)
+
 
 def get_config(arg: str = '128') -> ConfigDict:
     """`arg` is the width: 128 (as in BERT-Tiny) or 192 (between BERT-Tiny and BERT-Mini)."""
     width = int(arg)
     config = ConfigDict()
     config.task = dict(name='mlm')
-    # With pre-norm blocks and rotary positions, the model uses context after hundreds of updates, not thousands.
     config.model = dict(
-        name='bert',
-        size='mini',
-        width=width,
-        heads=width // 64,
-        mlp_width=4 * width,
-        norm_placement='pre',
-        rope_base=10_000.0,
-        dropout=0.0,
-        attention_dropout=0.0,
+        name='bert', size='mini', width=width, heads=width // 64, mlp_width=4 * width, **MODERN_BLOCKS
     )
     config.data = dict(sources=('pydocs/text',), length=128)
     config.tokenizer = dict(vocab_size=8192)

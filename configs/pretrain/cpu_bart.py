@@ -11,19 +11,13 @@ own text files (docs/guides/own_text.md).
 
 from ml_collections import ConfigDict
 
+from configs.pretrain import cpu
+
 
 def get_config() -> ConfigDict:
     config = ConfigDict()
     config.task = dict(name='denoise', noise=('permute', 'infill'), rate=0.3)
-    config.model = dict(
-        name='bart',
-        size='mini',
-        layers=2,
-        norm_placement='pre',
-        rope_base=10_000.0,
-        dropout=0.0,
-        attention_dropout=0.0,
-    )
+    config.model = dict(name='bart', size='mini', layers=2, **cpu.MODERN_BLOCKS)
     config.data = dict(sources=('pydocs/text',), length=128)
     config.tokenizer = dict(kind='bpe', vocab_size=8192)
     config.optim = dict(learning_rate=1e-3, warmup=0.05, b2=0.98)

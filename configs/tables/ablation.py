@@ -1,77 +1,54 @@
-"""Functions of the tables of BERT's ablations (Devlin et al. 2019, section 5).
+"""Helper functions for several tables, mainly BERT's ablations (Devlin et al. 2019, section 5).
 
-In each of these tables, a row is a pretraining run with the same number of steps, and a column fine-tunes its model.
+In the tables of ablations, a row is a pretraining run with the same number of steps, and a column fine-tunes its model.
 """
 
 from ml_collections import ConfigDict
 
 RATE = 'optim.learning_rate=3e-4'
+LIMIT_10K = ('data.limit=10_000', 'train.steps="2 epochs"')
+LIMIT_5K = ('data.limit=5000', 'train.steps="2 epochs"')
+SQUAD = ('data.limit=2000', 'train.steps="2 epochs"', 'train.eval_rows=1000', 'data.length=256')
 # Name: config, score, and settings for `mini`, which uses nli_small in place of MNLI.
 TASKS = {
-    'MNLI': (
-        'configs/finetune/glue.py:mnli',
-        'accuracy',
-        (RATE, 'data.limit=10_000', 'train.steps="2 epochs"'),
-    ),
-    'QNLI': (
-        'configs/finetune/glue.py:qnli',
-        'accuracy',
-        (RATE, 'data.limit=10_000', 'train.steps="2 epochs"'),
-    ),
-    'MRPC': ('configs/finetune/glue.py:mrpc', 'accuracy', (RATE, 'train.steps="3 epochs"')),
-    'SST-2': (
-        'configs/finetune/glue.py:sst2',
-        'accuracy',
-        (RATE, 'data.limit=10_000', 'train.steps="2 epochs"'),
-    ),
-    'SQuAD': (
-        'configs/finetune/squad.py:v1.1',
-        'f1',
-        (RATE, 'data.limit=2000', 'train.steps="2 epochs"', 'train.eval_rows=1000', 'data.length=256'),
-    ),
-    'NER': ('configs/finetune/ner.py:en', 'entity_f1', (RATE, 'data.limit=5000', 'train.steps="2 epochs"')),
-    'NER, features': (
-        'configs/finetune/ner.py:en,concat_last_four',
-        'entity_f1',
-        ('data.limit=5000', 'train.steps="2 epochs"'),
-    ),
+    'MNLI': ('glue.py:mnli', 'accuracy', (RATE, *LIMIT_10K)),
+    'QNLI': ('glue.py:qnli', 'accuracy', (RATE, *LIMIT_10K)),
+    'MRPC': ('glue.py:mrpc', 'accuracy', (RATE, 'train.steps="3 epochs"')),
+    'SST-2': ('glue.py:sst2', 'accuracy', (RATE, *LIMIT_10K)),
+    'SQuAD': ('squad.py:v1.1', 'f1', (RATE, *SQUAD)),
+    'NER': ('ner.py:en', 'entity_f1', (RATE, *LIMIT_5K)),
+    'NER, features': ('ner.py:en,concat_last_four', 'entity_f1', LIMIT_5K),
 }
 BUCKETS = 'train.length_buckets=3'  # compiling for more lengths takes longer than it saves
 # Pretraining steps.
 STEPS = {'mini': 800, 'small': 8000}
-BUDGET = (
-    'train.eval_every=0',
-    'train.eval_rows=512',
-    'train.log_every=50',
-    'checkpoint.every=1.0',
-)
-PAPER_BUDGET = ('train.eval_every=0',)
+BUDGET = ('train.eval_every=0', 'train.eval_rows=512', 'train.log_every=50', 'checkpoint.every=1.0')
 
 
 def shape(arg: str) -> str:
-    """The size of models and data for an argument: those of small are the same as of mini."""
+    """Return the size of models and data for an argument: small uses the same as mini."""
     return 'paper' if arg == 'paper' else 'mini'
 
 
 def fine_tunings(names: tuple[str, ...], arg: str) -> list[dict]:
-    """One fine-tuning column for each of these tasks; `arg` is mini, small or paper."""
+    """Create one fine-tuning column for each of these tasks; `arg` is mini, small or paper."""
     mini = shape(arg) == 'mini'
     return [
         dict(
             name=name,
-            config='configs/finetune/xnli.py' if mini and name == 'MNLI' else config,
+            config=f'configs/finetune/{"xnli.py" if mini and name == "MNLI" else file}',
             score=score,
             format='' if score == 'f1' else 'percent',
             settings=('train.eval_every=0', 'checkpoint.every=1.0', *((BUCKETS, *short) if mini else ())),
         )
-        for name, (config, score, short) in ((n, TASKS[n]) for n in names)
+        for name, (file, score, short) in ((n, TASKS[n]) for n in names)
     ]
 
 
 def pretraining(
     name: str, arg: str, settings: tuple[str, ...] = (), model: str = 'bert', rows_dir: str = 'pairs'
 ) -> dict:
-    """A row of the table: one pretraining run.
+    """Create a row of a table: one pretraining run.
 
     Args:
       name: name of the row.
@@ -86,7 +63,7 @@ def pretraining(
     }
     config = f'configs/pretrain/{files[shape(arg)][model]}'
     data = ('data.sources={text}', f'data.rows_dir={{workdir}}/rows/{rows_dir}')
-    budget = PAPER_BUDGET if arg == 'paper' else (f'train.steps={STEPS[arg]}', *BUDGET)
+    budget = ('train.eval_every=0',) if arg == 'paper' else (f'train.steps={STEPS[arg]}', *BUDGET)
     return dict(name=name, config=config, settings=(*data, *budget, *settings))
 
 
@@ -101,7 +78,6 @@ def table(
     """The config of a table; `published` maps a row to its published scores, in the order of the columns."""
     config = ConfigDict()
     config.title, config.description = title, description
-    config.seeds, config.text = 1, 'pydocs/text'
     config.rows, config.columns = tuple(rows), tuple(columns)
     names = [column['name'] for column in columns]
     config.published = {

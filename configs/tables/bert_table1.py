@@ -11,6 +11,8 @@ ours from its development sets. A task whose data are missing is reported as fai
 
 from ml_collections import ConfigDict
 
+from configs.tables import ablation
+
 # Name, task of GLUE, score. MNLI is the matched set.
 TASKS = (
     ('MNLI', 'mnli', 'accuracy'),
@@ -33,15 +35,10 @@ PUBLISHED = {
     'paper': ('BERT base', BASE),
     'large': ('BERT large', (86.7, 72.1, 92.7, 94.9, 60.5, 86.5, 89.3, 70.1)),
 }
+SHORT = ('train.steps="2 epochs"', 'train.length_buckets=3', 'train.eval_rows=2000')
 # The paper tries the learning rates 5e-5, 4e-5, 3e-5 and 2e-5 for each task. Small models need a higher one.
 SETTINGS = {
-    'mini': (
-        'optim.learning_rate=3e-4',
-        'data.limit=10_000',
-        'train.steps="2 epochs"',
-        'train.length_buckets=3',
-        'train.eval_rows=2000',
-    ),
+    'mini': ('optim.learning_rate=3e-4', 'data.limit=10_000', *SHORT),
     'paper': ('optim.learning_rate=3e-5', 'train.steps="3 epochs"'),
     'large': ('optim.learning_rate=2e-5', 'train.steps="3 epochs"'),
 }
@@ -54,7 +51,7 @@ def get_config(arg: str = 'mini') -> ConfigDict:
 
 
 def fine_tuned(
-    title: str, description: str, arg: str, columns: tuple[dict, ...], name: str, published: tuple[float, ...]
+    title: str, description: str, arg: str, columns: list[dict], name: str, published: tuple[float, ...]
 ) -> ConfigDict:
     """A table with two rows: a pretrained model, and random weights of the same architecture.
 
@@ -66,21 +63,16 @@ def fine_tuned(
       name: name of the pretrained model.
       published: its published scores, in the order of the columns.
     """
-    config = ConfigDict()
-    config.title, config.description = title, description
-    config.seeds = {'mini': 1}.get(arg, 3)
-    config.checkpoint = ''
+    rows = [dict(name=name), dict(name='random weights', weights='random')]
+    config = ablation.table(title, rows, columns, {name: published}, description)
+    config.seeds = 1 if arg == 'mini' else 3
     config.transposed = True
-    config.rows = (dict(name=name), dict(name='random weights', weights='random'))
-    config.columns = columns
-    names = [column['name'] for column in columns]
-    config.published = {name: dict(zip(names, published, strict=False))}
     return config
 
 
-def columns(arg: str) -> tuple[dict, ...]:
+def columns(arg: str) -> list[dict]:
     """One column for each task of GLUE; `arg` is the argument of `get_config`."""
-    return tuple(
+    return [
         dict(
             name=name,
             config=f'configs/finetune/glue.py:{task}',
@@ -89,4 +81,4 @@ def columns(arg: str) -> tuple[dict, ...]:
             settings=('train.eval_every=0', 'checkpoint.every=1.0', *SETTINGS[arg]),
         )
         for name, task, score in TASKS
-    )
+    ]

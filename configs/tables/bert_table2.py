@@ -26,18 +26,7 @@ PUBLISHED = {
     'paper': ('BERT base', (80.8, 88.5)),
     'large': ('BERT large', (84.1, 90.9, 78.7, 81.9)),
 }
-SETTINGS = {
-    'mini': (
-        'optim.learning_rate=3e-4',
-        'data.limit=5000',
-        'data.length=256',
-        'train.steps="2 epochs"',
-        'train.length_buckets=3',
-        'train.eval_rows=2000',
-    ),
-    'paper': ('optim.learning_rate=5e-5',),
-    'large': ('optim.learning_rate=5e-5',),
-}
+MINI = ('optim.learning_rate=3e-4', 'data.limit=5000', 'data.length=256', *bert_table1.SHORT)
 
 
 def get_config(arg: str = 'mini') -> ConfigDict:
@@ -46,12 +35,13 @@ def get_config(arg: str = 'mini') -> ConfigDict:
         'Table 2: SQuAD 1.1. Table 3: SQuAD 2.0, at the best no-answer threshold. Development sets. Published: Devlin et al. '
         f'2019, {"large" if arg == "large" else "base"}. Ours: mean ± standard deviation (number of runs).'
     )
-    columns = tuple(_column(name, *column, arg) for name, column in COLUMNS.items())
+    columns = [_column(name, *column, arg) for name, column in COLUMNS.items()]
     return bert_table1.fine_tuned('BERT, tables 2 and 3: SQuAD', description, arg, columns, *PUBLISHED[arg])
 
 
 def _column(name: str, version: str, score: str, arg: str) -> dict:
     if 'F1' in name:  # another score of the same runs
         return dict(name=name, score=score, source_column=name.replace('F1', 'exact match'))
-    settings = ('train.eval_every=0', 'checkpoint.every=1.0', *SETTINGS[arg])
+    scale = MINI if arg == 'mini' else ('optim.learning_rate=5e-5',)
+    settings = ('train.eval_every=0', 'checkpoint.every=1.0', *scale)
     return dict(name=name, config=f'configs/finetune/squad.py:{version}', score=score, settings=settings)

@@ -5,12 +5,14 @@ python -m bert_jax.bin.table --config=configs/tables/bert_table7.py:paper --conf
     --config.text=conll2003/{split}.conll
 
 By default, 5,000 sentences of WikiANN; with a small model, the table takes 10 to 25 minutes on two CPU cores. Expect
-the last four layers, concatenated, to be the best features (docs/results/bert_tables.md). `:paper` is for CoNLL-2003,
-whose files --config.text names, and a published model, converted from Hugging Face (python -m bert_jax.bin.convert
---from_hf=bert-base-cased --to=runs/bert_base).
+the last four layers, concatenated, to be the best features (docs/results/bert_tables.md). `:paper` is for a published
+model and CoNLL-2003: set --config.text to its files, and convert the model from Hugging Face (python -m
+bert_jax.bin.convert --from_hf=bert-base-cased --to=runs/bert_base).
 """
 
 from ml_collections import ConfigDict
+
+from configs.tables import ablation, bert_table1
 
 NER = 'entity F1'
 # Row: task.features of `tasks/tag.py`, development F1 of BERT base on CoNLL-2003.
@@ -27,27 +29,17 @@ PUBLISHED = {
 
 def get_config(arg: str = 'mini') -> ConfigDict:
     """`arg` is mini (WikiANN) or paper (files of CoNLL-2003)."""
-    config = ConfigDict()
-    config.title = 'BERT, table 7: named entity recognition'
-    config.description = (
+    description = (
         'Entity F1 on the development set. Published: Devlin et al. 2019, base, CoNLL-2003, with weighted sums of layers. Ours: '
         + {'mini': 'WikiANN', 'paper': 'CoNLL-2003'}[arg]
         + ', unweighted sums, mean ± standard deviation (number of runs).'
     )
-    config.seeds = {'mini': 1, 'paper': 5}[arg]
-    config.checkpoint = ''
-    config.text = 'conll2003/{split}.conll'
     data = {
-        'mini': (
-            'data.limit=5000',
-            'train.steps="2 epochs"',
-            'train.length_buckets=3',
-            'train.eval_rows=2000',
-        ),
+        'mini': ('data.limit=5000', *bert_table1.SHORT),
         'paper': ("data.source='{text}'", 'data.label=tags'),
     }[arg]
     rate = {'mini': 'optim.learning_rate=3e-4', 'paper': 'optim.learning_rate=3e-5'}[arg]
-    config.rows = tuple(
+    rows = [
         dict(
             name=name,
             column_settings={
@@ -55,15 +47,16 @@ def get_config(arg: str = 'mini') -> ConfigDict:
             },
         )
         for name, (features, _) in PUBLISHED.items()
+    ]
+    column = dict(
+        name=NER,
+        config='configs/finetune/ner.py:en',
+        score='entity_f1',
+        format='percent',
+        settings=('train.eval_every=0', 'checkpoint.every=1.0', *data),
     )
-    config.columns = (
-        dict(
-            name=NER,
-            config='configs/finetune/ner.py:en',
-            score='entity_f1',
-            format='percent',
-            settings=('train.eval_every=0', 'checkpoint.every=1.0', *data),
-        ),
-    )
-    config.published = {name: {NER: score} for name, (_, score) in PUBLISHED.items()}
+    published = {name: (score,) for name, (_, score) in PUBLISHED.items()}
+    config = ablation.table('BERT, table 7: named entity recognition', rows, [column], published, description)
+    config.seeds = {'mini': 1, 'paper': 5}[arg]
+    config.text = 'conll2003/{split}.conll'
     return config

@@ -3,7 +3,7 @@
 python -m bert_jax.bin.table --config=configs/tables/bert_table8.py --jobs=2 --config.text=novels_en.txt.gz
 
 By default, takes about half an hour on two CPU cores. `:small` has ten times as many pretraining steps, `:paper` the
-published settings, which need accelerators. In so short a pretraining, a masking rate of 30 % does better than 15 %
+published settings, which need accelerators. After such short pretraining, a masking rate of 30 % does better than 15 %
 (docs/results/pretraining_ablations.md). --config.text is the pretraining text, by default the Python documentation
 (pydocs/text).
 """

@@ -26,12 +26,7 @@ ROWS = {
 }
 
 _TAGGING = dict(config='configs/finetune/pos.py:en_ewt', format='percent')
-_FINE_TUNING = (
-    'optim.learning_rate=1e-3',
-    'train.eval_every=0',
-    'checkpoint.every=1.0',
-    'data.length=64',
-)
+_FINE_TUNING = ('optim.learning_rate=1e-3', 'train.eval_every=0', 'checkpoint.every=1.0', 'data.length=64')
 # Part-of-speech tags, fine-tuned in the real language and evaluated in both.
 TAGS = (
     dict(name='tags', settings=_FINE_TUNING, **_TAGGING),
@@ -54,24 +49,13 @@ def get_config(arg: str = 'mini') -> ConfigDict:
         'sentences whose fake copy is nearest. Translated by shift: predicted tokens that are the fake copy, after adding the '
         'mean difference of the languages, at the best factor α. Tags: accuracy after fine-tuning on the real language.'
     )
-    config.seeds = 1
-    config.text = 'pydocs/text'
     config.rows = tuple(_row(name, settings, steps) for name, settings in ROWS.items())
-    study = dict(config='bin/study_language.py')
+    study = dict(config='bin/study_language.py', format='percent')
+    same_study = dict(source_column='word alignment', format='percent')
     config.columns = (
-        dict(name='word alignment', score='word_alignment', format='percent', **study),
-        dict(
-            name='sentence retrieval',
-            score='sentence_retrieval',
-            format='percent',
-            source_column='word alignment',
-        ),
-        dict(
-            name='translated by shift',
-            score='translation_accuracy',
-            format='percent',
-            source_column='word alignment',
-        ),
+        dict(name='word alignment', score='word_alignment', **study),
+        dict(name='sentence retrieval', score='sentence_retrieval', **same_study),
+        dict(name='translated by shift', score='translation_accuracy', **same_study),
         *TAGS,
     )
     return config

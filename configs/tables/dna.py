@@ -10,27 +10,18 @@ Expect higher accuracy on some data sets, and faster learning (docs/results/dna.
 from ml_collections import ConfigDict
 
 RANDOM = 'random weights'
-TRIPLETS = ('task.kmer=3', 'task.stride=3')
-SHORT = ('optim.learning_rate=3e-4', 'train.eval_every=0.1', 'train.length_buckets=1')
-MINI: dict[str, tuple] = {
-    'splice': (*SHORT, *TRIPLETS, 'data.length=22'),
-    'promoter_core': (
-        *SHORT,
-        *TRIPLETS,
-        'data.length=26',
-        'data.limit=8000',
-        'train.steps="3 epochs"',
-        'train.eval_rows=1000',
-    ),
-}
-HISTONES = (
-    *SHORT,
-    *TRIPLETS,
-    'data.length=170',
-    'data.limit=4000',
-    'train.steps="2 epochs"',
-    'train.eval_rows=1000',
+COMMON = (
+    'optim.learning_rate=3e-4',
+    'train.eval_every=0.1',
+    'train.length_buckets=1',
+    'task.kmer=3',
+    'task.stride=3',
 )
+MINI: dict[str, tuple] = {
+    'splice': ('data.length=22',),
+    'promoter_core': ('data.length=26', 'data.limit=8000', 'train.steps="3 epochs"', 'train.eval_rows=1000'),
+}
+HISTONES = ('data.length=170', 'data.limit=4000', 'train.steps="2 epochs"', 'train.eval_rows=1000')
 # Data set: settings of its fine-tuning.
 DATA_SETS: dict[str, dict] = {
     'mini': MINI,
@@ -48,18 +39,23 @@ def get_config(arg: str = 'mini') -> ConfigDict:
         'reached the best accuracy of random weights (runs that reach it).'
     )
     config.seeds = 5
-    config.checkpoint = ''
     config.baseline = RANDOM
     config.rows = (
         dict(name='pretrained'),
         dict(name='pretrained, re-initialized embeddings', weights='reinit_embeddings'),
         dict(name=RANDOM, weights='random'),
     )
+    common = () if arg == 'paper' else COMMON
     config.columns = tuple(
         column
-        for name, settings in DATA_SETS[arg].items()
+        for name, own_settings in DATA_SETS[arg].items()
         for column in (
-            dict(name=name, config=f'configs/finetune/dna.py:{name}', format='percent', settings=settings),
+            dict(
+                name=name,
+                config=f'configs/finetune/dna.py:{name}',
+                format='percent',
+                settings=(*common, *own_settings),
+            ),
             dict(name=f'{name}, steps', source_column=name, until_score_of=RANDOM),
         )
     )

@@ -34,7 +34,6 @@ def get_config(arg: str = 'mini') -> ConfigDict:
         'Mean ± standard deviation (number of runs).'
     )
     config.seeds = {'mini': 1, 'small': 2, 'paper': 5}[arg]
-    config.checkpoint = ''
     config.transposed = True
     config.x_label = 'labeled examples'
     config.baseline = 'random weights'

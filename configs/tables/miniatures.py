@@ -33,9 +33,8 @@ def get_config(arg: str = 'mini') -> ConfigDict:
     else:
         rows = [dict(name=size, checkpoint=f'{{{size}}}') for size in PUBLISHED]
     published = {row['name']: PUBLISHED[row['name']] for row in rows}
-    columns = list(bert_table1.columns(arg))
     description = bert_table1.DESCRIPTION.format('Turc et al. 2019, the best of 24 settings')
-    config = ablation.table('BERT miniatures: GLUE', rows, columns, published, description)
+    config = ablation.table('BERT miniatures: GLUE', rows, bert_table1.columns(arg), published, description)
     config.transposed = True
     if arg != 'mini':
         config.checkpoints = {size: f'runs/bert_{size}' for size in PUBLISHED}

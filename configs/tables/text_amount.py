@@ -25,7 +25,7 @@ WORDS, SENTENCES = 'word alignment, MRR × 100', 'sentence retrieval, %'
 
 
 def get_config(arg: str = 'mini') -> ConfigDict:
-    """`arg` is mini, small (larger model) or paper (larger model, more text)."""
+    """`arg` is mini, small (wider model) or paper (the same wider model, more text, more steps)."""
     amounts, steps = AMOUNTS[arg]
     config = ConfigDict()
     config.title = 'Alignment and amount of text'
@@ -34,7 +34,6 @@ def get_config(arg: str = 'mini') -> ConfigDict:
         'layer of BERT, and for word2vec. Tags: accuracy after fine-tuning on the real language, evaluated in both.'
     )
     config.seeds = 3 if arg == 'paper' else 1
-    config.text = 'pydocs/text'
     config.x_label = 'text of each language, million characters'
     config.rows = tuple(
         dict(

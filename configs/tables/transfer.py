@@ -3,10 +3,11 @@
 python -m bert_jax.bin.table --config=configs/tables/transfer.py --jobs=2 \
     --config.checkpoints.multilingual=runs/multilingual --config.checkpoints.english=runs/english
 
-The checkpoints are those of configs/pretrain/multilingual.py and configs/pretrain/gpu.py, or converted from Hugging
-Face. By default, fine-tunes on parts of the data with two seeds; the time has not been recorded. `:paper` fine-tunes on
-all labels (MultiNLI for inference) with the learning rates of the paper and five seeds. Expect transfer of tags to the
-languages of the multilingual encoder, and little of question answering (docs/results/cross_lingual_transfer.md).
+The checkpoints are those of configs/pretrain/multilingual.py and configs/pretrain/gpu.py, or converted from
+Hugging Face. By default, fine-tunes on parts of the data with two seeds; the time has not been recorded.
+`:paper` fine-tunes on all labels (MultiNLI for inference) with the learning rates of the paper and five
+seeds. Expect tagging to transfer to the pretraining languages of the multilingual encoder, and question
+answering to transfer poorly (docs/results/cross_lingual_transfer.md).
 """
 
 from ml_collections import ConfigDict
@@ -17,16 +18,11 @@ PUBLISHED = {
     NLI: dict(en=82.1, fr=73.8, es=74.3, de=71.1, zh=69.3),
     QA: dict(en=83.5, es=75.5, de=70.6),
 }
+TREEBANKS = dict(en='en_ewt', de='de_gsd', fr='fr_gsd', es='es_gsd', zh='zh_gsd')
 # Task: configs by language, and the score. Fine-tuning uses the English config unless TRAINED_ON has another.
 TASKS = {
     NLI: ({k: f'configs/finetune/xnli.py:{k}' for k in ('en', 'de', 'fr', 'es', 'zh')}, 'accuracy'),
-    TAGS: (
-        {
-            k: f'configs/finetune/pos.py:{v}'
-            for k, v in dict(en='en_ewt', de='de_gsd', fr='fr_gsd', es='es_gsd', zh='zh_gsd').items()
-        },
-        'accuracy',
-    ),
+    TAGS: ({k: f'configs/finetune/pos.py:{v}' for k, v in TREEBANKS.items()}, 'accuracy'),
     ENTITIES: ({k: f'configs/finetune/ner.py:{k}' for k in ('en', 'de')}, 'entity_f1'),
     QA: ({k: f'configs/finetune/squad.py:xquad/{k}' for k in ('en', 'de', 'es', 'zh')}, 'f1'),
 }
@@ -76,7 +72,7 @@ def get_config(arg: str = 'mini') -> ConfigDict:
 
 
 def _columns(task: str, trained_on: str | None, settings: tuple[str, ...]) -> list[dict]:
-    """A column that fine-tunes on a task, then one for each other language that evaluates the same models."""
+    """Columns of a task: fine-tuning, the same models in each other language and, for tags, mean removal."""
     languages, score = TASKS[task]
     base = f'{task}, as trained'
     tuned = trained_on or languages['en']

@@ -30,12 +30,7 @@ EVALUATIONS = {
     'SQuAD': ('SQuAD, all of validation', 'squad.py:v1.1'),
 }
 # Logs every step, for the curves of the report; evaluates and saves only at the end.
-SETTINGS = (
-    'optim.learning_rate=3e-4',
-    'train.log_every=1',
-    'train.eval_every=0',
-    'checkpoint.every=1.0',
-)
+SETTINGS = ('optim.learning_rate=3e-4', 'train.log_every=1', 'train.eval_every=0', 'checkpoint.every=1.0')
 
 
 def get_config() -> ConfigDict:
@@ -46,7 +41,6 @@ def get_config() -> ConfigDict:
         'for STS-B, otherwise accuracy. Development sets, except XNLI; mean ± standard deviation (number of runs).'
     )
     config.seeds = 3
-    config.checkpoint = ''
     config.transposed = True
     config.baseline = RANDOM
     config.rows = (dict(name='pretrained'), dict(name=RANDOM, weights='random'))

@@ -92,10 +92,5 @@ def test_every_is_true_on_multiples_and_last_step(steps, total):
     assert due == sorted({*range(steps, total + 1, steps), total})
 
 
-def test_every_without_last_step():
-    assert [step for step in range(11) if Every(4, 10, last=False)(step)] == [4, 8]
-
-
 def test_every_zero_steps_is_true_only_on_last_step():
     assert [step for step in range(11) if Every(0, 10)(step)] == [10]
-    assert not any(Every(0, 10, last=False)(step) for step in range(11))

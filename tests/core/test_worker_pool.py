@@ -19,13 +19,9 @@ class SlowToUnpickle:
         time.sleep(1)
 
 
-def ignore(argument):
-    pass
-
-
 def test_worker_that_is_starting_ignores_sigterm(tmp_path):
     path = tmp_path / 'pid'
-    with worker_pool.start_pool(1, ignore, SlowToUnpickle(str(path))) as pool:
+    with worker_pool.start_pool(1, SlowToUnpickle(str(path))) as pool:
         result = pool.submit(os.getpid)
         while not path.exists() or not path.read_text():
             time.sleep(0.01)

@@ -34,5 +34,5 @@ def test_separator_belongs_to_the_document_it_ends():
 
 
 def test_length_1_is_rejected():
-    with pytest.raises(UserError, match='data.length=1 leaves nothing to predict'):
+    with pytest.raises(UserError, match='data.length=1 must be at least 2'):
         JoinedRows(1)

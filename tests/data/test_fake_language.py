@@ -11,7 +11,7 @@ from bert_jax.data.fake_language import FakeLanguage, FakeLanguageTokenizer
 def test_every_token_maps_to_a_different_fake_token(words):
     ids = np.arange(len(words))
     for shared in (True, False):
-        fake_ids = FakeLanguage.from_tokenizer(words, shared).map_ids(ids)
+        fake_ids = FakeLanguage(words, shared).map_ids(ids)
         assert len({*fake_ids.tolist()}) == len(words)
         unchanged = ids[fake_ids == ids].tolist()
         special = [words.pad, words.unk, words.cls, words.sep, words.mask]
@@ -23,19 +23,19 @@ def test_every_token_maps_to_a_different_fake_token(words):
 def test_inversion_reverses_each_text_and_twice_restores_it(words, n, m):
     a, b = np.arange(10, 10 + n), np.arange(30, 30 + m) if m else None
     row = rows_lib.unpack(rows_lib.pack(a, b, 0, 32, words))
-    positions = FakeLanguage.from_tokenizer(words, inverted=True).source_positions(row)
+    positions = FakeLanguage(words, inverted=True).source_positions(row)
     assert sorted(positions) == [*range(32)]
     np.testing.assert_array_equal(positions[positions], np.arange(32))
     reversed_row = rows_lib.pack(a[::-1], None if b is None else b[::-1], 0, 32, words)
     np.testing.assert_array_equal(row.tokens[positions], rows_lib.unpack(reversed_row).tokens)
-    np.testing.assert_array_equal(FakeLanguage.from_tokenizer(words).source_positions(row), np.arange(32))
+    np.testing.assert_array_equal(FakeLanguage(words).source_positions(row), np.arange(32))
 
 
 def test_tokenizer_encodes_texts_with_fake_ids(words):
     texts = ['w7 w8', 'xy w9']
     for shared in (True, False):
         tokenizer = FakeLanguageTokenizer(words, shared)
-        language = FakeLanguage.from_tokenizer(words, shared)
+        language = FakeLanguage(words, shared)
         for real, fake in zip(words.encode(texts), tokenizer.encode(texts), strict=True):
             np.testing.assert_array_equal(language.map_ids(real), fake)
         (real, offsets), (fake, fake_offsets) = (

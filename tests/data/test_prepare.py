@@ -341,7 +341,7 @@ class KilledRowMaker:
 
 def test_killed_worker_is_an_error(text, words, tmp_path):
     with pytest.raises(UserError, match='A worker process was killed'):
-        prepare_lib.prepare(text, KilledRowMaker(), words, tmp_path / 'rows')
+        prepare_lib.prepare(dataclasses.replace(text, workers=2), KilledRowMaker(), words, tmp_path / 'rows')
     assert not (tmp_path / 'rows').exists()
 
 
@@ -365,7 +365,8 @@ def test_missing_row_file_is_named(rows_copy):
     file = next(rows_copy.glob('train-*'))
     file.unlink()
     with pytest.raises(
-        UserError, match=rf"incomplete: .*{file.name}' is missing\. Delete .* and prepare again"
+        UserError,
+        match=rf"{file.name}' of the prepared rows is missing\. Delete .* and prepare the rows again",
     ):
         Rows(rows_copy, 'train')
 
@@ -376,7 +377,7 @@ def test_damaged_rows_are_an_error(rows_copy, damage):
     data = file.read_bytes()
     half = len(data) // 2
     file.write_bytes({'cut': data[:half], 'overwritten': bytes(len(data)), 'empty': b''}[damage])
-    with pytest.raises(UserError, match='Delete .* and prepare again'):
+    with pytest.raises(UserError, match='Delete .* and prepare (them|the rows) again'):
         for i in range(len(rows := Rows(rows_copy, 'train'))):
             rows[i]
 

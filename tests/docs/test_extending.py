@@ -81,7 +81,7 @@ def test_the_new_task_replaces_ordinary_tokens_only(example_tasks, words):
 
 def test_the_new_task_trains(example_tasks, tmp_path, corpus):
     settings = ('task.name=random_token', 'train.steps=60', 'optim.learning_rate=0.01')
-    short = ('train.eval_every=0', runs.SAVE_AT_END)
+    short = ('train.eval_every=0',)
     assert runs.pretrain(tmp_path / 'run', corpus, tmp_path / 'rows', *settings, *short) == 0
     losses = read_losses(tmp_path / 'run', 'detection_loss')
     assert np.mean(losses[-5:]) < 0.9 * np.mean(losses[:5])
@@ -126,7 +126,7 @@ def test_parameters_of_the_new_model_are_sharded(install, strategy):
 
 def test_the_new_model_is_pretrained_and_fine_tuned(install, example_tasks, tmp_path, corpus, labeled):
     install(modeling)
-    short = ('train.eval_every=0', runs.SAVE_AT_END)
+    short = ('train.eval_every=0',)
     settings = ('model.name=albert', 'task.name=random_token', 'train.steps=30', 'optim.learning_rate=0.01')
     assert runs.pretrain(tmp_path / 'pretrained', corpus, tmp_path / 'rows', *settings, *short) == 0
     losses = read_losses(tmp_path / 'pretrained', 'detection_loss')

@@ -23,7 +23,7 @@ def _pages_of_reference() -> frozenset[str]:
 
 @functools.cache
 def _flags() -> frozenset[str]:
-    actions = [a for name in commands.names() for a in commands.parser(name)._actions]
+    actions = [a for name in commands.names() for a in commands.capture(name, None).parser._actions]
     return frozenset(flag for action in actions for flag in action.option_strings)
 
 

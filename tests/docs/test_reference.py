@@ -39,7 +39,7 @@ def test_every_key_is_in_the_reference(pages):
 def test_every_command_and_flag_is_in_the_reference(name, pages):
     assert f'`{name.removeprefix("bert_jax.")}`' in pages['commands/index.md']
     page = next(text for text in pages.values() if text.startswith(f'# {name.removeprefix("bert_jax.")}\n'))
-    for action in commands.parser(name)._actions:
+    for action in commands.capture(name, None).parser._actions:
         if isinstance(action, argparse._HelpAction):
             continue
         option = (action.option_strings or [action.dest])[0]

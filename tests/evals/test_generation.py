@@ -10,7 +10,7 @@ from bert_jax.evals import generation, scoring
 from bert_jax.experiments import runs
 from bert_jax.modeling.decoding import Sampling
 from bert_jax.train import load
-from tests.runs import BART, SAVE_AT_END, TINY, finetune, pretrain, run_in_process
+from tests.runs import BART, TINY, finetune, pretrain, run_in_process
 
 
 def test_gpt_learns(gpt):
@@ -37,7 +37,7 @@ def test_bart_learns_mass_and_span_corruption(tmp_path, corpus, noise):
 @pytest.mark.parametrize('model', ['gpt', 'bart'])
 def test_gpt_and_bart_can_be_fine_tuned_to_classify(model, request, labeled, tmp_path):
     checkpoint = request.getfixturevalue(model)
-    assert finetune(tmp_path, checkpoint, labeled, 'train.steps=60', SAVE_AT_END) == 0
+    assert finetune(tmp_path, checkpoint, labeled, 'train.steps=60') == 0
     assert runs.read(tmp_path).evals[-1]['accuracy'] > 0.9
     trained, initial = load.read(tmp_path), load.read(checkpoint)
     assert {n for n in trained.params if n in initial.params} == {
@@ -48,13 +48,13 @@ def test_gpt_and_bart_can_be_fine_tuned_to_classify(model, request, labeled, tmp
 
 
 def test_streamed_pieces_form_the_text(gpt):
-    generator = generation.Generator(str(gpt))
-    greedy = ''.join(generator.stream('the old', 12, Sampling()))
-    assert greedy == ''.join(generator.stream('the old', 12, Sampling(), seed=5)), (
+    trained = load.read_causal(gpt)
+    greedy = ''.join(generation.stream(trained, 'the old', 12, Sampling()))
+    assert greedy == ''.join(generation.stream(trained, 'the old', 12, Sampling(), seed=5)), (
         'greedy decoding ignores the seed'
     )
     assert len(greedy.split()) > 3
-    samples = {''.join(generator.stream('the old', 12, Sampling(2.0), seed=i)) for i in range(3)}
+    samples = {''.join(generation.stream(trained, 'the old', 12, Sampling(2.0), seed=i)) for i in range(3)}
     assert len(samples) == 3
 
 
@@ -69,7 +69,7 @@ def test_generate_prints_prompt_and_continuation(gpt):
 
 def test_bert_is_no_causal_language_model(pretrained):
     with pytest.raises(UserError, match='is not a causal language model'):
-        generation.Generator(str(pretrained))
+        load.read_causal(pretrained)
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import bert_jax
 from bert_jax.core.errors import UserError
 from bert_jax.evals import fill_mask, scoring
 from bert_jax.experiments import runs
-from tests.runs import TINY, finetune, metric_lines, run_command
+from tests.runs import TINY, finetune, metric_lines, run_in_process
 
 
 @pytest.fixture(scope='module')
@@ -24,7 +24,7 @@ def finetuned(tmp_path_factory, pretrained, labeled):
 def test_in_loop_evaluation_equals_the_command(tmp_path, finetuned, labeled):
     out = tmp_path / 'scores.json'
     words = (f'--config={TINY}:classify', f'--config.data.source={labeled}', f'--checkpoint={finetuned}')
-    done = run_command('bert_jax.bin.eval_classify', *words, f'--out={out}')
+    done = run_in_process('bert_jax.bin.eval_classify', *words, f'--out={out}')
     assert done.returncode == 0, done.stderr
     result = json.loads(out.read_text())
     in_loop = {
@@ -124,7 +124,7 @@ def test_loaded_model_returns_hidden_states_pooled_and_logits(pretrained, finetu
 
 
 def test_fill_mask_prints_tokens_and_probabilities(pretrained):
-    done = run_command(
+    done = run_in_process(
         'bert_jax.bin.fill_mask',
         f'--checkpoint={pretrained}',
         '--top=3',
@@ -144,7 +144,7 @@ def test_fill_mask_needs_a_mask_and_a_masked_language_model(pretrained, finetune
 
 def test_report_contains_curves_scores_and_masks(tmp_path, pretrained, finetuned):
     out = tmp_path / 'report.html'
-    done = run_command(
+    done = run_in_process(
         'bert_jax.bin.report', str(pretrained), str(finetuned), f'--out={out}', '--fill=the [MASK] runs'
     )
     assert done.returncode == 0, done.stderr

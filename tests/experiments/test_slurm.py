@@ -15,8 +15,8 @@ import pytest
 from bert_jax.core.errors import UserError
 from bert_jax.experiments import slurm
 from bert_jax.experiments.jobs import Job
-from tests.runs import ROOT, TINY, metric_lines
-from tests.train.test_distributed import SLOW, assert_close
+from tests.runs import ROOT, TINY, metric_lines, run_in_process
+from tests.train.test_distributed import INTERRUPTIBLE, assert_close
 
 
 def test_arguments_are_quoted(tmp_path):
@@ -44,18 +44,17 @@ def test_folder_that_sbatch_cannot_handle_is_an_error(name, tmp_path):
 @pytest.mark.parametrize(
     ('flag', 'command'),
     [
-        ('--sbatch', ('launch/slurm.py', '--config=configs/quickstart.py:pretrain', '--print')),
+        ('--sbatch', (ROOT / 'launch/slurm.py', '--config=configs/quickstart.py:pretrain', '--print')),
         (
             '--eval_sbatch',
-            ('launch/slurm.py', '--config=configs/quickstart.py:pretrain', '--print', '--eval'),
+            (ROOT / 'launch/slurm.py', '--config=configs/quickstart.py:pretrain', '--print', '--eval'),
         ),
-        ('--slurm', ('-m', 'bert_jax.bin.sweep', '--config=configs/finetune/sst2.py')),
-        ('--slurm', ('-m', 'bert_jax.bin.table', '--config=configs/tables/bert_table5.py:mini')),
+        ('--slurm', ('bert_jax.bin.sweep', '--config=configs/finetune/sst2.py')),
+        ('--slurm', ('bert_jax.bin.table', '--config=configs/tables/bert_table5.py:mini')),
     ],
 )
 def test_unbalanced_quote_is_a_one_line_error(flag, command, tmp_path):
-    words = (*command, f'--workdir={tmp_path}', f"{flag}=--comment='x")
-    done = subprocess.run([sys.executable, *words], cwd=ROOT, capture_output=True, text=True)
+    done = run_in_process(*command, f'--workdir={tmp_path}', f"{flag}=--comment='x")
     assert done.returncode == 1
     (output,) = done.stderr.splitlines()
     assert output.startswith(f'error: {flag}="--comment=')
@@ -98,9 +97,11 @@ def wait_for(condition, log: pathlib.Path, seconds=300):
         time.sleep(0.2)
 
 
+@pytest.mark.slow
 def test_stopped_training_on_two_nodes_is_requeued_and_resumes(tmp_path, cluster, corpus, rows, pretrained):
     words = [f'--config={TINY}:pretrain', f'--workdir={tmp_path}', f"--config.data.sources=('{corpus}',)"]
-    words += [f'--config.data.rows_dir={rows}', f'--config.{SLOW}', '--sbatch=--nodes=2 --ntasks-per-node=1']
+    words += [f'--config.data.rows_dir={rows}', *(f'--config.{s}' for s in INTERRUPTIBLE)]
+    words += ['--sbatch=--nodes=2 --ntasks-per-node=1']
     (number,) = re.findall(r'job (\d+)', launch(*words))
     assert f'job {number}' in launch(*words)  # still in the queue, so not submitted again
     metrics = tmp_path / 'metrics.jsonl'
@@ -114,6 +115,7 @@ def test_stopped_training_on_two_nodes_is_requeued_and_resumes(tmp_path, cluster
     assert 'already finished' in launch(*words)
 
 
+@pytest.mark.slow
 def test_evaluation_follows_a_training(tmp_path, cluster, pretrained, labeled):
     words = [f'--config={TINY}:classify', f'--workdir={tmp_path}', f'--config.data.source={labeled}']
     words += [f'--config.init.checkpoint={pretrained}', '--config.train.steps=5']
@@ -125,6 +127,7 @@ def test_evaluation_follows_a_training(tmp_path, cluster, pretrained, labeled):
     assert scores['scores']['loss'] == pytest.approx(metric_lines(tmp_path)[-1]['eval/loss'], rel=1e-5)
 
 
+@pytest.mark.slow
 def test_canceled_job_is_not_requeued(tmp_path, cluster, corpus, rows):
     words = [f'--config={TINY}:pretrain', f'--workdir={tmp_path}', f"--config.data.sources=('{corpus}',)"]
     (number,) = re.findall(
@@ -152,6 +155,7 @@ def sweep(add):
 """
 
 
+@pytest.mark.slow
 def test_sweep_is_an_array_of_the_missing_jobs(tmp_path, cluster, pretrained, labeled):
     config, workdir = tmp_path / 'config.py', tmp_path / 'a b'
     config.write_text(SWEEP.format(tiny=str(TINY)))
@@ -159,7 +163,7 @@ def test_sweep_is_an_array_of_the_missing_jobs(tmp_path, cluster, pretrained, la
     words += [
         f'--config.init.checkpoint={pretrained}',
         '--config.train.steps=100',
-        f'--config.{SLOW}',
+        *(f'--config.{s}' for s in INTERRUPTIBLE),
         '--jobs=2',
     ]
     launch(*words, '--slurm=--ntasks=1', command=SWEEP_COMMAND)
@@ -184,6 +188,7 @@ def test_sweep_is_an_array_of_the_missing_jobs(tmp_path, cluster, pretrained, la
     assert [len([*folder.glob('slurm-*.log')]) for folder in folders] == [1, 2, 1]
 
 
+@pytest.mark.slow
 def test_rejection_by_slurm_is_an_error(tmp_path, cluster):
     with pytest.raises(UserError, match='sbatch .* failed: .*invalid'):
         slurm.submit([(Job(tmp_path, f'{TINY}:pretrain', ()), ['--partition=none', '--nodes=2'])])
@@ -193,9 +198,8 @@ def test_rejection_by_slurm_is_an_error(tmp_path, cluster):
 
 def test_print_submits_nothing(tmp_path):
     folder = shlex.quote(str(tmp_path / 'run'))
-    output = launch(
-        f'--config={TINY}:pretrain', f'--workdir={tmp_path / "run"}', '--sbatch=--nodes=3', '--print'
-    )
+    words = (f'--config={TINY}:pretrain', f'--workdir={tmp_path / "run"}', '--sbatch=--nodes=3', '--print')
+    output = run_in_process(ROOT / 'launch/slurm.py', *words).stdout
     assert '#SBATCH --nodes=3' in output
     assert f'--workdir={folder}' in output
     assert not (tmp_path / 'run').exists()

@@ -1,7 +1,6 @@
 """Sweeps: settings from grids and configs, seeds, resumption, and the table of scores."""
 
 import json
-from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -10,7 +9,7 @@ from bert_jax.core.errors import UserError
 from bert_jax.experiments import jobs, sweeps
 from bert_jax.reports import figures
 from bert_jax.train import experiment
-from tests.runs import TINY, run_in_process
+from tests.runs import TINY, jobs_in_process, run_in_process
 
 SWEEP = 'bert_jax.bin.sweep'
 CONFIG = """
@@ -159,7 +158,7 @@ def test_best_metric_of_the_config_is_compared(tmp_path):
     assert sweeps.objective(sweep, 'f1') == ('f1', False)
 
 
-def test_sweep_runs_what_is_missing_and_shows_the_best(tmp_path, labeled, pretrained):
+def test_sweep_runs_what_is_missing_and_shows_the_best(tmp_path, labeled, pretrained, run_jobs_in_process):
     config, workdir = tmp_path / 'config.py', tmp_path / 'runs'
     config.write_text(CONFIG.format(tiny=str(TINY), source=labeled, checkpoint=str(pretrained)))
     words = SWEEP, f'--config={config}', f'--workdir={workdir}'
@@ -187,34 +186,17 @@ def test_sweep_runs_what_is_missing_and_shows_the_best(tmp_path, labeled, pretra
     times = {p: p.stat().st_mtime for p in workdir.rglob('done.json')}
     assert len(times) == 2
     again = run_in_process(*words)
-    assert again.stderr.count('started:') == 1
+    assert again.returncode == 1
+    assert len(run_jobs_in_process) == 4, 'only the failed run is started again'
     assert {p: p.stat().st_mtime for p in workdir.rglob('done.json')} == times
     assert run_in_process(*words, '--list').stdout.count('done') == 2
 
 
-class ExitedProcess(NamedTuple):
-    """Stands for a process that has exited."""
-
-    returncode: int
-
-    def poll(self):
-        return self.returncode
-
-
 @pytest.fixture
-def run_jobs_in_process(monkeypatch):
-    """Runs jobs in this process; returns what they wrote to stderr."""
-    outputs = []
-
-    def start(job, _):
-        done = run_in_process(*job.arguments)
-        outputs.append(done.stderr)
-        job.folder.mkdir(parents=True, exist_ok=True)
-        (job.folder / jobs.LOG).write_text(done.stderr)
-        return jobs._Process(job, ExitedProcess(done.returncode), 0.0, 0)
-
-    monkeypatch.setattr(jobs, '_start', start)
-    return outputs
+def run_jobs_in_process():
+    """Runs jobs in this process; a list of what each has written to stderr."""
+    with jobs_in_process() as outputs:
+        yield outputs
 
 
 def run_sweep(workdir, pretrained, labeled, *more):
@@ -275,8 +257,8 @@ def test_seed_is_not_a_setting(tmp_path, pretrained, labeled, run_jobs_in_proces
     ('words', 'message'),
     [
         (['--over=train.steps'], 'has no values'),
-        (['--seeds=0'], '--seeds must be at least 1'),
-        (['--jobs=-1'], '--jobs must not be negative'),
+        (['--seeds=0'], '--seeds=0 must be at least 1'),
+        (['--jobs=-1'], '--jobs=-1 must be at least 0'),
         (['--over=train.steps=1', '--over=train.steps=2'], 'names a key twice'),
     ],
 )
@@ -290,7 +272,7 @@ def test_invalid_flags_are_usage_errors(tmp_path, pretrained, labeled, run_jobs_
 def test_repeated_value_is_an_error(tmp_path, pretrained, labeled, run_jobs_in_process):
     done = run_sweep(tmp_path, pretrained, labeled, '--over=optim.learning_rate=0.01,0.01')
     assert done.returncode == 1
-    assert 'has a value twice' in done.stderr
+    assert 'contains a duplicate value' in done.stderr
     assert not run_jobs_in_process
 
 

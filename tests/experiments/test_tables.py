@@ -19,7 +19,7 @@ from bert_jax.experiments.jobs import Job
 from bert_jax.experiments.tables import Column, Row, Table
 from bert_jax.reports import export, figures
 from bert_jax.train import experiment
-from tests.runs import ROOT, TINY, run_in_process
+from tests.runs import ROOT, TINY, jobs_in_process, run_in_process
 
 CONFIG = """
 from ml_collections import ConfigDict
@@ -348,7 +348,8 @@ def table_run(tmp_path_factory, corpus, labeled):
     config.write_text(CONFIG.format(tiny=TINY, source=labeled, corpus=corpus))
     flags = ('bert_jax.bin.table', f'--config={config}', f'--workdir={folder}/runs')
     before = run_in_process(*flags, '--list')
-    return config, folder / 'runs', before, run_in_process(*flags, '--jobs=2')
+    with jobs_in_process():
+        return config, folder / 'runs', before, run_in_process(*flags)
 
 
 def test_table_runs_and_is_printed(table_run):

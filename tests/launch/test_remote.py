@@ -4,12 +4,11 @@ import json
 import os
 import pathlib
 import shutil
-import subprocess
 import sys
 
 import pytest
 
-from tests.runs import ROOT
+from tests.runs import ROOT, run_in_process
 
 WORDS = [
     '--config=configs/quickstart.py:pretrain',
@@ -83,8 +82,7 @@ def machines(tmp_path, monkeypatch):
 
 
 def launch(script, *words):
-    command = [sys.executable, str(ROOT / 'launch' / script), *words]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    return run_in_process(ROOT / 'launch' / script, *words)
 
 
 def copy_project(machines: pathlib.Path):
@@ -161,7 +159,7 @@ def test_killed_process_is_a_failure(machines):
     (machines / 'tools' / 'ssh').write_text('#!/bin/sh\n[ "$1" != -tt ] || kill -9 $$\n')
     launched = copy_project(machines) / 'ssh.py'
     assert launch(launched, '--hosts=u@a', '--', *WORDS).returncode == 1
-    assert 'has an empty name' in launch(launched, '--hosts=a,,b', '--', *WORDS).stderr
+    assert 'contains an empty host name' in launch(launched, '--hosts=a,,b', '--', *WORDS).stderr
 
 
 def test_hosts_get_the_coordinator_and_a_process_index(machines):

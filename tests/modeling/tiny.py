@@ -73,6 +73,11 @@ def model(make=Bert, **changes):
     return runner(*graph_and_params(make, **changes))
 
 
+def compute(graph, params, function):
+    """Return `function(model)` for the model with these parameters, compiled as a whole."""
+    return jax.jit(lambda params: function(module.merge(graph, params)))(params)
+
+
 def tokens_and_segments(batch=2, length=9):
     """[B, T] tokens and segments, int32."""
     rng = np.random.default_rng(0)

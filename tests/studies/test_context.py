@@ -8,10 +8,9 @@ import pytest
 
 from bert_jax.core.errors import UserError
 from bert_jax.data import tokenizer as tokenizer_lib
-from bert_jax.modeling import module
 from bert_jax.studies import context, hidden_states
-from bert_jax.studies.context import Occurrences
 from bert_jax.train import load
+from tests.runs import hidden_states as hidden_states_of
 from tests.runs import run_in_process
 
 EXAMPLES = [
@@ -28,18 +27,17 @@ def encoder(pretrained):
 
 def test_word_vector_is_the_mean_of_its_pieces(encoder, pretrained):
     trained = load.read(pretrained)
-    model, t = module.merge(trained.graph, trained.params), trained.tokenizer
+    t = trained.tokenizer
     for word in ('river', 'bird'):
         examples = [e for e in EXAMPLES if word in e[1]]
-        occurrences = context.encode_occurrences(encoder, word, examples)
-        assert occurrences.senses == [sense for sense, _ in examples]
+        vectors = context.encode_occurrences(encoder, word, [text for _, text in examples])
         for i, (_, text) in enumerate(examples):
             before, pieces = (t.encode([part])[0] for part in (text[: text.index(word)], word))
             row = np.concatenate([[t.cls], t.encode([text])[0], [t.sep]])[None].astype(np.int32)
             start = 1 + len(before)
             assert row[0, start : start + len(pieces)].tolist() == pieces.tolist()
-            hidden = np.stack(model.bert(row).hidden_states)[:, 0, start : start + len(pieces)]
-            np.testing.assert_allclose(occurrences.vectors[:, i], hidden.mean(1), atol=1e-4)
+            hidden = hidden_states_of(trained, row)[:, 0, start : start + len(pieces)]
+            np.testing.assert_allclose(vectors[:, i], hidden.mean(1), atol=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -51,7 +49,7 @@ def test_word_vector_is_the_mean_of_its_pieces(encoder, pretrained):
 )
 def test_sentence_without_the_word_raises(encoder, text, message):
     with pytest.raises(UserError, match=message):
-        context.encode_occurrences(encoder, 'bird', [('a', text)] * 2)
+        context.encode_occurrences(encoder, 'bird', [text] * 2)
 
 
 def test_word_boundaries_depend_on_the_script():
@@ -67,15 +65,15 @@ def test_word_boundaries_depend_on_the_script():
 
 def test_message_truncates_a_long_sentence(encoder):
     with pytest.raises(UserError) as e:
-        context.encode_occurrences(encoder, 'bird', [('a', 'the river ' * 400)] * 2)
+        context.encode_occurrences(encoder, 'bird', ['the river ' * 400] * 2)
     assert len(str(e.value)) < 200
 
 
 @pytest.mark.parametrize(
     ('name', 'text', 'message'),
     [
-        ('none.jsonl', None, 'none.jsonl is not an existing .jsonl'),
-        ('a.txt', 'a', 'a.txt is not an existing .jsonl'),
+        ('none.jsonl', None, 'none.jsonl does not exist or has an unknown format'),
+        ('a.txt', 'a', 'a.txt does not exist or has an unknown format'),
         ('a.jsonl', '', 'a.jsonl has no examples'),
         ('a.jsonl', '{"text": "a bird"}', "a.jsonl, line 1, has no field 'sense'"),
     ],
@@ -94,8 +92,7 @@ def test_bad_input_file_is_named(tmp_path, name, text, message):
 
 def test_sense_silhouettes_follow_the_vectors():
     separate, mixed = np.eye(4)[[0, 0, 1, 1]], np.eye(4)[[0, 1, 0, 1]]
-    occurrences = Occurrences('w', ['a', 'a', 'b', 'b'], [''] * 4, np.stack([separate, mixed]))
-    first, second = context.sense_silhouettes(occurrences)
+    first, second = context.sense_silhouettes(np.stack([separate, mixed]), ['a', 'a', 'b', 'b'])
     assert first == pytest.approx(1)
     assert second < 0
 

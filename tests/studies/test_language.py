@@ -9,10 +9,10 @@ import pytest
 
 from bert_jax.core.errors import UserError
 from bert_jax.data import prepare
-from bert_jax.modeling import module
 from bert_jax.studies import alignment, hidden_states, language_location
 from bert_jax.train import load
-from tests.runs import SAVE_AT_END, TINY, finetune, run_in_process
+from tests.runs import TINY, finetune, run_in_process
+from tests.runs import hidden_states as hidden_states_of
 
 
 @pytest.fixture(scope='module')
@@ -43,15 +43,13 @@ def test_ordinary_tokens_are_those_of_the_text(encoder):
 
 
 def test_vectors_are_means_of_hidden_states(encoder, trained):
-    model = module.merge(trained.graph, trained.params)
     vectors = alignment.sentence_vectors(encoder, 'real')
     mean = language_location.language_mean(encoder, 'real')
     words = alignment.word_vectors(encoder, 'real', min_count=1)
     t = encoder.tokenizer
     tokens, states = [], []
     for i, ids in enumerate(t.encode(SENTENCES)):
-        row = np.concatenate([[t.cls], ids, [t.sep]])[None].astype(np.int32)
-        hidden = np.stack(model.bert(row).hidden_states)[:, 0, 1:-1]
+        hidden = hidden_states_of(trained, [[t.cls, *ids, t.sep]])[:, 0, 1:-1]
         np.testing.assert_allclose(vectors[:, i], hidden.mean(1), atol=1e-4)
         tokens.append(ids)
         states.append(hidden)
@@ -284,7 +282,7 @@ def test_study_needs_two_languages(pretrained, tmp_path):
 
 
 def test_task_of_one_language_is_scored_in_the_other(bilingual, labeled, pretrained, tmp_path):
-    assert finetune(tmp_path / 'run', bilingual, labeled, 'train.steps=4', SAVE_AT_END) == 0
+    assert finetune(tmp_path / 'run', bilingual, labeled, 'train.steps=4') == 0
     words = (
         'bert_jax.bin.eval_classify', f'--config={TINY}:classify', f'--config.data.source={labeled}',
         f'--out={tmp_path}/scores.json',
@@ -295,6 +293,6 @@ def test_task_of_one_language_is_scored_in_the_other(bilingual, labeled, pretrai
         assert done.returncode == 0, done.stderr
         losses.append(json.loads((tmp_path / 'scores.json').read_text())['scores']['loss'])
     assert losses[0] != losses[1]
-    assert finetune(tmp_path / 'other', pretrained, labeled, 'train.steps=4', SAVE_AT_END) == 0
+    assert finetune(tmp_path / 'other', pretrained, labeled, 'train.steps=4') == 0
     done = run_in_process(*words, f'--checkpoint={tmp_path}/other', '--config.data.fake_language=shared')
-    assert 'needs a model that was pretrained on the task bilingual' in done.stderr
+    assert 'needs a model that was pretrained with task.name=bilingual' in done.stderr

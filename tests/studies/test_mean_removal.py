@@ -8,10 +8,9 @@ import pytest
 
 from bert_jax.core.errors import UserError
 from bert_jax.evals import scoring
-from bert_jax.modeling import module
 from bert_jax.studies import mean_removal
 from bert_jax.studies.mean_shift import shift_layer
-from tests.runs import TINY, finetune, run_in_process
+from tests.runs import TINY, finetune, hidden_states, run_in_process
 
 
 @pytest.fixture(scope='module')
@@ -27,14 +26,14 @@ def load_evaluator(finetuned, labeled):
 
 def test_mean_is_over_the_ordinary_tokens_of_all_rows(finetuned, labeled):
     trained, rows = load_evaluator(finetuned, labeled)
-    model, t = module.merge(trained.graph, trained.params), trained.tokenizer
+    t = trained.tokenizer
     lines = pathlib.Path(labeled.format(split='validation')).read_text().splitlines()
     states = []
     for line in lines:
         (ids,) = t.encode([json.loads(line)['text']])
         row = np.concatenate([[t.cls], ids, [t.sep]])[None].astype(np.int32)
         ordinary = np.isin(row[0], t.ordinary_ids)  # digits are unknown
-        states.append(np.stack(model.bert(row).hidden_states)[:, 0, ordinary])
+        states.append(hidden_states(trained, row)[:, 0, ordinary])
     np.testing.assert_allclose(
         mean_removal.mean_by_layer(trained, rows, 'x'), np.concatenate(states, 1).mean(1), atol=1e-4
     )

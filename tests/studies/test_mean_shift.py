@@ -4,30 +4,29 @@ import numpy as np
 import pytest
 
 from bert_jax.core.errors import UserError
-from bert_jax.modeling import module
 from bert_jax.studies.mean_shift import shift_layer
 from bert_jax.train import load
-from tests.runs import SAVE_AT_END, pretrain
+from tests.runs import hidden_states, pretrain
 
 
 @pytest.mark.parametrize('norm', ['post', 'pre'])
 def test_shift_changes_the_hidden_states_of_one_layer(norm, tmp_path, corpus, rows):
-    settings = (f'model.norm_placement={norm}', 'train.steps=1', 'optim.warmup=0', SAVE_AT_END)
+    settings = (f'model.norm_placement={norm}', 'train.steps=1', 'optim.warmup=0')
     assert pretrain(tmp_path, corpus, rows, *settings) == 0
     trained = load.read(tmp_path)
     tokens = np.arange(6, 18, dtype=np.int32).reshape(2, 6)
-    before = module.merge(trained.graph, trained.params).bert(tokens).hidden_states
+    before = hidden_states(trained, tokens)
     vector = np.linspace(-1, 1, before[0].shape[-1])
     for layer, states in enumerate(before):
         params = shift_layer(trained.params, trained.experiment.model, layer, vector)
-        after = module.merge(trained.graph, params).bert(tokens).hidden_states
+        after = hidden_states(trained._replace(params=params), tokens)
         np.testing.assert_allclose(after[layer], states + vector, atol=1e-5)
         for below in range(layer):
             np.testing.assert_array_equal(after[below], before[below])
 
 
 def test_model_without_biases_cannot_be_shifted(tmp_path, corpus, rows):
-    settings = ('model.norm_kind=rms', 'train.steps=1', 'optim.warmup=0', SAVE_AT_END)
+    settings = ('model.norm_kind=rms', 'train.steps=1', 'optim.warmup=0')
     assert pretrain(tmp_path, corpus, rows, *settings) == 0
     trained = load.read(tmp_path)
     with pytest.raises(UserError, match='Use a model with biases'):

@@ -3,6 +3,7 @@
 import jax
 import numpy as np
 import pytest
+from flax import nnx
 
 from bert_jax.core.errors import UserError
 from bert_jax.data import rows as rows_lib
@@ -72,7 +73,7 @@ def test_losses_are_reported_for_each_language(words):
     rng = np.random.default_rng(0)
     batch = stack([task.example_in_language(pack_row(words), rng, fake) for fake in (True, False, True)])
     model = task.build_model(model_config(words), Rngs(0))
-    result = task.loss(model, batch, None)
+    result = nnx.jit(lambda model: task.loss(model, batch, None))(model)
     real, fake = (result.metrics[f'mlm_loss/{name}'] for name in bilingual.LANGUAGES)
     assert (float(real.weight), float(fake.weight)) == (2, 4)
     total = result.losses['mlm_loss']
@@ -85,7 +86,8 @@ def test_separate_position_embeddings_are_the_second_half_of_the_table(words):
     row = pack_row(words)
     real, fake = (stack([task.example_in_language(row, np.random.default_rng(0), f)]) for f in (False, True))
     moved = {**real, 'corpus': fake['corpus']}
-    as_real, as_fake = (task.encode(model, b).hidden_states[0] for b in (real, moved))
+    encode = nnx.jit(lambda model, batch: task.encode(model, batch).hidden_states[0])
+    as_real, as_fake = (encode(model, batch) for batch in (real, moved))
     table = model.bert.position_embedding[...]
     normalize = jax.vmap(model.bert.embedding_norm)
     words_and_segments = (

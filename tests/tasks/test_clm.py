@@ -9,7 +9,6 @@ from bert_jax.data import tokenizer as tokenizer_lib
 from bert_jax.data.causal_rows import JoinedRows
 from bert_jax.data.pipeline import stack
 from bert_jax.data.prepare import TextConfig
-from bert_jax.modeling import module
 from bert_jax.modeling.gpt import GptForCausalLM
 from bert_jax.tasks import clm
 from tests.modeling import tiny
@@ -44,10 +43,10 @@ def test_loss_matches_the_logits(document_masking, loss_chunk):
         clm.Config(document_masking=document_masking, loss_chunk=loss_chunk), TextConfig(), VOCABULARY
     )
     batch = {k: jnp.asarray(v) for k, v in stack([example, example]).items()}
-    graph, params = tiny.graph_and_params(GptForCausalLM)
-    model = module.merge(graph, params)
-    term = task.loss(model, batch, None).losses['lm_loss']
-    scores = np.asarray(jax.nn.log_softmax(model(batch['tokens'], None, batch['valid']).logits))[0]
+    parts = tiny.graph_and_params(GptForCausalLM)
+    term = tiny.compute(*parts, lambda model: task.loss(model, batch, None).losses['lm_loss'])
+    logits = tiny.runner(*parts)(batch['tokens'], None, batch['valid']).logits
+    scores = np.asarray(jax.nn.log_softmax(logits))[0]
     expected = [-scores[i, example['tokens'][i + 1]] for i in np.flatnonzero(example['weights'])]
     assert float(term.weight) == 2 * len(expected)
     assert float(term.value()) == pytest.approx(np.mean(expected), rel=1e-5)

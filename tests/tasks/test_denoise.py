@@ -13,7 +13,6 @@ from bert_jax.data.causal_rows import DocumentRows
 from bert_jax.data.pipeline import stack
 from bert_jax.data.prepare import TextConfig
 from bert_jax.data.rows import unpack
-from bert_jax.modeling import module
 from bert_jax.modeling.bart import BartForSeq2Seq
 from bert_jax.tasks import denoise
 from tests.modeling import tiny
@@ -90,13 +89,14 @@ def test_loss_matches_the_logits(noise, loss_chunk):
     task = make_task(noise, loss_chunk=loss_chunk, rate=0.5)
     rows = [make_row(n, n)[1] for n in (20, 9)]
     batch = stack([task.example(r, np.random.default_rng(i)) for i, r in enumerate(rows)])
-    graph, params = tiny.graph_and_params(BartForSeq2Seq)
-    model = module.merge(graph, params)
+    parts = tiny.graph_and_params(BartForSeq2Seq)
     arrays = {k: jnp.asarray(v) for k, v in batch.items()}
     positions = arrays['positions'] if noise == ('mass',) else None
-    logits = model(arrays['tokens'], arrays['targets'], arrays['valid'], positions=positions).logits
+    logits = tiny.runner(*parts)(
+        arrays['tokens'], arrays['targets'], arrays['valid'], positions=positions
+    ).logits
     scores = np.asarray(jax.nn.log_softmax(logits))
-    term = task.loss(model, arrays, None).losses['restore_loss']
+    term = tiny.compute(*parts, lambda model: task.loss(model, arrays, None).losses['restore_loss'])
     chosen = np.take_along_axis(scores, batch['labels'][..., None], -1)[..., 0]
     assert float(term.value()) == pytest.approx(
         -(chosen * batch['weights']).sum() / batch['weights'].sum(), rel=1e-5

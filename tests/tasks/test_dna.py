@@ -47,7 +47,7 @@ def test_symbols_outside_the_alphabet_are_unknown(words):
 
 @pytest.mark.parametrize(('alphabet', 'k'), [('ACGT', 8), ('ACGT', 16), ('', 1)])
 def test_too_many_kmers_are_rejected(words, alphabet, k):
-    with pytest.raises(UserError, match='do not fit the .* word pieces'):
+    with pytest.raises(UserError, match='k-mers, but must give 1 to .* word pieces'):
         KmerTokenizer(words, alphabet, k, 0)
 
 

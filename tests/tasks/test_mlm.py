@@ -164,7 +164,7 @@ def test_row_maker_has_the_settings(vocabulary):
 class Model:
     """Stub of a model: losses 1, 2, 3, ... at the predicted positions, and logits that favor class 0."""
 
-    def bert(self, tokens, segments, valid, key, output_positions):
+    def bert(self, tokens, segments, valid, key, output_positions, positions):
         return types.SimpleNamespace(
             hidden_states=(tokens, jnp.pad(output_positions, ((0, 0), (1, 0)))), pooled='pooled'
         )

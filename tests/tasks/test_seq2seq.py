@@ -16,7 +16,7 @@ from bert_jax.experiments import runs
 from bert_jax.modeling import beam_search
 from bert_jax.tasks import seq2seq
 from bert_jax.train import load
-from tests.runs import SAVE_AT_END, TINY, finetune, run_in_process
+from tests.runs import TINY, finetune, run_in_process
 
 WORDS = ('river', 'boat', 'letter', 'window', 'house', 'bread', 'shadow', 'bird')
 
@@ -39,11 +39,10 @@ def summarizer(tmp_path_factory, bart, pairs):
     workdir = tmp_path_factory.mktemp('summarizer')
     data = ('task.name=seq2seq', 'model.name=bart', 'data.length=24', 'data.target_length=20')
     settings = (
-        'train.steps=200',
+        'train.steps=120',
         'optim.learning_rate=0.01',
         'train.log_every=50',
         'train.eval_every=0',
-        SAVE_AT_END,
     )
     # `finetune` uses the config of the task classify; its other settings suit this task too.
     assert finetune(workdir, bart, pairs, *data, *settings) == 0
@@ -171,7 +170,6 @@ def test_gpt_learns_to_generate_targets(gpt, pairs, tmp_path):
         'optim.learning_rate=0.01',
         'train.log_every=50',
         'train.eval_every=0',
-        SAVE_AT_END,
     )
     assert finetune(tmp_path, gpt, pairs, *data, *settings) == 0
     assert runs.read(tmp_path).evals[-1]['target_loss'] < 0.5

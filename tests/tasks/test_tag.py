@@ -8,7 +8,7 @@ from bert_jax.core.errors import UserError
 from bert_jax.data import tokenizer as tokenizer_lib
 from bert_jax.data.records import Record
 from bert_jax.data.tagging import TaggingConfig
-from bert_jax.modeling.heads import HeadOutput
+from bert_jax.modeling.heads import Output
 from bert_jax.tasks import tag
 
 LABELS = ('O', 'B-PER', 'I-PER', 'B-LOC', 'I-LOC')
@@ -97,7 +97,7 @@ def test_only_first_subwords_count_in_the_loss(vocabulary):
     batch = {k: jnp.asarray(v)[None] for k, v in task.example(examples.rows[0], None).items()}
     assert batch['labels'][0].tolist()[:6] == [0, 2, 0, 1, 0, 0]
     logits = np.random.default_rng(0).normal(size=(1, 12, 5)).astype(np.float32)
-    result = task.loss(lambda *_: HeadOutput((), None, jnp.asarray(logits)), batch, None)
+    result = task.loss(lambda *_: Output((), None, jnp.asarray(logits)), batch, None)
     chosen = logits[0, [1, 3]]
     expected = np.log(np.exp(chosen).sum(1)) - chosen[[0, 1], [1, 0]]
     assert float(result.losses['cross_entropy'].value()) == pytest.approx(expected.mean(), rel=1e-5)

@@ -15,7 +15,7 @@ import pytest
 import bert_jax
 from bert_jax.core import distributed
 from bert_jax.core.errors import UserError
-from tests.runs import ROOT, TINY, finetune, metric_lines, pretrain, run_in_process
+from tests.runs import MANY_CHECKPOINTS, ROOT, TINY, finetune, metric_lines, pretrain, run_in_process
 
 
 def start(processes, command_name, *arguments):
@@ -64,8 +64,8 @@ def wait_for(step, workdir, job):
             assert process.poll() is None, process.communicate()
 
 
-# Without these evaluations, the run would end before a signal arrives.
-SLOW = 'train.eval_every=1'
+# Without the evaluations, the run would end before a signal arrives.
+INTERRUPTIBLE = ('train.eval_every=1', *MANY_CHECKPOINTS)
 
 
 def assert_close(a, b):
@@ -78,17 +78,18 @@ def assert_close(a, b):
             np.testing.assert_allclose(value, right[key], rtol=2e-5, atol=1e-6, err_msg=key)
 
 
+@pytest.mark.slow
 def test_two_processes_stopped_by_a_signal_and_resumed_by_four_equal_one_process(
     tmp_path, corpus, rows, pretrained, labeled
 ):
-    job = start_pretraining(2, tmp_path, corpus, rows, 'mesh.strategy=fsdp', SLOW)
+    job = start_pretraining(2, tmp_path, corpus, rows, 'mesh.strategy=fsdp', *INTERRUPTIBLE)
     wait_for(4, tmp_path, job)
     job[1].send_signal(signal.SIGTERM)
     statuses, outputs = wait(job)
     assert statuses == [os.EX_TEMPFAIL] * 2, outputs
     assert metric_lines(tmp_path)[-1]['step'] < 20
     assert 'step' not in outputs[1][1]  # only the lead process reports
-    statuses, outputs = wait(start_pretraining(4, tmp_path, corpus, rows, SLOW))
+    statuses, outputs = wait(start_pretraining(4, tmp_path, corpus, rows, *INTERRUPTIBLE))
     assert statuses == [0] * 4, outputs
     assert 'resuming at step' in outputs[0][1]
     assert bert_jax.load(tmp_path)[0].bert.config.width == 32
@@ -96,8 +97,9 @@ def test_two_processes_stopped_by_a_signal_and_resumed_by_four_equal_one_process
     assert_close(metric_lines(tmp_path), metric_lines(pretrained))
 
 
+@pytest.mark.slow
 def test_killed_process_is_named_and_ends_the_job_which_can_be_resumed(tmp_path, corpus, rows, pretrained):
-    job = start_pretraining(2, tmp_path, corpus, rows, SLOW)
+    job = start_pretraining(2, tmp_path, corpus, rows, *INTERRUPTIBLE)
     wait_for(7, tmp_path, job)
     job[1].kill()
     start_time = time.monotonic()
@@ -106,7 +108,7 @@ def test_killed_process_is_named_and_ends_the_job_which_can_be_resumed(tmp_path,
     assert statuses[0] not in (0, os.EX_TEMPFAIL)
     assert 'Traceback' not in outputs[0][1], outputs[0][1]
     assert 'unhealthy (stopped sending heartbeats):\n1\n' in outputs[0][1]
-    assert pretrain(tmp_path, corpus, rows) == 0
+    assert pretrain(tmp_path, corpus, rows, *MANY_CHECKPOINTS) == 0
     assert_close(metric_lines(tmp_path), metric_lines(pretrained))
 
 
@@ -129,6 +131,7 @@ def test_error_caused_by_lost_process_is_one_line(text, start, monkeypatch):
     assert '\n' not in message
 
 
+@pytest.mark.slow
 def test_fine_tuning_and_evaluation_with_two_processes_equal_one_process(tmp_path, pretrained, labeled):
     settings = ('train.steps=4', 'train.length_buckets=3')
     assert finetune(tmp_path / 'run', pretrained, labeled, *settings) == 0

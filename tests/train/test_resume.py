@@ -11,7 +11,8 @@ from bert_jax.core import metrics
 from bert_jax.core.errors import UserError
 from bert_jax.experiments import status
 from bert_jax.train import loop
-from tests.runs import TINY, checkpoint_arrays, metric_lines, pretrain, run_command
+from tests.runs import MANY_CHECKPOINTS, TINY, checkpoint_arrays, metric_lines, run_command
+from tests.runs import pretrain as pretrain_with
 
 KILL_AT_11 = """
 import os, signal
@@ -25,6 +26,11 @@ metrics.Writer.__call__ = call
 """
 
 
+def pretrain(workdir, corpus, rows, *overrides):
+    """Run the training command in this process, as for the fixture `pretrained`."""
+    return pretrain_with(workdir, corpus, rows, *MANY_CHECKPOINTS, *overrides)
+
+
 def _arguments(workdir, corpus, rows):
     return (
         'bert_jax.bin.train',
@@ -32,6 +38,7 @@ def _arguments(workdir, corpus, rows):
         f'--workdir={workdir}',
         f'--config.data.sources=({str(corpus)!r},)',
         f'--config.data.rows_dir={rows}',
+        *(f'--config.{setting}' for setting in MANY_CHECKPOINTS),
     )
 
 

@@ -16,7 +16,7 @@ from bert_jax.data.prepare import TextConfig
 from bert_jax.modeling import bert
 from bert_jax.tasks import mlm
 from bert_jax.train import state as state_lib
-from bert_jax.train.step import jit_train_step
+from bert_jax.train.step import make_train_step
 
 LENGTH, BATCH = 32, 16
 
@@ -42,14 +42,15 @@ def update(task, tokenizer, batch, mesh=None, devices=8, accumulation_steps=1, *
     model = {'width': 32, 'mlp_width': 64, 'dropout': 0.0, 'attention_dropout': 0.0} | model
     config = bert.Config(size='tiny', max_positions=LENGTH, vocab_size=len(tokenizer), **model)
     partitioner = partitioning.make(mesh or MeshConfig(), jax.devices()[:devices])
-    tx = optim.make_optimizer(optim.OptimConfig(warmup=0, eps=1e-3), 10)
-    make = functools.partial(task.build_model, config)
-    layout = state_lib.make_layout(make, tx, partitioner)
-    state = state_lib.create(make, tx, layout, seed=0)
-    step = jit_train_step(
-        task, layout, partitioner, tx, schedule=optim.make_schedule(optim.OptimConfig(warmup=0), 10), seed=0,
-        dropout=config.dropout > 0, accumulation_steps=accumulation_steps,
-    )  # fmt: skip
+    layout, step = make_train_step(
+        task,
+        config,
+        optim.OptimConfig(warmup=0, eps=1e-3),
+        10,
+        partitioner,
+        accumulation_steps=accumulation_steps,
+    )
+    state = state_lib.create(layout, seed=0)
     state, metrics = step(state, partitioner.global_batch(batch))
     return jax.device_get(state), {k: float(m.value()) for k, m in jax.device_get(metrics).items()}
 
@@ -87,7 +88,7 @@ def test_parameters_and_moments_are_sharded(task, tokenizer):
     make = functools.partial(task.build_model, config)
     partitioner = partitioning.make(MeshConfig('fsdp_tp', fsdp=4, tensor=2))
     layout = state_lib.make_layout(make, tx, partitioner)
-    state = state_lib.create(make, tx, layout, seed=0)
+    state = state_lib.create(layout, seed=0)
     kernel = state.params['bert/layers/blocks/0/mlp/up/kernel']
     assert kernel.addressable_shards[0].data.shape == (32 // 4, 64 // 2)
     moments = [m for m in jax.tree.leaves(state.opt_state) if m.shape == kernel.shape]
@@ -102,7 +103,7 @@ def test_initialization_does_not_depend_on_mesh(task, tokenizer):
     starts = []
     for mesh, devices in ((MeshConfig(), 1), (MeshConfig('fsdp'), 8)):
         layout = state_lib.make_layout(make, tx, partitioning.make(mesh, jax.devices()[:devices]))
-        starts.append(jax.device_get(state_lib.create(make, tx, layout, seed=3).params))
+        starts.append(jax.device_get(state_lib.create(layout, seed=3).params))
     for name in starts[0]:
         np.testing.assert_array_equal(starts[0][name], starts[1][name], err_msg=name)
 
@@ -133,23 +134,14 @@ def test_state_is_float32_with_bfloat16_model(task, tokenizer, batch):
 
 
 def test_loss_decreases_on_one_batch(task, tokenizer, batch):
-    config = bert.Config(size='tiny', width=32, mlp_width=64, max_positions=LENGTH, vocab_size=len(tokenizer))
+    config = bert.Config(
+        size='tiny', width=32, mlp_width=64, max_positions=LENGTH, vocab_size=len(tokenizer), dropout=0.0,
+        attention_dropout=0.0,
+    )  # fmt: skip
     partitioner = partitioning.make(MeshConfig(), jax.devices()[:1])
     optim_config = optim.OptimConfig(learning_rate=3e-3, warmup=0, schedule='constant')
-    tx = optim.make_optimizer(optim_config, 40)
-    make = functools.partial(task.build_model, config)
-    layout = state_lib.make_layout(make, tx, partitioner)
-    state = state_lib.create(make, tx, layout, seed=0)
-    step = jit_train_step(
-        task,
-        layout,
-        partitioner,
-        tx,
-        schedule=optim.make_schedule(optim_config, 40),
-        seed=0,
-        dropout=False,
-        accumulation_steps=1,
-    )
+    layout, step = make_train_step(task, config, optim_config, 40, partitioner)
+    state = state_lib.create(layout, seed=0)
     losses = []
     for _ in range(40):
         state, metrics = step(state, partitioner.global_batch(batch))

@@ -4,11 +4,11 @@ The examples are generated from the docstrings and sources of the standard libra
 that this project depends on. A module (a source file) is in the same split in every config, so pretraining on the text
 never sees the validation and test examples of the labeled configs.
 
-    builder = Pydocs(config='text', data_dir=f'{folder}/{fingerprint()}')
+    builder = Pydocs(config='text', data_dir=f'{folder}/{source.fingerprint()}')
     builder.download_and_prepare()
     train = builder.as_data_source('train')
 
-The examples depend on the installed versions, which `fingerprint` identifies.
+The examples depend on the installed versions, which `source.fingerprint` identifies.
 """
 
 import os
@@ -21,11 +21,9 @@ from etils import epath
 
 from bert_jax.data.pydocs import examples, source
 from bert_jax.data.pydocs.examples import KINDS, MATCH, Example, KeyedExample
-from bert_jax.data.pydocs.source import fingerprint
 from bert_jax.data.pydocs.token_roles import TAGS
 
-__all__ = ['Pydocs', 'fingerprint']
-
+Roots = Sequence[str | os.PathLike[str]]
 _Label, _Sequence, _Text = tfds.features.ClassLabel, tfds.features.Sequence, tfds.features.Text
 FEATURES: dict[str, Callable[[], dict[str, Any]]] = {
     'text': lambda: {'title': _Text(), 'text': _Text()},
@@ -49,14 +47,14 @@ EXAMPLES = {
 }
 
 
-def make_examples(config: str, roots: Sequence[str] | None = None) -> dict[str, dict[str, Example]]:
+def make_examples(config: str, roots: Roots | None = None) -> dict[str, dict[str, Example]]:
     """Return the examples of a config by split and key, without empty splits.
 
     Args:
       config: name of the config, a key of `EXAMPLES`.
       roots: folders of Python files to read instead of the installed sources.
     """
-    modules = source.read_corpus(None if roots is None else tuple(map(os.fspath, roots)))
+    modules = source.read_corpus(None if roots is None else tuple(map(str, roots)))
     splits: dict[str, dict[str, Example]] = {'train': {}, 'validation': {}, 'test': {}}
     for module, (key, example) in EXAMPLES[config](modules):
         splits[module.split].setdefault(key, example)
@@ -83,10 +81,9 @@ class Pydocs(tfds.core.GeneratorBasedBuilder):
     ]
     pkg_dir_path = epath.Path(__file__).parent  # TFDS infers it only for regular packages
 
-    def __init__(self, *, roots: Sequence[str | os.PathLike[str]] | None = None, **kwargs: Any):
-        self._roots = None if roots is None else [os.fspath(root) for root in roots]
+    def __init__(self, *, roots: Roots | None = None, **kwargs: Any):
         super().__init__(**{'file_format': 'array_record'} | kwargs)
-        self._original_state['roots'] = self._roots  # for pickling
+        self._roots = self._original_state['roots'] = roots  # the state is for pickling
 
     def _info(self) -> tfds.core.DatasetInfo:
         return self.dataset_info_from_configs(

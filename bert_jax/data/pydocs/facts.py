@@ -96,19 +96,19 @@ def docstring_facts(doc: str, function: str) -> list[Fact]:
             is_returns = prose.is_heading(line, prose.RETURN_HEADINGS)
             section = 'parameter' if is_parameters else 'return' if is_returns else ''
             heading_indent, entry_indent, subject = indent, -1, ''
-        elif match := _REST.match(line):
+        elif match := _REST.match(doc, start, end):
             section = ''
-            _add_rest_fact(facts, match, start)
+            _add_rest_fact(facts, match)
         elif section:
             entry_indent = indent if entry_indent < 0 else entry_indent
             if indent < entry_indent or (entry_indent > heading_indent and indent <= heading_indent):
                 section = ''
             elif entry_indent > heading_indent:  # Google style
                 if indent == entry_indent:
-                    _add_google_fact(facts, line, section, start)
+                    _add_google_fact(facts, section, start, end)
                     section = 'parameter' if section == 'parameter' else ''  # `Returns` has one entry
             elif indent == entry_indent:  # NumPy style
-                subject = _add_numpy_fact(facts, line, section, start)
+                subject = _add_numpy_fact(facts, section, start, end)
             elif subject:
                 facts.add_text(section, subject, start + indent, end)
                 section = 'parameter' if section == 'parameter' else ''
@@ -116,58 +116,60 @@ def docstring_facts(doc: str, function: str) -> list[Fact]:
     return facts.facts
 
 
-def _add_rest_fact(facts: _FactCollector, match: re.Match[str], start: int) -> None:
+def _add_rest_fact(facts: _FactCollector, match: re.Match[str]) -> None:
     field, name = match[1], (match[2] or '').rpartition(' ')[2]
-    left, right = start + match.start(3), start + match.end(3)
     if field == 'param' and name:
-        facts.add_text('parameter', name, left, right)
+        facts.add_text('parameter', name, *match.span(3))
     elif field == 'type' and name:
-        facts.add_type('type', name, left, right)
+        facts.add_type('type', name, *match.span(3))
     elif field == 'rtype':
-        facts.add_type('return type', facts.function, left, right)
+        facts.add_type('return type', facts.function, *match.span(3))
     elif field.startswith('return'):
-        facts.add_text('return', facts.function, left, right)
+        facts.add_text('return', facts.function, *match.span(3))
 
 
-def _add_google_fact(facts: _FactCollector, line: str, section: str, start: int) -> None:
+def _add_google_fact(facts: _FactCollector, section: str, start: int, end: int) -> None:
     if section == 'parameter':
-        if match := _GOOGLE.match(line):
+        if match := _GOOGLE.match(facts.doc, start, end):
             if match[2]:
-                facts.add_type('type', match[1], start + match.start(2), start + match.end(2))
-            facts.add_text('parameter', match[1], start + match.start(3), start + match.end(3))
-    elif match := _GOOGLE_RETURN.match(line):
-        facts.add_type('return type', facts.function, start + match.start(1), start + match.end(1))
-        facts.add_text('return', facts.function, start + match.start(2), start + match.end(2))
+                facts.add_type('type', match[1], *match.span(2))
+            facts.add_text('parameter', match[1], *match.span(3))
+    elif match := _GOOGLE_RETURN.match(facts.doc, start, end):
+        facts.add_type('return type', facts.function, *match.span(1))
+        facts.add_text('return', facts.function, *match.span(2))
     else:
-        indent = len(line) - len(line.lstrip())
-        facts.add_text('return', facts.function, start + indent, start + len(line))
+        line = facts.doc[start:end]
+        facts.add_text('return', facts.function, end - len(line.lstrip()), end)
 
 
-def _add_numpy_fact(facts: _FactCollector, line: str, section: str, start: int) -> str:
-    """Add the type in the first line of an entry; return the name that the next line describes."""
-    match = _NUMPY.match(line)
-    if section == 'parameter':
-        if match and match[2]:
-            facts.add_type('type', match[1], start + match.start(2), start + match.end(2))
-        return match[1] if match else ''
+def _add_numpy_fact(facts: _FactCollector, section: str, start: int, end: int) -> str:
+    """Add the type that a NumPy-style entry such as `x : int` gives in its first line, if any.
+
+    Returns:
+      The entry's subject: in a parameter section the parameter's name, or '' if the line has another form;
+      in other sections the function's name.
+    """
+    match = _NUMPY.match(facts.doc, start, end)
+    is_parameter = section == 'parameter'
+    subject = facts.function if not is_parameter else match[1] if match else ''
     if match and match[2]:
-        facts.add_type('return type', facts.function, start + match.start(2), start + match.end(2))
-    return facts.function
+        facts.add_type('type' if is_parameter else 'return type', subject, *match.span(2))
+    return subject
 
 
 def find_answers(item: Item, doc: str) -> tuple[str, dict[tuple[str, str], list[Span]]]:
-    """Find the spans of a function's signature and docstring that answer questions about the function.
+    """Find the answers to questions about a function in its signature and docstring.
 
-    Questions that only the signature answers are easy. At most one of them is kept, and none if the docstring answers
-    no question.
+    Questions that only the signature answers are easy, so at most one of them is kept. If the docstring answers no
+    question, none is kept.
 
     Args:
       item: function with a signature.
       doc: docstring after `prose.clean`.
 
     Returns:
-      The context, which is the signature followed by the docstring, and the spans of the answers in it by the (kind,
-      subject) of their question.
+      The context, which is the signature followed by the docstring, and a dict from the (kind, subject) of each
+      question to the spans of its answers in the context.
     """
     assert item.signature is not None
     signature = item.signature

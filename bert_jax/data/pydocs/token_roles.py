@@ -26,7 +26,6 @@ TAGS = (
 )
 
 _SKIPPED_TYPES = {tokenize.NEWLINE, tokenize.NL, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER}
-_SKIPPED_TYPES |= {tokenize.ENCODING}
 # Python 3.12 and later split f-strings into several tokens, 3.14 and later t-strings.
 _STRING_STARTS = {getattr(tokenize, f'{x}STRING_START', None) for x in 'FT'} - {None}
 _STRING_ENDS = {getattr(tokenize, f'{x}STRING_END', None) for x in 'FT'} - {None}

@@ -7,12 +7,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from bert_jax import tasks
 from bert_jax.core.config import check_range
 from bert_jax.core.metrics import mean
 from bert_jax.data.pipeline import Batch
 from bert_jax.data.prepare import TextConfig
 from bert_jax.data.rows import SegmentRows, unpack
-from bert_jax.data.tokenizer import Tokenizer
 from bert_jax.modeling.heads import ForTokenClassification
 from bert_jax.modeling.losses import cross_entropy
 from bert_jax.modeling.module import Rngs
@@ -34,13 +34,10 @@ class Config:
         check_range(self, 'task', 0, 1, 'replace_rate')
 
 
-class Task:
+class Task(tasks.Task):
     """Replaces tokens at random, and classifies each token as original or replaced."""
 
     Data = TextConfig
-
-    def __init__(self, config: Config, data: TextConfig, tokenizer: Tokenizer):
-        self.config, self.data, self.tokenizer = config, data, tokenizer
 
     def row_maker(self, length: int) -> SegmentRows:
         """Pack one segment of consecutive sentences into each row."""
@@ -62,9 +59,7 @@ class Task:
     def build_model(self, model_config: Any, rngs: Rngs) -> ForTokenClassification:
         return ForTokenClassification(model_config, 2, rngs)
 
-    def loss(
-        self, model: ForTokenClassification, batch: dict[str, jax.Array], key: jax.Array | None
-    ) -> TaskOutput:
+    def loss(self, model: ForTokenClassification, batch: Batch, key: jax.Array | None) -> TaskOutput:
         logits = model(batch['tokens'], batch['segments'], batch['valid'], key).logits
         weights = jnp.where(batch['valid'], batch['row_weight'][:, None], 0)
         predicted, labels = logits.argmax(-1), batch['labels']
@@ -79,6 +74,3 @@ class Task:
 
     def flops(self, model_config: Any, batch: Batch) -> float:
         return model_config.encode_flops(batch['valid'].sum(), batch['valid'].shape[1])
-
-    def scores(self, outputs: dict[str, np.ndarray], metadata: Any) -> dict[str, Any]:
-        return {}
