@@ -79,7 +79,7 @@ def tokenizer():
 
 
 @pytest.fixture(scope='session')
-def words():
+def word_tokenizer():
     """WordPiece tokenizer for which 'w7' is one token, and 'xy' is two."""
     entries = [*tokenizer_lib.SPECIAL, *(f'w{i}' for i in range(3000)), 'x', '##y', '##z', '.']
     return tokenizer_lib.from_vocab(entries)

@@ -15,11 +15,11 @@ def cache_dir() -> pathlib.Path:
     return pathlib.Path(os.environ.get('BERT_JAX_CACHE') or '~/.cache/bert_jax').expanduser()
 
 
-def write_atomic(path: pathlib.Path, text: str) -> None:
-    """Write a text file atomically, creating its parent folders: a crash leaves the old file or the new one."""
+def write_atomic(path: pathlib.Path, content: str | bytes) -> None:
+    """Write a file atomically, creating its parent folders: a crash leaves the old file or the new one."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(path.name + '.tmp')
-    temporary.write_text(text, encoding='utf-8')
+    temporary.write_bytes(content.encode() if isinstance(content, str) else content)
     temporary.replace(path)
 
 

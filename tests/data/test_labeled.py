@@ -52,82 +52,84 @@ def text(row, tokenizer):
 
 
 @pytest.mark.parametrize('suffix', ['.jsonl', '.csv', '.tsv'])
-def test_files_become_rows(tmp_path, words, suffix):
+def test_files_become_rows(tmp_path, word_tokenizer, suffix):
     source = write(tmp_path, EXAMPLES, suffix)
     data = config(source)
     labels = label_names(data)
     assert labels == ('bad', 'good')
-    found = read_rows(data, labels, words)
+    found = read_rows(data, labels, word_tokenizer)
     assert [r.label for r in found] == [1, 0, 1]
-    assert [text(r, words).replace('[UNK]', '').split() for r in found] == [
+    assert [text(r, word_tokenizer).replace('[UNK]', '').split() for r in found] == [
         ['w1', 'w2', 'w3'],
         ['w4'],
         ['w5', 'w6'],
     ]
     assert all(
-        r.first_length == r.length and r.tokens[0] == words.cls and r.tokens[r.length - 1] == words.sep
+        r.first_length == r.length
+        and r.tokens[0] == word_tokenizer.cls
+        and r.tokens[r.length - 1] == word_tokenizer.sep
         for r in found
     )
-    assert make_rows(data, 'train', labels, words).shape == (3, 4 + 16)
+    assert make_rows(data, 'train', labels, word_tokenizer).shape == (3, 4 + 16)
 
 
-def test_quotes_in_tsv_are_ordinary_characters(tmp_path, words):
+def test_quotes_in_tsv_are_ordinary_characters(tmp_path, word_tokenizer):
     (tmp_path / 'train.tsv').write_text('text\tlabel\n"w1\t0\nw2" w3\t1\n')
-    found = read_rows(config(f'{tmp_path}/{{split}}.tsv'), ('0', '1'), words)
+    found = read_rows(config(f'{tmp_path}/{{split}}.tsv'), ('0', '1'), word_tokenizer)
     assert [r.label for r in found] == [0, 1]
 
 
-def test_field_and_split_names_can_be_configured(tmp_path, words):
+def test_field_and_split_names_can_be_configured(tmp_path, word_tokenizer):
     source = write(tmp_path, [{'body': 'w7', 'kind': 'a', 'text': 'w1'}], '.jsonl', split='dev')
     data = config(source, text='body', label='kind', train_split='dev')
     assert label_names(data) == ('a',)
-    (row,) = read_rows(data, ('a', 'b'), words, 'dev')
-    assert text(row, words) == 'w7'
+    (row,) = read_rows(data, ('a', 'b'), word_tokenizer, 'dev')
+    assert text(row, word_tokenizer) == 'w7'
 
 
-def test_files_of_a_glob_are_read_in_sorted_order(tmp_path, words):
+def test_files_of_a_glob_are_read_in_sorted_order(tmp_path, word_tokenizer):
     for name, word in (('b', 'w2'), ('a', 'w1')):
         write(tmp_path, [{'text': word, 'label': 0}], '.jsonl', split=f'train-{name}')
-    found = read_rows(config(f'{tmp_path}/{{split}}-*.jsonl'), ('0', '1'), words)
-    assert [text(r, words) for r in found] == ['w1', 'w2']
+    found = read_rows(config(f'{tmp_path}/{{split}}-*.jsonl'), ('0', '1'), word_tokenizer)
+    assert [text(r, word_tokenizer) for r in found] == ['w1', 'w2']
 
 
 @pytest.mark.parametrize('suffix', ['.jsonl', '.csv'])
-def test_integer_labels_are_classes(tmp_path, words, suffix):
+def test_integer_labels_are_classes(tmp_path, word_tokenizer, suffix):
     source = write(tmp_path, [{'text': 'w1', 'label': i} for i in (2, 0, 2, 1)], suffix)
     labels = label_names(config(source))
     assert labels == ('0', '1', '2')
-    assert [r.label for r in read_rows(config(source), labels, words)] == [2, 0, 2, 1]
+    assert [r.label for r in read_rows(config(source), labels, word_tokenizer)] == [2, 0, 2, 1]
 
 
-def test_integer_labels_need_not_start_at_zero(tmp_path, words):
+def test_integer_labels_need_not_start_at_zero(tmp_path, word_tokenizer):
     source = write(tmp_path, [{'text': 'w1', 'label': i} for i in (12, 1, 3)], '.jsonl')
     assert label_names(config(source)) == ('1', '3', '12')
-    assert [r.label for r in read_rows(config(source), ('1', '3', '12'), words)] == [2, 0, 1]
+    assert [r.label for r in read_rows(config(source), ('1', '3', '12'), word_tokenizer)] == [2, 0, 1]
 
 
-def test_integer_labels_index_class_names(tmp_path, words):
+def test_integer_labels_index_class_names(tmp_path, word_tokenizer):
     source = write(tmp_path, [{'text': 'w1', 'label': i} for i in (1, 0)], '.jsonl')
-    assert [r.label for r in read_rows(config(source), ('no', 'yes'), words)] == [1, 0]
+    assert [r.label for r in read_rows(config(source), ('no', 'yes'), word_tokenizer)] == [1, 0]
 
 
-def test_class_ids_follow_the_order_of_the_names(tmp_path, words):
+def test_class_ids_follow_the_order_of_the_names(tmp_path, word_tokenizer):
     source = write(tmp_path, EXAMPLES, '.jsonl')
-    assert [r.label for r in read_rows(config(source), ('good', 'bad'), words)] == [0, 1, 0]
+    assert [r.label for r in read_rows(config(source), ('good', 'bad'), word_tokenizer)] == [0, 1, 0]
 
 
-def test_whole_number_floats_are_integer_labels(tmp_path, words):
+def test_whole_number_floats_are_integer_labels(tmp_path, word_tokenizer):
     source = write(tmp_path, [{'text': 'w1', 'label': i} for i in (1.0, 3.0, 1)], '.jsonl')
     labels = label_names(config(source))
     assert labels == ('1', '3')
-    assert [r.label for r in read_rows(config(source), labels, words)] == [0, 1, 0]
+    assert [r.label for r in read_rows(config(source), labels, word_tokenizer)] == [0, 1, 0]
 
 
-def test_spaces_around_labels_are_stripped(tmp_path, words):
+def test_spaces_around_labels_are_stripped(tmp_path, word_tokenizer):
     source = write(tmp_path, [{'text': 'w1', 'label': label} for label in ('no', ' no', 'yes ')], '.jsonl')
     labels = label_names(config(source))
     assert labels == ('no', 'yes')
-    assert [r.label for r in read_rows(config(source), labels, words)] == [0, 0, 1]
+    assert [r.label for r in read_rows(config(source), labels, word_tokenizer)] == [0, 0, 1]
 
 
 @pytest.mark.parametrize('label', [0.5, float('nan'), ''])
@@ -138,10 +140,13 @@ def test_labels_that_cannot_be_classes_raise(tmp_path, label):
 
 
 @pytest.mark.parametrize('value', [True, False])
-def test_booleans_are_classes(tmp_path, words, value):
+def test_booleans_are_classes(tmp_path, word_tokenizer, value):
     source = write(tmp_path, [{'text': 'w1', 'label': i} for i in (value, not value)], '.jsonl')
     labels = label_names(config(source))
-    assert [r.label for r in read_rows(config(source), labels, words)] == [int(value), int(not value)]
+    assert [r.label for r in read_rows(config(source), labels, word_tokenizer)] == [
+        int(value),
+        int(not value),
+    ]
 
 
 def test_list_label_raises(tmp_path):
@@ -151,43 +156,43 @@ def test_list_label_raises(tmp_path):
 
 
 @pytest.mark.parametrize('label', [2, -1, 17])
-def test_out_of_range_label_names_the_record(tmp_path, words, label):
+def test_out_of_range_label_names_the_record(tmp_path, word_tokenizer, label):
     source = write(tmp_path, [{'text': 'w1', 'label': 0}, {'text': 'w2', 'label': label}], '.jsonl')
     with pytest.raises(UserError) as error:
-        read_rows(config(source), ('0', '1'), words)
+        read_rows(config(source), ('0', '1'), word_tokenizer)
     assert str(error.value).startswith(f'{tmp_path}/train.jsonl, line 2, has the unknown label {label}: ')
 
 
 @pytest.mark.parametrize('label', [0, 2, 4])
-def test_unknown_number_is_not_used_as_an_index(tmp_path, words, label):
+def test_unknown_number_is_not_used_as_an_index(tmp_path, word_tokenizer, label):
     source = write(tmp_path, [{'text': 'w1', 'label': label}], '.jsonl')
     with pytest.raises(UserError, match=f'has the unknown label {label}: known: 1, 3'):
-        read_rows(config(source), ('1', '3'), words)
+        read_rows(config(source), ('1', '3'), word_tokenizer)
 
 
-def test_null_label_names_the_record(tmp_path, words):
+def test_null_label_names_the_record(tmp_path, word_tokenizer):
     source = write(tmp_path, [{'text': 'w1', 'label': None}], '.jsonl')
     with pytest.raises(UserError, match='line 1, has no label'):
-        read_rows(config(source), ('0', '1'), words)
+        read_rows(config(source), ('0', '1'), word_tokenizer)
 
 
-def test_index_past_the_last_name_raises(tmp_path, words):
+def test_index_past_the_last_name_raises(tmp_path, word_tokenizer):
     source = write(tmp_path, [{'text': 'w1', 'label': 2}], '.jsonl')
     with pytest.raises(UserError, match='has the label 2, but there are 2 classes, 0 to 1\. Correct'):
-        read_rows(config(source), ('no', 'yes'), words)
+        read_rows(config(source), ('no', 'yes'), word_tokenizer)
 
 
-def test_unknown_label_suggests_the_closest_name(tmp_path, words):
+def test_unknown_label_suggests_the_closest_name(tmp_path, word_tokenizer):
     source = write(tmp_path, [*EXAMPLES, {'text': 'w2', 'label': 'goood'}], '.jsonl')
     with pytest.raises(UserError, match=r"line 4, has the unknown label 'goood': did you mean 'good'\?"):
-        read_rows(config(source), ('bad', 'good'), words)
+        read_rows(config(source), ('bad', 'good'), word_tokenizer)
 
 
-def test_error_names_the_line_in_the_file_despite_shuffling(tmp_path, words):
+def test_error_names_the_line_in_the_file_despite_shuffling(tmp_path, word_tokenizer):
     examples = [{'text': 'w1', 'label': int(i == 17) * 9} for i in range(30)]
     source = write(tmp_path, examples, '.jsonl')
     with pytest.raises(UserError, match='line 18, has the unknown label 9'):
-        read_rows(config(source), ('0', '1'), words, limit=30)
+        read_rows(config(source), ('0', '1'), word_tokenizer, limit=30)
 
 
 @pytest.mark.parametrize(('fields', 'message'), [
@@ -195,10 +200,10 @@ def test_error_names_the_line_in_the_file_despite_shuffling(tmp_path, words):
     (dict(text_pair='other'), r"no field 'other': known: label, text"),
     (dict(label='labels'), r"no field 'labels': did you mean 'label'\?"),
 ])  # fmt: skip
-def test_missing_field_is_named(tmp_path, words, fields, message):
+def test_missing_field_is_named(tmp_path, word_tokenizer, fields, message):
     data = config(write(tmp_path, EXAMPLES, '.jsonl'), **fields)
     with pytest.raises(UserError, match=message):
-        read_rows(data, ('bad', 'good'), words)
+        read_rows(data, ('bad', 'good'), word_tokenizer)
 
 
 def test_label_names_reports_a_missing_label_field(tmp_path):
@@ -208,68 +213,68 @@ def test_label_names_reports_a_missing_label_field(tmp_path):
 
 
 @pytest.mark.parametrize('late', [{'text': 'w2'}, {'label': 'bad'}])
-def test_field_missing_in_a_later_record_names_it(tmp_path, words, late):
+def test_field_missing_in_a_later_record_names_it(tmp_path, word_tokenizer, late):
     source = write(tmp_path, [*EXAMPLES, late], '.jsonl')
     with pytest.raises(UserError, match='line 4,.*(text|label)'):
-        read_rows(config(source), ('bad', 'good'), words)
+        read_rows(config(source), ('bad', 'good'), word_tokenizer)
 
 
-def test_null_text_raises(tmp_path, words):
+def test_null_text_raises(tmp_path, word_tokenizer):
     source = write(tmp_path, [*EXAMPLES, {'text': None, 'label': 'bad'}], '.jsonl')
     with pytest.raises(UserError, match="line 4,.*'text'"):
-        read_rows(config(source), ('bad', 'good'), words)
+        read_rows(config(source), ('bad', 'good'), word_tokenizer)
 
 
-def test_short_table_row_raises(tmp_path, words):
+def test_short_table_row_raises(tmp_path, word_tokenizer):
     (tmp_path / 'train.csv').write_text('label,text\ngood,w1\nbad\n')
     with pytest.raises(UserError, match="line 3,.*'text'"):
-        read_rows(config(f'{tmp_path}/{{split}}.csv'), ('bad', 'good'), words)
+        read_rows(config(f'{tmp_path}/{{split}}.csv'), ('bad', 'good'), word_tokenizer)
 
 
 @pytest.mark.parametrize('suffix', ['.csv', '.tsv', '.jsonl'])
-def test_byte_order_mark_is_ignored(tmp_path, words, suffix):
+def test_byte_order_mark_is_ignored(tmp_path, word_tokenizer, suffix):
     source = write(tmp_path, EXAMPLES, suffix, encoding='utf-8-sig')
-    assert [r.label for r in read_rows(config(source), ('bad', 'good'), words)] == [1, 0, 1]
+    assert [r.label for r in read_rows(config(source), ('bad', 'good'), word_tokenizer)] == [1, 0, 1]
 
 
-def test_unpaired_surrogate_is_replaced(tmp_path, words):
+def test_unpaired_surrogate_is_replaced(tmp_path, word_tokenizer):
     (tmp_path / 'train.jsonl').write_text('{"text": "w1 \\ud800 w2", "label": 0}')
-    (row,) = read_rows(config(f'{tmp_path}/{{split}}.jsonl'), ('0', '1'), words)
-    assert text(row, words).split()[0::2] == ['w1', 'w2']
+    (row,) = read_rows(config(f'{tmp_path}/{{split}}.jsonl'), ('0', '1'), word_tokenizer)
+    assert text(row, word_tokenizer).split()[0::2] == ['w1', 'w2']
 
 
 @pytest.mark.parametrize('suffix', ['.csv', '.tsv', '.jsonl'])
-def test_invalid_utf8_names_the_file(tmp_path, words, suffix):
+def test_invalid_utf8_names_the_file(tmp_path, word_tokenizer, suffix):
     source = write(tmp_path, EXAMPLES, suffix)
     (tmp_path / f'train{suffix}').write_bytes((tmp_path / f'train{suffix}').read_bytes() + b'\xe9')
     with pytest.raises(UserError, match='train'):
-        read_rows(config(source), ('bad', 'good'), words)
+        read_rows(config(source), ('bad', 'good'), word_tokenizer)
 
 
-def test_long_table_field_is_read(tmp_path, words):
+def test_long_table_field_is_read(tmp_path, word_tokenizer):
     source = write(tmp_path, [{'text': 'w1 ' * 60_000, 'label': 0}], '.csv')
-    (row,) = read_rows(config(source), ('0', '1'), words)
+    (row,) = read_rows(config(source), ('0', '1'), word_tokenizer)
     assert row.length == 16
 
 
 @pytest.mark.parametrize(
     ('line', 'message'), [('{"text"', r'line 2 is not JSON'), ('[1]', r'line 2 is not a JSON object')]
 )
-def test_invalid_json_names_the_line(tmp_path, words, line, message):
+def test_invalid_json_names_the_line(tmp_path, word_tokenizer, line, message):
     (tmp_path / 'train.jsonl').write_text('{"text": "w1", "label": 0}\n' + line + '\n')
     with pytest.raises(UserError, match=r'train\.jsonl, ' + message):
-        read_rows(config(f'{tmp_path}/{{split}}.jsonl'), ('0', '1'), words)
+        read_rows(config(f'{tmp_path}/{{split}}.jsonl'), ('0', '1'), word_tokenizer)
 
 
-def test_missing_file_source_or_examples_raise(tmp_path, words):
+def test_missing_file_source_or_examples_raise(tmp_path, word_tokenizer):
     source = f'{tmp_path}/{{split}}.jsonl'
     with pytest.raises(UserError, match=r'No file matches .*train\.jsonl.*Set data\.source'):
-        read_rows(config(source), ('0', '1'), words)
+        read_rows(config(source), ('0', '1'), word_tokenizer)
     with pytest.raises(UserError, match=r'data\.source is empty\. Set it to a TFDS name, or to files'):
-        read_rows(config(''), ('0', '1'), words)
+        read_rows(config(''), ('0', '1'), word_tokenizer)
     (tmp_path / 'train.jsonl').write_text('\n')
     with pytest.raises(UserError, match=r"split 'train', has no examples\. Check data\.source"):
-        read_rows(config(source), ('0', '1'), words)
+        read_rows(config(source), ('0', '1'), word_tokenizer)
 
 
 def test_label_names_of_an_empty_file_raise(tmp_path):
@@ -285,30 +290,39 @@ def numbered_words(start, n):
 @pytest.mark.parametrize(
     ('a', 'b', 'kept'), [(3, 4, (3, 4)), (20, 3, (10, 3)), (3, 20, (3, 10)), (20, 20, (7, 6))]
 )
-def test_pairs_are_truncated_at_their_ends_longer_first(tmp_path, words, a, b, kept):
+def test_pairs_are_truncated_at_their_ends_longer_first(tmp_path, word_tokenizer, a, b, kept):
     source = write(
         tmp_path, [{'one': numbered_words(0, a), 'two': numbered_words(100, b), 'label': 0}], '.jsonl'
     )
-    (row,) = read_rows(config(source, text='one', text_pair='two'), ('0', '1'), words)
-    first, second = words.encode([numbered_words(0, kept[0]), numbered_words(100, kept[1])])
-    assert row.tokens[: row.length].tolist() == [words.cls, *first, words.sep, *second, words.sep]
+    (row,) = read_rows(config(source, text='one', text_pair='two'), ('0', '1'), word_tokenizer)
+    first, second = word_tokenizer.encode([numbered_words(0, kept[0]), numbered_words(100, kept[1])])
+    assert row.tokens[: row.length].tolist() == [
+        word_tokenizer.cls,
+        *first,
+        word_tokenizer.sep,
+        *second,
+        word_tokenizer.sep,
+    ]
     assert row.first_length == kept[0] + 2
     assert len(row.tokens) == 16
 
 
 @pytest.mark.parametrize(('n', 'kept'), [(14, 14), (15, 14), (40, 14), (0, 0)])
-def test_single_text_is_truncated_at_its_end(tmp_path, words, n, kept):
+def test_single_text_is_truncated_at_its_end(tmp_path, word_tokenizer, n, kept):
     source = write(tmp_path, [{'text': numbered_words(0, n), 'label': 0}], '.jsonl')
-    (row,) = read_rows(config(source), ('0', '1'), words)
-    assert text(row, words) == numbered_words(0, kept)
+    (row,) = read_rows(config(source), ('0', '1'), word_tokenizer)
+    assert text(row, word_tokenizer) == numbered_words(0, kept)
     assert row.length == kept + 2
 
 
-def test_limit_takes_a_fixed_random_subset(tmp_path, words):
+def test_limit_takes_a_fixed_random_subset(tmp_path, word_tokenizer):
     source = write(tmp_path, [{'text': f'w{i}', 'label': i % 2} for i in range(100)], '.jsonl')
 
     def subset(limit):
-        return [int(text(r, words)[1:]) for r in read_rows(config(source), ('0', '1'), words, limit=limit)]
+        return [
+            int(text(r, word_tokenizer)[1:])
+            for r in read_rows(config(source), ('0', '1'), word_tokenizer, limit=limit)
+        ]
 
     assert subset(0) == list(range(100))
     ten, twenty = subset(10), subset(20)
@@ -319,10 +333,10 @@ def test_limit_takes_a_fixed_random_subset(tmp_path, words):
     assert sorted(subset(1000)) == list(range(100))
 
 
-def test_subset_keeps_labels_with_their_texts(tmp_path, words):
+def test_subset_keeps_labels_with_their_texts(tmp_path, word_tokenizer):
     source = write(tmp_path, [{'text': f'w{i}', 'label': i % 3} for i in range(50)], '.jsonl')
-    for row in read_rows(config(source), ('0', '1', '2'), words, limit=20):
-        assert row.label == int(text(row, words)[1:]) % 3
+    for row in read_rows(config(source), ('0', '1', '2'), word_tokenizer, limit=20):
+        assert row.label == int(text(row, word_tokenizer)[1:]) % 3
 
 
 class DigitNames:
@@ -332,30 +346,30 @@ class DigitNames:
     num_classes = 2
 
 
-def test_class_numbers_of_a_data_set_take_precedence_over_digit_names(monkeypatch, words):
+def test_class_numbers_of_a_data_set_take_precedence_over_digit_names(monkeypatch, word_tokenizer):
     examples = [{'text': 'w1', 'label': i} for i in (0, 1, 1, 0)]
     monkeypatch.setattr(labeled.sources, 'load_features', lambda _: {'text': None, 'label': DigitNames()})
     monkeypatch.setattr(records.sources, 'load_examples', lambda *_: examples)
     data = config('stars')
     labels = label_names(data)
     assert labels == ('1', '2')
-    assert [r.label for r in read_rows(data, labels, words)] == [0, 1, 1, 0]
+    assert [r.label for r in read_rows(data, labels, word_tokenizer)] == [0, 1, 1, 0]
 
 
-def test_tfds_data_set(sst2, words):
+def test_tfds_data_set(sst2, word_tokenizer):
     data = config(sst2, text='sentence', length=32)
     labels = label_names(data)
     assert labels == ('negative', 'positive')
-    found = make_rows(data, 'validation', labels, words)
+    found = make_rows(data, 'validation', labels, word_tokenizer)
     assert found.shape == (872, 4 + 32)
     assert np.bincount(found[:, 2]).tolist() == [428, 444]
 
 
-def test_hidden_test_labels_raise(sst2, words):
+def test_hidden_test_labels_raise(sst2, word_tokenizer):
     with pytest.raises(
         UserError, match=r'example 0 of glue/sst2.* has the label -1, but there are 2 classes'
     ):
-        make_rows(config(sst2, text='sentence'), 'test[:20]', ('negative', 'positive'), words)
+        make_rows(config(sst2, text='sentence'), 'test[:20]', ('negative', 'positive'), word_tokenizer)
 
 
 @pytest.mark.parametrize(

@@ -9,26 +9,28 @@ from bert_jax.data.records import Record
 from bert_jax.data.rows import unpack
 
 
-def decode(out, words):
+def decode(out, word_tokenizer):
     rows = [[unpack(row) for row in group] for group in out]
-    return [[' '.join(words.token(t) for t in r.tokens[: r.length]) for r in group] for group in rows]
+    return [
+        [' '.join(word_tokenizer.token(t) for t in r.tokens[: r.length]) for r in group] for group in rows
+    ]
 
 
-def test_endings_in_one_list(words):
+def test_endings_in_one_list(word_tokenizer):
     found = [Record('a', {'text': 'w1', 'endings': ['w2 w3', 'w4'], 'label': 1})]
-    out = multiple_choice.make_rows(found, ChoiceConfig('x.jsonl', length=8), words, True)
+    out = multiple_choice.make_rows(found, ChoiceConfig('x.jsonl', length=8), word_tokenizer, True)
     assert out.shape == (1, 2, 12)
-    assert decode(out, words) == [['[CLS] w1 [SEP] w2 w3 [SEP]', '[CLS] w1 [SEP] w4 [SEP]']]
+    assert decode(out, word_tokenizer) == [['[CLS] w1 [SEP] w2 w3 [SEP]', '[CLS] w1 [SEP] w4 [SEP]']]
     assert out[0, :, 2].tolist() == [1, 1]
 
 
-def test_endings_in_several_fields_with_a_shared_prefix(words):
+def test_endings_in_several_fields_with_a_shared_prefix(word_tokenizer):
     fields = {'sent1': 'w1', 'sent2': 'w9', 'ending0': 'w2', 'ending1': 'w3', 'ending2': 'w4', 'label': '2'}
     data = ChoiceConfig(
         'x.csv', length=8, text='sent1', ending_prefix='sent2', endings=('ending0', 'ending1', 'ending2')
     )
-    out = multiple_choice.make_rows([Record('a', fields)], data, words, True)
-    assert decode(out, words) == [[f'[CLS] w1 [SEP] w9 w{i} [SEP]' for i in (2, 3, 4)]]
+    out = multiple_choice.make_rows([Record('a', fields)], data, word_tokenizer, True)
+    assert decode(out, word_tokenizer) == [[f'[CLS] w1 [SEP] w9 w{i} [SEP]' for i in (2, 3, 4)]]
     assert out[0, 0, 2] == 2
 
 
@@ -39,14 +41,14 @@ def test_endings_in_several_fields_with_a_shared_prefix(words):
         ({'text': 'w1', 'endings': ['w2', 'w3'], 'label': 2}, 'b has the unknown label 2: known: 0, 1'),
     ],
 )
-def test_invalid_record_is_named(words, second, message):
+def test_invalid_record_is_named(word_tokenizer, second, message):
     found = [Record('a', {'text': 'w1', 'endings': ['w2', 'w3'], 'label': 0}), Record('b', second)]
     with pytest.raises(UserError, match=message):
-        multiple_choice.make_rows(found, ChoiceConfig('x.jsonl', length=8), words, True)
+        multiple_choice.make_rows(found, ChoiceConfig('x.jsonl', length=8), word_tokenizer, True)
 
 
 @pytest.mark.parametrize('endings', [None, [], ['a'], 3, ['a', None]])
-def test_fewer_than_two_endings_raise(words, endings):
+def test_fewer_than_two_endings_raise(word_tokenizer, endings):
     found = [Record('line 3,', {'text': 'w1', 'endings': endings, 'label': 0})]
     with pytest.raises(UserError, match='line 3, does not have two or more endings'):
-        multiple_choice.make_rows(found, ChoiceConfig('x.jsonl'), words, True)
+        multiple_choice.make_rows(found, ChoiceConfig('x.jsonl'), word_tokenizer, True)

@@ -35,11 +35,11 @@ def text(tmp_path_factory):
 
 
 @pytest.fixture(scope='module')
-def folders(text, words, tmp_path_factory):
+def folders(text, word_tokenizer, tmp_path_factory):
     """Rows of the same text, prepared by 1, 2 and 3 workers."""
     found = {n: tmp_path_factory.mktemp('workers') / f'{n}' / 'rows' for n in (1, 2, 3)}
     for n, folder in found.items():
-        prepare_lib.prepare(dataclasses.replace(text, workers=n), ROW_MAKER, words, folder)
+        prepare_lib.prepare(dataclasses.replace(text, workers=n), ROW_MAKER, word_tokenizer, folder)
     return found
 
 
@@ -52,10 +52,10 @@ def read_rows(folder, split):
     return [unpack(rows[i]) for i in range(len(rows))]
 
 
-def documents_in(found, words):
+def documents_in(found, word_tokenizer):
     """Return the documents of which the rows contain some word."""
     ids = {int(t) for r in found for t in r.tokens[: r.length]}
-    tokens = [words.token(t) for t in ids]
+    tokens = [word_tokenizer.token(t) for t in ids]
     return {int(t[1:]) // WORDS_PER_DOCUMENT for t in tokens if t.startswith('w')}
 
 
@@ -66,12 +66,16 @@ def test_rows_do_not_depend_on_the_number_of_workers(folders):
     assert one == three
 
 
-def test_folder_contains_the_files_in_the_manifest(folders, words):
+def test_folder_contains_the_files_in_the_manifest(folders, word_tokenizer):
     folder = folders[2]
     manifest = json.loads((folder / MANIFEST).read_text())
     files = [f for split in ('train', 'validation') for f in manifest['files'][split]]
     assert sorted([*files, MANIFEST, tokenizer_lib.FILE]) == sorted(p.name for p in folder.iterdir())
-    assert tokenizer_lib.load(folder).fingerprint == words.fingerprint == manifest['settings']['tokenizer']
+    assert (
+        tokenizer_lib.load(folder).fingerprint
+        == word_tokenizer.fingerprint
+        == manifest['settings']['tokenizer']
+    )
     assert manifest['length'] == 32
     assert not folder.with_name('rows.partial').exists()
 
@@ -86,8 +90,10 @@ def test_counts_match_the_rows(folders):
     assert counts['train_documents'] == DOCUMENTS - DOCUMENTS // 10
 
 
-def test_held_out_documents_are_not_trained_on(folders, words):
-    train, held_out = (documents_in(read_rows(folders[1], s), words) for s in ('train', 'validation'))
+def test_held_out_documents_are_not_trained_on(folders, word_tokenizer):
+    train, held_out = (
+        documents_in(read_rows(folders[1], s), word_tokenizer) for s in ('train', 'validation')
+    )
     assert held_out == {9, 19, 29, 39, 49, 59}
     assert train == set(range(DOCUMENTS)) - held_out
 
@@ -105,10 +111,10 @@ def test_rows_are_iterable(folders):
     assert np.array_equal(list(rows), [rows[i] for i in range(len(rows))])
 
 
-def test_second_call_reuses_the_rows(folders, text, words):
+def test_second_call_reuses_the_rows(folders, text, word_tokenizer):
     before = {p: p.stat().st_mtime_ns for p in folders[1].iterdir()}
     manifest = prepare_lib.prepare(
-        dataclasses.replace(text, workers=3, rows_dir='elsewhere'), ROW_MAKER, words, folders[1]
+        dataclasses.replace(text, workers=3, rows_dir='elsewhere'), ROW_MAKER, word_tokenizer, folders[1]
     )
     assert {p: p.stat().st_mtime_ns for p in folders[1].iterdir()} == before
     assert manifest == json.loads((folders[1] / MANIFEST).read_text())
@@ -126,11 +132,11 @@ def test_second_call_reuses_the_rows(folders, text, words):
     ]
     + [dict(validation_fraction=0.2), dict(validation_split='test')],
 )
-def test_changed_settings_are_named_and_the_rows_are_kept(folders, text, words, change):
+def test_changed_settings_are_named_and_the_rows_are_kept(folders, text, word_tokenizer, change):
     before = file_contents(folders[1])
     (key,) = change
     with pytest.raises(UserError) as error:
-        prepare_lib.prepare(dataclasses.replace(text, **change), ROW_MAKER, words, folders[1])
+        prepare_lib.prepare(dataclasses.replace(text, **change), ROW_MAKER, word_tokenizer, folders[1])
     message = str(error.value)
     assert f'prepared with a different {key} (' in message
     new = change[key]
@@ -139,62 +145,62 @@ def test_changed_settings_are_named_and_the_rows_are_kept(folders, text, words, 
     assert file_contents(folders[1]) == before
 
 
-def test_changed_text_files_are_an_error(text, words, tmp_path):
+def test_changed_text_files_are_an_error(text, word_tokenizer, tmp_path):
     file, folder = tmp_path / 'a.txt', tmp_path / 'rows'
     file.write_text(pathlib.Path(text.sources[0]).read_text())
     text = dataclasses.replace(text, sources=(str(file),))
-    manifest = prepare_lib.prepare(text, ROW_MAKER, words, folder)
+    manifest = prepare_lib.prepare(text, ROW_MAKER, word_tokenizer, folder)
     with file.open('a') as f:
         f.write('\n\nOne more.')
     with pytest.raises(UserError, match='text files have changed since'):
-        prepare_lib.prepare(text, ROW_MAKER, words, folder)
+        prepare_lib.prepare(text, ROW_MAKER, word_tokenizer, folder)
     file.unlink()  # rows may be copied without their text
-    assert prepare_lib.prepare(text, ROW_MAKER, words, folder) == manifest
+    assert prepare_lib.prepare(text, ROW_MAKER, word_tokenizer, folder) == manifest
 
 
-def test_changed_row_maker_or_tokenizer_is_named(folders, text, words):
+def test_changed_row_maker_or_tokenizer_is_named(folders, text, word_tokenizer):
     with pytest.raises(UserError, match='prepared with a different row_maker'):
-        prepare_lib.prepare(text, SegmentRows(32, 'swap'), words, folders[1])
+        prepare_lib.prepare(text, SegmentRows(32, 'swap'), word_tokenizer, folders[1])
     other = tokenizer_lib.from_vocab([*tokenizer_lib.SPECIAL, 'w1'])
     with pytest.raises(UserError, match='prepared with a different tokenizer'):
         prepare_lib.prepare(text, ROW_MAKER, other, folders[1])
 
 
-def test_folder_with_other_files_is_rejected_before_any_work(text, words, tmp_path, monkeypatch):
+def test_folder_with_other_files_is_rejected_before_any_work(text, word_tokenizer, tmp_path, monkeypatch):
     (tmp_path / 'rows').mkdir()
     (tmp_path / 'rows' / 'notes.md').write_text('mine')
     monkeypatch.setattr(sources, 'read_documents', lambda *_: pytest.fail('text was read'))
     with pytest.raises(UserError, match='contains files other than prepared rows'):
-        prepare_lib.prepare(text, ROW_MAKER, words, tmp_path / 'rows')
+        prepare_lib.prepare(text, ROW_MAKER, word_tokenizer, tmp_path / 'rows')
     assert (tmp_path / 'rows' / 'notes.md').read_text() == 'mine'
 
 
 @pytest.mark.parametrize('content', ['', ' \n\n \t \n'])
-def test_empty_text_is_an_error_and_leaves_no_files(text, words, tmp_path, content):
+def test_empty_text_is_an_error_and_leaves_no_files(text, word_tokenizer, tmp_path, content):
     (tmp_path / 'empty.txt').write_text(content)
     with pytest.raises(UserError, match=r'no text to train on in .*empty\.txt. Choose sources with text'):
         prepare_lib.prepare(
             dataclasses.replace(text, sources=(str(tmp_path / 'empty.txt'),)),
             ROW_MAKER,
-            words,
+            word_tokenizer,
             tmp_path / 'rows',
         )
     assert [p.name for p in tmp_path.iterdir()] == ['empty.txt']
 
 
-def test_hold_out_nothing(text, words, tmp_path):
+def test_hold_out_nothing(text, word_tokenizer, tmp_path):
     manifest = prepare_lib.prepare(
-        dataclasses.replace(text, validation_fraction=0.0), ROW_MAKER, words, tmp_path / 'rows'
+        dataclasses.replace(text, validation_fraction=0.0), ROW_MAKER, word_tokenizer, tmp_path / 'rows'
     )
     assert manifest['counts']['train_documents'] == DOCUMENTS
     assert manifest['files']['validation'] == []
     assert len(Rows(tmp_path / 'rows', 'validation')) == 0
 
 
-def test_hold_out_everything_is_an_error(text, words, tmp_path):
+def test_hold_out_everything_is_an_error(text, word_tokenizer, tmp_path):
     everything = dataclasses.replace(text, validation_fraction=1.0)
     with pytest.raises(UserError, match=r'lower data\.validation_fraction'):
-        prepare_lib.prepare(everything, ROW_MAKER, words, tmp_path / 'rows')
+        prepare_lib.prepare(everything, ROW_MAKER, word_tokenizer, tmp_path / 'rows')
     assert not list(tmp_path.iterdir())
 
 
@@ -233,13 +239,13 @@ def test_sources_are_read_one_after_another(text, tmp_path):
     ]
 
 
-def test_named_corpora_do_not_share_rows(text, words, tmp_path):
+def test_named_corpora_do_not_share_rows(text, word_tokenizer, tmp_path):
     for name in 'abc':
         (tmp_path / f'{name}.txt').write_text('\n\n'.join(' '.join(make_sentences(d)) for d in range(10)))
     files = [f'{name}={tmp_path / file}.txt' for name, file in (('x', 'a'), ('y', 'b'), ('x', 'c'))]
     config = dataclasses.replace(text, sources=tuple(files), validation_fraction=0.2)
     assert config.corpus_names == ('x', 'y')
-    prepare_lib.prepare(config, ROW_MAKER, words, tmp_path / 'rows')
+    prepare_lib.prepare(config, ROW_MAKER, word_tokenizer, tmp_path / 'rows')
     for split in ('train', 'validation'):
         rows = Rows(tmp_path / 'rows', split)
         found = [unpack(rows[i]).corpus for i in range(len(rows))]
@@ -248,11 +254,15 @@ def test_named_corpora_do_not_share_rows(text, words, tmp_path):
         assert rows.corpus_sizes[1] > 0
 
 
-def test_each_corpus_needs_text_and_a_missing_validation_set_is_logged(text, words, tmp_path, caplog):
+def test_each_corpus_needs_text_and_a_missing_validation_set_is_logged(
+    text, word_tokenizer, tmp_path, caplog
+):
     def prepare(name, content):
         (tmp_path / f'{name}.txt').write_text(content)
         both = (f'a={text.sources[0]}', f'b={tmp_path / name}.txt')
-        prepare_lib.prepare(dataclasses.replace(text, sources=both), ROW_MAKER, words, tmp_path / name)
+        prepare_lib.prepare(
+            dataclasses.replace(text, sources=both), ROW_MAKER, word_tokenizer, tmp_path / name
+        )
 
     with pytest.raises(UserError, match=r'no text .*empty\.txt'):
         prepare('empty', '\n')
@@ -319,12 +329,12 @@ def test_ids_over_16_bits_are_stored(tmp_path):
     assert row.tokens[: row.length].tolist() == [2, 6, 70_004, 7, 70_003, 3]
 
 
-def test_error_in_the_text_is_reported(words, tmp_path):
+def test_error_in_the_text_is_reported(word_tokenizer, tmp_path):
     lines = [json.dumps({'text': ' '.join(make_sentences(d))}) for d in range(20)]
     (tmp_path / 'a.jsonl').write_text('\n'.join([*lines, '{"text": ', *lines]))
     config = TextConfig((str(tmp_path / 'a.jsonl'),), length=32, shard_chars=500, workers=1)
     with pytest.raises(UserError, match=r'a\.jsonl, line 21 is not valid JSON'):
-        prepare_lib.prepare(config, ROW_MAKER, words, tmp_path / 'rows')
+        prepare_lib.prepare(config, ROW_MAKER, word_tokenizer, tmp_path / 'rows')
     assert not (tmp_path / 'rows').exists()
 
 
@@ -339,9 +349,11 @@ class KilledRowMaker:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
-def test_killed_worker_is_an_error(text, words, tmp_path):
+def test_killed_worker_is_an_error(text, word_tokenizer, tmp_path):
     with pytest.raises(UserError, match='A worker process was killed'):
-        prepare_lib.prepare(dataclasses.replace(text, workers=2), KilledRowMaker(), words, tmp_path / 'rows')
+        prepare_lib.prepare(
+            dataclasses.replace(text, workers=2), KilledRowMaker(), word_tokenizer, tmp_path / 'rows'
+        )
     assert not (tmp_path / 'rows').exists()
 
 

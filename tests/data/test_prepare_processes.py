@@ -60,10 +60,10 @@ def running_in_session(leader):
 
 
 @pytest.fixture(scope='module')
-def killed_run(words, tmp_path_factory):
+def killed_run(word_tokenizer, tmp_path_factory):
     """A preparation that was killed midway: its folder, its session and the arguments to start it again."""
     folder = tmp_path_factory.mktemp('killed')
-    words.save(folder / 'tokenizer.json')
+    word_tokenizer.save(folder / 'tokenizer.json')
     (folder / 'a.txt').write_text('\n\n'.join('\n'.join(make_sentences(d, 60)) for d in range(70)) * 12)
     arguments = (folder / 'a.txt', folder / 'tokenizer.json', folder / 'rows')
     process = start_script(*arguments, out=subprocess.DEVNULL)  # orphaned workers would keep a pipe open
@@ -90,7 +90,7 @@ def test_killed_run_leaves_no_workers_running(killed_run):
     )
 
 
-def test_killed_run_leaves_no_complete_rows_and_can_be_repeated(killed_run, words):
+def test_killed_run_leaves_no_complete_rows_and_can_be_repeated(killed_run, word_tokenizer):
     folder, _, arguments = killed_run
     assert not (folder / 'rows').exists()
     with pytest.raises(UserError, match='no prepared rows in .*Run python -m'):
@@ -100,7 +100,7 @@ def test_killed_run_leaves_no_complete_rows_and_can_be_repeated(killed_run, word
     assert repeated.returncode == 0, errors
     assert int(printed) == len(Rows(folder / 'rows', 'train')) > 1000
     assert not (folder / 'rows.partial').exists()
-    assert documents_in(read_rows(folder / 'rows', 'train'), words) == set(range(70))
+    assert documents_in(read_rows(folder / 'rows', 'train'), word_tokenizer) == set(range(70))
 
 
 MEMORY_SCRIPT = """

@@ -65,11 +65,12 @@ def test_incomplete_tokenizer_is_trained_again(text, tmp_path):
     assert len(tokenizer_lib.load(tmp_path)) == 120
 
 
-def test_tokenizer_path_is_loaded_and_nothing_is_written(text, words, tmp_path):
-    words.save(tmp_path / 'mine.json')
+def test_tokenizer_path_is_loaded_and_nothing_is_written(text, word_tokenizer, tmp_path):
+    word_tokenizer.save(tmp_path / 'mine.json')
     config = TokenizerConfig(path=str(tmp_path / 'mine.json'))
     assert (
-        prepare_lib.load_or_train_tokenizer(text, config, tmp_path / 'rows').fingerprint == words.fingerprint
+        prepare_lib.load_or_train_tokenizer(text, config, tmp_path / 'rows').fingerprint
+        == word_tokenizer.fingerprint
     )
     assert not (tmp_path / 'rows').exists()
 
@@ -82,12 +83,12 @@ def test_no_tokenizer_is_saved_for_empty_text(text, tmp_path):
     assert not (tmp_path / 'rows' / tokenizer_lib.FILE).exists()
 
 
-def test_every_source_contributes_an_equal_share_of_the_training_text(words, tmp_path, monkeypatch):
+def test_every_source_contributes_an_equal_share_of_the_training_text(word_tokenizer, tmp_path, monkeypatch):
     for name in ('a', 'é'):
         (tmp_path / f'{name}.txt').write_text('\n\n'.join([name * 100] * 50), encoding='utf-8')
     config = TextConfig((str(tmp_path / 'a.txt'), str(tmp_path / 'é.txt')))
     found = []
-    monkeypatch.setattr(tokenizer_lib, 'train', lambda texts, _: found.extend(texts) or words)
+    monkeypatch.setattr(tokenizer_lib, 'train', lambda texts, _: found.extend(texts) or word_tokenizer)
     prepare_lib.load_or_train_tokenizer(config, TokenizerConfig(train_bytes=4000), tmp_path / 'rows')
     assert 20 <= found.count('a' * 100) <= 21
     assert 10 <= found.count('é' * 100) <= 11

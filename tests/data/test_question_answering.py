@@ -18,9 +18,9 @@ def make_record(context, question='w1', text=None, start=0):
     return Record('example 0', {'id': 'q', 'context': context, 'question': question, 'answers': answers})
 
 
-def make_rows(record, words, length=12, stride=3, max_question_length=4):
+def make_rows(record, word_tokenizer, length=12, stride=3, max_question_length=4):
     data = QuestionConfig('x.json', length=length, stride=stride, max_question_length=max_question_length)
-    out, (question,) = question_answering.make_rows([record], data, words, True)
+    out, (question,) = question_answering.make_rows([record], data, word_tokenizer, True)
     return [unpack(row) for row in out], question
 
 
@@ -29,25 +29,28 @@ def numbered_words(n):
 
 
 @given(st.integers(0, 60), st.integers(1, 3), st.integers(12, 20))
-def test_windows_cover_the_context(words, n, question_length, length):
+def test_windows_cover_the_context(word_tokenizer, n, question_length, length):
     found, question = make_rows(
-        make_record(numbered_words(n), ' '.join(['w1'] * question_length)), words, length, stride=length - 11
+        make_record(numbered_words(n), ' '.join(['w1'] * question_length)),
+        word_tokenizer,
+        length,
+        stride=length - 11,
     )
     assert len(found) == len(question.windows)
     count = np.zeros(n, int)
     for row, window in zip(found, question.windows, strict=True):
         inside = row.tokens[window.row_offset : window.row_offset + window.stop - window.start]
-        assert [words.token(t) for t in inside] == [
+        assert [word_tokenizer.token(t) for t in inside] == [
             f'w{i}' for i in range(100 + window.start, 100 + window.stop)
         ]
         assert row.first_length == window.row_offset == question_length + 2
-        assert row.tokens[row.length - 1] == words.sep
+        assert row.tokens[row.length - 1] == word_tokenizer.sep
         count[window.start : window.stop] += window.is_max_context
     assert (count == 1).all(), 'each token has its maximum context in exactly one window'
 
 
-def test_maximum_context_is_in_the_window_with_most_tokens_around(words):
-    _, question = make_rows(make_record(numbered_words(10)), words, length=12, stride=4)
+def test_maximum_context_is_in_the_window_with_most_tokens_around(word_tokenizer):
+    _, question = make_rows(make_record(numbered_words(10)), word_tokenizer, length=12, stride=4)
     assert [(w.start, w.stop) for w in question.windows] == [(0, 8), (4, 10)]
     # Tokens 4 to 7 are in both windows, with 3, 2, 1, 0 tokens around them in the first and 0, 1, 2, 2 in the second.
     assert question.windows[0].is_max_context.tolist() == [True] * 6 + [False] * 2
@@ -55,16 +58,18 @@ def test_maximum_context_is_in_the_window_with_most_tokens_around(words):
 
 
 @given(st.integers(0, 39), st.integers(1, 6))
-def test_label_is_the_answer_in_windows_that_contain_it(words, first, size):
+def test_label_is_the_answer_in_windows_that_contain_it(word_tokenizer, first, size):
     size = min(size, 40 - first)
     context = numbered_words(40)
     text = ' '.join(f'w{i}' for i in range(100 + first, 100 + first + size))
-    found, question = make_rows(make_record(context, text=text, start=context.index(text)), words, stride=2)
+    found, question = make_rows(
+        make_record(context, text=text, start=context.index(text)), word_tokenizer, stride=2
+    )
     containing = 0
     for row, window in zip(found, question.windows, strict=True):
         start, end = divmod(row.label, SPAN_BASE)
         if window.start <= first and first + size <= window.stop:
-            assert [words.token(t) for t in row.tokens[start : end + 1]] == text.split()
+            assert [word_tokenizer.token(t) for t in row.tokens[start : end + 1]] == text.split()
             containing += 1
         else:
             assert (start, end) == (0, 0)
@@ -73,23 +78,23 @@ def test_label_is_the_answer_in_windows_that_contain_it(words, first, size):
 
 
 @pytest.mark.parametrize('context', ['Das  w1\tist\nÜber-w2!', '台北在 w1 台灣。', 'مرحبا w1 بالعالم'])
-def test_offsets_map_to_the_original_text(words, context):
-    _, question = make_rows(make_record(context), words)
+def test_offsets_map_to_the_original_text(word_tokenizer, context):
+    _, question = make_rows(make_record(context), word_tokenizer)
     pieces = [context[a:b] for a, b in question.offsets]
     assert 'w1' in pieces
     assert all(p.strip() for p in pieces)
 
 
-def test_answer_missing_from_the_context_raises(words):
+def test_answer_missing_from_the_context_raises(word_tokenizer):
     with pytest.raises(
         UserError, match="example 0 has the answer 'w200', which does not occur in its context"
     ):
-        make_rows(make_record(numbered_words(5), text='w200', start=0), words)
+        make_rows(make_record(numbered_words(5), text='w200', start=0), word_tokenizer)
 
 
 @pytest.mark.parametrize(('start', 'token'), [(0, 0), (2, 0), (5, 2), (99, 2)])
-def test_wrong_answer_start_selects_the_nearest_occurrence(words, start, token):
-    (row,), question = make_rows(make_record('w1 w2 w1', text='w1', start=start), words)
+def test_wrong_answer_start_selects_the_nearest_occurrence(word_tokenizer, start, token):
+    (row,), question = make_rows(make_record('w1 w2 w1', text='w1', start=start), word_tokenizer)
     first = question.windows[0].row_offset + token
     assert divmod(row.label, SPAN_BASE) == (first, first)
 
@@ -101,7 +106,7 @@ def test_span_text_keeps_stripped_accents():
     assert question_answering.span_text(question, 1, 2) == 'cafe\u0301 au'
 
 
-def test_windows_take_linear_memory(words):
+def test_windows_take_linear_memory(word_tokenizer):
     """A [windows, tokens] array of 200,000 tokens would have 10^10 entries."""
     windows = question_answering._windows(200_000, 9, 4, 2)
     assert sum(w.is_max_context.sum() for w in windows) == 200_000
@@ -123,9 +128,9 @@ def test_stride_that_skips_text_raises():
         {'text': ['w1'], 'answer_start': []},
     ],
 )
-def test_malformed_answers_raise(words, answers):
+def test_malformed_answers_raise(word_tokenizer, answers):
     record = Record('line 2,', {'id': 'a', 'context': 'w1 w2', 'question': 'w3', 'answers': answers})
     with pytest.raises(
         UserError, match='line 2, has (answers in another format|1 entries in text but 0 in answer_start)'
     ):
-        make_rows(record, words)
+        make_rows(record, word_tokenizer)

@@ -63,31 +63,43 @@ def check_layout(row, length, tokenizer):
     assert (b >= FIRST_WORD).all()
 
 
-def test_pack_two_texts(words):
-    row = rows_lib.pack(np.array([7, 8]), np.array([9]), 1, 9, words)
-    assert row.tolist() == [6, 4, 1, 0, words.cls, 7, 8, words.sep, 9, words.sep, *[words.pad] * 3]
+def test_pack_two_texts(word_tokenizer):
+    row = rows_lib.pack(np.array([7, 8]), np.array([9]), 1, 9, word_tokenizer)
+    assert row.tolist() == [
+        6,
+        4,
+        1,
+        0,
+        word_tokenizer.cls,
+        7,
+        8,
+        word_tokenizer.sep,
+        9,
+        word_tokenizer.sep,
+        *[word_tokenizer.pad] * 3,
+    ]
     tokens, length, first_length, label, corpus_index = rows_lib.unpack(row)
     assert (tokens.tolist(), length, first_length, label, corpus_index) == (row[HEADER:].tolist(), 6, 4, 1, 0)
     assert tokens.dtype == np.int32
 
 
-def test_pack_one_text(words):
-    row = rows_lib.pack(np.array([7, 8]), None, 3, 5, words)
-    assert row.tolist() == [4, 4, 3, 0, words.cls, 7, 8, words.sep, words.pad]
+def test_pack_one_text(word_tokenizer):
+    row = rows_lib.pack(np.array([7, 8]), None, 3, 5, word_tokenizer)
+    assert row.tolist() == [4, 4, 3, 0, word_tokenizer.cls, 7, 8, word_tokenizer.sep, word_tokenizer.pad]
 
 
-def test_pack_rejects_text_that_does_not_fit(words):
+def test_pack_rejects_text_that_does_not_fit(word_tokenizer):
     with pytest.raises(ValueError, match='shape'):
-        rows_lib.pack(np.arange(5, 9), None, 0, 5, words)
+        rows_lib.pack(np.arange(5, 9), None, 0, 5, word_tokenizer)
 
 
 @pytest.mark.parametrize('objective', ['random', 'swap', 'none'])
 @pytest.mark.parametrize('length', [8, 31, 64])
-def test_row_layout(words, objective, length):
-    found = make_rows(SegmentRows(length, objective), corpus(), words)
+def test_row_layout(word_tokenizer, objective, length):
+    found = make_rows(SegmentRows(length, objective), corpus(), word_tokenizer)
     assert len(found) > 10
     for row in found:
-        check_layout(row, length, words)
+        check_layout(row, length, word_tokenizer)
         a, b = parts(row)
         assert len(a) > 0
         assert (len(b) > 0) == (objective != 'none')
@@ -95,20 +107,22 @@ def test_row_layout(words, objective, length):
 
 
 @pytest.mark.parametrize('objective', ['random', 'swap', 'none'])
-def test_same_seed_makes_the_same_rows(words, objective):
+def test_same_seed_makes_the_same_rows(word_tokenizer, objective):
     maker = SegmentRows(32, objective)
-    first, repeated, other = (list(maker(corpus(), words, np.random.default_rng(s))) for s in (3, 3, 4))
+    first, repeated, other = (
+        list(maker(corpus(), word_tokenizer, np.random.default_rng(s))) for s in (3, 3, 4)
+    )
     assert np.array_equal(first, repeated)
     assert len(first) != len(other) or not np.array_equal(first, other)
 
 
-def test_positive_pairs_are_consecutive_text_of_one_document(words):
+def test_positive_pairs_are_consecutive_text_of_one_document(word_tokenizer):
     documents = corpus()
     owner = document_of_token(documents)
     # Rows of 64 tokens hold most pairs without truncation.
     positive = [
         parts(r)
-        for r in make_rows(SegmentRows(64, short_sequence_rate=0.5), documents, words)
+        for r in make_rows(SegmentRows(64, short_sequence_rate=0.5), documents, word_tokenizer)
         if r.label == 0
     ]
     assert len(positive) > 10
@@ -122,27 +136,28 @@ def test_positive_pairs_are_consecutive_text_of_one_document(words):
     assert gaps < len(positive) / 4, 'only truncated pairs have a gap'
 
 
-def test_short_positive_pairs_have_no_gap(words):
+def test_short_positive_pairs_have_no_gap(word_tokenizer):
     documents = numbered([[2, 3, 2]] * 50)
     positive = [
-        parts(r) for r in make_rows(SegmentRows(32, negative_rate=0, short_sequence_rate=0), documents, words)
+        parts(r)
+        for r in make_rows(SegmentRows(32, negative_rate=0, short_sequence_rate=0), documents, word_tokenizer)
     ]
     assert len(positive) == 50
     assert all(is_run(np.concatenate(pair)) and len(np.concatenate(pair)) == 7 for pair in positive)
 
 
-def test_segments_are_split_at_every_sentence_boundary(words):
+def test_segments_are_split_at_every_sentence_boundary(word_tokenizer):
     documents = numbered([[1, 1, 1, 1]] * 300)
-    found = make_rows(SegmentRows(16, negative_rate=0, short_sequence_rate=0), documents, words)
+    found = make_rows(SegmentRows(16, negative_rate=0, short_sequence_rate=0), documents, word_tokenizer)
     first_lengths = collections.Counter(len(parts(r)[0]) for r in found)
     assert set(first_lengths) == {1, 2, 3}
     assert min(first_lengths.values()) > 70
 
 
-def test_random_segments_are_consecutive_text_of_another_document(words):
+def test_random_segments_are_consecutive_text_of_another_document(word_tokenizer):
     documents = corpus()
     owner = document_of_token(documents)
-    other = [parts(r) for r in make_rows(SegmentRows(32), documents, words) if r.label == 1]
+    other = [parts(r) for r in make_rows(SegmentRows(32), documents, word_tokenizer) if r.label == 1]
     assert len(other) > 10
     for a, b in other:
         assert is_run(a)
@@ -150,10 +165,12 @@ def test_random_segments_are_consecutive_text_of_another_document(words):
         assert {owner[t] for t in a.tolist()}.isdisjoint({owner[t] for t in b.tolist()})
 
 
-def test_random_segments_come_from_every_document_and_position(words):
+def test_random_segments_come_from_every_document_and_position(word_tokenizer):
     documents = numbered([[3] * 8] * 6)
     owner = document_of_token(documents)
-    found = make_rows(SegmentRows(24, negative_rate=1, short_sequence_rate=0), documents * 100, words)
+    found = make_rows(
+        SegmentRows(24, negative_rate=1, short_sequence_rate=0), documents * 100, word_tokenizer
+    )
     pairs = {(owner[int(a[0])], owner[int(b[0])]) for a, b in map(parts, found)}
     assert {(i, j) for i in range(6) for j in range(6) if i != j} <= pairs
     sentences = {t for d in documents for s in d for t in s.tolist()}
@@ -166,10 +183,10 @@ def labels(found):
 
 @pytest.mark.parametrize('rate', [0.0, 0.2, 0.5, 1.0])
 @pytest.mark.parametrize('objective', ['random', 'swap'])
-def test_negative_rate_is_the_fraction_of_label_1(words, objective, rate):
+def test_negative_rate_is_the_fraction_of_label_1(word_tokenizer, objective, rate):
     documents = numbered([[2] * 200] * 6)  # long enough that the ends of documents hardly matter
     documents = documents * 5
-    found = labels(make_rows(SegmentRows(16, objective, negative_rate=rate), documents, words))
+    found = labels(make_rows(SegmentRows(16, objective, negative_rate=rate), documents, word_tokenizer))
     # A single last sentence can only be paired with another document: at most one row per document.
     extra = len(documents) / len(found) if objective == 'random' else 0
     assert len(found) > 800
@@ -178,10 +195,10 @@ def test_negative_rate_is_the_fraction_of_label_1(words, objective, rate):
         assert rate <= found.mean() <= rate + extra
 
 
-def test_short_sequence_rate_is_the_fraction_of_short_rows(words):
+def test_short_sequence_rate_is_the_fraction_of_short_rows(word_tokenizer):
     documents = numbered([[1] * 2900])
     for rate in (0.0, 0.1, 0.5):
-        found = make_rows(SegmentRows(28, 'none', short_sequence_rate=rate), documents * 20, words)
+        found = make_rows(SegmentRows(28, 'none', short_sequence_rate=rate), documents * 20, word_tokenizer)
         # Of the target lengths 2 to 26, all but the last are shorter; the last row of a document is a remainder.
         lengths = np.array([r.length for r in found])
         fraction = (lengths < 28).mean()
@@ -193,54 +210,54 @@ def test_short_sequence_rate_is_the_fraction_of_short_rows(words):
             assert set(range(4, 28)) <= set(short)
 
 
-def test_without_short_rows_every_row_is_full(words):
+def test_without_short_rows_every_row_is_full(word_tokenizer):
     documents = numbered([[1] * 260])
-    found = make_rows(SegmentRows(28, 'none', short_sequence_rate=0), documents, words)
+    found = make_rows(SegmentRows(28, 'none', short_sequence_rate=0), documents, word_tokenizer)
     assert [r.length for r in found] == [28] * 10
 
 
-def test_one_segment_rows_contain_every_token_once(words):
+def test_one_segment_rows_contain_every_token_once(word_tokenizer):
     rng = np.random.default_rng(1)
     documents = numbered([rng.integers(1, 60, rng.integers(1, 9)) for _ in range(12)])
     for length in (8, 17, 40):
-        found = make_rows(SegmentRows(length, 'none', short_sequence_rate=0.3), documents, words)
+        found = make_rows(SegmentRows(length, 'none', short_sequence_rate=0.3), documents, word_tokenizer)
         seen = np.concatenate([r.tokens[1 : r.first_length - 1] for r in found])
         assert np.array_equal(seen, np.concatenate([s for d in documents for s in d]))
         assert all(r.label == 0 and r.first_length == r.length for r in found)
 
 
 @given(st.data())
-def test_one_segment_rows_lose_nothing_for_any_sizes(words, data):
+def test_one_segment_rows_lose_nothing_for_any_sizes(word_tokenizer, data):
     sizes = data.draw(st.lists(st.lists(st.integers(1, 30), min_size=1, max_size=6), min_size=1, max_size=4))
     maker = SegmentRows(
         data.draw(st.integers(5, 40)), 'none', short_sequence_rate=data.draw(st.sampled_from([0.0, 0.5, 1.0]))
     )
     documents = numbered(sizes)
-    found = make_rows(maker, documents, words)
+    found = make_rows(maker, documents, word_tokenizer)
     seen = np.concatenate([r.tokens[1 : r.first_length - 1] for r in found])
     assert np.array_equal(seen, np.concatenate([s for d in documents for s in d]))
 
 
 @pytest.mark.parametrize('objective', ['random', 'swap'])
-def test_pairs_that_fit_contain_every_token(words, objective):
+def test_pairs_that_fit_contain_every_token(word_tokenizer, objective):
     documents = numbered([[2, 3, 2], [1, 1], [4, 5]] * 5)
-    found = make_rows(SegmentRows(40, objective, short_sequence_rate=0), documents, words)
+    found = make_rows(SegmentRows(40, objective, short_sequence_rate=0), documents, word_tokenizer)
     seen = {t for r in found for part in parts(r) for t in part.tolist()}
     assert seen == {int(t) for d in documents for s in d for t in s}
 
 
-def test_text_replaced_by_a_random_segment_is_used_in_the_next_row(words):
+def test_text_replaced_by_a_random_segment_is_used_in_the_next_row(word_tokenizer):
     documents = numbered([[1] * 50] * 4)  # sentences so short that no pair is truncated
     first = [
         parts(r)[0]
-        for r in make_rows(SegmentRows(16, negative_rate=1, short_sequence_rate=0), documents, words)
+        for r in make_rows(SegmentRows(16, negative_rate=1, short_sequence_rate=0), documents, word_tokenizer)
     ]
     assert np.array_equal(np.concatenate(first), np.concatenate([s for d in documents for s in d]))
 
 
-def test_swapped_rows_contain_two_consecutive_segments(words):
+def test_swapped_rows_contain_two_consecutive_segments(word_tokenizer):
     documents = corpus()
-    found = make_rows(SegmentRows(64, 'swap', short_sequence_rate=0), documents, words)
+    found = make_rows(SegmentRows(64, 'swap', short_sequence_rate=0), documents, word_tokenizer)
     owner = document_of_token(documents)
     assert {r.label for r in found} == {0, 1}
     for row in found:
@@ -252,17 +269,17 @@ def test_swapped_rows_contain_two_consecutive_segments(words):
 
 
 @pytest.mark.parametrize('objective', ['random', 'swap', 'none'])
-def test_corpus_of_one_document(words, objective):
+def test_corpus_of_one_document(word_tokenizer, objective):
     documents = corpus(documents=1, sentences=40)
-    found = make_rows(SegmentRows(24, objective), documents, words)
+    found = make_rows(SegmentRows(24, objective), documents, word_tokenizer)
     assert len(found) > 2
     for row in found:
-        check_layout(row, 24, words)
+        check_layout(row, 24, word_tokenizer)
 
 
-def test_documents_of_one_sentence_are_paired_with_others(words):
+def test_documents_of_one_sentence_are_paired_with_others(word_tokenizer):
     documents = numbered([[5]] * 20)
-    found = make_rows(SegmentRows(24), documents, words)
+    found = make_rows(SegmentRows(24), documents, word_tokenizer)
     assert labels(found).tolist() == [1] * 20
     for row, document in zip(found, documents, strict=True):
         a, b = parts(row)
@@ -270,46 +287,48 @@ def test_documents_of_one_sentence_are_paired_with_others(words):
         assert not np.array_equal(b, document[0])
 
 
-def test_single_sentence_is_split_in_half_for_sentence_order(words):
+def test_single_sentence_is_split_in_half_for_sentence_order(word_tokenizer):
     documents = numbered([[5]] * 20)
-    found = make_rows(SegmentRows(24, 'swap'), documents, words)
+    found = make_rows(SegmentRows(24, 'swap'), documents, word_tokenizer)
     assert set(labels(found)) == {0, 1}
     for row, document in zip(found, documents, strict=True):
         halves = parts(row)[:: -1 if row.label else 1]
         assert np.array_equal(np.concatenate(halves), document[0])
         assert all(map(len, halves))
-    assert make_rows(SegmentRows(24, 'swap'), numbered([[1]]), words) == []  # a single token cannot be split
-    assert len(make_rows(SegmentRows(24, 'none'), numbered([[5]] * 20), words)) == 20
+    assert (
+        make_rows(SegmentRows(24, 'swap'), numbered([[1]]), word_tokenizer) == []
+    )  # a single token cannot be split
+    assert len(make_rows(SegmentRows(24, 'none'), numbered([[5]] * 20), word_tokenizer)) == 20
 
 
-def test_empty_documents_make_no_rows(words):
+def test_empty_documents_make_no_rows(word_tokenizer):
     for objective in ('random', 'swap', 'none'):
-        assert make_rows(SegmentRows(24, objective), [], words) == []
-        assert make_rows(SegmentRows(24, objective), [[]], words) == []
+        assert make_rows(SegmentRows(24, objective), [], word_tokenizer) == []
+        assert make_rows(SegmentRows(24, objective), [[]], word_tokenizer) == []
 
 
-def test_sentence_longer_than_a_row_is_split(words):
+def test_sentence_longer_than_a_row_is_split(word_tokenizer):
     documents = numbered([[500], [3, 4]])
     for objective in ('random', 'swap', 'none'):
         found = make_rows(
-            SegmentRows(21, objective, negative_rate=0, short_sequence_rate=0), documents, words
+            SegmentRows(21, objective, negative_rate=0, short_sequence_rate=0), documents, word_tokenizer
         )
         seen = {t for r in found for part in parts(r) for t in part.tolist()}
         assert seen >= {int(t) for t in documents[0][0][:480]}
         for row in found:
-            check_layout(row, 21, words)
+            check_layout(row, 21, word_tokenizer)
 
 
 @pytest.mark.parametrize('objective', ['random', 'swap', 'none'])
 @pytest.mark.parametrize('length', [3, 4, 5, 6])
-def test_shortest_rows_work_or_are_rejected(words, objective, length):
+def test_shortest_rows_work_or_are_rejected(word_tokenizer, objective, length):
     try:
-        found = make_rows(SegmentRows(length, objective, short_sequence_rate=0.5), corpus(), words)
+        found = make_rows(SegmentRows(length, objective, short_sequence_rate=0.5), corpus(), word_tokenizer)
     except UserError:
         return
     assert found
     for row in found:
-        check_layout(row, length, words)
+        check_layout(row, length, word_tokenizer)
 
 
 def bert_lengths(a, b, room):

@@ -210,11 +210,11 @@ def test_missing_text_key_suggests_the_nearest(tmp_path):
         read(file, 'contents')
 
 
-def test_jsonl_text_can_always_be_encoded(tmp_path, words):
+def test_jsonl_text_can_always_be_encoded(tmp_path, word_tokenizer):
     file = write(tmp_path / 'a.jsonl', '{"text": "half a pair \\ud800 here"}')
     (text,) = texts(read(file))
     assert text.encode().startswith(b'half a pair ')
-    words.encode([text])
+    word_tokenizer.encode([text])
 
 
 @pytest.mark.parametrize('source', ['nothing.txt', 'nothing*.md', 'nothing.txt.gz', 'nothing.jsonl'])

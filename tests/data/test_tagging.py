@@ -21,15 +21,15 @@ def make_records(*sentences):
     ]
 
 
-def make_rows(records, words, length=12, with_labels=True):
+def make_rows(records, word_tokenizer, length=12, with_labels=True):
     data = TaggingConfig('x.conll', length=length)
-    return tagging.make_rows(records, data, LABELS, words, with_labels)
+    return tagging.make_rows(records, data, LABELS, word_tokenizer, with_labels)
 
 
-def test_labels_are_at_first_subwords(words):
-    out, (sentence,) = make_rows(make_records([('w1', 'O'), ('xyz', 'B-A'), ('w2', 'I-A')]), words)
+def test_labels_are_at_first_subwords(word_tokenizer):
+    out, (sentence,) = make_rows(make_records([('w1', 'O'), ('xyz', 'B-A'), ('w2', 'I-A')]), word_tokenizer)
     assert out.shape == (1, 2, HEADER + 12)
-    tokens = [words.token(t) for t in out[0, 0, HEADER : HEADER + 7]]
+    tokens = [word_tokenizer.token(t) for t in out[0, 0, HEADER : HEADER + 7]]
     assert tokens == ['[CLS]', 'w1', 'x', '##y', '##z', 'w2', '[SEP]']
     assert out[0, 1, HEADER:].tolist() == [0, 1, 2, 0, 0, 3, 0, 0, 0, 0, 0, 0]
     assert sentence.positions.tolist() == [[0, 1], [0, 2], [0, 5]]
@@ -43,11 +43,11 @@ def test_labels_are_at_first_subwords(words):
         max_size=4,
     )
 )
-def test_every_word_is_in_one_row(words, sentences):
+def test_every_word_is_in_one_row(word_tokenizer, sentences):
     if not any(sentences):
         return
     records = make_records(*([(w, LABELS[i % 3]) for i, w in enumerate(s)] for s in sentences))
-    out, result = make_rows(records, words, length=8)
+    out, result = make_rows(records, word_tokenizer, length=8)
     assert [len(s.positions) for s in result] == [len(s) for s in sentences]
     for sentence in result:
         if len(sentence.positions):
@@ -58,9 +58,9 @@ def test_every_word_is_in_one_row(words, sentences):
     assert all(unpack(row[0]).length <= 8 for row in out)
 
 
-def test_word_without_subwords_becomes_unk(words):
-    out, _ = make_rows(make_records([('\u200b', 'B-A')]), words)
-    assert out[0, 0, HEADER + 1] == words.unk
+def test_word_without_subwords_becomes_unk(word_tokenizer):
+    out, _ = make_rows(make_records([('\u200b', 'B-A')]), word_tokenizer)
+    assert out[0, 0, HEADER + 1] == word_tokenizer.unk
 
 
 @pytest.mark.parametrize(
@@ -71,9 +71,9 @@ def test_word_without_subwords_becomes_unk(words):
         ([], [], 'has no words'),
     ],
 )
-def test_invalid_labels_raise(words, tokens, tags, message):
+def test_invalid_labels_raise(word_tokenizer, tokens, tags, message):
     with pytest.raises(UserError, match=message):
-        make_rows([Record('example 0', {'tokens': tokens, 'tags': tags})], words)
+        make_rows([Record('example 0', {'tokens': tokens, 'tags': tags})], word_tokenizer)
 
 
 @pytest.mark.parametrize(
@@ -85,6 +85,6 @@ def test_invalid_labels_raise(words, tokens, tags, message):
         ({'tokens': []}, 'line 1, has no words'),
     ],
 )
-def test_invalid_words_raise(words, fields, message):
+def test_invalid_words_raise(word_tokenizer, fields, message):
     with pytest.raises(UserError, match=message):
-        make_rows([Record('line 1,', fields)], words, with_labels=False)
+        make_rows([Record('line 1,', fields)], word_tokenizer, with_labels=False)

@@ -68,10 +68,10 @@ def write_accuracy(job, accuracy):
 # Add a task.
 
 
-def test_the_new_task_replaces_ordinary_tokens_only(example_tasks, words):
+def test_the_new_task_replaces_ordinary_tokens_only(example_tasks, word_tokenizer):
     module = example_tasks.get('random_token')
-    task = module.Task(module.Config(replace_rate=1.0), TextConfig(), words)
-    packed = rows_lib.pack(np.arange(100, 110), None, 0, 16, words)
+    task = module.Task(module.Config(replace_rate=1.0), TextConfig(), word_tokenizer)
+    packed = rows_lib.pack(np.arange(100, 110), None, 0, 16, word_tokenizer)
     example = task.example(packed, np.random.default_rng(0))
     original = packed[rows_lib.HEADER :]
     assert example['labels'].tolist() == (example['tokens'] != original).astype(int).tolist()

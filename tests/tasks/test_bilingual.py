@@ -16,26 +16,26 @@ from bert_jax.tasks import bilingual
 LENGTH = 24
 
 
-def make_task(words, **settings):
+def make_task(word_tokenizer, **settings):
     return bilingual.Task(
-        bilingual.Config(sentence_objective='none', **settings), TextConfig(length=LENGTH), words
+        bilingual.Config(sentence_objective='none', **settings), TextConfig(length=LENGTH), word_tokenizer
     )
 
 
-def pack_row(words, n=12, start=10):
-    return rows_lib.pack(np.arange(start, start + n), None, 0, LENGTH, words)
+def pack_row(word_tokenizer, n=12, start=10):
+    return rows_lib.pack(np.arange(start, start + n), None, 0, LENGTH, word_tokenizer)
 
 
-def model_config(words, **settings):
+def model_config(word_tokenizer, **settings):
     shape = dict(size='tiny', width=16, heads=2, mlp_width=32, dropout=0.0, attention_dropout=0.0)
-    return bert.Config(vocab_size=2 * len(words), **shape | settings)
+    return bert.Config(vocab_size=2 * len(word_tokenizer), **shape | settings)
 
 
 @pytest.mark.parametrize('special_tokens', ['shared', 'separate'])
 @pytest.mark.parametrize('word_order', ['same', 'inverted'])
-def test_fake_example_is_the_translation_of_the_real_one(words, special_tokens, word_order):
-    task = make_task(words, special_tokens=special_tokens, word_order=word_order)
-    row = pack_row(words)
+def test_fake_example_is_the_translation_of_the_real_one(word_tokenizer, special_tokens, word_order):
+    task = make_task(word_tokenizer, special_tokens=special_tokens, word_order=word_order)
+    row = pack_row(word_tokenizer)
     fake = task.example_in_language(row, np.random.default_rng(1), True)
     reordered = row.copy()
     if word_order == 'inverted':
@@ -50,10 +50,10 @@ def test_fake_example_is_the_translation_of_the_real_one(words, special_tokens, 
     assert all(np.array_equal(fake[k], real[k]) for k in fake)
 
 
-def test_rows_are_in_both_languages_only_if_the_corpus_is_parallel(words):
-    rows = [pack_row(words, n, start) for n in (11, 12) for start in (10, 11)]
+def test_rows_are_in_both_languages_only_if_the_corpus_is_parallel(word_tokenizer):
+    rows = [pack_row(word_tokenizer, n, start) for n in (11, 12) for start in (10, 11)]
     for parallel_corpus in (True, False):
-        task = make_task(words, parallel_corpus=parallel_corpus)
+        task = make_task(word_tokenizer, parallel_corpus=parallel_corpus)
         languages = [
             {int(task.example(r, np.random.default_rng(i))['corpus']) for i in range(20)} for r in rows
         ]
@@ -68,11 +68,13 @@ def test_rows_are_in_both_languages_only_if_the_corpus_is_parallel(words):
         )
 
 
-def test_losses_are_reported_for_each_language(words):
-    task = make_task(words)
+def test_losses_are_reported_for_each_language(word_tokenizer):
+    task = make_task(word_tokenizer)
     rng = np.random.default_rng(0)
-    batch = stack([task.example_in_language(pack_row(words), rng, fake) for fake in (True, False, True)])
-    model = task.build_model(model_config(words), Rngs(0))
+    batch = stack(
+        [task.example_in_language(pack_row(word_tokenizer), rng, fake) for fake in (True, False, True)]
+    )
+    model = task.build_model(model_config(word_tokenizer), Rngs(0))
     result = nnx.jit(lambda model: task.loss(model, batch, None))(model)
     real, fake = (result.metrics[f'mlm_loss/{name}'] for name in bilingual.LANGUAGES)
     assert (float(real.weight), float(fake.weight)) == (2, 4)
@@ -80,10 +82,10 @@ def test_losses_are_reported_for_each_language(words):
     assert float(real.total + fake.total) == pytest.approx(float(total.total), rel=1e-5)
 
 
-def test_separate_position_embeddings_are_the_second_half_of_the_table(words):
-    task = make_task(words, position_embeddings='separate')
-    model = task.build_model(model_config(words, max_positions=2 * LENGTH), Rngs(0))
-    row = pack_row(words)
+def test_separate_position_embeddings_are_the_second_half_of_the_table(word_tokenizer):
+    task = make_task(word_tokenizer, position_embeddings='separate')
+    model = task.build_model(model_config(word_tokenizer, max_positions=2 * LENGTH), Rngs(0))
+    row = pack_row(word_tokenizer)
     real, fake = (stack([task.example_in_language(row, np.random.default_rng(0), f)]) for f in (False, True))
     moved = {**real, 'corpus': fake['corpus']}
     encode = nnx.jit(lambda model, batch: task.encode(model, batch).hidden_states[0])
@@ -97,11 +99,11 @@ def test_separate_position_embeddings_are_the_second_half_of_the_table(words):
     np.testing.assert_allclose(as_fake[0], normalize(words_and_segments + table[LENGTH:]), atol=1e-5)
 
 
-def test_separate_position_embeddings_need_a_large_enough_table(words):
-    task = make_task(words, position_embeddings='separate')
+def test_separate_position_embeddings_need_a_large_enough_table(word_tokenizer):
+    task = make_task(word_tokenizer, position_embeddings='separate')
     with pytest.raises(UserError, match=r'model\.rope_base=0'):
-        task.build_model(model_config(words, rope_base=1e4), Rngs(0))
-    model = task.build_model(model_config(words, max_positions=2 * LENGTH - 1), Rngs(0))
-    batch = stack([task.example_in_language(pack_row(words), np.random.default_rng(0), True)])
+        task.build_model(model_config(word_tokenizer, rope_base=1e4), Rngs(0))
+    model = task.build_model(model_config(word_tokenizer, max_positions=2 * LENGTH - 1), Rngs(0))
+    batch = stack([task.example_in_language(pack_row(word_tokenizer), np.random.default_rng(0), True)])
     with pytest.raises(UserError, match=r'model\.max_positions=48'):
         task.encode(model, batch)

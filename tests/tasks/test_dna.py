@@ -20,8 +20,8 @@ from tests.runs import TINY, metric_lines, run_in_process
 
 
 @given(st.text('ACGT', max_size=20), st.integers(1, 3), st.integers(1, 4))
-def test_every_kmer_has_its_own_word_piece(words, text, k, stride):
-    tokenizer = KmerTokenizer(words, 'ACGT', k, 0, stride)
+def test_every_kmer_has_its_own_word_piece(word_tokenizer, text, k, stride):
+    tokenizer = KmerTokenizer(word_tokenizer, 'ACGT', k, 0, stride)
     assert len({*tokenizer.table.values()}) == 4**k
     kmers = {i: kmer for kmer, i in tokenizer.table.items()}
     (ids,) = tokenizer.encode([text])
@@ -39,29 +39,39 @@ def test_seed_determines_the_assignment_and_unused_pieces_are_skipped():
     assert all(i >= 55 for t in tables for i in t.values())
 
 
-def test_symbols_outside_the_alphabet_are_unknown(words):
-    tokenizer = KmerTokenizer(words, 'ACGT', 1, 0)
-    assert KmerTokenizer(words, 'tgca', 1, 0).table == tokenizer.table
-    assert tokenizer.encode(['ANA'])[0].tolist() == [tokenizer.table['A'], words.unk, tokenizer.table['A']]
+def test_symbols_outside_the_alphabet_are_unknown(word_tokenizer):
+    tokenizer = KmerTokenizer(word_tokenizer, 'ACGT', 1, 0)
+    assert KmerTokenizer(word_tokenizer, 'tgca', 1, 0).table == tokenizer.table
+    assert tokenizer.encode(['ANA'])[0].tolist() == [
+        tokenizer.table['A'],
+        word_tokenizer.unk,
+        tokenizer.table['A'],
+    ]
 
 
 @pytest.mark.parametrize(('alphabet', 'k'), [('ACGT', 8), ('ACGT', 16), ('', 1)])
-def test_too_many_kmers_are_rejected(words, alphabet, k):
+def test_too_many_kmers_are_rejected(word_tokenizer, alphabet, k):
     with pytest.raises(UserError, match='k-mers, but must give 1 to .* word pieces'):
-        KmerTokenizer(words, alphabet, k, 0)
+        KmerTokenizer(word_tokenizer, alphabet, k, 0)
 
 
-def test_row_is_the_sequence_between_special_tokens(words):
-    task = dna.Task(dna.Config(labels=('no', 'yes'), kmer=2), LabeledConfig(length=10), words)
+def test_row_is_the_sequence_between_special_tokens(word_tokenizer):
+    task = dna.Task(dna.Config(labels=('no', 'yes'), kmer=2), LabeledConfig(length=10), word_tokenizer)
     rows = task.make_examples([Record('a', {'text': 'ACGT', 'label': 1})]).rows
     row = unpack(rows[0])
     table = task.tokenizer.table
-    assert row.tokens[: row.length].tolist() == [words.cls, table['AC'], table['CG'], table['GT'], words.sep]
+    assert row.tokens[: row.length].tolist() == [
+        word_tokenizer.cls,
+        table['AC'],
+        table['CG'],
+        table['GT'],
+        word_tokenizer.sep,
+    ]
     assert row.label == 1
 
 
-def test_truncated_and_unknown_kmers_are_logged(words, caplog):
-    task = dna.Task(dna.Config(labels=('no', 'yes'), kmer=2), LabeledConfig(length=6), words)
+def test_truncated_and_unknown_kmers_are_logged(word_tokenizer, caplog):
+    task = dna.Task(dna.Config(labels=('no', 'yes'), kmer=2), LabeledConfig(length=6), word_tokenizer)
     records = [Record('a', {'text': text, 'label': 1}) for text in ('ACGTACGT', 'ANT', 'ACGTA', 'ACGUU')]
     with caplog.at_level(logging.INFO):
         task.make_examples(records)
@@ -74,8 +84,8 @@ def test_truncated_and_unknown_kmers_are_logged(words, caplog):
 
 
 @pytest.mark.parametrize('text', ['', ' ', 'A'])
-def test_sequence_shorter_than_a_kmer_is_rejected(words, text):
-    task = dna.Task(dna.Config(labels=('no', 'yes'), kmer=2), LabeledConfig(length=6), words)
+def test_sequence_shorter_than_a_kmer_is_rejected(word_tokenizer, text):
+    task = dna.Task(dna.Config(labels=('no', 'yes'), kmer=2), LabeledConfig(length=6), word_tokenizer)
     records = [Record(f'x.csv, line {i},', {'text': t, 'label': 1}) for i, t in enumerate(('ACGT', text))]
     with pytest.raises(
         UserError, match="x.csv, line 1, has a sequence in the field 'text' that is shorter than"

@@ -15,9 +15,9 @@ from bert_jax.tasks import qa
 CONTEXT = 'w1 w2 w3 w4 w5 w6 w7 w8'
 
 
-def make_task(words, **settings):
+def make_task(word_tokenizer, **settings):
     data = QuestionConfig('x.json', length=10, stride=2, max_question_length=2)
-    return qa.Task(qa.Config(**settings), data, words)
+    return qa.Task(qa.Config(**settings), data, word_tokenizer)
 
 
 def make_record(answers=('w3 w4',), context=CONTEXT, name='q'):
@@ -38,8 +38,8 @@ def make_outputs(examples, starts, ends, cls=0.0):
     return {'logits': out}
 
 
-def test_answer_is_the_text_between_the_best_start_and_end(words):
-    task = make_task(words)
+def test_answer_is_the_text_between_the_best_start_and_end(word_tokenizer):
+    task = make_task(word_tokenizer)
     examples = task.make_examples([make_record()])
     assert len(examples.rows) > 1
     (prediction,) = task.predictions(make_outputs(examples, {2: 5, 6: 4}, {3: 5, 1: 9}), examples.metadata)
@@ -48,23 +48,23 @@ def test_answer_is_the_text_between_the_best_start_and_end(words):
     assert task.scores(make_outputs(examples, {2: 5}, {3: 5}), examples.metadata)['exact_match'] == 100
 
 
-def test_answers_have_at_most_the_maximum_length(words):
-    task = make_task(words, max_answer_length=2)
+def test_answers_have_at_most_the_maximum_length(word_tokenizer):
+    task = make_task(word_tokenizer, max_answer_length=2)
     examples = task.make_examples([make_record()])
     (prediction,) = task.predictions(make_outputs(examples, {1: 9, 3: 5}, {3: 9}), examples.metadata)
     assert prediction['answer'] == 'w4'
 
 
-def test_threshold_decides_for_no_answer(words):
-    examples = make_task(words).make_examples([make_record(())])
+def test_threshold_decides_for_no_answer(word_tokenizer):
+    examples = make_task(word_tokenizer).make_examples([make_record(())])
     outputs = make_outputs(examples, {2: 5}, {3: 5}, cls=12)
     for threshold, answer in ((0, ''), (1.9, ''), (2.1, 'w3 w4')):
-        (prediction,) = make_task(words, no_answer=True, no_answer_threshold=threshold).predictions(
+        (prediction,) = make_task(word_tokenizer, no_answer=True, no_answer_threshold=threshold).predictions(
             outputs, examples.metadata
         )
         assert prediction['answer'] == answer
         assert prediction['no_answer_score'] == pytest.approx(2)
-    assert make_task(words).predictions(outputs, examples.metadata)[0]['answer'] == 'w3 w4'
+    assert make_task(word_tokenizer).predictions(outputs, examples.metadata)[0]['answer'] == 'w3 w4'
 
 
 @given(st.integers(1, 12), st.integers(1, 5), st.integers(1, 8), st.integers(0, 10**6))
@@ -85,9 +85,9 @@ def test_best_spans_match_exhaustive_search(size, max_length, n, seed):
     np.testing.assert_allclose([s[0] for s in spans], [e[0] for e in expected[:n]])
 
 
-def test_best_threshold_is_found(words):
+def test_best_threshold_is_found(word_tokenizer):
     """Two of the four questions have an answer; no threshold is right for all."""
-    task = make_task(words, no_answer=True)
+    task = make_task(word_tokenizer, no_answer=True)
     records = [
         make_record(('w3 w4',), name='a'),
         make_record((), name='b'),
@@ -106,22 +106,22 @@ def test_best_threshold_is_found(words):
     assert scores['no_answer_exact_match'] == 50
     assert scores['best_exact_match'] == 75
     best = task.scores({'logits': np.concatenate(parts)}, examples.metadata)['best_f1_threshold']
-    again = make_task(words, no_answer=True, no_answer_threshold=best).scores(
+    again = make_task(word_tokenizer, no_answer=True, no_answer_threshold=best).scores(
         {'logits': np.concatenate(parts)}, examples.metadata
     )
     assert again['f1'] == scores['best_f1']
 
 
-def test_incomplete_questions_do_not_count(words):
-    task = make_task(words)
+def test_incomplete_questions_do_not_count(word_tokenizer):
+    task = make_task(word_tokenizer)
     examples = task.make_examples([make_record(name='a'), make_record(name='b')])
     n = examples.metadata[1].first_row + 1
     assert task.scores({'logits': np.zeros((n, 10, 2))}, examples.metadata)['questions'] == 1
 
 
-def test_questions_with_equal_ids_are_scored_separately(words):
+def test_questions_with_equal_ids_are_scored_separately(word_tokenizer):
     """The languages of XQuAD have the same ids."""
-    task = make_task(words)
+    task = make_task(word_tokenizer)
     examples = task.make_examples([make_record(('w3 w4',)), make_record(('w5',))])
     parts = [
         make_outputs(task.make_examples([r]), {a: 5}, {b: 5})['logits']
@@ -130,9 +130,9 @@ def test_questions_with_equal_ids_are_scored_separately(words):
     assert task.scores({'logits': np.concatenate(parts)}, examples.metadata)['exact_match'] == 100
 
 
-def test_any_text_is_wrong_for_a_question_without_answer(words):
+def test_any_text_is_wrong_for_a_question_without_answer(word_tokenizer):
     """Even '!', of which normalization leaves nothing: the official threshold search counts any text as an answer."""
-    task = make_task(words, no_answer=True)
+    task = make_task(word_tokenizer, no_answer=True)
     examples = task.make_examples([make_record((), context='! w2')])
     scores = task.scores(make_outputs(examples, {0: 5}, {0: 5}, cls=0), examples.metadata)
     assert (scores['exact_match'], scores['best_exact_match']) == (100, 100)

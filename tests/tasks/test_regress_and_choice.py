@@ -14,15 +14,15 @@ from bert_jax.tasks import choice, regress
 
 
 @pytest.mark.parametrize('value', [0.0, 3.14, -2.5, 5])
-def test_row_preserves_the_value(words, value):
-    task = regress.Task(regress.Config(), LabeledConfig('x.jsonl', length=8), words)
+def test_row_preserves_the_value(word_tokenizer, value):
+    task = regress.Task(regress.Config(), LabeledConfig('x.jsonl', length=8), word_tokenizer)
     (row,) = task.make_examples([Record('a', {'text': 'w1', 'label': value})]).rows
     assert task.example(row, None)['value'] == np.float32(value)
 
 
 @pytest.mark.parametrize('value', ['much', None, float('nan')])
-def test_label_that_is_not_a_number_is_rejected(words, value):
-    task = regress.Task(regress.Config(), LabeledConfig('x.jsonl', length=8), words)
+def test_label_that_is_not_a_number_is_rejected(word_tokenizer, value):
+    task = regress.Task(regress.Config(), LabeledConfig('x.jsonl', length=8), word_tokenizer)
     with pytest.raises(UserError, match='a has the label .* not a number'):
         task.make_examples([Record('a', {'text': 'w1', 'label': value})])
 
@@ -39,8 +39,8 @@ def test_correlations():
     assert 'pearson' in task.format_scores(scores)
 
 
-def test_squared_error(words):
-    task = regress.Task(regress.Config(), LabeledConfig('x.jsonl', length=8), words)
+def test_squared_error(word_tokenizer):
+    task = regress.Task(regress.Config(), LabeledConfig('x.jsonl', length=8), word_tokenizer)
     rows = task.make_examples([Record('a', {'text': 'w1', 'label': v}) for v in (1.0, 4.0)]).rows
     examples = [task.example(row, None) for row in rows]
     batch = {k: jnp.asarray(np.stack([e[k] for e in examples])) for k in examples[0]}
@@ -48,15 +48,15 @@ def test_squared_error(words):
     assert float(result.losses['squared_error'].value()) == (1 + 4) / 2
 
 
-def test_softmax_is_over_the_endings(words):
-    task = choice.Task(choice.Config(), ChoiceConfig('x.jsonl', length=8), words)
+def test_softmax_is_over_the_endings(word_tokenizer):
+    task = choice.Task(choice.Config(), ChoiceConfig('x.jsonl', length=8), word_tokenizer)
     examples = task.make_examples([Record('a', {'text': 'w1', 'endings': ['w2', 'w3', 'w4'], 'label': 2})])
     batch = {k: jnp.asarray(v)[None] for k, v in task.example(examples.rows[0], None).items()}
     assert batch['tokens'].shape == (1, 3, 8)
 
     def class_logits(flat, key):
         assert flat['tokens'].shape == flat['segments'].shape == flat['valid'].shape == (3, 8)
-        return jnp.where(flat['tokens'][:, 3] == words.encode(['w4'])[0][0], 2.0, 0.0)[:, None]
+        return jnp.where(flat['tokens'][:, 3] == word_tokenizer.encode(['w4'])[0][0], 2.0, 0.0)[:, None]
 
     result = task.loss(types.SimpleNamespace(class_logits=class_logits), batch, None)
     assert float(result.losses['cross_entropy'].value()) == pytest.approx(np.log(1 + 2 * np.exp(-2)))

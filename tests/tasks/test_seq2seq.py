@@ -49,17 +49,17 @@ def summarizer(tmp_path_factory, bart, pairs):
     return workdir
 
 
-def make_task(words, **changes):
-    return seq2seq.Task(seq2seq.Config(), Seq2SeqConfig(length=12, **changes), words)
+def make_task(word_tokenizer, **changes):
+    return seq2seq.Task(seq2seq.Config(), Seq2SeqConfig(length=12, **changes), word_tokenizer)
 
 
 def make_record(**fields):
     return Record('line 1,', fields)
 
 
-def test_rows_hold_both_texts_truncated_separately(words):
+def test_rows_hold_both_texts_truncated_separately(word_tokenizer):
     long = ' '.join(f'w{i}' for i in range(30))
-    task = make_task(words, target_length=5)
+    task = make_task(word_tokenizer, target_length=5)
     rows, pairs = task.make_examples(
         [make_record(text='w1 w2', target=long), make_record(text=long, target='w9')]
     )
@@ -67,23 +67,23 @@ def test_rows_hold_both_texts_truncated_separately(words):
     assert rows[..., 0].tolist() == [[4, 5], [12, 3]]
     assert pairs[0].target == long
     first = task.example(rows[0], np.random.default_rng(0))
-    assert words.decode(first['tokens']) == 'w1 w2'
+    assert word_tokenizer.decode(first['tokens']) == 'w1 w2'
     np.testing.assert_array_equal(first['valid'], np.arange(12) < 4)
-    assert words.decode(first['labels']) == 'w0 w1 w2'
+    assert word_tokenizer.decode(first['labels']) == 'w0 w1 w2'
     assert first['labels'].shape == first['targets'].shape == (5,)
     np.testing.assert_array_equal(first['targets'][1:], first['labels'][:-1])
-    assert first['targets'][0] == words.sep
+    assert first['targets'][0] == word_tokenizer.sep
     second = task.example(rows[1], np.random.default_rng(0))
     np.testing.assert_array_equal(second['weights'], [1, 1, 1, 0, 0])
 
 
-def test_scores_match_the_libraries(words):
-    task = make_task(words)
+def test_scores_match_the_libraries(word_tokenizer):
+    task = make_task(word_tokenizer)
     targets = ['w1 w2 w3 w4 w5', 'w7 w8 w9 w10', 'w5']
     texts = ['w1 w2 w3 w4 w6', 'w7 w8', 'w5']
     _, pairs = task.make_examples([make_record(text='w1', target=target) for target in targets])
-    rows = [np.append(ids, words.sep) for ids in words.encode(texts)]
-    generated = np.stack([np.pad(r, (0, 8 - len(r)), constant_values=words.sep) for r in rows])
+    rows = [np.append(ids, word_tokenizer.sep) for ids in word_tokenizer.encode(texts)]
+    generated = np.stack([np.pad(r, (0, 8 - len(r)), constant_values=word_tokenizer.sep) for r in rows])
     scores = task.scores({'generated': generated}, pairs)
     assert scores['bleu'] == sacrebleu.corpus_bleu(texts, [targets]).score
     assert scores['chrf'] == sacrebleu.corpus_chrf(texts, [targets]).score
@@ -146,16 +146,24 @@ def test_one_beam_mostly_agrees_with_four(summarizer, pairs, tmp_path):
 
 
 @pytest.mark.parametrize('fields', [dict(text=' ', target='w1'), dict(text='w1', target='')])
-def test_empty_text_is_rejected(words, fields):
+def test_empty_text_is_rejected(word_tokenizer, fields):
     with pytest.raises(UserError, match='line 1, has an empty text'):
-        make_task(words).make_examples([make_record(**fields)])
+        make_task(word_tokenizer).make_examples([make_record(**fields)])
 
 
-def test_decoder_only_row_is_text_then_target(words):
-    task = seq2seq.Task(seq2seq.Config(decoder_only=True), Seq2SeqConfig(length=6, target_length=5), words)
+def test_decoder_only_row_is_text_then_target(word_tokenizer):
+    task = seq2seq.Task(
+        seq2seq.Config(decoder_only=True), Seq2SeqConfig(length=6, target_length=5), word_tokenizer
+    )
     rows, _ = task.make_examples([make_record(text='w1 w2', target='w7 w8')])
     row = task.example(rows[0], np.random.default_rng(0))
-    joined = [words.cls, *words.encode(['w1 w2'])[0], words.sep, *words.encode(['w7 w8'])[0], words.sep]
+    joined = [
+        word_tokenizer.cls,
+        *word_tokenizer.encode(['w1 w2'])[0],
+        word_tokenizer.sep,
+        *word_tokenizer.encode(['w7 w8'])[0],
+        word_tokenizer.sep,
+    ]
     assert [*row['targets'][:6], row['labels'][5]] == joined
     np.testing.assert_array_equal(row['labels'][:-1], row['targets'][1:])
     predicted = row['labels'][row['weights'] == 1]

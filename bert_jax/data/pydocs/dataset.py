@@ -54,7 +54,7 @@ def make_examples(config: str, roots: Roots | None = None) -> dict[str, dict[str
       config: name of the config, a key of `EXAMPLES`.
       roots: folders of Python files to read instead of the installed sources.
     """
-    modules = source.read_corpus(None if roots is None else tuple(map(str, roots)))
+    modules = source.installed_corpus() if roots is None else source.read_corpus(source.source_files(roots))
     splits: dict[str, dict[str, Example]] = {'train': {}, 'validation': {}, 'test': {}}
     for module, (key, example) in EXAMPLES[config](modules):
         splits[module.split].setdefault(key, example)
@@ -71,7 +71,7 @@ class Pydocs(tfds.core.GeneratorBasedBuilder):
       **kwargs: arguments of every TFDS builder, such as `config` and `data_dir`.
     """
 
-    VERSION = tfds.core.Version('1.1.0')
+    VERSION = tfds.core.Version(source.VERSION)
     BUILDER_CONFIGS: ClassVar[list[tfds.core.BuilderConfig]] = [
         tfds.core.BuilderConfig(name='text', description='Documentation of one module per example.'),
         tfds.core.BuilderConfig(name='classify', description='The kind of item that a summary describes.'),

@@ -14,6 +14,8 @@ import importlib.metadata
 import inspect
 import io
 import multiprocessing
+import os
+import pickle
 import platform
 import re
 import sysconfig
@@ -23,6 +25,9 @@ import zlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from bert_jax.core.paths import cache_dir, write_atomic
+
+VERSION = '1.1.0'  # of the examples; raise it when they change
 DISTRIBUTIONS = (
     'jax',
     'flax',
@@ -139,7 +144,7 @@ def fingerprint() -> str:
 _TEST_FILE = re.compile(r'(^|/)(_*tests?|idle_test|test_[^/]*|[^/]*_tests?|conftest)(/|\.py$)')
 
 
-def source_files(roots: Sequence[str] | None = None) -> list[tuple[str, Path]]:
+def source_files(roots: Sequence[str | os.PathLike[str]] | None = None) -> list[tuple[str, Path]]:
     """Return the dotted name and the path of each source file, sorted by name; test files are skipped.
 
     Args:
@@ -162,13 +167,16 @@ def source_files(roots: Sequence[str] | None = None) -> list[tuple[str, Path]]:
     return sorted(found.items())
 
 
-@functools.lru_cache(maxsize=2)
-def read_corpus(roots: tuple[str, ...] | None) -> tuple[Module, ...]:
-    """Return all modules that parse and have docstrings, sorted by name.
+def installed_corpus() -> tuple[Module, ...]:
+    """Return the corpus of the installed sources; it is parsed once, and then read from a file in the cache folder."""
+    file = cache_dir() / f'pydocs-{fingerprint()}' / f'modules-{VERSION}.pickle'
+    if not file.is_file():
+        write_atomic(file, pickle.dumps(read_corpus(source_files())))
+    return pickle.loads(file.read_bytes())
 
-    The result is cached, because all configs of `pydocs` use the same modules.
-    """
-    files = source_files(roots)
+
+def read_corpus(files: Sequence[tuple[str, Path]]) -> tuple[Module, ...]:
+    """Return the modules that parse and have docstrings, in the order of `files` from `source_files`."""
     if len(files) < MIN_PARALLEL_FILES:
         modules = [_read_file(file) for file in files]
     else:

@@ -2,6 +2,8 @@
 
 import ast
 
+import pytest
+
 from bert_jax.data.pydocs import source
 
 
@@ -29,3 +31,13 @@ def test_fingerprint_depends_on_versions(monkeypatch):
     before = uncached()
     monkeypatch.setattr(source.platform, 'python_version', lambda: '3.99.0')
     assert uncached() != before
+
+
+def test_installed_corpus_is_parsed_once(tmp_path, monkeypatch):
+    monkeypatch.setenv('BERT_JAX_CACHE', str(tmp_path))
+    (tmp_path / 'kite.py').write_text('"""Fly a kite."""')
+    monkeypatch.setattr(source, 'source_files', lambda: [('kite', tmp_path / 'kite.py')])
+    (module,) = source.installed_corpus()
+    assert [item.doc for item in module.items] == ['Fly a kite.']
+    monkeypatch.setattr(source, 'source_files', lambda: pytest.fail('parsed again'))
+    assert source.installed_corpus() == (module,)
