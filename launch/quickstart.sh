@@ -22,6 +22,6 @@ say "report"
 python -m bert_jax.bin.report "$out/pretrain" "$out"/finetune/weights=* --out="$out/report.html" \
     --plots="$out/plots" \
     --fill "Return the [MASK] of the array." \
-    --fill "If the file does not [MASK], an exception is raised." \
+    --fill "Return [MASK] if the object is a string." \
     --fill "The default [MASK] is None."
 say "done; open $out/report.html"
