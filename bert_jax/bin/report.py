@@ -20,7 +20,7 @@ def main() -> None:
         action='append',
         default=[],
         metavar='TEXT',
-        help='text with [MASK] for the first pretrained model to fill in; may be repeated',
+        help='text with [MASK] for the first masked language model to fill in; may be repeated',
     )
     parser.add_argument(
         '--plots', type=pathlib.Path, metavar='DIR', help='also write the plots to this folder'
@@ -38,10 +38,14 @@ def main() -> None:
         workdir: [] if {p.parent for p in files[workdir]} == {workdir} else runs_lib.find(workdir)
         for workdir in flags.workdirs
     }
-    pretrained = [workdir for workdir, found in runs.items() if found and found[0].is_pretraining]
-    if flags.fill and not pretrained:
-        parser.error('--fill needs a pretrained model; add the --workdir of a pretraining run to the folders')
-    filled = fill_mask.fill(str(pretrained[0]), flags.fill) if flags.fill else []
+    masked_lms = [
+        w for w, found in runs.items() if found and found[0].config['task']['name'] in ('mlm', 'bilingual')
+    ]
+    if flags.fill and not masked_lms:
+        parser.error(
+            '--fill needs a masked language model; add the --workdir of a BERT pretraining run to the folders'
+        )
+    filled = fill_mask.fill(str(masked_lms[0]), flags.fill) if flags.fill else []
     html = page.render(
         [run for found in runs.values() for run in found],
         list(zip(flags.fill, filled, strict=False)),

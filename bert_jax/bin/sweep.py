@@ -37,7 +37,7 @@ def _parse() -> tuple[argparse.Namespace, list[str]]:
         type=int,
         default=0,
         metavar='N',
-        help='maximum number of parallel runs; by default 1 on this machine, no limit on SLURM',
+        help='maximum number of parallel runs; 0, the default, means 1 on this machine and no limit on SLURM',
     )
     parser.add_argument(
         '--slurm',

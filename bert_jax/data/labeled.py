@@ -84,8 +84,10 @@ def label_names(data: Any, per_token: bool = False) -> tuple[str, ...]:
         )
     unique: set[Any] = {*labels} - {None}
     if not unique:
+        known = {key for record in records for key in record.fields}
         raise UserError(
-            f'{data.source} has no field {data.label!r}. Set data.label to the field of the labels.'
+            f'{data.source} has no field {data.label!r}. Set data.label to the field of the labels: '
+            f'{did_you_mean(data.label, known)}'
         )
     if all(_is_integer(label) for label in unique):
         return tuple(map(str, sorted({int(label) for label in unique})))
@@ -155,7 +157,8 @@ class LabelMap:
             return self._ids[str(label)]
         if not _is_integer(label) or (self._is_from_files and any(map(_is_integer, self._ids))):
             raise UserError(
-                f'{location} has the unknown label {label!r}: {did_you_mean(str(label), self._ids)}'
+                f'{location} has the unknown label {label!r}: {did_you_mean(str(label), self._ids)} '
+                'Correct the label or set task.labels.'
             )
         n = len(self._class_ids)
         if not 0 <= int(label) < n:

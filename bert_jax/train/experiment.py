@@ -100,7 +100,8 @@ class CheckpointConfig:
     Attributes:
       every: duration between two checkpoints; the last step is always saved.
       keep: number of most recent checkpoints to keep.
-      best_metric: score, such as 'accuracy', whose best checkpoint is kept as well; empty for none.
+      best_metric: score, such as 'accuracy', whose best checkpoint is kept as well; empty for none. To know the score,
+        the model is evaluated before each checkpoint is saved.
       best_mode: whether higher ('max') or lower ('min') scores are better; empty decides by the name of the score.
     """
 

@@ -293,3 +293,17 @@ def test_log_message_replaces_progress_line(clock):
         logging.getLogger().removeHandler(handler)
     assert [line.split('  ')[0] for line in stream.screen] == ['disk is slow', 'step 2/10', 'done', '']
     assert not handler.filters
+
+
+@pytest.mark.parametrize(
+    ('name', 'expected'),
+    [
+        ('loss', True),
+        ('mlm_loss/en', True),
+        ('cross_entropy', True),
+        ('squared_error', True),
+        ('accuracy', False),
+    ],
+)
+def test_direction_of_a_metric_follows_from_its_name(name, expected):
+    assert metrics.is_lower_better(name) == expected

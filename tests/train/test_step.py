@@ -1,5 +1,6 @@
 """The result of a train step does not depend on sharding, accumulation, scan or remat, up to rounding."""
 
+import dataclasses
 import functools
 
 import jax
@@ -37,8 +38,8 @@ def batch(task, tokenizer):
     return Batches(rows, task.example, BATCH, seed=0)(0)
 
 
-def update(task, tokenizer, batch, mesh=None, devices=8, accumulation_steps=1, **model):
-    """Run one step from a fixed state; return the new state and the metrics."""
+def update(task, tokenizer, batch, mesh=None, devices=8, accumulation_steps=1, start=0, **model):
+    """Run one step from a fixed state, whose step is `start`; return the new state and the metrics."""
     model = {'width': 32, 'mlp_width': 64, 'dropout': 0.0, 'attention_dropout': 0.0} | model
     config = bert.Config(size='tiny', max_positions=LENGTH, vocab_size=len(tokenizer), **model)
     partitioner = partitioning.make(mesh or MeshConfig(), jax.devices()[:devices])
@@ -51,6 +52,7 @@ def update(task, tokenizer, batch, mesh=None, devices=8, accumulation_steps=1, *
         accumulation_steps=accumulation_steps,
     )
     state = state_lib.create(layout, seed=0)
+    state = dataclasses.replace(state, step=state.step + start)
     state, metrics = step(state, partitioner.global_batch(batch))
     return jax.device_get(state), {k: float(m.value()) for k, m in jax.device_get(metrics).items()}
 
@@ -59,6 +61,11 @@ def update(task, tokenizer, batch, mesh=None, devices=8, accumulation_steps=1, *
 def single(task, tokenizer, batch):
     """Result of a step with dropout on one device."""
     return update(task, tokenizer, batch, devices=1, dropout=0.1)
+
+
+def test_dropout_differs_between_steps(task, tokenizer, batch, single):
+    _, metrics = update(task, tokenizer, batch, devices=1, dropout=0.1, start=1)
+    assert abs(metrics['loss'] - single[1]['loss']) > 1e-4
 
 
 def assert_same(a, b, tolerance=2e-5):

@@ -41,3 +41,9 @@ def test_installed_corpus_is_parsed_once(tmp_path, monkeypatch):
     assert [item.doc for item in module.items] == ['Fly a kite.']
     monkeypatch.setattr(source, 'source_files', lambda: pytest.fail('parsed again'))
     assert source.installed_corpus() == (module,)
+
+
+def test_splits_have_their_shares_of_the_modules():
+    splits = [source.Module(f'package.module{i}', (), ()).split for i in range(5000)]
+    shares = {name: splits.count(name) / 5000 for name in ('train', 'validation', 'test')}
+    assert shares == pytest.approx({'train': 0.9, 'validation': 0.05, 'test': 0.05}, abs=0.015)
