@@ -113,7 +113,7 @@ def model_configs() -> dict[str, type]:
 
 
 def packages() -> dict[str, list[str]]:
-    """Return the modules of the Python API by package; commands have pages of their own."""
+    """Return the modules of the Python API by package; commands have their own pages."""
     found: dict[str, list[str]] = {'bert_jax': ['bert_jax']}
     for m in pkgutil.iter_modules(bert_jax.__path__, 'bert_jax.'):
         if m.name == 'bert_jax.bin':

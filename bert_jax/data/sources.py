@@ -72,7 +72,7 @@ def read_documents(source: str, split: str, text_key: str) -> Iterator[Document]
             lines = _text_field(example, text_key, source).split('\n')
             yield from _make_documents(lines, i / len(records))
         return
-    paths = find_files(source)
+    paths = _find_text_files(source)
     if not paths:
         raise UserError(f'No file matches {source!r}. Set a path or glob of .txt, .txt.gz or .jsonl files.')
     total_bytes = sum(os.path.getsize(p) for p in paths) or 1
@@ -83,18 +83,23 @@ def read_documents(source: str, split: str, text_key: str) -> Iterator[Document]
         bytes_before += os.path.getsize(path)
 
 
-def find_files(source: str) -> list[str]:
-    """Return the files that match a path or glob, sorted; if some have a suffix of text files, only those."""
-    pattern = os.path.expanduser(source)
+def find_files(pattern: str) -> list[str]:
+    """Return the files that match a path or glob, sorted."""
+    pattern = os.path.expanduser(pattern)
     if os.path.isfile(pattern):
         return [pattern]
-    found = sorted(p for p in glob.glob(pattern, recursive=True) if os.path.isfile(p))
+    return sorted(p for p in glob.glob(pattern, recursive=True) if os.path.isfile(p))
+
+
+def _find_text_files(source: str) -> list[str]:
+    """Return the files of a source; if some have a suffix of text files, only those."""
+    found = find_files(source)
     return [p for p in found if p.endswith(_SUFFIXES)] or found
 
 
 def file_sizes(source: str) -> list[int]:
     """Return the size in bytes of each file of a source; empty for TFDS data sets and missing files."""
-    return [os.path.getsize(p) for p in find_files(source)] if is_files(source) else []
+    return [os.path.getsize(p) for p in _find_text_files(source)] if is_files(source) else []
 
 
 def load_examples(name: str, split: str) -> Sequence[dict[str, Any]]:

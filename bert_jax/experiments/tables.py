@@ -70,7 +70,7 @@ class Column:
         score of that row (the mean over its runs), or infinity. The table shows the step at which half of the
         runs have reached it.
       panel: title of the panel that shows this column in the figure. If empty, the column is not plotted or,
-        if the rows are on the x axis, has a panel of its own.
+        if the rows are on the x axis, has its own panel.
       x: position on the x axis of that panel, a number or a name.
     """
 
