@@ -37,4 +37,6 @@ make_environment() {
     source .venv/bin/activate
 }
 
+# Without bytecode on disk, every process would compile the libraries again, which takes seconds.
+unset PYTHONDONTWRITEBYTECODE
 make_environment

@@ -1,5 +1,6 @@
 """Test environment (eight fake CPU devices, strict dtype promotion) and small texts shared by all tests."""
 
+import importlib.metadata
 import os
 import pathlib
 import random
@@ -9,7 +10,10 @@ os.environ['JAX_NUMPY_DTYPE_PROMOTION'] = 'strict'
 os.environ['XLA_FLAGS'] = ' '.join(
     [
         '--xla_force_host_platform_device_count=8',
-        '--xla_backend_optimization_level=0',  # tests spend more time compiling than running
+        # Tests spend more time compiling than running.
+        '--xla_backend_optimization_level=0',
+        '--xla_cpu_parallel_codegen_split_count=1',
+        *['--xla_cpu_use_fusion_emitters=false'] * importlib.metadata.version('jaxlib').startswith('0.10.'),
         os.environ.get('XLA_FLAGS', ''),
     ]
 )

@@ -92,7 +92,7 @@ def find_files(pattern: str) -> list[str]:
 
 
 def _find_text_files(source: str) -> list[str]:
-    """Return the files of a source; if some have a suffix of text files, only those."""
+    """Return the files that match a source; if some end in one of `_SUFFIXES`, leave out the others."""
     found = find_files(source)
     return [p for p in found if p.endswith(_SUFFIXES)] or found
 

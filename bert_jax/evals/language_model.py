@@ -42,13 +42,15 @@ class LmConfig:
       template: prompt for 'choice': text that has field names in braces and ends with {answer}.
       answers: text that replaces {answer} for each class, in the order of the class ids, or of the class names if the
         data set has no ids; empty uses the class names.
-      endings: if each record has its own answers, the field with the list of them, or one field for each answer.
+      endings: field that lists a record's own answers, or several fields that hold one each; empty if all
+        records have the same answers.
       ending_prefix: see `multiple_choice.ChoiceConfig`.
       label: field with the correct class or, with `endings`, the index of the correct answer.
       num_shots: number of random examples from `train_split` that precede each prompt, with their answers.
       separator: text between the examples of a prompt.
       length: maximum number of tokens that the model sees at once; 0 uses the length of its pretraining rows.
-      stride: number of new tokens in each window of a long text after the first; 0 uses half of `length`.
+      stride: if a text is longer than `length`, the number of new tokens in each window after the first; 0
+        uses half of `length`.
       limit: maximum number of records or documents to evaluate; 0 evaluates all.
       batch_size: rows per batch.
       seed: seed for the random choice of the few-shot examples.
@@ -310,7 +312,7 @@ def _begin_document(ids: np.ndarray, tokenizer: Tokenizer) -> np.ndarray:
 
 
 def _exp(mean: float) -> float:
-    """Return exp(mean), without overflow."""
+    """Return exp(mean), with `mean` capped at 700 to avoid overflow."""
     return math.exp(min(mean, 700.0))
 
 

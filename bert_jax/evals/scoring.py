@@ -126,14 +126,16 @@ def watch_checkpoints(workdir: pathlib.Path, poll: float, timeout: float) -> Ite
 
 
 def score_checkpoints(make_scorer: Callable[[], Any], flags: argparse.Namespace) -> int:
-    """Score one checkpoint or, with --watch, each checkpoint of a job; print the scores and write them to --out.
+    """Score one checkpoint or, with --watch, each new one of a training run.
+
+    The scores are printed and written to --out.
 
     Args:
-      make_scorer: function that returns a `Scorer`, called after the processes of the job have connected.
+      make_scorer: function that returns a `Scorer`, called after the processes have connected.
       flags: flags of `cli.eval_parser`.
 
     Returns:
-      Exit status: 0 if the checkpoint or, with --watch, the job's last checkpoint was scored.
+      Exit status: 0 if the checkpoint or, with --watch, the run's last checkpoint was scored.
     """
     out, path = pathlib.Path(flags.out), pathlib.Path(flags.checkpoint)
     cli.check_output(out, '--out')

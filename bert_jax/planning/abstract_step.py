@@ -85,7 +85,7 @@ def make_step(
       experiment: config from `complete_experiment`.
       tokenizer: tokenizer from `complete_experiment`.
       phase: row length and global batch size.
-      partitioner: mesh of the devices, which may be absent.
+      partitioner: mesh of the devices; the devices themselves may be absent.
 
     Raises:
       UserError: if the batch does not divide over the mesh, or a row is longer than the model allows.

@@ -247,9 +247,10 @@ _SAVED_ACTIVATIONS = {'none': 34, 'dots': 18, 'full': 2}
 def _plan_by_formula(experiment: Experiment, tokenizer: Tokenizer, phase: Phase, topology: Topology) -> Plan:
     """Plan the train step on GPUs by formula.
 
-    Collectives follow Rajbhandari et al. 2020 (section 7) for data parallelism and sharded parameters, and Shoeybi et al.
-    2019 (section 3) for tensor parallelism. All GPUs are treated as if they were in one node; this assumes that collectives
-    reduce within each node first.
+    Collectives follow Rajbhandari et al. 2020 (section 7) for data parallelism and sharded parameters, and
+    Shoeybi et al. 2019 (section 3) for tensor parallelism. All GPUs count as one node, so links between nodes are
+    not modeled. The assumption is that collectives reduce within each node first, and so send little between
+    nodes.
     """
     partitioner = partitioning.make_abstract(experiment.mesh, topology.num_devices)
     step = abstract_step.make_step(experiment, tokenizer, phase, partitioner)

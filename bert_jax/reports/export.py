@@ -48,7 +48,7 @@ def find(folder: pathlib.Path) -> list[pathlib.Path]:
 
 
 def to_html(text: str) -> str:
-    """Convert Markdown files of `write` to HTML. Only titles, tables and paragraphs are supported."""
+    """Convert Markdown text as written by `write` to HTML. Supports only titles, tables and paragraphs."""
     parts = []
     for block in re.split(r'\n\s*\n', text.strip()):
         if block.startswith('|'):

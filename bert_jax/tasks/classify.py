@@ -76,7 +76,7 @@ class Task(Pooled):
         return class_output(model.class_logits(batch, key), batch)
 
     def predictions(self, outputs: dict[str, np.ndarray], metadata: Any) -> list[dict[str, Any]]:
-        """Return the most likely class of each record, its id, and the probabilities of all classes."""
+        """Return the name and id of the most likely class of each record, and all class probabilities."""
         names = self.config.labels
         predictions = []
         for row in softmax(outputs['logits'], axis=1):

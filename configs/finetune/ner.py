@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 
 
 def get_config(arg: str = 'en') -> ConfigDict:
-    """`arg` is the language; to freeze the encoder, append a comma and the features to use."""
+    """`arg` is LANGUAGE, or LANGUAGE,FEATURES to train a BiLSTM on features of the frozen encoder."""
     language, _, features = arg.partition(',')
     config = ConfigDict()
     config.task = dict(name='tag', entities=True, features=features)

@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 
 
 def get_config(arg: str = '') -> ConfigDict:
-    """`arg` is the XNLI language to evaluate on, such as de; empty to train on `nli_small`."""
+    """`arg` is empty to train on `nli_small`, or a language, such as de, to evaluate on XNLI."""
     config = ConfigDict()
     config.task = dict(name='classify')
     config.model = dict(name='bert')

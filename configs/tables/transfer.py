@@ -40,7 +40,7 @@ MINI = {
 
 
 def get_config(arg: str = 'mini') -> ConfigDict:
-    """`arg` is mini or paper (all labels, learning rates of the paper)."""
+    """`arg` is mini (part of the data) or paper (all labeled examples, learning rates of the paper)."""
     mini = {k: ('optim.learning_rate=3e-4', 'train.eval_every=0', *v) for k, v in MINI.items()}
     paper: dict = dict.fromkeys(TASKS, ())
     settings = {'mini': mini, 'paper': paper}[arg]

@@ -3,8 +3,6 @@
 import errno
 import json
 import os
-import runpy
-import sys
 
 import jax
 import jax.numpy as jnp
@@ -16,24 +14,15 @@ from tests.runs import run_in_process
 from tests.tiny import __file__ as TINY
 
 
-@pytest.fixture
-def run_main(capsys, monkeypatch, tmp_path):
-    """Function that runs a command and returns its exit status and the last line of stderr; it fails on a traceback."""
-
-    def run(name, *words):
-        monkeypatch.setattr(sys, 'argv', [name, *map(str, words)])
-        monkeypatch.delitem(sys.modules, f'bert_jax.bin.{name}', raising=False)
-        with pytest.raises(SystemExit) as exit_:
-            runpy.run_module(f'bert_jax.bin.{name}', run_name='__main__')
-        stderr = capsys.readouterr().err
-        assert 'Traceback' not in stderr
-        return exit_.value.code, stderr.strip().splitlines()[-1]
-
-    return run
+def run_main(name, *arguments):
+    """Run a command and return its exit status and the last line of stderr; fail on a traceback."""
+    done = run_in_process(f'bert_jax.bin.{name}', *arguments)
+    assert 'Traceback' not in done.stderr
+    return done.returncode, done.stderr.strip().splitlines()[-1]
 
 
 @pytest.fixture
-def pretrain(run_main, corpus, tmp_path):
+def pretrain(corpus, tmp_path):
     def run(*overrides, workdir=tmp_path / 'run', config='pretrain'):
         words = (f'--config={TINY}:{config}', f'--workdir={workdir}', f'--config.data.sources={corpus}')
         return run_main('train', *words, *(f'--config.{o}' for o in overrides))
@@ -73,7 +62,7 @@ def test_row_longer_than_the_positions(pretrain):
     assert_error(pretrain('data.length=128'), '128', '64 positions', 'data.length')
 
 
-def test_vocabulary_differs_from_the_checkpoint(pretrain, run_main, tmp_path):
+def test_vocabulary_differs_from_the_checkpoint(pretrain, tmp_path):
     assert pretrain('train.steps=1', 'optim.warmup=0')[0] == 0
     vocab = tmp_path / 'vocab.txt'
     vocab.write_text('\n'.join(['[PAD]', '[UNK]', '[CLS]', '[SEP]', '[MASK]', 'a', 'b']))
@@ -100,7 +89,7 @@ def test_workdir_is_not_writable(pretrain, tmp_path):
     assert_error(pretrain(workdir=tmp_path / 'file' / 'run'), 'cannot be written', '--workdir')
 
 
-def test_output_is_not_writable(run_main, tmp_path):
+def test_output_is_not_writable(tmp_path):
     (tmp_path / 'file').write_text('')
     words = (f'--config={TINY}:classify', f'--checkpoint={tmp_path}')
     assert_error(
@@ -109,7 +98,7 @@ def test_output_is_not_writable(run_main, tmp_path):
 
 
 @pytest.mark.parametrize('name', ['config.json', 'metrics.jsonl'])
-def test_output_would_overwrite_a_file_of_a_run(run_main, tmp_path, name):
+def test_output_would_overwrite_a_file_of_a_run(tmp_path, name):
     (tmp_path / name).write_text('{}')
     words = (f'--config={TINY}:classify', f'--checkpoint={tmp_path}')
     assert_error(
@@ -129,7 +118,7 @@ def test_workdir_of_another_config(pretrain):
 
 
 @pytest.mark.parametrize('label', [2, -1])
-def test_label_outside_the_range(pretrain, run_main, tmp_path, label):
+def test_label_outside_the_range(pretrain, tmp_path, label):
     assert pretrain('train.steps=1', 'optim.warmup=0')[0] == 0
     for split, last in (('train', 1), ('validation', label)):
         lines = [{'text': 'a', 'label': 0}, {'text': 'b', 'label': last}]
@@ -143,7 +132,7 @@ def test_label_outside_the_range(pretrain, run_main, tmp_path, label):
     assert_error(result, f'has the unknown label {label}: ', 'validation.jsonl, line 2')
 
 
-def test_missing_checkpoint(run_main, tmp_path):
+def test_missing_checkpoint(tmp_path):
     words = (f'--config={TINY}:classify', f'--checkpoint={tmp_path}', f'--out={tmp_path}/scores.json')
     assert_error(run_main('eval_classify', *words), 'no checkpoint')
 
@@ -172,12 +161,12 @@ def test_value_out_of_range(pretrain, override, limits):
     assert_error(pretrain(override), override.split('=')[0], f'must be {limits}')
 
 
-def test_architecture_set_with_a_checkpoint(run_main, tmp_path):
+def test_architecture_set_with_a_checkpoint(tmp_path):
     words = (f'--config={TINY}:classify', f'--workdir={tmp_path}/two', '--config.init.checkpoint=runs/bert')
     assert_error(run_main('train', *words, '--config.model.layers=7'), 'model.layers', 'init.checkpoint')
 
 
-def test_same_file_for_training_and_evaluation(pretrain, run_main, tmp_path):
+def test_same_file_for_training_and_evaluation(pretrain, tmp_path):
     assert pretrain('train.steps=1', 'optim.warmup=0')[0] == 0
     (tmp_path / 'all.jsonl').write_text('{"text": "a", "label": 0}\n{"text": "b", "label": 1}\n')
     words = (
@@ -198,7 +187,7 @@ def test_text_that_is_not_utf8(pretrain, tmp_path):
     assert_error(pretrain(f'data.sources={tmp_path}/utf16.txt'), 'utf16.txt', 'not UTF-8')
 
 
-def test_nothing_to_watch(run_main, tmp_path):
+def test_nothing_to_watch(tmp_path):
     words = (f'--config={TINY}:classify', f'--checkpoint={tmp_path}/nowhere', f'--out={tmp_path}/s.json')
     status, line = run_main('eval_classify', *words, '--watch', '--timeout=0.1', '--poll=0.1')
     assert status == 1
@@ -230,7 +219,7 @@ def test_empty_workdir():
 
 
 @pytest.mark.parametrize('body', ['1 / 0', 'import nowhere', 'raise SystemExit(3)', 'raise IndexError'])
-def test_config_that_fails(run_main, tmp_path, body):
+def test_config_that_fails(tmp_path, body):
     for i, text in enumerate((body, f'def get_config():\n    {body}')):
         (tmp_path / f'{i}.py').write_text(text)
         assert_error(
@@ -240,7 +229,7 @@ def test_config_that_fails(run_main, tmp_path, body):
         )
 
 
-def test_unknown_config_argument(run_main, tmp_path):
+def test_unknown_config_argument(tmp_path):
     assert_error(
         run_main('table', '--config=configs/tables/dna.py:tiny', f'--workdir={tmp_path}'),
         "'tiny'",
@@ -256,5 +245,5 @@ def test_steps_set_with_phases(pretrain):
     )
 
 
-def test_missing_config_file(run_main, tmp_path):
+def test_missing_config_file(tmp_path):
     assert_error(run_main('train', '--config=nowhere.py', f'--workdir={tmp_path}'), 'nowhere.py')

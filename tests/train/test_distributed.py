@@ -23,7 +23,7 @@ def start(processes, command_name, *arguments):
     with socket.socket() as s:
         s.bind(('127.0.0.1', 0))
         address = f'127.0.0.1:{s.getsockname()[1]}'
-    flags = f'--xla_force_host_platform_device_count={8 // processes} --xla_backend_optimization_level=0'
+    flags = os.environ['XLA_FLAGS'].replace('device_count=8', f'device_count={8 // processes}')
     env = {**os.environ, 'PYTHONPATH': str(ROOT), 'XLA_FLAGS': flags}
     command = [
         sys.executable,
