@@ -9,7 +9,14 @@ def get_config(arg: str) -> ConfigDict:
     config.model = dict(name='bert', size='tiny', width=32, mlp_width=64, max_positions=64)
     config.mesh = dict(strategy='dp')
     config.optim = dict(learning_rate=1e-3, warmup=2)
-    config.train = dict(steps=20, batch_size=16, log_every=1, eval_every=10, eval_batch_size=16)
+    config.train = dict(
+        steps=20,
+        batch_size=16,
+        log_every=1,
+        eval_every=10,
+        eval_batch_size=16,
+        length_buckets=1,  # compiles the step once
+    )
     config.checkpoint = dict(every=1.0)
     if arg == 'pretrain':
         config.task = dict(name='mlm')
