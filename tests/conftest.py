@@ -10,10 +10,14 @@ os.environ['JAX_NUMPY_DTYPE_PROMOTION'] = 'strict'
 os.environ['XLA_FLAGS'] = ' '.join(
     [
         '--xla_force_host_platform_device_count=8',
-        # Tests spend more time compiling than running.
+        # Tests spend more time compiling than running. Only JAX 0.10 has the last two options.
         '--xla_backend_optimization_level=0',
         '--xla_cpu_parallel_codegen_split_count=1',
-        *['--xla_cpu_use_fusion_emitters=false'] * importlib.metadata.version('jaxlib').startswith('0.10.'),
+        *(
+            ['--xla_cpu_use_fusion_emitters=false', '--xla_cpu_enable_concurrency_optimized_scheduler=false']
+            if importlib.metadata.version('jaxlib').startswith('0.10.')
+            else []
+        ),
         os.environ.get('XLA_FLAGS', ''),
     ]
 )
