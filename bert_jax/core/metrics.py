@@ -16,6 +16,9 @@ import jax.numpy as jnp
 
 from bert_jax.core.paths import write_atomic
 
+# Endings of the names of metrics of which a lower value is better.
+_LOWER_IS_BETTER = ('loss', 'cross_entropy', 'squared_error', 'perplexity', 'bits_per_byte')
+
 
 class Mean(NamedTuple):
     """Mean of a metric as a weighted sum and the sum of the weights; adding both over batches gives the exact mean."""
@@ -48,8 +51,8 @@ def combine(parts: Iterable[Mapping[str, Mean]]) -> dict[str, float]:
 
 
 def is_lower_better(name: str) -> bool:
-    """Return whether a lower value of the metric `name` is better."""
-    return name.partition('/')[0].endswith(('loss', 'cross_entropy', 'squared_error'))
+    """Return whether a lower value of the metric `name` is better. All comparisons of scores ask this function."""
+    return name.partition('/')[0].endswith(_LOWER_IS_BETTER)
 
 
 def format_count(n: float) -> str:

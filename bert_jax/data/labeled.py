@@ -133,7 +133,8 @@ class LabelMap:
                     'Use a model with these classes, or another data set.'
                 )
             logging.warning(
-                '%s: class names differ from those of the model, so classes are matched by number: %s to %s',
+                '%s has the classes %s, but the model has %s. '
+                'Classes are matched by number, so check their order.',
                 data.source,
                 [*dataset_names],
                 [*labels],
@@ -218,8 +219,6 @@ def make_rows(
     fields = [data.text, data.text_pair] if data.text_pair else [data.text]
     encoded = [tokenizer.encode([record.text(field) for record in records]) for field in fields]
     capacity = max_text_tokens(data.length, tokenizer, len(fields))
-    if capacity < len(fields):
-        raise UserError(f'data.length={data.length} leaves no room for text. Set it higher.')
     rows = np.empty((len(records), HEADER + data.length), np.uint32)
     for i, label in enumerate(labels):
         a, b = encoded[0][i], encoded[1][i] if data.text_pair else None

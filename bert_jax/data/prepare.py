@@ -366,7 +366,10 @@ def read_documents(text: TextConfig, split: str) -> Iterator[list[str]]:
 def _run_in_pool(
     work: Any, shards: Iterable[Shard], workers: int, folder: pathlib.Path
 ) -> Iterator[dict[str, Any]]:
-    """Run `work` on all shards, a few at a time, and yield its results in order; a single worker is a thread."""
+    """Run `work` on all shards, a few at a time, and yield its results in order.
+
+    With one worker, `work` runs in a thread instead of a process.
+    """
     layout = '{l_bar}{bar}| {elapsed}<{remaining}{postfix}'
     bar = tqdm(total=100, desc='prepare', bar_format=layout, disable=not sys.stderr.isatty())
     rows = tokens = 0

@@ -78,7 +78,7 @@ class Question(NamedTuple):
       context: text of the document.
       offsets: [n, 2], start and end of each context token in `context`, in characters; the end is exclusive.
       first_row: index of the row of its first window.
-      windows: windows of the context in its consecutive rows.
+      windows: windows of the context, one for each row from `first_row` on.
       answers: correct answers; empty if the question has none or they are unknown.
     """
 
@@ -108,8 +108,10 @@ def make_rows(
       [n, 4 + T] unsigned integers for the n rows, and a `Question` for each record.
 
     Raises:
-      UserError: if a field is missing, or an answer does not occur in its context.
+      UserError: if a field is missing, an answer does not occur in its context, or a row is too short.
     """
+    room = max_text_tokens(data.length, tokenizer, 2)
+    max_question_length = min(data.max_question_length, room - 1)  # a token of the context must fit
     contexts = [record.text(data.context) for record in records]
     questions = tokenizer.encode([record.text(data.question).lstrip() for record in records])
     unique = list(dict.fromkeys(contexts))
@@ -117,10 +119,10 @@ def make_rows(
     rows: list[np.ndarray] = []
     result = []
     for i, record in enumerate(records):
-        context, question = contexts[i], questions[i][: data.max_question_length]
+        context, question = contexts[i], questions[i][:max_question_length]
         ids, offsets = encoded[context]
         answers, span = ((), None) if not with_answers else _read_answers(record, data, context, offsets)
-        capacity = max_text_tokens(data.length, tokenizer, 2) - len(question)
+        capacity = room - len(question)
         row_offset = 1 + len(question) + len(tokenizer.separators)
         windows = _windows(len(ids), capacity, min(data.stride, capacity), row_offset)
         question_id = str(record.fields.get(data.id, i)) if data.id else str(i)

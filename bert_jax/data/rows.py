@@ -83,8 +83,18 @@ def make_row(
 
 
 def max_text_tokens(length: int, tokenizer: Tokenizer, num_texts: int) -> int:
-    """Return how many tokens of one or two texts fit into a row of `length`, next to the special tokens."""
-    return length - 2 - (num_texts - 1) * len(tokenizer.separators)
+    """Return how many tokens of one or two texts fit into a row of `length`, next to the special tokens.
+
+    Raises:
+      UserError: if fewer than one token of each text fits.
+    """
+    special = 2 + (num_texts - 1) * len(tokenizer.separators)
+    if length < special + num_texts:
+        raise UserError(
+            f'data.length={length} leaves no room for text between {special} special tokens. '
+            f'Set it to {special + num_texts} or more.'
+        )
+    return length - special
 
 
 def split_sentences(paragraphs: Sequence[str]) -> list[str]:

@@ -173,6 +173,7 @@ class TokenScorer:
             return []
         lengths = np.array([len(q.tokens) for q in queries])
         widths = choose_bucket_lengths(lengths, 8, 8)
+        widths = np.minimum(widths, self.trained.experiment.model.longest_row).astype(int)
         scores: list[Any] = [None] * len(queries)
         order = np.argsort(lengths, kind='stable')
         for start in range(0, len(order), self._batch_size):

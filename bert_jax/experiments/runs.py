@@ -61,6 +61,12 @@ class Run:
         return self.config['checkpoint']['best_metric'] or 'accuracy'
 
     @property
+    def lower_is_better(self) -> bool:
+        """Whether a lower value of `best_metric` is better."""
+        settings = {**self.config['checkpoint'], 'best_metric': self.best_metric}
+        return experiment.CheckpointConfig(**settings).lower_is_better
+
+    @property
     def config_without_seed(self) -> str:
         """The config as JSON without `train.seed`: equal for runs that differ only in their seed."""
         config = experiment.add_defaults(self.config)

@@ -15,6 +15,7 @@ from typing import Any, Literal
 from ml_collections import ConfigDict
 
 from bert_jax.core import config as config_lib
+from bert_jax.core import metrics
 from bert_jax.core.errors import UserError
 from bert_jax.experiments import runs
 from bert_jax.experiments.jobs import Job, distinct_reasons
@@ -161,7 +162,8 @@ class Table:
                 raise UserError(f'The column {column.name!r} needs config or source_column. Set one of them.')
             if column.until_score_of and not column.source_column:
                 raise UserError(
-                    f'The column {column.name!r} has until_score_of but no source_column. Set source_column to a fine-tuning column.'
+                    f'The column {column.name!r} has until_score_of={column.until_score_of!r} but no '
+                    'source_column. Set source_column to the column whose training steps to count.'
                 )
         for scores in self.published.values():
             for name, score in scores.items():
@@ -268,16 +270,17 @@ class Table:
                 for row in self.rows
             }
             if column.until_score_of:
+                lower = metrics.is_lower_better(column.score)
                 bests = [
-                    max(curve.values())
+                    (min if lower else max)(curve.values())
                     for folder in folders[column.until_score_of]
                     if (curve := runs.score_curve(folder, column.score))
                 ]
-                target = statistics.fmean(bests) if bests else math.inf
+                target = statistics.fmean(bests) if bests else math.nan
             for row in self.rows:
                 if column.until_score_of:
                     curves = [runs.score_curve(folder, column.score) for folder in folders[row.name]]
-                    found[row.name, column.name] = [_first_step(curve, target) for curve in curves]
+                    found[row.name, column.name] = [_first_step(curve, target, lower) for curve in curves]
                 else:
                     scores = [_final_score(folder, column.score) for folder in folders[row.name]]
                     found[row.name, column.name] = [column.convert(s) for s in scores if s is not None]
@@ -410,9 +413,16 @@ def _final_score(folder: pathlib.Path, name: str) -> float | None:
         return None
 
 
-def _first_step(curve: Mapping[int, float], target: float) -> float:
-    """The first step at which a score reaches the target; infinity if it never does."""
-    return next((float(step) for step, value in curve.items() if value >= target), math.inf)
+def _first_step(curve: Mapping[int, float], target: float, lower: bool) -> float:
+    """The first step at which a score is as good as the target; infinity if it never is.
+
+    Args:
+      curve: scores by step.
+      target: score to reach; nothing reaches NaN.
+      lower: whether a lower score is better.
+    """
+    reached = (step for step, score in curve.items() if (score <= target if lower else score >= target))
+    return float(next(reached, math.inf))
 
 
 def _folder(workdir: pathlib.Path, name: str, row: Row, seed: int) -> pathlib.Path:

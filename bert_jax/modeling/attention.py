@@ -86,7 +86,10 @@ def _cudnn(q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array | None) -> 
     options: dict[str, Any] = {}
     if mask is not None:
         mask = jnp.broadcast_to(mask, (*mask.shape[:2], q.shape[1], k.shape[1]))
-        options = {'mask': mask} if mask.dtype == bool else {'bias': mask.astype(q.dtype)}
+        if mask.dtype == bool:
+            options = {'mask': mask}
+        else:  # the lowest float32 would become -inf, and a query that attends to nothing NaN
+            options = {'bias': jnp.maximum(mask, jnp.finfo(q.dtype).min.astype(mask.dtype)).astype(q.dtype)}
     return jnp.swapaxes(jax.nn.dot_product_attention(q, k, v, implementation='cudnn', **options), 1, 2)
 
 

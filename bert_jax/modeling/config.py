@@ -130,9 +130,14 @@ class ModelConfig:
         """Build the model of this config without a head; see `heads.Encoder` for its methods."""
         raise NotImplementedError
 
+    @property
+    def longest_row(self) -> float:
+        """Tokens in the longest row that the positions of the model allow; infinity without learned positions."""
+        return math.inf if self.rope_base or self.relative_buckets else self.max_positions
+
     def check_length(self, length: int, setting: str = 'data.length') -> None:
         """Raise a `UserError` that names `setting` if rows of `length` tokens exceed the learned positions."""
-        if length > self.max_positions and not (self.rope_base or self.relative_buckets):
+        if length > self.longest_row:
             raise UserError(
                 f'Rows of {length} tokens are longer than the {self.max_positions} positions of the model. '
                 f'Lower {setting} or, for a new model, raise model.max_positions.'

@@ -161,7 +161,13 @@ def _render_comparison(runs: Sequence[Run], plots: pathlib.Path | None) -> str:
 
 def _best_group(runs: Sequence[Run], score: str, name: str) -> list[Run]:
     """Group runs that differ only in their seed, and return the group with the best mean score; empty without runs."""
-    return max(_group_seeds(runs), key=lambda g: np.mean(_scores(g, score, name) or -np.inf), default=[])
+    sign = -1 if runs and runs[0].lower_is_better else 1
+
+    def mean_score(group: list[Run]) -> float:
+        scores = _scores(group, score, name)
+        return sign * float(np.mean(scores)) if scores else -np.inf
+
+    return max(_group_seeds(runs), key=mean_score, default=[])
 
 
 def _scores(runs: Sequence[Run], score: str, name: str) -> list[float]:

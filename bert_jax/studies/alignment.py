@@ -66,7 +66,7 @@ def ranks(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def both_ranks(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Ranks [2, n] of b_i among the rows of `b`, and of a_i among those of `a`; see `ranks`."""
+    """Ranks in both directions, [2, n]: `ranks(a, b)` and `ranks(b, a)`."""
     return np.stack([ranks(a, b), ranks(b, a)])
 
 

@@ -100,7 +100,8 @@ class Task(tasks.Task):
         """Turn a text, [n] tokens, into an input and a target.
 
         Returns:
-          The encoder's tokens, the decoder's input tokens, the labels, and the position of the first decoder token.
+          The encoder's tokens, the decoder's input tokens, the labels, and the position id of the first
+          decoder token: with 'mass' the start of the masked fragment, otherwise 0.
         """
         c, t = self.config, self.tokenizer
         cls, sep = [t.cls], [t.sep]

@@ -121,15 +121,18 @@ class Task(Downstream):
           `generated`, [B, N] tokens, where N is the maximum length of a target.
         """
         tokens, valid = batch['tokens'], batch['valid']
+        length = self._target_length
         if self.config.decoder_only:
             prompt = decoding.to_left_padding(tokens, valid)
         else:
             first = jnp.full((len(tokens), 1), self.tokenizer.sep, jnp.int32)
             prompt = first, jnp.ones(first.shape, bool)
+            # The first decoder input takes one position. Nothing is lost: a target of full length ends in [SEP].
+            length = int(min(length, model.config.longest_row - 1))
         generated = beam_search.search_rows(
             *module.split(model),
             *prompt,
-            self._target_length,
+            length,
             end=self.tokenizer.sep,
             source=() if self.config.decoder_only else (tokens, valid),
             num_beams=self.config.num_beams,

@@ -302,7 +302,10 @@ def test_log_message_replaces_progress_line(clock):
         ('mlm_loss/en', True),
         ('cross_entropy', True),
         ('squared_error', True),
+        ('word_perplexity', True),
+        ('bits_per_byte', True),
         ('accuracy', False),
+        ('mlm_accuracy/en', False),
     ],
 )
 def test_direction_of_a_metric_follows_from_its_name(name, expected):

@@ -3,6 +3,7 @@
 import json
 import math
 import random
+import types
 
 import jax
 import numpy as np
@@ -13,7 +14,10 @@ from hypothesis import strategies as st
 import bert_jax
 from bert_jax.core.errors import UserError
 from bert_jax.evals import language_model
+from bert_jax.modeling.gpt import GptForCausalLM
+from bert_jax.train import load
 from tests.conftest import sentences
+from tests.modeling import tiny
 from tests.runs import ROOT, run_in_process
 
 CONFIG = ROOT / 'configs' / 'eval' / 'lm.py'
@@ -61,6 +65,15 @@ def test_windows_predict_each_token_once_with_enough_context(size, length, data)
         assert first - start >= length - stride or start == 0
         new += range(first, stop)
     assert new == [*range(1, size)]
+
+
+def test_texts_as_long_as_the_positions_are_scored(monkeypatch):
+    graph, params = tiny.graph_and_params(GptForCausalLM, max_positions=13)
+    experiment = types.SimpleNamespace(model=tiny.config(GptForCausalLM, max_positions=13))
+    trained = load.TrainedModel(experiment, None, graph, params, 0)
+    monkeypatch.setattr(load, 'read_causal', lambda _: trained)
+    (scores,) = language_model.TokenScorer('')([language_model.Query(np.arange(13), 1)])
+    assert scores.losses.shape == (12,)
 
 
 def test_losses_match_the_logits_in_every_batch(gpt, scorer):

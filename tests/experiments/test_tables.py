@@ -280,6 +280,31 @@ def test_step_at_which_a_row_reaches_the_score_of_another(tmp_path):
     assert updates == f'Updates: pretrained 2 (1 of 2), random 3 (1 of 2), p = {p:.2g} (Mann-Whitney U test)'
 
 
+def test_first_step_as_good_as_a_target():
+    curve = {2: 0.9, 4: 0.5, 6: 0.7}
+    assert tables._first_step(curve, 0.6, lower=True) == 4
+    assert tables._first_step(curve, 0.6, lower=False) == 2
+    assert tables._first_step(curve, 0.1, lower=True) == np.inf
+    assert tables._first_step(curve, np.nan, lower=True) == np.inf
+
+
+def test_updates_until_a_loss_is_reached(tmp_path):
+    rows = (Row('pretrained'), Row('random', weights='random'))
+    columns = (
+        Column('Share', 'c.py', score='loss'),
+        Column('Updates', score='loss', source_column='Share', until_score_of='random'),
+    )
+    table = make_table(rows=rows, columns=columns, checkpoint='runs/x', seeds=1)
+    for name, losses in (('pretrained', (0.9, 0.2)), ('random', (0.8, 0.4))):
+        write_run(table, tmp_path, f'share/{name}/seed0')
+        lines = [{'step': step, 'eval/loss': loss} for step, loss in enumerate(losses, 1)]
+        (tmp_path / f'share/{name}/seed0/metrics.jsonl').write_text(
+            ''.join(json.dumps(line) + '\n' for line in lines)
+        )
+    assert table.values(tmp_path)['random', 'Updates'] == [2]
+    assert table.values(tmp_path)['pretrained', 'Updates'] == [2]
+
+
 def test_format_of_cells():
     assert Column('x', format='percent').cell([0.69499, 0.69531]) == '0.7 ± 0.0 (2)'
     assert Column('x').cell([0.69499, 0.69531]) == '0.6951 ± 0.0002 (2)'

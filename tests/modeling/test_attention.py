@@ -53,6 +53,47 @@ def splash_and_xla(mask, tensors, is_real):
     return zip(run('splash'), run('xla'), strict=True)
 
 
+NOTHING = np.zeros((B, T), np.int32)  # rows of padding only
+
+
+@pytest.mark.parametrize('dtype', [jnp.float32, jnp.bfloat16])
+@pytest.mark.parametrize('implementation', ['xla', 'splash'])
+@pytest.mark.parametrize(
+    'mask',
+    [
+        masks.padding(jnp.asarray(NOTHING, bool)),
+        masks.padding(jnp.asarray(NOTHING)),
+        masks.causal(jnp.asarray(NOTHING)),
+        jnp.zeros((B, 1, 1, T), bool),
+        jnp.full((B, 1, T, T), jnp.finfo(jnp.float32).min),
+    ],
+    ids=['padding', 'packed', 'causal', 'boolean', 'additive'],
+)
+def test_rows_of_padding_have_finite_outputs_and_gradients(mask, implementation, dtype):
+    def f(q, k, v):
+        return attend(q, k, v, mask, implementation=implementation).astype(jnp.float32).sum()
+
+    tensors = [x.astype(dtype) for x in qkv()]
+    value, grads = jax.jit(jax.value_and_grad(f, argnums=(0, 1, 2)))(*tensors)
+    assert all(bool(jnp.isfinite(x).all()) for x in (value, *grads))
+
+
+@pytest.mark.parametrize('dtype', [jnp.bfloat16, jnp.float16])
+def test_bias_of_cudnn_is_finite(monkeypatch, dtype):
+    passed = {}
+
+    def dot_product_attention(q, k, v, implementation, **options):
+        passed.update(options)
+        return q
+
+    monkeypatch.setattr(jax.nn, 'dot_product_attention', dot_product_attention)
+    bias = jnp.full((B, 1, T, T), jnp.finfo(jnp.float32).min).at[..., 0].set(-1.5)
+    attend(*(x.astype(dtype) for x in qkv()), bias, implementation='cudnn')
+    assert passed['bias'].dtype == dtype
+    assert jnp.isfinite(passed['bias']).all()
+    assert (passed['bias'][..., 0] == -1.5).all()
+
+
 @pytest.mark.parametrize('name', MASKS)
 def test_splash_equals_plain_attention(name):
     documents = PACKED if 'packed' in name else REAL if name == 'padding' else np.ones((B, T))

@@ -121,6 +121,16 @@ def test_comparison_takes_the_best_setting():
     assert found[1][:1] + found[1][3:] == ['glue/sst2', '0.8500 ± 0.0707', '', '2']
 
 
+@pytest.mark.parametrize(('metric', 'best'), [('squared_error', '0.2000'), ('accuracy', '0.6000')])
+def test_comparison_knows_of_which_scores_lower_is_better(metric, best):
+    made = [run(f'r{i}', accuracy=x) for i, x in enumerate((0.2, 0.6))]
+    for i, r in enumerate(made):
+        r.config['train']['batch_size'] = i
+        r.config['checkpoint']['best_metric'] = metric
+        r.evals[-1][metric] = r.evals[-1]['accuracy']
+    assert rows(page.render([*made, run('x', source='other')]))[1][3] == best
+
+
 def test_label_does_not_end_inside_a_number():
     names = [rows(page.render([run(f'a_{i}', seed=i) for i in seeds]))[1][0] for seeds in ((10, 11), (1, 2))]
     assert names == ['a: pretrained weights'] * 2

@@ -4,6 +4,7 @@ import json
 import pathlib
 import random
 
+import jax
 import numpy as np
 import pytest
 import sacrebleu
@@ -13,9 +14,11 @@ from bert_jax.core.errors import UserError
 from bert_jax.data.records import Record
 from bert_jax.data.seq2seq import Seq2SeqConfig
 from bert_jax.experiments import runs
-from bert_jax.modeling import beam_search
+from bert_jax.modeling import beam_search, module
+from bert_jax.modeling.bart import BartForSeq2Seq
 from bert_jax.tasks import seq2seq
 from bert_jax.train import load
+from tests.modeling import tiny
 from tests.runs import TINY, finetune, run_in_process
 
 WORDS = ('river', 'boat', 'letter', 'window', 'house', 'bread', 'shadow', 'bird')
@@ -94,6 +97,19 @@ def test_scores_match_the_libraries(word_tokenizer):
     assert [s['generated'] for s in scores['samples']] == texts
     assert 'w7 w8' in task.format_scores(scores)
     assert task.scores({}, pairs) == {}, 'nothing is generated during training'
+
+
+def test_target_may_be_as_long_as_the_positions(word_tokenizer):
+    task = make_task(word_tokenizer, target_length=12)
+    config = tiny.config(BartForSeq2Seq, max_positions=12, vocab_size=len(word_tokenizer))
+    tokens = np.full((2, 12), 7, np.int32)
+
+    @jax.jit
+    def generate():
+        model = task.build_model(config, module.Rngs(0))
+        return task.generate(model, {'tokens': tokens, 'valid': np.ones((2, 12), bool)})['generated']
+
+    assert generate().shape == (2, 11)
 
 
 def test_model_learns_and_generates_what_beam_search_finds(summarizer, pairs, tmp_path):

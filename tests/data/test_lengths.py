@@ -1,0 +1,99 @@
+"""Lengths of rows: whatever the special tokens, lengths and strides are, all text is covered and no row is too long."""
+
+import numpy as np
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from bert_jax.core.errors import UserError
+from bert_jax.data import labeled, multiple_choice, question_answering, rows
+from bert_jax.data import tokenizer as tokenizer_lib
+from bert_jax.data.records import Record
+
+SPECIAL = {
+    'bert': tokenizer_lib.SPECIAL,
+    'roberta': ('<pad>', '<unk>', '<s>', '</s>', '<mask>'),  # two separators between texts
+    'gpt2': ('<|endoftext|>',),  # one token has all roles
+}
+families = st.sampled_from([*SPECIAL])
+
+
+@pytest.fixture(scope='module')
+def tokenizers():
+    """Byte-level tokenizers by family, in which each letter is a token."""
+    vocabularies = {family: [*special, *'abcdefghĠ'] for family, special in SPECIAL.items()}
+    return {
+        family: tokenizer_lib.from_merges({t: i for i, t in enumerate(entries)}, '')
+        for family, entries in vocabularies.items()
+    }
+
+
+def build(make):
+    """Return what `make` makes; None if it refuses the settings."""
+    try:
+        return make()
+    except UserError:
+        return None
+
+
+@example(family='roberta', length=8, stride=1, max_question_length=4, context_length=5, question_length=6)
+@given(
+    families,
+    st.integers(4, 16),
+    st.integers(1, 12),
+    st.integers(1, 12),
+    st.integers(1, 40),
+    st.integers(1, 14),
+)
+def test_windows_of_every_question_cover_its_context(
+    tokenizers, family, length, stride, max_question_length, context_length, question_length
+):
+    tokenizer = tokenizers[family]
+    fields = {'context': 'a' * context_length, 'question': 'b' * question_length}
+    settings = {'length': length, 'stride': stride, 'max_question_length': max_question_length}
+    data = build(lambda: question_answering.QuestionConfig('x.json', **settings))
+    if data is None:
+        return
+    made = build(lambda: question_answering.make_rows([Record('', fields)], data, tokenizer, False))
+    if made is None:
+        assert length < 4 + len(tokenizer.separators)
+        return
+    found, (question,) = made
+    count = np.zeros(context_length, int)
+    for row, window in zip(map(rows.unpack, found), question.windows, strict=True):
+        assert row.length <= length
+        context = row.tokens[window.row_offset : window.row_offset + window.stop - window.start]
+        assert tokenizer.decode(context) == 'a' * (window.stop - window.start)
+        count[window.start : window.stop] += window.is_max_context
+    assert (count == 1).all()
+
+
+@given(families, st.integers(5, 16), st.sampled_from(['random', 'swap', 'none']), st.integers(0, 9))
+def test_segments_fit_into_rows_of_every_length(tokenizers, family, length, objective, seed):
+    tokenizer = tokenizers[family]
+    documents = [tokenizer.encode(['a' * n for n in sizes]) for sizes in ((1, 30, 2), (3,), (4, 4, 4))]
+    rng = np.random.default_rng(seed)
+    made = build(
+        lambda: [*rows.SegmentRows(length, objective, short_sequence_rate=0.5)(documents, tokenizer, rng)]
+    )
+    if made is None:
+        assert length < 4 + len(tokenizer.separators)
+        assert objective != 'none'
+        return
+    assert made
+    assert all(rows.unpack(row).length <= length for row in made)
+
+
+@given(families, st.integers(4, 12), st.integers(0, 20), st.integers(0, 20))
+def test_pairs_fit_into_rows_of_every_length(tokenizers, family, length, first, second):
+    tokenizer = tokenizers[family]
+    record = Record('', {'text': 'a' * first, 'other': 'b' * second, 'endings': ['b', 'c' * second]})
+    pair = labeled.LabeledConfig('x.csv', length=length, text_pair='other')
+    choice = multiple_choice.ChoiceConfig('x.csv', length=length, text='text', endings=('endings',))
+    pairs = build(lambda: labeled.make_rows([record], [0], pair, tokenizer))
+    choices = build(lambda: multiple_choice.make_rows([record], choice, tokenizer, False)[0])
+    if pairs is None or choices is None:
+        assert pairs is choices is None
+        assert length < 4 + len(tokenizer.separators)
+        return
+    assert all(rows.unpack(row).length <= length for row in (*pairs, *choices))
