@@ -216,7 +216,10 @@ def _split_long_sentences(sentences: Sequence[np.ndarray], max_tokens: int) -> l
 def _random_segment(
     documents: list[list[np.ndarray]], index: int, target: int, rng: np.random.Generator
 ) -> np.ndarray:
-    """Return about `target` tokens from a random position in a document other than `index`, if there is one."""
+    """Return about `target` tokens from a random position in a random document other than `index`.
+
+    If there is only one document, they come from it.
+    """
     other = int(rng.integers(len(documents) - 1)) if len(documents) > 1 else 0
     document = documents[other + (other >= index and len(documents) > 1)]
     start = int(rng.integers(len(document)))

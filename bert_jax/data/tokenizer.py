@@ -306,7 +306,7 @@ def from_vocab(
 
 
 def from_words(text: str) -> Tokenizer:
-    """Make a tokenizer whose vocabulary is the words and punctuation of a text, to demonstrate examples."""
+    """Make a tokenizer for demonstrations: each word or punctuation mark of a text is one token."""
     split = pre_tokenizers.BertPreTokenizer().pre_tokenize_str(text)
     entries = dict.fromkeys([*SPECIAL, *(word for word, _ in split)])
     return Tokenizer(_wordpiece({entry: i for i, entry in enumerate(entries)}, lowercase=False))

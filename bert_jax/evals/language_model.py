@@ -295,7 +295,8 @@ def _read_documents(config: LmConfig, pretraining_data: Any) -> list[str]:
         documents: Iterable[Sequence[str]] = prepare.read_documents(pretraining_data, 'validation')
     elif records_lib.is_files(config.source) and not config.source.endswith('.jsonl'):
         raise UserError(
-            f'eval.source={config.source!r} is not running text. Use .txt, .txt.gz or .jsonl files.'
+            f'eval.source={config.source!r} holds labeled records, but perplexity needs documents. '
+            'Use .txt, .txt.gz or .jsonl files.'
         )
     else:
         documents = (d.paragraphs for d in sources.read_documents(config.source, config.split, config.text))

@@ -66,7 +66,7 @@ class Scorer:
     def load_evaluator(self, path: pathlib.Path) -> tuple[TrainedModel, Evaluator]:
         """Load the newest checkpoint in `path`, and make an evaluator for it on the data of the config.
 
-        The evaluator is reused as long as the model's config and tokenizer stay the same.
+        The evaluator is reused while consecutive checkpoints have the same config and tokenizer.
         """
         trained = load.read(path, self._partitioner)
         experiment = self._experiment

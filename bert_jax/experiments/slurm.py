@@ -20,8 +20,9 @@ NOTICE = 120
 def script(job: Job, options: Sequence[str] = ()) -> str:
     """Return the batch script of a job.
 
-    On SIGTERM, a training job saves a checkpoint and exits with status 75 (143 if training had not started). The script
-    then requeues the job; if nothing new was saved, it does so at most three times. A canceled job is not requeued.
+    On SIGTERM, a training job saves a checkpoint and exits with status 75 (143 if training had not started).
+    The script then requeues the job, unless it was canceled, or it saved nothing new and has already been
+    restarted three times.
 
     Args:
       job: the job; `srun` starts one process per SLURM task.

@@ -86,8 +86,8 @@ def word_alignment(
       target: `word_vectors` of the target language.
 
     Returns:
-      The mean of both directions for each layer, empty if no pair has vectors in both languages; and the number
-      of pairs that have.
+      Two values: for each layer the mean of both directions; and the number of pairs used, which are those with
+      vectors in both languages. Without such pairs, they are empty and 0.
     """
     known = [(i, j) for i, j in pairs.items() if i in source and j in target]
     if not known:

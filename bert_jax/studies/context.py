@@ -253,12 +253,12 @@ def _plot_projection(ax: Any, results: dict[str, Any], vectors: np.ndarray, numb
 def _label_offsets(
     points: np.ndarray, size: tuple[int, int] = (220, 170), distance: int = 10
 ) -> list[np.ndarray]:
-    """Choose offsets at which the labels of points overlap neither points nor other labels.
+    """Choose the offset of each point's label, in 1/72 inch, to keep it clear of other points and labels.
 
     Args:
       points: [n, 2] coordinates.
-      size: width and height of the plot in points (1/72 inch).
-      distance: distance of a label from its point, in points.
+      size: width and height of the plot, in 1/72 inch.
+      distance: distance of a label from its point, in 1/72 inch.
     """
     centers = points / np.maximum(np.ptp(points, axis=0), 1e-12) * size
     angles = np.linspace(0, 2 * np.pi, 16, endpoint=False)

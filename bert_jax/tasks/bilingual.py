@@ -29,8 +29,8 @@ class Config(mlm.Config):
       position_embeddings: whether both languages use the same position embeddings. With 'separate' the fake language
         uses the second half of the table, so model.max_positions must be at least twice the row length.
       word_order: whether the fake language keeps the order of the tokens or reverses it within each segment.
-      parallel_corpus: whether each row is used in both languages; each time, one of them is drawn at random. Otherwise
-        each row is used in only one language, about half of the rows in each.
+      parallel_corpus: whether each row can appear in both languages: its language is drawn at random each time
+        it is read. Otherwise each row always has the same language, about half of the rows in each.
     """
 
     name: str = 'bilingual'

@@ -72,7 +72,7 @@ def get_config(arg: str = 'mini') -> ConfigDict:
 
 
 def _columns(task: str, trained_on: str | None, settings: tuple[str, ...]) -> list[dict]:
-    """Columns of a task: fine-tuning, the same models in each other language and, for tags, mean removal."""
+    """Columns of a task: fine-tuning, the same models on the other languages and, for tags, mean removal."""
     languages, score = TASKS[task]
     base = f'{task}, as trained'
     tuned = trained_on or languages['en']
