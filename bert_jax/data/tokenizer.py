@@ -8,7 +8,6 @@ import json
 import math
 import pathlib
 import re
-import types
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
@@ -18,6 +17,7 @@ from tokenizers import decoders, models, normalizers, pre_tokenizers, processors
 
 from bert_jax.core.config import check_range
 from bert_jax.core.errors import UserError
+from bert_jax.data import tokenizer_settings
 
 SPECIAL = ('[PAD]', '[UNK]', '[CLS]', '[SEP]', '[MASK]')
 _FAMILIES = {
@@ -222,11 +222,12 @@ def from_json(text: str) -> Tokenizer:
 def load(path: str | pathlib.Path) -> Tokenizer:
     """Load a `vocab.txt`, a `merges.txt`, a `tokenizer.json`, or a folder with one of these.
 
-    With a `vocab.txt`, texts are lowercased if the `tokenizer_config.json` in the same folder says so. If it does not
-    say, they are lowercased if no entry has an uppercase letter.
+    The settings beside it (`tokenizer_config.json`, `special_tokens_map.json`, `added_tokens.json`) are read as
+    transformers reads them. With a `vocab.txt` but no `tokenizer_config.json`, texts are lowercased if no entry has an
+    uppercase letter.
 
     Raises:
-      UserError: if there is no tokenizer, or it cannot be read.
+      UserError: if there is no tokenizer, it cannot be read, or it needs more than WordPiece and byte-level BPE.
     """
     path = pathlib.Path(path).expanduser()
     if path.is_dir():
@@ -244,64 +245,113 @@ def load(path: str | pathlib.Path) -> Tokenizer:
         text = path.read_text(encoding='utf-8')
     except UnicodeDecodeError as e:
         raise UserError(f'{str(path)!r} is not UTF-8 text. {hint}') from e
-    settings = _read_json(path.with_name('tokenizer_config.json')) or {}
-    if merges := next((name for name in _MERGES if path.name.endswith(name)), None):
-        vocab_file = path.with_name(path.name.removesuffix(merges) + _MERGES[merges])
-        vocab = _read_json(vocab_file)
-        if vocab is None:
-            raise UserError(
-                f'{str(path)!r} holds BPE merges, but their vocabulary {str(vocab_file)!r} is missing. '
-                'Put it in the same folder.'
-            )
-        return from_merges(vocab, text, bool(settings.get('add_prefix_space')))
-    if path.suffix == '.txt':
-        entries = text.removesuffix('\n').split('\n')
-        return from_vocab(entries, settings, _read_added_tokens(path, settings))
+    merges = next((name for name in _MERGES if path.name.endswith(name)), None)
+    if merges:
+        settings = tokenizer_settings.read(path.parent)
+        tokenizer = _load_merges(path, merges, text, settings)
+    elif path.suffix == '.txt':
+        settings = tokenizer_settings.read(path.parent)
+        tokenizer = from_vocab(text.removesuffix('\n').split('\n'), settings)
+    else:
+        tokenizer, settings = _load_json(path, text)
+    _check_special_tokens(tokenizer, settings, path)
+    return tokenizer
+
+
+def _load_merges(
+    path: pathlib.Path, name: str, text: str, settings: tokenizer_settings.Settings
+) -> Tokenizer:
+    """Make a tokenizer from the text of a file of merges that ends in `name`, and the vocabulary beside it."""
+    vocab_file = path.with_name(path.name.removesuffix(name) + _MERGES[name])
+    vocab = tokenizer_settings.read_json(vocab_file)
+    if vocab is None:
+        raise UserError(
+            f'{str(path)!r} holds BPE merges, but their vocabulary {str(vocab_file)!r} is missing. '
+            'Put it in the same folder.'
+        )
+    lines = [line.split(' ') for line in text.split('\n') if line and not line.startswith('#version')]
+    return from_merges(vocab, lines, settings)
+
+
+def _load_json(path: pathlib.Path, text: str) -> tuple[Tokenizer, tokenizer_settings.Settings]:
+    """Make a tokenizer from the text of a `tokenizer.json` and the settings beside it."""
     try:
+        contents = json.loads(text)
         backend = tokenizers.Tokenizer.from_str(text)
     except Exception as e:  # the library raises bare Exception
         raise UserError(
             f'{str(path)!r} is not a valid tokenizer.json ({e}). Set tokenizer.path to another file.'
         ) from e
-    return Tokenizer(backend)
+    model = contents['model']
+    is_byte_level = 'ByteLevel' in json.dumps(contents['pre_tokenizer'])
+    if not (isinstance(backend.model, models.WordPiece) or is_byte_level):
+        raise UserError(
+            f'{str(path)!r} is a {type(backend.model).__name__} tokenizer, but only WordPiece and byte-level BPE are '
+            'supported. Set tokenizer.path to another tokenizer.'
+        )
+    settings = tokenizer_settings.read(path.parent, contents['added_tokens'])
+    kinds = {'wordpiece': models.WordPiece, 'bpe': models.BPE}
+    if not isinstance(backend.model, kinds.get(settings.kind, models.Model)):
+        raise UserError(
+            f'{str(path)!r} is a {type(backend.model).__name__} tokenizer, but tokenizer_config.json names the class '
+            f'{settings.class_name}. Correct tokenizer_class.'
+        )
+    if settings.kind == 'wordpiece':
+        return from_vocab(model['vocab'], settings), settings
+    if settings.kind == 'bpe':
+        merges = [merge.split(' ') if isinstance(merge, str) else merge for merge in model['merges']]
+        return from_merges(model['vocab'], merges, settings), settings
+    known = {token.content for token in backend.get_added_tokens_decoder().values()}
+    backend.add_tokens([token for token in settings.added if token.content not in known])
+    tokenizer = Tokenizer(backend)
+    if backend.post_processor and backend.num_special_tokens_to_add(is_pair=True):
+        _check_pair_layout(tokenizer, path)
+    return tokenizer, settings
 
 
-def _read_json(file: pathlib.Path) -> dict[str, Any] | None:
-    """Read a JSON file; None if it does not exist."""
-    try:
-        return json.loads(file.read_text(encoding='utf-8'))
-    except FileNotFoundError:
-        return None
-    except ValueError as e:
-        raise UserError(f'{str(file)!r} is not valid JSON. Correct or delete it.') from e
+def _check_special_tokens(
+    tokenizer: Tokenizer, settings: tokenizer_settings.Settings, path: pathlib.Path
+) -> None:
+    """Raise UserError if the settings give a role to another special token than our rows do."""
+    keys = ('pad_token', 'unk_token', 'cls_token', 'sep_token', 'mask_token')
+    for key, token in zip(keys, tokenizer.special_tokens, strict=False):
+        theirs = tokenizer_settings.content(settings.values.get(key) or token)
+        if theirs != token and tokenizer.family != 'gpt2':
+            raise UserError(
+                f'The settings beside {str(path)!r} set {key} to {theirs!r}, but only {token!r} is supported. '
+                'Set tokenizer.path to another tokenizer.'
+            )
 
 
-def _read_added_tokens(path: pathlib.Path, settings: Mapping[str, Any]) -> list[str]:
-    """Read the tokens that were added to a published vocabulary, in the order of their ids."""
-    added = dict(_read_json(path.with_name('added_tokens.json')) or {})
-    for index, token in settings.get('added_tokens_decoder', {}).items():
-        added[token['content']] = int(index)
-    return sorted(added, key=added.__getitem__)
+def _check_pair_layout(tokenizer: Tokenizer, path: pathlib.Path) -> None:
+    """Raise UserError if the post-processor of a tokenizer joins two texts differently than `rows.pack`."""
+    (a,), (b,) = tokenizer.encode(['a'])[0][:1], tokenizer.encode(['b'])[0][:1]
+    expected = [tokenizer.cls, a, *tokenizer.separators, b, tokenizer.sep]
+    found = tokenizer.backend.encode('a', 'b')
+    if found.ids != expected:
+        raise UserError(
+            f'{str(path)!r} joins two texts as {" ".join(found.tokens)!r}, but only '
+            f'{" ".join(map(tokenizer.token, expected))!r} is supported. Set tokenizer.path to another tokenizer.'
+        )
 
 
 def from_vocab(
-    entries: Sequence[str],
-    settings: Mapping[str, Any] = types.MappingProxyType({}),
-    added: Sequence[str] = (),
+    entries: Sequence[str] | Mapping[str, int],
+    settings: tokenizer_settings.Settings = tokenizer_settings.NONE,
 ) -> Tokenizer:
-    """Make a WordPiece tokenizer from the lines of a published `vocab.txt`.
+    """Make a WordPiece tokenizer from a published vocabulary.
 
     Args:
-      entries: the lines; the line number is the id.
-      settings: contents of a `tokenizer_config.json`. `do_lower_case` defaults to true if no entry has an uppercase
-        letter. `strip_accents` defaults to the value of `do_lower_case`.
-      added: tokens that follow the entries; each is matched in a text before the text is split.
+      entries: the lines of a `vocab.txt`, whose numbers are the ids; or the ids by entry.
+      settings: settings beside the vocabulary. `do_lower_case` defaults to true if they name a class of transformers
+        or no entry has an uppercase letter. `strip_accents` defaults to the value of `do_lower_case`.
     """
-    vocab = {entry: i for i, entry in enumerate(entries)}
-    is_cased = any(e != e.lower() for e in entries if not (e.startswith('[') and e.endswith(']')))
-    normalizer = {_NORMALIZER[k]: v for k, v in settings.items() if k in _NORMALIZER and v is not None}
-    backend = _wordpiece(vocab, **{'lowercase': not is_cased, **normalizer})
-    backend.add_tokens([token for token in added if token not in vocab])
+    vocab = dict(entries) if isinstance(entries, Mapping) else {entry: i for i, entry in enumerate(entries)}
+    is_cased = any(e != e.lower() for e in vocab if not (e.startswith('[') and e.endswith(']')))
+    normalizer = {_NORMALIZER[k]: v for k, v in settings.values.items() if k in _NORMALIZER and v is not None}
+    is_lowercase = bool(settings.class_name) or not is_cased
+    backend = _wordpiece(vocab, **{'lowercase': is_lowercase, **normalizer})
+    backend.add_tokens(settings.added)
     return Tokenizer(backend)
 
 
@@ -312,29 +362,36 @@ def from_words(text: str) -> Tokenizer:
     return Tokenizer(_wordpiece({entry: i for i, entry in enumerate(entries)}, lowercase=False))
 
 
-def from_merges(vocab: dict[str, int], merges: str, add_prefix_space: bool = False) -> Tokenizer:
+def from_merges(
+    vocab: Mapping[str, int],
+    merges: Sequence[Sequence[str]],
+    settings: tokenizer_settings.Settings = tokenizer_settings.NONE,
+) -> Tokenizer:
     """Make a byte-level BPE tokenizer (Radford et al. 2019, section 2.2) from its published files.
 
     Args:
       vocab: ids by entry.
-      merges: lines of two entries each, by descending priority; a line that starts with '#version' is ignored.
-      add_prefix_space: whether to put a space in front of every text.
+      merges: pairs of entries, by descending priority.
+      settings: settings beside the vocabulary. With `add_prefix_space`, a space is put in front of every text. The
+        offsets of the classes of RoBERTa and BART leave out spaces.
     """
-    lines = [line.split(' ') for line in merges.split('\n') if line and not line.startswith('#version')]
-    if invalid := next((line for line in lines if len(line) != 2), None):
+    if invalid := next((line for line in merges if len(line) != 2), None):
         raise UserError(
             f'The line {" ".join(invalid)!r} of the BPE merges is invalid. '
             'Write two entries separated by a space on each line.'
         )
     try:
-        model = models.BPE(vocab, [(a, b) for a, b in lines])
+        model = models.BPE(dict(vocab), [(a, b) for a, b in merges])
     except Exception as e:  # the library raises bare Exception
         raise UserError(
             f'The BPE vocabulary does not match the merges ({e}). Use two files of the same tokenizer.'
         ) from e
-    backend = _byte_level(model, add_prefix_space)
+    backend = _byte_level(model, bool(settings.values.get('add_prefix_space')))
     known = dict.fromkeys(itertools.chain(*_FAMILIES.values()))
     backend.add_special_tokens([t for t in known if t in vocab])
+    backend.add_tokens(settings.added)
+    if settings.class_name in ('RobertaTokenizer', 'BartTokenizer'):
+        backend.post_processor = processors.ByteLevel(trim_offsets=True)
     return Tokenizer(backend)
 
 

@@ -1,0 +1,205 @@
+"""Write golden_tokenizers.json: what transformers makes of folders of tokenizers with all combinations of settings.
+
+Usage: python tests/data/make_golden_tokenizers.py. Needs transformers 5. The file holds hashes of the
+ids and offsets of all texts, and one pair, for each folder; the tests build the same folders and texts.
+"""
+
+import array
+import hashlib
+import itertools
+import json
+import pathlib
+import random
+import tempfile
+from collections.abc import Iterator
+
+import tokenizers
+from tokenizers import models, normalizers, pre_tokenizers, processors
+
+FILE = pathlib.Path(__file__).with_name('golden_tokenizers.json')
+SIZES = (50, 2000)  # numbers of texts in a fast and in a thorough test
+FRAGMENTS = [
+    *'aAbzZ09éÉüßñÅøıİǅﬁ½²™',
+    *('e\u0301', 'a\u0308', 'n\u0303', '\u0301', 'Ångström', 'naïve', 'Straße', 'ΑΣ', 'привет', 'Й', 'и\u0306'),
+    *('the', 'The', 'cat', 'cats', 'running', "don't", "O'Neil's", 'hello', 'world', 'hello,world', 'U.S.A.'),
+    *('中', '文', '中文字符', '日本語', 'カタカナ', '한국어', 'עברית', 'عربي', 'ไทย', 'हिन्दी', '𠀀', '豈'),
+    *('😀', '👩‍👩‍👧', '🇩🇪', '\u200b', '\u200d', '\ufeff', '\xa0', '\u3000', '\t', '\n', '\r\n', '\x00', '\x01', '\ufffd', '\x85'),
+    *('[MASK]', '[CLS]', '[SEP]', '[UNK]', '[PAD]', '[mask]', '<mask>', '<s>', '</s>', '<pad>', '<unk>', '<|endoftext|>'),
+    *('[new]', '<extra>', 'addedword', 'AddedWord', '##s', '##', '[', ']', '<', '>', '.', ',', '!', '…', '—', '$', '`', '_'),
+]  # fmt: skip
+SPECIAL = {
+    'bert': ('[PAD]', '[UNK]', '[CLS]', '[SEP]', '[MASK]'),
+    'roberta': ('<s>', '<pad>', '</s>', '<unk>', '<mask>'),
+    'gpt2': ('<|endoftext|>',),
+}
+WORDS = (
+    'the',
+    'cat',
+    'hello',
+    'world',
+    'naive',
+    'naïve',
+    'run',
+    '##ning',
+    'The',
+    'straße',
+    'hello',
+    'angstrom',
+)
+MERGES = (
+    'Ġ t',
+    'h e',
+    'Ġt he',
+    'c a',
+    'ca t',
+    'Ġ cat',
+    'l l',
+    'h e',
+    'll o',
+    'he llo',
+    'Ġ hello',
+    'Ġ w',
+    'r l',
+)
+
+
+def texts(n: int = SIZES[-1]) -> list[str]:
+    """Make awkward texts."""
+    rng = random.Random(0)
+    return [
+        ''.join(rng.choice(FRAGMENTS) + rng.choice(['', ' ', ' ', '  ']) for _ in range(rng.randint(0, 9)))
+        for _ in range(n)
+    ]
+
+
+def _wordpiece_vocab() -> dict[str, int]:
+    characters = sorted({c for fragment in FRAGMENTS for c in fragment if not c.isspace()})
+    lower = sorted({c for x in characters for c in x.lower()})
+    entries = [*SPECIAL['bert'], *WORDS, *characters[:-9], *lower, *(f'##{c}' for c in characters[:-9])]
+    return {entry: i for i, entry in enumerate(dict.fromkeys(entries))}
+
+
+def _bpe() -> tuple[dict[str, int], list[tuple[str, str]]]:
+    merges = [tuple(merge.split()) for merge in dict.fromkeys(MERGES)]
+    entries = [*sorted(pre_tokenizers.ByteLevel.alphabet()), *(a + b for a, b in merges)]
+    return {entry: i for i, entry in enumerate(dict.fromkeys(entries))}, merges
+
+
+ADDED = {
+    'none': {},
+    'decoder': {
+        'added_tokens_decoder': {
+            '900': {'content': '[new]', 'lstrip': False, 'normalized': True, 'rstrip': False, 'single_word': True, 'special': False},
+            '905': {'content': 'addedword', 'lstrip': True, 'normalized': True, 'rstrip': True, 'single_word': False, 'special': False},
+            '902': {'content': '<extra>', 'lstrip': False, 'normalized': False, 'rstrip': False, 'single_word': False, 'special': True},
+        }
+    },
+}  # fmt: skip
+
+
+def folders(parent: pathlib.Path) -> Iterator[tuple[str, pathlib.Path]]:
+    """Write a folder for each combination of settings and yield its name and path."""
+
+    def make(name: str, files: dict[str, object]) -> tuple[str, pathlib.Path]:
+        folder = parent / hashlib.sha256(name.encode()).hexdigest()[:16]
+        folder.mkdir()
+        for file, content in files.items():
+            text = content if isinstance(content, str) else json.dumps(content)
+            (folder / file).write_text(text, encoding='utf-8')
+        return name, folder
+
+    vocab = _wordpiece_vocab()
+    lines = ''.join(f'{entry}\n' for entry in vocab)
+    contrary = tokenizers.Tokenizer(models.WordPiece(vocab, unk_token='[UNK]'))
+    contrary.normalizer = normalizers.BertNormalizer(lowercase=False, handle_chinese_chars=False)
+    contrary.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    contrary.post_processor = processors.BertProcessing(('[SEP]', vocab['[SEP]']), ('[CLS]', vocab['[CLS]']))
+    contrary.add_special_tokens([*SPECIAL['bert']])
+    sources = {
+        'vocab.txt': {'vocab.txt': lines},
+        'tokenizer.json': {'tokenizer.json': contrary.to_str()},
+        'both': {'vocab.txt': lines, 'tokenizer.json': contrary.to_str()},
+    }
+    options = {
+        'do_lower_case': ('absent', True, False),
+        'strip_accents': ('absent', None, True, False),
+        'tokenize_chinese_chars': ('absent', True, False),
+    }
+    for values in itertools.product(*options.values()):
+        settings = {k: v for k, v in zip(options, values, strict=True) if v != 'absent'}
+        for source, class_name in itertools.product(sources, ('BertTokenizer', 'DistilBertTokenizerFast')):
+            config = {'tokenizer_class': class_name, **settings}
+            yield make(
+                f'{class_name} {source} {settings}', {**sources[source], 'tokenizer_config.json': config}
+            )
+    for added, values in ADDED.items():
+        for source, class_name in itertools.product(sources, ('BertTokenizer', 'PreTrainedTokenizerFast')):
+            if source == 'vocab.txt' and class_name != 'BertTokenizer':
+                continue
+            config = {'tokenizer_class': class_name, 'do_lower_case': False, **values}
+            if class_name != 'BertTokenizer':
+                config |= dict(
+                    zip(
+                        ('pad_token', 'unk_token', 'cls_token', 'sep_token', 'mask_token'),
+                        SPECIAL['bert'],
+                        strict=True,
+                    )
+                )
+            files = {**sources[source], 'tokenizer_config.json': config}
+            yield make(f'{class_name} {source} added {added}', files)
+    legacy = {
+        'tokenizer_config.json': {'tokenizer_class': 'BertTokenizer'},
+        'added_tokens.json': {'[new]': 900, 'addedword': 901},
+    }
+    special = {'special_tokens_map.json': {'mask_token': '[MASK]', 'additional_special_tokens': ['<extra>']}}
+    yield make('legacy added tokens', {**sources['vocab.txt'], **legacy, **special})
+    for class_name in ('RobertaTokenizer', 'BartTokenizerFast', 'GPT2Tokenizer'):
+        family = 'gpt2' if class_name.startswith('GPT2') else 'roberta'
+        bytes_vocab, merges = _bpe()
+        entries = [*SPECIAL[family], *bytes_vocab]
+        vocab = {entry: i for i, entry in enumerate(entries)}
+        contrary = tokenizers.Tokenizer(models.BPE(vocab, merges))
+        contrary.add_special_tokens([*SPECIAL[family]])
+        two = {
+            'vocab.json': vocab,
+            'merges.txt': '#version: 0.2\n' + ''.join(f'{a} {b}\n' for a, b in merges),
+        }
+        for prefix, source, (added, values) in itertools.product(
+            ('absent', True, False), ('two', 'json'), ADDED.items()
+        ):
+            contrary.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=prefix is not True)
+            settings = {} if prefix == 'absent' else {'add_prefix_space': prefix}
+            files = two if source == 'two' else {'tokenizer.json': contrary.to_str()}
+            config = {'tokenizer_class': class_name, **settings, **values}
+            yield make(
+                f'{class_name} {source} {settings} added {added}', {**files, 'tokenizer_config.json': config}
+            )
+
+
+def digest(backend: tokenizers.Tokenizer, texts: list[str]) -> str:
+    """Hash the ids and offsets of texts, 16 hexadecimal digits; special tokens in a text are and are not characters."""
+    found = hashlib.sha256()
+    for is_special_text in (False, True):
+        backend.encode_special_tokens = is_special_text
+        for encoded in backend.encode_batch(texts, add_special_tokens=False):
+            numbers = itertools.chain([len(encoded.ids)], encoded.ids, *encoded.offsets)
+            found.update(array.array('q', numbers).tobytes())
+    return found.hexdigest()[:16]
+
+
+def main() -> None:
+    from transformers import AutoTokenizer
+
+    golden = {}
+    made = texts()
+    with tempfile.TemporaryDirectory() as parent:
+        for name, folder in folders(pathlib.Path(parent)):
+            tokenizer = AutoTokenizer.from_pretrained(folder)
+            backend = tokenizer.backend_tokenizer
+            (pair,) = backend.encode_batch([('the cat', 'hello')])
+            golden[name] = [*(digest(backend, made[:n]) for n in SIZES), pair.ids, pair.type_ids]
+    FILE.write_text(json.dumps(golden) + '\n')
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,95 @@
+"""Tokenizers in folders of transformers: ids, offsets and special tokens are those of transformers, or there is an error."""
+
+import json
+
+import pytest
+import tokenizers
+from tokenizers import models, pre_tokenizers, processors
+
+from bert_jax.core.errors import UserError
+from bert_jax.data import rows
+from bert_jax.data import tokenizer as tokenizer_lib
+from tests.data import make_golden_tokenizers as made
+
+BERT = ''.join(f'{token}\n' for token in (*made.SPECIAL['bert'], 'the', 'cat'))
+
+
+@pytest.mark.parametrize('size', [0, pytest.param(1, marks=pytest.mark.slow)])
+def test_folders_give_what_transformers_makes_of_them(tmp_path, size):
+    golden = json.loads(made.FILE.read_text())
+    texts = made.texts()[: made.SIZES[size]]
+    different = []
+    for name, folder in made.folders(tmp_path):
+        tokenizer = tokenizer_lib.load(folder)
+        *digests, ids, segments = golden.pop(name)
+        is_equal = made.digest(tokenizer.backend, texts) == digests[size]
+        if tokenizer.family != 'gpt2':  # transformers adds no special tokens for GPT-2
+            a, b = tokenizer.encode(['the cat', 'hello'])
+            row = rows.unpack(rows.pack(a, b, 0, len(ids), tokenizer))
+            is_equal &= row.tokens.tolist() == ids
+            if tokenizer.family == 'bert':
+                is_equal &= row.inputs()['segments'].tolist() == segments
+        if not is_equal:
+            different.append(name)
+    assert different == []
+    assert golden == {}, 'all folders were read'
+
+
+@pytest.mark.parametrize(
+    ('config', 'message'),
+    [
+        (
+            {'tokenizer_class': 'BertJapaneseTokenizer', 'word_tokenizer_type': 'mecab'},
+            'is a BertJapaneseTokenizer',
+        ),
+        ({'tokenizer_class': 'MyTokenizer'}, 'is a MyTokenizer'),
+        ({'auto_map': {'AutoTokenizer': ['my.MyTokenizer', None]}}, 'needs its own code'),
+        ({'tokenizer_class': 'BertTokenizer', 'cls_token': '[START]'}, r"set cls_token to '\[START\]'"),
+    ],
+)
+def test_tokenizers_that_cannot_be_represented_are_refused_by_name(tmp_path, config, message):
+    (tmp_path / 'vocab.txt').write_text(BERT)
+    (tmp_path / 'tokenizer_config.json').write_text(json.dumps(config))
+    with pytest.raises(UserError, match=message):
+        tokenizer_lib.load(tmp_path)
+
+
+def test_class_may_be_named_by_the_config_of_the_model(tmp_path):
+    (tmp_path / 'vocab.txt').write_text(BERT)
+    (tmp_path / 'config.json').write_text(json.dumps({'tokenizer_class': 'BertJapaneseTokenizer'}))
+    with pytest.raises(UserError, match='is a BertJapaneseTokenizer'):
+        tokenizer_lib.load(tmp_path)
+
+
+def test_unigram_is_refused_by_name(tmp_path):
+    special = [(token, 0.0) for token in made.SPECIAL['roberta']]
+    backend = tokenizers.Tokenizer(models.Unigram([*special, ('a', -1.0)], unk_id=3))
+    backend.save(str(tmp_path / 'tokenizer.json'))
+    with pytest.raises(UserError, match='is a Unigram tokenizer'):
+        tokenizer_lib.load(tmp_path)
+
+
+def test_class_must_fit_the_model(tmp_path):
+    tokenizer_lib.from_vocab(BERT.split()).save(tmp_path / 'tokenizer.json')
+    (tmp_path / 'tokenizer_config.json').write_text(json.dumps({'tokenizer_class': 'GPT2Tokenizer'}))
+    with pytest.raises(UserError, match='is a WordPiece tokenizer, but .* names the class GPT2Tokenizer'):
+        tokenizer_lib.load(tmp_path)
+
+
+def test_pair_layout_that_differs_is_refused(tmp_path):
+    backend = tokenizers.Tokenizer(
+        models.WordPiece({t: i for i, t in enumerate(BERT.split())}, unk_token='[UNK]')
+    )
+    backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    special = [(token, BERT.split().index(token)) for token in ('[CLS]', '[SEP]')]
+    backend.post_processor = processors.TemplateProcessing(
+        '[CLS] $A [SEP]', '[CLS] $A [SEP] [SEP] $B [SEP]', special
+    )
+    backend.save(str(tmp_path / 'tokenizer.json'))
+    with pytest.raises(UserError, match='joins two texts as'):
+        tokenizer_lib.load(tmp_path)
+    backend.post_processor = processors.TemplateProcessing(
+        '[CLS] $A [SEP]', '[CLS] $A [SEP] $B:1 [SEP]:1', special
+    )
+    backend.save(str(tmp_path / 'tokenizer.json'))
+    assert tokenizer_lib.load(tmp_path).family == 'bert'
