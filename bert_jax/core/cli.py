@@ -184,7 +184,7 @@ def run(main: Callable[[], int | None]) -> None:
     logging.basicConfig(level=logging.INFO, format='%(message)s', stream=sys.stderr, force=True)
     # With --verbose: the debug messages of bert_jax, which logs to the root logger, but not those of its libraries.
     logging.getLogger().handlers[0].addFilter(lambda r: r.levelno > logging.DEBUG or r.name == 'root')
-    for library in ('apache_beam', 'jax', 'grain', 'tensorflow_datasets'):
+    for library in ('apache_beam', 'grain', 'jax', 'matplotlib', 'tensorflow_datasets'):
         logging.getLogger(library).setLevel(logging.ERROR)
     for library in ('absl', 'asyncio', 'orbax'):  # they log tracebacks of errors that are raised here as well
         logging.getLogger(library).setLevel(logging.CRITICAL)
