@@ -283,13 +283,13 @@ def _load_json(path: pathlib.Path, text: str) -> tuple[Tokenizer, tokenizer_sett
             f'{str(path)!r} is not a valid tokenizer.json ({e}). Set tokenizer.path to another file.'
         ) from e
     model = contents['model']
-    is_byte_level = 'ByteLevel' in json.dumps(contents['pre_tokenizer'])
+    is_byte_level = 'ByteLevel' in json.dumps(contents.get('pre_tokenizer'))
     if not (isinstance(backend.model, models.WordPiece) or is_byte_level):
         raise UserError(
             f'{str(path)!r} is a {type(backend.model).__name__} tokenizer, but only WordPiece and byte-level BPE are '
             'supported. Set tokenizer.path to another tokenizer.'
         )
-    settings = tokenizer_settings.read(path.parent, contents['added_tokens'])
+    settings = tokenizer_settings.read(path.parent, contents.get('added_tokens', ()))
     kinds = {'wordpiece': models.WordPiece, 'bpe': models.BPE}
     if not isinstance(backend.model, kinds.get(settings.kind, models.Model)):
         raise UserError(
@@ -325,8 +325,8 @@ def _check_special_tokens(
 
 def _check_pair_layout(tokenizer: Tokenizer, path: pathlib.Path) -> None:
     """Raise UserError if the post-processor of a tokenizer joins two texts differently than `rows.pack`."""
-    (a,), (b,) = tokenizer.encode(['a'])[0][:1], tokenizer.encode(['b'])[0][:1]
-    expected = [tokenizer.cls, a, *tokenizer.separators, b, tokenizer.sep]
+    a, b = tokenizer.encode(['a', 'b'])
+    expected = [tokenizer.cls, *a, *tokenizer.separators, *b, tokenizer.sep]
     found = tokenizer.backend.encode('a', 'b')
     if found.ids != expected:
         raise UserError(

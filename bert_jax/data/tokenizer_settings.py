@@ -42,8 +42,8 @@ class Settings(NamedTuple):
     """Settings of a published tokenizer.
 
     Attributes:
-      class_name: class of transformers without 'Fast'; empty without a `tokenizer_config.json`, where transformers takes
-        the defaults of the class of the model, such as lowercasing, even if the vocabulary contradicts them.
+      class_name: class of transformers without 'Fast'. Empty if there is no `tokenizer_config.json`: the defaults of a
+        class, such as lowercasing, could contradict the vocabulary.
       kind: how the class splits text: 'wordpiece', 'bpe', or 'generic' for what its tokenizer.json says.
       values: contents of `tokenizer_config.json` and, if that lists no added tokens, of `special_tokens_map.json`.
       added: added tokens in the order of their ids, then special tokens; those that a vocabulary has keep their ids.
@@ -99,7 +99,7 @@ def read(folder: pathlib.Path, added_tokens: Iterable[Mapping[str, Any]] = ()) -
 
 def _in_order(added: Mapping[int, AddedToken], values: Mapping[str, Any]) -> list[AddedToken]:
     """Return the added tokens by id, then the named and the extra special tokens that are not among them."""
-    known = {str(token.content): token for token in added.values()}
+    known = {token.content for token in added.values()}
     extra = values.get('extra_special_tokens') or values.get('additional_special_tokens') or ()
     named = [values[key] for key in _SPECIAL_TOKENS if values.get(key)]
     tokens = [added[i] for i in sorted(added)]
@@ -110,7 +110,7 @@ def _in_order(added: Mapping[int, AddedToken], values: Mapping[str, Any]) -> lis
         if content(value) not in known:
             token = _added_token(value)
             token.special = True
-            known[token.content] = token
+            known.add(token.content)
             tokens.append(token)
     return tokens
 

@@ -32,43 +32,32 @@ SPECIAL = {
     'roberta': ('<s>', '<pad>', '</s>', '<unk>', '<mask>'),
     'gpt2': ('<|endoftext|>',),
 }
-WORDS = (
-    'the',
-    'cat',
-    'hello',
-    'world',
-    'naive',
-    'naïve',
-    'run',
-    '##ning',
-    'The',
-    'straße',
-    'hello',
-    'angstrom',
-)
-MERGES = (
-    'Ġ t',
-    'h e',
-    'Ġt he',
-    'c a',
-    'ca t',
-    'Ġ cat',
-    'l l',
-    'h e',
-    'll o',
-    'he llo',
-    'Ġ hello',
-    'Ġ w',
-    'r l',
-)
+WORDS = ['the', 'cat', 'hello', 'world', 'naive', 'naïve', 'run', '##ning', 'The', 'straße', 'angstrom']
+MERGES = [
+    merge.split('+')
+    for merge in [
+        'Ġ+t',
+        'h+e',
+        'Ġt+he',
+        'c+a',
+        'ca+t',
+        'Ġ+cat',
+        'l+l',
+        'll+o',
+        'he+llo',
+        'Ġ+hello',
+        'Ġ+w',
+        'r+l',
+    ]
+]
 
 
-def texts(n: int = SIZES[-1]) -> list[str]:
+def texts() -> list[str]:
     """Make awkward texts."""
     rng = random.Random(0)
     return [
         ''.join(rng.choice(FRAGMENTS) + rng.choice(['', ' ', ' ', '  ']) for _ in range(rng.randint(0, 9)))
-        for _ in range(n)
+        for _ in range(SIZES[-1])
     ]
 
 
@@ -79,10 +68,8 @@ def _wordpiece_vocab() -> dict[str, int]:
     return {entry: i for i, entry in enumerate(dict.fromkeys(entries))}
 
 
-def _bpe() -> tuple[dict[str, int], list[tuple[str, str]]]:
-    merges = [tuple(merge.split()) for merge in dict.fromkeys(MERGES)]
-    entries = [*sorted(pre_tokenizers.ByteLevel.alphabet()), *(a + b for a, b in merges)]
-    return {entry: i for i, entry in enumerate(dict.fromkeys(entries))}, merges
+def _bpe_vocab() -> list[str]:
+    return [*sorted(pre_tokenizers.ByteLevel.alphabet()), *(a + b for a, b in MERGES)]
 
 
 ADDED = {
@@ -155,14 +142,12 @@ def folders(parent: pathlib.Path) -> Iterator[tuple[str, pathlib.Path]]:
     yield make('legacy added tokens', {**sources['vocab.txt'], **legacy, **special})
     for class_name in ('RobertaTokenizer', 'BartTokenizerFast', 'GPT2Tokenizer'):
         family = 'gpt2' if class_name.startswith('GPT2') else 'roberta'
-        bytes_vocab, merges = _bpe()
-        entries = [*SPECIAL[family], *bytes_vocab]
-        vocab = {entry: i for i, entry in enumerate(entries)}
-        contrary = tokenizers.Tokenizer(models.BPE(vocab, merges))
+        vocab = {entry: i for i, entry in enumerate([*SPECIAL[family], *_bpe_vocab()])}
+        contrary = tokenizers.Tokenizer(models.BPE(vocab, [(a, b) for a, b in MERGES]))
         contrary.add_special_tokens([*SPECIAL[family]])
         two = {
             'vocab.json': vocab,
-            'merges.txt': '#version: 0.2\n' + ''.join(f'{a} {b}\n' for a, b in merges),
+            'merges.txt': '#version: 0.2\n' + ''.join(f'{a} {b}\n' for a, b in MERGES),
         }
         for prefix, source, (added, values) in itertools.product(
             ('absent', True, False), ('two', 'json'), ADDED.items()
@@ -177,7 +162,7 @@ def folders(parent: pathlib.Path) -> Iterator[tuple[str, pathlib.Path]]:
 
 
 def digest(backend: tokenizers.Tokenizer, texts: list[str]) -> str:
-    """Hash the ids and offsets of texts, 16 hexadecimal digits; special tokens in a text are and are not characters."""
+    """Hash the ids and offsets of texts, with special tokens written in a text first as tokens, then as characters."""
     found = hashlib.sha256()
     for is_special_text in (False, True):
         backend.encode_special_tokens = is_special_text

@@ -10,22 +10,17 @@ from bert_jax.data import labeled, multiple_choice, question_answering, rows
 from bert_jax.data import tokenizer as tokenizer_lib
 from bert_jax.data.records import Record
 
-SPECIAL = {
-    'bert': tokenizer_lib.SPECIAL,
-    'roberta': ('<pad>', '<unk>', '<s>', '</s>', '<mask>'),  # two separators between texts
-    'gpt2': ('<|endoftext|>',),  # one token has all roles
-}
-families = st.sampled_from([*SPECIAL])
+families = st.sampled_from([*tokenizer_lib._FAMILIES])  # RoBERTa has two separators, GPT-2 one special token
 
 
 @pytest.fixture(scope='module')
 def tokenizers():
     """Byte-level tokenizers by family, in which each letter is a token."""
-    vocabularies = {family: [*special, *'abcdefghĠ'] for family, special in SPECIAL.items()}
-    return {
-        family: tokenizer_lib.from_merges({t: i for i, t in enumerate(entries)}, '')
-        for family, entries in vocabularies.items()
-    }
+    made = {}
+    for family, special in tokenizer_lib._FAMILIES.items():
+        entries = dict.fromkeys([*special, *'abcdefghĠ'])
+        made[family] = tokenizer_lib.from_merges({t: i for i, t in enumerate(entries)}, [])
+    return made
 
 
 def build(make):

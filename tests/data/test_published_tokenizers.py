@@ -69,11 +69,27 @@ def test_unigram_is_refused_by_name(tmp_path):
         tokenizer_lib.load(tmp_path)
 
 
+def test_optional_parts_of_a_tokenizer_json_may_be_missing(tmp_path):
+    model = {'type': 'WordPiece', 'vocab': {t: i for i, t in enumerate(BERT.split())}, 'unk_token': '[UNK]'}
+    model |= {'continuing_subword_prefix': '##', 'max_input_chars_per_word': 100}
+    (tmp_path / 'tokenizer.json').write_text(json.dumps({'model': model}))
+    assert tokenizer_lib.load(tmp_path).encode(['the'])[0].tolist() == [BERT.split().index('the')]
+
+
 def test_class_must_fit_the_model(tmp_path):
     tokenizer_lib.from_vocab(BERT.split()).save(tmp_path / 'tokenizer.json')
     (tmp_path / 'tokenizer_config.json').write_text(json.dumps({'tokenizer_class': 'GPT2Tokenizer'}))
     with pytest.raises(UserError, match='is a WordPiece tokenizer, but .* names the class GPT2Tokenizer'):
         tokenizer_lib.load(tmp_path)
+
+
+def test_texts_of_a_pair_may_have_several_tokens(tmp_path):
+    entries = [*made.SPECIAL['bert'], 'Ġ', 'a', 'b']
+    backend = tokenizers.Tokenizer(models.BPE({t: i for i, t in enumerate(entries)}, []))
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+    backend.post_processor = processors.BertProcessing(('[SEP]', 3), ('[CLS]', 2))
+    backend.save(str(tmp_path / 'tokenizer.json'))
+    assert [ids.tolist() for ids in tokenizer_lib.load(tmp_path).encode(['a'])] == [[5, 6]]
 
 
 def test_pair_layout_that_differs_is_refused(tmp_path):

@@ -404,7 +404,7 @@ def test_splitting_loses_only_white_space(paragraphs):
 
 def test_roberta_rows_have_two_separators_between_texts():
     entries = {t: i for i, t in enumerate(('<pad>', '<unk>', '<s>', '</s>', '<mask>', 'a', 'b'))}
-    tokenizer = tokenizer_lib.from_merges(entries, '')
+    tokenizer = tokenizer_lib.from_merges(entries, [])
     a, b = tokenizer.encode(['a', 'b'])
     row = rows_lib.unpack(rows_lib.pack(a, b, 1, 8, tokenizer))
     assert [tokenizer.token(i) for i in row.tokens] == [
