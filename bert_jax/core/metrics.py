@@ -51,7 +51,10 @@ def combine(parts: Iterable[Mapping[str, Mean]]) -> dict[str, float]:
 
 
 def is_lower_better(name: str) -> bool:
-    """Return whether a lower value of the metric `name` is better. All comparisons of scores ask this function."""
+    """Return whether a lower value of the metric `name` is better, unless `checkpoint.best_mode` says otherwise.
+
+    All comparisons of scores use this function.
+    """
     return name.partition('/')[0].endswith(_LOWER_IS_BETTER)
 
 

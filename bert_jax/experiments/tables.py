@@ -6,6 +6,7 @@ import hashlib
 import itertools
 import logging
 import math
+import operator
 import pathlib
 import re
 import statistics
@@ -270,9 +271,9 @@ class Table:
                 for row in self.rows
             }
             if column.until_score_of:
-                lower = metrics.is_lower_better(column.score)
+                lower_is_better = metrics.is_lower_better(column.score)
                 bests = [
-                    (min if lower else max)(curve.values())
+                    (min if lower_is_better else max)(curve.values())
                     for folder in folders[column.until_score_of]
                     if (curve := runs.score_curve(folder, column.score))
                 ]
@@ -280,7 +281,9 @@ class Table:
             for row in self.rows:
                 if column.until_score_of:
                     curves = [runs.score_curve(folder, column.score) for folder in folders[row.name]]
-                    found[row.name, column.name] = [_first_step(curve, target, lower) for curve in curves]
+                    found[row.name, column.name] = [
+                        _first_step(curve, target, lower_is_better) for curve in curves
+                    ]
                 else:
                     scores = [_final_score(folder, column.score) for folder in folders[row.name]]
                     found[row.name, column.name] = [column.convert(s) for s in scores if s is not None]
@@ -413,16 +416,16 @@ def _final_score(folder: pathlib.Path, name: str) -> float | None:
         return None
 
 
-def _first_step(curve: Mapping[int, float], target: float, lower: bool) -> float:
+def _first_step(curve: Mapping[int, float], target: float, lower_is_better: bool) -> float:
     """The first step at which a score is as good as the target; infinity if it never is.
 
     Args:
       curve: scores by step.
       target: score to reach; nothing reaches NaN.
-      lower: whether a lower score is better.
+      lower_is_better: whether lower scores are better.
     """
-    reached = (step for step, score in curve.items() if (score <= target if lower else score >= target))
-    return float(next(reached, math.inf))
+    is_reached = operator.le if lower_is_better else operator.ge
+    return next((float(step) for step, score in curve.items() if is_reached(score, target)), math.inf)
 
 
 def _folder(workdir: pathlib.Path, name: str, row: Row, seed: int) -> pathlib.Path:

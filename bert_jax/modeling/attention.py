@@ -88,7 +88,7 @@ def _cudnn(q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array | None) -> 
         mask = jnp.broadcast_to(mask, (*mask.shape[:2], q.shape[1], k.shape[1]))
         if mask.dtype == bool:
             options = {'mask': mask}
-        else:  # the lowest float32 would become -inf, and a query that attends to nothing NaN
+        else:  # in half precision the lowest float32 is -inf, and a query that may attend to nothing becomes NaN
             options = {'bias': jnp.maximum(mask, jnp.finfo(q.dtype).min.astype(mask.dtype)).astype(q.dtype)}
     return jnp.swapaxes(jax.nn.dot_product_attention(q, k, v, implementation='cudnn', **options), 1, 2)
 

@@ -276,10 +276,10 @@ def test_step_at_which_a_row_reaches_the_score_of_another(tmp_path):
 
 def test_first_step_as_good_as_a_target():
     curve = {2: 0.9, 4: 0.5, 6: 0.7}
-    assert tables._first_step(curve, 0.6, lower=True) == 4
-    assert tables._first_step(curve, 0.6, lower=False) == 2
-    assert tables._first_step(curve, 0.1, lower=True) == np.inf
-    assert tables._first_step(curve, np.nan, lower=True) == np.inf
+    assert tables._first_step(curve, 0.6, lower_is_better=True) == 4
+    assert tables._first_step(curve, 0.6, lower_is_better=False) == 2
+    assert tables._first_step(curve, 0.1, lower_is_better=True) == np.inf
+    assert tables._first_step(curve, np.nan, lower_is_better=True) == np.inf
 
 
 def test_updates_until_a_loss_is_reached(tmp_path):
