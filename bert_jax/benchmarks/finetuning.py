@@ -20,7 +20,10 @@ _PIECES = (1, 2, 4, 5, 6, 8, 11, 14, 18, 25, 31, 37, 41, 62)
 
 
 def make_rows() -> Any:
-    """Make rows [n, 4 + T] (see `data.rows`) with random tokens and labels, as long as SST-2 sentences."""
+    """Make rows [n, 4 + T] (see `data.rows`) with random tokens and labels.
+
+    The lengths of the rows are distributed like those of SST-2 sentences.
+    """
     rng = np.random.default_rng(0)
     lengths = np.interp(rng.permutation(np.linspace(0, 1, TEXTS)), _SHARES, _PIECES)
     out = np.zeros((TEXTS, HEADER + LENGTH), np.uint32)

@@ -170,7 +170,7 @@ def make_bert(task: Any, size: str) -> tuple[Any, Any, Any, Any]:
     """Build a BERT of bert_jax without dropout for one device.
 
     Returns:
-      Its config, the partitioner, the layout of its state, and the train step.
+      The model config, the partitioner, the `Layout` of the train state, and the train step.
     """
     import jax
 

@@ -13,7 +13,8 @@ def main() -> None:
     parser.add_argument(
         '--alphas',
         default='0,1,2,3',
-        help='comma-separated multiples of the difference between two language means to add; 0 means no shift',
+        help='comma-separated factors; each shift adds one factor times the difference between two '
+        'language means to the hidden states; 0 means no shift',
     )
     parser.add_argument(
         '--word2vec',

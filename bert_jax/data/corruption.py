@@ -140,10 +140,10 @@ def _place_spans(n: int, lengths: np.ndarray, rng: np.random.Generator) -> tuple
     """Place spans of the given lengths at random in a text of n tokens.
 
     Spans are at least one token apart, and every such arrangement is equally likely. If there are too many spans for
-    that, they may touch.
+    that, they may be adjacent.
 
     Returns:
-      The start of each span, and the positions where a token could be inserted without touching a span.
+      The start of each span, and the positions where an inserted token is not adjacent to a span.
     """
     slots = np.arange(n - int(lengths.sum()) + 1)
     chosen = np.sort(rng.choice(slots, len(lengths), replace=len(lengths) > len(slots)))

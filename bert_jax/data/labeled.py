@@ -228,7 +228,7 @@ def make_rows(
 
 
 def _normalize_label(label: Any) -> Any:
-    """Convert whole-number floats to integers and strip spaces around names."""
+    """Convert a whole-number float label to an integer, and strip spaces around a string label."""
     if isinstance(label, str):
         return label.strip()
     if isinstance(label, int | np.integer) or (isinstance(label, float) and label.is_integer()):

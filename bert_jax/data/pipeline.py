@@ -105,7 +105,7 @@ class Batches:
 
 
 def _shuffled_stream(rows: Any, seed: int) -> Any:
-    """Return the infinite shuffled stream: the index of the row at each stream position."""
+    """Return the infinite shuffled stream: element i is the index of the row at position i."""
     sizes = [len(rows)] if getattr(rows, 'weights', None) is None else rows.corpus_sizes
     ends = np.cumsum(sizes).tolist()
     ranges = [(end - n, end) for n, end in zip(sizes, ends, strict=True) if n]
@@ -167,7 +167,8 @@ def choose_bucket_lengths(lengths: np.ndarray, num_buckets: int, multiple: int =
     """
     values, counts = np.unique(-(-lengths // multiple) * multiple, return_counts=True)
     below = np.concatenate([[0], np.cumsum(counts)])
-    # least[j]: fewest tokens, padding included, for the texts of the first j values, with one more bucket each time.
+    # After k iterations, least[j] is the minimum number of tokens, padding included, when k buckets
+    # hold the texts with the j shortest lengths.
     least = np.array([0.0] + [np.inf] * len(values))
     choices = []
     for _ in range(min(num_buckets, len(values))):

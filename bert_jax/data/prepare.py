@@ -351,7 +351,7 @@ def make_shards(text: TextConfig) -> Iterator[Shard]:
 
 
 def _truncate(paragraphs: list[str], max_chars: int) -> list[str]:
-    """Return as many whole paragraphs from the start as have at most `max_chars` characters in total."""
+    """Return the longest prefix of whole paragraphs with at most `max_chars` characters."""
     ends = itertools.accumulate(map(len, paragraphs))
     return [p for p, end in zip(paragraphs, ends, strict=True) if end <= max_chars]
 

@@ -122,7 +122,8 @@ class RowMaker(Protocol):
         """Yield rows [4 + T].
 
         Args:
-          documents: the token ids of each document: one array per sentence, or a single one with `whole_documents`.
+          documents: token ids of each document, as a list with one array per sentence. With
+            `whole_documents`, the list holds one array for the whole document.
           tokenizer: the tokenizer that encoded them.
           rng: random generator for all random choices.
         """

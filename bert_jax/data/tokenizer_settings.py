@@ -116,12 +116,12 @@ def _in_order(added: Mapping[int, AddedToken], values: Mapping[str, Any]) -> lis
 
 
 def content(value: Any) -> str:
-    """Return the text of a special token, which the files write as text or as a description."""
+    """Return the text of a special token from a settings file, where it is a string or a dict."""
     return value['content'] if isinstance(value, dict) else value
 
 
 def _added_token(value: Any) -> AddedToken:
-    """Make an added token from its description in one of the files, or from its text."""
+    """Make an added token from its entry in a settings file, which is a string or a dict."""
     if isinstance(value, str):
         return AddedToken(value, special=True)
     flags = ('single_word', 'lstrip', 'rstrip', 'normalized', 'special')

@@ -112,8 +112,8 @@ def read_config(spec: str, overrides: Sequence[str] = ()) -> LmConfig:
     config = config_lib.load(spec)
     if [*config] != ['eval']:
         raise UserError(
-            f'{spec!r} has the sections {", ".join(config)}, but eval_lm needs only the section eval. Use a config '
-            'from configs/eval.'
+            f'{spec!r} has the sections {", ".join(config)}, but eval_lm accepts only '
+            'the section eval. Use a config from configs/eval.'
         )
     full = ConfigDict({'eval': {**vars(LmConfig()), **config.eval}})
     config_lib.override(full, overrides)
@@ -240,7 +240,7 @@ class Scorer:
         except UserError as e:
             if not c.source:  # the settings are those of the pretraining data
                 raise
-            # The data readers name their settings as in the section `data`; here they are in the section `eval`.
+            # The error names the setting `data.KEY`, but in this config it is `eval.KEY`.
             settings = r"(?<![\w'/.])data\.(source|label|text)(s|_key)?\b"
             raise UserError(re.sub(settings, r'eval.\1', str(e))) from e
         return {

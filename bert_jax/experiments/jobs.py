@@ -226,7 +226,7 @@ def _split_cores(n: int) -> list[set[int]]:
 
 
 def _record_exit(process: _Process, failures: dict[pathlib.Path, str]) -> None:
-    """Mark the job of a process that has exited as finished, or add it to `failures`."""
+    """Handle the exit of a process: mark its job as finished, or add the reason to `failures`."""
     job, status = process.job, process.popen.returncode
     if status:
         output = (job.folder / LOG).read_bytes()[process.log_offset :].decode(errors='replace')

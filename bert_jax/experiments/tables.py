@@ -1,4 +1,7 @@
-"""Reproduce tables from papers: run the jobs, compare our scores with the published ones, and test differences."""
+"""Reproduce tables from papers: define the jobs, and compare our scores with the published ones.
+
+A table can also test whether its rows differ significantly from a baseline row.
+"""
 
 import collections
 import dataclasses

@@ -96,8 +96,9 @@ def _operations(program: str, devices: int) -> Iterator[tuple[str, int, float, i
         count = max(map(int, _TRIP_COUNT.findall('\n'.join(computations[loop[1]]))), default=1)
         if 'windowed_dot_general' not in loop[2]:
             return count
-        # The loop overlaps a matrix product with the transfer of its operand in both directions of the ring, usually in two
-        # chunks per iteration.
+        # This loop overlaps a matrix product with transfers of its operand around a ring. `count`
+        # is the number of ring steps; each step transfers one chunk per direction. An iteration
+        # usually runs two steps, and so transfers four chunks.
         chunks = sum('collective-permute-start(' in part for part in computations[loop[2]])
         return min(count, 2 * count // max(1, chunks))
 

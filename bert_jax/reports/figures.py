@@ -9,10 +9,10 @@ from bert_jax.reports import plots
 
 
 def plot_table(table: Table, workdir: pathlib.Path) -> Any:
-    """Plot our scores and the published ones against the x axis of the table.
+    """Plot our scores and the published ones against the x values of the rows or of the columns.
 
     Returns:
-      A Matplotlib figure; None if the table has no x axis or no scores yet.
+      A Matplotlib figure; None if the table has no `x_label`, or no scores to plot yet.
     """
     values = table.values(workdir)
     rows_on_x = any(row.x for row in table.rows)

@@ -122,7 +122,7 @@ def _group_seeds(runs: Sequence[Run]) -> list[list[Run]]:
 
 
 def _label(group: Sequence[Run]) -> str:
-    """Label runs by the common prefix of their names; for fine-tuning runs, add their initial weights."""
+    """Label runs by the common prefix of their names and, for fine-tuning, the initialization."""
     names = [re.sub(r'/seed\d+$', '', r.name) for r in group]
     name = os.path.commonprefix(names)  # noqa: RUF071
     if name != names[0]:

@@ -267,7 +267,7 @@ def load_encoder(
 
 
 def check_masked_lm(trained: TrainedModel, name: str) -> None:
-    """Raise UserError, naming the checkpoint `name`, if a model is not a masked language model."""
+    """Raise UserError if a model is not a masked language model; the message starts with `name`."""
     if not isinstance(trained.experiment.make_task(trained.tokenizer), mlm.Task):
         model, task = trained.experiment.model.name, trained.experiment.task.name
         raise UserError(
@@ -283,7 +283,7 @@ def check_language(language: str, known: Sequence[str]) -> None:
 
 
 def no_known_words_error(text: str) -> UserError:
-    """Return the error for a text without known words; `text` describes it."""
+    """Return the error for a text without known words; the message starts with `text`."""
     return UserError(
         f'{text} has no word that the vocabulary knows (it is empty, or all its tokens are [UNK]). Pass text in a language '
         'that the model was pretrained on.'
@@ -309,7 +309,7 @@ def _held_out_sentences(data: prepare.TextConfig, limit: int) -> dict[str, list[
 
 
 def _first_sentences(documents: Iterable[list[str]], limit: int) -> list[str]:
-    """Return the first `limit` sentences of all documents together, skipping those of one or two words."""
+    """Return the first `limit` sentences of three or more words, counted across all documents."""
     found = (s for document in documents for s in rows_lib.split_sentences(document) if _SENTENCE.search(s))
     return [*itertools.islice(found, limit)]
 

@@ -57,7 +57,7 @@ class Shift(NamedTuple):
       source: language of the sentences.
       target: language that the hidden states are shifted toward.
       layer: layer that was shifted, 0 (embeddings) to L.
-      alpha: multiple of the difference between the two language means that was added.
+      alpha: factor; the shift added alpha times the difference between the two language means.
       conversion_rate: share of the predicted tokens that are more frequent in the target language than in the source.
       translation_accuracy: share of the predicted tokens that are the translation of the token at their position, among
         the tokens whose translation is known; None if none is known.

@@ -33,7 +33,7 @@ class Task(Pooled):
         return Examples(multiple_choice.make_rows(records, self.data, self.tokenizer, with_labels))
 
     def example(self, packed: np.ndarray, rng: np.random.Generator) -> Batch:
-        """Return the arrays of an example, [K, T] for K endings, from its rows [K, 4 + T]."""
+        """Unpack the rows of K endings, [K, 4 + T] (see `data.rows`), into arrays [K, T]."""
         endings = [unpack(row) for row in packed]
         inputs = stack([row.inputs() for row in endings])
         return {**inputs, 'label': np.int32(endings[0].label), 'row_weight': np.float32(1)}

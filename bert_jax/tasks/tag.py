@@ -95,7 +95,7 @@ class Task(Downstream):
     def predictions(
         self, outputs: dict[str, np.ndarray], metadata: Sequence[Sentence]
     ) -> list[dict[str, Any]]:
-        """Return the words of each record, their labels, and the probability of each label."""
+        """Return the words of each record, with the predicted label of each and its probability."""
         names = np.array(self.config.labels)
         predictions = []
         for sentence in metadata:
@@ -138,7 +138,7 @@ class Task(Downstream):
         return scores
 
     def format_scores(self, scores: dict[str, Any]) -> str:
-        """Format the scores, then a table with a row for each entity type or, without any, for each label."""
+        """Format the scores and a table of entity types, or of labels if there are no entities."""
         table = scores.get('entities') or scores['labels']
         width = max(12, *(len(label) for label in table))
         lines = [super().format_scores(scores), '', ' ' * width + '  precision  recall      f1  support']

@@ -9,7 +9,7 @@ RATE = 'optim.learning_rate=3e-4'
 LIMIT_10K = ('data.limit=10_000', 'train.steps="2 epochs"')
 LIMIT_5K = ('data.limit=5000', 'train.steps="2 epochs"')
 SQUAD = ('data.limit=2000', 'train.steps="2 epochs"', 'train.eval_rows=1000', 'data.length=256')
-# Name: config, score, and settings for `mini`, which uses nli_small in place of MNLI.
+# By task: config, score, and settings for `mini`, which uses nli_small in place of MNLI.
 TASKS = {
     'MNLI': ('glue.py:mnli', 'accuracy', (RATE, *LIMIT_10K)),
     'QNLI': ('glue.py:qnli', 'accuracy', (RATE, *LIMIT_10K)),

@@ -15,13 +15,13 @@ from configs.tables import ablation
 
 NO_PRETRAINING = 'no pretraining'
 NLI, SQUAD, SUMMARIES = 'NLI', 'SQuAD F1', 'summaries, perplexity'
-# Column: config, score, format, data of the published score.
+# By column: config, score, format, data of the published score.
 COLUMNS = {
     NLI: ('xnli.py', 'accuracy', 'percent', 'MNLI'),
     SQUAD: ('squad.py:v1.1', 'f1', '', ''),
     SUMMARIES: ('seq2seq.py:dialogsum', 'target_loss', 'exp', 'CNN/DM'),
 }
-# MNLI accuracy, SQuAD F1, CNN/DM perplexity.
+# By row: MNLI accuracy, SQuAD F1, CNN/DM perplexity.
 PUBLISHED = {
     'masked LM': (83.5, 90.0, 7.06),
     'masked seq2seq (MASS)': (82.1, 87.0, 6.19),

@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 
 from configs.tables import bert_table1
 
-# Column: version of SQuAD, score.
+# By column: version of SQuAD, score.
 COLUMNS = {
     'table 2, exact match': ('v1.1', 'exact_match'),
     'table 2, F1': ('v1.1', 'f1'),

@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 from configs.tables import ablation, bert_table1
 
 NER = 'entity F1'
-# Row: task.features of `tasks/tag.py`, development F1 of BERT base on CoNLL-2003.
+# By row: task.features of `tasks/tag.py`, development F1 of BERT base on CoNLL-2003.
 PUBLISHED = {
     'fine-tuned': ('', 96.4),
     'embeddings': ('embeddings', 91.0),

@@ -22,7 +22,7 @@ MINI: dict[str, tuple] = {
     'promoter_core': ('data.length=26', 'data.limit=8000', 'train.steps="3 epochs"', 'train.eval_rows=1000'),
 }
 HISTONES = ('data.length=170', 'data.limit=4000', 'train.steps="2 epochs"', 'train.eval_rows=1000')
-# Data set: settings of its fine-tuning.
+# By `arg` and data set: settings of its fine-tuning.
 DATA_SETS: dict[str, dict] = {
     'mini': MINI,
     'small': MINI | dict(h3=HISTONES, h3k9ac=HISTONES),

@@ -17,7 +17,8 @@ TASKS = (
     ('entities', 'configs/finetune/ner.py:en', 'entity_f1', 20_000),
     ('answers', 'configs/finetune/squad.py:v1.1', 'f1', 87_599),
 )
-# Settings of tasks with long texts, which use at most LABELS[-1] examples, except in `:paper`.
+# Settings of tasks with long texts. `:paper` ignores them and also trains on all examples; the
+# other sizes train these tasks on at most LABELS[-1] examples.
 LONG_TEXTS = {'answers': ('data.length=256', 'train.eval_rows=1000')}
 LABELS = (100, 500, 2000)
 # Epochs by number of examples.

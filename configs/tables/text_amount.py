@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 
 from configs.tables import bilingual
 
-# Millions of characters of each language, and training steps.
+# By `arg`: amounts of text of each language in millions of characters; number of training steps.
 AMOUNTS = {
     'mini': ((0.1, 0.3, 1, 3, 10), 4000),
     'small': ((0.3, 1, 3, 10), 4000),

@@ -19,7 +19,8 @@ PUBLISHED = {
     QA: dict(en=83.5, es=75.5, de=70.6),
 }
 TREEBANKS = dict(en='en_ewt', de='de_gsd', fr='fr_gsd', es='es_gsd', zh='zh_gsd')
-# Task: configs by language, and the score. Fine-tuning uses the English config unless TRAINED_ON has another.
+# By task: the config of each language, and the score. Models are fine-tuned with the config in
+# TRAINED_ON or, if it has none for the task, with the English config.
 TASKS = {
     NLI: ({k: f'configs/finetune/xnli.py:{k}' for k in ('en', 'de', 'fr', 'es', 'zh')}, 'accuracy'),
     TAGS: ({k: f'configs/finetune/pos.py:{v}' for k, v in TREEBANKS.items()}, 'accuracy'),

@@ -24,7 +24,7 @@ TASKS: tuple[tuple[str, str, str, tuple[str, ...]], ...] = (
     ('NLI', 'xnli.py', 'accuracy', ('train.steps="1 epochs"',)),
     ('SQuAD', 'squad.py:v1.1', 'f1', ('data.limit=3000', 'train.eval_rows=4000')),
 )
-# Column: config of an evaluation on other data, or on all of it.
+# By column: name and config of an evaluation of its models on other data, or on the full split.
 EVALUATIONS = {
     'NLI': ('NLI, XNLI test', 'xnli.py:en'),
     'SQuAD': ('SQuAD, all of validation', 'squad.py:v1.1'),

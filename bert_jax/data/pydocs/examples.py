@@ -1,7 +1,7 @@
 """The examples of each config of `pydocs`, generated from the modules of a corpus.
 
-Each generator yields (module, (key, example)). The example belongs to the split of the module. A text that was already
-used, in any split, is skipped.
+Each generator yields (module, (key, example)). The key identifies the example in its split, which
+is the split of the module. A text that was already used, in any split, is skipped.
 """
 
 import itertools

@@ -188,7 +188,11 @@ def read_corpus(files: Sequence[tuple[str, Path]]) -> tuple[Module, ...]:
 
 
 def _read_file(file: tuple[str, Path]) -> Module | None:
-    """Return the module in a file; None if it cannot be read, decoded or parsed by this Python version."""
+    """Return the module in a file.
+
+    Returns None if the file cannot be read or decoded, if this Python version cannot parse it, or
+    if docstrings are rare in it.
+    """
     name, path = file
     with warnings.catch_warnings(action='ignore'):
         try:
@@ -224,7 +228,10 @@ def _docstring(node: ast.AST) -> str:
 def _collect_items(
     body: Sequence[ast.stmt], prefix: str, in_class: bool, items: list[Item], blocks: list[Span]
 ) -> None:
-    """Append the documented items in a module or class body to `items`, and the lines of snippets to `blocks`."""
+    """Collect the documented items and the code snippets in a module or class body.
+
+    Appends the items to `items`, and the line span of each snippet to `blocks`.
+    """
     for node in body:
         path = f'{prefix}.{getattr(node, "name", "")}'
         if isinstance(node, ast.ClassDef):
@@ -248,14 +255,14 @@ def _function_kind(node: ast.FunctionDef | ast.AsyncFunctionDef) -> str:
 
 
 def _snippet_lines(node: ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) -> Span:
-    """Return the lines of a definition with as many of its statements as `SNIPPET_LINES` allows."""
+    """Return the line span of a definition, cut after the last statement within `SNIPPET_LINES`."""
     first = node.lineno - 1
     ends = [statement.end_lineno or 0 for statement in node.body]
     return first, max([end for end in ends if end - first <= SNIPPET_LINES], default=first)
 
 
 def _import_blocks(tree: ast.Module) -> list[Span]:
-    """Return the lines of the first block of consecutive import statements, if any."""
+    """Return the line span of the first block of consecutive import statements, if any."""
     imports = [node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)]
     for first in imports[:1]:
         end = first.lineno - 1
