@@ -29,7 +29,7 @@ from bert_jax.core.errors import UserError
 from bert_jax.core.paths import lock_folder
 from bert_jax.data import sources
 from bert_jax.data import tokenizer as tokenizer_lib
-from bert_jax.data.rows import CORPUS, MANIFEST, RowMaker, read_manifest, split_sentences
+from bert_jax.data.rows import CORPUS, MANIFEST, RowMaker, encode_sentences, read_manifest
 from bert_jax.data.tokenizer import Tokenizer, TokenizerConfig
 
 
@@ -400,9 +400,10 @@ def _make_shard_rows(
 
     if multiprocessing.parent_process():  # the other workers use the other cores
         os.environ['TOKENIZERS_PARALLELISM'] = 'false'
-    texts = [['\n'.join(d)] if row_maker.whole_documents else split_sentences(d) for d in shard.documents]
-    ids = iter(tokenizer.encode([t for document in texts for t in document]))
-    encoded = [[t for t in itertools.islice(ids, len(document)) if len(t)] for document in texts]
+    if row_maker.whole_documents:
+        encoded = [[ids] for ids in tokenizer.encode(['\n'.join(d) for d in shard.documents]) if len(ids)]
+    else:
+        encoded = encode_sentences(shard.documents, tokenizer)
     rng = np.random.default_rng((seed, shard.number))
     file = f'{shard.split}-{shard.number:05d}.array_record'
     rows = tokens = 0

@@ -22,8 +22,9 @@ HEADER = 4  # length of the header
 CORPUS = 3  # position of the corpus index in the header
 MANIFEST = 'manifest.json'
 
-# A sentence ends at . ! or ? before a space, optionally with a closing quote between them, or at a full-width stop.
-_SENTENCE_END = re.compile(r'(?<=[.!?])\s+|(?<=[.!?]["\'”’»)\]])\s+|(?<=[。！？])')
+# A sentence ends with a paragraph, at . ! or ? before a space, optionally with a closing quote between them, or at a
+# full-width stop.
+_SENTENCE_END = re.compile(r'\n|(?<=[.!?])\s+|(?<=[.!?]["\'”’»)\]])\s+|(?<=[。！？])')
 
 
 class Row(NamedTuple):
@@ -102,6 +103,27 @@ def split_sentences(paragraphs: Sequence[str]) -> list[str]:
     return [s for p in paragraphs for s in _SENTENCE_END.split(p) if s and not s.isspace()]
 
 
+def encode_sentences(documents: Sequence[Sequence[str]], tokenizer: Tokenizer) -> list[list[np.ndarray]]:
+    """Encode whole documents, then cut their tokens after each sentence.
+
+    In byte-level BPE, the white space between two sentences belongs to the tokens of the second one.
+
+    Args:
+      documents: paragraphs of each document; line breaks are put between them.
+      tokenizer: the tokenizer.
+
+    Returns:
+      For each document the token ids [n] of its sentences. Together they are the tokens of the whole document.
+    """
+    texts = ['\n'.join(paragraphs) for paragraphs in documents]
+    result = []
+    for text, (ids, offsets) in zip(texts, tokenizer.encode_with_offsets(texts), strict=True):
+        ends = [match.start() for match in _SENTENCE_END.finditer(text)]
+        sentences = np.split(ids, np.searchsorted(offsets[:, 0], ends))
+        result.append([sentence for sentence in sentences if len(sentence)])
+    return result
+
+
 class RowMaker(Protocol):
     """A callable that turns documents into rows for `prepare`; each pretraining task provides one.
 
@@ -109,8 +131,7 @@ class RowMaker(Protocol):
 
     Attributes:
       length: T, number of tokens in a row.
-      whole_documents: whether a document arrives as one text with line breaks between paragraphs. Otherwise it is
-        split into sentences, and the white space between them is lost.
+      whole_documents: whether the tokens of a document arrive in one array, or in one for each sentence.
     """
 
     length: int

@@ -95,6 +95,11 @@ class Tokenizer:
     def __len__(self) -> int:
         return self._size
 
+    @property
+    def is_byte_level(self) -> bool:
+        """Whether this is a byte-level BPE, in which the space before a word is part of its first token."""
+        return isinstance(self.backend.model, models.BPE)
+
     def encode(self, texts: Sequence[str], parse_special: bool = False) -> list[np.ndarray]:
         """Encode texts without adding [CLS] and [SEP].
 
@@ -108,6 +113,19 @@ class Tokenizer:
         self.backend.encode_special_tokens = not parse_special
         encoded = self.backend.encode_batch_fast(texts, add_special_tokens=False)
         return [np.array(e.ids, np.int32) for e in encoded]
+
+    def encode_words(self, words: Sequence[str]) -> list[np.ndarray]:
+        """Encode the words of a text that is already split into words.
+
+        In byte-level BPE, the space before a word is part of its first token, so each word gets one, as with
+        `add_prefix_space=True` in transformers.
+
+        Returns:
+          The token ids of each word, [n] int32.
+        """
+        if self.is_byte_level:
+            words = [word if word.startswith(' ') else f' {word}' for word in words]
+        return self.encode(words)
 
     def encode_with_offsets(self, texts: Sequence[str]) -> list[tuple[np.ndarray, np.ndarray]]:
         """Encode texts and locate each token in its text.
@@ -135,11 +153,10 @@ class Tokenizer:
         there punctuation belongs to the word before it.
         """
         vocab = self.backend.get_vocab()
-        is_byte_level = isinstance(self.backend.model, models.BPE)
         flags = np.zeros(len(self), bool)
         for token, index in vocab.items():
             if token not in self.special_tokens:
-                flags[index] = token[0] not in 'ĠĊ' if is_byte_level else token.startswith('##')
+                flags[index] = token[0] not in 'ĠĊ' if self.is_byte_level else token.startswith('##')
         return flags
 
     @functools.cached_property
@@ -389,10 +406,17 @@ def from_merges(
     backend = _byte_level(model, bool(settings.values.get('add_prefix_space')))
     known = dict.fromkeys(itertools.chain(*_FAMILIES.values()))
     backend.add_special_tokens([t for t in known if t in vocab])
+    if not settings.class_name:
+        backend.add_special_tokens([_mask_after_space(t) for t in ('[MASK]', '<mask>') if t in vocab])
     backend.add_tokens(settings.added)
     if settings.class_name in ('RobertaTokenizer', 'BartTokenizer'):
         backend.post_processor = processors.ByteLevel(trim_offsets=True)
     return Tokenizer(backend)
+
+
+def _mask_after_space(token: str) -> tokenizers.AddedToken:
+    """Make a mask token that includes the space before it in a text, like the word that it stands for."""
+    return tokenizers.AddedToken(token, lstrip=True, special=True)
 
 
 def _byte_level(model: models.BPE, add_prefix_space: bool = False) -> tokenizers.Tokenizer:
@@ -408,7 +432,7 @@ def train(texts: Iterable[str], config: TokenizerConfig) -> Tokenizer:
         backend = _byte_level(models.BPE())
         trainer: Any = trainers.BpeTrainer(
             vocab_size=config.vocab_size,
-            special_tokens=list(SPECIAL),
+            special_tokens=[*SPECIAL[:-1], _mask_after_space(SPECIAL[-1])],
             initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
             show_progress=False,
         )

@@ -8,7 +8,7 @@ import numpy as np
 
 from bert_jax.core.errors import UserError
 from bert_jax.data import prepare
-from bert_jax.data.rows import split_sentences
+from bert_jax.data.rows import encode_sentences
 from bert_jax.studies.hidden_states import SentenceEncoder
 
 
@@ -54,7 +54,7 @@ def _pretraining_sentences(encoder: SentenceEncoder) -> list[list[str]]:
     names = np.array([str(i) for i in range(2 * len(encoder.tokenizer))], object)  # one string for each token
     sentences = []
     for document in prepare.read_documents(data, 'train'):
-        for ids in encoder.tokenizer.encode(split_sentences(document)):
+        for ids in encode_sentences([document], encoder.tokenizer)[0]:
             sentences.append(names[ids].tolist())
             if fake_language is not None:
                 sentences.append(names[fake_language.map_ids(ids)].tolist())

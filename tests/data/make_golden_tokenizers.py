@@ -12,6 +12,7 @@ import pathlib
 import random
 import tempfile
 from collections.abc import Iterator
+from typing import Any
 
 import tokenizers
 from tokenizers import models, normalizers, pre_tokenizers, processors
@@ -172,6 +173,25 @@ def digest(backend: tokenizers.Tokenizer, texts: list[str]) -> str:
     return found.hexdigest()[:16]
 
 
+def word_lists() -> list[list[str]]:
+    """Split texts without special tokens into words."""
+    fragments = [f for f in FRAGMENTS if not {*f} & {*'[]<>'}]
+    rng = random.Random(1)
+    return [[''.join(rng.choices(fragments, k=rng.randint(1, 3))) for _ in range(7)] for _ in range(SIZES[-1])]
+
+
+def words_digest(ids: list[list[list[int]]]) -> str:
+    """Hash the ids of each word of each text."""
+    numbers = [n for text in ids for word in text for n in (len(word), *word)]
+    return hashlib.sha256(array.array('q', numbers).tobytes()).hexdigest()[:16]
+
+
+def _encode_words(tokenizer: Any, words: list[str]) -> list[list[int]]:
+    encoded = tokenizer(words, is_split_into_words=True, add_special_tokens=False)
+    pairs = [*zip(encoded.word_ids(), encoded.input_ids, strict=True)]
+    return [[i for word, i in pairs if word == n] for n in range(len(words))]
+
+
 def main() -> None:
     from transformers import AutoTokenizer
 
@@ -183,6 +203,9 @@ def main() -> None:
             backend = tokenizer.backend_tokenizer
             (pair,) = backend.encode_batch([('the cat', 'hello')])
             golden[name] = [*(digest(backend, made[:n]) for n in SIZES), pair.ids, pair.type_ids]
+            if name.endswith("{'add_prefix_space': True} added none"):  # transformers refuses words without it
+                words = [_encode_words(tokenizer, words) for words in word_lists()]
+                golden[name].append([words_digest(words[:n]) for n in SIZES])
     FILE.write_text(json.dumps(golden) + '\n')
 
 

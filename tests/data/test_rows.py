@@ -402,6 +402,38 @@ def test_splitting_loses_only_white_space(paragraphs):
     assert all(s and not s.isspace() for s in found)
 
 
+BPE = tokenizer_lib.train(
+    ['the wind blows. The kite rises.'], tokenizer_lib.TokenizerConfig(kind='bpe', vocab_size=280)
+)
+
+
+@given(st.lists(st.lists(st.text(max_size=30) | STOPS, max_size=4), max_size=3))
+def test_sentences_of_bpe_are_the_tokens_of_the_text_as_written(documents):
+    whole = BPE.encode(['\n'.join(paragraphs) for paragraphs in documents])
+    cut = rows_lib.encode_sentences(documents, BPE)
+    assert [[*map(int, np.concatenate([[], *sentences]))] for sentences in cut] == [*map(list, whole)]
+    assert all(len(sentence) for sentences in cut for sentence in sentences)
+
+
+def test_sentences_of_bpe_begin_with_their_space():
+    documents = [['the wind blows. The kite rises.  the wind', 'The kite']]
+    (sentences,) = rows_lib.encode_sentences(documents, BPE)
+    assert [BPE.decode(s) for s in sentences] == [
+        'the wind blows.',
+        ' The kite rises.',
+        '  the wind',
+        '\nThe kite',
+    ]
+    (row,) = make_rows(SegmentRows(64, 'none'), [sentences], BPE)
+    assert BPE.decode(row.tokens[1 : row.length - 1]) == '\n'.join(documents[0])
+
+
+@given(st.lists(st.text(st.sampled_from('ab.!? \t。'), max_size=30), max_size=3))
+def test_sentences_of_wordpiece_are_those_of_the_text(word_tokenizer, paragraphs):
+    alone = [ids.tolist() for ids in word_tokenizer.encode(rows_lib.split_sentences(paragraphs)) if len(ids)]
+    assert [ids.tolist() for ids in rows_lib.encode_sentences([paragraphs], word_tokenizer)[0]] == alone
+
+
 def test_roberta_rows_have_two_separators_between_texts():
     entries = {t: i for i, t in enumerate(('<pad>', '<unk>', '<s>', '</s>', '<mask>', 'a', 'b'))}
     tokenizer = tokenizer_lib.from_merges(entries, [])

@@ -89,6 +89,26 @@ def test_mask_in_a_text_is_special_only_with_parse_special(kind):
     )
 
 
+def test_mask_of_bpe_includes_the_space_before_it(tmp_path):
+    published = json.loads(BPE.to_json())['model']
+    (tmp_path / 'vocab.json').write_text(json.dumps(published['vocab']))
+    (tmp_path / 'merges.txt').write_text(''.join(' '.join(m) + '\n' for m in published['merges']))
+    for tokenizer in (BPE, tokenizer_lib.from_json(BPE.to_json()), tokenizer_lib.load(tmp_path)):
+        before, word, after = (tokenizer.encode([text])[0] for text in ('the', ' kite', ' rises'))
+        (parsed,) = tokenizer.encode(['the [MASK] rises'], parse_special=True)
+        assert len(word) == 1
+        assert parsed.tolist() == [*before, tokenizer.mask, *after]
+
+
+def test_words_of_bpe_are_encoded_as_in_running_text():
+    words = ['Running', 'children', 'and', 'kites', ' wind']
+    encoded = BPE.encode_words(words)
+    assert np.concatenate(encoded).tolist() == BPE.encode([' Running children and kites wind'])[0].tolist()
+    assert [BPE.decode(ids) for ids in encoded] == [' Running', ' children', ' and', ' kites', ' wind']
+    wordpiece = trained('wordpiece')
+    assert [*map(list, wordpiece.encode_words(words))] == [*map(list, wordpiece.encode(words))]
+
+
 def test_encoding_adds_and_truncates_nothing():
     tokenizer = trained('wordpiece')
     ids = tokenizer.encode(['kite ' * 2000])[0]

@@ -63,6 +63,14 @@ def test_word_boundaries_depend_on_the_script():
         context._piece_positions(chinese, 'a', 'ab')
 
 
+def test_pieces_of_bpe_are_those_in_the_sentence():
+    config = tokenizer_lib.TokenizerConfig(kind='bpe', vocab_size=270)
+    bpe = SimpleNamespace(tokenizer=tokenizer_lib.train(['a kind word is kind'], config))
+    text = 'Be kind, kindly.'
+    (ids,) = bpe.tokenizer.encode([text])
+    assert bpe.tokenizer.decode(ids[context._piece_positions(bpe, 'kind', text)]) == ' kind'
+
+
 def test_message_truncates_a_long_sentence(encoder):
     with pytest.raises(UserError) as e:
         context.encode_occurrences(encoder, 'bird', ['the river ' * 400] * 2)
