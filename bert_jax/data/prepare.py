@@ -42,7 +42,8 @@ class TextConfig:
         de=novels_de.txt.gz, form named corpora, for example languages, whose losses are reported separately.
       split: split of TFDS sources to train on.
       validation_split: TFDS split to hold out for validation. Empty holds out a fraction of the documents instead.
-      validation_fraction: fraction of the documents to hold out, evenly spaced; 0 holds out none.
+      validation_fraction: fraction of the text of each corpus to hold out, as whole documents; 0 holds out none. Of a
+        corpus that is one document, the end is held out.
       max_train_chars: largest number of characters of each corpus to train on, from the start; 0 uses all. The
         tokenizer is trained on whole corpora.
       text_key: field with the text in TFDS and `.jsonl` records.
@@ -80,6 +81,12 @@ class TextConfig:
             raise UserError(
                 f'data.sampling_exponent={self.sampling_exponent} needs named corpora. '
                 'Write data.sources as en=FILE,de=FILE.'
+            )
+        if self.validation_split and sources.splits_overlap(self.split, self.validation_split):
+            raise UserError(
+                f'data.split={self.split!r} and data.validation_split={self.validation_split!r} would train and '
+                'evaluate on the same examples. Set data.validation_split to another split, or to "" to hold out '
+                'data.validation_fraction.'
             )
 
     @property
@@ -313,31 +320,35 @@ def _streams(text: TextConfig) -> list[_Stream]:
 
 
 def make_shards(text: TextConfig) -> Iterator[Shard]:
-    """Stream the text as shards, corpus by corpus."""
+    """Stream the text as shards, corpus by corpus. Each document is in one split."""
     fraction = 0 if text.validation_split else text.validation_fraction
     limit = text.max_train_chars
     streams = _streams(text)
-    number, count = itertools.count(), 0
+    number = itertools.count()
     groups = itertools.groupby(enumerate(streams), lambda item: (item[1].corpus, item[1].is_held_out))
     for (corpus, holds_out_all), group in groups:
         pending: dict[str, list[list[str]]] = {'train': [], 'validation': []}
         sizes, train_chars = dict.fromkeys(pending, 0), 0
+        held_out = _HeldOut(1 if holds_out_all else fraction)
         for i, stream in group:
-            for document in sources.read_documents(stream.source, stream.split, text.text_key):
-                count += 1
-                is_held_out = holds_out_all or int(count * fraction) > int((count - 1) * fraction)
-                split = 'validation' if is_held_out else 'train'
-                paragraphs = document.paragraphs
+            for part in sources.read_documents(stream.source, stream.split, text.text_key):
+                split = 'validation' if held_out(part) else 'train'
+                paragraphs = part.paragraphs
                 if limit and split == 'train':
                     paragraphs = _truncate(paragraphs, limit - train_chars)
-                    is_cut = len(paragraphs) < len(document.paragraphs)
+                    is_cut = len(paragraphs) < len(part.paragraphs)
                     train_chars = limit if is_cut else train_chars + sum(map(len, paragraphs))
-                pending[split] += [paragraphs] if paragraphs else []
+                if part.is_continuation and pending[split]:
+                    pending[split][-1] += paragraphs
+                else:
+                    pending[split] += [paragraphs] if paragraphs else []
                 sizes[split] += sum(map(len, paragraphs))
                 if sizes[split] >= text.shard_chars:
-                    progress = (i + document.progress) / len(streams)
+                    progress = (i + part.progress) / len(streams)
                     yield Shard(next(number), split, corpus, pending[split], progress)
                     pending[split], sizes[split] = [], 0
+        if held_out.documents == 1 and 0 < fraction < 1:
+            _hold_out_end(pending, round(fraction * held_out.chars), stream.source)
         for split, documents in pending.items():
             if documents:
                 yield Shard(next(number), split, corpus, documents, (i + 1) / len(streams))
@@ -348,6 +359,42 @@ def make_shards(text: TextConfig) -> Iterator[Shard]:
                 train_chars,
                 limit,
             )
+
+
+class _HeldOut:
+    """Decides for each document of a corpus whether to hold it out.
+
+    Whole documents are held out, evenly spaced, as many as make up a fraction of the characters. The first document is
+    not held out, unless all are.
+
+    Attributes:
+      documents: number of documents so far.
+      chars: their number of characters.
+    """
+
+    def __init__(self, fraction: float):
+        self._fraction, self._held_out_chars, self._is_held_out = fraction, 0, False
+        self.documents = self.chars = 0
+
+    def __call__(self, part: sources.Document) -> bool:
+        """Return whether the document is held out; all parts of a document get the same answer."""
+        if not part.is_continuation:
+            self.documents += 1
+            self._is_held_out = self._fraction == 1 or self._held_out_chars < self._fraction * self.chars
+        size = sum(map(len, part.paragraphs))
+        self.chars += size
+        self._held_out_chars += size * self._is_held_out
+        return self._is_held_out
+
+
+def _hold_out_end(pending: dict[str, list[list[str]]], chars: int, source: str) -> None:
+    """Hold out the last paragraphs of the only document of a corpus, about `chars` characters, if it has several."""
+    paragraphs = pending['train'][-1] if pending['train'] else []
+    ends = [*itertools.accumulate(map(len, reversed(paragraphs)))]
+    count = min(max(1, sum(end <= chars for end in ends)), len(paragraphs) - 1)
+    if count > 0:
+        pending['train'][-1], pending['validation'] = paragraphs[:-count], [paragraphs[-count:]]
+        logging.info('%s is one document, so its last %d characters are held out', source, ends[count - 1])
 
 
 def _truncate(paragraphs: list[str], max_chars: int) -> list[str]:

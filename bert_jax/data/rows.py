@@ -156,7 +156,8 @@ class SegmentRows:
     """Rows of two segments, as for BERT (Devlin et al. 2019, section 3.1 and appendix A.2).
 
     Sentences are collected until they fill a row and split into two segments at a random sentence boundary. By
-    default, the second segment is then replaced by text from another document half of the time.
+    default, the second segment is then replaced by text from another document half of the time. If `documents` has only
+    one document, all segments are consecutive.
 
     Attributes:
       length: T, number of tokens in a row.
@@ -164,7 +165,8 @@ class SegmentRows:
         document; 'swap' is ALBERT's sentence-order prediction (Lan et al. 2020), where label 1 marks swapped
         segments; 'none' makes rows of one segment.
       negative_rate: probability of label 1.
-      short_sequence_rate: fraction of the rows that aim at a random shorter length.
+      short_sequence_rate: fraction of the documents whose rows aim at a shorter length, one random length for each
+        document, as in the original BERT code.
     """
 
     whole_documents: ClassVar[bool] = False
@@ -193,13 +195,15 @@ class SegmentRows:
     ) -> Iterator[tuple[np.ndarray, np.ndarray | None, int]]:
         """Yield (first segment, second segment or None, label) for each row of one document.
 
-        A row aims at `room` tokens. The segments consist of whole sentences, so they may be longer; the caller truncates
+        The rows aim at `room` tokens or at a random smaller number. The segments consist of whole sentences, so they may be longer; the caller truncates
         them.
         """
         document = documents[index]
+        is_short = rng.random() < self.short_sequence_rate
+        target = int(rng.integers(2, room + 1)) if is_short else room
+        has_others = self.sentence_objective == 'random' and len(documents) > 1
         start = 0
         while start < len(document):
-            target = int(rng.integers(2, room + 1)) if rng.random() < self.short_sequence_rate else room
             end, size = start, 0
             while end < len(document) and size < target:
                 size += len(document[end])
@@ -212,22 +216,18 @@ class SegmentRows:
                 continue
             middle = start + (int(rng.integers(1, end - start)) if end - start > 1 else 1)
             a = np.concatenate(document[start:middle])
-            if self.sentence_objective == 'swap':
-                if middle == end:  # a single sentence is split in half
-                    a, b = np.split(a, [len(a) // 2])
-                else:
-                    b = np.concatenate(document[middle:end])
-                start = end
-                if not len(a):
-                    continue
-                is_swapped = rng.random() < self.negative_rate
-                yield (b, a, 1) if is_swapped else (a, b, 0)
-            elif middle == end or rng.random() < self.negative_rate:
+            if has_others and (middle == end or rng.random() < self.negative_rate):
                 yield a, _random_segment(documents, index, target - len(a), rng), 1
                 start = middle  # the sentences that the random segment replaced start the next row
+                continue
+            if middle == end:  # a single sentence is split in half
+                a, b = np.split(a, [len(a) // 2])
             else:
-                yield a, np.concatenate(document[middle:end]), 0
-                start = end
+                b = np.concatenate(document[middle:end])
+            start = end
+            if len(a):
+                is_swapped = self.sentence_objective == 'swap' and rng.random() < self.negative_rate
+                yield (b, a, 1) if is_swapped else (a, b, 0)
 
 
 def _split_long_sentences(sentences: Sequence[np.ndarray], max_tokens: int) -> list[np.ndarray]:
@@ -238,12 +238,9 @@ def _split_long_sentences(sentences: Sequence[np.ndarray], max_tokens: int) -> l
 def _random_segment(
     documents: list[list[np.ndarray]], index: int, target: int, rng: np.random.Generator
 ) -> np.ndarray:
-    """Return about `target` tokens from a random position in a random document other than `index`.
-
-    If there is only one document, they come from it.
-    """
-    other = int(rng.integers(len(documents) - 1)) if len(documents) > 1 else 0
-    document = documents[other + (other >= index and len(documents) > 1)]
+    """Return about `target` tokens from a random position in a random document other than `index`."""
+    other = int(rng.integers(len(documents) - 1))
+    document = documents[other + (other >= index)]
     start = int(rng.integers(len(document)))
     end, size = start, 0
     while end < len(document) and (size < target or end == start):

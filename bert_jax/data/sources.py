@@ -6,6 +6,7 @@ import glob
 import gzip
 import importlib
 import io
+import itertools
 import json
 import logging
 import os
@@ -32,10 +33,12 @@ class Document(NamedTuple):
     Attributes:
       paragraphs: non-empty lines of the text.
       progress: fraction of the source read so far, from 0 to 1.
+      is_continuation: whether this is a later part of the document before it.
     """
 
     paragraphs: list[str]
     progress: float
+    is_continuation: bool
 
 
 def parse_source(source: str) -> tuple[str, str]:
@@ -54,7 +57,7 @@ def read_documents(source: str, split: str, text_key: str) -> Iterator[Document]
     """Stream the documents of a source, in order.
 
     A blank line ends a document of a text file. In `.jsonl` files and TFDS data sets, every record is a document.
-    Documents over `MAX_DOCUMENT_CHARS` characters are cut between paragraphs.
+    Documents over `MAX_DOCUMENT_CHARS` characters come in parts, cut between paragraphs.
 
     Args:
       source: a TFDS name such as 'wikipedia/20230601.en', or a path or glob of `.txt`, `.txt.gz` or `.jsonl` files.
@@ -70,7 +73,7 @@ def read_documents(source: str, split: str, text_key: str) -> Iterator[Document]
         records = load_examples(source, split)
         for i, example in enumerate(records, 1):
             lines = _text_field(example, text_key, source).split('\n')
-            yield from _make_documents(lines, i / len(records))
+            yield from _make_documents(lines, i / len(records), False)
         return
     paths = _find_text_files(source)
     if not paths:
@@ -78,8 +81,8 @@ def read_documents(source: str, split: str, text_key: str) -> Iterator[Document]
     total_bytes = sum(os.path.getsize(p) for p in paths) or 1
     bytes_before = 0
     for path in paths:
-        for lines, offset in _read_file(path, text_key):
-            yield from _make_documents(lines, (bytes_before + offset) / total_bytes)
+        for lines, offset, is_continuation in _read_file(path, text_key):
+            yield from _make_documents(lines, (bytes_before + offset) / total_bytes, is_continuation)
         bytes_before += os.path.getsize(path)
 
 
@@ -100,6 +103,18 @@ def _find_text_files(source: str) -> list[str]:
 def file_sizes(source: str) -> list[int]:
     """Return the size in bytes of each file of a source; empty for TFDS data sets and missing files."""
     return [os.path.getsize(p) for p in _find_text_files(source)] if is_files(source) else []
+
+
+def splits_overlap(a: str, b: str) -> bool:
+    """Return whether two splits of a TFDS data set certainly share examples, such as 'train' and 'train[:100]+test'.
+
+    Different slices of one split count as disjoint.
+    """
+    parts = [[part.strip().partition('[') for part in split.split('+')] for split in (a, b)]
+    return any(
+        name == other and (not slice_ or not other_slice or slice_ == other_slice)
+        for (name, _, slice_), (other, _, other_slice) in itertools.product(*parts)
+    )
 
 
 def load_examples(name: str, split: str) -> Sequence[dict[str, Any]]:
@@ -254,8 +269,8 @@ def _text_field(record: Any, key: str, origin: str) -> str:
     return record[key].encode('utf-8', 'replace').decode('utf-8')  # JSON may contain an unpaired surrogate
 
 
-def _make_documents(lines: Sequence[str], progress: float) -> Iterator[Document]:
-    """Make a document of lines; a long one is cut into several of at most `MAX_DOCUMENT_CHARS`."""
+def _make_documents(lines: Sequence[str], progress: float, is_continuation: bool) -> Iterator[Document]:
+    """Make a document of lines, a long one in several parts of at most `MAX_DOCUMENT_CHARS`."""
     paragraphs: list[str] = []
     size = 0
     for line in lines:
@@ -263,25 +278,33 @@ def _make_documents(lines: Sequence[str], progress: float) -> Iterator[Document]
         for start in range(0, len(line), MAX_DOCUMENT_CHARS):
             part = line[start : start + MAX_DOCUMENT_CHARS]
             if paragraphs and size + len(part) > MAX_DOCUMENT_CHARS:
-                yield Document(paragraphs, progress)
-                paragraphs, size = [], 0
+                yield Document(paragraphs, progress, is_continuation)
+                paragraphs, size, is_continuation = [], 0, True
             paragraphs.append(part)
             size += len(part)
     if paragraphs:
-        yield Document(paragraphs, progress)
+        yield Document(paragraphs, progress, is_continuation)
 
 
-def _read_file(path: str, text_key: str) -> Iterator[tuple[list[str], int]]:
-    """Yield the lines of each document in a file, and the number of bytes read so far."""
+def _read_file(path: str, text_key: str) -> Iterator[tuple[list[str], int, bool]]:
+    """Yield the lines of each document in a file, a long one in parts.
+
+    Yields:
+      The lines, the number of bytes read so far, and whether the lines continue the document before them.
+    """
     with open(path, 'rb') as raw:
         file = gzip.GzipFile(fileobj=raw) if path.endswith('.gz') else raw
         lines: list[str] = []
-        size, has_warned = 0, False
+        size, has_warned, is_continuation = 0, False, False
         is_jsonl = path.removesuffix('.gz').endswith('.jsonl')
         try:
             for number, line in enumerate(_lines(file, -1 if is_jsonl else 4 * MAX_DOCUMENT_CHARS), 1):
                 if is_jsonl:
-                    yield _parse_json_text(line, text_key, f'{path}, line {number}').split('\n'), raw.tell()
+                    yield (
+                        _parse_json_text(line, text_key, f'{path}, line {number}').split('\n'),
+                        raw.tell(),
+                        False,
+                    )
                     continue
                 if '\0' in line:
                     raise UserError(
@@ -296,8 +319,8 @@ def _read_file(path: str, text_key: str) -> Iterator[tuple[list[str], int]]:
                     has_warned = True
                 is_blank = not line.strip()
                 if lines and (is_blank or size + len(line) > MAX_DOCUMENT_CHARS):
-                    yield lines, raw.tell()
-                    lines, size = [], 0
+                    yield lines, raw.tell(), is_continuation
+                    lines, size, is_continuation = [], 0, not is_blank
                 if not is_blank:
                     lines.append(line)
                     size += len(line)
@@ -306,7 +329,7 @@ def _read_file(path: str, text_key: str) -> Iterator[tuple[list[str], int]]:
                 f'{path!r} is damaged or not a gzip file ({first_line(e)}). Download it again.'
             ) from e
         if lines:
-            yield lines, raw.tell()
+            yield lines, raw.tell(), is_continuation
 
 
 def _lines(file: Any, max_bytes: int) -> Iterator[str]:

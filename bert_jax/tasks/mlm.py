@@ -34,7 +34,7 @@ class Config:
       sentence_objective: second objective: 'random' is next-sentence prediction, 'swap' is sentence-order prediction
         (Lan et al. 2020), 'none' is masked language modeling alone.
       negative_rate: share of the rows whose second segment is random or swapped.
-      short_sequence_rate: share of the rows that are packed to a random shorter length.
+      short_sequence_rate: share of the documents whose rows are packed to a random shorter length.
       shuffle_tokens: whether the ordinary tokens of each row are shuffled, to train a control model that sees words
         without their order.
     """

@@ -177,7 +177,9 @@ def word_lists() -> list[list[str]]:
     """Split texts without special tokens into words."""
     fragments = [f for f in FRAGMENTS if not {*f} & {*'[]<>'}]
     rng = random.Random(1)
-    return [[''.join(rng.choices(fragments, k=rng.randint(1, 3))) for _ in range(7)] for _ in range(SIZES[-1])]
+    return [
+        [''.join(rng.choices(fragments, k=rng.randint(1, 3))) for _ in range(7)] for _ in range(SIZES[-1])
+    ]
 
 
 def words_digest(ids: list[list[list[int]]]) -> str:
@@ -203,7 +205,9 @@ def main() -> None:
             backend = tokenizer.backend_tokenizer
             (pair,) = backend.encode_batch([('the cat', 'hello')])
             golden[name] = [*(digest(backend, made[:n]) for n in SIZES), pair.ids, pair.type_ids]
-            if name.endswith("{'add_prefix_space': True} added none"):  # transformers refuses words without it
+            if name.endswith(
+                "{'add_prefix_space': True} added none"
+            ):  # transformers refuses words without it
                 words = [_encode_words(tokenizer, words) for words in word_lists()]
                 golden[name].append([words_digest(words[:n]) for n in SIZES])
     FILE.write_text(json.dumps(golden) + '\n')

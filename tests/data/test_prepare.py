@@ -1,6 +1,7 @@
 """Prepared rows do not depend on the number of workers, are complete or absent, and need bounded memory."""
 
 import dataclasses
+import gzip
 import json
 import os
 import pathlib
@@ -17,7 +18,8 @@ from bert_jax.data.prepare import TextConfig
 from bert_jax.data.rows import MANIFEST, Rows, SegmentRows, unpack
 
 DOCUMENTS, WORDS_PER_DOCUMENT = 60, 40
-ROW_MAKER = SegmentRows(32)
+HELD_OUT = (1, 9, 19, 28, 38, 48, 58)  # a tenth of the characters, from the second document on
+ROW_MAKER = SegmentRows(32, short_sequence_rate=0)
 
 
 def make_sentences(document, n=12):
@@ -86,15 +88,15 @@ def test_counts_match_the_rows(folders):
         found = read_rows(folders[1], split)
         assert counts[f'{split}_rows'] == len(found) == len(Rows(folders[1], split))
         assert counts[f'{split}_tokens'] == sum(r.length for r in found)
-    assert counts['validation_documents'] == DOCUMENTS // 10
-    assert counts['train_documents'] == DOCUMENTS - DOCUMENTS // 10
+    assert counts['validation_documents'] == len(HELD_OUT)
+    assert counts['train_documents'] == DOCUMENTS - len(HELD_OUT)
 
 
 def test_held_out_documents_are_not_trained_on(folders, word_tokenizer):
     train, held_out = (
         documents_in(read_rows(folders[1], s), word_tokenizer) for s in ('train', 'validation')
     )
-    assert held_out == {9, 19, 29, 39, 49, 59}
+    assert held_out == {*HELD_OUT}
     assert train == set(range(DOCUMENTS)) - held_out
 
 
@@ -217,13 +219,46 @@ def test_shards_contain_every_document_once_in_order(text):
     assert progress == sorted(progress)
     assert progress[-1] == 1
     for split, numbers in (
-        ('train', [d for d in range(60) if d % 10 != 9]),
-        ('validation', [9, 19, 29, 39, 49, 59]),
+        ('train', [d for d in range(60) if d not in HELD_OUT]),
+        ('validation', HELD_OUT),
     ):
         found = [d for s in shards if s.split == split for d in s.documents]
         assert found == [make_sentences(d) for d in numbers]
     full = [s for s in shards if s.split == 'train'][:-1]
     assert all(6000 <= sum(len(p) for d in s.documents for p in d) < 7000 for s in full)
+
+
+@pytest.mark.parametrize('suffix', ['txt', 'txt.gz', 'jsonl'])
+def test_long_documents_are_held_out_whole(tmp_path, suffix):
+    line = 'x' * 999
+    documents = [[f'{d}{line}'] * 200 for d in range(12)]  # three parts each
+    if suffix == 'jsonl':
+        content = ''.join(json.dumps({'text': '\n'.join(d)}) + '\n' for d in documents).encode()
+    else:
+        content = '\n\n'.join('\n'.join(d) for d in documents).encode()
+    file = tmp_path / f'long.{suffix}'
+    file.write_bytes(gzip.compress(content) if suffix.endswith('gz') else content)
+    assert 3 * sources.MAX_DOCUMENT_CHARS < 200 * 999
+    text = TextConfig(sources=(str(file),), validation_fraction=0.02)
+    assert [*prepare_lib.read_documents(text, 'validation')] == [documents[1]]
+    assert [*prepare_lib.read_documents(text, 'train')] == documents[:1] + documents[2:]
+    text = dataclasses.replace(text, validation_fraction=0.4, shard_chars=100_000)
+    first_letters = [
+        {p.split('x')[0] for d in prepare_lib.read_documents(text, split) for p in d}
+        for split in ('train', 'validation')
+    ]
+    assert first_letters[0].isdisjoint(first_letters[1])
+    assert len(first_letters[1]) == 5
+
+
+def test_end_of_the_only_document_is_held_out(tmp_path, caplog):
+    lines = [f'{i:03} {"x" * 996}' for i in range(300)]
+    (tmp_path / 'one.txt').write_text('\n'.join(lines))
+    text = TextConfig(sources=(str(tmp_path / 'one.txt'),), validation_fraction=0.05)
+    with caplog.at_level('INFO'):
+        assert [*prepare_lib.read_documents(text, 'validation')] == [lines[285:]]
+    assert 'one.txt is one document, so its last 15000 characters are held out' in caplog.text
+    assert [*prepare_lib.read_documents(text, 'train')] == [lines[:285]]
 
 
 def test_sources_are_read_one_after_another(text, tmp_path):
@@ -245,7 +280,8 @@ def test_named_corpora_do_not_share_rows(text, word_tokenizer, tmp_path):
     files = [f'{name}={tmp_path / file}.txt' for name, file in (('x', 'a'), ('y', 'b'), ('x', 'c'))]
     config = dataclasses.replace(text, sources=tuple(files), validation_fraction=0.2)
     assert config.corpus_names == ('x', 'y')
-    prepare_lib.prepare(config, ROW_MAKER, word_tokenizer, tmp_path / 'rows')
+    row_maker = SegmentRows(32, 'none', short_sequence_rate=0)
+    prepare_lib.prepare(config, row_maker, word_tokenizer, tmp_path / 'rows')
     for split in ('train', 'validation'):
         rows = Rows(tmp_path / 'rows', split)
         found = [unpack(rows[i]).corpus for i in range(len(rows))]
@@ -266,7 +302,7 @@ def test_each_corpus_needs_text_and_a_missing_validation_set_is_logged(
 
     with pytest.raises(UserError, match=r'no text .*empty\.txt'):
         prepare('empty', '\n')
-    prepare('short', '\n'.join(make_sentences(0)))
+    prepare('short', make_sentences(0)[0])
     assert 'no text of b is held out' in caplog.text
     assert 'no text of a is held out' not in caplog.text
 

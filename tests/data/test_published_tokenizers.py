@@ -42,7 +42,7 @@ def test_words_of_byte_level_bpe_begin_with_a_space(tmp_path, size):
     words = made.word_lists()[: made.SIZES[size]]
     checked = 0
     for name, folder in made.folders(tmp_path):
-        prefixed = re.sub(r"\{.*\} added none", "{'add_prefix_space': True} added none", name)
+        prefixed = re.sub(r'\{.*\} added none', "{'add_prefix_space': True} added none", name)
         if expected := golden.get(prefixed):  # the same words with any setting of add_prefix_space
             tokenizer = tokenizer_lib.load(folder)
             encoded = [[ids.tolist() for ids in tokenizer.encode_words(text)] for text in words]

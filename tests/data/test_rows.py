@@ -186,7 +186,8 @@ def labels(found):
 def test_negative_rate_is_the_fraction_of_label_1(word_tokenizer, objective, rate):
     documents = numbered([[2] * 200] * 6)  # long enough that the ends of documents hardly matter
     documents = documents * 5
-    found = labels(make_rows(SegmentRows(16, objective, negative_rate=rate), documents, word_tokenizer))
+    maker = SegmentRows(16, objective, negative_rate=rate, short_sequence_rate=0)
+    found = labels(make_rows(maker, documents, word_tokenizer))
     # A single last sentence can only be paired with another document: at most one row per document.
     extra = len(documents) / len(found) if objective == 'random' else 0
     assert len(found) > 800
@@ -195,19 +196,22 @@ def test_negative_rate_is_the_fraction_of_label_1(word_tokenizer, objective, rat
         assert rate <= found.mean() <= rate + extra
 
 
-def test_short_sequence_rate_is_the_fraction_of_short_rows(word_tokenizer):
-    documents = numbered([[1] * 2900])
+def test_short_sequence_rate_is_the_fraction_of_short_documents(word_tokenizer):
+    documents = numbered([[1] * 100]) * 1000
     for rate in (0.0, 0.1, 0.5):
-        found = make_rows(SegmentRows(28, 'none', short_sequence_rate=rate), documents * 20, word_tokenizer)
-        # Of the target lengths 2 to 26, all but the last are shorter; the last row of a document is a remainder.
-        lengths = np.array([r.length for r in found])
-        fraction = (lengths < 28).mean()
-        # All short target lengths are equally likely.
-        assert fraction == pytest.approx(rate * 24 / 25, abs=0.03)
+        maker = SegmentRows(28, 'none', short_sequence_rate=rate)
+        targets = []
+        for i in range(len(documents)):
+            rows = maker._segments(documents, i, 26, np.random.default_rng(i))
+            *sizes, _ = (len(a) for a, _, _ in rows)  # the last row of a document is a remainder
+            targets += {*sizes}
+        # A document has one target length. Of the lengths 2 to 26, all but the last are shorter.
+        assert len(targets) == len(documents)
+        short = [n for n in targets if n < 26]
+        assert len(short) / len(targets) == pytest.approx(rate * 24 / 25, abs=0.03)
         if rate:
-            short = lengths[lengths < 28]
-            assert short.mean() == pytest.approx((4 + 27) / 2, abs=1.5)
-            assert set(range(4, 28)) <= set(short)
+            assert np.mean(short) == pytest.approx((2 + 25) / 2, abs=1.5)
+            assert {*short} == {*range(2, 26)}
 
 
 def test_without_short_rows_every_row_is_full(word_tokenizer):
@@ -275,6 +279,9 @@ def test_corpus_of_one_document(word_tokenizer, objective):
     assert len(found) > 2
     for row in found:
         check_layout(row, 24, word_tokenizer)
+    if objective == 'random':  # no segment can come from another document
+        assert not labels(found).any()
+        assert all(a[-1] < b[0] for a, b in map(parts, found))
 
 
 def test_documents_of_one_sentence_are_paired_with_others(word_tokenizer):

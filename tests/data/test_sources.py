@@ -155,7 +155,8 @@ def test_cutting_loses_nothing(sizes, seed):
     for size in sizes:
         lines.append(letters[start : start + size])
         start += size
-    found = list(sources._make_documents(lines, 0.5))
+    found = list(sources._make_documents(lines, 0.5, False))
+    assert [d.is_continuation for d in found] == [i > 0 for i in range(len(found))]
     assert ''.join(p for d in found for p in d.paragraphs) == letters
     assert all(0 < sum(map(len, d.paragraphs)) <= LIMIT for d in found)
     assert all(d.paragraphs and all(d.paragraphs) for d in found)
