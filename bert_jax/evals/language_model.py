@@ -48,7 +48,8 @@ class LmConfig:
       label: field with the correct class or, with `endings`, the index of the correct answer.
       num_shots: number of random examples from `train_split` that precede each prompt, with their answers.
       separator: text between the examples of a prompt.
-      length: maximum number of tokens that the model sees at once; 0 uses the length of its pretraining rows.
+      length: maximum number of tokens that the model sees at once; 0 uses the length of its pretraining rows, or all
+        positions of a converted model.
       stride: if a text is longer than `length`, the number of new tokens in each window after the first; 0
         uses half of `length`.
       limit: maximum number of records or documents to evaluate; 0 evaluates all.
@@ -209,6 +210,22 @@ def windows(size: int, length: int, stride: int) -> Iterator[tuple[int, int, int
         stop = new_stop
 
 
+class _Scored(NamedTuple):
+    """What was scored, and the scores.
+
+    Attributes:
+      rows: number of documents or records.
+      tokens: number of scored tokens.
+      bytes: number of bytes of the scored text.
+      scores: scores by name.
+    """
+
+    rows: int
+    tokens: int
+    bytes: int
+    scores: dict[str, float]
+
+
 class Scorer:
     """Score checkpoints of causal language models with the settings of an `eval` section.
 
@@ -236,21 +253,31 @@ class Scorer:
             )
         evaluate = {'perplexity': _perplexity, 'last_word': _last_word, 'choice': _choice}[c.kind]
         try:
-            rows, scores = evaluate(c, scorer, length)
+            scored = evaluate(c, scorer, length)
         except UserError as e:
             if not c.source:  # the settings are those of the pretraining data
                 raise
             # The error names the setting `data.KEY`, but in this config it is `eval.KEY`.
             settings = r"(?<![\w'/.])data\.(source|label|text)(s|_key)?\b"
             raise UserError(re.sub(settings, r'eval.\1', str(e))) from e
+        stride = {'stride': _stride(c, length)} if c.kind == 'perplexity' else {}
+        windows_text = f'up to {length} tokens' + (f', {stride["stride"]} of them new' if stride else '')
+        logging.info(
+            'scored %d tokens, %d bytes, in windows of %s', scored.tokens, scored.bytes, windows_text
+        )
         return {
             'checkpoint': str(path),
             'step': trained.step,
             'source': c.source or 'held-out documents',
             'split': c.split if c.source and not sources.is_files(c.source) else '',
-            'rows': rows,
+            'rows': scored.rows,
+            'length': length,
+            **stride,
+            'tokenizer': {'entries': len(trained.tokenizer), 'fingerprint': trained.tokenizer.fingerprint},
+            'tokens': scored.tokens,
+            'bytes': scored.bytes,
             'config': config_lib.as_dict(c),
-            'scores': scores,
+            'scores': scored.scores,
         }
 
     @staticmethod
@@ -260,7 +287,12 @@ class Scorer:
         return '\n'.join(f'{name:>{width}}  {value:,.4f}' for name, value in scores.items())
 
 
-def _perplexity(config: LmConfig, scorer: TokenScorer, length: int) -> tuple[int, dict[str, float]]:
+def _stride(config: LmConfig, length: int) -> int:
+    """Return the number of new tokens in each window after the first."""
+    return config.stride or max(1, length // 2)
+
+
+def _perplexity(config: LmConfig, scorer: TokenScorer, length: int) -> _Scored:
     """Score whole documents. Each follows an end-of-document token, which is not scored."""
     data, tokenizer = scorer.trained.experiment.data, scorer.trained.tokenizer
     documents = _read_documents(config, data)
@@ -273,20 +305,21 @@ def _perplexity(config: LmConfig, scorer: TokenScorer, length: int) -> tuple[int
     queries = [
         Query(tokens[start:stop], first - start)
         for tokens in (_begin_document(ids, tokenizer) for ids in encoded)
-        for start, stop, first in windows(len(tokens), length, config.stride or max(1, length // 2))
+        for start, stop, first in windows(len(tokens), length, _stride(config, length))
         if stop > first
     ]
     losses, is_greedy = map(np.concatenate, zip(*scorer(queries), strict=True))
     total = float(losses.sum())
     all_ids = np.concatenate(encoded)
-    return len(texts), {
+    num_bytes = sum(len(text.encode()) for text in texts)
+    scores = {
         'perplexity': _exp(total / len(losses)),
         'word_perplexity': _exp(total / sum(len(text.split()) for text in texts)),
-        'bits_per_byte': total / math.log(2) / sum(len(text.encode()) for text in texts),
+        'bits_per_byte': total / math.log(2) / num_bytes,
         'accuracy': float(is_greedy.mean()),
         'unknown': 0.0 if tokenizer.family == 'gpt2' else float(np.mean(all_ids == tokenizer.unk)),
-        'tokens': float(len(losses)),
     }
+    return _Scored(len(texts), len(losses), num_bytes, scores)
 
 
 def _read_documents(config: LmConfig, pretraining_data: Any) -> list[str]:
@@ -318,7 +351,7 @@ def _exp(mean: float) -> float:
     return math.exp(min(mean, 700.0))
 
 
-def _last_word(config: LmConfig, scorer: TokenScorer, length: int) -> tuple[int, dict[str, float]]:
+def _last_word(config: LmConfig, scorer: TokenScorer, length: int) -> _Scored:
     """Score last words. A word is correct if each of its tokens is the most likely one after the text before it."""
     records = records_lib.read(config.source, config.split, config.limit)
     continuations = []
@@ -328,10 +361,16 @@ def _last_word(config: LmConfig, scorer: TokenScorer, length: int) -> tuple[int,
             raise record.error('has fewer than two words')
         continuations.append((record.location, context, space + word))
     scores = scorer(_make_queries(continuations, scorer.trained.tokenizer, length))
-    return len(records), {
+    values = {
         'accuracy': float(np.mean([s.is_greedy.all() for s in scores])),
         'perplexity': _exp(float(np.mean([s.losses.sum() for s in scores]))),
     }
+    return _Scored(len(records), *_sizes(continuations, scores), values)
+
+
+def _sizes(continuations: Sequence[tuple[str, str, str]], scores: Sequence[TokenScores]) -> tuple[int, int]:
+    """Count the scored tokens, and the bytes of the continuations."""
+    return sum(len(s.losses) for s in scores), sum(len(text.encode()) for _, _, text in continuations)
 
 
 def _make_queries(
@@ -364,7 +403,7 @@ def _make_queries(
     return queries
 
 
-def _choice(config: LmConfig, scorer: TokenScorer, length: int) -> tuple[int, dict[str, float]]:
+def _choice(config: LmConfig, scorer: TokenScorer, length: int) -> _Scored:
     """Score multiple choice. The answer with the highest log-likelihood, in total, per token or per byte, is chosen."""
     records = records_lib.read(config.source, config.split, config.limit)
     options, correct_options = _options(config, records)
@@ -373,7 +412,8 @@ def _choice(config: LmConfig, scorer: TokenScorer, length: int) -> tuple[int, di
     for record, prompt, answers in zip(records, prompts, options, strict=True):
         context = prompt.rstrip(' ')
         continuations += [(record.location, context, prompt[len(context) :] + answer) for answer in answers]
-    scores = iter(scorer(_make_queries(continuations, scorer.trained.tokenizer, length)))
+    scored = scorer(_make_queries(continuations, scorer.trained.tokenizer, length))
+    scores = iter(scored)
     is_correct = []
     for answers, label in zip(options, correct_options, strict=True):
         losses = [next(scores).losses for _ in answers]
@@ -386,7 +426,7 @@ def _choice(config: LmConfig, scorer: TokenScorer, length: int) -> tuple[int, di
     names = ('accuracy', 'accuracy_token_normalized', 'accuracy_byte_normalized')
     accuracies = {name: float(x) for name, x in zip(names, np.mean(is_correct, axis=0), strict=True)}
     majority = np.bincount(correct_options).max() / len(correct_options)
-    return len(records), accuracies | {'majority': float(majority)}
+    return _Scored(len(records), *_sizes(continuations, scored), accuracies | {'majority': float(majority)})
 
 
 def _options(config: LmConfig, records: Sequence[Record]) -> tuple[list[list[str]], list[int]]:

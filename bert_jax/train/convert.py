@@ -60,7 +60,8 @@ def from_hf(source: str, workdir: pathlib.Path, tokenizer_path: str = '', exclud
         task['labels'] = huggingface.class_names(hf_config)
     sections = {'task': task, 'model': {'name': family.model, **as_dict(model)}}
     if task_name in ('mlm', 'clm', 'denoise'):
-        sections['data'] = {'sources': ()}  # the pretraining data is unknown
+        # The pretraining data is unknown.
+        sections['data'] = {'sources': (), 'length': model.max_positions}
     if task_name in ('classify', 'regress', 'tag', 'choice'):
         sections['data'] = {'length': model.max_positions}  # transformers truncates texts to this length
     try:

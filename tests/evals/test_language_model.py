@@ -10,13 +10,16 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors.numpy import save_file
 
 import bert_jax
 from bert_jax.core.errors import UserError
+from bert_jax.data import tokenizer as tokenizer_lib
 from bert_jax.evals import language_model
 from bert_jax.modeling.gpt import GptForCausalLM
-from bert_jax.train import load
+from bert_jax.train import convert, load
 from tests.conftest import sentences
+from tests.interop import golden
 from tests.modeling import tiny
 from tests.runs import ROOT, run_in_process
 
@@ -96,8 +99,10 @@ def test_perplexity_per_token_word_and_byte(gpt, texts_dir):
     result = score(gpt, 'text', f'eval.source={source}', 'eval.stride=5')
     scores, text = result['scores'], source.read_text()
     assert result['rows'] == 4
-    total = scores['tokens'] * math.log(scores['perplexity'])
+    total = result['tokens'] * math.log(scores['perplexity'])
     documents = text.split('\n\n')
+    assert (result['length'], result['stride']) == (32, 5)
+    assert result['bytes'] == sum(len(d.encode()) for d in documents)
     assert total == pytest.approx(len(text.split()) * math.log(scores['word_perplexity']))
     assert total == pytest.approx(
         scores['bits_per_byte'] * math.log(2) * sum(len(d.encode()) for d in documents)
@@ -105,7 +110,8 @@ def test_perplexity_per_token_word_and_byte(gpt, texts_dir):
     assert scores['perplexity'] < 12, 'chance is 200, the vocabulary size'
     assert scores['unknown'] == 0
     _, tokenizer = bert_jax.load(gpt)
-    assert scores['tokens'] == sum(map(len, tokenizer.encode(documents)))
+    assert result['tokenizer'] == {'entries': len(tokenizer), 'fingerprint': tokenizer.fingerprint}
+    assert result['tokens'] == sum(map(len, tokenizer.encode(documents)))
 
 
 def test_longer_context_lowers_perplexity(gpt, texts_dir):
@@ -124,6 +130,19 @@ def test_default_text_is_held_out_from_pretraining(gpt):
     assert result['scores']['perplexity'] < 12
 
 
+def test_windows_of_a_converted_model_have_all_its_positions(tmp_path, texts_dir):
+    config, tensors, _ = golden.read()[1]['GPT2LMHeadModel']
+    (tmp_path / 'theirs').mkdir()
+    (tmp_path / 'theirs' / 'config.json').write_text(json.dumps(config))
+    save_file(tensors, tmp_path / 'theirs' / 'model.safetensors')
+    vocab = [*tokenizer_lib.SPECIAL, *'abcdefghijklmnopqrstuvwxyz.']
+    (tmp_path / 'theirs' / 'vocab.txt').write_text('\n'.join(vocab))
+    convert.from_hf(str(tmp_path / 'theirs'), tmp_path / 'ours')
+    result = score(tmp_path / 'ours', 'text', f'eval.source={texts_dir}/text.txt')
+    assert (result['length'], result['stride']) == (config['n_positions'], config['n_positions'] // 2)
+    assert result['length'] != 128, 'the default of data.length'
+
+
 def test_last_word_is_correct_if_all_its_tokens_are_greedy(gpt, texts_dir):
     source = f'eval.source={texts_dir}/{{split}}.jsonl'
     result = score(gpt, 'lambada', source, 'eval.split=validation')
@@ -139,6 +158,9 @@ def test_last_word_is_correct_if_all_its_tokens_are_greedy(gpt, texts_dir):
         predicted = np.asarray(run(tokens[None]))[0]
         correct.append(bool((predicted[len(context) : -1] == full[len(context) :]).all()))
     assert result['scores']['accuracy'] == pytest.approx(np.mean(correct))
+    passages = [json.loads(s)['passage'] for s in (texts_dir / 'validation.jsonl').read_text().splitlines()]
+    assert result['bytes'] == sum(len(' ' + p.rpartition(' ')[2]) for p in passages)
+    assert result['tokens'] == sum(len(tokenizer.encode([p.rpartition(' ')[2]])[0]) for p in passages)
 
 
 def test_grammatical_endings_are_chosen(gpt, texts_dir):
