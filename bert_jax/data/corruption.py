@@ -63,9 +63,9 @@ class MaskedFragment(NamedTuple):
     """A text in which one contiguous fragment is masked.
 
     Attributes:
-      text: token ids [n], in which the mask token replaces each token of the fragment.
-      start: position of the first masked token.
-      stop: position after the last masked token.
+      text: token ids [n] with the masked fragment.
+      start: position of the first token of the fragment.
+      stop: position after its last token.
     """
 
     text: np.ndarray
@@ -73,12 +73,29 @@ class MaskedFragment(NamedTuple):
     stop: int
 
 
-def mask_fragment(text: np.ndarray, rate: float, mask: int, rng: np.random.Generator) -> MaskedFragment:
-    """MASS: mask one contiguous fragment, which the decoder then predicts (Song et al. 2019, section 3.2)."""
+def mask_fragment(
+    text: np.ndarray, rate: float, mask: int, replacements: np.ndarray | None, rng: np.random.Generator
+) -> MaskedFragment:
+    """MASS: mask one contiguous fragment, which the decoder then predicts (Song et al. 2019, section 3.2).
+
+    Args:
+      text: token ids [n].
+      rate: fraction of the text in the fragment.
+      mask: id of the mask token.
+      replacements: ids to draw random replacements from. As published (section 4.1), 80 % of the fragment is then
+        masked, 10 % replaced at random and 10 % kept. None masks all of it.
+      rng: random generator for the position of the fragment and the replacements.
+    """
     size = _sample_count(len(text), rate, rng)
     start = int(rng.integers(len(text) - size + 1))
     out = text.copy()
-    out[start : start + size] = mask
+    fragment = out[start : start + size]
+    if replacements is None:
+        fragment[:] = mask
+    else:
+        draw = rng.random(size)
+        fragment[draw < 0.8] = mask
+        fragment[draw >= 0.9] = rng.choice(replacements, np.count_nonzero(draw >= 0.9))
     return MaskedFragment(out, start, start + size)
 
 

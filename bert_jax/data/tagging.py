@@ -78,7 +78,9 @@ def make_rows(
             if len(values) != len(words):
                 raise record.error(f'has {len(words)} words but {len(values)} labels')
             tags = [label_map.class_id(value, record.location) for value in values]
-        subwords = [s if len(s) else np.array([tokenizer.unk], np.int32) for s in tokenizer.encode_words(words)]
+        subwords = [
+            s if len(s) else np.array([tokenizer.unk], np.int32) for s in tokenizer.encode_words(words)
+        ]
         positions = np.zeros((len(words), 2), np.int32)
         for window in _split_words([len(s) for s in subwords], data.length - 2):
             row = np.zeros((2, HEADER + data.length), np.uint32)

@@ -29,8 +29,11 @@ NOISES: dict[str, Callable[['Config', Any, np.ndarray, np.random.Generator], np.
     'permute': lambda c, t, text, rng: corruption.permute_sentences(text, t.ends_sentence, rng),
     'rotate': lambda c, t, text, rng: corruption.rotate_document(text, rng),
 }
+# Objectives whose target is one masked fragment. MASS masks 80 % of its tokens; the masked seq2seq objective, to which
+# BART is compared (Lewis et al. 2020, section 4.1), masks all of them.
+_FRAGMENTS = ('mass', 'masked_seq2seq')
 # Objectives whose target is not the whole text, so that no other noise can be combined with them.
-PARTIAL_TARGETS = ('mass', 'spans')
+PARTIAL_TARGETS = (*_FRAGMENTS, 'spans')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,9 +41,10 @@ class Config:
     """Settings of denoising; the defaults are those of the published BART models.
 
     Attributes:
-      noise: one or more names of `NOISES` to apply in this order, or just 'mass', or just 'spans'.
-      rate: share of the tokens that 'mask', 'delete', 'infill', 'mass' and 'spans' corrupt. BART uses 0.3, MASS 0.5
-        and T5 0.15.
+      noise: one or more names of `NOISES` to apply in this order, or a single name of `PARTIAL_TARGETS`: 'mass',
+        'masked_seq2seq' or 'spans'.
+      rate: share of the tokens that 'mask', 'delete', 'infill', 'mass', 'masked_seq2seq' and 'spans' corrupt. BART uses
+        0.3, MASS 0.5 and T5 0.15.
       mean_span_length: mean length of the spans of 'infill' and 'spans', in tokens.
       num_sentinels: number of sentinel tokens that 'spans' adds to the vocabulary.
       loss_chunk: number of positions per row whose vocabulary logits are computed at once. Small values save memory; 0
@@ -68,8 +72,13 @@ class Config:
                     f'task.noise={",".join(self.noise)} is invalid: {name} cannot be combined with other noise. '
                     f'Set task.noise={name}.'
                 )
-            if name == 'mass' and not self.rate:
-                raise UserError('task.rate=0 leaves MASS nothing to predict. Set task.rate above 0.')
+            if name in _FRAGMENTS and not self.rate:
+                raise UserError(f'task.rate=0 leaves {name} nothing to predict. Set task.rate above 0.')
+
+    @property
+    def has_fragment(self) -> bool:
+        """Whether the target is one fragment of the text, whose tokens keep their positions."""
+        return self.noise[0] in _FRAGMENTS if self.noise else False
 
 
 class Task(tasks.Task):
@@ -79,7 +88,7 @@ class Task(tasks.Task):
 
     def __init__(self, config: Config, data: TextConfig, tokenizer: Tokenizer):
         super().__init__(config, data, tokenizer)
-        if tokenizer.mask is None and {*config.noise} & {'mask', 'infill', 'mass'}:
+        if tokenizer.mask is None and {*config.noise} & {'mask', 'infill', *_FRAGMENTS}:
             raise UserError(
                 f'task.noise={",".join(config.noise)} needs a mask token, which this tokenizer lacks. Set tokenizer.path '
                 'to a tokenizer that has one.'
@@ -101,12 +110,13 @@ class Task(tasks.Task):
 
         Returns:
           The encoder's tokens, the decoder's input tokens, the labels, and the position id of the first
-          decoder token: with 'mass' the start of the masked fragment, otherwise 0.
+          decoder token: the start of the fragment, otherwise 0.
         """
         c, t = self.config, self.tokenizer
         cls, sep = [t.cls], [t.sep]
-        if c.noise == ('mass',):
-            fragment = corruption.mask_fragment(text, c.rate, t.mask, rng)  # type: ignore[arg-type]
+        if c.has_fragment:
+            replacements = t.ordinary_ids if c.noise == ('mass',) else None
+            fragment = corruption.mask_fragment(text, c.rate, t.mask, replacements, rng)  # type: ignore[arg-type]
             labels = text[fragment.start : fragment.stop]
             inputs = np.concatenate([cls, text])[fragment.start : fragment.stop]
             return np.concatenate([cls, fragment.text, sep]), inputs, labels, fragment.start
@@ -125,7 +135,7 @@ class Task(tasks.Task):
         """Return the largest number of decoder tokens for rows of `length` tokens."""
         c, size = self.config, length - 2
         corrupted = min(size, int(c.rate * size) + 1)
-        if c.noise == ('mass',):
+        if c.has_fragment:
             return corrupted
         if c.noise == ('spans',):
             spans = max(1, round(corrupted / c.mean_span_length))
@@ -154,7 +164,7 @@ class Task(tasks.Task):
         return BartForSeq2Seq(model_config, rngs)
 
     def loss(self, model: BartForSeq2Seq, batch: Batch, key: jax.Array | None) -> TaskOutput:
-        positions = batch['positions'] if self.config.noise == ('mass',) else None
+        positions = batch['positions'] if self.config.has_fragment else None
         out = model.bart(batch['tokens'], batch['targets'], batch['valid'], key, positions)
         losses, correct = model.token_loss(out.hidden_states[-1], batch['labels'], self.config.loss_chunk)
         return token_output('restore', losses, correct, batch, self.data.corpus_names)

@@ -35,7 +35,7 @@ PUBLISHED = {
 }
 # task.noise and task.rate.
 NOISE = {
-    'masked seq2seq (MASS)': ("'mass'", 0.5),
+    'masked seq2seq (MASS)': ("'masked_seq2seq'", 0.5),
     'token masking': ("'mask'", 0.15),
     'token deletion': ("'delete'", 0.15),
     'text infilling': ("'infill'", 0.3),

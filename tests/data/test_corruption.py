@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from bert_jax.data import corruption
 
 MASK, STOP = 1, 2
+REPLACEMENTS = np.arange(10, 30)
 ENDS_SENTENCE = np.arange(1000) == STOP
 SENTINELS = np.arange(900, 1000)
 SEEDS, RATES = st.integers(0, 10_000), st.floats(0, 1)
@@ -32,7 +33,8 @@ NOISES = {
     'infill': lambda text, rate, rng: corruption.infill_spans(text, rate, 3.0, MASK, rng),
     'permute': lambda text, rate, rng: corruption.permute_sentences(text, ENDS_SENTENCE, rng),
     'rotate': lambda text, rate, rng: corruption.rotate_document(text, rng),
-    'mass': lambda text, rate, rng: corruption.mask_fragment(text, rate, MASK, rng).text,
+    'mass': lambda text, rate, rng: corruption.mask_fragment(text, rate, MASK, REPLACEMENTS, rng).text,
+    'masked_seq2seq': lambda text, rate, rng: corruption.mask_fragment(text, rate, MASK, None, rng).text,
     'spans': lambda text, rate, rng: corruption.corrupt_spans(text, rate, 3.0, SENTINELS, rng)[0],
 }
 
@@ -96,12 +98,23 @@ def test_rotation_is_a_rotation(n, seed):
     np.testing.assert_array_equal(np.roll(out, int(out[0]) - 10), text)
 
 
-@given(TEXTS, RATES, SEEDS)
-def test_mass_masks_one_fragment(text, rate, seed):
-    out, start, stop = corruption.mask_fragment(text, rate, MASK, np.random.default_rng(seed))
-    assert (out[start:stop] == MASK).all()
+@given(TEXTS, RATES, SEEDS, st.sampled_from([None, REPLACEMENTS]))
+def test_one_fragment_is_masked(text, rate, seed, replacements):
+    rng = np.random.default_rng(seed)
+    out, start, stop = corruption.mask_fragment(text, rate, MASK, replacements, rng)
+    if replacements is None:
+        assert (out[start:stop] == MASK).all()
     np.testing.assert_array_equal(np.concatenate([out[:start], text[start:stop], out[stop:]]), text)
     assert abs(stop - start - rate * len(text)) <= 1
+
+
+def test_mass_masks_replaces_and_keeps_as_published():
+    text = distinct(20_000)
+    rng = np.random.default_rng(0)
+    out, start, stop = corruption.mask_fragment(text, 0.5, 3, np.array([1, 2]), rng)
+    found = out[start:stop]
+    shares = [np.mean(found == 3), np.mean(found < 3), np.mean(found == text[start:stop])]
+    assert shares == pytest.approx([0.8, 0.1, 0.1], abs=0.01)
 
 
 @given(TEXTS, RATES, st.floats(0.5, 8), SEEDS)

@@ -98,9 +98,8 @@ def test_noise_command_shows_every_noise(gpt):
     lines = done.stdout.splitlines()
     assert lines[0].split() == ['original', 'The', 'dog', 'sleeps', '.', 'The', 'cat', 'does', 'not', '.']
     by_name = {line[:18].strip(): line[18:].split() for line in lines if line[:18].strip()}
-    assert {'mask', 'delete', 'infill', 'permute', 'rotate', 'mass', 'spans', 'permute + infill'} <= {
-        *by_name
-    }
+    assert {'mask', 'delete', 'infill', 'permute', 'rotate', 'spans', 'permute + infill'} <= {*by_name}
+    assert {'mass', 'masked_seq2seq'} <= {*by_name}
     assert sorted(by_name['permute']) == sorted(by_name['original'])
     assert '[MASK]' in by_name['mask']
     assert run_in_process('bert_jax.bin.noise', *words).stdout == done.stdout

@@ -27,8 +27,10 @@ COMBINATIONS = [
     ('rotate',),
     ('permute', 'infill'),
     ('mass',),
+    ('masked_seq2seq',),
     ('spans',),
 ]
+FRAGMENTS = (('mass',), ('masked_seq2seq',))
 
 
 def make_task(noise, **settings):
@@ -44,7 +46,7 @@ def make_row(n, seed=0):
 @pytest.mark.parametrize('noise', COMBINATIONS)
 @given(st.integers(1, LENGTH - 2), st.integers(0, 1000), st.floats(0, 1), st.floats(0.5, 5))
 def test_target_restores_the_original(noise, n, seed, rate, span):
-    assume(rate or noise != ('mass',))
+    assume(rate or noise not in FRAGMENTS)
     text, packed = make_row(n, seed)
     task = make_task(noise, rate=rate, mean_span_length=span)
     batch = task.example(packed, np.random.default_rng(seed))
@@ -53,14 +55,15 @@ def test_target_restores_the_original(noise, n, seed, rate, span):
     inputs = batch['targets'][: len(labels)]
     assert len(batch['tokens']) == LENGTH
     assert source.tolist().count(VOCABULARY.sep) == 0
-    if noise == ('mass',):
-        masked = np.flatnonzero(source == VOCABULARY.mask)
+    if noise in FRAGMENTS:
+        fragment = batch['positions'][: len(labels)]
+        if noise == ('masked_seq2seq',):
+            assert np.flatnonzero(source == VOCABULARY.mask).tolist() == fragment.tolist()
         restored = source.copy()
-        restored[masked] = labels
+        restored[fragment] = labels
         assert restored.tolist() == text.tolist()
         full = [VOCABULARY.cls, *text]
-        assert inputs.tolist() == [full[i] for i in masked]
-        assert batch['positions'][: len(masked)].tolist() == masked.tolist()
+        assert inputs.tolist() == [full[i] for i in fragment]
         return
     assert inputs.tolist() == [VOCABULARY.sep, *labels[:-1]]
     if noise == ('spans',):
@@ -83,7 +86,7 @@ def test_documents_do_not_share_rows():
     ]
 
 
-@pytest.mark.parametrize('noise', [('permute', 'infill'), ('mass',)])
+@pytest.mark.parametrize('noise', [('permute', 'infill'), ('mass',), ('masked_seq2seq',)])
 @pytest.mark.parametrize('loss_chunk', [0, 5])
 def test_loss_matches_the_logits(noise, loss_chunk):
     task = make_task(noise, loss_chunk=loss_chunk, rate=0.5)
@@ -91,7 +94,7 @@ def test_loss_matches_the_logits(noise, loss_chunk):
     batch = stack([task.example(r, np.random.default_rng(i)) for i, r in enumerate(rows)])
     parts = tiny.graph_and_params(BartForSeq2Seq)
     arrays = {k: jnp.asarray(v) for k, v in batch.items()}
-    positions = arrays['positions'] if noise == ('mass',) else None
+    positions = arrays['positions'] if noise in FRAGMENTS else None
     logits = tiny.runner(*parts)(
         arrays['tokens'], arrays['targets'], arrays['valid'], positions=positions
     ).logits
@@ -109,7 +112,7 @@ def test_loss_matches_the_logits(noise, loss_chunk):
         ({'noise': ('infil',)}, "Unknown noise 'infil': did you mean 'infill'"),
         ({'noise': ('mass', 'mask')}, 'mass cannot be combined with other noise'),
         ({'rate': 1.5}, 'task.rate=1.5'),
-        ({'noise': ('mass',), 'rate': 0.0}, 'task.rate=0 leaves MASS nothing to predict'),
+        ({'noise': ('mass',), 'rate': 0.0}, 'task.rate=0 leaves mass nothing to predict'),
     ],
 )
 def test_invalid_settings_are_rejected(settings, message):
