@@ -1,9 +1,10 @@
 """Sequence to sequence: generate a summary or a translation of a text (Lewis et al. 2020, sections 3.3 and 3.4)."""
 
 import dataclasses
+import logging
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +12,7 @@ import numpy as np
 
 from bert_jax.core.config import check_range
 from bert_jax.core.errors import UserError
-from bert_jax.data import seq2seq
+from bert_jax.data import rouge, seq2seq
 from bert_jax.data.pipeline import Batch
 from bert_jax.data.records import Record
 from bert_jax.data.rows import unpack
@@ -35,6 +36,9 @@ class Config:
       loss_chunk: number of positions per row whose vocabulary logits are computed at once. Small values save memory; 0
         computes all at once.
       num_samples: number of generated texts that are reported with the scores.
+      rouge_words: words that ROUGE compares: 'english' (stems, as in the published scores of English summaries),
+        'unicode' (words of any language; characters in scripts without spaces), or 'auto', which is 'english' if the
+        targets hardly have letters other than a to z.
     """
 
     name: str = 'seq2seq'
@@ -43,6 +47,7 @@ class Config:
     length_penalty: float = 1.0
     loss_chunk: int = 0
     num_samples: int = 5
+    rouge_words: Literal['auto', 'english', 'unicode'] = 'auto'
 
     def __post_init__(self) -> None:
         check_range(self, 'task', 1, math.inf, 'num_beams')
@@ -158,27 +163,30 @@ class Task(Downstream):
         """Compute scores of generated texts; none during training, where nothing is generated.
 
         Returns:
-          ROUGE F1 (with English stemming), BLEU and chrF, in percent; `exact_match` from 0 to 1; and
-          `samples`: the first `num_samples` texts, each with its target and the generated text.
+          ROUGE F1 (see `data.rouge`), BLEU and chrF, in percent; `exact_match` from 0 to 1; and `samples`: the first
+          `num_samples` texts, each with its target and the generated text. BLEU compares Chinese characters in Chinese,
+          and characters in other languages without spaces.
         """
         if 'generated' not in outputs:
             return {}
         import sacrebleu
-        from rouge_score.rouge_scorer import RougeScorer
 
         texts = self._decode(outputs['generated'])
         pairs = metadata[: len(texts)]
         targets = [pair.target for pair in pairs]
-        kinds = ['rouge1', 'rouge2', 'rougeL', 'rougeLsum']
-        scorer = RougeScorer(kinds, use_stemmer=True)
-        rouge = [scorer.score(target, text) for target, text in zip(targets, texts, strict=True)]
+        words = self.config.rouge_words
+        if words == 'auto':
+            words = 'english' if rouge.is_english(targets) else 'unicode'
+        bleu_words = rouge.bleu_tokenizer(targets)
+        if (words, bleu_words) != ('english', '13a'):
+            logging.info('task.rouge_words=%s; the tokenizer of BLEU is %s', words, bleu_words)
         samples = [
             {'text': pair.text, 'target': pair.target, 'generated': text}
             for pair, text in zip(pairs, texts, strict=True)
         ]
         return {
-            **{kind: 100 * float(np.mean([s[kind].fmeasure for s in rouge])) for kind in kinds},
-            'bleu': sacrebleu.corpus_bleu(texts, [targets]).score,
+            **rouge.rouge(targets, texts, words),
+            'bleu': sacrebleu.corpus_bleu(texts, [targets], tokenize=bleu_words).score,
             'chrf': sacrebleu.corpus_chrf(texts, [targets]).score,
             'exact_match': float(np.mean([a == b.strip() for a, b in zip(texts, targets, strict=True)])),
             'samples': samples[: self.config.num_samples],

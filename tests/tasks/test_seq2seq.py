@@ -11,6 +11,7 @@ import sacrebleu
 from rouge_score.rouge_scorer import RougeScorer
 
 from bert_jax.core.errors import UserError
+from bert_jax.data import tokenizer as tokenizer_lib
 from bert_jax.data.records import Record
 from bert_jax.data.seq2seq import Seq2SeqConfig
 from bert_jax.experiments import runs
@@ -97,6 +98,18 @@ def test_scores_match_the_libraries(word_tokenizer):
     assert [s['generated'] for s in scores['samples']] == texts
     assert 'w7 w8' in task.format_scores(scores)
     assert task.scores({}, pairs) == {}, 'nothing is generated during training'
+
+
+def test_scores_of_chinese_compare_characters(caplog):
+    chinese = tokenizer_lib.from_vocab([*tokenizer_lib.SPECIAL, *'我们去北京了'])
+    task = make_task(chinese)
+    _, pairs = task.make_examples([make_record(text='我们', target='我们去北京')])
+    (ids,) = chinese.encode(['我们去北了'])
+    with caplog.at_level('INFO'):
+        scores = task.scores({'generated': np.append(ids, chinese.sep)[None]}, pairs)
+    assert scores['rouge1'] == pytest.approx(80)
+    assert scores['bleu'] > 40
+    assert 'task.rouge_words=unicode; the tokenizer of BLEU is zh' in caplog.text
 
 
 def test_target_may_be_as_long_as_the_positions(word_tokenizer):
