@@ -26,6 +26,7 @@ import hypothesis
 import pytest
 
 from bert_jax.data import tokenizer as tokenizer_lib
+from bert_jax.data import tokenizer_training
 
 hypothesis.settings.register_profile('tests', deadline=None, derandomize=True, max_examples=50)
 hypothesis.settings.load_profile('tests')
@@ -83,7 +84,7 @@ def sentences(rng: random.Random, n: int) -> list[str]:
 def tokenizer():
     """WordPiece tokenizer of 200 entries, trained on 100 sentences."""
     config = tokenizer_lib.TokenizerConfig(vocab_size=200)
-    return tokenizer_lib.train(sentences(random.Random(0), 100), config)
+    return tokenizer_training.train(sentences(random.Random(0), 100), config)
 
 
 @pytest.fixture(scope='session')

@@ -27,7 +27,7 @@ from bert_jax.core import worker_pool
 from bert_jax.core.config import check_range
 from bert_jax.core.errors import UserError
 from bert_jax.core.paths import lock_folder
-from bert_jax.data import sources
+from bert_jax.data import sources, tokenizer_training
 from bert_jax.data import tokenizer as tokenizer_lib
 from bert_jax.data.rows import CORPUS, MANIFEST, RowMaker, encode_sentences, read_manifest
 from bert_jax.data.tokenizer import Tokenizer, TokenizerConfig
@@ -154,7 +154,7 @@ def _train_tokenizer(text: TextConfig, config: TokenizerConfig) -> Tokenizer:
     first = next(paragraphs, None)
     if first is None:
         raise _no_text_error(text.sources)
-    tokenizer = tokenizer_lib.train(itertools.chain([first], paragraphs), config)
+    tokenizer = tokenizer_training.train(itertools.chain([first], paragraphs), config)
     if len(tokenizer) < config.vocab_size:
         logging.info('the text is too short: the vocabulary has only %d entries', len(tokenizer))
     return tokenizer

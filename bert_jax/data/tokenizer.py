@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import numpy as np
 import tokenizers
-from tokenizers import decoders, models, normalizers, pre_tokenizers, processors, trainers
+from tokenizers import decoders, models, normalizers, pre_tokenizers, processors
 
 from bert_jax.core.config import check_range
 from bert_jax.core.errors import UserError
@@ -46,7 +46,10 @@ class TokenizerConfig:
         with `vocab.json` or `encoder.json` in the same folder), a `tokenizer.json`, or a folder with one of these.
         Empty trains a tokenizer.
       kind: type of tokenizer to train: WordPiece as in BERT, or byte-level BPE as in GPT-2.
-      vocab_size: number of entries of a trained vocabulary, including special tokens.
+      vocab_size: largest number of entries of a trained vocabulary, including special tokens.
+      max_characters: largest number of entries of a trained WordPiece vocabulary that are single characters. The most
+        frequent characters are kept; words with others become [UNK]. 0 uses half of `vocab_size`, at least 500, and
+        what words and pieces leave free.
       lowercase: whether a trained WordPiece tokenizer lowercases and strips accents, as BERT's uncased models do.
       train_bytes: largest amount of training text in bytes, divided equally among the corpora.
     """
@@ -54,12 +57,15 @@ class TokenizerConfig:
     path: str = ''
     kind: Literal['wordpiece', 'bpe'] = 'wordpiece'
     vocab_size: int = 8192
+    max_characters: int = 0
     lowercase: bool = True
     train_bytes: int = 20_000_000
 
     def __post_init__(self) -> None:
-        check_range(self, 'tokenizer', len(SPECIAL) + 1, math.inf, 'vocab_size')
+        smallest = len(SPECIAL) + (256 if self.kind == 'bpe' else 1)  # BPE has an entry for each byte
+        check_range(self, 'tokenizer', smallest, math.inf, 'vocab_size')
         check_range(self, 'tokenizer', 1, math.inf, 'train_bytes')
+        check_range(self, 'tokenizer', 0, self.vocab_size - len(SPECIAL), 'max_characters')
 
 
 class Tokenizer:
@@ -367,7 +373,7 @@ def from_vocab(
     is_cased = any(e != e.lower() for e in vocab if not (e.startswith('[') and e.endswith(']')))
     normalizer = {_NORMALIZER[k]: v for k, v in settings.values.items() if k in _NORMALIZER and v is not None}
     is_lowercase = bool(settings.class_name) or not is_cased
-    backend = _wordpiece(vocab, **{'lowercase': is_lowercase, **normalizer})
+    backend = wordpiece_backend(vocab, **{'lowercase': is_lowercase, **normalizer})
     backend.add_tokens(settings.added)
     return Tokenizer(backend)
 
@@ -376,7 +382,7 @@ def from_words(text: str) -> Tokenizer:
     """Make a tokenizer for demonstrations: each word or punctuation mark of a text is one token."""
     split = pre_tokenizers.BertPreTokenizer().pre_tokenize_str(text)
     entries = dict.fromkeys([*SPECIAL, *(word for word, _ in split)])
-    return Tokenizer(_wordpiece({entry: i for i, entry in enumerate(entries)}, lowercase=False))
+    return Tokenizer(wordpiece_backend({entry: i for i, entry in enumerate(entries)}, lowercase=False))
 
 
 def from_merges(
@@ -403,64 +409,31 @@ def from_merges(
         raise UserError(
             f'The BPE vocabulary does not match the merges ({e}). Use two files of the same tokenizer.'
         ) from e
-    backend = _byte_level(model, bool(settings.values.get('add_prefix_space')))
+    backend = byte_level_backend(model, bool(settings.values.get('add_prefix_space')))
     known = dict.fromkeys(itertools.chain(*_FAMILIES.values()))
     backend.add_special_tokens([t for t in known if t in vocab])
     if not settings.class_name:
-        backend.add_special_tokens([_mask_after_space(t) for t in ('[MASK]', '<mask>') if t in vocab])
+        backend.add_special_tokens([mask_after_space(t) for t in ('[MASK]', '<mask>') if t in vocab])
     backend.add_tokens(settings.added)
     if settings.class_name in ('RobertaTokenizer', 'BartTokenizer'):
         backend.post_processor = processors.ByteLevel(trim_offsets=True)
     return Tokenizer(backend)
 
 
-def _mask_after_space(token: str) -> tokenizers.AddedToken:
+def mask_after_space(token: str) -> tokenizers.AddedToken:
     """Make a mask token that includes the space before it in a text, like the word that it stands for."""
     return tokenizers.AddedToken(token, lstrip=True, special=True)
 
 
-def _byte_level(model: models.BPE, add_prefix_space: bool = False) -> tokenizers.Tokenizer:
+def byte_level_backend(model: models.BPE, add_prefix_space: bool = False) -> tokenizers.Tokenizer:
+    """Make a tokenizer that splits texts into words and bytes as GPT-2 does."""
     backend = tokenizers.Tokenizer(model)
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=add_prefix_space)
     backend.decoder = decoders.ByteLevel()
     return backend
 
 
-def train(texts: Iterable[str], config: TokenizerConfig) -> Tokenizer:
-    """Train a tokenizer on texts."""
-    if config.kind == 'bpe':
-        backend = _byte_level(models.BPE())
-        trainer: Any = trainers.BpeTrainer(
-            vocab_size=config.vocab_size,
-            special_tokens=[*SPECIAL[:-1], _mask_after_space(SPECIAL[-1])],
-            initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
-            show_progress=False,
-        )
-        backend.train_from_iterator(texts, trainer)
-        return Tokenizer(backend)
-    texts = list(texts)
-    backend = _wordpiece({t: i for i, t in enumerate(SPECIAL)}, lowercase=config.lowercase)
-    # The trainer numbers word-internal characters in random order; listing them first makes training reproducible.
-    inner = sorted(f'##{c}' for c in _inner_characters(texts, backend))
-    trainer = trainers.WordPieceTrainer(
-        vocab_size=config.vocab_size, special_tokens=[*SPECIAL, *inner], show_progress=False
-    )
-    backend.train_from_iterator(texts, trainer)
-    return Tokenizer(_wordpiece(backend.get_vocab(), lowercase=config.lowercase))
-
-
-def _inner_characters(texts: Iterable[str], backend: tokenizers.Tokenizer) -> set[str]:
-    """Collect the characters that follow another one inside a word.
-
-    Checking pairs is enough: whether two neighbors belong to one word depends on these two characters only.
-    """
-    pairs: set[tuple[str, str]] = set()
-    for text in texts:
-        pairs.update(itertools.pairwise(backend.normalizer.normalize_str(text)))
-    return {b for a, b in pairs if [p for p, _ in backend.pre_tokenizer.pre_tokenize_str(a + b)] == [a + b]}
-
-
-def _wordpiece(vocab: dict[str, int], **normalizer: bool) -> tokenizers.Tokenizer:
+def wordpiece_backend(vocab: dict[str, int], **normalizer: bool) -> tokenizers.Tokenizer:
     """Make a WordPiece tokenizer that cleans texts and splits them into words as BERT does.
 
     Words are split at spaces, punctuation and CJK characters.

@@ -8,6 +8,7 @@ import pytest
 from bert_jax.core.errors import UserError
 from bert_jax.data import prepare as prepare_lib
 from bert_jax.data import tokenizer as tokenizer_lib
+from bert_jax.data import tokenizer_training
 from bert_jax.data.prepare import TextConfig
 from bert_jax.data.tokenizer import TokenizerConfig
 
@@ -26,7 +27,7 @@ def test_tokenizer_is_trained_once_and_saved(text, tmp_path, monkeypatch):
     first = prepare_lib.load_or_train_tokenizer(text, TRAINED, tmp_path / 'rows')
     assert len(first) == 120
     assert tokenizer_lib.load(tmp_path / 'rows').fingerprint == first.fingerprint
-    monkeypatch.setattr(tokenizer_lib, 'train', lambda *_: pytest.fail('trained again'))
+    monkeypatch.setattr(tokenizer_training, 'train', lambda *_: pytest.fail('trained again'))
     changed_rows = dataclasses.replace(text, length=64, seed=4, workers=2)
     assert (
         prepare_lib.load_or_train_tokenizer(changed_rows, TRAINED, tmp_path / 'rows').fingerprint
@@ -35,7 +36,8 @@ def test_tokenizer_is_trained_once_and_saved(text, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    'change', [dict(vocab_size=100), dict(lowercase=False), dict(kind='bpe'), dict(train_bytes=999)]
+    'change',
+    [dict(vocab_size=100), dict(lowercase=False), dict(kind='bpe', vocab_size=300), dict(train_bytes=999)],
 )
 def test_tokenizer_of_other_settings_is_rejected(text, tmp_path, change):
     prepare_lib.load_or_train_tokenizer(text, TRAINED, tmp_path)
@@ -88,7 +90,7 @@ def test_every_source_contributes_an_equal_share_of_the_training_text(word_token
         (tmp_path / f'{name}.txt').write_text('\n\n'.join([name * 100] * 50), encoding='utf-8')
     config = TextConfig((str(tmp_path / 'a.txt'), str(tmp_path / 'é.txt')))
     found = []
-    monkeypatch.setattr(tokenizer_lib, 'train', lambda texts, _: found.extend(texts) or word_tokenizer)
+    monkeypatch.setattr(tokenizer_training, 'train', lambda texts, _: found.extend(texts) or word_tokenizer)
     prepare_lib.load_or_train_tokenizer(config, TokenizerConfig(train_bytes=4000), tmp_path / 'rows')
     assert 20 <= found.count('a' * 100) <= 21
     assert 10 <= found.count('é' * 100) <= 11

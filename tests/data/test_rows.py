@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from bert_jax.core.errors import UserError
 from bert_jax.data import rows as rows_lib
 from bert_jax.data import tokenizer as tokenizer_lib
+from bert_jax.data import tokenizer_training
 from bert_jax.data.rows import HEADER, SegmentRows, truncate_pair
 
 FIRST_WORD = 5  # lower ids are special tokens
@@ -409,7 +410,7 @@ def test_splitting_loses_only_white_space(paragraphs):
     assert all(s and not s.isspace() for s in found)
 
 
-BPE = tokenizer_lib.train(
+BPE = tokenizer_training.train(
     ['the wind blows. The kite rises.'], tokenizer_lib.TokenizerConfig(kind='bpe', vocab_size=280)
 )
 

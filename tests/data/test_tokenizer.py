@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from bert_jax.core.errors import UserError
 from bert_jax.data import tokenizer as tokenizer_lib
+from bert_jax.data import tokenizer_training
 from bert_jax.data.tokenizer import SPECIAL, TokenizerConfig
 
 TEXT = [
@@ -23,7 +24,7 @@ KINDS = ('wordpiece', 'bpe')
 
 
 def trained(kind, **settings):
-    return tokenizer_lib.train(iter(TEXT), TokenizerConfig(kind=kind, **{'vocab_size': 320, **settings}))
+    return tokenizer_training.train(iter(TEXT), TokenizerConfig(kind=kind, **{'vocab_size': 320, **settings}))
 
 
 BPE = trained('bpe')
@@ -307,7 +308,7 @@ def test_ids_and_offsets_match_transformers(name):
 
 def test_roberta_offsets_in_transformers_exclude_spaces(tmp_path):
     config = tokenizer_lib.TokenizerConfig(kind='bpe', vocab_size=300)
-    text = tokenizer_lib.train(['new york is a city'] * 9, config).to_json()
+    text = tokenizer_training.train(['new york is a city'] * 9, config).to_json()
     for ours, theirs in zip(tokenizer_lib.SPECIAL, ('<pad>', '<unk>', '<s>', '</s>', '<mask>'), strict=True):
         text = text.replace(ours, theirs)
     tokenizer = tokenizer_lib.from_json(text)

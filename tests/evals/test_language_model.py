@@ -15,6 +15,7 @@ from safetensors.numpy import save_file
 import bert_jax
 from bert_jax.core.errors import UserError
 from bert_jax.data import tokenizer as tokenizer_lib
+from bert_jax.data import tokenizer_training
 from bert_jax.evals import language_model
 from bert_jax.modeling.gpt import GptForCausalLM
 from bert_jax.train import convert, load
@@ -222,7 +223,7 @@ def test_long_prompts_lose_their_beginning(scorer):
 def test_token_across_the_border_belongs_to_the_continuation():
     from bert_jax.data import tokenizer as tokenizer_lib
 
-    bpe = tokenizer_lib.train(
+    bpe = tokenizer_training.train(
         ['New York is a city'] * 9, tokenizer_lib.TokenizerConfig(kind='bpe', vocab_size=300)
     )
     (query,) = language_model._make_queries([('line 1,', 'New Y', 'ork')], bpe, 50)

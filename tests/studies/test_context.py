@@ -8,6 +8,7 @@ import pytest
 
 from bert_jax.core.errors import UserError
 from bert_jax.data import tokenizer as tokenizer_lib
+from bert_jax.data import tokenizer_training
 from bert_jax.studies import context, hidden_states
 from bert_jax.train import load
 from tests.runs import hidden_states as hidden_states_of
@@ -65,7 +66,7 @@ def test_word_boundaries_depend_on_the_script():
 
 def test_pieces_of_bpe_are_those_in_the_sentence():
     config = tokenizer_lib.TokenizerConfig(kind='bpe', vocab_size=270)
-    bpe = SimpleNamespace(tokenizer=tokenizer_lib.train(['a kind word is kind'], config))
+    bpe = SimpleNamespace(tokenizer=tokenizer_training.train(['a kind word is kind'], config))
     text = 'Be kind, kindly.'
     (ids,) = bpe.tokenizer.encode([text])
     assert bpe.tokenizer.decode(ids[context._piece_positions(bpe, 'kind', text)]) == ' kind'
