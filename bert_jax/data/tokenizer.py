@@ -356,6 +356,12 @@ def _check_pair_layout(tokenizer: Tokenizer, path: pathlib.Path) -> None:
             f'{str(path)!r} joins two texts as {" ".join(found.tokens)!r}, but only '
             f'{" ".join(map(tokenizer.token, expected))!r} is supported. Set tokenizer.path to another tokenizer.'
         )
+    segments = [0] * (len(a) + 2) + [1] * (len(expected) - len(a) - 2)
+    if any(found.type_ids) and found.type_ids != segments:  # all are 0 for models without segments
+        raise UserError(
+            f'{str(path)!r} gives two texts the token type ids {found.type_ids}, but only {segments} are supported. '
+            'Set tokenizer.path to another tokenizer.'
+        )
 
 
 def from_vocab(

@@ -6,9 +6,10 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from bert_jax.core.errors import UserError
-from bert_jax.data import labeled, multiple_choice, question_answering, rows
+from bert_jax.data import causal_rows, labeled, multiple_choice, question_answering, rows
 from bert_jax.data import tokenizer as tokenizer_lib
 from bert_jax.data.records import Record
+from bert_jax.evals import language_model
 
 families = st.sampled_from([*tokenizer_lib._FAMILIES])  # RoBERTa has two separators, GPT-2 one special token
 
@@ -92,3 +93,39 @@ def test_pairs_fit_into_rows_of_every_length(tokenizers, family, length, first, 
         assert length < 4 + len(tokenizer.separators)
         return
     assert all(rows.unpack(row).length <= length for row in (*pairs, *choices))
+
+
+@given(families, st.integers(2, 16), st.lists(st.integers(0, 40), max_size=4), st.booleans())
+def test_rows_of_running_text_contain_every_token_once(tokenizers, family, length, sizes, is_joined):
+    tokenizer = tokenizers[family]
+    documents = [
+        [ids] for ids in tokenizer.encode(['abcdefgh'[i] * n for i, n in enumerate(sizes)]) if len(ids)
+    ]
+    maker = build(lambda: causal_rows.JoinedRows(length) if is_joined else causal_rows.DocumentRows(length))
+    if maker is None:
+        assert length < 4
+        return
+    made = [rows.unpack(row) for row in maker(documents, tokenizer, np.random.default_rng(0))]
+    assert all(row.length <= length for row in made)
+    tokens = np.concatenate([[], *(row.tokens[: row.length] for row in made)])
+    text = np.concatenate([[], *(ids for (ids,) in documents)])
+    assert tokens[np.isin(tokens, tokenizer.ordinary_ids)].tolist() == text.tolist()
+    if is_joined:  # one separator for each document
+        assert len(tokens) == len(text) + len(documents)
+
+
+@given(families, st.integers(2, 16), st.integers(0, 40), st.integers(1, 20))
+def test_long_prompts_keep_their_end_and_the_whole_answer(
+    tokenizers, family, length, context_size, answer_size
+):
+    tokenizer, answer = tokenizers[family], 'b' * answer_size
+    continuations = [('line 1,', 'a' * context_size, answer)]
+    made = build(lambda: language_model._make_queries(continuations, tokenizer, length))
+    if made is None:
+        assert answer_size >= length
+        return
+    ((tokens, first),) = made
+    assert len(tokens) == min(length, 1 + context_size + answer_size)
+    assert first >= 1
+    assert tokenizer.decode(tokens[first:]) == answer
+    assert tokenizer.decode(tokens[:first]).strip('a') in ('', '[SEP]', '</s>', '<|endoftext|>')

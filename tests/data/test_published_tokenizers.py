@@ -120,8 +120,16 @@ def test_pair_layout_that_differs_is_refused(tmp_path):
     backend.save(str(tmp_path / 'tokenizer.json'))
     with pytest.raises(UserError, match='joins two texts as'):
         tokenizer_lib.load(tmp_path)
-    backend.post_processor = processors.TemplateProcessing(
-        '[CLS] $A [SEP]', '[CLS] $A [SEP] $B:1 [SEP]:1', special
-    )
-    backend.save(str(tmp_path / 'tokenizer.json'))
-    assert tokenizer_lib.load(tmp_path).family == 'bert'
+    for pair, is_refused in (
+        ('[CLS] $A [SEP] $B:1 [SEP]:1', False),
+        ('[CLS] $A [SEP] $B [SEP]', False),
+        ('[CLS]:1 $A:1 [SEP]:1 $B [SEP]', True),
+        ('[CLS]:2 $A [SEP] $B:1 [SEP]:1', True),
+    ):
+        backend.post_processor = processors.TemplateProcessing('[CLS] $A [SEP]', pair, special)
+        backend.save(str(tmp_path / 'tokenizer.json'))
+        if is_refused:
+            with pytest.raises(UserError, match=r'gives two texts the token type ids \['):
+                tokenizer_lib.load(tmp_path)
+        else:
+            assert tokenizer_lib.load(tmp_path).family == 'bert'
