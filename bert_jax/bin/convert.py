@@ -20,7 +20,6 @@ def main() -> None:
     target.add_argument('--to_hf', help='new folder for the model in the format of the transformers library')
     parser.add_argument(
         '--tokenizer',
-        default='',
         help='with --from_hf: a vocab.txt or tokenizer.json, if the folder has none',
     )
     parser.add_argument(
@@ -31,10 +30,15 @@ def main() -> None:
         help='with --from_hf: ignore tensors whose names start with PREFIX; may be repeated',
     )
     flags = parser.parse_args()
-    if bool(flags.from_hf) != bool(flags.to):
+    for name, value in vars(flags).items():
+        if value == '' or (isinstance(value, list) and '' in value):  # such as --to=$UNSET_VARIABLE
+            parser.error(f'--{"from" if name == "workdir" else name} is empty; set it to a value')
+    if (flags.from_hf is None) != (flags.to is None):
         parser.error(
             '--from_hf needs --to, not --to_hf' if flags.from_hf else '--from needs --to_hf, not --to'
         )
+    if flags.workdir and (flags.tokenizer or flags.exclude):
+        parser.error('--tokenizer and --exclude need --from_hf')
 
     from bert_jax.core import runtime
     from bert_jax.train import convert
@@ -43,7 +47,7 @@ def main() -> None:
     folder = pathlib.Path(flags.to or flags.to_hf)
     cli.check_writable(folder / 'config.json', '--to' if flags.to else '--to_hf')
     if flags.from_hf:
-        task = convert.from_hf(flags.from_hf, folder, flags.tokenizer, flags.exclude)
+        task = convert.from_hf(flags.from_hf, folder, flags.tokenizer or '', flags.exclude)
         print(f'{folder}: checkpoint for the task {task}')
     else:
         convert.to_hf(pathlib.Path(flags.workdir), folder)

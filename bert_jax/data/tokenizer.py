@@ -194,46 +194,66 @@ class Tokenizer:
         path.write_text(self.to_json(), encoding='utf-8')
 
     def save_for_hf(
-        self, folder: pathlib.Path, max_positions: int, segments: bool, special_tokens: bool = True
+        self,
+        folder: pathlib.Path,
+        max_length: int,
+        segments: bool,
+        special_tokens: bool = True,
+        prefix_space: bool = False,
+        padding_side: Literal['right', 'left'] = 'right',
     ) -> None:
         """Write the tokenizer files that transformers loads.
 
         Args:
           folder: existing folder to write to.
-          max_positions: longest input of the model, in tokens.
-          segments: whether the model has segment embeddings.
+          max_length: tokens to which transformers truncates a text if it is told to.
+          segments: whether the model has an embedding for each text of a pair.
           special_tokens: whether to add [CLS] and [SEP] to a text; false for causal models, which continue it.
+          prefix_space: whether a byte-level BPE puts a space before a text, as `encode_words` does before each word.
+          padding_side: side on which transformers pads texts; a causal model generates after the right end.
         """
-        _, _, cls, sep, *_ = self.special_tokens
+        pad, unk, cls, sep, *mask = self.special_tokens
         backend = tokenizers.Tokenizer.from_str(self.to_json())
-        second = int(self.family != 'roberta')
-        if special_tokens and isinstance(backend.model, models.BPE) and self.family == 'roberta':
-            add_prefix_space = bool(getattr(backend.pre_tokenizer, 'add_prefix_space', False))
-            # Unlike a template, this processor excludes the space before a word from the offsets.
-            backend.post_processor = processors.RobertaProcessing(
-                (sep, self.sep), (cls, self.cls), add_prefix_space=add_prefix_space
-            )
-        elif special_tokens:
-            backend.post_processor = processors.TemplateProcessing(
+        steps: list[Any] = []
+        if self.is_byte_level:
+            if prefix_space and isinstance(backend.pre_tokenizer, pre_tokenizers.ByteLevel):
+                backend.pre_tokenizer.add_prefix_space = True
+            adds_space = bool(getattr(backend.pre_tokenizer, 'add_prefix_space', False))
+            # Offsets exclude the space before a word.
+            steps.append(processors.ByteLevel(trim_offsets=True, add_prefix_space=adds_space))
+        if special_tokens:
+            # As in `rows.pack`, the first text includes one separator.
+            second = int(segments)
+            between = f'{sep}:0' + f' {sep}:{second}' * (len(self.separators) - 1)
+            template = processors.TemplateProcessing(
                 single=f'{cls}:0 $A:0 {sep}:0',
-                pair=f'{cls}:0 $A:0 {f"{sep}:0 " * len(self.separators)}$B:{second} {sep}:{second}',
+                pair=f'{cls}:0 $A:0 {between} $B:{second} {sep}:{second}',
                 special_tokens=[(cls, self.cls), (sep, self.sep)],
             )
+            steps.append(template)
+        backend.post_processor = processors.Sequence(steps)
         backend.save(str(folder / FILE), pretty=False)
-        ends = ('cls_token', 'sep_token') if special_tokens else ('bos_token', 'eos_token')
-        keys = ('pad_token', 'unk_token', *ends, 'mask_token')
-        is_wordpiece = isinstance(backend.model, models.WordPiece)
+        ends = {'cls_token': cls, 'sep_token': sep}
         config: dict[str, Any] = {
-            **dict(zip(keys, self.special_tokens, strict=False)),
-            'model_max_length': max_positions,
-            'tokenizer_class': 'BertTokenizer' if is_wordpiece else 'PreTrainedTokenizerFast',
+            'pad_token': pad,
+            'unk_token': unk,
+            **(ends if special_tokens else {'bos_token': sep, 'eos_token': sep}),
+            **({'mask_token': mask[0]} if mask else {}),
+            'padding_side': padding_side,
+            'model_max_length': max_length,
+            # The class that takes the tokenizer.json as it is; others replace parts of it.
+            'tokenizer_class': 'PreTrainedTokenizerFast',
             'model_input_names': ['input_ids', *['token_type_ids'] * segments, 'attention_mask'],
+            'clean_up_tokenization_spaces': False,
         }
-        if is_wordpiece:
+        if isinstance(backend.model, models.WordPiece):
+            # For libraries that read the vocabulary alone.
             normalizer = json.loads(self.to_json())['normalizer'] or {}
             config |= {theirs: normalizer.get(ours) for theirs, ours in _NORMALIZER.items()}
-            entries = sorted(backend.get_vocab().items(), key=lambda item: item[1])
-            (folder / 'vocab.txt').write_text(''.join(f'{entry}\n' for entry, _ in entries), encoding='utf-8')
+            lines = [''] * len(self)  # an id without an entry keeps its line
+            for entry, index in backend.get_vocab().items():
+                lines[index] = '' if {*entry} & {'\n', '\r'} else entry
+            (folder / 'vocab.txt').write_text(''.join(f'{line}\n' for line in lines), encoding='utf-8')
         (folder / 'tokenizer_config.json').write_text(json.dumps(config, indent=2) + '\n')
 
 
@@ -265,7 +285,7 @@ def load(path: str | pathlib.Path) -> Tokenizer:
     if not path.is_file():
         raise UserError(f'There is no tokenizer at {str(path)!r}. {hint}')
     try:
-        text = path.read_text(encoding='utf-8')
+        text = path.read_text(encoding='utf-8-sig')
     except UnicodeDecodeError as e:
         raise UserError(f'{str(path)!r} is not UTF-8 text. {hint}') from e
     merges = next((name for name in _MERGES if path.name.endswith(name)), None)
@@ -274,7 +294,7 @@ def load(path: str | pathlib.Path) -> Tokenizer:
         tokenizer = _load_merges(path, merges, text, settings)
     elif path.suffix == '.txt':
         settings = tokenizer_settings.read(path.parent)
-        tokenizer = from_vocab(text.removesuffix('\n').split('\n'), settings)
+        tokenizer = from_vocab(text.rstrip('\n').split('\n'), settings)
     else:
         tokenizer, settings = _load_json(path, text)
     _check_special_tokens(tokenizer, settings, path)

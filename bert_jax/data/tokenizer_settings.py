@@ -131,7 +131,7 @@ def _added_token(value: Any) -> AddedToken:
 def read_json(file: pathlib.Path) -> dict[str, Any] | None:
     """Read a JSON file; None if it does not exist."""
     try:
-        return json.loads(file.read_text(encoding='utf-8'))
+        return json.loads(file.read_text(encoding='utf-8-sig'))
     except FileNotFoundError:
         return None
     except ValueError as e:

@@ -18,11 +18,17 @@ class Family:
         `base_modules`.
       tied: our parameter for each Hugging Face tensor that must equal it, such as the output embedding.
       config_keys: key of `config.json` for each field of our `Config`.
+      defaults: for each key of `config.json` that is read, the value in transformers if the key is absent; a key
+        without a default must be present.
+      aliases: other names that transformers accepts for keys of `config.json`.
       fixed_config: fields of our `Config` that are the same for the whole family.
       optional_tensors: tensors that are zero if missing.
       has_linear_kernels: whether kernels are stored as [out, in]; ours are [in, out].
       required_config: for keys of `config.json`, the only value that our model supports.
       equal_config: keys of `config.json` whose value must equal that of another key.
+      dropout_keys: for dropout rates of `config.json` that our `Config` lacks, the key of the rate that our model uses
+        instead, or 0 where it has no dropout. They matter only in training, so they are written but not read.
+      class_prefix: beginning of the class names in transformers; empty if models of this type are not exported.
       offset_follows_padding: whether positions begin at `pad_token_id` + 1; the unused rows count towards
         `max_position_embeddings`.
       uncounted_position_rows: number of unused rows at the start of the position table that do not count
@@ -35,22 +41,36 @@ class Family:
     head_modules: Mapping[str, Mapping[str, str]]
     tied: Mapping[str, str]
     config_keys: Mapping[str, str]
+    defaults: Mapping[str, Any]
+    aliases: Mapping[str, str] = dataclasses.field(default_factory=dict)
     fixed_config: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     optional_tensors: Sequence[str] = ()
     has_linear_kernels: bool = True
     required_config: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     equal_config: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    dropout_keys: Mapping[str, str | float] = dataclasses.field(default_factory=dict)
+    class_prefix: str = ''
     offset_follows_padding: bool = False
     uncounted_position_rows: int = 0
 
+    def complete(self, config: Mapping[str, Any]) -> dict[str, Any]:
+        """Return a `config.json` with the defaults of transformers for absent keys, and without aliases."""
+        # In transformers, too, an alias takes precedence over the key that it stands for.
+        renamed = {self.aliases[key]: value for key, value in config.items() if key in self.aliases}
+        return {**self.defaults, **{k: v for k, v in config.items() if k not in self.aliases}, **renamed}
+
+    def dropout_rates(self, config: Mapping[str, Any]) -> dict[str, float]:
+        """Return the rate of our model for each of the `dropout_keys`; `config` must be complete."""
+        return {key: config[r] if isinstance(r, str) else r for key, r in self.dropout_keys.items()}
+
     def position_offset(self, config: Mapping[str, Any]) -> int:
-        """Return the number of unused rows at the start of the position table."""
+        """Return the number of unused rows at the start of the position table; `config` must be complete."""
         if self.offset_follows_padding:
-            return config.get('pad_token_id', 1) + 1
+            return config['pad_token_id'] + 1
         return self.uncounted_position_rows
 
     def position_rows(self, config: Mapping[str, Any]) -> int:
-        """Return the number of rows of the position table."""
+        """Return the number of rows of the position table; `config` must be complete."""
         return config[self.config_keys['max_positions']] + self.uncounted_position_rows
 
 
@@ -107,8 +127,23 @@ _CONFIG_KEYS = {
     'norm_eps': 'layer_norm_eps',
     'init_std': 'initializer_range',
 }
+_DEFAULTS = {
+    'hidden_size': 768,
+    'num_attention_heads': 12,
+    'intermediate_size': 3072,
+    'num_hidden_layers': 12,
+    'hidden_act': 'gelu',
+    'hidden_dropout_prob': 0.1,
+    'attention_probs_dropout_prob': 0.1,
+    'max_position_embeddings': 512,
+    'type_vocab_size': 2,
+    'vocab_size': 30522,
+    'layer_norm_eps': 1e-12,
+    'initializer_range': 0.02,
+}
 # Options of BERT in Hugging Face that our model does not have.
 _REQUIRED_CONFIG = {'position_embedding_type': 'absolute', 'is_decoder': False, 'add_cross_attention': False}
+_DROPOUT_KEYS = {'classifier_dropout': 'hidden_dropout_prob'}
 _CLASSIFIER = {'classifier': 'classifier'}
 # Heads that BERT, RoBERTa and DistilBERT have under the same names.
 _COMMON_HEADS = {'encode': {}, 'tag': _CLASSIFIER, 'qa': {'span_classifier': 'qa_outputs'}}
@@ -132,7 +167,10 @@ FAMILIES = {
             'cls.predictions.decoder.bias': 'masked_lm/bias',
         },
         config_keys=_CONFIG_KEYS,
+        defaults=_DEFAULTS,
         required_config=_REQUIRED_CONFIG,
+        dropout_keys=_DROPOUT_KEYS,
+        class_prefix='Bert',
     ),
     'roberta': Family(
         prefix='roberta.',
@@ -150,7 +188,10 @@ FAMILIES = {
         },
         tied={'lm_head.decoder.weight': 'bert/token_embedding', 'lm_head.decoder.bias': 'masked_lm/bias'},
         config_keys=_CONFIG_KEYS,
+        defaults=_DEFAULTS | {'vocab_size': 50265, 'pad_token_id': 1},
         required_config=_REQUIRED_CONFIG,
+        dropout_keys=_DROPOUT_KEYS,
+        class_prefix='Roberta',
         offset_follows_padding=True,
     ),
     'distilbert': Family(
@@ -192,7 +233,22 @@ FAMILIES = {
             'vocab_size': 'vocab_size',
             'init_std': 'initializer_range',
         },
+        defaults={
+            'dim': 768,
+            'n_heads': 12,
+            'hidden_dim': 3072,
+            'n_layers': 6,
+            'activation': 'gelu',
+            'dropout': 0.1,
+            'attention_dropout': 0.1,
+            'max_position_embeddings': 512,
+            'vocab_size': 30522,
+            'initializer_range': 0.02,
+        },
+        aliases={'hidden_size': 'dim', 'num_attention_heads': 'n_heads', 'num_hidden_layers': 'n_layers'},
         fixed_config={'segments': 0, 'norm_eps': 1e-12, 'pooler_activation': 'relu'},
+        dropout_keys={'seq_classif_dropout': 'dropout', 'qa_dropout': 0.0},
+        class_prefix='DistilBert',
     ),
     'gpt2': Family(
         prefix='transformer.',
@@ -226,13 +282,34 @@ FAMILIES = {
             'norm_eps': 'layer_norm_epsilon',
             'init_std': 'initializer_range',
         },
+        defaults={
+            'n_embd': 768,
+            'n_head': 12,
+            'n_inner': None,  # 4 n_embd
+            'n_layer': 12,
+            'activation_function': 'gelu_new',
+            'resid_pdrop': 0.1,
+            'attn_pdrop': 0.1,
+            'n_positions': 1024,
+            'vocab_size': 50257,
+            'layer_norm_epsilon': 1e-5,
+            'initializer_range': 0.02,
+            'eos_token_id': 50256,
+        },
+        aliases={
+            'hidden_size': 'n_embd',
+            'max_position_embeddings': 'n_positions',
+            'num_attention_heads': 'n_head',
+            'num_hidden_layers': 'n_layer',
+        },
         has_linear_kernels=False,
         required_config={
             'scale_attn_weights': True,
             'scale_attn_by_inverse_layer_idx': False,
             'add_cross_attention': False,
-            'tie_word_embeddings': True,
         },
+        dropout_keys={'embd_pdrop': 'resid_pdrop'},
+        class_prefix='GPT2',
     ),
 }
 _BART_BLOCK: dict[str, Any] = {
@@ -286,12 +363,50 @@ FAMILIES['bart'] = Family(
         'vocab_size': 'vocab_size',
         'init_std': 'init_std',
     },
+    defaults={
+        'd_model': 1024,
+        'encoder_attention_heads': 16,
+        'decoder_attention_heads': 16,
+        'encoder_ffn_dim': 4096,
+        'decoder_ffn_dim': 4096,
+        'encoder_layers': 12,
+        'decoder_layers': 12,
+        'activation_function': 'gelu',
+        'dropout': 0.1,
+        'attention_dropout': 0.0,
+        'max_position_embeddings': 1024,
+        'vocab_size': 50265,
+        'init_std': 0.02,
+        'eos_token_id': 2,
+        'decoder_start_token_id': 2,
+    },
+    aliases={
+        'hidden_size': 'd_model',
+        'num_attention_heads': 'encoder_attention_heads',
+        'num_hidden_layers': 'encoder_layers',
+    },
     fixed_config={'norm_eps': 1e-5},
-    required_config={'scale_embedding': False, 'tie_word_embeddings': True},
+    required_config={
+        'scale_embedding': False,
+        # Options that only the first versions of transformers had.
+        'normalize_before': False,
+        'normalize_embedding': True,
+        'add_final_layer_norm': False,
+        'static_position_embeddings': False,
+        'extra_pos_embeddings': 2,
+    },
     equal_config={
         'decoder_attention_heads': 'encoder_attention_heads',
         'decoder_ffn_dim': 'encoder_ffn_dim',
+        'decoder_start_token_id': 'eos_token_id',
     },
+    dropout_keys={
+        'activation_dropout': 0.0,
+        'classifier_dropout': 'dropout',
+        'encoder_layerdrop': 0.0,
+        'decoder_layerdrop': 0.0,
+    },
+    class_prefix='Bart',
     uncounted_position_rows=2,
 )
 # Task by suffix of the class name; the first match counts.

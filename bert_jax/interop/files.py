@@ -1,6 +1,7 @@
 """Model folders of other libraries: config and tensors in the formats of Hugging Face and of Google's TensorFlow BERT."""
 
 import json
+import logging
 import os
 import pathlib
 import re
@@ -48,7 +49,7 @@ def read_config(folder: pathlib.Path) -> dict[str, Any]:
         file = folder / name
         if file.is_file():
             try:
-                config = json.loads(file.read_text(encoding='utf-8'))
+                config = json.loads(file.read_text(encoding='utf-8-sig'))
             except ValueError as e:
                 raise UserError(f'{str(file)!r} is not JSON ({e}). Download it again.') from e
             if not isinstance(config, dict):
@@ -84,6 +85,19 @@ def read_tensors(folder: pathlib.Path) -> Tensors:
         raise UserError(f'Reading {files[0].name} needs {e.name}. Run `pip install {e.name}`.') from e
     except Exception as e:  # these libraries raise many types on damaged files
         raise UserError(f'{str(files[0])!r} cannot be read ({first_line(e)}). Download it again.') from e
+    return _remove_wrapper(tensors)
+
+
+# Prefixes of all tensors of a model that was saved inside of a wrapper of PyTorch: DataParallel, compile.
+_WRAPPERS = ('module.', '_orig_mod.')
+
+
+def _remove_wrapper(tensors: Tensors) -> Tensors:
+    """Remove a prefix of a wrapper of PyTorch from the names of all tensors, and log it."""
+    for prefix in _WRAPPERS:
+        if tensors and all(name.startswith(prefix) for name in tensors):
+            logging.info('the names of all tensors begin with %s, which is removed', prefix)
+            return _remove_wrapper({name.removeprefix(prefix): value for name, value in tensors.items()})
     return tensors
 
 
@@ -95,7 +109,8 @@ def _weight_files(folder: pathlib.Path, name: str) -> list[pathlib.Path]:
     if not index.is_file():
         return []
     try:
-        files = sorted({folder / part for part in json.loads(index.read_text())['weight_map'].values()})
+        weight_map = json.loads(index.read_text(encoding='utf-8-sig'))['weight_map']
+        files = sorted({folder / part for part in weight_map.values()})
     except (ValueError, KeyError, TypeError, AttributeError) as e:
         raise UserError(f'{str(index)!r} is damaged. Download it again.') from e
     if missing := next((file for file in files if not file.is_file()), None):

@@ -33,10 +33,8 @@ _ARCHITECTURE_BY_TENSOR = {
     'qa_outputs': 'ForQuestionAnswering',
     'classifier': 'ForSequenceClassification',
 }
-_CLASS_PREFIXES = {
-    'bert': 'Bert', 'roberta': 'Roberta', 'distilbert': 'DistilBert', 'gpt2': 'GPT2', 'bart': 'Bart'
-}  # fmt: skip
-_SHAPE_FIELDS = ('width', 'heads', 'layers', 'max_positions', 'vocab_size')
+# Tasks whose head shares its weights with the token embedding.
+_LANGUAGE_MODELS = ('mlm', 'clm', 'denoise')
 _EMBEDDINGS = ('token_embedding', 'position_embedding', 'segment_embedding')
 # Endings of our parameters with one entry per token of the vocabulary.
 _VOCABULARY = ('/token_embedding', 'masked_lm/bias', 'logits_bias')
@@ -48,17 +46,12 @@ def family_and_task(config: Mapping[str, Any]) -> tuple[Family, str]:
     Raises:
       UserError: for a model type or architecture that cannot be converted.
     """
-    model_type = config.get('model_type', '')
-    if model_type not in FAMILIES:
-        raise UserError(
-            f'Models of the type {model_type!r} cannot be converted: {did_you_mean(model_type, FAMILIES)}'
-        )
-    family = FAMILIES[model_type]
+    family = _family(config)
     name = (config.get('architectures') or ['Model'])[0]
     task = next((t for suffix, t in ARCHITECTURES.items() if name.endswith(suffix)), '')
     if task == 'classify':
         problem_type, classes = config.get('problem_type'), len(class_names(config))
-        if problem_type == 'multi_label_classification' or (problem_type == 'regression' and classes > 1):
+        if problem_type not in (None, 'regression' if classes == 1 else 'single_label_classification'):
             raise UserError(
                 f'config.json sets problem_type to {problem_type!r} with {classes} labels. Only models '
                 'that predict one class or one number per text can be converted.'
@@ -74,26 +67,61 @@ def family_and_task(config: Mapping[str, Any]) -> tuple[Family, str]:
     return family, task
 
 
-def infer_architecture(tensors: Mapping[str, np.ndarray]) -> str:
+def _family(config: Mapping[str, Any]) -> Family:
+    model_type = config.get('model_type', '')
+    if model_type not in FAMILIES:
+        raise UserError(
+            f'Models of the type {model_type!r} cannot be converted: {did_you_mean(model_type, FAMILIES)}'
+        )
+    return FAMILIES[model_type]
+
+
+def infer_model_type(tensors: Mapping[str, np.ndarray]) -> str:
+    """Infer the model type from the first part of the tensor names, for a `config.json` that has none; '' if unknown."""
+    found = (n for n, family in FAMILIES.items() if any(t.startswith(family.prefix) for t in tensors))
+    return next(found, '')
+
+
+def infer_architecture(config: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> str:
     """Infer the suffix of the architecture from tensor names, for a `config.json` that has none.
 
     A 'classifier' is taken to classify whole texts, as in Google's fine-tuning code for BERT.
     """
+    tasks = _family(config).head_modules
     for beginning, suffix in _ARCHITECTURE_BY_TENSOR.items():
-        if any(name.startswith(beginning) for name in tensors):
+        if ARCHITECTURES[suffix] in tasks and any(name.startswith(beginning) for name in tensors):
             return suffix
     return 'Model'
 
 
 def class_names(config: Mapping[str, Any]) -> tuple[str, ...]:
     """Return the names of the classes in a `config.json`; without them, LABEL_0, LABEL_1, ..."""
-    labels = config.get('id2label') or {str(i): f'LABEL_{i}' for i in range(config.get('num_labels', 2))}
-    names = tuple(labels[k] for k in sorted(labels, key=int))
+    labels: Any = config.get('id2label')
+    count = config.get('num_labels', 2 if labels is None else len(labels))
+    if labels is None or len(labels) != count:  # in transformers, too, num_labels takes precedence
+        labels = {str(i): f'LABEL_{i}' for i in range(count)}
+    names = tuple(labels.get(str(i)) for i in range(count))
+    if not all(isinstance(name, str) for name in names):
+        raise UserError(
+            f'config.json has the id2label {labels!r}. Number the classes from 0, and name each by a string.'
+        )
     if len({*names}) < len(names):
         raise UserError(
             f'config.json has the same name for two classes ({", ".join(names)}). Correct id2label.'
         )
     return names
+
+
+def end_token(config: Mapping[str, Any]) -> Any:
+    """Return the id of the token with which a generative model of this `config.json` ends a text."""
+    return _family(config).complete(config)['eos_token_id']
+
+
+def unread_dropout(config: Mapping[str, Any]) -> dict[str, float]:
+    """Return the dropout rates of a `config.json` in whose place our model uses another rate."""
+    family = _family(config)
+    rates = family.dropout_rates(family.complete(config))
+    return {key: config[key] for key, rate in rates.items() if config.get(key) not in (None, rate)}
 
 
 def to_model_config(config: Mapping[str, Any]) -> ModelConfig:
@@ -103,17 +131,24 @@ def to_model_config(config: Mapping[str, Any]) -> ModelConfig:
       UserError: for a setting that our model does not support.
     """
     family, task = family_and_task(config)
-    values = {o: config[t] for o, t in family.config_keys.items() if config.get(t) is not None}
-    for field in _SHAPE_FIELDS:
-        if field not in values:
-            key = family.config_keys[field]
-            raise UserError(f'config.json has no {key!r}, which determines the shape of the model.')
-    for key, required in family.required_config.items():
+    config = family.complete(config)
+    padding = ('pad_token_id',) if family.offset_follows_padding else ()
+    for key in (*family.config_keys.values(), *family.equal_config, *padding):
+        if key not in config:
+            raise UserError(f'config.json has no {key!r}. Add it.')
+        if config[key] is None and family.defaults.get(key, '') is not None:
+            raise UserError(f'config.json sets {key} to null. Set it to a value.')
+    values = {ours: config[theirs] for ours, theirs in family.config_keys.items()}
+    values = {ours: value for ours, value in values.items() if value is not None}
+    required_config = {'per_layer_config': None, **family.required_config}
+    if task in _LANGUAGE_MODELS:
+        required_config['tie_word_embeddings'] = True
+    for key, required in required_config.items():
         if config.get(key, required) != required:
             raise UserError(
                 f'config.json sets {key} to {config[key]!r}, but only {required!r} can be converted.'
             )
-    activation = values.get('activation', 'gelu')
+    activation = values['activation']
     if config['model_type'] == 'roberta' and task == 'mlm' and activation != 'gelu':
         raise UserError(
             f'config.json sets hidden_act to {activation!r}, but the masked-LM head of RoBERTa always uses gelu. '
@@ -125,7 +160,7 @@ def to_model_config(config: Mapping[str, Any]) -> ModelConfig:
         )
     values |= {'activation': ACTIVATIONS[activation], **family.fixed_config}
     for key, other in family.equal_config.items():
-        if config.get(key, config[other]) != config[other]:
+        if config[key] != config[other]:
             raise UserError(
                 f'config.json sets {key} to {config[key]}, but {other} to {config[other]}. Only equal values can '
                 'be converted.'
@@ -138,17 +173,20 @@ def to_model_config(config: Mapping[str, Any]) -> ModelConfig:
 def export_model_type(config: Any, tokenizer: Tokenizer) -> str:
     """Choose the Hugging Face model type for the export of one of our models.
 
-    A BERT without segment embeddings becomes a DistilBERT, and one with a RoBERTa tokenizer becomes a RoBERTa.
+    A BERT without segment embeddings becomes a DistilBERT, and one whose position table begins with unused rows becomes
+    a RoBERTa.
 
     Raises:
       UserError: for a setting that the model type does not support.
     """
-    if config.name != 'bert':
-        model_type = next(name for name, family in FAMILIES.items() if family.model == config.name)
-    elif not config.segments:
-        model_type = 'distilbert'
-    else:
-        model_type = 'roberta' if tokenizer.family == 'roberta' else 'bert'
+    exported = {family.model: name for name, family in reversed(FAMILIES.items()) if family.class_prefix}
+    if config.name not in exported:
+        raise UserError(
+            f'A {config.name} model cannot be exported to Hugging Face. Models that can are {", ".join(sorted(exported))}.'
+        )
+    model_type = exported[config.name]
+    if config.name == 'bert' and (config.position_offset or not config.segments):
+        model_type = 'roberta' if config.segments else 'distilbert'
     offset = FAMILIES[model_type].position_offset({'pad_token_id': tokenizer.pad})
     required: dict[str, Any] = {
         'norm_placement': 'pre' if config.causal else 'post',
@@ -187,23 +225,39 @@ def to_hf_config(
     """
     model_type = export_model_type(config, tokenizer)
     family = FAMILIES[model_type]
-    if task not in family.head_modules:
-        raise UserError(f'Hugging Face has no model of the type {model_type!r} for the task {task!r}.')
+    same_head = {'regress': 'classify', 'seq2seq': 'clm' if config.causal else 'denoise'}
+    their_task = same_head.get(task, task)
+    suffixes = {name: suffix for suffix, name in reversed(ARCHITECTURES.items())}
+    if their_task not in family.head_modules or their_task not in suffixes:
+        known = {
+            *family.head_modules,
+            *(t for t, theirs in same_head.items() if theirs in family.head_modules),
+        }
+        raise UserError(
+            f'A {config.name} model of the task {task!r} cannot be exported to Hugging Face as {model_type!r}. Tasks '
+            f'that can be are {", ".join(sorted(known))}.'
+        )
+    if model_type == 'roberta' and task == 'mlm' and config.activation != 'gelu':
+        raise UserError(
+            f"model.activation={config.activation!r} cannot be exported to Hugging Face as 'roberta' for the task 'mlm'. "
+            "Only 'gelu' is supported, which the head of RoBERTa always uses."
+        )
     values = {theirs: getattr(config, ours) for ours, theirs in family.config_keys.items()}
     values['pad_token_id'] = tokenizer.pad
+    if model_type in ('roberta', 'gpt2', 'bart'):
+        start = tokenizer.sep if task == 'clm' else tokenizer.cls  # rows of clm have no [CLS]
+        values |= {'bos_token_id': start, 'eos_token_id': tokenizer.sep}
     counted_rows = family.position_offset(values) - family.uncounted_position_rows
     values[family.config_keys['max_positions']] += counted_rows
     values |= {key: values[other] for key, other in family.equal_config.items()}
     their_activations = {ours: theirs for theirs, ours in reversed(ACTIVATIONS.items())}
     values[family.config_keys['activation']] = their_activations[config.activation]
-    suffix = next(s for s, t in ARCHITECTURES.items() if t == {'regress': 'classify'}.get(task, task))
-    suffix = 'ForMaskedLM' if task == 'mlm' and not has_next_sentence else suffix
-    if task in ('clm', 'denoise'):
-        values |= {'bos_token_id': tokenizer.cls, 'eos_token_id': tokenizer.sep}
-        values |= (
-            {'embd_pdrop': config.dropout} if task == 'clm' else {'decoder_start_token_id': tokenizer.sep}
-        )
-    architectures = [_CLASS_PREFIXES[model_type] + suffix]
+    values |= family.dropout_rates(values)
+    if model_type == 'bart':
+        # Our generation does not end a text of maximal length with [SEP].
+        values['forced_eos_token_id'] = None
+    suffix = 'ForMaskedLM' if task == 'mlm' and not has_next_sentence else suffixes[their_task]
+    architectures = [family.class_prefix + suffix]
     values |= {'model_type': model_type, 'architectures': architectures, 'dtype': 'float32'}
     if task == 'regress':
         classes = ('LABEL_0',)
@@ -231,6 +285,7 @@ def from_tensors(
       UserError: if a tensor is missing, unused or of the wrong shape; the message names it.
     """
     family, task = family_and_task(config)
+    config = family.complete(config)
     remaining = {_modernize(name): value for name, value in tensors.items() if not _BUFFERS.search(name)}
     prefix = family.prefix if any(name.startswith(family.prefix) for name in remaining) else ''
     params: Tensors = {}
@@ -272,6 +327,7 @@ def from_tensors(
 def to_tensors(params: Mapping[str, np.ndarray], config: Mapping[str, Any]) -> Tensors:
     """Convert the parameters of our model to Hugging Face tensors; the inverse of `from_tensors`."""
     family, task = family_and_task(config)
+    config = family.complete(config)
     prefix = '' if task == 'encode' else family.prefix
     tensors: Tensors = {}
     for name, value in params.items():

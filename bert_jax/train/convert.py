@@ -13,10 +13,16 @@ from bert_jax.core import paths
 from bert_jax.core.config import as_dict
 from bert_jax.core.errors import UserError, first_line
 from bert_jax.data import tokenizer as tokenizer_lib
+from bert_jax.data import tokenizer_settings
+from bert_jax.data.tokenizer import Tokenizer
 from bert_jax.interop import files, huggingface
 from bert_jax.modeling import module
 from bert_jax.train import checkpoint, load
 from bert_jax.train import experiment as experiment_lib
+from bert_jax.train.experiment import Experiment
+
+# Tasks that truncate a text to `data.length`.
+_TRUNCATING = ('classify', 'regress', 'choice', 'seq2seq')
 
 
 def from_hf(source: str, workdir: pathlib.Path, tokenizer_path: str = '', exclude: Sequence[str] = ()) -> str:
@@ -39,9 +45,11 @@ def from_hf(source: str, workdir: pathlib.Path, tokenizer_path: str = '', exclud
     folder = files.find_folder(source)
     hf_config = files.read_config(folder)
     tensors = {k: v for k, v in files.read_tensors(folder).items() if not k.startswith(tuple(exclude))}
-    if not hf_config.get('architectures'):
-        hf_config['architectures'] = [huggingface.infer_architecture(tensors)]
     try:
+        if not hf_config.get('model_type'):
+            hf_config['model_type'] = huggingface.infer_model_type(tensors)
+        if not hf_config.get('architectures'):
+            hf_config['architectures'] = [huggingface.infer_architecture(hf_config, tensors)]
         family, task_name = huggingface.family_and_task(hf_config)
         model = huggingface.to_model_config(hf_config)
     except UserError:
@@ -63,7 +71,7 @@ def from_hf(source: str, workdir: pathlib.Path, tokenizer_path: str = '', exclud
         # The pretraining data is unknown.
         sections['data'] = {'sources': (), 'length': model.max_positions}
     if task_name in ('classify', 'regress', 'tag', 'choice'):
-        sections['data'] = {'length': model.max_positions}  # transformers truncates texts to this length
+        sections['data'] = {'length': _max_length(folder, task_name, model.max_positions)}
     try:
         tokenizer = tokenizer_lib.load(tokenizer_path or folder)
     except UserError as e:
@@ -75,6 +83,15 @@ def from_hf(source: str, workdir: pathlib.Path, tokenizer_path: str = '', exclud
             model.vocab_size,
             len(tokenizer),
         )
+    if task_name in ('clm', 'denoise') and huggingface.end_token(hf_config) != tokenizer.sep:
+        logging.warning(
+            'config.json ends texts with the token %s, but the tokenizer with %d, which generation here follows. '
+            'Check that the tokenizer belongs to the model.',
+            huggingface.end_token(hf_config),
+            tokenizer.sep,
+        )
+    if unread := huggingface.unread_dropout(hf_config):
+        logging.info('these dropout rates are not read, which matters only in training: %s', unread)
     experiment = experiment_lib.complete(experiment_lib.from_config(sections), tokenizer)
     head = experiment.make_task(tokenizer)
     _, shapes, _ = module.abstract(lambda rngs: head.build_model(experiment.model, rngs))
@@ -109,8 +126,45 @@ def to_hf(source: pathlib.Path, folder: pathlib.Path) -> None:
     params = {name: np.asarray(value) for name, value in trained.params.items()}
     tensors = huggingface.to_tensors(params, hf_config)
     folder.mkdir(parents=True, exist_ok=True)
-    has_segments = hf_config.get('type_vocab_size', 1) > 1
-    tokenizer.save_for_hf(folder, model.max_positions, has_segments, special_tokens=not model.causal)
+    tokenizer.save_for_hf(
+        folder,
+        min(model.max_positions, experiment.data.length) if task.name in _TRUNCATING else model.max_positions,
+        segments=hf_config.get('type_vocab_size', 0) > 1,
+        special_tokens=task.name != 'clm',
+        prefix_space=task.name == 'tag',
+        padding_side='left' if model.causal else 'right',
+    )
+    if task.name in ('clm', 'denoise', 'seq2seq'):
+        _write_json(folder / 'generation_config.json', _generation_config(experiment, tokenizer))
     save_file(tensors, folder / 'model.safetensors', metadata={'format': 'pt'})
     # Written last: a folder counts as a model once it has a config.
-    paths.write_atomic(folder / 'config.json', json.dumps(hf_config, indent=2) + '\n')
+    _write_json(folder / 'config.json', hf_config)
+
+
+def _max_length(folder: pathlib.Path, task_name: str, max_positions: int) -> int:
+    """Return the number of tokens to which transformers truncates a text if it is told to."""
+    settings = tokenizer_settings.read_json(folder / 'tokenizer_config.json') or {}
+    length = settings.get('model_max_length')
+    if task_name in _TRUNCATING and isinstance(length, int) and length > 3:
+        return min(length, max_positions)
+    return max_positions
+
+
+def _generation_config(experiment: Experiment, tokenizer: Tokenizer) -> dict[str, Any]:
+    """Return a `generation_config.json` with which transformers generates the same texts as our task."""
+    task, data, model = experiment.task, experiment.data, experiment.model
+    start = tokenizer.sep if task.name == 'clm' else tokenizer.cls  # rows of clm have no [CLS]
+    settings = {'pad_token_id': tokenizer.pad, 'bos_token_id': start, 'eos_token_id': tokenizer.sep}
+    if not model.causal:
+        settings['decoder_start_token_id'] = tokenizer.sep
+    if task.name == 'seq2seq':
+        length = data.target_length or data.length
+        settings['max_new_tokens'] = length if task.decoder_only else min(length, model.max_positions - 1)
+        settings |= {'do_sample': False, 'num_beams': task.num_beams}
+        if task.num_beams > 1:
+            settings |= {'length_penalty': task.length_penalty, 'early_stopping': False}
+    return settings
+
+
+def _write_json(file: pathlib.Path, value: dict[str, Any]) -> None:
+    paths.write_atomic(file, json.dumps(value, indent=2) + '\n')

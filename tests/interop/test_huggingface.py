@@ -1,6 +1,7 @@
 """Converted models give the outputs of Hugging Face, and convert back bitwise; see make_golden.py."""
 
 import functools
+import re
 import types
 
 import jax
@@ -64,6 +65,20 @@ def test_outputs_equal_theirs(name):
         np.testing.assert_allclose(ours, theirs, atol=2e-5, rtol=0, err_msg=key)
 
 
+# As in `get_decay_parameter_names` of the Trainer of transformers: biases, and layer norms, whose class it tests.
+EXEMPT_FROM_DECAY = re.compile(r'bias|layer_?norm|(^|\.|_)norm(\.|$)|(^|\.)ln_')
+
+
+@pytest.mark.parametrize('name', CASES)
+def test_weight_decay_exempts_the_same_parameters_as_theirs(name):
+    config, tensors, _ = CASES[name]
+    graph, params = convert(config, tensors)
+    undecayed = module.undecayed(graph, params)
+    for path, value in params.items():
+        theirs = [name.lower() for name in huggingface.to_tensors({path: value}, config)]
+        assert [bool(EXEMPT_FROM_DECAY.search(name)) for name in theirs] == [path in undecayed] * len(theirs)
+
+
 @pytest.mark.parametrize('name', [n for n in CASES if 'greedy' in CASES[n][2]])
 def test_generated_tokens_equal_theirs(name):
     config, tensors, expected = CASES[name]
@@ -96,7 +111,7 @@ def test_exported_tensors_are_bitwise_equal(name):
     has_next_sentence = 'cls.seq_relationship.weight' in tensors
     names = huggingface.class_names(config)
     exported = huggingface.to_hf_config(model, task, names, tokenizer, has_next_sentence)
-    common = exported.keys() & config.keys() - {'dtype', 'id2label', 'label2id'}
+    common = exported.keys() & config.keys() - {'dtype', 'id2label', 'label2id', *family.dropout_keys}
     assert len(common) > 10
     assert {k: exported[k] for k in common} == {k: config[k] for k in common}
     assert huggingface.family_and_task(exported) == (family, task)
@@ -152,36 +167,37 @@ def test_roberta_positions_begin_after_the_padding_id(pad):
     np.testing.assert_array_equal(params['bert/position_embedding'], table)
 
 
-def test_the_model_type_follows_the_tokenizer():
-    tokenizers = {family: types.SimpleNamespace(family=family, pad=1) for family in ('bert', 'roberta')}
-    model_config = tiny.config(segments=1, norm_kind='layer')
-    assert huggingface.export_model_type(model_config, tokenizers['bert']) == 'bert'
-    assert huggingface.export_model_type(model_config, tokenizers['roberta']) == 'roberta'
-    assert (
-        huggingface.to_hf_config(model_config, 'encode', (), tokenizers['roberta'])['max_position_embeddings']
-        == model_config.max_positions + 2
-    )
-    for family, offset in (('roberta', 2), ('bert', 0)):
-        model = tiny.config(segments=1, norm_kind='layer', position_offset=offset)
-        assert huggingface.export_model_type(model, tokenizers[family]) == family
-        with pytest.raises(UserError, match='model.position_offset'):
-            huggingface.export_model_type(
-                tiny.config(norm_kind='layer', position_offset=5), tokenizers[family]
-            )
-    exported = huggingface.to_hf_config(model_config, 'regress', (), tokenizers['bert'])
+def test_the_model_type_follows_the_embeddings():
+    tokenizer = types.SimpleNamespace(family='roberta', pad=1, cls=0, sep=2)
+    for model_type, changes in (
+        ('bert', {}),
+        ('bert', {'segments': 1}),
+        ('roberta', {'position_offset': 2}),
+        ('distilbert', {'segments': 0, 'pooler_activation': 'relu'}),
+    ):
+        assert huggingface.export_model_type(tiny.config(**changes), tokenizer) == model_type
+    with pytest.raises(UserError, match=r"model\.position_offset=5 cannot be exported .* 'roberta'"):
+        huggingface.export_model_type(tiny.config(position_offset=5), tokenizer)
+    exported = huggingface.to_hf_config(tiny.config(), 'regress', (), tokenizer)
     assert (exported['id2label'], exported['problem_type']) == ({'0': 'LABEL_0'}, 'regression')
     assert huggingface.family_and_task(exported)[1] == 'regress'
 
 
 @pytest.mark.parametrize(
-    'name', [n for n in CASES if 'For' in n and 'MultipleChoice' not in n and 'Token' not in n]
+    'name', [n for n in CASES if ('For' in n or 'LM' in n) and 'MultipleChoice' not in n and 'Token' not in n]
 )
 def test_architectures_are_inferred_from_tensors(name):
     config, tensors, _ = CASES[name]
-    suffix = huggingface.infer_architecture(
-        {k.removeprefix(f'{config["model_type"]}.'): v for k, v in tensors.items()}
-    )
-    assert huggingface.ARCHITECTURES[suffix] == huggingface.family_and_task(config)[1]
+    names = {k.removeprefix(f'{config["model_type"]}.'): v for k, v in tensors.items()}
+    suffix = huggingface.infer_architecture(config, names)
+    found = huggingface.family_and_task(config | {'architectures': [suffix]})[1]
+    assert found == huggingface.family_and_task(config)[1]
+
+
+def test_a_gpt2_without_architectures_has_a_language_model_head():
+    config = {'model_type': 'gpt2'}
+    suffix = huggingface.infer_architecture(config, {'lm_head.weight': np.zeros(1)})
+    assert huggingface.family_and_task(config | {'architectures': [suffix]})[1] == 'clm'
 
 
 def test_tied_copies_buffers_and_old_names_are_accepted():

@@ -2,6 +2,7 @@
 
 import json
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -11,7 +12,9 @@ from safetensors.numpy import load_file, save_file
 import bert_jax
 from bert_jax.core.errors import UserError
 from bert_jax.data import tokenizer as tokenizer_lib
-from bert_jax.train import checkpoint, convert
+from bert_jax.modeling import module
+from bert_jax.train import checkpoint, convert, inputs
+from bert_jax.train import experiment as experiment_lib
 from tests.interop import golden
 from tests.runs import TINY, metric_lines, run_in_process
 
@@ -106,6 +109,137 @@ def test_commands_accept_converted_model(tmp_path, labeled):
     assert config['id2label'] == {'0': 'bad', '1': 'good'}
 
 
+@pytest.mark.parametrize(
+    ('theirs', 'data', 'task_labels', 'labels', 'reads_head'),
+    [
+        (('c', 'a', 'b'), ('a', 'b', 'c'), (), ('c', 'a', 'b'), True),
+        (('c', 'a', 'b'), ('a', 'b', 'c'), ('a', 'b', 'c'), ('a', 'b', 'c'), False),
+        (('c', 'a', 'b'), (0, 1, 2), (), ('0', '1', '2'), False),
+        (('LABEL_0', 'LABEL_1', 'LABEL_2'), (0, 1, 2), (), ('0', '1', '2'), True),
+    ],
+)
+def test_head_is_used_only_for_its_classes(tmp_path, theirs, data, task_labels, labels, reads_head):
+    names = {'id2label': {str(i): name for i, name in enumerate(theirs)}}
+    source = write_hf_folder(tmp_path / 'theirs', 'BertForSequenceClassification', **names)
+    convert.from_hf(str(source), tmp_path / 'ours')
+    lines = [json.dumps({'text': 'w1', 'label': label}) for label in data]
+    (tmp_path / 'train.jsonl').write_text('\n'.join(lines))
+    settings = [f'data.source={tmp_path}/{{split}}.jsonl', f'init.checkpoint={tmp_path}/ours']
+    settings += [f'task.labels={task_labels}']
+    experiment = experiment_lib.read(f'{TINY}:classify', settings)
+    experiment, _, read_params = inputs.resolve(experiment, tmp_path)
+    assert experiment.task.labels == labels
+    assert ('classifier/' not in read_params.args[2]) == reads_head
+
+
+def write_checkpoint(workdir, model, task, data):
+    """Write a checkpoint of a model with random parameters."""
+    tokenizer = tokenizer_lib.from_vocab(VOCAB)
+    shape = {'size': 'tiny', 'width': 32, 'heads': 4, 'mlp_width': 48, 'max_positions': 40}
+    sections = {'task': task, 'model': {**shape, **model}, 'data': data}
+    experiment = experiment_lib.complete(experiment_lib.from_config(sections), tokenizer)
+    build = experiment.make_task(tokenizer).build_model
+    params = module.init(lambda rngs: build(experiment.model, rngs), jax.random.key(0))
+    about = {'config': experiment.as_dict(), 'tokenizer': json.loads(tokenizer.to_json())}
+    checkpoint.write_params(workdir, params, about)
+    return params
+
+
+def read_json(file):
+    return json.loads(file.read_text())
+
+
+@pytest.mark.parametrize(
+    ('model', 'task', 'data', 'settings'),
+    [
+        (
+            'bart',
+            {'num_beams': 3, 'length_penalty': 0.5},
+            {'length': 30, 'target_length': 20},
+            {'max_new_tokens': 20, 'num_beams': 3, 'length_penalty': 0.5, 'early_stopping': False},
+        ),
+        ('bart', {'num_beams': 1}, {'length': 40}, {'max_new_tokens': 39, 'num_beams': 1}),
+        (
+            'gpt',
+            {'num_beams': 1, 'decoder_only': True},
+            {'length': 15, 'target_length': 20},
+            {'max_new_tokens': 20, 'num_beams': 1},
+        ),
+    ],
+)
+def test_generation_stops_where_ours_stops(tmp_path, model, task, data, settings):
+    params = write_checkpoint(tmp_path / 'ours', {'name': model}, {'name': 'seq2seq', **task}, data)
+    convert.to_hf(tmp_path / 'ours', tmp_path / 'theirs')
+    written = read_json(tmp_path / 'theirs' / 'generation_config.json')
+    ids = {'pad_token_id': 0, 'bos_token_id': 2, 'eos_token_id': 3}
+    if model == 'bart':
+        ids['decoder_start_token_id'] = 3
+    assert written == {**ids, 'do_sample': False, **settings}
+    tokenizer = read_json(tmp_path / 'theirs' / 'tokenizer_config.json')
+    assert tokenizer['model_max_length'] == data['length']
+    assert (tokenizer['cls_token'], tokenizer['sep_token']) == ('[CLS]', '[SEP]')
+    assert tokenizer['padding_side'] == ('left' if model == 'gpt' else 'right')
+    task_name = convert.from_hf(str(tmp_path / 'theirs'), tmp_path / 'again')
+    assert task_name == {'bart': 'denoise', 'gpt': 'clm'}[model]
+    again, _ = bert_jax.load(tmp_path / 'again')
+    for name, value in module.split(again)[1].items():
+        rows = 99 if name.endswith(('token_embedding', 'logits_bias')) else None
+        # BART in transformers always has two unused rows before its positions.
+        first = 2 if name.endswith('position_embedding') and model == 'bart' else 0
+        np.testing.assert_array_equal(value[first:rows], params[name][:rows])
+
+
+def test_a_causal_model_is_exported_without_cls(tmp_path):
+    write_checkpoint(tmp_path / 'ours', {'name': 'gpt'}, {'name': 'clm'}, {'sources': ()})
+    convert.to_hf(tmp_path / 'ours', tmp_path / 'theirs')
+    for name in ('config.json', 'generation_config.json'):
+        written = read_json(tmp_path / 'theirs' / name)
+        # A document begins after the end of the one before it.
+        assert (written['bos_token_id'], written['eos_token_id']) == (3, 3)
+    assert 'cls_token' not in read_json(tmp_path / 'theirs' / 'tokenizer_config.json')
+
+
+def test_texts_are_truncated_where_transformers_truncates_them(tmp_path):
+    task = {'name': 'classify', 'labels': ('no', 'yes')}
+    write_checkpoint(tmp_path / 'ours', {'name': 'bert'}, task, {'length': 20})
+    convert.to_hf(tmp_path / 'ours', tmp_path / 'theirs')
+    settings = tmp_path / 'theirs' / 'tokenizer_config.json'
+    assert read_json(settings)['model_max_length'] == 20
+    for i, (length, expected) in enumerate(((20, 20), (int(1e30), 40), (None, 40))):
+        settings.write_text(json.dumps(read_json(settings) | {'model_max_length': length}))
+        assert convert.from_hf(str(tmp_path / 'theirs'), tmp_path / f'again{i}') == 'classify'
+        _, about = checkpoint.read_metadata(tmp_path / f'again{i}')
+        assert about['config']['data']['length'] == expected
+
+
+def test_another_end_token_and_unread_dropout_are_reported(tmp_path, caplog):
+    caplog.set_level('INFO')
+    source = write_hf_folder(tmp_path / 'theirs', 'GPT2LMHeadModel', embd_pdrop=0.3)
+    convert.from_hf(str(source), tmp_path / 'ours')
+    assert 'config.json ends texts with the token 37, but the tokenizer with 3' in caplog.text
+    assert "{'embd_pdrop': 0.3}" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'message'),
+    [
+        (['--from_hf=', '--to=x'], '--from_hf is empty'),
+        (['--from=', '--to_hf=x'], '--from is empty'),
+        (['--from=x', '--to_hf='], '--to_hf is empty'),
+        (['--from_hf=x', '--to='], '--to is empty'),
+        (['--from_hf=x', '--to=y', '--tokenizer='], '--tokenizer is empty'),
+        (['--from_hf=x', '--to=y', '--exclude=a', '--exclude='], '--exclude is empty'),
+        (['--from=x', '--to_hf=y', '--exclude=a'], '--tokenizer and --exclude need --from_hf'),
+        (['--from=x', '--to=y'], '--from needs --to_hf'),
+        (['--from_hf=x', '--to_hf=y'], '--from_hf needs --to,'),
+    ],
+)
+def test_flags_that_make_no_sense_are_refused(arguments, message):
+    done = run_in_process('bert_jax.bin.convert', *arguments)
+    assert done.returncode == 2
+    assert message in done.stderr
+
+
 def split_weights(source):
     """Split the weights into two files and an index, as large models are stored."""
     tensors = load_file(source / 'model.safetensors')
@@ -145,6 +279,12 @@ def test_other_weight_files_are_ignored(tmp_path):
     written = load_file(tmp_path / 'again' / 'model.safetensors')
     for key, value in CASES['BertForPreTraining'][1].items():
         np.testing.assert_array_equal(written[key], value)
+
+
+def test_model_type_may_be_missing(tmp_path):
+    source = write_hf_folder(tmp_path / 'theirs')
+    change_config(source, model_type=None)
+    assert convert.from_hf(str(source), tmp_path / 'ours') == 'mlm'
 
 
 def test_unexpected_tensors_can_be_excluded(tmp_path):
