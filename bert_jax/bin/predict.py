@@ -1,5 +1,6 @@
 """Predict labels, tags, values, answers or texts with a fine-tuned model."""
 
+import argparse
 import pathlib
 import sys
 from typing import Any
@@ -12,7 +13,7 @@ def main() -> int:
     cli.add_checkpoint_flag(parser, 'a fine-tuning run')
     parser.add_argument(
         '--input',
-        help='.jsonl, .csv, .tsv, .conll, .conllu or .json (SQuAD) file, or TFDS name; '
+        help='.jsonl, .json, .csv, .tsv, .parquet, .conll or .conllu file, or TFDS name; '
         'if its field names differ from those in training, set them with --config.data.KEY=NAME',
     )
     parser.add_argument('--split', default='test', help='split of a TFDS data set (default: %(default)s)')
@@ -38,11 +39,12 @@ def main() -> int:
     if flags.output:
         cli.check_output(pathlib.Path(flags.output), '--output')
         prediction.check_output(pathlib.Path(flags.output), flags.input)
-    predictor = prediction.Predictor(flags.checkpoint, overrides)
+    # The input is read before the model, so that its errors are found at once.
     if flags.question:
-        return _answer(predictor, flags.checkpoint, flags.question, flags.context)
+        context = _read_context(flags.context)
+        return _answer(prediction.Predictor(flags.checkpoint, overrides), flags, context)
     records = prediction.read_records(flags.input, flags.split)
-    predictions = predictor(records)
+    predictions = prediction.Predictor(flags.checkpoint, overrides)(records)
     prediction.write_predictions(pathlib.Path(flags.output), records, predictions, flags.class_ids)
     skipped = predictions.count(None)
     print(f'{flags.output}: {len(predictions) - skipped:,} predictions')
@@ -51,7 +53,20 @@ def main() -> int:
     return 1 if skipped else 0
 
 
-def _answer(predictor: Any, checkpoint: str, question: str, context_path: str) -> int:
+def _read_context(path: str) -> str:
+    """Read the text in which a question is answered."""
+    from bert_jax.core.errors import UserError
+
+    try:
+        context = pathlib.Path(path).read_text(encoding='utf-8')
+    except UnicodeDecodeError as e:
+        raise UserError(f'--context={path} is not UTF-8 text. Convert the file to UTF-8.') from e
+    if not context.strip():
+        raise UserError(f'--context={path} is empty. Set --context to a file with text.')
+    return context
+
+
+def _answer(predictor: Any, flags: argparse.Namespace, context: str) -> int:
     """Print the five best answers to one question with their probabilities; return the exit status."""
     from bert_jax.core.errors import UserError
     from bert_jax.data.records import Record
@@ -59,15 +74,10 @@ def _answer(predictor: Any, checkpoint: str, question: str, context_path: str) -
     data = predictor.task.data
     if not hasattr(data, 'context'):
         raise UserError(
-            f'{checkpoint!r} cannot answer questions. Set --checkpoint to a model fine-tuned on the task qa.'
+            f'{flags.checkpoint!r} cannot answer questions. Set --checkpoint to a model fine-tuned on the task qa.'
         )
-    try:
-        context = pathlib.Path(context_path).read_text(encoding='utf-8')
-    except UnicodeDecodeError as e:
-        raise UserError(f'--context={context_path} is not UTF-8 text. Convert the file to UTF-8.') from e
-    if not context.strip():
-        raise UserError(f'--context={context_path} is empty. Set --context to a file with text.')
-    (prediction,) = predictor([Record(context_path, {data.question: question, data.context: context})])
+    fields = {data.question: flags.question, data.context: context}
+    (prediction,) = predictor([Record(flags.context, fields)])
     for answer in (prediction or {}).get('n_best', [])[:5]:
         print(f'{answer["probability"]:7.1%}  {answer["text"] or "(no answer)"}')
     return 0 if prediction else 1

@@ -37,11 +37,8 @@ def main() -> None:
     runtime.configure_process()
     word, examples = context.DEFAULT_WORD, context.DEFAULT_EXAMPLES
     if flags.input:
-        if not records.is_files(flags.input) or not pathlib.Path(flags.input).is_file():
-            raise UserError(
-                f'--input={flags.input} does not exist or has an unknown format. '
-                f'Pass an existing file with one of the suffixes {", ".join(records.FILE_SUFFIXES)}.'
-            )
+        if not pathlib.Path(flags.input).is_file():
+            raise UserError(f'--input={flags.input} does not exist. Set --input to an existing file.')
         word, lines = flags.word, records.read_file(flags.input)
         examples = tuple((line.text('sense'), line.text('text')) for line in lines)
         if not examples:

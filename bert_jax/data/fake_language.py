@@ -40,6 +40,12 @@ class FakeLanguage:
         return index
 
 
+def token_text(tokenizer: Tokenizer, token: int) -> str:
+    """Return the text of a token of a `tasks.bilingual` model: that of its real token, after ~ if the token is fake."""
+    size = len(tokenizer)
+    return tokenizer.token(token) if token < size else f'~{tokenizer.token(token - size)}'
+
+
 class FakeLanguageTokenizer(Tokenizer):
     """A tokenizer that encodes texts with the ids of the fake language, in the original word order."""
 

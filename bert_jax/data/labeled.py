@@ -11,8 +11,10 @@ import numpy as np
 
 from bert_jax.core.config import check_range, did_you_mean
 from bert_jax.core.errors import UserError
+from bert_jax.data import files, tfds_data
 from bert_jax.data import records as records_lib
-from bert_jax.data import sources
+from bert_jax.data.formats import parquet
+from bert_jax.data.formats.conll import ENTITY_TAG
 from bert_jax.data.records import Record
 from bert_jax.data.rows import HEADER, max_text_tokens, pack, truncate_pair
 from bert_jax.data.tokenizer import Tokenizer
@@ -26,6 +28,7 @@ class DataConfig:
       source: TFDS name, or path or glob of files with `{split}` in it; see `records.read`.
       train_split: split to train on.
       eval_split: split to evaluate on.
+      allow_overlap: whether the two splits may share examples, to see whether a model can fit its training examples.
       length: tokens in a row, T.
       limit: number of training examples, chosen at random with a fixed seed; 0 uses all.
       fake_language: special tokens of the fake language into which texts are translated, for models of `tasks.bilingual`:
@@ -36,6 +39,7 @@ class DataConfig:
     source: str = ''
     train_split: str = 'train'
     eval_split: str = 'validation'
+    allow_overlap: bool = False
     length: int = 128
     limit: int = 0
     fake_language: Literal['', 'shared', 'separate'] = ''
@@ -44,9 +48,36 @@ class DataConfig:
         check_range(self, 'data', 4, math.inf, 'length')
         check_range(self, 'data', 0, math.inf, 'limit')
 
+    def check_splits(self) -> None:
+        """Raise UserError if training and evaluation would use the same examples, unless `allow_overlap` is set."""
+        splits = self.train_split, self.eval_split
+        if not self.allow_overlap and records_lib.splits_overlap(self.source, *splits):
+            raise UserError(
+                f'data.train_split={splits[0]!r} and data.eval_split={splits[1]!r} of {self.source!r} would train and '
+                'evaluate on the same examples. Set different splits (in a path, {split} stands for the name of the '
+                'split), or data.allow_overlap=true.'
+            )
+
 
 @dataclasses.dataclass(frozen=True)
-class LabeledConfig(DataConfig):
+class ClassesConfig(DataConfig):
+    """The data of a task that predicts classes.
+
+    Attributes:
+      label_names: names of the classes in the order of their numbers, if the labels are the numbers 0, 1, 2 and so on;
+        empty takes the names from the data.
+    """
+
+    label_names: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if len({*self.label_names}) < len(self.label_names):
+            raise UserError(f'data.label_names={self.label_names} repeats a name. List each class once.')
+
+
+@dataclasses.dataclass(frozen=True)
+class LabeledConfig(ClassesConfig):
     """One or two texts and a label. Texts longer than `length` are truncated, the longer of a pair first.
 
     Attributes:
@@ -61,7 +92,9 @@ class LabeledConfig(DataConfig):
 
 
 def label_names(data: Any, per_token: bool = False) -> tuple[str, ...]:
-    """Return the class names: those in the metadata of the data set, or else the labels in its training split.
+    """Return the class names: those in `data.label_names` or the metadata of the data set, or else in its training split.
+
+    Names are sorted, and so are numbers.
 
     Args:
       data: config with the fields `source`, `train_split` and `label`.
@@ -70,46 +103,104 @@ def label_names(data: Any, per_token: bool = False) -> tuple[str, ...]:
     Raises:
       UserError: if the training split has no labels, or labels that cannot be classes.
     """
-    if names := _dataset_label_names(data):
+    if names := _numbered_names(data) or _parquet_label_names(data):
         return names
     records = records_lib.read(data.source, data.train_split)
-    labels: list[Any] = [record.fields.get(data.label) for record in records]
-    if per_token:
-        labels = [tag for tags in labels if tags is not None for tag in tags]
-    labels = [_normalize_label(label) for label in labels]
-    if invalid := [label for label in labels if isinstance(label, list | dict | float) or label == '']:
+    locations: dict[str, Record] = {}  # the first record of each class
+    number = None  # the first record whose label is a number of JSON
+    unlabeled = 0
+    for record in records:
+        labels = read_tags(record, data.label) if per_token else [record.get(data.label, 'data.label')]
+        for label in labels:
+            name = class_name(label, record.location)
+            locations.setdefault(name, record)
+            number = number or (record if _is_number(label) else None)
+            unlabeled += name == '-1'
+    names = tuple(locations)
+    if not names:
         raise UserError(
-            f'{data.source} has the label {invalid[0]!r}, which is neither a whole number nor a name. '
-            'Use the task regress to predict real numbers.'
+            f'{data.source} has no labels in the field {data.label!r}. Set data.label to another.'
         )
-    unique: set[Any] = {*labels} - {None}
-    if not unique:
-        known = {key for record in records for key in record.fields}
+    if all(map(_is_integer, names)):
+        names = tuple(sorted(names, key=int))
+        if {'-1', '0'} <= {*names}:
+            raise UserError(
+                f'{locations["-1"].location} has the label -1, as {unlabeled:,} of {len(records):,} do, which mostly '
+                f'means that it is not labeled. Remove such records, or set task.labels={names}.'
+            )
+        return names
+    if number is not None:
+        example = next(name for name in names if not _is_integer(name))
         raise UserError(
-            f'{data.source} has no field {data.label!r}. Set data.label to the field of the labels: '
-            f'{did_you_mean(data.label, known)}'
+            f'{number.location} has a number as its label, but {locations[example].location} has the name {example!r}. '
+            'Write either the names or the numbers of classes as labels.'
         )
-    if all(_is_integer(label) for label in unique):
-        return tuple(map(str, sorted({int(label) for label in unique})))
-    return tuple(sorted(map(str, unique)))
+    _warn_of_similar(names)
+    return tuple(sorted(names))
 
 
-def _dataset_label_names(data: Any) -> tuple[str, ...]:
-    """Return the class names in the metadata of a TFDS data set; empty if it has none, or for files."""
+def _warn_of_similar(names: Sequence[str]) -> None:
+    by_spelling: dict[str, str] = {}
+    for name in names:
+        if (other := by_spelling.setdefault(name.casefold(), name)) != name:
+            logging.warning('The classes %r and %r differ only in case.', other, name)
+
+
+def _numbered_names(data: Any) -> tuple[str, ...]:
+    """Return the names of numbered classes: those in the config or the metadata of a TFDS data set; empty without them."""
+    if isinstance(data, ClassesConfig) and data.label_names:
+        return data.label_names
     if records_lib.is_files(data.source) or not data.source:
         return ()
-    feature = sources.load_features(data.source).get(data.label)
+    feature = tfds_data.load_features(data.source).get(data.label)
     feature = getattr(feature, 'feature', feature)  # the elements of a tfds.features.Sequence
     if names := getattr(feature, 'names', None):
         return tuple(names)
     return tuple(map(str, range(getattr(feature, 'num_classes', None) or 0)))
 
 
+def _parquet_label_names(data: Any) -> tuple[str, ...]:
+    """Return the class names in the metadata of the Parquet files of the training split; empty for other data.
+
+    The reader of Parquet has replaced the numbers by these names.
+    """
+    if not data.source or not records_lib.is_files(data.source):
+        return ()
+    path = records_lib.find_files(data.source, data.train_split)[0]
+    return parquet.class_names(path, data.label) if files.split_suffix(path) == ('.parquet', '') else ()
+
+
+def read_tags(record: Record, field: str, classes: Sequence[str] = ()) -> list[Any]:
+    """Return the labels of the words of a record.
+
+    If all of them are entity tags, they become IOB2, in which each entity starts with B-. In IOB1, it does so only
+    directly after one of the same type. BIOES and BILOU mark its last word with E- or L-, and a single word with S- or
+    U-; they are kept if the classes of the model have such names.
+
+    Raises:
+      UserError: if the field is missing or is not a list.
+    """
+    tags = record.values(field, 'one label per word', 'data.label')
+    keeps_scheme = any(name[:2] in ('S-', 'U-', 'E-', 'L-') for name in classes)
+    if keeps_scheme or not all(isinstance(tag, str) and ENTITY_TAG.fullmatch(tag) for tag in tags):
+        return tags
+    tags = [_IOB2_PREFIXES.get(tag[0], tag[0]) + tag[1:] for tag in tags]
+    previous = ['O', *tags]
+    return [
+        f'B-{tag[2:]}' if tag.startswith('I-') and previous[i][2:] != tag[2:] else tag
+        for i, tag in enumerate(tags)
+    ]
+
+
+_IOB2_PREFIXES = {'S': 'B', 'U': 'B', 'E': 'I', 'L': 'I'}
+
+
 class LabelMap:
     """A mapping from the labels of a data set, names or numbers, to the class ids of a model.
 
-    The class names in the metadata of a data set are matched to those of the model, ignoring case. If any of
-    them has no match, all classes are matched by number, provided that both have equally many.
+    Labels match the names of the model's classes, ignoring case if no other name is equal then. Numbers whose names are
+    known, from `data.label_names` or the metadata of a data set, match by these names; if any of the names has no
+    match, all classes are matched by number, provided that both have equally many.
 
     Args:
       data: config with the fields `source` and `label`.
@@ -121,25 +212,33 @@ class LabelMap:
 
     def __init__(self, data: Any, labels: Sequence[str]):
         self._ids = {name: i for i, name in enumerate(labels)}
-        dataset_names = _dataset_label_names(data)
-        by_spelling = {name.lower(): i for name, i in self._ids.items()} | self._ids
-        matches = [by_spelling.get(name, by_spelling.get(name.lower())) for name in dataset_names]
-        # The class id of each class number in the data.
-        self._class_ids: list[Any] = [*range(len(self._ids))] if None in matches or not matches else matches
+        spellings = [name.casefold() for name in labels]
+        unique = {s: i for i, s in enumerate(spellings) if spellings.count(s) == 1}
+        self._by_spelling = unique | self._ids
+        self._can_name_numbers = isinstance(data, ClassesConfig)
+        names = _numbered_names(data)
+        matches = [self._find(name) for name in names]
+        # The class id of each class number in the data; None if the numbers have no names.
+        self._class_ids: Any = matches or None
+        if not matches and are_placeholders(labels):
+            self._class_ids = [*range(len(labels))]
         if None in matches:
-            if len(dataset_names) != len(labels):
+            if len(names) != len(labels):
                 raise UserError(
-                    f'{data.source} has the classes {", ".join(dataset_names)}, but the model has {", ".join(labels)}. '
+                    f'{data.source} has the classes {", ".join(names)}, but the model has {", ".join(labels)}. '
                     'Use a model with these classes, or another data set.'
                 )
+            self._class_ids = [*range(len(labels))]
             logging.warning(
                 '%s has the classes %s, but the model has %s. '
                 'Classes are matched by number, so check their order.',
                 data.source,
-                [*dataset_names],
+                [*names],
                 [*labels],
             )
-        self._is_from_files = records_lib.is_files(data.source)
+
+    def _find(self, name: str) -> int | None:
+        return self._by_spelling.get(name, self._by_spelling.get(name.casefold()))
 
     def class_id(self, label: Any, location: str) -> int:
         """Return the class id of a label.
@@ -151,33 +250,92 @@ class LabelMap:
         Raises:
           UserError: if the label is not a class.
         """
-        label = _normalize_label(label)
-        if label is None:
-            raise UserError(f'{location} has no label. Add one, or remove the record.')
-        if str(label) in self._ids and (self._is_from_files or not isinstance(label, int)):
-            return self._ids[str(label)]
-        if not _is_integer(label) or (self._is_from_files and any(map(_is_integer, self._ids))):
+        name = class_name(label, location)
+        if self._class_ids is not None and _is_integer(name):
+            n = len(self._class_ids)
+            if not 0 <= int(name) < n:
+                raise UserError(
+                    f'{location} has the label {name}, but there are {n} classes, 0 to {n - 1}. '
+                    'Correct the label, or set task.labels or data.label.'
+                )
+            return self._class_ids[int(name)]
+        # true and false are also the numbers 1 and 0.
+        numbers = {'true': '1', 'false': '0'} if isinstance(label, bool | np.bool_) else {}
+        found = next((i for n in (name, numbers.get(name, name)) if (i := self._find(n)) is not None), None)
+        if found is not None:
+            return found
+        if _is_integer(name) and not any(map(_is_integer, self._ids)):
+            cure = 'Set data.label_names to the names of 0, 1 and so on, in this order.'
+            if not self._can_name_numbers:
+                cure = 'Write names as labels.'
             raise UserError(
-                f'{location} has the unknown label {label!r}: {did_you_mean(str(label), self._ids)} '
-                'Correct the label or set task.labels.'
+                f'{location} has the number {name} as its label, but the classes have the names {", ".join(self._ids)}. '
+                f'{cure}'
             )
-        n = len(self._class_ids)
-        if not 0 <= int(label) < n:
-            raise UserError(
-                f'{location} has the label {label}, but there are {n} classes, 0 to {n - 1}. '
-                'Correct the label, or set task.labels or data.label.'
-            )
-        return self._class_ids[int(label)]
+        shown = name if _is_number(label) else repr(label)
+        raise UserError(
+            f'{location} has the unknown label {shown}: {did_you_mean(name, self._ids)} '
+            'Correct the label or set task.labels.'
+        )
+
+
+def are_placeholders(names: Sequence[str]) -> bool:
+    """Return whether class names are LABEL_0, LABEL_1 and so on, which models without class names have."""
+    return all(re.fullmatch('LABEL_[0-9]+', name) for name in names)
+
+
+def class_name(label: Any, location: str) -> str:
+    """Return the name of the class that a label denotes; numbers of equal value have the same name.
+
+    Args:
+      label: text, whole number or boolean. Text such as '2.0' is a number; '007' is not.
+      location: location of the record, for messages.
+
+    Raises:
+      UserError: if the label is missing or cannot be a class.
+    """
+    if label is None or (isinstance(label, str) and not label.strip()):
+        raise UserError(f'{location} has no label. Add one, or remove the record.')
+    if isinstance(label, bool | np.bool_):
+        return 'true' if label else 'false'
+    if isinstance(label, str):
+        name = label.strip()
+        if not re.fullmatch(r'-?(0|[1-9][0-9]*)(\.[0-9]+)?', name):
+            return name
+        whole, _, fraction = name.partition('.')
+        if not fraction.strip('0'):
+            return '0' if whole == '-0' else whole
+    if _is_number(label) and label == label // 1:
+        return f'{int(label)}'
+    raise UserError(
+        f'{location} has {records_lib.describe(label)} as its label, neither a whole number nor a name. '
+        'Correct the label, or use the task regress to predict real numbers.'
+    )
+
+
+def _is_number(label: Any) -> bool:
+    return isinstance(label, int | float | np.number) and not isinstance(label, bool)
+
+
+def _is_integer(name: str) -> bool:
+    """Return whether the name of a class is a whole number."""
+    return bool(re.fullmatch('-?(0|[1-9][0-9]*)', name))
 
 
 def class_ids(records: Sequence[Record], data: Any, labels: Sequence[str]) -> list[int]:
     """Return the class id of each record; see `LabelMap`."""
     label_map = LabelMap(data, labels)
-    return [label_map.class_id(record.get(data.label), record.location) for record in records]
+    return [label_map.class_id(record.get(data.label, 'data.label'), record.location) for record in records]
 
 
 def encode_floats(records: Sequence[Record], data: LabeledConfig) -> list[int]:
-    """Return the real-valued label of each record as the bits of a float32, which `rows.Row.label` stores."""
+    """Return the real-valued label of each record as the bits of a float32, which `rows.Row.label` stores.
+
+    Raises:
+      UserError: if a label is not a finite number.
+    """
+    if data.label_names:
+        raise UserError(f'data.label_names={data.label_names} has no effect on real numbers. Remove it.')
     return [int(np.float32(_real_label(record, data.label)).view(np.uint32)) for record in records]
 
 
@@ -187,16 +345,21 @@ def decode_float(bits: int) -> np.float32:
 
 
 def _real_label(record: Record, field: str) -> float:
-    value = record.get(field)
+    value = record.get(field, 'data.label')
+    is_number = _is_number(value) or (isinstance(value, str) and _REAL_NUMBER.fullmatch(value.strip()))
     try:
-        number = float(value)
-    except (TypeError, ValueError):
-        number = math.nan
-    if not abs(number) <= np.finfo(np.float32).max:
+        number = float(value) if is_number else math.nan
+    except OverflowError:  # an integer of more than 308 digits
+        number = math.inf
+    if not abs(number) <= float(np.finfo(np.float32).max):
         raise UserError(
-            f'{record.location} has the label {value!r}, which is not a number. Correct the label, or set data.label.'
+            f'{record.location} has {records_lib.describe(value)} as its label, not a finite number such as 3.8. '
+            'Correct the label, or set data.label.'
         )
     return number
+
+
+_REAL_NUMBER = re.compile(r'[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?')
 
 
 def make_rows(
@@ -225,17 +388,3 @@ def make_rows(
         a, b = (a[:capacity], None) if b is None else truncate_pair(a, b, capacity)
         rows[i] = pack(a, b, label, data.length, tokenizer)
     return rows
-
-
-def _normalize_label(label: Any) -> Any:
-    """Convert a whole-number float label to an integer, and strip spaces around a string label."""
-    if isinstance(label, str):
-        return label.strip()
-    if isinstance(label, int | np.integer) or (isinstance(label, float) and label.is_integer()):
-        return int(label)
-    return label
-
-
-def _is_integer(label: Any) -> bool:
-    """Return whether a normalized label is an integer, or a name that consists of digits."""
-    return bool(re.fullmatch('-?[0-9]+', str(label)))

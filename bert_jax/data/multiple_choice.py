@@ -1,7 +1,7 @@
 """Multiple-choice questions: each ending becomes one row, together with the text that it continues."""
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -74,10 +74,9 @@ def read_endings(record: Record, data: Any) -> list[str]:
       UserError: if a field is missing or holds fewer than two endings.
     """
     if len(data.endings) == 1:
-        value = record.get(data.endings[0])
-        if isinstance(value, str) or not isinstance(value, Iterable) or len([*value]) < 2 or None in value:
+        endings = record.texts(data.endings[0], 'endings')
+        if len(endings) < 2:
             raise record.error(f'does not have two or more endings in the field {data.endings[0]!r}')
-        endings = [str(ending) for ending in value]
     else:
         endings = [record.text(field) for field in data.endings]
     prefix = record.text(data.ending_prefix) if data.ending_prefix else ''

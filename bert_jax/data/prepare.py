@@ -27,7 +27,7 @@ from bert_jax.core import worker_pool
 from bert_jax.core.config import check_range
 from bert_jax.core.errors import UserError
 from bert_jax.core.paths import lock_folder
-from bert_jax.data import sources, tokenizer_training
+from bert_jax.data import files, sources, tfds_data, tokenizer_training
 from bert_jax.data import tokenizer as tokenizer_lib
 from bert_jax.data.rows import CORPUS, MANIFEST, RowMaker, encode_sentences, read_manifest
 from bert_jax.data.tokenizer import Tokenizer, TokenizerConfig
@@ -46,7 +46,7 @@ class TextConfig:
         corpus that is one document, the end is held out.
       max_train_chars: largest number of characters of each corpus to train on, from the start; 0 uses all. The
         tokenizer is trained on whole corpora.
-      text_key: field with the text in TFDS and `.jsonl` records.
+      text_key: field with the text of a record, in TFDS data sets and in files such as `.jsonl`.
       sampling_exponent: exponent of the sampling weights: a named corpus is sampled in proportion to its number of
         rows to this power. Multilingual BERT uses 0.7; 1 samples all rows uniformly.
       length: T, number of tokens in a row.
@@ -70,6 +70,7 @@ class TextConfig:
     workers: int = 0
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, 'sources', files.join_at_commas(self.sources))
         check_range(self, 'data', 0, 1, 'validation_fraction', 'sampling_exponent')
         check_range(self, 'data', 0, math.inf, 'max_train_chars', 'seed', 'workers')
         check_range(self, 'data', 1, math.inf, 'shard_chars')
@@ -82,7 +83,7 @@ class TextConfig:
                 f'data.sampling_exponent={self.sampling_exponent} needs named corpora. '
                 'Write data.sources as en=FILE,de=FILE.'
             )
-        if self.validation_split and sources.splits_overlap(self.split, self.validation_split):
+        if self.validation_split and tfds_data.splits_overlap(self.split, self.validation_split):
             raise UserError(
                 f'data.split={self.split!r} and data.validation_split={self.validation_split!r} would train and '
                 'evaluate on the same examples. Set data.validation_split to another split, or to "" to hold out '

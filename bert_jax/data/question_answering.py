@@ -4,7 +4,7 @@ import dataclasses
 import math
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -12,7 +12,7 @@ import numpy as np
 from bert_jax.core.config import check_range
 from bert_jax.core.errors import UserError
 from bert_jax.data.labeled import DataConfig
-from bert_jax.data.records import Record
+from bert_jax.data.records import Record, describe
 from bert_jax.data.rows import max_text_tokens, pack
 from bert_jax.data.tokenizer import Tokenizer
 
@@ -125,7 +125,7 @@ def make_rows(
         capacity = room - len(question)
         row_offset = 1 + len(question) + len(tokenizer.separators)
         windows = _windows(len(ids), capacity, min(data.stride, capacity), row_offset)
-        question_id = str(record.fields.get(data.id, i)) if data.id else str(i)
+        question_id = _read_id(record, data.id) if data.id in record.fields else f'{i}'
         result.append(Question(question_id, context, offsets, len(rows), windows, answers))
         for window in windows:
             label = 0
@@ -134,6 +134,12 @@ def make_rows(
                 label = first * SPAN_BASE + last
             rows.append(pack(question, ids[window.start : window.stop], label, data.length, tokenizer))
     return np.stack(rows), result
+
+
+def _read_id(record: Record, field: str) -> str:
+    """Return the id of a question; a number becomes text, as in the files of predictions."""
+    value = record.get(field)
+    return f'{value}' if isinstance(value, int | np.integer) else record.text(field)
 
 
 def _windows(n: int, capacity: int, stride: int, row_offset: int) -> list[Window]:
@@ -186,16 +192,10 @@ def _read_answers(
     Returns:
       All answers, and the first and the last token of the first answer; None if it has no tokens.
     """
-    value = record.get(data.answers)
-    try:
-        texts, starts = [str(t) for t in value['text']], [int(s) for s in value['answer_start']]
-    except (TypeError, KeyError, ValueError) as e:
-        form = '{"text": [...], "answer_start": [...]}'
-        raise record.error(f'has answers in another format than {form}') from e
-    if len(texts) != len(starts):
-        raise record.error(f'has {len(texts)} entries in text but {len(starts)} in answer_start')
-    if not texts:
+    answers = [(text, start) for text, start in _list_answers(record, data.answers) if text.strip()]
+    if not answers:  # also those whose text is empty, which mark questions without an answer
         return (), None
+    texts, starts = map(list, zip(*answers, strict=True))
     occurrences = [match.start() for match in re.finditer(f'(?={re.escape(texts[0])})', context)]
     if not occurrences:
         raise record.error(f'has the answer {texts[0]!r}, which does not occur in its context')
@@ -203,3 +203,31 @@ def _read_answers(
     stop = start + len(texts[0])
     tokens = np.flatnonzero((offsets[:, 0] < stop) & (offsets[:, 1] > start))
     return texts, (int(tokens[0]), int(tokens[-1])) if len(tokens) else None
+
+
+def _list_answers(record: Record, field: str) -> list[tuple[str, int]]:
+    """Return the text and the start of each answer, from {"text": [...], "answer_start": [...]} or a list of objects.
+
+    Raises:
+      UserError: if the field is missing or has another format.
+    """
+    value = record.get(field)
+    try:
+        if isinstance(value, Mapping):
+            texts, starts = [*value['text']], [*value['answer_start']]
+            if isinstance(value['text'], str):
+                raise TypeError
+        else:
+            texts, starts = ([answer[key] for answer in value] for key in ('text', 'answer_start'))
+    except (TypeError, KeyError) as e:
+        form = 'Write {"text": [...], "answer_start": [...]}, and empty lists for no answer.'
+        raise UserError(f'{record.location} has {describe(value)} in the field {field!r}. {form}') from e
+    if len(texts) != len(starts):
+        raise record.error(f'has {len(texts)} entries in text but {len(starts)} in answer_start')
+    for name, entries, expected, kind in (
+        ('text', texts, str, 'text'),
+        ('answer_start', starts, int | np.integer, 'a whole number'),
+    ):
+        if wrong := [e for e in entries if not isinstance(e, expected) or isinstance(e, bool)]:
+            raise record.error(f'has {describe(wrong[0])} in {field}.{name}, where {kind} belongs')
+    return [(text, int(start)) for text, start in zip(texts, starts, strict=True)]

@@ -5,21 +5,21 @@ header. The label of a word is stored at its first subword as its class id plus 
 """
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
 from bert_jax.core.errors import UserError
 from bert_jax.data import labeled
-from bert_jax.data.labeled import DataConfig
+from bert_jax.data.labeled import ClassesConfig
 from bert_jax.data.records import Record
 from bert_jax.data.rows import HEADER, pack
 from bert_jax.data.tokenizer import Tokenizer
 
 
 @dataclasses.dataclass(frozen=True)
-class TaggingConfig(DataConfig):
+class TaggingConfig(ClassesConfig):
     """Words and their labels. A sentence longer than `length` is split into several rows.
 
     Attributes:
@@ -69,14 +69,15 @@ def make_rows(
     rows: list[np.ndarray] = []
     sentences = []
     for record in records:
-        words = [str(word) for word in _read_list(record, data.tokens)]
+        words = record.texts(data.tokens, 'words')
         if not words and not with_labels:
             raise record.error('has no words')
         tags = [0] * len(words)
         if with_labels:
-            values = _read_list(record, data.label)
+            values = labeled.read_tags(record, data.label, labels)
             if len(values) != len(words):
-                raise record.error(f'has {len(words)} words but {len(values)} labels')
+                fields = f'{len(words)} words in {data.tokens!r} but {len(values)} labels in {data.label!r}'
+                raise record.error(f'has {fields}')
             tags = [label_map.class_id(value, record.location) for value in values]
         subwords = [
             s if len(s) else np.array([tokenizer.unk], np.int32) for s in tokenizer.encode_words(words)
@@ -95,18 +96,6 @@ def make_rows(
     if not rows:
         raise UserError(f'{data.source} has no words. Check data.source and data.tokens.')
     return np.stack(rows), sentences
-
-
-def _read_list(record: Record, field: str) -> list[Any]:
-    value = record.get(field)
-    if isinstance(value, str | Mapping) or not isinstance(value, Iterable):
-        raise UserError(
-            f'{record.location} has {str(value)[:40]!r} in the field {field!r}, which is not a list. '
-            'Write a list with one entry per word.'
-        )
-    if None in (entries := [*value]):
-        raise record.error(f'has a null entry in the list {field!r}')
-    return entries
 
 
 def _split_words(sizes: Sequence[int], capacity: int) -> list[list[int]]:

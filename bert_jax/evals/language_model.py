@@ -169,7 +169,11 @@ class TokenScorer:
         self._score = functools.partial(score, trained.params)
 
     def __call__(self, queries: Sequence[Query]) -> list[TokenScores]:
-        """Score queries in batches of similar length; return the scores in the order of the queries."""
+        """Score queries in batches of similar length; return the scores in the order of the queries.
+
+        Raises:
+          UserError: if a loss is not finite.
+        """
         if not queries:
             return []
         lengths = np.array([len(q.tokens) for q in queries])
@@ -187,6 +191,11 @@ class TokenScorer:
             for j, i in enumerate(indices):
                 scored = slice(queries[i].first - 1, lengths[i] - 1)
                 scores[i] = TokenScores(losses[j, scored].astype(np.float64), is_greedy[j, scored])
+                if not np.isfinite(scores[i].losses).all():
+                    raise UserError(
+                        'The model assigns a token a loss that is not finite, so its scores mean nothing. Set --checkpoint to '
+                        'one with finite weights.'
+                    )
         return scores
 
 
@@ -258,7 +267,7 @@ class Scorer:
             if not c.source:  # the settings are those of the pretraining data
                 raise
             # The error names the setting `data.KEY`, but in this config it is `eval.KEY`.
-            settings = r"(?<![\w'/.])data\.(source|label|text)(s|_key)?\b"
+            settings = r"(?<![\w'/.])data\.(?:eval_)?(source|label|text|split|train_split)(s|_key)?\b"
             raise UserError(re.sub(settings, r'eval.\1', str(e))) from e
         stride = {'stride': _stride(c, length)} if c.kind == 'perplexity' else {}
         windows_text = f'up to {length} tokens' + (f', {stride["stride"]} of them new' if stride else '')
@@ -326,11 +335,6 @@ def _read_documents(config: LmConfig, pretraining_data: Any) -> list[str]:
     """Return the documents to score, one paragraph per line."""
     if not config.source:
         documents: Iterable[Sequence[str]] = prepare.read_documents(pretraining_data, 'validation')
-    elif records_lib.is_files(config.source) and not config.source.endswith('.jsonl'):
-        raise UserError(
-            f'eval.source={config.source!r} holds labeled records, but perplexity needs documents. '
-            'Use .txt, .txt.gz or .jsonl files.'
-        )
     else:
         documents = (d.paragraphs for d in sources.read_documents(config.source, config.split, config.text))
     texts = ['\n'.join(paragraphs) for paragraphs in documents]

@@ -11,6 +11,7 @@ from typing import Any
 
 from bert_jax.core import partitioning, paths
 from bert_jax.core.errors import UserError
+from bert_jax.data import files
 from bert_jax.data import records as records_lib
 from bert_jax.data.records import Record
 from bert_jax.evals.evaluator import Evaluator
@@ -75,7 +76,7 @@ class Predictor:
 
 
 def read_records(source: str, split: str) -> list[Record | None]:
-    """Read the records of a file, or of a split of a TFDS data set.
+    """Read the records of a file or glob, or of a split of a TFDS data set.
 
     Returns:
       The records in order. A record that cannot be read is logged and replaced by None.
@@ -84,21 +85,19 @@ def read_records(source: str, split: str) -> list[Record | None]:
       UserError: if the file does not exist, has an unknown format or holds no records.
     """
     if not records_lib.is_files(source):
-        if pathlib.Path(source).is_file():
-            raise UserError(
-                f'--input={source} has an unknown format. Use one of {", ".join(records_lib.FILE_SUFFIXES)}.'
-            )
         return [*records_lib.read(source, split)]
-    if not pathlib.Path(source).is_file():
-        raise UserError(f'--input={source} does not exist. Set --input to an existing file.')
+    if not (paths := files.find_files(source)):
+        problem = 'is a folder' if files.is_folder(source) else 'does not exist'
+        raise UserError(f'--input={source} {problem}. Set --input to an existing file.')
     records: list[Record | None] = []
 
     def skip(problem: str) -> None:
         logging.warning('Skipped an invalid record: %s', problem)
         records.append(None)
 
-    for record in records_lib.read_file(source, skip):
-        records.append(record)
+    for path in paths:
+        for record in records_lib.read_file(path, skip):
+            records.append(record)
     if not records:
         raise UserError(f'--input={source} has no records. Set --input to a file with records.')
     return records

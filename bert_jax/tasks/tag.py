@@ -55,7 +55,10 @@ class Task(Downstream):
         self.freezes_encoder = bool(config.features)
         invalid = [label for label in config.labels if label != 'O' and label[:2] not in ('B-', 'I-')]
         if config.entities and invalid:
-            raise UserError(f'The label {invalid[0]!r} is not B-X, I-X or O. Set task.entities=false.')
+            raise UserError(
+                f'The label {invalid[0]!r} is not B-X, I-X or O. Set task.entities=false, or data.label_names to the '
+                'names of numbers.'
+            )
 
     @staticmethod
     def complete_config(config: Config, data: TaggingConfig) -> Config:
@@ -110,7 +113,8 @@ class Task(Downstream):
     def scores(self, outputs: dict[str, np.ndarray], metadata: Sequence[Sentence]) -> dict[str, Any]:
         """Compute precision, recall and F1 of each label and, with `entities`, of whole entities.
 
-        Sentences with rows that were not evaluated are skipped.
+        Sentences with rows that were not evaluated are skipped. `f1_macro` is the mean over the labels that are true or
+        predicted somewhere.
         """
         from sklearn import metrics
 
@@ -128,7 +132,7 @@ class Task(Downstream):
         )
         table = _table_rows(by_label)
         scores: dict[str, Any] = {
-            'f1_macro': float(np.mean([row['f1'] for row in table if row['support']])),
+            'f1_macro': float(metrics.f1_score(all_true, all_predicted, average='macro', zero_division=0)),
             'majority': float(np.bincount(all_true).max() / len(all_true)),
             'words': len(all_true),
             'labels': dict(zip(names, table, strict=True)),
@@ -155,13 +159,15 @@ def _table_rows(columns: Sequence[np.ndarray]) -> list[dict[str, float]]:
 
 
 def _entity_scores(true: list[list[str]], predicted: list[list[str]]) -> dict[str, Any]:
-    """Score whole entities with seqeval: the type and both boundaries must match (strict BIO)."""
-    from seqeval.metrics.v1 import precision_recall_fscore_support
-    from seqeval.scheme import IOB2, Entities
+    """Score whole entities as conlleval, the script of CoNLL-2003, does: the type and both boundaries must match.
 
-    options: Any = dict(scheme=IOB2, zero_division=0)
+    An I-X without a B-X or I-X before it begins an entity too. This is the default mode of seqeval.
+    """
+    from seqeval.metrics.sequence_labeling import get_entities, precision_recall_fscore_support
+
+    options: Any = dict(zero_division=0)
     precision, recall, f1, _ = precision_recall_fscore_support(true, predicted, average='micro', **options)
-    types = sorted(set.union(*(Entities(side, IOB2).unique_tags for side in (true, predicted))))
+    types = sorted({entity[0] for side in (true, predicted) for entity in get_entities(side)})
     by_type = precision_recall_fscore_support(true, predicted, average=None, **options)
     return {
         'entity_precision': float(precision),

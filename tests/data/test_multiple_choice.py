@@ -47,8 +47,18 @@ def test_invalid_record_is_named(word_tokenizer, second, message):
         multiple_choice.make_rows(found, ChoiceConfig('x.jsonl', length=8), word_tokenizer, True)
 
 
-@pytest.mark.parametrize('endings', [None, [], ['a'], 3, ['a', None]])
-def test_fewer_than_two_endings_raise(word_tokenizer, endings):
+@pytest.mark.parametrize(
+    ('endings', 'problem'),
+    [
+        ([], 'does not have two or more endings'),
+        (['a'], 'does not have two or more endings'),
+        (None, "has null in the field 'endings', where a list of endings belongs"),
+        ('a b', "has the text 'a b' in the field 'endings', where a list of endings belongs"),
+        (['a', None], "has null in the list 'endings', where text belongs"),
+        (['a', 3], "has the number 3 in the list 'endings', where text belongs"),
+    ],
+)
+def test_endings_that_are_not_two_texts_raise(word_tokenizer, endings, problem):
     found = [Record('line 3,', {'text': 'w1', 'endings': endings, 'label': 0})]
-    with pytest.raises(UserError, match='line 3, does not have two or more endings'):
+    with pytest.raises(UserError, match=f'line 3, {problem}'):
         multiple_choice.make_rows(found, ChoiceConfig('x.jsonl'), word_tokenizer, True)

@@ -12,7 +12,7 @@ import pytest
 
 from bert_jax.core.errors import UserError
 from bert_jax.data import prepare as prepare_lib
-from bert_jax.data import sources
+from bert_jax.data import sources, tfds_data
 from bert_jax.data import tokenizer as tokenizer_lib
 from bert_jax.data.prepare import TextConfig
 from bert_jax.data.rows import MANIFEST, Rows, SegmentRows, unpack
@@ -328,7 +328,7 @@ def test_only_the_validation_split_is_held_out(sst2):
         (sst2,), 'validation[:40]', 'train[:15]', validation_fraction=0.5, text_key='sentence'
     )
     found = {s.split: s.documents for s in prepare_lib.make_shards(config)}
-    expected = [e['sentence'].strip() for e in sources.load_examples(sst2, 'train[:15]')]
+    expected = [e['sentence'].strip() for e in tfds_data.load_examples(sst2, 'train[:15]')]
     assert [d[0] for d in found['validation']] == expected
     assert len(found['train']) == 40
 
@@ -369,7 +369,7 @@ def test_error_in_the_text_is_reported(word_tokenizer, tmp_path):
     lines = [json.dumps({'text': ' '.join(make_sentences(d))}) for d in range(20)]
     (tmp_path / 'a.jsonl').write_text('\n'.join([*lines, '{"text": ', *lines]))
     config = TextConfig((str(tmp_path / 'a.jsonl'),), length=32, shard_chars=500, workers=1)
-    with pytest.raises(UserError, match=r'a\.jsonl, line 21 is not valid JSON'):
+    with pytest.raises(UserError, match=r'a\.jsonl, line 21 is not JSON'):
         prepare_lib.prepare(config, ROW_MAKER, word_tokenizer, tmp_path / 'rows')
     assert not (tmp_path / 'rows').exists()
 

@@ -123,14 +123,51 @@ def test_stride_that_skips_text_raises():
         None,
         'x',
         3,
-        [{'text': 'w1', 'answer_start': 0}],
+        ['w1'],
+        [{'text': 'w1'}],
         {'text': ['w1']},
+        {'text': 'w1', 'answer_start': [0]},
         {'text': ['w1'], 'answer_start': []},
+        {'text': [3], 'answer_start': [0]},
+        {'text': ['w1'], 'answer_start': ['0']},
+        {'text': ['w1'], 'answer_start': [True]},
     ],
 )
 def test_malformed_answers_raise(word_tokenizer, answers):
     record = Record('line 2,', {'id': 'a', 'context': 'w1 w2', 'question': 'w3', 'answers': answers})
     with pytest.raises(
-        UserError, match='line 2, has (answers in another format|1 entries in text but 0 in answer_start)'
+        UserError, match=r"line 2, has .* in (the field 'answers'|answers\.(text|answer_start)|answer_start)"
     ):
+        make_rows(record, word_tokenizer)
+
+
+def test_answers_may_be_a_list_of_objects(word_tokenizer):
+    record = make_record('w1 w2 w3')
+    record.fields['answers'] = [{'text': 'w2', 'answer_start': 3}, {'text': 'w2 w3', 'answer_start': 3}]
+    (row,), question = make_rows(record, word_tokenizer)
+    assert question.answers == ['w2', 'w2 w3']
+    first = question.windows[0].row_offset + 1
+    assert divmod(row.label, SPAN_BASE) == (first, first)
+
+
+@pytest.mark.parametrize('start', [0, 1, 4, -1])
+@pytest.mark.parametrize('text', ['', ' '])
+def test_empty_answer_is_no_answer(word_tokenizer, start, text):
+    (row,), question = make_rows(make_record('w1 w2 w1', text=text, start=start), word_tokenizer)
+    assert row.label == 0
+    assert question.answers == ()
+
+
+@pytest.mark.parametrize(('id_', 'expected'), [(7, '7'), (np.int64(7), '7'), ('a', 'a')])
+def test_numbers_are_ids(word_tokenizer, id_, expected):
+    record = make_record('w1')
+    record.fields['id'] = id_
+    assert make_rows(record, word_tokenizer)[1].id == expected
+
+
+@pytest.mark.parametrize('id_', [None, 1.5, ['a']])
+def test_other_types_are_no_ids(word_tokenizer, id_):
+    record = make_record('w1')
+    record.fields['id'] = id_
+    with pytest.raises(UserError, match="in the field 'id', where text belongs"):
         make_rows(record, word_tokenizer)

@@ -1,104 +1,21 @@
 """Records of files and data sets; errors name the file and line."""
 
-import json
+import os
+import pathlib
+import re
 
+import numpy as np
 import pytest
 
 from bert_jax.core.errors import UserError
-from bert_jax.data import records
+from bert_jax.data import files, records
 from bert_jax.data.records import Record
-
-CONLL = '-DOCSTART- -X- O O\n\nEU NNP I-NP B-ORG\nrejects VBZ I-VP O\n\n\nPeter NNP B-PER\n'
-CONLLU = (
-    '# text = vámonos al\n'
-    '1-2\tvámonos\t_\t_\t_\t_\t_\t_\t_\t_\n'
-    '1\tvamos\tir\tVERB\tVB\t_\t_\t_\t_\t_\n'
-    '2\tnos\tnosotros\tPRON\tPR\t_\t_\t_\t_\t_\n'
-    '2.1\tgone\t_\tVERB\t_\t_\t_\t_\t_\t_\n'
-    '\n'
-)
-SQUAD = {
-    'version': '1.1',
-    'data': [
-        {
-            'title': 'x',
-            'paragraphs': [
-                {
-                    'context': '台北在台灣。',
-                    'qas': [
-                        {'id': '1', 'question': '在哪?', 'answers': [{'text': '台灣', 'answer_start': 3}]},
-                        {
-                            'id': 2,
-                            'question': '?',
-                            'is_impossible': True,
-                            'plausible_answers': [],
-                            'answers': [],
-                        },
-                    ],
-                }
-            ],
-        }
-    ],
-}
+from tests.data.test_files import COMPRESS
 
 
 def read_fields(path, text):
     path.write_text(text, encoding='utf-8')
     return [r.fields for r in records.read(str(path).replace('train', '{split}'), 'train')]
-
-
-@pytest.mark.parametrize('ending', ['\n', '\r\n'])
-def test_conll_tags_are_in_the_last_column(tmp_path, ending):
-    assert read_fields(tmp_path / 'train.conll', CONLL.replace('\n', ending)) == [
-        {'tokens': ['EU', 'rejects'], 'tags': ['B-ORG', 'O']},
-        {'tokens': ['Peter'], 'tags': ['B-PER']},
-    ]
-
-
-@pytest.mark.parametrize(
-    ('text', 'tokens', 'tags'),
-    [
-        ('New York\tB-LOC\n', ['New York'], ['B-LOC']),
-        ('a\u00a0b O\nc\u3000d  O\n', ['a\u00a0b', 'c\u3000d'], ['O', 'O']),
-        ('# id 1\tdomain=en\nx _ _ O\n# O\n', ['x', '#'], ['O', 'O']),
-        ('a I-X\nb I-X\nc B-X\nd I-Y\ne O\nf I-Y\n', [*'abcdef'], ['B-X', 'I-X', 'B-X', 'B-Y', 'O', 'B-Y']),
-        ('a I-X\nb NN\n', ['a', 'b'], ['I-X', 'NN']),
-    ],
-)
-def test_conll_columns_and_schemes(tmp_path, text, tokens, tags):
-    assert read_fields(tmp_path / 'train.conll', text) == [{'tokens': tokens, 'tags': tags}]
-
-
-def test_conll_sentences_without_tags(tmp_path):
-    assert read_fields(tmp_path / 'train.conll', 'New\nYork\n\na O\n') == [
-        {'tokens': ['New', 'York']},
-        {'tokens': ['a'], 'tags': ['O']},
-    ]
-
-
-def test_conllu_skips_contractions_and_empty_nodes(tmp_path):
-    assert read_fields(tmp_path / 'train.conllu', CONLLU) == [
-        {'tokens': ['vamos', 'nos'], 'upos': ['VERB', 'PRON'], 'xpos': ['VB', 'PR']}
-    ]
-
-
-def test_squad(tmp_path):
-    assert read_fields(tmp_path / 'train.json', json.dumps(SQUAD)) == [
-        {
-            'id': '1',
-            'context': '台北在台灣。',
-            'question': '在哪?',
-            'answers': {'text': ['台灣'], 'answer_start': [3]},
-        },
-        {'id': '2', 'context': '台北在台灣。', 'question': '?', 'answers': {'text': [], 'answer_start': []}},
-    ]
-
-
-def test_squad_questions_without_answers_have_no_answers_field(tmp_path):
-    data = {'data': [{'paragraphs': [{'context': 'c', 'qas': [{'id': '1', 'question': 'q'}]}]}]}
-    assert read_fields(tmp_path / 'test.train.json', json.dumps(data)) == [
-        {'id': '1', 'context': 'c', 'question': 'q'}
-    ]
 
 
 @pytest.mark.parametrize(
@@ -108,11 +25,10 @@ def test_squad_questions_without_answers_have_no_answers_field(tmp_path):
         ('train.conllu', '1\ta\n', r'train\.conllu, line 1 has 2 columns'),
         (
             'train.json',
-            '{"data": [{}]}',
-            r"train\.json' is not in the SQuAD format \(KeyError: 'paragraphs'\)",
+            '{"data": [{"paragraphs": [{}]}]}',
+            r"train\.json' is not in the SQuAD format \(KeyError: 'qas'\)",
         ),
-        ('train.json', '[', r"train\.json' is not in the SQuAD format"),
-        ('train.json', '[' * 100_000, r"train\.json' is not in the SQuAD format \(RecursionError"),
+        ('train.json', '[', r"train\.json' is not JSON"),
         ('train.jsonl', '[' * 100_000, r'train\.jsonl, line 1 is not JSON'),
         ('train.jsonl', '{"label": ' + '9' * 5000 + '}', r'train\.jsonl, line 1 is not JSON \(Exceeds'),
     ],
@@ -131,7 +47,7 @@ def test_invalid_file_is_named(tmp_path, name, text, message):
             [1, 5],
             ['line 3 is not', 'line 4 is not UTF-8'],
         ),
-        ('a.csv', b'a,b\nx,1\n\xe9,2\n"y\ny",3\n', [2, 5], ['line 3 is not UTF-8']),
+        ('a.csv', b'a,b\nx,1\n\xe9,2\n"y\ny",3\n', [2, 4], ['line 3 is not UTF-8']),
         ('a.conll', b'a O\n\nb O\nc\n\nd O\n', [1, 6], ['line 4 has one column']),
         ('a.conll', b'a O\n\nb \xe9\n', [1], ['line 3 is not UTF-8']),
         ('a.conllu', b'# x\n1\ta' + b'\t_' * 8 + b'\n\n1\ta\n', [2], ['line 4 has 2 columns']),
@@ -144,19 +60,6 @@ def test_invalid_record_is_reported_and_skipped(tmp_path, name, data, valid_line
     assert [r.location for r in found] == [f'{tmp_path / name}, line {n},' for n in valid_lines]
     assert len(reported) == len(problems)
     assert all(p in r for p, r in zip(problems, reported, strict=True))
-
-
-def test_invalid_squad_question_is_reported_and_skipped(tmp_path):
-    valid = {'id': 'a', 'question': 'q'}
-    invalid = [{'id': 'b'}, {**valid, 'answers': [{'text': 't'}]}, 'what?']
-    squad = {'data': [{'paragraphs': [{'context': 'c', 'qas': [valid, *invalid]}]}]}
-    (tmp_path / 'a.json').write_text(json.dumps(squad))
-    reported = []
-    (record,) = records.read_file(str(tmp_path / 'a.json'), reported.append)
-    assert record.fields['id'] == 'a'
-    assert ['question 2' in reported[0], 'question 3' in reported[1], 'question 4' in reported[2]] == [
-        True
-    ] * 3
 
 
 def test_nested_fields_and_translation_languages():
@@ -172,3 +75,103 @@ def test_nested_fields_and_translation_languages():
         record.get('premise.es')
     with pytest.raises(UserError, match=r"no field 'hypothesis\.xx'"):
         record.get('hypothesis.xx')
+    assert Record('a', {'premise.en': 'c', 'premise': {'en': 'd'}}).text('premise.en') == 'c'
+
+
+@pytest.mark.parametrize(
+    'suffix', ['.JSONL', '.jsonl.gz', '.CSV', '.csv.gz', '.csv.xz', '.tsv.zst', '.json.bz2']
+)
+def test_suffixes_in_any_case_and_compressed(tmp_path, suffix):
+    plain, packing = files.split_suffix(f'train{suffix}')
+    text = {'.csv': 'text,label\na,b\n', '.tsv': 'text\tlabel\na\tb\n'}.get(
+        plain, '{"text": "a", "label": "b"}\n'
+    )
+    data = COMPRESS[packing](text.encode()) if packing else text.encode()
+    (tmp_path / f'train{suffix}').write_bytes(data)
+    (record,) = records.read(f'{tmp_path}/{{split}}{suffix}', 'train')
+    assert record.fields == {'text': 'a', 'label': 'b'}
+    assert record.location.startswith(f'{tmp_path}/train{suffix}, ')
+
+
+@pytest.mark.parametrize(
+    ('value', 'description'),
+    [
+        (None, 'null'),
+        (True, 'true'),
+        (3, 'the number 3'),
+        (float('nan'), 'the number nan'),
+        (np.int64(3), 'the number 3'),
+        (['a', 'good', 'day'], "the list ['a', 'good', 'day']"),
+        ({'n': 3}, "the object {'n': 3}"),
+        (b'a', "the list b'a'"),
+    ],
+)
+def test_only_text_is_text(value, description):
+    message = f"a.jsonl, line 1, has {description} in the field 'text', where text belongs. "
+    with pytest.raises(UserError, match=re.escape(message)):
+        Record('a.jsonl, line 1,', {'text': value}).text('text')
+    with pytest.raises(UserError, match=re.escape("in the list 'text', where text belongs")):
+        Record('a.jsonl, line 1,', {'text': ['a', value]}).texts('text')
+
+
+def test_part_of_an_object_is_suggested():
+    with pytest.raises(UserError, match=r"Name a part of it in the config, such as 'review\.en'"):
+        Record('a', {'review': {'en': 'a', 'de': 'b'}}).text('review')
+
+
+@pytest.mark.parametrize('value', ['a b', "['a', 'b']", None, 3, {'a': 'b'}, b'a'])
+def test_only_lists_are_lists(value):
+    with pytest.raises(UserError, match="in the field 'tokens', where a list of words belongs"):
+        Record('a', {'tokens': value}).texts('tokens', 'words')
+
+
+def test_tables_say_where_their_fields_are_named(tmp_path):
+    with pytest.raises(
+        UserError, match=r'known: 1, a good day\. The first line of a \.tsv file names its fields'
+    ):
+        (tmp_path / 'a.tsv').write_text('a good day\t1\na bad day\t0\n')
+        next(records.read_file(str(tmp_path / 'a.tsv'))).text('text')
+
+
+@pytest.mark.parametrize(
+    ('source', 'message'),
+    [
+        ('/nowhere/x', "No file matches '/nowhere/x'. Set data.source to"),
+        ('./nowhere', "No file matches './nowhere'"),
+        ('mine/{split}.CSV', "No file matches 'mine/train.CSV'"),
+        ('/nowhere/{split}.parquet', "No file matches '/nowhere/train.parquet'"),
+        ('/no where, x/{split}.jsonl', "No file matches '/no where, x/train.jsonl'"),
+        ('README.md', "'README.md' has an unknown format. Use a file with one of the suffixes .jsonl, "),
+        ('tests', "'tests' is a folder. Set data.source to the files in it, such as 'tests/{split}.jsonl'"),
+        ('tests/', "such as 'tests/{split}.jsonl'"),
+    ],
+)
+def test_paths_without_readable_files_are_named(monkeypatch, source, message):
+    monkeypatch.chdir(pathlib.Path(__file__).parents[2])
+    with pytest.raises(UserError, match=re.escape(message)):
+        records.read(source, 'train')
+
+
+@pytest.mark.parametrize('pattern', ['{split}.jsonl', 'x[1]/{split}-*.jsonl'])
+def test_missing_split_names_those_that_there_are(tmp_path, pattern):
+    (tmp_path / 'x[1]').mkdir()
+    for name in ('train', 'dev'):
+        path = tmp_path / pattern.format(split=name).replace('*', '00-of-01')
+        path.write_text('{"text": "a"}')
+    message = 'but there are files of the splits dev, train. Set data.train_split or data.eval_split'
+    with pytest.raises(UserError, match=message):
+        records.read(f'{tmp_path}/{pattern}', 'validation')
+
+
+def test_splits_of_files_overlap_if_they_share_a_file(tmp_path):
+    for name in ('train', 'train2', 'test'):
+        (tmp_path / f'{name}.jsonl').write_text('')
+    assert records.splits_overlap(f'{tmp_path}/{{split}}*.jsonl', 'train', 'train2')
+    assert not records.splits_overlap(f'{tmp_path}/{{split}}.jsonl', 'train', 'train2')
+    assert records.splits_overlap(f'{tmp_path}/all.jsonl', 'train', 'test')
+
+
+def test_pipe_of_unknown_format_is_named(tmp_path):
+    os.mkfifo(tmp_path / 'pipe')
+    with pytest.raises(UserError, match="pipe' has an unknown format"):
+        list(records.read_file(str(tmp_path / 'pipe')))

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bert_jax.core.errors import UserError
-from bert_jax.data import tagging
+from bert_jax.data import labeled, records, tagging
 from bert_jax.data.records import Record
 from bert_jax.data.rows import HEADER, unpack
 from bert_jax.data.tagging import TaggingConfig
@@ -66,7 +66,7 @@ def test_word_without_subwords_becomes_unk(word_tokenizer):
 @pytest.mark.parametrize(
     ('tokens', 'tags', 'message'),
     [
-        (['w1', 'w2'], ['O'], 'example 0 has 2 words but 1 labels'),
+        (['w1', 'w2'], ['O'], "example 0 has 2 words in 'tokens' but 1 labels in 'tags'"),
         (['w1'], ['B-B'], "example 0 has the unknown label 'B-B'"),
         ([], [], 'has no words'),
     ],
@@ -79,12 +79,51 @@ def test_invalid_labels_raise(word_tokenizer, tokens, tags, message):
 @pytest.mark.parametrize(
     ('fields', 'message'),
     [
-        ({'tokens': 'New York'}, "line 1, has 'New York' in the field 'tokens', which is not a list"),
-        ({'tokens': None}, "line 1, has 'None' in the field 'tokens'"),
-        ({'tokens': ['a', None]}, 'line 1, has a null entry in the list'),
+        (
+            {'tokens': 'New York'},
+            "line 1, has the text 'New York' in the field 'tokens', where a list of words belongs",
+        ),
+        ({'tokens': None}, "line 1, has null in the field 'tokens', where a list of words belongs"),
+        ({'tokens': ['a', None]}, "line 1, has null in the list 'tokens', where text belongs"),
+        ({'tokens': ['a', 3]}, "line 1, has the number 3 in the list 'tokens', where text belongs"),
         ({'tokens': []}, 'line 1, has no words'),
     ],
 )
 def test_invalid_words_raise(word_tokenizer, fields, message):
     with pytest.raises(UserError, match=message):
         make_rows([Record('line 1,', fields)], word_tokenizer, with_labels=False)
+
+
+@pytest.mark.parametrize(
+    ('tags', 'expected'),
+    [
+        ('B-X I-X O', 'B-X I-X O'),  # IOB2
+        ('I-X I-X B-X I-Y O I-Y', 'B-X I-X B-X B-Y O B-Y'),  # IOB1
+        ('B-X E-X O S-Y B-X I-X E-X', 'B-X I-X O B-Y B-X I-X I-X'),  # BIOES
+        ('B-X L-X O U-Y', 'B-X I-X O B-Y'),  # BILOU
+        ('I-X NN', 'I-X NN'),  # parts of speech
+    ],
+)
+def test_entity_tags_become_iob2(tags, expected):
+    assert labeled.read_tags(Record('a', {'tags': tags.split()}), 'tags') == expected.split()
+
+
+def test_scheme_of_the_model_is_kept():
+    tags = ['B-X', 'E-X', 'O', 'S-Y']
+    assert labeled.read_tags(Record('a', {'tags': tags}), 'tags', ('O', 'S-Y', 'B-X', 'E-X')) == tags
+
+
+def test_bioes_tags_are_learned_as_iob2(tmp_path, word_tokenizer):
+    (tmp_path / 'train.conll').write_text('w1 B-A\nw2 E-A\nw3 O\nw4 S-A\n')
+    data = TaggingConfig(f'{tmp_path}/{{split}}.conll', length=12)
+    names = labeled.label_names(data, per_token=True)
+    assert names == ('B-A', 'I-A', 'O')
+    out, _ = tagging.make_rows(records.read(data.source, 'train'), data, names, word_tokenizer, True)
+    assert out[0, 1, HEADER : HEADER + 6].tolist() == [0, 1, 2, 3, 1, 0]
+
+
+def test_numbers_of_tags_have_the_names_of_the_config(word_tokenizer):
+    data = TaggingConfig('x.jsonl', length=12, label_names=LABELS)
+    found = [Record('a', {'tokens': ['w1', 'w2', 'w3'], 'tags': [1, 2, '0']})]
+    out, _ = tagging.make_rows(found, data, ('B-A', 'I-A', 'O'), word_tokenizer, True)
+    assert out[0, 1, HEADER : HEADER + 5].tolist() == [0, 1, 2, 3, 0]

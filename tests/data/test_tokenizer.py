@@ -169,6 +169,21 @@ def test_vocab_file_line_ends_are_not_part_of_entries(tmp_path, ends):
     assert tokenizer_lib.load(file).encode(['kite'])[0].tolist() == [5]
 
 
+def test_blank_lines_at_the_end_and_a_byte_order_mark_are_not_entries(tmp_path):
+    file = tmp_path / 'vocab.txt'
+    file.write_text('\n'.join([*SPECIAL, '', 'kite', 'boat']) + '\n\n\n', encoding='utf-8-sig')
+    tokenizer = tokenizer_lib.load(file)
+    assert len(tokenizer) == 8
+    assert (tokenizer.pad, tokenizer.encode(['kite boat'])[0].tolist()) == (0, [6, 7])
+
+
+def test_settings_with_a_byte_order_mark(tmp_path):
+    (tmp_path / 'vocab.txt').write_text('\n'.join([*SPECIAL, 'Kite', 'kite']))
+    settings = {'do_lower_case': False, 'tokenizer_class': 'BertTokenizer'}
+    (tmp_path / 'tokenizer_config.json').write_text(json.dumps(settings), encoding='utf-8-sig')
+    assert tokenizer_lib.load(tmp_path).encode(['Kite'])[0].tolist() == [5]
+
+
 def test_only_line_feeds_separate_vocab_entries(tmp_path):
     file = tmp_path / 'vocab.txt'
     file.write_bytes('\n'.join([*SPECIAL, 'a\u2028', '\x85', 'kite', '']).encode())

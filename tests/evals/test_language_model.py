@@ -80,6 +80,16 @@ def test_texts_as_long_as_the_positions_are_scored(monkeypatch):
     assert scores.losses.shape == (12,)
 
 
+def test_loss_that_is_not_finite_is_an_error(gpt, monkeypatch):
+    scorer = language_model.TokenScorer(gpt)
+    nan = np.full((16, 7), np.nan)
+    monkeypatch.setattr(
+        scorer, '_score', lambda rows: (nan[:, : rows.shape[1] - 1], nan[:, : rows.shape[1] - 1] > 0)
+    )
+    with pytest.raises(UserError, match='a loss that is not finite'):
+        scorer([language_model.Query(np.array([1, 2, 3]), 1)])
+
+
 def test_losses_match_the_logits_in_every_batch(gpt, scorer):
     model, tokenizer = bert_jax.load(gpt)
     texts = tokenizer.encode(sentences(random.Random(3), 7))

@@ -160,9 +160,11 @@ def test_pretrained_model_cannot_predict(pretrained):
     ('flags', 'message'),
     [
         (('--input=no.jsonl', '--output=o.jsonl'), '--input=no.jsonl does not exist'),
+        (('--input=/no/x.txt', '--output=o.jsonl'), '--input=/no/x.txt does not exist'),
+        (('--input=tests', '--output=o.jsonl'), '--input=tests is a folder'),
         (('--question=why?', '--context=README.md'), 'cannot answer questions'),
         (('--input=x.jsonl',), '--input and --output need each other'),
-        (('--input=README.md', '--output=o.jsonl'), '--input=README.md has an unknown format'),
+        (('--input=README.md', '--output=o.jsonl'), "'README.md' has an unknown format"),
         (('--input=glue/sst2', '--output=o.txt'), '--output=o.txt has an unknown format'),
         (('--input={existing}', '--output={existing}'), 'would overwrite --input'),
         (('--input={existing}', '--output=o.jsonl'), 'has no records'),

@@ -19,7 +19,7 @@ BUCKETS = 'train.length_buckets=3'
 @pytest.fixture(scope='module')
 def finetuned(tmp_path_factory, pretrained, labeled):
     workdir = tmp_path_factory.mktemp('finetuned')
-    settings = ('optim.learning_rate=0.01', 'train.steps=40', BUCKETS)
+    settings = ('optim.learning_rate=0.003', 'train.steps=60', BUCKETS)
     assert finetune(workdir, pretrained, labeled, *settings) == 0
     return workdir
 
@@ -136,6 +136,19 @@ def test_fill_mask_prints_tokens_and_probabilities(pretrained):
     )
     assert done.returncode == 0, done.stderr
     assert len(re.findall(r'mask \d:(?: +\S+ \d+\.\d%){3}', done.stdout)) == 3
+
+
+def test_tokens_of_a_fake_language_are_marked(bilingual):
+    ((mask,),) = fill_mask.fill(str(bilingual), ['the [MASK] runs'], top=10_000)
+    names = [token for token, _ in mask]
+    real = [name for name in names if not name.startswith('~')]
+    assert sorted(names) == sorted([*real, *(f'~{name}' for name in real)])
+    assert names.count('[UNK]') == 1
+
+
+def test_either_name_of_the_mask_is_accepted(pretrained):
+    first, second = fill_mask.fill(str(pretrained), ['the [MASK] runs', 'the <mask> runs'])
+    assert first == second
 
 
 def test_fill_mask_needs_a_mask_and_a_masked_language_model(pretrained, finetuned):

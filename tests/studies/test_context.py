@@ -81,8 +81,8 @@ def test_message_truncates_a_long_sentence(encoder):
 @pytest.mark.parametrize(
     ('name', 'text', 'message'),
     [
-        ('none.jsonl', None, 'none.jsonl does not exist or has an unknown format'),
-        ('a.txt', 'a', 'a.txt does not exist or has an unknown format'),
+        ('none.jsonl', None, 'none.jsonl does not exist'),
+        ('a.txt', 'a', "a.txt' has an unknown format"),
         ('a.jsonl', '', 'a.jsonl has no examples'),
         ('a.jsonl', '{"text": "a bird"}', "a.jsonl, line 1, has no field 'sense'"),
     ],

@@ -90,10 +90,10 @@ def test_scores_match_scikit_learn():
     assert scores['confusion'] == metrics.confusion_matrix(true, predicted).tolist()
 
 
-def test_class_without_examples_counts_in_macro_f1():
+def test_class_that_is_neither_true_nor_predicted_does_not_count_in_macro_f1():
     scores = make_task().scores(make_outputs([0, 0, 1, 1], [0, 0, 1, 1]), None)
     assert scores['confusion'] == [[2, 0, 0], [0, 2, 0], [0, 0, 0]]
-    assert scores['f1_macro'] == pytest.approx(2 / 3)
+    assert scores['f1_macro'] == 1
     assert scores['matthews'] == pytest.approx(1)
 
 

@@ -57,7 +57,7 @@ def test_too_many_kmers_are_rejected(word_tokenizer, alphabet, k):
 
 def test_row_is_the_sequence_between_special_tokens(word_tokenizer):
     task = dna.Task(dna.Config(labels=('no', 'yes'), kmer=2), LabeledConfig(length=10), word_tokenizer)
-    rows = task.make_examples([Record('a', {'text': 'ACGT', 'label': 1})]).rows
+    rows = task.make_examples([Record('a', {'text': 'ACGT', 'label': 'yes'})]).rows
     row = unpack(rows[0])
     table = task.tokenizer.table
     assert row.tokens[: row.length].tolist() == [
@@ -72,21 +72,21 @@ def test_row_is_the_sequence_between_special_tokens(word_tokenizer):
 
 def test_truncated_and_unknown_kmers_are_logged(word_tokenizer, caplog):
     task = dna.Task(dna.Config(labels=('no', 'yes'), kmer=2), LabeledConfig(length=6), word_tokenizer)
-    records = [Record('a', {'text': text, 'label': 1}) for text in ('ACGTACGT', 'ANT', 'ACGTA', 'ACGUU')]
+    records = [Record('a', {'text': text, 'label': 'yes'}) for text in ('ACGTACGT', 'ANT', 'ACGTA', 'ACGUU')]
     with caplog.at_level(logging.INFO):
         task.make_examples(records)
     assert '1 of 4 sequences are truncated to data.length=6 tokens' in caplog.text
     assert f'{100 * 4 / 14:.2g} % of the k-mers are unknown' in caplog.text
     caplog.clear()
     with caplog.at_level(logging.INFO):
-        task.make_examples([Record('a', {'text': 'acgta', 'label': 1})] * 3)
+        task.make_examples([Record('a', {'text': 'acgta', 'label': 'yes'})] * 3)
     assert not caplog.records
 
 
 @pytest.mark.parametrize('text', ['', ' ', 'A'])
 def test_sequence_shorter_than_a_kmer_is_rejected(word_tokenizer, text):
     task = dna.Task(dna.Config(labels=('no', 'yes'), kmer=2), LabeledConfig(length=6), word_tokenizer)
-    records = [Record(f'x.csv, line {i},', {'text': t, 'label': 1}) for i, t in enumerate(('ACGT', text))]
+    records = [Record(f'x.csv, line {i},', {'text': t, 'label': 'yes'}) for i, t in enumerate(('ACGT', text))]
     with pytest.raises(
         UserError, match="x.csv, line 1, has a sequence in the field 'text' that is shorter than"
     ):

@@ -23,7 +23,7 @@ def test_row_preserves_the_value(word_tokenizer, value):
 @pytest.mark.parametrize('value', ['much', None, float('nan')])
 def test_label_that_is_not_a_number_is_rejected(word_tokenizer, value):
     task = regress.Task(regress.Config(), LabeledConfig('x.jsonl', length=8), word_tokenizer)
-    with pytest.raises(UserError, match='a has the label .* not a number'):
+    with pytest.raises(UserError, match='a has .* as its label, not a finite number'):
         task.make_examples([Record('a', {'text': 'w1', 'label': value})])
 
 

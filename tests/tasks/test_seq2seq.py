@@ -112,6 +112,21 @@ def test_scores_of_chinese_compare_characters(caplog):
     assert 'task.rouge_words=unicode; the tokenizer of BLEU is zh' in caplog.text
 
 
+def test_targets_that_the_tokenizer_changes_are_reported(word_tokenizer, caplog):
+    task = make_task(word_tokenizer)
+    for targets, is_reported in ((['w1 w2'] * 9, False), (['w1 w2', 'w1  w2'], True), (['w1 W2'], True)):
+        caplog.clear()
+        task._check_reversible(targets)
+        assert ('lowers bleu, chrf and exact_match' in caplog.text) == is_reported
+
+
+def test_target_tokens_count_as_tokens(word_tokenizer):
+    task = make_task(word_tokenizer)
+    (row,), _ = task.make_examples([make_record(text='w1 w2 w3', target='w4')])
+    batch = {k: np.stack([v, v]) for k, v in task.example(row, None).items()}
+    assert task.count_tokens(batch) == 2 * (5 + 3), 'with [CLS] and [SEP]'
+
+
 def test_target_may_be_as_long_as_the_positions(word_tokenizer):
     task = make_task(word_tokenizer, target_length=12)
     config = tiny.config(BartForSeq2Seq, max_positions=12, vocab_size=len(word_tokenizer))

@@ -46,12 +46,16 @@ def test_entity_scores_match_values_computed_by_hand(vocabulary, length):
     task = make_task(vocabulary, length)  # with length 5, sentences are split into several rows
     examples = build_examples(task)
     scores = task.scores(make_outputs(task, examples, PREDICTED), examples.metadata)
-    # Of the true entities PER(0-1), LOC(3) and LOC(1-2), only the first is predicted. The prediction LOC(1-1) is wrong,
-    # and an I- without a B- is no entity.
-    assert scores['entity_precision'] == pytest.approx(1 / 2)
+    # Of the true entities PER(0-1), LOC(3) and LOC(1-2), only the first is predicted. The predictions LOC(1-1) and
+    # PER(3-3), an I- without a B-, are wrong.
+    assert scores['entity_precision'] == pytest.approx(1 / 3)
     assert scores['entity_recall'] == pytest.approx(1 / 3)
-    assert scores['entity_f1'] == pytest.approx(0.4)
-    assert scores['entities']['PER'] == {'precision': 1, 'recall': 1, 'f1': 1, 'support': 1}
+    assert scores['entity_f1'] == pytest.approx(1 / 3)
+    assert scores['entities']['PER'] == pytest.approx(
+        {'precision': 0.5, 'recall': 1, 'f1': 2 / 3, 'support': 1}
+    )
+    # F1 of O is 6/9, of B-PER 1, of I-PER 2/3 and of B-LOC 2/3; I-LOC is never predicted.
+    assert scores['f1_macro'] == pytest.approx((2 / 3 + 1 + 2 / 3 + 2 / 3 + 0) / 5)
     assert scores['entities']['LOC']['support'] == 2
     assert scores['words'] == 9
     assert scores['majority'] == 4 / 9
@@ -59,7 +63,7 @@ def test_entity_scores_match_values_computed_by_hand(vocabulary, length):
         {'precision': 3 / 5, 'recall': 3 / 4, 'f1': 6 / 9, 'support': 4}
     )
     text = task.format_scores(scores)
-    assert 'entity_f1  0.4000' in text
+    assert 'entity_f1  0.3333' in text
     assert 'PER' in text
 
 
@@ -111,10 +115,16 @@ def test_entities_need_bio_labels(vocabulary):
         tag.Task(tag.Config(labels=('NOUN',), entities=True), TaggingConfig('x.conll'), vocabulary)
 
 
-@pytest.mark.parametrize(('true', 'predicted'), [(['O'], ['I-PER']), (['I-PER'], ['I-PER']), (['O'], ['O'])])
-def test_an_entity_type_without_b_tag_is_no_entity(vocabulary, true, predicted):
+def test_predicted_entity_without_b_tag_lowers_the_precision(vocabulary):
     task = make_task(vocabulary)
-    examples = build_examples(task, [true])
-    scores = task.scores(make_outputs(task, examples, [predicted]), examples.metadata)
-    assert scores['entity_f1'] == 0
-    assert scores['entities'] == {}
+    examples = build_examples(task, [['B-PER', 'O', 'O']])
+    scores = task.scores(make_outputs(task, examples, [['B-PER', 'O', 'I-LOC']]), examples.metadata)
+    assert (scores['entity_precision'], scores['entity_recall']) == (0.5, 1)
+    assert scores['entities']['LOC'] == {'precision': 0, 'recall': 0, 'f1': 0, 'support': 0}
+
+
+def test_predicted_label_without_true_words_counts_in_macro_f1(vocabulary):
+    task = make_task(vocabulary, entities=False)
+    examples = build_examples(task, [['O', 'O', 'O']])
+    scores = task.scores(make_outputs(task, examples, [['O', 'O', 'B-LOC']]), examples.metadata)
+    assert scores['f1_macro'] == pytest.approx((4 / 5 + 0) / 2)
