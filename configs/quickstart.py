@@ -8,12 +8,14 @@ and reports both accuracies: 60.1 ± 1.7 % and 48.9 ± 0.4 % (two seeds).
 
 from ml_collections import ConfigDict
 
+from configs import check_argument
 from configs.pretrain import cpu
 
 
 def get_config(arg: str) -> ConfigDict:
     """`arg` is pretrain or finetune."""
-    return {'pretrain': _pretrain, 'finetune': _finetune}[arg]()
+    check_argument(arg, ('pretrain', 'finetune'))
+    return _pretrain() if arg == 'pretrain' else _finetune()
 
 
 def _pretrain() -> ConfigDict:

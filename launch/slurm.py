@@ -35,6 +35,7 @@ def main() -> None:
     )
     flags, overrides = cli.parse_args(parser)
 
+    from bert_jax.core.errors import UserError
     from bert_jax.experiments import slurm
     from bert_jax.experiments.jobs import Job, validate
 
@@ -51,6 +52,10 @@ def main() -> None:
         validate([training])
         print(*(slurm.script(job, options) for job, options in jobs), sep='\n', end='')
         return
+    if change := training.read_change():  # as in the train command, which does not replace a run either
+        raise UserError(
+            f'{str(workdir)!r} contains another run: {change}. Choose another --workdir, or rename this one.'
+        )
     ids = slurm.submit(jobs)
     for job, _ in jobs:
         job_id = ids.get(job.folder)

@@ -1,13 +1,15 @@
 """Every config in `configs/` builds an abstract state, and every strategy shards its parameters."""
 
 import functools
+import inspect
 import pathlib
 
 import jax
 import pytest
 
-from bert_jax import optim
+from bert_jax.core import config as config_lib
 from bert_jax.core import partitioning
+from bert_jax.core.errors import UserError
 from bert_jax.modeling import module
 from bert_jax.train import experiment as experiment_lib
 from bert_jax.train import state as state_lib
@@ -43,6 +45,20 @@ def _specs():
             yield f'{file}:{arg}' if arg else str(file)
 
 
+# Last parts of the paths of all parameters that the models have. A table of relative positions is an embedding;
+# `layer_weights` and `gamma` mix layers.
+BIASES_AND_SCALES = {'bias', 'logits_bias', 'scale'}
+WEIGHTS = {
+    'kernel',
+    'recurrent_kernel',
+    'token_embedding',
+    'position_embedding',
+    'segment_embedding',
+    'table',
+}
+WEIGHTS |= {'layer_weights', 'gamma'}
+
+
 @pytest.mark.parametrize('spec', _specs(), ids=lambda s: pathlib.Path(s).stem)
 def test_config_builds_and_shards(spec, tokenizer):
     # The size of a fine-tuned model is that of its checkpoint.
@@ -53,10 +69,17 @@ def test_config_builds_and_shards(spec, tokenizer):
     experiment = experiment_lib.complete(experiment, tokenizer)
     task = experiment.make_task(tokenizer)
     make_model = functools.partial(task.build_model, experiment.model)
-    optimizer = optim.make_optimizer(experiment.optim, 1_000_000, batch_size=8, examples=80)
-    layout = state_lib.make_layout(make_model, optimizer, partitioning.make(experiment.mesh))
+    partitioner = partitioning.make(experiment.mesh)
+    layout = state_lib.make_layout(
+        make_model, experiment.optim, 1_000_000, partitioner, batch_size=8, examples=80
+    )
     assert all(isinstance(s, jax.ShapeDtypeStruct) for s in jax.tree.leaves(layout.shapes))
-    _, shapes, axes = module.abstract(make_model)
+    graph, shapes, axes = module.abstract(make_model)
+    last = {path: path.rpartition('/')[2] for path in shapes}
+    assert {*last.values()} <= BIASES_AND_SCALES | WEIGHTS
+    undecayed = module.undecayed(graph, shapes)
+    assert undecayed == {path for path in shapes if last[path] in BIASES_AND_SCALES}
+    assert any(last[path] == 'scale' for path in undecayed)
     for strategy in partitioning.STRATEGIES:
         has_tensor_axis = 'tp' in strategy
         if has_tensor_axis and experiment.model.heads % 2:  # cannot be split in two
@@ -71,3 +94,32 @@ def test_config_survives_conversion_to_dict(tokenizer):
     for spec in _specs():
         experiment = experiment_lib.read(spec)
         assert experiment_lib.from_config(experiment.as_dict()) == experiment
+
+
+WITH_ARGUMENT = {
+    file: parameters[0].default
+    for file in sorted((ROOT / 'configs').rglob('*.py'))
+    if 'def get_config(' in file.read_text()
+    and (parameters := [*inspect.signature(config_lib.load_module(str(file)).get_config).parameters.values()])
+}
+# By config whose arguments are an open set, such as that of all languages: what the message lists.
+OPEN = {'ner': ['LANGUAGE', 'LANGUAGE,concat_last_four'], 'pos': ['LANGUAGE_TREEBANK']}
+
+
+@pytest.mark.parametrize('file', WITH_ARGUMENT, ids=lambda file: file.stem)
+def test_unknown_argument_is_refused_with_a_list(file):
+    known = {WITH_ARGUMENT[file], *ARGUMENTS.get(str(file.relative_to(ROOT / 'configs').with_suffix('')), ())}
+    known = {word for word in known if isinstance(word, str) and word}  # without an empty or missing default
+    misspelled = (
+        [] if file.stem in OPEN else [f'{word}{end}' for word in known for end in ('x', '/en', ',last')]
+    )
+    for typo in ('typo', *misspelled):
+        with pytest.raises(UserError, match=f'does not accept the argument {typo!r}') as refused:
+            config_lib.load(f'{file}:{typo}')
+        assert all(word in str(refused.value) for word in OPEN.get(file.stem, known)), refused.value
+
+
+def test_configs_with_an_argument_are_found():
+    assert {'choice', 'squad', 'lm', 'miniatures', 'cpu', 'quickstart'} <= {
+        file.stem for file in WITH_ARGUMENT
+    }

@@ -10,6 +10,7 @@ users can set this by environment variables, but few do.
 import importlib.util
 import json
 import os
+import signal
 import statistics
 import subprocess
 import sys
@@ -39,7 +40,7 @@ def compare(
 
     Args:
       sizes: model sizes, such as 'tiny'.
-      rounds: number of timings per library; their median is reported.
+      rounds: number of timings per library; the median of each result is reported.
       seconds: approximate duration of one timing.
       include_reference: whether to time Hugging Face transformers too, if it is installed.
       kind: benchmark, 'pretraining', 'finetuning' or 'generation'.
@@ -61,7 +62,7 @@ def compare(
             for library in libraries:
                 runs[library].append(_time_in_process(kind, library, size, seconds))
         results[size] = {
-            library: {**r[0], key: statistics.median(x[key] for x in r), 'runs': [x[key] for x in r]}
+            library: {k: statistics.median(x[k] for x in r) for k in r[0]} | {'runs': [x[key] for x in r]}
             for library, r in runs.items()
         }
         print(_format(size, results[size], key), flush=True)
@@ -116,7 +117,12 @@ def _time_in_process(kind: str, library: str, size: str, seconds: float) -> dict
         command, capture_output=True, text=True, env={**os.environ, **environment, 'PYTHONPATH': path}
     )
     if done.returncode:
-        raise UserError(f'Timing {library} at size {size} failed: {done.stderr.strip().splitlines()[-1]}')
+        lines = [f'exit status {done.returncode}', *done.stderr.strip().splitlines()]
+        if done.returncode < 0:
+            lines.append(f'killed by {signal.Signals(-done.returncode).name}')
+        raise UserError(
+            f'Timing {library} at size {size} failed ({lines[-1]}). Correct the cause, or choose another size.'
+        )
     return json.loads(done.stdout.splitlines()[-1])
 
 

@@ -87,13 +87,15 @@ def main() -> int:
     if flags.slurm is not None:
         ids = slurm.submit_array(todo, cli.split_options(flags.slurm, '--slurm'), workdir, flags.jobs)
         print(*(f'{folder}: job {job_id}' for folder, job_id in ids.items()), sep='\n')
-    elif not flags.list:
+    elif flags.list:
+        changed = {folder: change for folder, change in jobs.find_unfinished(todo).items() if change}
+        print(*jobs.describe_unfinished(changed), sep='\n', end='\n' * bool(changed))
+    else:
         failures = jobs.run(todo, workdir, flags.jobs or 1)
     score, lowest = sweeps.objective(sweep, flags.score)
     summary = sweeps.summarize(sweep, score, lowest, failures)
     lines = sweeps.table(sweep, summary, lowest, failures)
     footnotes = '\n'.join(jobs.footnotes(failures))
-    print(cli.format_table(lines), *([footnotes] if footnotes else []), sep='\n')
     if any(job.folder.exists() for job in todo):
         description = (
             f'{score}: mean ± sample standard deviation over n seeds; {"lower" if lowest else "higher"} is better. '
@@ -101,6 +103,7 @@ def main() -> int:
         )
         text = f'# {flags.config}\n\n{description}\n\n{export.to_markdown(lines)}\n{footnotes}\n'
         export.write(workdir, 'sweep', text, lines, figures.plot_sweep(summary), summary)
+    print(cli.format_table(lines), *([footnotes] if footnotes else []), sep='\n')
     return jobs.report_failures(failures)
 
 

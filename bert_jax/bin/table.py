@@ -52,8 +52,8 @@ def main() -> int:
     todo = table.jobs(workdir)
     failures = {}
     if flags.list:
-        missing = [job for job in todo if not job.is_finished]
-        print(f'{len(missing)} of {len(todo)} runs are missing', *(job.folder for job in missing), sep='\n')
+        missing = jobs.find_unfinished(todo)
+        print(f'{len(missing)} of {len(todo)} runs are missing', *jobs.describe_unfinished(missing), sep='\n')
     elif flags.slurm is not None:
         options = cli.split_options(flags.slurm, '--slurm')
         ids = slurm.submit([(job, options) for job in todo])

@@ -1,4 +1,8 @@
-"""Run training, evaluation and study jobs as subprocesses, respecting their dependencies."""
+"""Run training, evaluation and study jobs as subprocesses, respecting their dependencies.
+
+A job stores the fingerprint of what its numbers depend on. If that has changed when the job is requested again, the
+folder of the job is renamed, and the job runs again.
+"""
 
 import importlib.util
 import json
@@ -10,13 +14,17 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from bert_jax.core import paths
+from bert_jax.core import cli, paths
+from bert_jax.core.config import list_changes
 from bert_jax.core.errors import UserError
+from bert_jax.experiments import fingerprint, runs
 from bert_jax.train import experiment
 
-DONE, LOG, SCORES = 'done.json', 'log.txt', 'scores.json'
+# A job writes its record to `job.json` when it starts, and to `done.json` when it has finished successfully.
+JOB, DONE, LOG, SCORES = 'job.json', 'done.json', 'log.txt', 'scores.json'
+_RESULTS = (DONE, SCORES, 'metrics.jsonl', 'checkpoints', 'rows')  # what a job may lose if it starts again
 ROOT = str(pathlib.Path(__file__).parents[2])  # on the PYTHONPATH of every job
 
 
@@ -39,19 +47,35 @@ class Job(NamedTuple):
     checkpoint: str = ''
     watch: bool = False
 
-    @property
-    def is_finished(self) -> bool:
-        """Whether the job finished successfully with the current settings."""
-        try:
-            return json.loads((self.folder / DONE).read_text()) == self.record
-        except (OSError, ValueError):
-            return False
+    def read_change(self) -> str | None:
+        """Read what has changed since the job ran.
 
-    @property
-    def record(self) -> dict[str, Any]:
-        """The content that `done.json` has after the job has finished."""
-        record = {'config': self.config, 'settings': [*self.settings]}
-        return record | ({'checkpoint': self.checkpoint} if self.checkpoint else {})
+        Returns:
+          A phrase such as 'train.steps was 5, is 6'; empty if the job has not run or was interrupted, and nothing has
+          changed; None if the job finished successfully, and nothing has changed.
+
+        Raises:
+          UserError: if the config is invalid.
+        """
+        is_finished = (self.folder / DONE).exists()
+        if not any((self.folder / name).exists() for name in _RESULTS):
+            return ''
+        before = self._read_stored(DONE if is_finished else JOB)
+        if before is None:
+            # An unfinished training run compares its config with the one in its working directory.
+            return 'it is unknown what its result was computed from' if is_finished else ''
+        changes = fingerprint.describe_changes(before, self._read_fingerprint())
+        return list_changes(changes) or (None if is_finished else '')
+
+    def _read_stored(self, name: str) -> fingerprint.Fingerprint | None:
+        """Read the fingerprint in a record; None if there is none."""
+        try:
+            return json.loads((self.folder / name).read_text())['fingerprint']
+        except (OSError, ValueError, LookupError, TypeError):
+            return None
+
+    def _read_fingerprint(self) -> fingerprint.Fingerprint:
+        return fingerprint.read(self.config, self.settings, self.checkpoint)
 
     @property
     def is_study(self) -> bool:
@@ -85,8 +109,26 @@ class Job(NamedTuple):
         watch = ['--watch', f'--timeout={7 * 24 * 3600}'] if self.watch else []
         return [sys.executable, '-m', *self.arguments, *watch]
 
+    def mark_submitted(self) -> None:
+        """Write the record of a job that starts later, and whose checkpoint may not exist yet."""
+        self._write_record(self._read_stored(JOB))
+
+    def mark_started(self) -> None:
+        """Write the record of the job, with what it depends on now."""
+        self._write_record(self._read_fingerprint())
+
     def mark_finished(self) -> None:
-        paths.write_atomic(self.folder / DONE, json.dumps(self.record, indent=2) + '\n')
+        """Write the record of `mark_started` as that of a finished job."""
+        paths.write_atomic(self.folder / DONE, (self.folder / JOB).read_bytes())
+
+    def _write_record(self, found: fingerprint.Fingerprint | None) -> None:
+        record = {
+            'config': self.config,
+            'settings': self.settings,
+            'checkpoint': self.checkpoint,
+            'fingerprint': found,
+        }
+        paths.write_atomic(self.folder / JOB, json.dumps(record, indent=2) + '\n')
 
 
 def validate(jobs: Sequence[Job]) -> list[str]:
@@ -100,15 +142,73 @@ def validate(jobs: Sequence[Job]) -> list[str]:
     """
     checkpoints = []
     for job in jobs:
-        initial = '' if job.is_study else experiment.read(job.config, job.settings).init.checkpoint
-        checkpoints.append(job.checkpoint or initial)
+        config = None if job.is_study else experiment.read(job.config, job.settings)
+        if config and not job.checkpoint:
+            config.check_splits()
+        checkpoints.append(job.checkpoint or (config.init.checkpoint if config else ''))
     return checkpoints
 
 
-def run(jobs: Sequence[Job], folder: pathlib.Path, max_processes: int = 1) -> dict[pathlib.Path, str]:
-    """Run all jobs that have not finished yet, resuming those that were interrupted.
+def find_unfinished(jobs: Sequence[Job]) -> dict[pathlib.Path, str]:
+    """Find the jobs that have to run.
 
-    The output of a job is appended to `log.txt` in its folder. On Linux, parallel jobs get disjoint sets of cores.
+    Args:
+      jobs: jobs, each after the job that it depends on.
+
+    Returns:
+      By job folder, what has changed since the job ran, as in `Job.read_change`; empty if it has no result.
+    """
+    found: dict[pathlib.Path, str] = {}
+    for job in jobs:
+        change = job.read_change()
+        upstream = job.depends_on
+        if (
+            change is None
+            and upstream
+            and upstream in found
+            and (found[upstream] or (upstream / JOB).exists())
+        ):
+            change = f'{upstream} runs again'
+        if change is not None:
+            found[job.folder] = change
+    return found
+
+
+def describe_unfinished(unfinished: Mapping[pathlib.Path, str]) -> list[str]:
+    """Return one line for each result of `find_unfinished`: the folder and, after a colon, what has changed."""
+    return [f'{folder}: {change}' if change else f'{folder}' for folder, change in unfinished.items()]
+
+
+def begin(job: Job) -> bool:
+    """Prepare the folder of a job whose dependency has finished.
+
+    If what the job depends on has changed since it ran, its folder is renamed, so that the job starts again.
+
+    Returns:
+      Whether the job has to run; False if it has finished, and nothing has changed.
+
+    Raises:
+      UserError: if another process uses the folder.
+    """
+    change = job.read_change()
+    if change is None:
+        return False
+    if change:
+        set_aside(job, change)
+    job.mark_started()
+    return True
+
+
+def set_aside(job: Job, change: str) -> None:
+    """Rename the folder of a job, and log what has changed."""
+    kept = runs.set_aside(job.folder)
+    logging.warning('%s: %s; running it again. The earlier result is in %s', job.folder, change, kept)
+
+
+def run(jobs: Sequence[Job], folder: pathlib.Path, max_processes: int = 1) -> dict[pathlib.Path, str]:
+    """Run all jobs that have not finished yet, or whose config, data or checkpoint has changed since.
+
+    Interrupted jobs resume if nothing has changed; see `begin`. The output of a job is appended to `log.txt` in its folder. On Linux, parallel jobs get disjoint sets of cores.
     When a job fails, the jobs that depend on it are skipped and all others still run.
 
     Args:
@@ -123,7 +223,13 @@ def run(jobs: Sequence[Job], folder: pathlib.Path, max_processes: int = 1) -> di
       UserError: before any job starts, if one of them has invalid settings.
       KeyboardInterrupt: on SIGINT or SIGTERM, after all running jobs were stopped.
     """
-    waiting = [job for job in jobs if not job.is_finished]
+    unfinished = {*find_unfinished(jobs)}
+    waiting = []
+    for job in jobs:
+        # A finished job may have to run again after the job that it depends on.
+        if {job.folder, job.depends_on} & unfinished:
+            unfinished.add(job.folder)
+            waiting.append(job)
     produced = {str(job.folder) for job in jobs}
     failures: dict[pathlib.Path, str] = {}
     for job, checkpoint in zip(waiting, validate(waiting), strict=True):
@@ -152,7 +258,11 @@ def _run(waiting: list[Job], max_processes: int, failures: dict[pathlib.Path, st
                 if job.depends_on in failures:
                     failures[job.folder] = f'{str(job.depends_on)!r} failed'
                 elif free_slots:
-                    running[free_slots[0]] = _start(job, cores[free_slots[0]])
+                    try:
+                        if begin(job):
+                            running[free_slots[0]] = _start(job, cores[free_slots[0]])
+                    except (UserError, OSError) as e:
+                        failures[job.folder] = f'error: {e}'
                 else:
                     continue
                 waiting.remove(job)
@@ -237,3 +347,23 @@ def _record_exit(process: _Process, failures: dict[pathlib.Path, str]) -> None:
         return
     job.mark_finished()
     logging.info('Finished the job in %s after %.0f s', job.folder, time.monotonic() - process.start_time)
+
+
+def main() -> None:
+    """Write the record of a job on SLURM, whose folder is the argument, once the job that it depends on has finished.
+
+    Raises:
+      UserError: if the job was interrupted, and what it depends on has changed since it started.
+    """
+    folder = pathlib.Path(sys.argv[1])
+    record = json.loads((folder / JOB).read_text())
+    job = Job(folder, record['config'], tuple(record['settings']), checkpoint=record['checkpoint'])
+    if change := job.read_change():
+        raise UserError(
+            f'{change} since the job in {str(folder)!r} started. Submit it again to run it from the start.'
+        )
+    job.mark_started()
+
+
+if __name__ == '__main__':
+    cli.run(main)

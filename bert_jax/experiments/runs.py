@@ -1,7 +1,9 @@
 """Read configs and metrics from the working directories of finished and running jobs."""
 
 import dataclasses
+import itertools
 import json
+import logging
 import pathlib
 import re
 from collections.abc import Mapping, Sequence
@@ -9,9 +11,53 @@ from typing import Any
 
 import numpy as np
 
-from bert_jax.core import metrics
+from bert_jax.core import metrics, paths
 from bert_jax.core.errors import UserError
+from bert_jax.data import sources
 from bert_jax.train import experiment
+
+_EARLIER = '.earlier'  # followed by a number, the end of the name of a folder with an earlier result
+# Settings of the data that say which texts and labels of a source are read, such as the language.
+_FIELDS = (
+    'text',
+    'text_pair',
+    'target',
+    'context',
+    'question',
+    'answers',
+    'tokens',
+    'endings',
+    'label',
+    'fake_language',
+    'kind',
+    'template',
+    'num_shots',
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class EvalFile:
+    """Scores that an eval command or a study wrote into a working directory.
+
+    Attributes:
+      source, split: evaluated data.
+      step: training step of the checkpoint; 0 for a study.
+      config: settings of the data; empty for a study.
+      scores: scores by name.
+      fields: part of the name that tells apart data of one source, see `distinguish_data`.
+    """
+
+    source: str
+    split: str
+    step: int
+    config: Mapping[str, Any]
+    scores: Mapping[str, Any]
+    fields: str = ''
+
+    @property
+    def name(self) -> str:
+        """The name of the evaluated data, as shown in tables."""
+        return ', '.join(filter(None, (self.source, self.split, self.fields)))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,14 +69,16 @@ class Run:
       config: its complete config.
       train: metrics of the logged training steps, in order.
       evals: metrics of the evaluations, in order, without the prefix 'eval/' in their names.
-      eval_files: scores that eval commands wrote into the working directory, as pairs of a name 'SOURCE, SPLIT' and scores.
+      eval_files: scores that eval commands wrote into the working directory.
+      fields: part of `data_name` that tells apart data of one source, see `distinguish_data`.
     """
 
     name: str
     config: Mapping[str, Any]
     train: list[dict[str, float]]
     evals: list[dict[str, float]]
-    eval_files: Sequence[tuple[str, Mapping[str, Any]]] = ()
+    eval_files: Sequence[EvalFile] = ()
+    fields: str = ''
 
     @property
     def is_pretraining(self) -> bool:
@@ -51,9 +99,9 @@ class Run:
         """The name of the training data, as shown in legends and tables."""
         data = self.config['data']
         if self.is_pretraining:
-            suffixes = ('.txt', '.gz', '.jsonl')
-            return ', '.join(pathlib.Path(s).name if s.endswith(suffixes) else s for s in data['sources'])
-        return data['source'] + (f', {data["limit"]:,} examples' if data['limit'] else '')
+            return ', '.join(pathlib.Path(s).name if sources.is_files(s) else s for s in data['sources'])
+        limit = f'{data["limit"]:,} examples' if data['limit'] else ''
+        return ', '.join(filter(None, (data['source'], self.fields, limit)))
 
     @property
     def best_metric(self) -> str:
@@ -68,9 +116,17 @@ class Run:
 
     @property
     def config_without_seed(self) -> str:
-        """The config as JSON without `train.seed`: equal for runs that differ only in their seed."""
+        """The config as JSON without the seed: equal for runs that differ only in their seed.
+
+        The seed is `train.seed` and, if each seed has its own pretraining run, a folder such as `seed0` in
+        `init.checkpoint`.
+        """
         config = experiment.add_defaults(self.config)
-        return json.dumps({**config, 'train': {**config['train'], 'seed': None}}, sort_keys=True)
+        train, init = config['train'], config['init']
+        folder = rf'(?<=/)seed{train["seed"]}(?=/|$)'
+        checkpoint = re.sub(folder, 'seed*', init['checkpoint'])
+        changes = {'train': {**train, 'seed': None}, 'init': {**init, 'checkpoint': checkpoint}}
+        return json.dumps({**config, **changes}, sort_keys=True)
 
 
 def read(workdir: pathlib.Path, name: str = '') -> Run:
@@ -83,14 +139,8 @@ def read(workdir: pathlib.Path, name: str = '') -> Run:
     Raises:
       UserError: if the directory contains no run.
     """
-    try:
-        config = json.loads((workdir / 'config.json').read_text())
-    except (OSError, ValueError) as e:
-        raise UserError(
-            f'{str(workdir)!r} contains no run (no readable config.json). Pass the --workdir of a training run.'
-        ) from e
-    sections = ('data', 'model', 'train', 'init', 'checkpoint')
-    if not isinstance(config, dict) or not all(isinstance(config.get(s), dict) for s in sections):
+    config = _read_config(workdir)
+    if config is None:
         raise UserError(
             f'The config.json in {str(workdir)!r} was not written by bert_jax. Pass the --workdir of a training run.'
         )
@@ -99,6 +149,66 @@ def read(workdir: pathlib.Path, name: str = '') -> Run:
     train = [line for line in lines if {'loss', 'tokens_per_second', 'mfu'} <= line.keys()]
     evals = [{k.removeprefix('eval/'): v for k, v in line.items()} for line in lines if 'eval/loss' in line]
     return Run(name or workdir.name, config, train, evals, _read_eval_files(workdir))
+
+
+def _read_config(workdir: pathlib.Path) -> dict[str, Any] | None:
+    """Read the config of a run; None if the file is that of another program.
+
+    Raises:
+      UserError: if there is no readable config.
+    """
+    try:
+        config = json.loads((workdir / 'config.json').read_text())
+    except (OSError, ValueError) as e:
+        raise UserError(
+            f'{str(workdir)!r} contains no run (no readable config.json). Pass the --workdir of a training run.'
+        ) from e
+    sections = ('data', 'model', 'train', 'init', 'checkpoint')
+    is_run = isinstance(config, dict) and all(isinstance(config.get(s), dict) for s in sections)
+    return config if is_run else None
+
+
+def distinguish_data(found: Sequence[Run]) -> list[Run]:
+    """Add to the names of labeled data the settings in which data of the same source differ, such as the language.
+
+    Args:
+      found: all runs that are compared.
+
+    Returns:
+      The runs in the same order. Their `fields`, and those of their `eval_files`, are set.
+    """
+    configs: dict[str, list[Mapping[str, Any]]] = {}
+    for run in found:
+        if not run.is_pretraining:
+            configs.setdefault(run.config['data']['source'], []).append(run.config['data'])
+        for file in run.eval_files:
+            configs.setdefault(file.source, []).append(file.config)
+    keys = {source: _distinguishing_keys(configs[source]) for source in configs}
+
+    def fields(source: str, config: Mapping[str, Any]) -> str:
+        values = ((key, config.get(key)) for key in keys[source])
+        return ', '.join(f'{k}={"+".join(v) if isinstance(v, list) else v}' for k, v in values if v)
+
+    distinct = []
+    for run in found:
+        data = run.config['data']
+        files = [dataclasses.replace(f, fields=fields(f.source, f.config)) for f in run.eval_files]
+        own = '' if run.is_pretraining else fields(data['source'], data)
+        distinct.append(dataclasses.replace(run, eval_files=files, fields=own))
+    return distinct
+
+
+def _distinguishing_keys(configs: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Choose as few of `_FIELDS` as tell apart all configs that differ in any of them."""
+
+    def num_distinct(keys: Sequence[str]) -> int:
+        return len({json.dumps([config.get(key) for key in keys]) for config in configs})
+
+    chosen: list[str] = []
+    for key in _FIELDS:
+        if num_distinct([*chosen, key]) > num_distinct(chosen):
+            chosen.append(key)
+    return chosen
 
 
 def final_scores(folder: pathlib.Path) -> dict[str, float]:
@@ -119,7 +229,7 @@ def final_score(folder: pathlib.Path, name: str) -> float | None:
     Raises:
       UserError: if the folder contains scores, but none of this name.
     """
-    scores = final_scores(folder) or next((dict(found) for _, found in _read_eval_files(folder)), {})
+    scores = final_scores(folder) or next((dict(file.scores) for file in _read_eval_files(folder)), {})
     if scores and name not in scores:
         known = ', '.join(k for k in scores if k != 'step')
         raise UserError(f'The runs have no score {name!r}. Known scores: {known}.')
@@ -139,15 +249,49 @@ def mean_and_spread(values: Sequence[float], digits: int = 4) -> str:
     return f'{np.mean(values):.{digits}f}{spread}'
 
 
+def is_earlier_result(path: pathlib.Path) -> bool:
+    """Whether a path is in the folder of an earlier result, which `set_aside` has renamed."""
+    return any(re.search(rf'{re.escape(_EARLIER)}\d+$', part) for part in path.parts)
+
+
+def set_aside(folder: pathlib.Path) -> pathlib.Path:
+    """Rename a folder to `NAME.earlier1`, or to the next free number, and return its new path.
+
+    Raises:
+      UserError: if another process uses the folder.
+    """
+    if paths.is_workdir_locked(folder):
+        raise UserError(f'Another process is using {str(folder)!r}. Wait until it ends.')
+    candidates = (folder.with_name(f'{folder.name}{_EARLIER}{i}') for i in itertools.count(1))
+    target = next(path for path in candidates if not path.exists())
+    folder.rename(target)
+    return target
+
+
+def find_workdirs(folder: pathlib.Path) -> list[pathlib.Path]:
+    """Find the working directories below a folder, without earlier results and files of other programs."""
+    found = []
+    for workdir in sorted(file.parent for file in folder.rglob('config.json')):
+        if is_earlier_result(workdir.relative_to(folder)):
+            continue
+        try:
+            if _read_config(workdir) is not None:
+                found.append(workdir)
+        except UserError:
+            logging.warning('Skipped %s, which cannot be read', workdir / 'config.json')
+    return found
+
+
 def find(folder: pathlib.Path) -> list[Run]:
     """Read the run in a working directory, or all runs below a folder, such as the folder of a sweep.
 
     Raises:
       UserError: if there is no run.
     """
-    if (folder / 'config.json').exists() or not folder.is_dir():
+    is_workdir = (folder / 'config.json').exists() and _read_config(folder) is not None
+    if is_workdir or not folder.is_dir():
         return [read(folder)]
-    workdirs = sorted(p.parent for p in folder.rglob('config.json'))
+    workdirs = find_workdirs(folder)
     if not workdirs:
         raise UserError(f'There is no run in {str(folder)!r}. Pass the --workdir of a training run.')
     names = [f'{folder.name}/{p.relative_to(folder).as_posix()}' for p in workdirs]
@@ -155,12 +299,14 @@ def find(folder: pathlib.Path) -> list[Run]:
     return [read(p, re.sub(r'/runs(?=/seed\d+$)', '', name)) for p, name in zip(workdirs, names, strict=True)]
 
 
-def _read_eval_files(workdir: pathlib.Path) -> list[tuple[str, Mapping[str, Any]]]:
+def _read_eval_files(workdir: pathlib.Path) -> list[EvalFile]:
     found = []
     for file in sorted(workdir.glob('*.json')):
         try:
             content = json.loads(file.read_text(encoding='utf-8'))
-            found.append((f'{content["source"]}, {content["split"]}', content['scores']))
+            data = content['source'], content['split']
+            details = content.get('step', 0), content.get('config', {})  # the files of studies have neither
+            found.append(EvalFile(*data, *details, content['scores']))
         except (ValueError, KeyError, TypeError):  # not written by an eval command
             continue
     return found

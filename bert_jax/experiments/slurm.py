@@ -1,16 +1,16 @@
 """Submit jobs to SLURM. Their batch scripts requeue a job that is preempted or reaches its time limit, until it finishes."""
 
-import json
 import pathlib
 import re
 import shlex
 import shutil
 import subprocess
+import sys
 from collections.abc import Sequence
 
 from bert_jax.core import paths
 from bert_jax.core.errors import UserError
-from bert_jax.experiments.jobs import DONE, ROOT, Job, validate
+from bert_jax.experiments.jobs import DONE, JOB, ROOT, Job, find_unfinished, set_aside, validate
 
 SCRIPT, ID, LOG = 'slurm.sh', 'slurm.id', 'slurm-%j.log'
 # SLURM sends SIGTERM this many seconds before the time limit of a job; training then saves a checkpoint.
@@ -22,7 +22,8 @@ def script(job: Job, options: Sequence[str] = ()) -> str:
 
     On SIGTERM, a training job saves a checkpoint and exits with status 75 (143 if training had not started).
     The script then requeues the job, unless it was canceled, or it saved nothing new and has already been
-    restarted three times.
+    restarted three times. What the job depends on is recorded before it starts or, for a job that follows a training
+    run, when it has finished.
 
     Args:
       job: the job; `srun` starts one process per SLURM task.
@@ -37,6 +38,8 @@ def script(job: Job, options: Sequence[str] = ()) -> str:
             f'sbatch cannot handle the folder name {str(folder)!r}. Choose a --workdir without backslashes and line breaks.'
         )
     log = f'{str(folder).replace("%", "%%")}/{LOG}'
+    record = f'{shlex.quote(sys.executable)} -m bert_jax.experiments.jobs "$folder"'
+    run = f'srun {"--ntasks=1 " if job.is_study else ""}{shlex.join(job.command)}'
     return '\n'.join(
         [
             *_header(folder, [f'--output={log}', '--kill-on-invalid-dep=yes', *options]),
@@ -47,10 +50,10 @@ def script(job: Job, options: Sequence[str] = ()) -> str:
             'id=${id:-$SLURM_JOB_ID}',
             'trap : TERM  # the training handles the signal and saves',
             'touch "$folder/.started"',
-            f'srun {"--ntasks=1 " if job.is_study else ""}{shlex.join(job.command)}',
+            f'{run} && {record}' if job.watch else f'{record} && {run}',
             'status=$?',
             'if [ $status -eq 0 ]; then',
-            f'    echo {shlex.quote(json.dumps(job.record))} > "$folder/{DONE}.tmp" && mv "$folder/{DONE}.tmp" "$folder/{DONE}"',
+            f'    cp "$folder/{JOB}" "$folder/{DONE}.tmp" && mv "$folder/{DONE}.tmp" "$folder/{DONE}"',
             'elif [[ $status -eq 75 || $status -eq 143 ]] && scontrol show job "$id" | grep -q JobState=RUNNING; then',
             '    saved=$(find "$folder/checkpoints" "$folder/scores.json" -newer "$folder/.started" -print -quit 2>/dev/null)',
             '    if [[ $saved || ${SLURM_RESTART_COUNT:-0} -lt 3 ]]; then',
@@ -141,6 +144,8 @@ def submit_array(
 def _write_scripts(jobs: Sequence[tuple[Job, Sequence[str]]]) -> tuple[dict[pathlib.Path, str], list[Job]]:
     """Validate the unfinished jobs, and write the scripts of those that are not in the queue.
 
+    Results of jobs whose config, data or checkpoint has changed are set aside.
+
     Args:
       jobs: pairs of a job and its sbatch options.
 
@@ -150,16 +155,17 @@ def _write_scripts(jobs: Sequence[tuple[Job, Sequence[str]]]) -> tuple[dict[path
     Raises:
       UserError: if SLURM is not installed, or a job is in the queue with another script.
     """
-    scripts = [(job, script(job, options)) for job, options in jobs if not job.is_finished]
+    changes = find_unfinished([job for job, _ in jobs])
+    scripts = [(job, script(job, options)) for job, options in jobs if job.folder in changes]
     validate([job for job, _ in scripts])
     queue = _call('squeue', '--me', '--array', '--noheader', '--format=%i').split()
-    ids, new = {}, []
+    ids: dict[pathlib.Path, str] = {}
+    new: list[tuple[Job, str]] = []
     for job, text in scripts:
         id_file, script_file = job.folder / ID, job.folder / SCRIPT
         job_id = id_file.read_text().strip() if id_file.is_file() else ''
         if job_id not in queue:
-            paths.write_atomic(script_file, text)
-            new.append(job)
+            new.append((job, text))
         elif script_file.read_text() == text:
             ids[job.folder] = job_id
         else:
@@ -167,7 +173,12 @@ def _write_scripts(jobs: Sequence[tuple[Job, Sequence[str]]]) -> tuple[dict[path
                 f'{str(job.folder)!r} is in the queue with other settings or options. Run `scancel {job_id}` and '
                 'submit again.'
             )
-    return ids, new
+    for job, text in new:
+        if change := changes[job.folder]:
+            set_aside(job, change)
+        job.mark_submitted()
+        paths.write_atomic(job.folder / SCRIPT, text)
+    return ids, [job for job, _ in new]
 
 
 def _sbatch(*arguments: str) -> str:

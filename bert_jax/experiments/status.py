@@ -123,11 +123,8 @@ def table(folder: pathlib.Path) -> list[list[str]]:
       UserError: if there is no run.
     """
     lines = [['run', 'state', 'step', 'loss', 'score', 'value']]
-    for workdir in sorted(p.parent for p in folder.rglob('config.json')):
-        try:
-            run = runs.read(workdir)
-        except UserError:  # the config.json of another program
-            continue
+    for workdir in runs.find_workdirs(folder):
+        run = runs.read(workdir)
         current, step, total = state(run, workdir, goodput.read(workdir))
         value = run.evals[-1].get(run.best_metric) if run.evals else None
         loss = f'{run.train[-1]["loss"]:.4f}' if run.train else ''

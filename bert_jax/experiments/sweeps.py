@@ -16,7 +16,7 @@ from bert_jax.core import config as config_lib
 from bert_jax.core import goodput, metrics
 from bert_jax.core.errors import UserError, first_line
 from bert_jax.experiments import runs, status
-from bert_jax.experiments.jobs import DONE, Job, distinct_reasons
+from bert_jax.experiments.jobs import Job, distinct_reasons, find_unfinished
 from bert_jax.train import experiment
 
 Settings = dict[str, Any]
@@ -171,8 +171,12 @@ def summarize(
       UserError: if the runs have no score of this name.
     """
     found: list[dict[str, Any]] = []
+    unfinished = find_unfinished([job for trial in sweep for job in trial.jobs])
     for trial in sweep:
-        scores = [runs.final_score(job.folder, score) if job.is_finished else None for job in trial.jobs]
+        scores = [
+            runs.final_score(job.folder, score) if job.folder not in unfinished else None
+            for job in trial.jobs
+        ]
         scores = [s if s is not None and math.isfinite(s) else None for s in scores]
         valid = [s for s in scores if s is not None]
         found.append(
@@ -184,7 +188,8 @@ def summarize(
                 'median': statistics.median(valid) if valid else None,
                 'n': len(valid),
                 'failed': sum(
-                    job.folder in failures or (job.is_finished and (s is None or _is_degenerate(job.folder)))
+                    job.folder in failures
+                    or (job.folder not in unfinished and (s is None or _is_degenerate(job.folder)))
                     for job, s in zip(trial.jobs, scores, strict=True)
                 ),
             }
@@ -236,13 +241,14 @@ def table(
 def _progress(trial: Trial, failures: Mapping[pathlib.Path, str]) -> tuple[str, str]:
     """Summarize the runs of a trial: their states, such as '2 done, 1 running', and the lowest step among them."""
     reasons = distinct_reasons(failures)
+    unfinished = find_unfinished(trial.jobs)
     states, steps, totals = [], [], []
     for job in trial.jobs:
         state = 'not started'
         if job.folder in failures:
             state = f'failed [{reasons.index(failures[job.folder]) + 1}]'
-        elif (job.folder / DONE).is_file() and not job.is_finished:
-            state = 'done with other settings'
+        elif unfinished.get(job.folder):
+            state = 'changed'
         elif (job.folder / 'config.json').is_file():
             state, step, total = status.state(runs.read(job.folder), job.folder, goodput.read(job.folder))
             steps.append(step)

@@ -16,13 +16,14 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
+import numpy as np
 from ml_collections import ConfigDict
 
 from bert_jax.core import config as config_lib
 from bert_jax.core import metrics
 from bert_jax.core.errors import UserError
 from bert_jax.experiments import runs
-from bert_jax.experiments.jobs import Job, distinct_reasons
+from bert_jax.experiments.jobs import Job, distinct_reasons, find_unfinished
 
 PRETRAINING = 'pretraining'
 
@@ -129,7 +130,8 @@ class Table:
       text: corpus that replaces `{text}` in the settings of rows and columns.
       checkpoint: pretrained model of the rows that have neither `config` nor `checkpoint`.
       checkpoints: pretrained models that rows refer to as `{NAME}`; set by `--config.checkpoints.NAME=DIR`.
-      seeds: number of runs of each cell, each from its own pretraining run if the row has one; seeds count from 0.
+      seeds: number of runs of each cell, each from its own pretraining run if the row has one; seeds count from 0. A study
+        of a fixed checkpoint runs only once.
       transposed: whether to print the rows as columns.
       x_label: label and unit of the x axis of the figure; empty draws no figure.
       baseline: name of the row that all other rows are tested against; empty for no tests.
@@ -229,6 +231,8 @@ class Table:
         for column in self.columns:
             if not column.config or {column.name, column.source_column} & {*row.skipped_columns}:
                 continue
+            if seed >= self._num_seeds(row, column):
+                continue
             settings = expand([*column.settings, *row.column_settings.get(column.name, ())])
             folder = _folder(workdir, column.name, row, seed)
             if column.source_column:
@@ -259,13 +263,20 @@ class Table:
         name = column.name
         if not column.config:
             name = 'pretrain' if column.source_column == PRETRAINING else column.source_column
-        return [_folder(workdir, name, row, seed) for seed in range(self.seeds)]
+            column = next((c for c in self.columns if c.name == column.source_column), column)
+        return [_folder(workdir, name, row, seed) for seed in range(self._num_seeds(row, column))]
+
+    def _num_seeds(self, row: Row, column: Column) -> int:
+        """The number of runs of a column with its own runs. A study of a checkpoint that all seeds share runs once."""
+        studies_checkpoint = column.is_study and not column.source_column and not row.config
+        return 1 if studies_checkpoint else self.seeds
 
     def _finished_folders(self, workdir: pathlib.Path) -> set[pathlib.Path]:
-        return {job.folder for job in self.jobs(workdir) if job.is_finished}
+        found = self.jobs(workdir)
+        return {job.folder for job in found} - {*find_unfinished(found)}
 
     def values(self, workdir: pathlib.Path) -> dict[tuple[str, str], list[float]]:
-        """The values of all runs that finished with the current settings, by (row, column)."""
+        """The values of all runs that finished and whose config, data and checkpoint are the same, by (row, column)."""
         finished = self._finished_folders(workdir)
         found = {}
         for column in self.columns:
@@ -275,11 +286,9 @@ class Table:
             }
             if column.until_score_of:
                 lower_is_better = metrics.is_lower_better(column.score)
-                bests = [
-                    (min if lower_is_better else max)(curve.values())
-                    for folder in folders[column.until_score_of]
-                    if (curve := runs.score_curve(folder, column.score))
-                ]
+                curves_of_row = (runs.score_curve(f, column.score) for f in folders[column.until_score_of])
+                finite = [[s for s in curve.values() if math.isfinite(s)] for curve in curves_of_row]
+                bests = [(min if lower_is_better else max)(scores) for scores in finite if scores]
                 target = statistics.fmean(bests) if bests else math.nan
             for row in self.rows:
                 if column.until_score_of:
@@ -357,6 +366,7 @@ class Table:
                 for row in self.rows
                 if column.name in self.published.get(row.name, {}) and values[row.name, column.name]
             ]
+            pairs = [pair for pair in pairs if math.isfinite(pair[1])]
             if len(pairs) > 2:
                 rank = float(stats.spearmanr(*zip(*pairs, strict=True)).statistic)
                 found.append(
@@ -383,11 +393,11 @@ class Table:
                 if row.name == self.baseline or min(len(ours), len(base)) < 2:
                     continue
                 both = f'{row.name} {column.cell(ours)}, {self.baseline} {column.cell(base)}'
-                if not column.until_score_of and len({*ours}) == len({*base}) == 1:
-                    found.append(f'{column.name}: {both}, no variance, not tested')
+                if reason := '' if column.until_score_of else _reason_not_to_test(ours, base):
+                    found.append(f'{column.name}: {both}, {reason}, not tested')
                     continue
                 if column.until_score_of:
-                    p, test = stats.mannwhitneyu(ours, base).pvalue, 'Mann-Whitney U test'
+                    p, test = _mann_whitney(ours, base), 'Mann-Whitney U test'
                 else:
                     moments = [
                         m for x in (ours, base) for m in (statistics.fmean(x), statistics.stdev(x), len(x))
@@ -401,6 +411,22 @@ class Table:
                 f'Significant at 5 % after correction for {len(p_values)} tests (Holm): {significant}'
             )
         return found
+
+
+def _mann_whitney(a: Sequence[float], b: Sequence[float]) -> float:
+    """The p-value of the Mann-Whitney U test by permutation: exact for up to 8 values each, with or without ties."""
+    from scipy import stats
+
+    # By default, SciPy approximates by a normal distribution if there are ties, and steps often are equal.
+    method = stats.PermutationMethod(n_resamples=20_000, rng=np.random.default_rng(0))
+    return float(stats.mannwhitneyu(a, b, method=method).pvalue)
+
+
+def _reason_not_to_test(a: Sequence[float], b: Sequence[float]) -> str:
+    """Why Welch's t-test cannot compare two samples; empty if it can."""
+    if not all(map(math.isfinite, (*a, *b))):
+        return 'a score is not finite'
+    return 'no variance' if len({*a}) == len({*b}) == 1 else ''
 
 
 def _holm(p_values: Mapping[str, float], level: float = 0.05) -> list[str]:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from bert_jax.core import paths
+from bert_jax.experiments import runs
 
 Lines = Sequence[Sequence[str]]  # cells of a table, the header first
 
@@ -43,8 +44,12 @@ def write(
 
 
 def find(folder: pathlib.Path) -> list[pathlib.Path]:
-    """Find the Markdown files in a folder and its subfolders that `write` created."""
-    return sorted(p for p in folder.rglob('*.md') if p.with_suffix('.csv').is_file())
+    """Find the Markdown files in a folder and its subfolders that `write` created, without earlier results."""
+    return sorted(
+        p
+        for p in folder.rglob('*.md')
+        if p.with_suffix('.csv').is_file() and not runs.is_earlier_result(p.relative_to(folder))
+    )
 
 
 def to_html(text: str) -> str:

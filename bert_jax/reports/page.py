@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from bert_jax.core import metrics
-from bert_jax.experiments.runs import Run, mean_and_spread
+from bert_jax.experiments.runs import Run, distinguish_data, mean_and_spread
 from bert_jax.reports import export
 from bert_jax.reports.plots import Curve, metric_label, plot_losses, plot_panels, pyplot
 
@@ -53,6 +53,7 @@ def render(
     Returns:
       The HTML page.
     """
+    runs = distinguish_data(runs)
     parts = ['<h1>bert_jax report</h1>']
     parts += map(_render_file, files)
     parts += [_render_pretraining(run, plots) for run in runs if run.is_pretraining]
@@ -148,8 +149,11 @@ def _render_comparison(runs: Sequence[Run], plots: pathlib.Path | None) -> str:
         groups = [(init, group) for init, group in best.items() if group]
         if groups:
             panels += [(data, [Curve(*group, key) for group in groups]) for key in ('loss', score)]
-        eval_names = dict.fromkeys(name for r in of_data for name, _ in r.eval_files)
-        for name in [data, *(n for n in eval_names if not n.startswith(f'{data}, '))]:
+        trained_on = of_data[0].config['data']['source'], of_data[0].fields
+        eval_names = dict.fromkeys(
+            file.name for r in of_data for file in r.eval_files if (file.source, file.fields) != trained_on
+        )
+        for name in [data, *eval_names]:
             random, pretrained = (_scores(best[init], score, name) for init in _COMPARED)
             gain = f'{np.mean(pretrained) - np.mean(random):+.4f}' if random and pretrained else ''
             cells = [metric_label(score), mean_and_spread(random), mean_and_spread(pretrained), gain]
@@ -164,17 +168,18 @@ def _best_group(runs: Sequence[Run], score: str, name: str) -> list[Run]:
     sign = -1 if runs and runs[0].lower_is_better else 1
 
     def mean_score(group: list[Run]) -> float:
-        scores = _scores(group, score, name)
-        return sign * float(np.mean(scores)) if scores else -np.inf
+        mean = np.mean(_scores(group, score, name) or np.nan)
+        return sign * float(mean) if np.isfinite(mean) else -np.inf
 
     return max(_group_seeds(runs), key=mean_score, default=[])
 
 
 def _scores(runs: Sequence[Run], score: str, name: str) -> list[float]:
-    """The score of each run on the data `name`, from its last evaluation or from the file of an eval command."""
+    """The score of each run on the data `name`, from its last evaluation or from the newest file of an eval command."""
     if any(name == r.data_name for r in runs):
         return [r.evals[-1][score] for r in runs if r.evals and score in r.evals[-1]]
-    return [scores[score] for r in runs for n, scores in r.eval_files if n == name and score in scores]
+    files = ([f for f in r.eval_files if f.name == name and score in f.scores] for r in runs)
+    return [max(found, key=lambda file: file.step).scores[score] for found in files if found]
 
 
 def _render_plot(fig: Any, title: str, plots: pathlib.Path | None) -> str:
@@ -194,15 +199,27 @@ def _embed(png: bytes, title: str) -> str:
 
 
 def _describe_pretraining(run: Run) -> str:
-    model, train = run.config['model'], run.config['train']
+    model = run.config['model']
     speeds = [line['tokens_per_second'] for line in run.train if line['tokens_per_second']]
     return (
         f'<p>Trained on {html.escape(run.data_name)}: {model["layers"]} layers, width {model["width"]}, '
-        f'vocabulary {model["vocab_size"]:,}; '
-        f'{run.train[-1]["step"] if run.train else 0:,} steps of {train["batch_size"]} rows of {run.config["data"]["length"]} tokens'
+        f'vocabulary {model["vocab_size"]:,}; {_describe_phases(run)}'
         + (f'; {metrics.format_count(float(np.median(speeds)))} tokens/s' if speeds else '')
         + '.</p>'
     )
+
+
+def _describe_phases(run: Run) -> str:
+    """List the phases of a pretraining run with the steps that were trained in each."""
+    train, steps = run.config['train'], run.train[-1]['step'] if run.train else 0
+    phases = train['phases'] or [[steps, run.config['data']['length'], train['batch_size']]]
+    parts, start = [], 0
+    for duration, length, batch_size in phases:
+        trained = min(duration, steps - start)
+        if trained > 0 or not start:
+            parts.append(f'{trained:,} steps of {batch_size:,} rows of {length:,} tokens')
+        start += duration
+    return ', then '.join(parts)
 
 
 def _render_scores(groups: Sequence[Sequence[Run]], keys: Sequence[str]) -> str:

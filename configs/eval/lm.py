@@ -15,6 +15,8 @@ data, set --config.eval.template and --config.eval.source.
 
 from ml_collections import ConfigDict
 
+from configs import check_argument
+
 EVALUATIONS = {
     'text': dict(kind='perplexity'),
     'lambada': dict(kind='last_word', source='lambada', split='test', text='passage'),
@@ -38,4 +40,5 @@ EVALUATIONS = {
 
 def get_config(arg: str = 'text') -> ConfigDict:
     """`arg` is text, lambada, hellaswag, sst2 or nli."""
+    check_argument(arg, tuple(EVALUATIONS))
     return ConfigDict({'eval': EVALUATIONS[arg]})

@@ -12,9 +12,12 @@ SWAG, download the authors' CSV files and set --config.data.source='swag/{split}
 
 from ml_collections import ConfigDict
 
+from configs import check_argument
+
 
 def get_config(arg: str = 'hellaswag') -> ConfigDict:
     """`arg` is swag or hellaswag."""
+    check_argument(arg, ('swag', 'hellaswag'))
     config = ConfigDict()
     config.task = dict(name='choice')
     config.model = dict(name='bert')

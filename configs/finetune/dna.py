@@ -13,6 +13,8 @@ which keeps only the pretrained layers, and --config.init.weights=random, which 
 
 from ml_collections import ConfigDict
 
+from configs import check_argument
+
 # Evaluation split, and length of the longest sequence with its two special tokens.
 SETS = {
     'splice': ('validation', 62),
@@ -24,6 +26,7 @@ SETS = {
 
 def get_config(arg: str = 'splice') -> ConfigDict:
     """`arg` is splice, h3, h3k9ac or promoter_core."""
+    check_argument(arg, tuple(SETS))
     split, length = SETS[arg]
     config = ConfigDict()
     config.task = dict(name='dna')

@@ -15,6 +15,8 @@ qqp, mnli, qnli, rte or wnli. To score stsb, use eval_regress; to score mnli on 
 
 from ml_collections import ConfigDict
 
+from configs import check_argument
+
 # Fields of the first and the second text.
 TASKS = {
     'cola': ('sentence', ''),
@@ -33,6 +35,7 @@ BEST_METRICS = {'cola': 'matthews', 'mrpc': 'f1', 'qqp': 'f1', 'stsb': 'correlat
 
 def get_config(arg: str) -> ConfigDict:
     """`arg` is the task, a key of `TASKS`."""
+    check_argument(arg, tuple(TASKS))
     text, text_pair = TASKS[arg]
     config = ConfigDict()
     config.task = dict(name='regress' if arg == 'stsb' else 'classify')

@@ -13,10 +13,19 @@ second_to_last, last, sum_last_four or sum_all. For files with one word and its 
 
 from ml_collections import ConfigDict
 
+from configs import check_argument
+
+# What the BiLSTM reads (Devlin et al. 2019, table 7).
+FEATURES = ('embeddings', 'second_to_last', 'last', 'sum_last_four', 'concat_last_four', 'sum_all')
+
 
 def get_config(arg: str = 'en') -> ConfigDict:
     """`arg` is LANGUAGE, or LANGUAGE,FEATURES to train a BiLSTM on features of the frozen encoder."""
-    language, _, features = arg.partition(',')
+    language, comma, features = arg.partition(',')
+    code = language.split('-')[0]  # WikiANN also has names such as zh-classical and simple
+    is_language = code.isalpha() and code.islower() and (len(code) in (2, 3) or code == 'simple')
+    forms = ('LANGUAGE (such as en)', *(f'LANGUAGE,{name}' for name in FEATURES))
+    check_argument(arg, forms, is_language and (features in FEATURES or not comma))
     config = ConfigDict()
     config.task = dict(name='tag', entities=True, features=features)
     config.model = dict(name='bert')

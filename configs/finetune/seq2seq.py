@@ -14,15 +14,20 @@ after one epoch, BLEU 25.3 on `:multi30k/en-de` after two, within an hour on one
 
 from ml_collections import ConfigDict
 
+from configs import check_argument
+
+PAIRS = ('en-de', 'en-fr', 'de-en', 'de-fr', 'fr-en', 'fr-de')
+
 
 def get_config(arg: str = 'dialogsum') -> ConfigDict:
     """`arg` is dialogsum, or multi30k/FROM-TO with two of en, de and fr."""
+    check_argument(arg, ('dialogsum', *(f'multi30k/{pair}' for pair in PAIRS)))
     name, _, languages = arg.partition('/')
     config = ConfigDict()
     config.task = dict(name='seq2seq')
     config.model = dict(name='bart')
     if name == 'multi30k':
-        text, _, target = (languages or 'en-de').partition('-')
+        text, _, target = languages.partition('-')
         config.data = dict(source='multi30k', text=text, target=target, length=64)
     else:
         config.data = dict(source=name, text='dialogue', target='summary', length=384, target_length=96)

@@ -10,9 +10,12 @@ takes eight minutes on one shared core.
 
 from ml_collections import ConfigDict
 
+from configs import check_argument
+
 
 def get_config(arg: str = 'all') -> ConfigDict:
     """`arg` is all or few (500 training examples)."""
+    check_argument(arg, ('all', 'few'))
     config = ConfigDict()
     config.task = dict(name='classify')
     config.model = dict(name='bert', size='tiny')

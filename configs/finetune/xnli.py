@@ -11,9 +11,14 @@ pairs; with a language as argument, for evaluation on XNLI. To train on MultiNLI
 
 from ml_collections import ConfigDict
 
+from configs import check_argument
+
+LANGUAGES = ('ar', 'bg', 'de', 'el', 'en', 'es', 'fr', 'hi', 'ru', 'sw', 'th', 'tr', 'ur', 'vi', 'zh')
+
 
 def get_config(arg: str = '') -> ConfigDict:
     """`arg` is empty to train on `nli_small`, or a language, such as de, to evaluate on XNLI."""
+    check_argument(arg, LANGUAGES, not arg)
     config = ConfigDict()
     config.task = dict(name='classify')
     config.model = dict(name='bert')

@@ -11,15 +11,21 @@ for CPU cores, use configs/pretrain/cpu_bart.py. For other objectives, set --con
 
 from ml_collections import ConfigDict
 
+from configs import check_argument
+
+# Learning rates of RoBERTa models of these sizes (table 9).
+RATES = {'base': 6e-4, 'large': 4e-4}
+
 
 def get_config(arg: str = 'base') -> ConfigDict:
     """`arg` is the size: base or large."""
+    check_argument(arg, tuple(RATES))
     config = ConfigDict()
     config.task = dict(name='denoise', noise=('permute', 'infill'), rate=0.3, loss_chunk=128)
     config.model = dict(name='bart', size=arg, dtype='bfloat16')
     config.data = dict(sources=('pydocs/text',), length=512)
     config.tokenizer = dict(kind='bpe', vocab_size=50_265)
-    config.optim = dict(learning_rate={'base': 6e-4, 'large': 4e-4}[arg], warmup=24_000, b2=0.98)
+    config.optim = dict(learning_rate=RATES[arg], warmup=24_000, b2=0.98)
     config.train = dict(steps=500_000, batch_size=8_000, log_every=100, eval_every=10_000, eval_rows=4096)
     config.checkpoint = dict(every=10_000)
     return config

@@ -10,9 +10,12 @@ made with this code. For CPU cores, use configs/pretrain/cpu.py.
 
 from ml_collections import ConfigDict
 
+from configs import check_argument
+
 
 def get_config(arg: str = 'base') -> ConfigDict:
     """`arg` is the size: tiny, mini, small, medium, base or large."""
+    check_argument(arg, ('tiny', 'mini', 'small', 'medium', 'base', 'large'))
     config = ConfigDict()
     config.task = dict(name='mlm')
     config.model = dict(name='bert', size=arg, dtype='bfloat16')

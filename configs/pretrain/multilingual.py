@@ -12,6 +12,7 @@ of the novels, pass your own text files (docs/guides/own_text.md).
 
 from ml_collections import ConfigDict
 
+from configs import check_argument
 from configs.pretrain import bert, cpu, gpu
 
 LANGUAGES = ('en', 'de', 'fr', 'es', 'zh', 'ru', 'ar', 'hi', 'sw', 'tr')
@@ -19,6 +20,7 @@ LANGUAGES = ('en', 'de', 'fr', 'es', 'zh', 'ru', 'ar', 'hi', 'sw', 'tr')
 
 def get_config(arg: str = 'cpu') -> ConfigDict:
     """`arg` is cpu, gpu or base (the published size)."""
+    check_argument(arg, ('cpu', 'gpu', 'base'))
     base = arg == 'base'
     config = {'cpu': cpu.get_config('192'), 'gpu': gpu.get_config(), 'base': bert.get_config('base')}[arg]
     config.data.sources = tuple(

@@ -11,6 +11,7 @@ objectives (docs/results/noise_functions.md).
 
 from ml_collections import ConfigDict
 
+from configs import check_argument
 from configs.tables import ablation
 
 NO_PRETRAINING = 'no pretraining'
@@ -87,6 +88,7 @@ PAPER = dict(
 
 def get_config(arg: str = 'mini') -> ConfigDict:
     """`arg` is mini or paper (the published size and number of steps)."""
+    check_argument(arg, ('mini', 'paper'))
     scale: dict = {'mini': MINI, 'paper': PAPER}[arg]
     rows = [_row(name, scale) for name in (*PUBLISHED, NO_PRETRAINING)]
     columns = [

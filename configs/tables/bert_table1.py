@@ -11,6 +11,7 @@ ours from its development sets. A task whose data are missing is reported as fai
 
 from ml_collections import ConfigDict
 
+from configs import check_argument
 from configs.tables import ablation
 
 # Name, task of GLUE, score. MNLI is the matched set.
@@ -46,6 +47,7 @@ SETTINGS = {
 
 def get_config(arg: str = 'mini') -> ConfigDict:
     """`arg` is mini, paper (base size) or large."""
+    check_argument(arg, tuple(PUBLISHED))
     description = DESCRIPTION.format(f'Devlin et al. 2019, {"large" if arg == "large" else "base"}')
     return fine_tuned('BERT, table 1: GLUE', description, arg, columns(arg), *PUBLISHED[arg])
 

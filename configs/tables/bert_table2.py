@@ -11,6 +11,7 @@ scores (docs/results/bert_tables.md).
 
 from ml_collections import ConfigDict
 
+from configs import check_argument
 from configs.tables import bert_table1
 
 # By column: version of SQuAD, score.
@@ -31,6 +32,7 @@ MINI = ('optim.learning_rate=3e-4', 'data.limit=5000', 'data.length=256', *bert_
 
 def get_config(arg: str = 'mini') -> ConfigDict:
     """`arg` is mini, paper (base size) or large."""
+    check_argument(arg, tuple(PUBLISHED))
     description = (
         'Table 2: SQuAD 1.1. Table 3: SQuAD 2.0, at the best no-answer threshold. Development sets. Published: Devlin et al. '
         f'2019, {"large" if arg == "large" else "base"}. Ours: mean ± standard deviation (number of runs).'

@@ -10,6 +10,7 @@ pretraining text, by default the Python documentation (pydocs/text).
 
 from ml_collections import ConfigDict
 
+from configs import check_argument
 from configs.tables import ablation
 
 TASKS = ('MNLI', 'QNLI', 'MRPC', 'SST-2', 'SQuAD')
@@ -41,6 +42,7 @@ GPT_LIKE_BERT = {
 
 def get_config(arg: str = 'mini') -> ConfigDict:
     """`arg` is mini, small (ten times as many pretraining steps) or paper (the published settings)."""
+    check_argument(arg, (*ablation.STEPS, 'paper'))
     gpt = GPT_LIKE_BERT[ablation.shape(arg)]
     rows = [
         ablation.pretraining('BERT', arg),

@@ -10,6 +10,7 @@ published settings, which need accelerators. Expect wider models to predict mask
 
 from ml_collections import ConfigDict
 
+from configs import check_argument
 from configs.tables import ablation
 
 # Layers, width, heads: perplexity of the masked LM; MNLI, MRPC, SST-2 on the development sets.
@@ -26,6 +27,7 @@ MINI = ((1, 64, 1), (2, 64, 1), (2, 128, 2), (4, 128, 2), (4, 192, 3))
 
 def get_config(arg: str = 'mini') -> ConfigDict:
     """`arg` is mini, small (ten times as many pretraining steps) or paper (the published settings)."""
+    check_argument(arg, (*ablation.STEPS, 'paper'))
     shapes = {'mini': MINI, 'paper': tuple(PUBLISHED)}[ablation.shape(arg)]
     rows = [
         ablation.pretraining(

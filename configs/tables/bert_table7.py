@@ -12,6 +12,7 @@ bert_jax.bin.convert --from_hf=bert-base-cased --to=runs/bert_base).
 
 from ml_collections import ConfigDict
 
+from configs import check_argument
 from configs.tables import ablation, bert_table1
 
 NER = 'entity F1'
@@ -29,10 +30,11 @@ PUBLISHED = {
 
 def get_config(arg: str = 'mini') -> ConfigDict:
     """`arg` is mini (WikiANN) or paper (files of CoNLL-2003)."""
+    check_argument(arg, ('mini', 'paper'))
     description = (
         'Entity F1 on the development set. Published: Devlin et al. 2019, base, CoNLL-2003, with weighted sums of layers. Ours: '
         + {'mini': 'WikiANN', 'paper': 'CoNLL-2003'}[arg]
-        + ', unweighted sums, mean ± standard deviation (number of runs).'
+        + ', sums with learned softmax weights and scale, mean ± standard deviation (number of runs).'
     )
     data = {
         'mini': ('data.limit=5000', *bert_table1.SHORT),

@@ -10,6 +10,7 @@ published settings, which need accelerators. After such short pretraining, a mas
 
 from ml_collections import ConfigDict
 
+from configs import check_argument
 from configs.tables import ablation
 
 # Percent [MASK], unchanged, random: MNLI, NER fine-tuned, NER from features, on the development sets.
@@ -26,6 +27,7 @@ RATES = (0.3, 0.5)
 
 def get_config(arg: str = 'mini') -> ConfigDict:
     """`arg` is mini, small (ten times as many pretraining steps) or paper (the published settings)."""
+    check_argument(arg, (*ablation.STEPS, 'paper'))
     rows = [
         ablation.pretraining(
             _name(*shares),

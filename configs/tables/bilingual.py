@@ -10,6 +10,8 @@ text, by default the Python documentation (pydocs/text).
 
 from ml_collections import ConfigDict
 
+from configs import check_argument
+
 SEPARATE_POSITIONS = ('task.position_embeddings=separate',)
 SEPARATE_SPECIAL = ('task.special_tokens=separate',)
 INVERTED = 'task.word_order=inverted'
@@ -41,6 +43,7 @@ TAGS = (
 
 def get_config(arg: str = 'mini') -> ConfigDict:
     """`arg` is mini, or paper (ten times as many steps)."""
+    check_argument(arg, ('mini', 'paper'))
     steps = {'mini': 4_000, 'paper': 40_000}[arg]
     config = ConfigDict()
     config.title = 'Alignment with a fake language'

@@ -9,6 +9,8 @@ Expect higher accuracy on some data sets, and faster learning (docs/results/dna.
 
 from ml_collections import ConfigDict
 
+from configs import check_argument
+
 RANDOM = 'random weights'
 COMMON = (
     'optim.learning_rate=3e-4',
@@ -32,6 +34,7 @@ DATA_SETS: dict[str, dict] = {
 
 def get_config(arg: str = 'mini') -> ConfigDict:
     """`arg` is mini, small (all data sets) or paper (all sequences)."""
+    check_argument(arg, tuple(DATA_SETS))
     config = ConfigDict()
     config.title = 'DNA classification with a language model'
     config.description = (

@@ -9,6 +9,8 @@ entities (docs/results/label_efficiency.md).
 
 from ml_collections import ConfigDict
 
+from configs import check_argument
+
 # Name, config, score, number of training examples.
 TASKS = (
     ('SST-2', 'configs/finetune/sst2.py', 'accuracy', 67_349),
@@ -28,6 +30,7 @@ PAPER_EPOCHS = {100: 20, 500: 10, 2000: 5}
 
 def get_config(arg: str = 'mini') -> ConfigDict:
     """`arg` is mini, small (all tasks) or paper (the settings of a large model)."""
+    check_argument(arg, ('mini', 'small', 'paper'))
     config = ConfigDict()
     config.title = 'Pretraining and the number of labels'
     config.description = (

@@ -12,6 +12,7 @@ sets, with one learning rate. --config.text is the pretraining text, by default 
 
 from ml_collections import ConfigDict
 
+from configs import check_argument
 from configs.tables import ablation, bert_table1
 
 # Test scores by model size, for MNLI, QQP, QNLI, SST-2, CoLA, STS-B, MRPC and RTE, in this order.
@@ -25,6 +26,7 @@ PUBLISHED = {
 
 def get_config(arg: str = 'mini') -> ConfigDict:
     """`arg` is mini (pretrains the two smallest sizes briefly) or paper (starts from converted checkpoints)."""
+    check_argument(arg, ('mini', 'paper'))
     if arg == 'mini':
         rows = [
             ablation.pretraining(size, arg, (f'model.size={size}', 'model.width=0'))

@@ -12,6 +12,7 @@ Python documentation (pydocs/text).
 
 from ml_collections import ConfigDict
 
+from configs import check_argument
 from configs.tables import bilingual
 
 # By `arg`: amounts of text of each language in millions of characters; number of training steps.
@@ -26,6 +27,7 @@ WORDS, SENTENCES = 'word alignment, MRR × 100', 'sentence retrieval, %'
 
 def get_config(arg: str = 'mini') -> ConfigDict:
     """`arg` is mini, small (wider model) or paper (the same wider model, more text, more steps)."""
+    check_argument(arg, tuple(AMOUNTS))
     amounts, steps = AMOUNTS[arg]
     config = ConfigDict()
     config.title = 'Alignment and amount of text'

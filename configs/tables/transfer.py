@@ -12,6 +12,8 @@ answering to transfer poorly (docs/results/cross_lingual_transfer.md).
 
 from ml_collections import ConfigDict
 
+from configs import check_argument
+
 NLI, TAGS, ENTITIES, QA = 'NLI', 'tags', 'entities', 'QA'
 # Multilingual BERT, cased: XNLI accuracy (Wu & Dredze 2019), XQuAD F1 (Artetxe et al. 2020).
 PUBLISHED = {
@@ -42,6 +44,7 @@ MINI = {
 
 def get_config(arg: str = 'mini') -> ConfigDict:
     """`arg` is mini (part of the data) or paper (all labeled examples, learning rates of the paper)."""
+    check_argument(arg, tuple(TRAINED_ON))
     mini = {k: ('optim.learning_rate=3e-4', 'train.eval_every=0', *v) for k, v in MINI.items()}
     paper: dict = dict.fromkeys(TASKS, ())
     settings = {'mini': mini, 'paper': paper}[arg]

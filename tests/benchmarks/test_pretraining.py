@@ -1,6 +1,7 @@
 """Tests of the benchmark."""
 
 import json
+import subprocess
 
 import pytest
 
@@ -30,6 +31,33 @@ def test_benchmark_times_a_step_and_its_parts(tmp_path):
     assert 'tokens/s' in done.stdout
 
 
+def test_all_results_are_medians_over_the_rounds(monkeypatch):
+    names = ('seconds', 'forward', 'backward', 'update', 'flops', 'peak_flops')
+    rounds = iter([(0.3, 0.1, 0.15, 0.05, 1e9, 1e11), *[(0.2, 0.06, 0.11, 0.03, 1e9, 1e11)] * 2])
+    monkeypatch.setattr(
+        pretraining, '_time_in_process', lambda *_: dict(zip(names, next(rounds), strict=True))
+    )
+    ours = pretraining.compare(['tiny'], 3, 1, include_reference=False)['tiny']['bert_jax']
+    assert ours == {'seconds': 0.2, 'forward': 0.06, 'backward': 0.11, 'update': 0.03, 'flops': 1e9,
+                    'peak_flops': 1e11, 'runs': [0.3, 0.2, 0.2]}  # fmt: skip
+
+
 def test_unknown_size_raises():
     with pytest.raises(UserError, match=r"no size 'huge'. Choose from tiny, mini"):
         pretraining.compare(['huge'], 1, 0.1, include_reference=False)
+
+
+@pytest.mark.parametrize(
+    ('status', 'stderr', 'reason'),
+    [
+        (-9, '', 'killed by SIGKILL'),
+        (-9, 'a warning\n', 'killed by SIGKILL'),
+        (3, '', 'exit status 3'),
+        (1, 'Traceback\nMemoryError: too large\n', 'MemoryError: too large'),
+    ],
+)
+def test_reason_of_a_failed_timing(monkeypatch, status, stderr, reason):
+    done = subprocess.CompletedProcess([], status, '', stderr)
+    monkeypatch.setattr(subprocess, 'run', lambda *_, **__: done)
+    with pytest.raises(UserError, match=rf'Timing transformers at size large failed \({reason}\)'):
+        pretraining._time_in_process('pretraining', 'transformers', 'large', 0.1)

@@ -13,26 +13,97 @@ import time
 import pytest
 
 from bert_jax.core.errors import UserError
-from bert_jax.experiments import slurm
-from bert_jax.experiments.jobs import Job
+from bert_jax.experiments import jobs, slurm
+from bert_jax.experiments.jobs import Job, find_unfinished
 from tests.runs import ROOT, TINY, metric_lines, run_in_process
 from tests.train.test_distributed import INTERRUPTIBLE, assert_close
 
 
-def test_arguments_are_quoted(tmp_path):
+def test_arguments_are_quoted(tmp_path, monkeypatch):
     value = 'it\'s "here" $HOME `id` \\ ok'
-    folder = tmp_path / 'a b'
-    text = slurm.script(Job(folder, f'{TINY}:pretrain', (f'data.rows_dir={value}',)), ['--comment=two words'])
-    assert '#SBATCH "--comment=two words"' in text
-    folder.mkdir()
-    tools = tmp_path / 'bin'
+    folder, tools = tmp_path / 'a b', tmp_path / 'bin'
+    job = Job(folder, f'{TINY}:pretrain', (f'data.rows_dir={value}',))
+    job.mark_submitted()
     tools.mkdir()
-    (tools / 'srun').write_text(f'#!{sys.executable}\nimport sys, json\nprint(json.dumps(sys.argv[1:]))\n')
-    (tools / 'srun').chmod(0o755)
-    env = {**os.environ, 'PATH': f'{tools}:{os.environ["PATH"]}'}
-    done = subprocess.run(['bash', '-c', text], env=env, capture_output=True, text=True, check=True)
-    assert f'--config.data.rows_dir={value}' in json.loads(done.stdout)
+    for name in ('srun', "python it's"):  # print their arguments
+        (tools / name).write_text(f'#!{sys.executable}\nimport sys, json\nprint(json.dumps(sys.argv[1:]))\n')
+        (tools / name).chmod(0o755)
+    monkeypatch.setenv('PATH', f'{tools}:{os.environ["PATH"]}')
+    monkeypatch.setattr(sys, 'executable', str(tools / "python it's"))
+    text = slurm.script(job, ['--comment=two words'])
+    assert '#SBATCH "--comment=two words"' in text
+    done = subprocess.run(['bash', '-c', text], capture_output=True, text=True, check=True)
+    record, run = map(json.loads, done.stdout.splitlines())
+    assert record == ['-m', 'bert_jax.experiments.jobs', str(folder)]
+    assert f'--config.data.rows_dir={value}' in run
     assert json.loads((folder / 'done.json').read_text())['settings'] == [f'data.rows_dir={value}']
+
+
+def test_record_of_a_job_has_what_it_depends_on(tmp_path, monkeypatch):
+    job = Job(tmp_path, f'{TINY}:pretrain', ('train.steps=9',))
+    job.mark_submitted()
+    monkeypatch.setattr(sys, 'argv', ['jobs', str(tmp_path)])
+    jobs.main()
+    job.mark_finished()
+    assert not find_unfinished([job])
+    change = 'data.length was 32, is 16'
+    assert find_unfinished([job._replace(settings=('train.steps=9', 'data.length=16'))]) == {tmp_path: change}
+
+
+def test_job_that_follows_a_training_is_recorded_at_its_end(tmp_path):
+    job = Job(tmp_path, f'{TINY}:classify', (), checkpoint='x')
+    assert ' -m bert_jax.experiments.jobs "$folder" && srun ' in slurm.script(job)
+    assert slurm.script(job._replace(watch=True)).count('&& ' + sys.executable) == 1
+
+
+@pytest.fixture
+def fake_slurm(tmp_path, monkeypatch):
+    """Commands squeue and sbatch of a cluster with an empty queue, where each submitted job gets the id 7."""
+    tools = tmp_path / 'tools'
+    tools.mkdir()
+    for name, output in (('squeue', ''), ('sbatch', '7')):
+        (tools / name).write_text(f'#!/bin/sh\necho {output}\n')
+        (tools / name).chmod(0o755)
+    monkeypatch.setenv('PATH', f'{tools}:{os.environ["PATH"]}')
+
+
+def finish(job):
+    """Write the files of a finished training run."""
+    job.mark_started()
+    (job.folder / 'metrics.jsonl').write_text('')
+    job.mark_finished()
+
+
+def test_changed_job_is_submitted_again_and_its_result_kept(tmp_path, fake_slurm):
+    job = Job(tmp_path / 'x', f'{TINY}:classify', ())
+    finish(job)
+    assert slurm.submit([(job, [])]) == {}
+    changed = job._replace(settings=('train.steps=9',))
+    assert slurm.submit([(changed, [])]) == {job.folder: '7'}
+    assert (tmp_path / 'x.earlier1/metrics.jsonl').exists()
+    assert sorted(path.name for path in job.folder.iterdir()) == ['job.json', 'slurm.id', 'slurm.sh']
+    assert find_unfinished([changed]) == {job.folder: ''}
+
+
+def test_job_whose_config_changed_after_its_start_is_not_requeued(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, 'argv', ['jobs', str(tmp_path)])
+    job = Job(tmp_path, f'{TINY}:classify', ())
+    job.mark_submitted()
+    jobs.main()
+    (tmp_path / 'metrics.jsonl').write_text('')  # interrupted
+    jobs.main()
+    job._replace(settings=('train.steps=9',)).mark_submitted()
+    with pytest.raises(UserError, match='^train.steps was 20, is 9 since the job in .* Submit it again'):
+        jobs.main()
+
+
+def test_launcher_does_not_replace_a_run(tmp_path, fake_slurm):
+    words = (f'--config={TINY}:pretrain', f'--workdir={tmp_path / "x"}')
+    finish(Job(tmp_path / 'x', f'{TINY}:pretrain', ()))
+    assert 'already finished' in run_in_process(ROOT / 'launch/slurm.py', *words).stdout
+    done = run_in_process(ROOT / 'launch/slurm.py', *words, '--config.train.steps=9')
+    assert done.returncode == 1
+    assert 'contains another run: train.steps was 20, is 9. Choose another --workdir' in done.stderr
 
 
 @pytest.mark.parametrize('name', ['a\nb', 'a\\b'])

@@ -31,6 +31,13 @@ def test_time_shares_add_up_and_separate_repeated_steps():
     assert goodput.time_shares([]) == {}
 
 
+def test_time_shares_count_a_start_without_a_recorded_step():
+    failed = {'began': 0, 'time': 100, 'from': 0, 'step': 0, 'overhead': {'start': 10}}
+    second = {'began': 100, 'time': 200, 'from': 0, 'step': 50, 'overhead': {'start': 10}}
+    found = goodput.time_shares([failed, second])
+    assert (found['repeated steps'], found['steps'], found['start']) == (0.45, 0.45, 0.1)
+
+
 def test_ledger_adds_an_entry_when_a_run_resumes(tmp_path):
     ledger = goodput.Ledger(tmp_path, 0, 100)
     with ledger.overhead('evaluation'):
@@ -46,6 +53,15 @@ def test_ledger_adds_an_entry_when_a_run_resumes(tmp_path):
     done = goodput.Ledger(tmp_path, 100, 100)
     done.write(100)
     assert len(goodput.read(tmp_path)['starts']) == 2, 'a finished run has no new start'
+
+
+def test_time_until_a_failure_is_counted(tmp_path):
+    ledger = goodput.Ledger(tmp_path, 0, 100)
+    with pytest.raises(ValueError, match='failed'), ledger.overhead('data'):
+        time.sleep(0.05)
+        raise ValueError('failed')
+    ledger.record_end('failed')
+    assert 0.05 <= goodput.read(tmp_path)['starts'][0]['overhead']['data'] < 1
 
 
 @pytest.mark.parametrize('text', ['[]', 'null', '5', '{', '{"total": 20}', '{"total": 20, "starts": []}'])

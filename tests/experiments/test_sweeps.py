@@ -45,6 +45,7 @@ def write_run(job, accuracy, majority=0.5):
     if accuracy is not None:
         scores = {'loss': 1 - accuracy, 'accuracy': accuracy, 'majority': majority}
         lines.append({'step': 2} | {f'eval/{k}': v for k, v in scores.items()})
+        job.mark_started()
         job.mark_finished()
     (job.folder / 'metrics.jsonl').write_text(''.join(json.dumps(line) + '\n' for line in lines))
 
@@ -52,7 +53,7 @@ def write_run(job, accuracy, majority=0.5):
 def write_sweep(workdir):
     """Write a sweep over two learning rates with three seeds, one of which failed."""
     settings = sweeps.grid({'optim.learning_rate': (1e-4, 3e-4)})
-    sweep = sweeps.trials('x.py', workdir, settings, 3, ())
+    sweep = sweeps.trials(f'{TINY}:classify', workdir, settings, 3, ())
     for trial, accuracies in zip(sweep, ((0.6, 0.8, 0.5), (0.9, None, 0.7)), strict=True):
         for job, accuracy in zip(trial.jobs, accuracies, strict=True):
             write_run(job, accuracy)
@@ -94,7 +95,7 @@ def test_figure_shows_one_point_per_run(tmp_path):
 
 
 def test_unknown_score_is_an_error(tmp_path):
-    sweep = sweeps.trials('x.py', tmp_path, [{}], 1, ())
+    sweep = sweeps.trials(f'{TINY}:classify', tmp_path, [{}], 1, ())
     write_run(sweep[0].jobs[0], 0.7)
     with pytest.raises(UserError, match=r"no score 'f1'. Known scores: loss, accuracy, majority"):
         sweeps.summarize(sweep, 'f1', False, {})
@@ -284,15 +285,25 @@ def test_unknown_score_loses_no_run(tmp_path, pretrained, labeled, run_jobs_in_p
     assert len(run_jobs_in_process) == 1
 
 
-def test_runs_of_another_config_do_not_count(tmp_path, pretrained, labeled, run_jobs_in_process):
+def test_runs_of_another_config_are_run_again(tmp_path, pretrained, labeled, run_jobs_in_process):
     assert run_sweep(tmp_path, pretrained, labeled).returncode == 0
-    assert read_trials(tmp_path)[0]['n'] == 1
-    done = run_sweep(tmp_path, pretrained, labeled, '--config.train.batch_size=8')
-    assert done.returncode == 1
-    assert 'another config' in run_jobs_in_process[-1]
-    (trial,) = read_trials(tmp_path)
-    assert (trial['scores'], trial['n'], trial['mean']) == ([None], 0, None)
-    assert '*' not in done.stdout
+    (before,) = read_trials(tmp_path)
+    assert before['n'] == 1
+    other = '--config.train.batch_size=8'
+    change = 'train.batch_size was 16, is 8'
+    listed = run_sweep(tmp_path, pretrained, labeled, other, '--list').stdout.splitlines()
+    assert listed[0] == f'{tmp_path}/runs/seed0: {change}'
+    assert listed[-1].split() == ['0', '0', 'changed']
+    done = run_sweep(tmp_path, pretrained, labeled, other)
+    assert done.returncode == 0, done.stderr
+    assert f'{tmp_path}/runs/seed0: {change}; running it again' in done.stderr
+    assert len(run_jobs_in_process) == 2
+    assert 'resuming' not in run_jobs_in_process[-1]
+    (after,) = read_trials(tmp_path)
+    assert (after['n'], after['scores'] == before['scores']) == (1, False)
+    config = json.loads((tmp_path / 'runs/seed0.earlier1/config.json').read_text())
+    assert config['train']['batch_size'] == 16
+    assert run_in_process('bert_jax.bin.status', tmp_path).stdout.count('seed0') == 1
 
 
 def test_diverging_runs_leave_the_others(tmp_path, pretrained, labeled, run_jobs_in_process):

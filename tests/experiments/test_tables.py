@@ -37,14 +37,17 @@ def get_config():
 """
 
 
+PRETRAIN, CLASSIFY = f'{TINY}:pretrain', f'{TINY}:classify'
+
+
 def make_table(**changes):
     rows = (
-        Row('one way', 'one.py', ('a=1',)),
-        Row('No way', 'two.py', skipped_columns={'Loss': 'cannot'}, weights='random'),
+        Row('one way', PRETRAIN, ('data.length=16',)),
+        Row('No way', PRETRAIN, skipped_columns={'Loss': 'cannot'}, weights='random'),
     )
     columns = (
-        Column('Share', 'c.py', 'accuracy', format='percent'),
-        Column('Loss', 'd.py', 'loss', format='exp'),
+        Column('Share', CLASSIFY, 'accuracy', format='percent'),
+        Column('Loss', CLASSIFY, 'loss', format='exp'),
     )
     defaults = dict(title='T', description='', rows=rows, columns=columns, seeds=2)
     return Table(**{**defaults, **changes})
@@ -60,7 +63,13 @@ def write_run(table, workdir, name, *curve, **scores):
     lines = lines or [{'step': 9} | {f'eval/{k}': v for k, v in scores.items()}]
     text = ''.join(json.dumps({'eval/loss': 1.0} | line) + '\n' for line in lines)
     (folder / 'metrics.jsonl').write_text(text)
-    next(job for job in table.jobs(workdir) if job.folder == folder).mark_finished()
+    finish(next(job for job in table.jobs(workdir) if job.folder == folder))
+
+
+def finish(job):
+    """Write the records of a job that has run."""
+    job.mark_started()
+    job.mark_finished()
 
 
 def test_each_seed_pretrains_before_its_columns(tmp_path):
@@ -74,7 +83,7 @@ def test_each_seed_pretrains_before_its_columns(tmp_path):
         for job in found
         if job.depends_on
     )
-    assert found[0].settings == ('a=1', 'train.seed=0')
+    assert found[0].settings == ('data.length=16', 'train.seed=0')
     assert f'init.checkpoint={tmp_path}/pretrain/one_way/seed0' in found[1].settings
     assert 'init.weights=pretrained' in found[1].settings
     assert 'init.weights=random' in found[4].settings
@@ -105,9 +114,9 @@ def test_scores_are_next_to_the_published_ones(tmp_path):
 
 def test_runs_with_other_settings_do_not_count(tmp_path):
     write_run(make_table(), tmp_path, 'share/one_way/seed0', accuracy=0.5)
-    other = (Column('Share', 'c.py', 'accuracy', ('train.steps=9',), format='percent'),)
+    other = (Column('Share', CLASSIFY, 'accuracy', ('train.steps=9',), format='percent'),)
     assert make_table().values(tmp_path)['one way', 'Share'] == [50.0]
-    rows = (Row('one way', 'one.py', ('a=1',)),)
+    rows = (Row('one way', PRETRAIN, ('data.length=16',)),)
     assert make_table(rows=rows, columns=other).values(tmp_path)['one way', 'Share'] == []
 
 
@@ -125,7 +134,7 @@ def test_published_scores_must_match_rows_and_columns(published, problem):
 
 
 def test_rank_correlation_with_the_published_scores(tmp_path):
-    rows = tuple(Row(f'r{i}', 'one.py') for i in range(4))
+    rows = tuple(Row(f'r{i}', PRETRAIN) for i in range(4))
     published = {f'r{i}': {'Share': 10.0 * i} for i in range(4)}
     table = make_table(rows=rows, published=published)
     for i, accuracy in enumerate((0.1, 0.3, 0.2, 0.4)):
@@ -137,7 +146,7 @@ def test_rank_correlation_with_the_published_scores(tmp_path):
 def table_of_one_checkpoint(**changes):
     rows = (Row('pretrained'), Row('random', weights='random'))
     columns = (
-        Column('Share', 'c.py', format='percent'),
+        Column('Share', CLASSIFY, format='percent'),
         Column('Updates', source_column='Share', until_score_of='random'),
     )
     return make_table(rows=rows, columns=columns, checkpoint='runs/x', baseline='random', **changes)
@@ -176,7 +185,7 @@ def test_column_can_evaluate_the_runs_of_another(tmp_path):
     evaluation.folder.mkdir(parents=True)
     scored = {'source': 'de.csv', 'split': 'test', 'scores': {'accuracy': 0.25}}
     (evaluation.folder / 'scores.json').write_text(json.dumps(scored))
-    evaluation.mark_finished()
+    finish(evaluation)
     assert table.values(tmp_path)['own', 'de'] == [0.25]
 
 
@@ -185,7 +194,7 @@ def test_column_can_score_or_study_the_pretraining(tmp_path):
         Column('Loss', score='loss', source_column='pretraining'),
         Column('Words', 'bin/study_language.py', 'word_alignment', ('limit=50',)),
     )
-    table = make_table(rows=(Row('r', 'one.py'), Row('own', checkpoint='runs/own')), columns=columns, seeds=1)
+    table = make_table(rows=(Row('r', PRETRAIN), Row('own', checkpoint='runs/own')), columns=columns, seeds=1)
     pretraining, study, other = table.jobs(tmp_path)
     assert pretraining.folder == tmp_path / 'pretrain/r/seed0'
     assert (study.depends_on, other.depends_on) == (pretraining.folder, None)
@@ -213,7 +222,7 @@ def test_column_can_study_the_runs_of_another(tmp_path):
 
 
 def test_figure_with_amounts_on_the_x_axis(tmp_path):
-    columns = [Column(f'{n}', f'{n}.py', format='percent', panel='SST-2', x=n) for n in (100, 500)]
+    columns = [Column(f'{n}', CLASSIFY, format='percent', panel='SST-2', x=n) for n in (100, 500)]
     rows = (Row('a', checkpoint='x'), Row('b', checkpoint='y'))
     table = make_table(rows=rows, columns=tuple(columns), x_label='labels')
     assert figures.plot_table(table, tmp_path) is None
@@ -229,7 +238,7 @@ def test_figure_with_amounts_on_the_x_axis(tmp_path):
     drawn = {c.get_label(): c.lines[0].get_xydata().round(3).tolist() for c in axes.containers}
     assert drawn == {'a': [[100, 60], [500, 80]], 'b': [[100, 40]]}
     rows = tuple(Row(f'{n}', checkpoint='x', x=n) for n in (1, 2))
-    table = make_table(rows=rows, columns=(Column('Words', 'c.py'),), x_label='MB', seeds=1)
+    table = make_table(rows=rows, columns=(Column('Words', CLASSIFY),), x_label='MB', seeds=1)
     for row, accuracy in (('1', 0.1), ('2', 0.3)):
         write_run(table, tmp_path, f'words/{row}/seed0', accuracy=accuracy)
     (axes,) = figures.plot_table(table, tmp_path).axes
@@ -238,7 +247,7 @@ def test_figure_with_amounts_on_the_x_axis(tmp_path):
 
 
 def test_figure_with_names_on_the_x_axis(tmp_path):
-    columns = [Column(f'NLI {k}', f'{k}.py', panel='NLI', x=k) for k in ('en', 'de')]
+    columns = [Column(f'NLI {k}', CLASSIFY, panel='NLI', x=k) for k in ('en', 'de')]
     rows = (Row('a', checkpoint='x'), Row('b', checkpoint='y'))
     published = {'a': {'NLI de': 0.7, 'NLI en': 0.8}}
     table = make_table(rows=rows, columns=tuple(columns), published=published, x_label='language', seeds=1)
@@ -270,8 +279,36 @@ def test_step_at_which_a_row_reaches_the_score_of_another(tmp_path):
     assert tables._holm({'a': 0.04, 'b': 0.01}) == ['b', 'a'], 'the second test has the whole level'
     p = stats.ttest_ind([90, 69], [70, 60], equal_var=False).pvalue
     assert share == f"Share: pretrained 79.5 ± 14.8 (2), random 65.0 ± 7.1 (2), p = {p:.2g} (Welch's t-test)"
-    p = stats.mannwhitneyu([2, 9], [3, 9]).pvalue  # never is later than all steps
-    assert updates == f'Updates: pretrained 2 (1 of 2), random 3 (1 of 2), p = {p:.2g} (Mann-Whitney U test)'
+    # Never is later than all steps. No two of the ranks 1, 2, 3.5 and 3.5 are less extreme than 1 and 3.5: p = 1.
+    assert updates == 'Updates: pretrained 2 (1 of 2), random 3 (1 of 2), p = 1 (Mann-Whitney U test)'
+
+
+def test_mann_whitney_test_is_exact_with_ties():
+    # 2 of the 20 ways to choose 3 of 6 values, and 2 of 252 to choose 5 of 10, separate equal steps from infinite ones.
+    assert tables._mann_whitney([100] * 3, [np.inf] * 3) == pytest.approx(2 / 20)
+    assert tables._mann_whitney([100, 100, 200, 200, 300], [np.inf] * 5) == pytest.approx(2 / 252)
+
+
+def test_study_of_a_fixed_checkpoint_runs_once(tmp_path):
+    columns = (
+        Column('Words', 'bin/study_language.py', 'word_alignment'),
+        Column('Lines', score='line_alignment', source_column='Words'),
+        Column('Share', CLASSIFY),
+    )
+    table = make_table(rows=(Row('fixed', checkpoint='x'), Row('own', PRETRAIN)), columns=columns, seeds=3)
+    folders = [str(job.folder.relative_to(tmp_path)) for job in table.jobs(tmp_path)]
+    counts = {
+        name: sum(f.startswith(f'{name}/') for f in folders)
+        for name in ('words/fixed', 'words/own', 'share/fixed')
+    }
+    assert counts == {'words/fixed': 1, 'words/own': 3, 'share/fixed': 3}
+    study = next(job for job in table.jobs(tmp_path) if job.is_study)
+    study.folder.mkdir(parents=True)
+    scores = {'source': 'x', 'split': 'test', 'scores': {'word_alignment': 0.5, 'line_alignment': 0.25}}
+    (study.folder / 'study.json').write_text(json.dumps(scores))
+    finish(study)
+    values = table.values(tmp_path)
+    assert (values['fixed', 'Words'], values['fixed', 'Lines']) == ([0.5], [0.25])
 
 
 def test_first_step_as_good_as_a_target():
@@ -285,7 +322,7 @@ def test_first_step_as_good_as_a_target():
 def test_updates_until_a_loss_is_reached(tmp_path):
     rows = (Row('pretrained'), Row('random', weights='random'))
     columns = (
-        Column('Share', 'c.py', score='loss'),
+        Column('Share', CLASSIFY, score='loss'),
         Column('Updates', score='loss', source_column='Share', until_score_of='random'),
     )
     table = make_table(rows=rows, columns=columns, checkpoint='runs/x', seeds=1)
@@ -342,7 +379,7 @@ def test_runs_without_variance_are_not_tested(tmp_path):
         ({'baseline': 'rando'}, "did you mean 'random'"),
         ({'columns': (Column('Share'),)}, 'needs config or source_column'),
         ({'columns': (Column('Share', until_score_of='random'),)}, 'needs config or source_column'),
-        ({'columns': (Column('Share', 'c.py', until_score_of='random'),)}, 'but no source_column'),
+        ({'columns': (Column('Share', CLASSIFY, until_score_of='random'),)}, 'but no source_column'),
         ({'columns': (Column('Updates', source_column='Share'),)}, "no row or column 'Share'"),
         (
             {'columns': (Column('Words', 'bin/x.py'), Column('de', 'de.py', source_column='Words'))},
@@ -389,7 +426,7 @@ def test_finished_jobs_are_not_run_again(table_run, monkeypatch):
     monkeypatch.setattr(jobs, '_start', lambda *_: pytest.fail('ran'))
     assert jobs.run(tables.read(str(config)).jobs(workdir), workdir) == {}
     more = tables.read(str(config), ['seeds=2']).jobs(workdir)
-    assert [job.is_finished for job in more] == [True, True, False, False]
+    assert [*jobs.find_unfinished(more)] == [job.folder for job in more[2:]]
 
 
 TABLES = [
@@ -460,3 +497,40 @@ def test_invalid_table_config_is_an_error(tmp_path, corpus, labeled, change, pro
     config.write_text(text.replace('config.rows = (', 'config.rows = () and (') if change == 'row' else text)
     with pytest.raises(UserError, match=problem):
         tables.read(str(config), ['seeds=0'] if change == 'seeds' else ['text=y'])
+
+
+def test_scores_that_are_not_finite_are_not_tested(tmp_path):
+    table = table_of_one_checkpoint()
+    write_run(table, tmp_path, 'share/random/seed0', 0.5, None, 0.8)
+    write_run(table, tmp_path, 'share/random/seed1', None, 0.6, 0.4)
+    for seed, accuracy in enumerate((0.7, 0.9)):
+        write_run(table, tmp_path, f'share/pretrained/seed{seed}', accuracy, None)
+    share, updates = table.differences(tmp_path)
+    assert (
+        share == 'Share: pretrained nan ± nan (2), random 60.0 ± 28.3 (2), a score is not finite, not tested'
+    )
+    assert updates.startswith('Updates: pretrained 1 (2 of 2), random 3 (1 of 2), p = '), (
+        'the best are 0.8 and 0.6'
+    )
+    assert table.json_values(tmp_path)['pretrained']['Share'] == [None, None]
+
+
+def test_rank_correlation_leaves_out_rows_without_a_finite_score(tmp_path):
+    rows = tuple(Row(f'r{i}', PRETRAIN) for i in range(4))
+    table = make_table(rows=rows, published={f'r{i}': {'Share': 10.0 * i} for i in range(4)})
+    for i, accuracy in enumerate((0.1, 0.3, None, 0.4)):
+        write_run(table, tmp_path, f'share/r{i}/seed0', accuracy=accuracy)
+    (line,) = table.rank_correlations(tmp_path)
+    assert line == 'Share: rank correlation with the published scores +1.00 (3 rows)'
+
+
+def test_list_shows_what_has_changed(tmp_path, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    flags = ('--config=configs/tables/bert_table1.py', f'--workdir={tmp_path}', '--config.checkpoint=x')
+    job = tables.read('configs/tables/bert_table1.py', ['checkpoint=x']).jobs(tmp_path)[0]
+    finish(job)
+    done = run_in_process('bert_jax.bin.table', *flags, '--list')
+    assert f'15 of 16 runs are missing\n{tmp_path}/qqp/pretrained/seed0\n' in done.stdout
+    finish(job._replace(settings=(*job.settings, 'data.limit=500')))
+    done = run_in_process('bert_jax.bin.table', *flags, '--list')
+    assert f'16 of 16 runs are missing\n{job.folder}: data.limit was 500, is 10000\n' in done.stdout

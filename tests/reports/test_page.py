@@ -19,11 +19,13 @@ def run(
     steps=(10, 20, 30),
     source='glue/sst2',
     eval_files=(),
+    checkpoint='runs/bert',
+    **data,
 ):
     config = {
-        'data': {'source': source, 'limit': limit},
+        'data': {'source': source, 'limit': limit, **data},
         'checkpoint': {'best_metric': 'accuracy'},
-        'init': {'checkpoint': 'runs/bert', 'weights': weights},
+        'init': {'checkpoint': checkpoint, 'weights': weights},
         'train': {'seed': seed, 'batch_size': 8},
     }
     train = [{'step': s, 'loss': 1 / s + seed} for s in steps]
@@ -90,7 +92,10 @@ def test_smoothing_preserves_a_straight_line():
 
 
 def test_all_tasks_share_a_table_and_a_figure(tmp_path):
-    other = [('xnli, test', {'accuracy': 0.4, 'confusion': []}), ('nli_small, validation', {'accuracy': 0.5})]
+    other = [
+        runs.EvalFile('xnli', 'test', 9, {}, {'accuracy': 0.4, 'confusion': []}),
+        runs.EvalFile('nli_small', 'validation', 9, {}, {'accuracy': 0.5}),
+    ]
     found = [
         *(
             run('a', seed, weights=w, accuracy=v)
@@ -108,6 +113,56 @@ def test_all_tasks_share_a_table_and_a_figure(tmp_path):
     ]
     assert (tmp_path / 'loss_and_score_of_all_tasks.png').read_bytes().startswith(b'\x89PNG')
     assert 'All tasks' not in page.render(found[:4])
+
+
+def test_seeds_with_their_own_pretraining_share_a_line():
+    made = [
+        run(f'{name}/seed{i}', seed=i, accuracy=a, checkpoint=f'runs/{name}/seed{i}')
+        for name, scores in (('a', (0.7, 0.8, 0.9)), ('b', (0.5, 0.6)))
+        for i, a in enumerate(scores)
+    ]
+    assert [line[2:5:2] for line in rows(page.render(made))[1:3]] == [
+        ['3', '0.8000 ± 0.1000'],
+        ['2', '0.5500 ± 0.0707'],
+    ]
+
+
+def test_languages_of_a_data_set_have_separate_lines():
+    def file(language, accuracy, step=9):
+        config = {'text': f'premise.{language}', 'text_pair': f'hypothesis.{language}', 'label': 'label'}
+        return runs.EvalFile('xnli', 'test', step, config, {'accuracy': accuracy})
+
+    made = [
+        run(
+            f'nli_{i}',
+            seed=i,
+            source='nli_small',
+            eval_files=[file('de', 0.1, 3), file('en', 0.8), file('de', a)],
+        )
+        for i, a in enumerate((0.5, 0.7))
+    ]
+    made += [run(language, source='multi30k', text='en', target=language) for language in ('de', 'fr')]
+    lines = rows(page.render(made))
+    assert [line[:1] + line[3:4] for line in lines[1:6]] == [
+        ['nli_small', '0.5000 ± 0.0000'],
+        ['xnli, test, text=premise.de', '0.6000 ± 0.1414'],
+        ['xnli, test, text=premise.en', '0.8000 ± 0.0000'],
+        ['multi30k, target=de', '0.5000'],
+        ['multi30k, target=fr', '0.5000'],
+    ]
+
+
+def test_pretraining_in_phases_lists_each_phase_up_to_the_last_step():
+    made = run('bert', length=512)
+    made.config['train'] |= {'phases': [[900, 128, 256], [100, 512, 64]], 'batch_size': 32}
+    for steps, text in (
+        ([500], '500 steps of 256 rows of 128 tokens'),
+        ([950], '900 steps of 256 rows of 128 tokens, then 50 steps of 64 rows of 512 tokens'),
+        ([], '0 steps of 256 rows of 128 tokens'),
+    ):
+        assert page._describe_phases(runs.Run('bert', made.config, [{'step': s} for s in steps], [])) == text
+    made.config['train']['phases'] = []
+    assert page._describe_phases(made) == '30 steps of 32 rows of 512 tokens'
 
 
 def test_comparison_takes_the_best_setting():
@@ -163,7 +218,7 @@ def test_find_names_runs_by_their_path(tmp_path):
     found = runs.find(tmp_path / 'mrpc')
     assert [r.name for r in found] == ['mrpc/batch_size=16/seed0', 'mrpc/seed0', 'mrpc/seed1']
     assert found[0].evals == [{'step': 1, 'loss': 3.0}]
-    assert found[0].eval_files == [('x, test', {'f1': 0.5})]
+    assert found[0].eval_files == [runs.EvalFile('x', 'test', 0, {}, {'f1': 0.5})]
     assert [r.name for r in runs.find(tmp_path / 'mrpc/runs/seed1')] == ['seed1']
     (tmp_path / 'empty').mkdir()
     for place in ('empty', 'nowhere'):
@@ -184,3 +239,29 @@ def test_page_shows_tables_and_studies(tmp_path):
     assert 'A note<br>and another' in html
     assert 'data:image/png;base64' in html
     assert json.loads((tmp_path / 'x/study.json').read_text()) == {'a': 1}
+
+
+def test_setting_whose_scores_are_not_finite_is_not_the_best():
+    made = [run(f'r{i}', accuracy=x) for i, x in enumerate((np.nan, 0.6, 0.2))]
+    for i, r in enumerate(made):
+        r.config['train']['batch_size'] = i
+    assert rows(page.render([*made, run('x', source='other')]))[1][3] == '0.6000'
+
+
+def test_earlier_results_and_files_of_other_programs_are_skipped(tmp_path, caplog):
+    text = json.dumps({**run('one').config, 'model': {}})
+    for place, content in (
+        ('seed0', text),
+        ('seed0.earlier1', text),
+        ('hf', '{"architectures": ["BertModel"]}'),
+        ('damaged', '{'),
+    ):
+        (tmp_path / place).mkdir()
+        (tmp_path / place / 'config.json').write_text(content)
+        export.write(tmp_path / place, 'study', '# Study', [['a']])
+    assert [r.name for r in runs.find(tmp_path)] == [f'{tmp_path.name}/seed0']
+    assert caplog.messages == [f'Skipped {tmp_path}/damaged/config.json, which cannot be read']
+    assert runs.find(tmp_path / 'seed0.earlier1')[0].name == 'seed0.earlier1'
+    assert f'{tmp_path}/seed0.earlier1/study.md' not in map(str, export.find(tmp_path))
+    (tmp_path / 'config.json').write_text('{}')
+    assert [r.name for r in runs.find(tmp_path)] == [f'{tmp_path.name}/seed0']
