@@ -2,19 +2,16 @@
 
 import dataclasses
 import math
-import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from bert_jax.core.cadence import duration_to_steps
-from bert_jax.core.config import check_range
+from bert_jax.core.cadence import check_durations, duration_to_steps
+from bert_jax.core.config import check_range, did_you_mean
 from bert_jax.core.errors import UserError
-
-_NO_DECAY = re.compile(r'(^|/)(bias|scale)$')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,11 +26,13 @@ class OptimConfig:
       warmup: duration of the linear warmup from 0.
       decay: duration of the decay at the end of 'wsd'.
       end_fraction: final learning rate as a fraction of the peak; 'constant' ignores it.
-      b1, b2, eps: parameters of Adam.
+      b1, b2, eps: parameters of Adam (Kingma & Ba 2015, algorithm 1).
       bias_correction: whether Adam corrects the bias of its moments (Kingma & Ba 2015); the original BERT does not.
-      weight_decay: weight decay of all parameters but biases and norm scales; 0 disables it.
-      clip_norm: maximum global norm of the gradients; 0 disables clipping.
-      frozen: path prefixes of parameters that are not trained, such as 'bert/'.
+      weight_decay: weight decay of all parameters but biases and norm scales, to which LAMB's trust ratio does not apply
+        either; 0 disables it.
+      clip_norm: maximum global norm of the gradients of all trained parameters; 0 disables clipping.
+      frozen: path prefixes of parameters that are not trained, such as 'bert/'. Neither gradients nor moments of Adam
+        are computed for them.
     """
 
     name: Literal['adamw', 'lamb'] = 'adamw'
@@ -51,8 +50,12 @@ class OptimConfig:
     frozen: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        check_range(self, 'optim', 0, math.inf, 'learning_rate', 'eps', 'weight_decay', 'clip_norm')
-        check_range(self, 'optim', 0, 1, 'end_fraction', 'b1', 'b2')
+        check_range(self, 'optim', 0, math.inf, 'learning_rate', 'weight_decay', 'clip_norm')
+        check_range(self, 'optim', 0, 1, 'end_fraction')
+        # Beyond these limits, Adam divides zero by zero in float32.
+        check_range(self, 'optim', 0, 0.999999, 'b1', 'b2')
+        check_range(self, 'optim', 1e-30, math.inf, 'eps')
+        check_durations(self, 'optim', 'warmup', 'decay')
 
 
 def make_schedule(config: OptimConfig, total: int, **units: int) -> optax.Schedule:
@@ -88,9 +91,22 @@ def make_schedule(config: OptimConfig, total: int, **units: int) -> optax.Schedu
     return optax.join_schedules([optax.linear_schedule(0, peak, warmup), after], [warmup])
 
 
-def weight_decay_mask(params: Mapping[str, Any]) -> dict[str, bool]:
-    """Return, for each path, whether weight decay applies: to all parameters but biases and norm scales."""
-    return {name: not _NO_DECAY.search(name) for name in params}
+def trained_paths(config: OptimConfig, paths: Collection[str]) -> frozenset[str]:
+    """Return the paths of the parameters that are trained: those that begin with none of `config.frozen`.
+
+    Raises:
+      UserError: if no path begins with one of these prefixes, or every path begins with one.
+    """
+    for prefix in config.frozen:
+        if not any(path.startswith(prefix) for path in paths):
+            modules = {f'{path.partition("/")[0]}/' for path in paths}
+            raise UserError(f'optim.frozen={prefix!r} matches no parameter: {did_you_mean(prefix, modules)}')
+    trained = frozenset(path for path in paths if not path.startswith(config.frozen))
+    if not trained:
+        raise UserError(
+            f'optim.frozen={config.frozen} leaves no parameter to train. Remove one of the prefixes.'
+        )
+    return trained
 
 
 class AdamState(NamedTuple):
@@ -131,21 +147,26 @@ def clip_by_global_norm(limit: float) -> optax.GradientTransformation:
     return optax.stateless(clip)
 
 
-def make_optimizer(config: OptimConfig, total: int, **units: int) -> optax.GradientTransformation:
-    """Build the optimizer: clipping, Adam, weight decay, LAMB's trust ratio, learning rate, frozen parameters.
+def make_optimizer(
+    config: OptimConfig, total: int, undecayed: Collection[str], **units: int
+) -> optax.GradientTransformation:
+    """Build the optimizer of the trained parameters: clipping, Adam, weight decay, LAMB's trust ratio, learning rate.
 
     Args:
       config: the optimizer and its schedule.
       total: steps of the run.
+      undecayed: paths of the parameters that are exempt from weight decay and LAMB's trust ratio.
       **units: `batch_size` and `examples`, for durations in epochs or examples.
     """
+
+    def is_decayed(params: Mapping[str, Any]) -> dict[str, bool]:
+        return {path: path not in undecayed for path in params}
+
     chain = [clip_by_global_norm(config.clip_norm)] if config.clip_norm else []
     chain.append(scale_by_adam(config.b1, config.b2, config.eps, config.bias_correction))
     if config.weight_decay:
-        chain.append(optax.add_decayed_weights(config.weight_decay, weight_decay_mask))
+        chain.append(optax.add_decayed_weights(config.weight_decay, is_decayed))
     if config.name == 'lamb':
-        chain.append(optax.masked(optax.scale_by_trust_ratio(), weight_decay_mask))
+        chain.append(optax.masked(optax.scale_by_trust_ratio(), is_decayed))
     chain.append(optax.scale_by_learning_rate(make_schedule(config, total, **units)))
-    if config.frozen:
-        chain.append(optax.masked(optax.set_to_zero(), lambda p: {n: n.startswith(config.frozen) for n in p}))
     return optax.chain(*chain)

@@ -1,14 +1,25 @@
 """Schedules at key steps, and optimizers compared with Optax and with published formulas."""
 
+import functools
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from flax import nnx
 
 from bert_jax import optim
+from bert_jax.core import partitioning
 from bert_jax.core.errors import UserError
+from bert_jax.core.partitioning import MeshConfig
+from bert_jax.modeling.bart import BartForSeq2Seq
+from bert_jax.modeling.bert import BertForPretraining
+from bert_jax.modeling.module import Bias, NormScale
 from bert_jax.optim import OptimConfig
+from bert_jax.train import state as state_lib
+from tests.modeling import tiny
 
 PEAK, TOTAL, WARMUP = 2e-3, 100, 10
 
@@ -69,7 +80,8 @@ PARAMS = {
     'words': (5, 4),
     'biased/scales': (3,),
 }
-DECAYS = {'blocks/0/mlp/kernel', 'words', 'biased/scales'}
+UNDECAYED = {'blocks/0/mlp/bias', 'blocks/0/norm/scale'}
+DECAYS = {*PARAMS} - UNDECAYED
 
 
 def arrays(seed):
@@ -98,17 +110,12 @@ def run(tx, steps=3, scale=1.0):
 
 def make(**changes):
     defaults = dict(learning_rate=0.1, schedule='constant', warmup=0, clip_norm=0.0, weight_decay=0.05)
-    return optim.make_optimizer(OptimConfig(**{**defaults, **changes}), TOTAL)
+    return optim.make_optimizer(OptimConfig(**{**defaults, **changes}), TOTAL, UNDECAYED)
 
 
 def assert_close(a, b, rtol=1e-5):
     for name in a:
         np.testing.assert_allclose(a[name], b[name], rtol=rtol, atol=1e-6, err_msg=name)
-
-
-def test_weight_decay_mask_excludes_biases_and_norm_scales():
-    assert {name for name, decay in optim.weight_decay_mask(PARAMS).items() if decay} == DECAYS
-    assert optim.weight_decay_mask({'bias': 0, 'scale': 0}) == {'bias': False, 'scale': False}
 
 
 def test_adamw_equals_optax():
@@ -177,6 +184,88 @@ def test_gradients_are_clipped_to_global_norm():
     clipped, by_hand = make(**choices, clip_norm=0.3), make(**choices)
     assert_close(run(clipped, 1)[0], run(by_hand, 1, scale=0.3 / norm)[0])
     assert_close(run(clipped, 1, scale=0.2 / norm)[0], run(by_hand, 1, scale=0.2 / norm)[0])
+
+
+class Unusual(nnx.Module):
+    """Parameters whose names do not tell their role."""
+
+    def __init__(self, config, rngs):
+        self.offset = Bias(jnp.ones(config.width), axes=('embed',))
+        self.gain = NormScale(jnp.ones(config.width), axes=('embed',))
+        self.bias = nnx.Param(jnp.ones((3, config.width)), axes=(None, 'embed'))
+
+
+NAMED_BIAS_OR_SCALE = re.compile('(bias|scale)$')
+
+
+@pytest.mark.parametrize('name', ['adamw', 'lamb'])
+@pytest.mark.parametrize(
+    ('make_model', 'settings', 'is_exempt'),
+    [
+        (BartForSeq2Seq, {}, NAMED_BIAS_OR_SCALE.search),
+        (BertForPretraining, tiny.T5, NAMED_BIAS_OR_SCALE.search),
+        (Unusual, {}, lambda path: path in ('offset', 'gain')),
+    ],
+    ids=['bart', 'bert', 'unusual'],
+)
+def test_biases_and_norm_scales_of_models_are_not_decayed(name, make_model, settings, is_exempt):
+    config = OptimConfig(name, learning_rate=0.1, schedule='constant', warmup=0, weight_decay=0.5)
+    partitioner = partitioning.make(MeshConfig(), jax.devices()[:1])
+    make = functools.partial(make_model, tiny.config(make_model, **settings))
+    layout = state_lib.make_layout(make, config, TOTAL, partitioner)
+    params = jax.tree.map(lambda x: jnp.ones(x.shape), layout.shapes.params)
+
+    @jax.jit
+    def update(params):
+        zeros = jax.tree.map(jnp.zeros_like, params)
+        with jax.numpy_dtype_promotion('standard'):
+            updates, _ = layout.tx.update(zeros, layout.tx.init(params), params)
+        return jax.tree.map(jnp.max, updates)
+
+    # Gradients are zero, so only weight decay changes a parameter.
+    exempt = {path for path, change in update(params).items() if change == 0}
+    assert exempt == {path for path in params if is_exempt(path)}
+    assert exempt
+    if settings:
+        assert 'bert/layers/relative_bias/table' in {*params} - exempt
+
+
+@pytest.mark.parametrize(
+    ('setting', 'limits'),
+    [
+        (dict(b1=1.0), 'optim.b1=1.0 must be from 0 to 0.999999'),
+        (dict(b2=1.0), 'optim.b2=1.0 must be from 0 to 0.999999'),
+        (dict(b2=1 - 1e-9), r'optim\.b2=0.999999999 must be from 0 to 0.999999'),
+        (dict(eps=0.0), r'optim\.eps=0.0 must be at least 1e-30'),
+        (dict(warmup='abc'), r"optim\.warmup='abc' is not a duration"),
+        (dict(decay='1.5 steps'), r"optim\.decay='1.5 steps' is not a duration"),
+    ],
+    ids=str,
+)
+def test_settings_that_make_no_update_or_nan_are_rejected(setting, limits):
+    with pytest.raises(UserError, match=limits):
+        OptimConfig(**setting)
+
+
+@pytest.mark.parametrize('bias_correction', [True, False])
+@pytest.mark.parametrize('limit', [dict(b1=0.999999), dict(b2=0.999999), dict(eps=1e-30)], ids=str)
+def test_updates_at_the_limits_are_finite(limit, bias_correction):
+    tx = make(bias_correction=bias_correction, **limit)
+    params = {'words': jnp.ones(2), 'blocks/0/mlp/bias': jnp.zeros(2)}
+    grads = {'words': jnp.array([0.0, 1.0]), 'blocks/0/mlp/bias': jnp.array([0.0, -1.0])}
+    with jax.numpy_dtype_promotion('standard'):
+        updates, _ = tx.update(grads, tx.init(params), params)
+    assert all(jnp.isfinite(u).all() for u in updates.values())
+
+
+def test_frozen_prefixes_select_the_trained_paths():
+    paths = ['bert/a', 'bert/b/c', 'classifier/bias']
+    assert optim.trained_paths(OptimConfig(), paths) == {*paths}
+    assert optim.trained_paths(OptimConfig(frozen=('bert/b/', 'classifier/')), paths) == {'bert/a'}
+    with pytest.raises(UserError, match=r"optim\.frozen='bret/' matches no parameter: did you mean 'bert/'"):
+        optim.trained_paths(OptimConfig(frozen=('bert/a', 'bret/')), paths)
+    with pytest.raises(UserError, match='leaves no parameter to train'):
+        optim.trained_paths(OptimConfig(frozen=('bert/', 'classifier/')), paths)
 
 
 def test_every_parameter_has_two_moments_of_its_shape():

@@ -3,6 +3,7 @@
 import dataclasses
 import fractions
 import re
+from typing import Any
 
 from bert_jax.core.errors import UserError
 
@@ -16,7 +17,7 @@ def duration_to_steps(
 
     Args:
       duration: an integer number of steps, a float up to 1 as a fraction of `total`, or a string
-        'N steps', 'N epochs' or 'N examples'.
+        'N steps' with a whole N, 'N epochs' or 'N examples'.
       total: steps of the whole run, needed for fractions.
       batch_size: global batch size, needed for epochs and examples.
       examples: number of training examples, needed for epochs.
@@ -34,12 +35,12 @@ def duration_to_steps(
     if isinstance(duration, float) and duration >= 0 and duration.is_integer():
         return int(duration)
     match = _DURATION.fullmatch(duration) if isinstance(duration, str) else None
-    if not match:
+    number, unit = (fractions.Fraction(match[1]), match[2].rstrip('s')) if match else (None, '')
+    if number is None or (unit == 'step' and number.denominator > 1):
         raise UserError(
-            f'{duration!r} is not a duration. Set steps (1000), a fraction of the run (0.1), '
+            f'{duration!r} is not a duration. Set whole steps (1000), a fraction of the run (0.1), '
             '"3 epochs" or "5e6 examples".'
         )
-    number, unit = fractions.Fraction(match[1]), match[2].rstrip('s')
     if unit == 'step':
         return int(number)
     if not batch_size or (unit == 'epoch' and not examples):
@@ -50,6 +51,21 @@ def duration_to_steps(
     if unit == 'epoch':
         number *= examples
     return -int(-number // batch_size)
+
+
+def check_durations(section: Any, prefix: str, *names: str) -> None:
+    """Raise UserError if a field of a section is not a duration.
+
+    Args:
+      section: dataclass of the section.
+      prefix: name of the section, for the message.
+      *names: fields to check.
+    """
+    for name in names:
+        try:
+            duration_to_steps(getattr(section, name), batch_size=1, examples=1)
+        except UserError as e:
+            raise UserError(f'{prefix}.{name}={e}') from e
 
 
 @dataclasses.dataclass(frozen=True)

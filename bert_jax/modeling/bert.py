@@ -12,8 +12,9 @@ from bert_jax.core.config import check_range
 from bert_jax.modeling import masks
 from bert_jax.modeling.config import ModelConfig
 from bert_jax.modeling.heads import Output, vocabulary_bias, vocabulary_logits
-from bert_jax.modeling.layers import ACTIVATIONS, Dense, Norm, param, token_embedding
+from bert_jax.modeling.layers import ACTIVATIONS, Dense, Norm, token_embedding
 from bert_jax.modeling.losses import sequence_loss
+from bert_jax.modeling.module import Bias
 from bert_jax.modeling.stack import EmbeddedStack
 
 # Layers, width, heads, feed-forward width: base and large from section 3 of the paper, the smaller ones
@@ -119,7 +120,7 @@ class MaskedLM(nnx.Module):
         c = self.config = config
         self.dense = Dense(c, {'embed': c.width}, {'': c.width}, rngs)
         self.norm = Norm(c, rngs)
-        self.bias = param(rngs, (c.padded_vocab,), ('vocab',), 0)
+        self.bias = Bias(jnp.zeros(c.padded_vocab), axes=('vocab',))
 
     def transform(self, x: jax.Array) -> jax.Array:
         """Map hidden states [M, D] to the features [M, D] that multiply the token embedding."""

@@ -11,7 +11,7 @@ from flax import nnx
 from bert_jax.modeling import cpu_decoding
 from bert_jax.modeling.config import ModelConfig
 from bert_jax.modeling.dropout import dropout, fold_in
-from bert_jax.modeling.layers import Dense, param
+from bert_jax.modeling.layers import Dense
 from bert_jax.modeling.losses import sequence_loss
 from bert_jax.modeling.lstm import BiLstm
 
@@ -175,8 +175,8 @@ class FeatureBasedTagger(Encoder):
         super().__init__(config, rngs)
         self.features = features
         summed = {'sum_last_four': min(4, config.layers), 'sum_all': config.layers}.get(features, 0)
-        self.layer_weights = param(rngs, (summed,), (None,), 0) if summed else None
-        self.gamma = param(rngs, (1,), (None,), None) if summed else None
+        self.layer_weights = nnx.Param(jnp.zeros(summed), axes=(None,)) if summed else None
+        self.gamma = nnx.Param(jnp.ones(1), axes=(None,)) if summed else None
         concatenated = min(4, config.layers) if features == 'concat_last_four' else 1
         lstm_width = lstm_width or config.width
         self.lstm = BiLstm(config, concatenated * config.width, lstm_width, 2, rngs)

@@ -2,7 +2,8 @@
 
 Activations are flat, [B*T, D], so that each dense layer is one large matrix product; only attention
 separates rows and heads, [B, N, T, H]. Parameters carry logical axis names (`axes=`) from
-`partitioning.LOGICAL_AXES`.
+`partitioning.LOGICAL_AXES`. Biases and norm scales are of the types `module.Bias` and `module.NormScale`, so that
+they are not decayed.
 """
 
 import functools
@@ -20,6 +21,7 @@ from bert_jax.modeling import cpu_decoding
 from bert_jax.modeling.attention import attend
 from bert_jax.modeling.config import Activation, ModelConfig
 from bert_jax.modeling.masks import Mask
+from bert_jax.modeling.module import Bias, NormScale
 
 # Keys and values of the cached tokens of an attention, [B, K, S, H] each, with S slots.
 Cache = tuple[jax.Array, jax.Array]
@@ -50,17 +52,8 @@ ACTIVATIONS: dict[Activation, Callable[[jax.Array], jax.Array]] = {
 }
 
 
-def param(
-    rngs: nnx.Rngs, shape: tuple[int, ...], axes: tuple[str | None, ...], std: float | None
-) -> nnx.Param:
-    """Create a float32 parameter from a truncated normal distribution.
-
-    `std` is the standard deviation; 0 gives zeros, None gives ones.
-    """
-    if std is None:
-        return nnx.Param(jnp.ones(shape), axes=axes)
-    if std == 0:
-        return nnx.Param(jnp.zeros(shape), axes=axes)
+def param(rngs: nnx.Rngs, shape: tuple[int, ...], axes: tuple[str | None, ...], std: float) -> nnx.Param:
+    """Create a float32 parameter from a truncated normal distribution with standard deviation `std`."""
     return nnx.Param(jax.nn.initializers.truncated_normal(std)(rngs.params(), shape), axes=axes)
 
 
@@ -74,8 +67,8 @@ class Norm(nnx.Module):
 
     def __init__(self, config: ModelConfig, rngs: nnx.Rngs):
         self.eps, self.is_rms = config.norm_eps, config.norm_kind == 'rms'
-        self.scale = param(rngs, (config.width,), ('embed',), None)
-        self.bias = None if self.is_rms else param(rngs, (config.width,), ('embed',), 0)
+        self.scale = NormScale(jnp.ones(config.width), axes=('embed',))
+        self.bias = None if self.is_rms else Bias(jnp.zeros(config.width), axes=('embed',))
 
     def __call__(self, x: jax.Array) -> jax.Array:
         y = x.astype(jnp.float32)
@@ -114,8 +107,8 @@ class Dense(nnx.Module):
         scaled = residual and config.scaled_residual_init
         std = config.init_std / math.sqrt(2 * config.layers) if scaled else config.init_std
         self.kernel = param(rngs, (*inputs.values(), *outputs.values()), axes, std)
-        bias_shape = tuple(outputs.values())
-        self.bias = param(rngs, bias_shape, axes[len(inputs) :], 0) if config.use_bias else None
+        zeros = jnp.zeros(tuple(outputs.values()))
+        self.bias = Bias(zeros, axes=axes[len(inputs) :]) if config.use_bias else None
 
     def __call__(self, x: jax.Array) -> jax.Array:
         kernel = self.kernel[...].astype(x.dtype).reshape(self.in_features, -1)

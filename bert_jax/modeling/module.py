@@ -16,6 +16,14 @@ Graph = nnx.GraphDef
 Rngs = nnx.Rngs
 
 
+class Bias(nnx.Param):
+    """A bias that is added to activations or logits. It is not decayed, see `undecayed`."""
+
+
+class NormScale(nnx.Param):
+    """Factors of normalized activations. They are not decayed, see `undecayed`."""
+
+
 def _join(path: tuple[Any, ...]) -> str:
     return '/'.join(map(str, path))
 
@@ -41,6 +49,19 @@ def abstract(
     shapes = {_join(path): variable.get_raw_value() for path, variable in flat}
     axes = {_join(path): variable.get_metadata('axes') for path, variable in flat}
     return graph, shapes, axes
+
+
+def undecayed(graph: nnx.GraphDef, params: Mapping[str, Any]) -> frozenset[str]:
+    """Return the paths of biases and norm scales, to which the original BERT applies no weight decay.
+
+    Embeddings are not among them, and neither is the table of `RelativeBias`, an embedding of distances.
+
+    Args:
+      graph: structure of a module.
+      params: its parameters, or their shapes.
+    """
+    flat = nnx.to_flat_state(nnx.state(merge(graph, params)))
+    return frozenset(_join(path) for path, variable in flat if isinstance(variable, Bias | NormScale))
 
 
 def init(make: Callable[[nnx.Rngs], nnx.Module], key: jax.Array) -> Params:

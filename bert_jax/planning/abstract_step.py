@@ -15,6 +15,7 @@ from bert_jax.data.pipeline import stack
 from bert_jax.data.prepare import TextConfig
 from bert_jax.data.tokenizer import SPECIAL, Tokenizer
 from bert_jax.train import experiment as experiment_lib
+from bert_jax.train import flops
 from bert_jax.train import state as state_lib
 from bert_jax.train.experiment import Experiment
 from bert_jax.train.loop import Phase, check_batch_shape
@@ -29,7 +30,7 @@ class AbstractStep:
       jitted: function of (state, batch).
       layout: shapes and shardings of the state.
       batch: shapes of the global batch.
-      flops: FLOP of the model in the forward and backward pass, if all rows are full.
+      flops: FLOP of the model in the forward and backward pass, if all rows are full, see `flops.training_ratio`.
     """
 
     jitted: Any
@@ -44,13 +45,18 @@ class AbstractStep:
     @property
     def state_bytes(self) -> tuple[int, int]:
         """Bytes of the parameters and of the optimizer state on each device."""
-
-        def size(tree: Any) -> int:
-            arrays = jax.tree.leaves(tree)
-            return sum(math.prod(x.sharding.shard_shape(x.shape)) * x.dtype.itemsize for x in arrays)
-
         state = self.layout.abstract
-        return size(state.params), size(state.opt_state)
+        return _bytes_per_device(state.params), _bytes_per_device(state.opt_state)
+
+    @property
+    def gradient_bytes(self) -> int:
+        """Bytes of the gradients on each device."""
+        return _bytes_per_device(self.layout.select_trained(self.layout.abstract.params))
+
+
+def _bytes_per_device(tree: Any) -> int:
+    arrays = jax.tree.leaves(tree)
+    return sum(math.prod(x.sharding.shard_shape(x.shape)) * x.dtype.itemsize for x in arrays)
 
 
 def complete_experiment(experiment: Experiment) -> tuple[Experiment, Tokenizer]:
@@ -101,7 +107,8 @@ def make_step(
         k: jax.ShapeDtypeStruct((phase.batch_size, *v.shape[1:]), v.dtype, sharding=partitioner.batch)
         for k, v in example.items()
     }
-    return AbstractStep(jitted, layout, batch, 3 * phase.batch_size * task.flops(model, example))
+    ratio = flops.training_ratio(task, model, layout, example)
+    return AbstractStep(jitted, layout, batch, ratio * phase.batch_size * task.flops(model, example))
 
 
 def _make_example(task: Any, tokenizer: Tokenizer, length: int) -> dict[str, np.ndarray]:

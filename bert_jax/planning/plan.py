@@ -240,8 +240,9 @@ def plan_step(experiment: Experiment, tokenizer: Tokenizer, phase: Phase, topolo
 
 
 # Bytes per token and layer that a block saves for its backward pass in half precision, by model.remat, in units of the
-# model's width (Korthikanti et al. 2022, section 4, without attention scores, which fused attention does not save).
-_SAVED_ACTIVATIONS = {'none': 34, 'dots': 18, 'full': 2}
+# model's width: those that every chip holds, and those that tensor parallelism splits (Korthikanti et al. 2022, equation 2,
+# without attention scores, which fused attention does not save).
+_SAVED_ACTIVATIONS = {'none': (10, 24), 'dots': (4, 14), 'full': (2, 0)}
 
 
 def _plan_by_formula(experiment: Experiment, tokenizer: Tokenizer, phase: Phase, topology: Topology) -> Plan:
@@ -255,17 +256,23 @@ def _plan_by_formula(experiment: Experiment, tokenizer: Tokenizer, phase: Phase,
     partitioner = partitioning.make_abstract(experiment.mesh, topology.num_devices)
     step = abstract_step.make_step(experiment, tokenizer, phase, partitioner)
     data, fsdp, tensor = partitioner.mesh.axis_sizes
-    parameters, optimizer = step.state_bytes
+    tensor = (
+        tensor if experiment.mesh.strategy in ('tp', 'fsdp_tp') else 1
+    )  # others split nothing over this axis
+    (parameters, optimizer), gradients = step.state_bytes, step.gradient_bytes
     model, accumulation_steps = experiment.model, experiment.train.accumulation_steps
     rows = phase.batch_size // (data * fsdp) // accumulation_steps
     itemsize = 2 if model.dtype == 'bfloat16' else 4
     tokens = rows * phase.length
     layers = model.num_blocks
-    activations = tokens * layers * model.width * _SAVED_ACTIVATIONS[model.remat] * itemsize / 2 / tensor
+    replicated, split = _SAVED_ACTIVATIONS[model.remat]
+    activations = tokens * layers * model.width * (replicated + split / tensor) * itemsize / 2
     positions = step.batch['weights'].shape[1]
     positions = min(positions, getattr(experiment.task, 'loss_chunk', 0) or positions)
     logits = 2 * 4 * rows * positions * model.padded_vocab / tensor  # and their gradients
-    all_parameters = 4 * step.layout.num_params / tensor
+    all_parameters, all_gradients = (
+        4 * n / tensor for n in (step.layout.num_params, step.layout.num_trained_params)
+    )
     messages = []
 
     def add(kind: str, count: int, size: float, group: int) -> None:
@@ -275,19 +282,18 @@ def _plan_by_formula(experiment: Experiment, tokenizer: Tokenizer, phase: Phase,
 
     sharded = fsdp if parameters < all_parameters else 1
     add('all-gather', 2, 2 * all_parameters * itemsize / 4, sharded)
-    add('reduce-scatter', 1, all_parameters, sharded)
-    add('all-reduce', 1, all_parameters / sharded, data * fsdp // sharded)
-    tensor_group = tensor if experiment.mesh.strategy in ('tp', 'fsdp_tp') else 1
+    add('reduce-scatter', 1, all_gradients, sharded)
+    add('all-reduce', 1, all_gradients / sharded, data * fsdp // sharded)
     reductions = 4 * layers * accumulation_steps
-    add('all-reduce', reductions, reductions * tokens * model.width * itemsize, tensor_group)
+    add('all-reduce', reductions, reductions * tokens * model.width * itemsize, tensor)
     memory = {
         'parameters': parameters,
         'optimizer': optimizer,
-        'gradients': parameters,
+        'gradients': gradients,
         'activations': activations,
         'vocabulary logits': logits,
     }
-    traffic = 4 * parameters + 2 * optimizer + 2 * (activations + logits) * accumulation_steps
+    traffic = parameters + 3 * gradients + 2 * optimizer + 2 * (activations + logits) * accumulation_steps
     recomputation = 4 / 3 if model.remat == 'full' else 1  # repeats the forward pass
     flops = recomputation * step.flops / topology.num_chips
     return Plan(topology, phase.batch_size * phase.length, memory, flops, traffic, messages)

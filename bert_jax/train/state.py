@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from bert_jax import optim
 from bert_jax.core.partitioning import Partitioner, format_parameters
 from bert_jax.modeling import module
 
@@ -24,7 +25,7 @@ class State:
     Attributes:
       step: number of updates, an int32 scalar.
       params: parameters by path.
-      opt_state: state of the Optax chain.
+      opt_state: state of the Optax chain, which updates the trained parameters.
     """
 
     step: jax.Array
@@ -38,7 +39,8 @@ class Layout:
 
     Attributes:
       make_model: creates the model.
-      tx: the optimizer.
+      tx: the optimizer of the trained parameters.
+      trained: paths of the parameters that are trained.
       graph: structure of the model.
       shapes: state with `ShapeDtypeStruct` leaves.
       shardings: state with `NamedSharding` leaves.
@@ -46,6 +48,7 @@ class Layout:
 
     make_model: MakeModel
     tx: optax.GradientTransformation
+    trained: frozenset[str]
     graph: module.Graph
     shapes: Any
     shardings: Any
@@ -57,30 +60,57 @@ class Layout:
 
     @property
     def num_params(self) -> int:
-        return sum(math.prod(x.shape) for x in self.shapes.params.values())
+        return count_params(self.shapes.params)
+
+    @property
+    def num_trained_params(self) -> int:
+        return count_params(self.select_trained(self.shapes.params))
+
+    def select_trained(self, params: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the parameters that are trained, without the frozen ones."""
+        return {name: value for name, value in params.items() if name in self.trained}
 
     def format_parameters(self) -> str:
         return format_parameters(self.shardings.params, self.shapes.params)
 
 
-def make_layout(make_model: MakeModel, tx: optax.GradientTransformation, partitioner: Partitioner) -> Layout:
+def count_params(params: Mapping[str, Any]) -> int:
+    """Return the number of entries of all parameters."""
+    return sum(math.prod(x.shape) for x in params.values())
+
+
+def make_layout(
+    make_model: MakeModel, config: optim.OptimConfig, total: int, partitioner: Partitioner, **units: int
+) -> Layout:
     """Compute shapes and shardings of a state without allocating arrays.
 
     Args:
       make_model: creates the model.
-      tx: the optimizer.
+      config: optimizer and learning-rate schedule.
+      total: steps of the run.
       partitioner: mesh and rules that determine the shardings.
+      **units: `batch_size` and `examples`, for durations in epochs or examples.
+
+    Raises:
+      UserError: if a prefix in `config.frozen` matches no parameter, or a parameter cannot be sharded.
     """
     graph, shapes, axes = module.abstract(make_model)
+    tx = optim.make_optimizer(config, total, module.undecayed(graph, shapes), **units)
+    trained = optim.trained_paths(config, shapes)
     params = {name: partitioner.sharding(axes[name], shapes[name].shape, name) for name in shapes}
-    opt_shapes = jax.eval_shape(tx.init, shapes)
+    opt_shapes = jax.eval_shape(tx.init, {name: shapes[name] for name in trained})
     opt = optax.tree_map_params(
-        tx, lambda _, s: s, opt_shapes, params, transform_non_params=lambda _: partitioner.replicated
+        tx,
+        lambda _, s: s,
+        opt_shapes,
+        {name: params[name] for name in trained},
+        transform_non_params=lambda _: partitioner.replicated,
     )
     step = jax.ShapeDtypeStruct((), jnp.int32)
     make_state: Any = State  # its annotations name arrays, not shapes and shardings
     state_shapes = make_state(step, shapes, opt_shapes)
-    return Layout(make_model, tx, graph, state_shapes, make_state(partitioner.replicated, params, opt))
+    shardings = make_state(partitioner.replicated, params, opt)
+    return Layout(make_model, tx, trained, graph, state_shapes, shardings)
 
 
 def create(layout: Layout, seed: int) -> State:
@@ -88,7 +118,7 @@ def create(layout: Layout, seed: int) -> State:
 
     def init(seed: jax.Array) -> State:
         params = module.init(layout.make_model, jax.random.key(seed))
-        return State(jnp.zeros((), jnp.int32), params, layout.tx.init(params))
+        return State(jnp.zeros((), jnp.int32), params, layout.tx.init(layout.select_trained(params)))
 
     return jax.jit(init, out_shardings=layout.shardings)(np.uint32(seed))
 
@@ -96,5 +126,6 @@ def create(layout: Layout, seed: int) -> State:
 def replace_params(state: State, params: dict[str, Any], layout: Layout) -> State:
     """Replace some parameters of a state and reset its optimizer."""
     merged = {name: params.get(name, value) for name, value in state.params.items()}
-    opt_state = jax.jit(layout.tx.init, out_shardings=layout.shardings.opt_state)(merged)
+    init_optimizer = jax.jit(layout.tx.init, out_shardings=layout.shardings.opt_state)
+    opt_state = init_optimizer(layout.select_trained(merged))
     return State(state.step, merged, opt_state)

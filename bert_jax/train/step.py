@@ -30,7 +30,10 @@ def train_step(
     dropout: bool,
     accumulation_steps: int,
 ) -> tuple[State, Metrics]:
-    """Compute loss and gradients of a batch and update the parameters.
+    """Compute loss and gradients of a batch and update the trained parameters.
+
+    Only the trained parameters are differentiated, so XLA computes no gradient that only frozen parameters need, and
+    the metric `grad_norm` is the norm of the trained parameters' gradient before clipping.
 
     The key for dropout is `fold_in(seed, step)`. With `accumulation_steps` > 1, the batch is processed in parts. The
     gradient is still that of the mean over the whole batch, even if the parts have different weights.
@@ -49,32 +52,33 @@ def train_step(
       The state after the update, and metrics.
     """
     key = jax.random.fold_in(jax.random.key(seed), state.step) if dropout else None
+    trained = layout.select_trained(state.params)
 
     def loss(
-        params: module.Params, part: Batch, key: jax.Array | None, weights: dict[str, jax.Array]
+        trained: module.Params, part: Batch, key: jax.Array | None, weights: dict[str, jax.Array]
     ) -> tuple[jax.Array, tuple[Metrics, Metrics]]:
-        result = task.loss(module.merge(layout.graph, params), part, key)
+        result = task.loss(module.merge(layout.graph, state.params | trained), part, key)
         means = (t.total / weights.get(k, t.weight) for k, t in result.losses.items())
         return sum(means, jnp.float32(0)), (result.losses, result.metrics)
 
     if accumulation_steps == 1:
-        grads, (terms, metrics) = jax.grad(loss, has_aux=True)(state.params, batch, key, {})
+        grads, (terms, metrics) = jax.grad(loss, has_aux=True)(trained, batch, key, {})
     else:
         # The weights depend only on the batch, so the compiler removes the rest of this forward pass.
-        _, (terms, _) = loss(state.params, batch, None, {})
+        _, (terms, _) = loss(trained, batch, None, {})
         weights = {k: t.weight for k, t in terms.items()}
         parts = jax.tree.map(lambda x: x.reshape(-1, accumulation_steps, *x.shape[1:]).swapaxes(0, 1), batch)
 
         def add_part(grads: module.Params, inputs: tuple[Batch, jax.Array]) -> tuple[module.Params, Any]:
             part, i = inputs
             part_key = None if key is None else jax.random.fold_in(key, i)
-            more, aux = jax.grad(loss, has_aux=True)(state.params, part, part_key, weights)
+            more, aux = jax.grad(loss, has_aux=True)(trained, part, part_key, weights)
             return jax.tree.map(jnp.add, grads, more), aux
 
-        zeros = jax.tree.map(jnp.zeros_like, state.params)
+        zeros = jax.tree.map(jnp.zeros_like, trained)
         grads, aux = jax.lax.scan(add_part, zeros, (parts, jnp.arange(accumulation_steps)))
         terms, metrics = jax.tree.map(lambda x: x.sum(0), aux)
-    params, opt_state = apply_gradients(layout.tx, grads, state.opt_state, state.params)
+    trained, opt_state = apply_gradients(layout.tx, grads, state.opt_state, trained)
     with jax.numpy_dtype_promotion('standard'):
         learning_rate = jnp.asarray(schedule(state.step), jnp.float32)
     one = jnp.float32(1)
@@ -88,7 +92,7 @@ def train_step(
     }
     if 'stop' in batch:
         metrics['stop'] = Mean(batch['stop'].sum(), one)
-    return State(state.step + 1, params, opt_state), metrics
+    return State(state.step + 1, state.params | trained, opt_state), metrics
 
 
 def apply_gradients(
@@ -125,8 +129,8 @@ def make_train_step(
     Returns:
       The layout, and a function of state and batch.
     """
-    tx = optim.make_optimizer(optim_config, total, **units)
-    layout = make_layout(functools.partial(task.build_model, model_config), tx, partitioner)
+    make_model = functools.partial(task.build_model, model_config)
+    layout = make_layout(make_model, optim_config, total, partitioner, **units)
     step: Any = functools.partial(
         train_step,
         task=task,

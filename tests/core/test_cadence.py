@@ -46,7 +46,15 @@ def test_epochs_cover_all_examples(n, examples, batch_size):
 
 @pytest.mark.parametrize(
     ('text', 'steps'),
-    [('0.5 epochs', 5), ('1 epoch', 10), ('5e2 examples', 50), ('1_000 examples', 100), ('11 examples', 2)]
+    [
+        ('1.5e1 steps', 15),
+        ('2.0 steps', 2),
+        ('0.5 epochs', 5),
+        ('1 epoch', 10),
+        ('5e2 examples', 50),
+        ('1_000 examples', 100),
+        ('11 examples', 2),
+    ]
     + [('1.1 epochs', 11), ('2.3 epochs', 23)],
 )
 def test_number_notations(text, steps):
@@ -67,6 +75,8 @@ def test_number_notations(text, steps):
         '',
         '3',
         '3 days',
+        '1.5 steps',
+        '0.5 step',
         'epochs',
         '-1 steps',
         '1.2.3 steps',

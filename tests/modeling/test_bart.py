@@ -8,6 +8,7 @@ import pytest
 from bert_jax.core.errors import UserError
 from bert_jax.modeling import bart, beam_search, decoding, module
 from bert_jax.modeling.bart import Bart, BartForSeq2Seq
+from bert_jax.train.flops import matmul_flops
 from tests.modeling import tiny
 
 VARIANTS = pytest.mark.parametrize(
@@ -108,7 +109,7 @@ def test_seq2seq_flops_equal_those_of_the_matrix_products():
     config = tiny.config(Bart, decoder_layers=3)
     model = module.merge(*tiny.graph_and_params(Bart, decoder_layers=3))
     tokens, targets = (jnp.asarray(tiny.tokens_and_segments(2, n)[0]) for n in (S, T))
-    flops = tiny.matmul_flops(jax.make_jaxpr(model)(tokens, targets).jaxpr)
+    flops = matmul_flops(jax.make_jaxpr(model)(tokens, targets).jaxpr)
     flops -= 3 * 2 * T * 2 * T * tiny.WIDTH  # causal attention counts half
     assert config.seq2seq_flops(2 * S, S, 2 * T, T) == flops
 

@@ -10,6 +10,7 @@ import pytest
 from bert_jax.core.errors import UserError
 from bert_jax.modeling import bert, module
 from bert_jax.modeling.bert import Bert, BertForPretraining
+from bert_jax.train.flops import matmul_flops
 from tests.modeling import tiny
 
 VARIANTS = pytest.mark.parametrize('variant', [{}, tiny.MODERN], ids=['bert', 'modern'])
@@ -254,4 +255,4 @@ def test_block_flops_equal_those_of_the_matrix_products(output_positions):
     jaxpr = jax.make_jaxpr(model)(tokens, segments, output_positions=output_positions).jaxpr
     pooler = 2 * 2 * config.width**2
     output_tokens = None if output_positions is None else 2 * (3 + 1)
-    assert config.block_flops(2 * 16, 16, output_tokens) == tiny.matmul_flops(jaxpr) - pooler
+    assert config.block_flops(2 * 16, 16, output_tokens) == matmul_flops(jaxpr) - pooler

@@ -111,13 +111,3 @@ def equations(jaxpr):
                 inner = getattr(inner, 'jaxpr', inner)
                 if hasattr(inner, 'eqns'):
                     yield from equations(inner)
-
-
-def matmul_flops(jaxpr):
-    """Floating-point operations of all matrix products of a jaxpr."""
-    flops = 0
-    for eqn in equations(jaxpr):
-        if eqn.primitive.name == 'dot_general':
-            ((contracted, _), _), left = eqn.params['dimension_numbers'], eqn.invars[0].aval.shape
-            flops += 2 * int(np.prod(eqn.outvars[0].aval.shape)) * int(np.prod([left[i] for i in contracted]))
-    return flops

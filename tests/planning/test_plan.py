@@ -126,6 +126,34 @@ def test_formula_shards_parameters_and_counts_collectives():
     assert plans['dp'].seconds == max(plans['dp'].bounds.values())
 
 
+@pytest.mark.parametrize(
+    ('remat', 'replicated', 'split'), [('none', 10, 24), ('dots', 4, 14), ('full', 2, 0)]
+)
+def test_tensor_parallelism_splits_a_part_of_the_activations(remat, replicated, split):
+    experiment, tokenizer = tiny_experiment(f'model.remat={remat}')
+    per_token = {}
+    for strategy in ('tp', 'dp'):
+        sharded = dataclasses.replace(experiment, mesh=MeshConfig(strategy, data=1, tensor=2))
+        memory = plan.plan_step(sharded, tokenizer, PHASE, Topology('h100:2')).memory
+        layers, width = experiment.model.num_blocks, experiment.model.width
+        per_token[strategy] = memory['activations'] / (16 * 32 * layers * width * 2)  # float32
+    assert per_token == {'tp': replicated + split / 2, 'dp': replicated + split}
+
+
+def test_formula_counts_no_gradients_of_frozen_parameters():
+    full, frozen = (
+        plan.plan_step(*tiny_experiment('mesh.strategy=dp', *settings), PHASE, Topology('h100:2'))
+        for settings in ((), ('optim.frozen=bert/',))
+    )
+    assert full.memory['gradients'] == full.memory['parameters'] == frozen.memory['parameters']
+    trained = frozen.memory['gradients']
+    assert 0 < trained < 0.2 * full.memory['gradients']
+    assert frozen.memory['optimizer'] == pytest.approx(2 * trained, abs=8)
+    assert frozen.collectives[0].data_bytes == trained
+    assert frozen.traffic < full.traffic
+    assert frozen.flops < 0.6 * full.flops
+
+
 def test_largest_batches_fill_the_memory():
     experiment, tokenizer = tiny_experiment()
     phase = Phase(0, 10, 32, 1_500_000)
@@ -207,6 +235,21 @@ def test_message_without_the_tpu_compiler_says_how_to_install_it():
 def test_chip_of_a_device_kind(device, name):
     assert chips.chip_of_device(device) == chips.CHIPS[name]
     assert chips.chip_of_device('a new chip') is None
+
+
+@pytest.mark.parametrize(
+    ('device', 'teraflops'),
+    [
+        ('NVIDIA H100 PCIe', 756),
+        ('NVIDIA H100 NVL', 835),
+        ('NVIDIA H200 NVL', 835),
+        ('NVIDIA H200', 989),
+        ('Tesla V100-PCIE-16GB', 112),
+        ('Tesla V100-SXM2-16GB', 125),
+    ],
+)
+def test_slower_variants_of_a_gpu_have_their_own_peak(device, teraflops):
+    assert chips.chip_of_device(device).flops == teraflops * 1e12
 
 
 def test_table_continues_after_a_mesh_that_does_not_divide():

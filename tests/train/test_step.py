@@ -91,10 +91,9 @@ def test_sharded_step_equals_single_device(task, tokenizer, batch, mesh, single)
 
 def test_parameters_and_moments_are_sharded(task, tokenizer):
     config = bert.Config(size='tiny', width=32, mlp_width=64, max_positions=LENGTH, vocab_size=len(tokenizer))
-    tx = optim.make_optimizer(optim.OptimConfig(), 10)
     make = functools.partial(task.build_model, config)
     partitioner = partitioning.make(MeshConfig('fsdp_tp', fsdp=4, tensor=2))
-    layout = state_lib.make_layout(make, tx, partitioner)
+    layout = state_lib.make_layout(make, optim.OptimConfig(), 10, partitioner)
     state = state_lib.create(layout, seed=0)
     kernel = state.params['bert/layers/blocks/0/mlp/up/kernel']
     assert kernel.addressable_shards[0].data.shape == (32 // 4, 64 // 2)
@@ -105,11 +104,11 @@ def test_parameters_and_moments_are_sharded(task, tokenizer):
 
 def test_initialization_does_not_depend_on_mesh(task, tokenizer):
     config = bert.Config(size='tiny', width=32, mlp_width=64, max_positions=LENGTH, vocab_size=len(tokenizer))
-    tx = optim.make_optimizer(optim.OptimConfig(), 10)
     make = functools.partial(task.build_model, config)
     starts = []
     for mesh, devices in ((MeshConfig(), 1), (MeshConfig('fsdp'), 8)):
-        layout = state_lib.make_layout(make, tx, partitioning.make(mesh, jax.devices()[:devices]))
+        partitioner = partitioning.make(mesh, jax.devices()[:devices])
+        layout = state_lib.make_layout(make, optim.OptimConfig(), 10, partitioner)
         starts.append(jax.device_get(state_lib.create(layout, seed=3).params))
     for name in starts[0]:
         np.testing.assert_array_equal(starts[0][name], starts[1][name], err_msg=name)
