@@ -11,6 +11,7 @@ import random
 import runpy
 import subprocess
 import sys
+import threading
 import types
 import unittest.mock
 
@@ -130,6 +131,9 @@ def run_in_process(name, *arguments):
         unittest.mock.patch.object(sys, 'argv', [str(name), *map(str, arguments)]),
         unittest.mock.patch.object(sys, 'path', [*folder, *sys.path]),
         unittest.mock.patch.object(logging.root, 'handlers', [*logging.root.handlers]),
+        unittest.mock.patch.object(sys, 'excepthook', sys.excepthook),
+        unittest.mock.patch.object(sys, 'unraisablehook', sys.unraisablehook),
+        unittest.mock.patch.object(threading, 'excepthook', threading.excepthook),
         contextlib.redirect_stdout(out),
         contextlib.redirect_stderr(err),
         pytest.raises(SystemExit) as exit_,

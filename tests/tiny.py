@@ -19,7 +19,7 @@ def get_config(arg: str) -> ConfigDict:
     )
     config.checkpoint = dict(every=1.0)
     if arg == 'pretrain':
-        config.task = dict(name='mlm', short_sequence_rate=0.0)
+        config.task = dict(name='mlm')
         config.data = dict(sources=('corpus.txt',), length=32, validation_fraction=0.2, workers=1)
         config.tokenizer = dict(vocab_size=200)
     else:

@@ -21,4 +21,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    cli.run(main)
+    cli.run(main, stops_without_reader=True)

@@ -43,4 +43,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    cli.run(main)
+    cli.run(main, stops_without_reader=True)

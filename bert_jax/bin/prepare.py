@@ -26,6 +26,7 @@ def main() -> None:
     flags, overrides = cli.parse_args(parser)
     if flags.staging and flags.beam is None:
         parser.error('--staging needs --beam')
+    cli.check_writable(pathlib.Path(flags.rows) / 'tokenizer.json', '--rows')
 
     from bert_jax.core.errors import UserError
     from bert_jax.data import beam

@@ -32,6 +32,8 @@ def main() -> None:
     from bert_jax.reports import export, page
 
     cli.check_output(flags.out, '--out')
+    if flags.plots:
+        cli.check_writable(flags.plots / 'loss.png', '--plots')
     files = {workdir: export.find(workdir) for workdir in flags.workdirs}
     # For the folder of a table or study, show only its result, not the runs below it.
     runs = {

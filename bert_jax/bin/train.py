@@ -25,8 +25,9 @@ def main() -> int:
     if flags.verbose:
         logging.getLogger().setLevel(logging.DEBUG)
 
-    from bert_jax.core import distributed
+    from bert_jax.core import distributed, worker_pool
 
+    worker_pool.start_resource_tracker()
     with distributed.join_job(flags.coordinator, flags.processes, flags.process):
         return run(flags.config, workdir, overrides)
 
@@ -45,6 +46,7 @@ def _run(spec: str, workdir: pathlib.Path, overrides: list[str], stack: contextl
 
     runtime.configure_process()
     experiment = experiment_lib.read(spec, overrides)
+    experiment.check_splits()
     partitioner = partitioning.make(experiment.mesh)
     with distributed.lead_first():  # the lead trains the tokenizer and prepares the rows if they are missing
         experiment, tokenizer, read_params = inputs.resolve(experiment, workdir)
@@ -56,12 +58,12 @@ def _run(spec: str, workdir: pathlib.Path, overrides: list[str], stack: contextl
         task = experiment.make_task(tokenizer)
         rows = inputs.TaskRows(task, experiment, tokenizer, workdir)
         rows.prepare_all()
+    examples = rows.validation(rows.lengths[-1])  # an error in them should not wait for the first compilation
     if labels := getattr(experiment.task, 'labels', ()):
         names = ', '.join(labels[:20]) + (' ...' if len(labels) > 20 else '')
         logging.info('%d classes: %s', len(labels), names)
 
     def make_evaluator(graph: Any) -> Evaluator | None:
-        examples = rows.validation(rows.lengths[-1])
         if not len(examples.rows):
             logging.warning('The data has no evaluation rows, so the model is not evaluated.')
             return None

@@ -46,16 +46,20 @@ GPUS = {
     'b200': Chip(('NVIDIA B200',), 2250e12, 180 * GiB, 8.0e12, 900e9),
 }
 CHIPS = TPUS | GPUS
-# Older chips, for which only the utilization (MFU) is computed: no bandwidths are needed.
-_OLDER_CHIPS = (
+# Older chips and slower variants, for which only the utilization (MFU) is computed: no bandwidths are needed. The variants
+# need prefixes that are longer than those of the chips above.
+_OTHER_CHIPS = (
     Chip(('TPU v2',), 46e12, 16 * GiB, math.nan, math.nan, 2),
     Chip(('TPU v3',), 123e12, 32 * GiB, math.nan, math.nan, 2),
     Chip(('Tesla V100', 'NVIDIA V100'), 125e12, 16 * GiB, math.nan, math.nan),
+    Chip(('Tesla V100-PCIE', 'NVIDIA V100-PCIE'), 112e12, 16 * GiB, math.nan, math.nan),
     Chip(('Tesla T4', 'NVIDIA T4'), 65e12, 16 * GiB, math.nan, math.nan),
+    Chip(('NVIDIA H100 PCIe',), 756e12, 80 * GiB, math.nan, math.nan),
+    Chip(('NVIDIA H100 NVL', 'NVIDIA H200 NVL'), 835e12, 94 * GiB, math.nan, math.nan),
 )
 
 
 def chip_of_device(device_kind: str) -> Chip | None:
     """Return the chip of a JAX device with this `device_kind`, or None if the chip is unknown."""
-    chips = {prefix: chip for chip in (*CHIPS.values(), *_OLDER_CHIPS) for prefix in chip.device_kinds}
+    chips = {prefix: chip for chip in (*CHIPS.values(), *_OTHER_CHIPS) for prefix in chip.device_kinds}
     return chips.get(max(filter(device_kind.startswith, chips), key=len, default=''))

@@ -1,15 +1,24 @@
 """Argument parsing, config overrides and one-line error reports, shared by all commands."""
 
 import argparse
+import errno
 import logging
 import math
 import os
 import pathlib
 import re
 import shlex
+import signal
 import sys
+import tempfile
+import threading
+import traceback
+import types
+import warnings
 from collections.abc import Callable, Sequence
+from typing import Any
 
+from bert_jax.core import output
 from bert_jax.core.errors import UserError, first_line
 
 
@@ -68,7 +77,11 @@ def add_process_flags(parser: argparse.ArgumentParser) -> None:
         '--coordinator', default='', metavar='HOST:PORT', help='address at which process 0 listens'
     )
     parser.add_argument(
-        '--processes', type=int, default=0, metavar='N', help='number of processes in the job'
+        '--processes',
+        type=int,
+        default=0,
+        metavar='N',
+        help='number of processes in the job; 1 runs this process alone, also inside a job of a cluster',
     )
     parser.add_argument(
         '--process', type=int, default=-1, metavar='I', help='index of this process, counted from 0'
@@ -166,10 +179,15 @@ def split_options(text: str, flag: str) -> list[str]:
 
 
 def check_writable(path: pathlib.Path, flag: str) -> None:
-    """Raise UserError if a file cannot be created at `path`."""
-    parent = next(p for p in path.absolute().parents if p.exists())
-    if path.is_dir() or not parent.is_dir() or not os.access(parent, os.W_OK):
-        raise UserError(f'{str(path)!r} cannot be written. Choose another {flag}.')
+    """Raise UserError if a file cannot be created at `path`, whose folder may be missing."""
+    try:
+        parent = next(p for p in path.absolute().parents if p.exists())
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        with tempfile.TemporaryFile(dir=parent):  # tells more than the permissions, such as on a full disk
+            pass
+    except OSError as e:
+        raise UserError(f'{str(path)!r} cannot be written ({e.strerror}). Choose another {flag}.') from e
 
 
 def check_output(path: pathlib.Path, flag: str) -> None:
@@ -179,8 +197,15 @@ def check_output(path: pathlib.Path, flag: str) -> None:
     check_writable(path, flag)
 
 
-def run(main: Callable[[], int | None]) -> None:
-    """Run the main function of a command and exit with its status; report errors in one line."""
+def run(main: Callable[[], int | None], stops_without_reader: bool = False) -> None:
+    """Run the main function of a command and exit with its status; report errors in one line.
+
+    Args:
+      main: the main function, which returns the exit status; None is 0.
+      stops_without_reader: whether the only product of the command is what it prints, so that it ends when nobody reads
+        that any more; see `output.protect_streams`.
+    """
+    output.protect_streams(stops_without_reader)
     logging.basicConfig(level=logging.INFO, format='%(message)s', stream=sys.stderr, force=True)
     # With --verbose: the debug messages of bert_jax, which logs to the root logger, but not those of its libraries.
     logging.getLogger().handlers[0].addFilter(lambda r: r.levelno > logging.DEBUG or r.name == 'root')
@@ -188,17 +213,65 @@ def run(main: Callable[[], int | None]) -> None:
         logging.getLogger(library).setLevel(logging.ERROR)
     for library in ('absl', 'asyncio', 'orbax'):  # they log tracebacks of errors that are raised here as well
         logging.getLogger(library).setLevel(logging.CRITICAL)
+    # After an error of a library, such as a full disk, its callbacks, coroutines and threads may fail as well.
+    sys.excepthook = _log_secondary_error
+    sys.unraisablehook = lambda args: _log_secondary_error(args.exc_type, args.exc_value)
+    threading.excepthook = lambda args: _log_secondary_error(args.exc_type, args.exc_value)
+    warnings.filterwarnings('ignore', 'coroutine .* was never awaited')
+    if (
+        signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    ):  # not in a background process, which ignores Ctrl-C
+        signal.signal(signal.SIGINT, _interrupt)
     try:
-        if invalid := [argument for argument in sys.argv if re.search('[\udc80-\udcff]', argument)]:
-            raise UserError(f'The argument {invalid[0]!r} is not UTF-8. Use a terminal with UTF-8 encoding.')
+        sys.argv = [_decode(argument) for argument in sys.argv]
         status = main()
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        status = 0
+        sys.stdout.flush()
     except BaseException as e:
         if (status := report_error(e)) is None:
+            sys.excepthook = sys.__excepthook__
             raise
+    finally:
+        if signal.getsignal(signal.SIGINT) is _interrupt:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
     sys.exit(status)
+
+
+def _interrupt(number: int, frame: types.FrameType | None) -> None:
+    """Raise KeyboardInterrupt. During an import, end the process instead, since extension modules may crash."""
+    if '<frozen importlib._bootstrap>' in {f.f_code.co_filename for f, _ in traceback.walk_stack(frame)}:
+        os._exit(report_error(KeyboardInterrupt()) or 0)
+    raise KeyboardInterrupt
+
+
+def _log_secondary_error(kind: type[BaseException], e: BaseException | None, *_: Any) -> None:
+    """Log an error that nothing can catch. The error that caused it is raised in the main thread."""
+    logging.debug('error outside the main thread: %s: %s', kind.__name__, e)
+
+
+def _decode(argument: str) -> str:
+    """Decode an argument that Python could not decode, because the encoding of the environment is ASCII."""
+    if not re.search('[\udc80-\udcff]', argument):
+        return argument
+    try:
+        return os.fsencode(argument).decode()
+    except UnicodeDecodeError as e:
+        raise UserError(f'The argument {argument!r} is not UTF-8. Use a terminal with UTF-8 encoding.') from e
+
+
+# Messages for limits of the system, by a pattern of the errors of Python and of its libraries.
+_LIMITS = {
+    'No space left on device|Disk quota exceeded': (
+        'the disk is full. Free some space and run the command again; earlier checkpoints are intact.'
+    ),
+    'File too large': (
+        'a file is larger than the limit for this process. Raise it with `ulimit -f unlimited`, or write to another disk; '
+        'earlier checkpoints are intact.'
+    ),
+    'Too many open files': (
+        'too many files are open for this process. Raise the limit with `ulimit -n 4096` and run the command again; '
+        'earlier checkpoints are intact.'
+    ),
+}
 
 
 def report_error(e: BaseException, where: str = '') -> int | None:
@@ -221,12 +294,12 @@ def report_error(e: BaseException, where: str = '') -> int | None:
             f'{e.name} is not installed in this Python. '
             '`source launch/env.sh` creates and activates an environment that has it.'
         )
-    elif re.search('No space left on device|Disk quota exceeded', str(e)):
-        message = (
-            'the disk is full. Free some space and run the command again; earlier checkpoints are intact.'
-        )
+    elif limit := next((text for pattern, text in _LIMITS.items() if re.search(pattern, str(e))), ''):
+        message = limit
     elif isinstance(e, OSError) and e.filename is not None:
         message = f'{e.filename!r} cannot be used ({e.strerror}). Choose another path.'
+    elif isinstance(e, UnicodeEncodeError) and e.encoding != 'utf-8':
+        message = f'{e.object!r} cannot be encoded as {e.encoding}. Set PYTHONUTF8=1, or a locale with UTF-8.'
     elif isinstance(e, MemoryError) or 'RESOURCE_EXHAUSTED' in str(e):
         message = (
             f'out of memory ({first_line(e)}). Use smaller batches or shorter rows (train.batch_size, data.length), '

@@ -29,6 +29,12 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     return f'did you mean {close[0]!r}?' if close else f'known: {", ".join(known)}.'
 
 
+def list_changes(changes: Sequence[str], limit: int = 3) -> str:
+    """Return the first `limit` changes as one line, and the number of the others."""
+    more = f'; and {len(changes) - limit} more' if len(changes) > limit else ''
+    return '; '.join(changes[:limit]) + more
+
+
 def check_range(section: Any, prefix: str, low: float, high: float, *names: str) -> None:
     """Raise UserError if a field of a section is not in [low, high].
 
@@ -70,9 +76,11 @@ def load(spec: str) -> ConfigDict:
         raise
     except (Exception, SystemExit) as e:
         reason = f'{type(e).__name__}: {first_line(e)}'
-        if arg and isinstance(e, KeyError | ValueError):
+        if arg and isinstance(e, KeyError):
             usage = (inspect.getdoc(module.get_config) or 'see the file.').splitlines()[0]
             raise UserError(f'{path!r} does not accept the argument {arg!r} ({reason}): {usage}') from e
+        if arg and isinstance(e, ValueError):
+            raise UserError(f'{path!r} does not accept the argument {arg!r}: {e}') from e
         raise UserError(f'get_config() of {path!r} failed ({reason}). Fix the config file.') from e
 
 

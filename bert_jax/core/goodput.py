@@ -48,8 +48,10 @@ class Ledger:
     def overhead(self, category: str) -> Iterator[None]:
         """Count the time spent in the `with` block as overhead of this category."""
         start = time.perf_counter()
-        yield
-        self._entry['overhead'][category] += time.perf_counter() - start
+        try:
+            yield
+        finally:
+            self._entry['overhead'][category] += time.perf_counter() - start
 
     def write(self, step: int, ended: str = '') -> None:
         """Update the entry of this process in the file: the run has reached `step`."""
@@ -97,8 +99,9 @@ def time_shares(starts: list[dict[str, Any]]) -> dict[str, float]:
         if following is not None:
             seconds['downtime'] += max(0.0, following['began'] - start['time'])
             kept = max(0, min(done, following['from'] - start['from']))
-        seconds['steps'] += all_steps * kept / max(1, done)
-        seconds['repeated steps'] += all_steps * (done - kept) / max(1, done)
+        kept_share = kept / done if done else 0.0  # without a recorded step, nothing was kept
+        seconds['steps'] += all_steps * kept_share
+        seconds['repeated steps'] += all_steps * (1 - kept_share)
         for category, value in start['overhead'].items():
             seconds[category] += max(0.0, value)
     total = sum(seconds.values())

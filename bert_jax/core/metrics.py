@@ -89,7 +89,10 @@ class Writer:
             kept = [line for line in lines if (values := _parse_line(line)) and values['step'] <= step]
             write_atomic(self._path, ''.join(line + '\n' for line in kept))
         self._file = self._path.open('a')
-        self._tensorboard = SummaryWriter(str(workdir / 'tensorboard'), purge_step=step + 1 if step else None)
+        # Its thread ends if the disk is full. With a limit for the queue, the next values would then wait forever.
+        self._tensorboard = SummaryWriter(
+            str(workdir / 'tensorboard'), purge_step=step + 1 if step else None, max_queue=0
+        )
 
     def __call__(self, step: int, values: Mapping[str, float]) -> None:
         finite = {k: v if math.isfinite(v) else None for k, v in values.items()}  # JSON has no NaN

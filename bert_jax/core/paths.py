@@ -2,17 +2,42 @@
 
 import contextlib
 import fcntl
+import functools
 import logging
 import os
 import pathlib
+import tempfile
 from collections.abc import Iterator
 
 from bert_jax.core.errors import UserError
 
 
 def cache_dir() -> pathlib.Path:
-    """Return the folder of files that are built once per machine: $BERT_JAX_CACHE or ~/.cache/bert_jax."""
-    return pathlib.Path(os.environ.get('BERT_JAX_CACHE') or '~/.cache/bert_jax').expanduser()
+    """Return the folder of files that are built once per machine: $BERT_JAX_CACHE or ~/.cache/bert_jax.
+
+    A user without a home folder that can be written has a private folder among the temporary files instead.
+    """
+    if folder := os.environ.get('BERT_JAX_CACHE'):
+        return pathlib.Path(folder).expanduser()
+    return _default_cache_dir()
+
+
+@functools.cache
+def _default_cache_dir() -> pathlib.Path:
+    try:
+        folder = pathlib.Path('~/.cache/bert_jax').expanduser()
+        folder.mkdir(parents=True, exist_ok=True)
+        if os.access(folder, os.W_OK | os.X_OK):
+            return folder
+    except (OSError, RuntimeError):  # RuntimeError: this user has no home folder
+        pass
+    folder = pathlib.Path(tempfile.gettempdir()) / f'bert_jax-{os.getuid()}'
+    folder.mkdir(mode=0o700, exist_ok=True)
+    if folder.is_symlink() or folder.stat().st_uid != os.getuid():  # cached programs and pickles are executed
+        raise UserError(
+            f'{str(folder)!r} belongs to another user. Set BERT_JAX_CACHE to a folder of your own.'
+        )
+    return folder
 
 
 def write_atomic(path: pathlib.Path, content: str | bytes) -> None:

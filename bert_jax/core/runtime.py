@@ -4,6 +4,7 @@ import ctypes
 import functools
 import logging
 import os
+import resource
 import timeit
 
 import jax
@@ -19,9 +20,18 @@ def configure_process() -> None:
     Compiled programs are cached on disk: in $JAX_COMPILATION_CACHE_DIR, or by default in `cache_dir()/xla`.
     """
     keep_freed_memory()
+    allow_open_files()
     folder = os.environ.get('JAX_COMPILATION_CACHE_DIR') or cache_dir() / 'xla'
     jax.config.update('jax_compilation_cache_dir', str(folder))
     jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.5)
+
+
+def allow_open_files(count: int = 4096) -> None:
+    """Raise the limit of open files to `count`, as far as the system permits, since checkpoints need many."""
+    limit, highest = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if 0 <= limit < count:  # a negative limit is none
+        limit = count if highest < 0 else min(count, highest)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (limit, highest))
 
 
 def keep_freed_memory() -> None:

@@ -3,6 +3,7 @@
 import collections
 import concurrent.futures.process
 import multiprocessing
+import multiprocessing.resource_tracker
 import os
 import pickle
 import signal
@@ -11,6 +12,9 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from bert_jax.core.errors import UserError
+
+# Signals that ask a job to stop: from a cluster, Ctrl-C, and the end of the terminal's session.
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 def map_ahead(
@@ -51,13 +55,23 @@ def map_ahead(
 def start_pool(workers: int, function: Callable[[Any], Any]) -> concurrent.futures.ProcessPoolExecutor:
     """Start a pool of spawned Python processes, each of which unpickles `function` for `_call`.
 
-    The workers end when this process ends, even if it is killed. They ignore SIGTERM and SIGINT, which only
+    The workers end when this process ends, even if it is killed. They ignore the `STOP_SIGNALS`, which only
     this process handles.
     """
     context = multiprocessing.get_context('spawn')
     # Pickled here, so that unpickling, which may import JAX and take seconds, happens in `_init_worker` after the
     # signal handlers are set.
     return concurrent.futures.ProcessPoolExecutor(workers, context, _init_worker, (pickle.dumps(function),))
+
+
+def start_resource_tracker() -> None:
+    """Start the process in which `multiprocessing` tracks semaphores, so that it ignores all `STOP_SIGNALS`.
+
+    By itself, it ignores all but SIGHUP. When a terminal closes, it would end before the run is saved.
+    """
+    handler = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # which the process inherits
+    multiprocessing.resource_tracker.ensure_running()
+    signal.signal(signal.SIGHUP, handler)
 
 
 _function: Callable[[Any], Any]
@@ -69,7 +83,7 @@ def _call(item: Any) -> Any:
 
 def _init_worker(pickled: bytes) -> None:
     global _function
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in STOP_SIGNALS:
         signal.signal(number, signal.SIG_IGN)
     threading.Thread(target=_exit_with_parent, daemon=True).start()
     _function = pickle.loads(pickled)

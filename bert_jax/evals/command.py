@@ -14,4 +14,9 @@ def main(task: str, description: str | None) -> int:
 
     from bert_jax.evals import scoring  # slow to import, so after the flags are checked
 
-    return scoring.score_checkpoints(lambda: scoring.Scorer(flags.config, overrides, task), flags)
+    def make_scorer() -> scoring.Scorer:
+        scorer = scoring.Scorer(flags.config, overrides, task)
+        scorer.read_records()  # an error in them should not wait for a checkpoint
+        return scorer
+
+    return scoring.score_checkpoints(make_scorer, flags)

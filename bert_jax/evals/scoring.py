@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import functools
 import json
 import logging
 import pathlib
@@ -13,7 +14,10 @@ import jax
 
 from bert_jax import tasks
 from bert_jax.core import cli, distributed, partitioning, paths, runtime
+from bert_jax.core import config as config_lib
 from bert_jax.core.errors import UserError
+from bert_jax.data import records as records_lib
+from bert_jax.data.records import Record
 from bert_jax.evals.evaluator import Evaluator
 from bert_jax.train import checkpoint, load
 from bert_jax.train import experiment as experiment_lib
@@ -60,8 +64,18 @@ class Scorer:
             'split': data.eval_split,
             'rows': evaluator.num_rows,
             'labels': list(getattr(trained.experiment.task, 'labels', ())),
+            'config': config_lib.as_dict(data),
             'scores': evaluator(trained.params),
         }
+
+    @functools.cache  # noqa: B019
+    def read_records(self) -> Sequence[Record]:
+        """Read the records to score.
+
+        Raises:
+          UserError: if there are none, or one cannot be read.
+        """
+        return records_lib.read(self._experiment.data.source, self._experiment.data.eval_split)
 
     def load_evaluator(self, path: pathlib.Path) -> tuple[TrainedModel, Evaluator]:
         """Load the newest checkpoint in `path`, and make an evaluator for it on the data of the config.
@@ -78,8 +92,9 @@ class Scorer:
         key = trained.experiment, trained.tokenizer.fingerprint
         if self._evaluator is None or key != self._evaluator_key:
             task = self._make_task(path, trained)
+            examples = task.make_examples(self.read_records())
             self._evaluator = Evaluator(
-                task, trained.graph, task.eval_examples(), self._partitioner, experiment.train, generate=True
+                task, trained.graph, examples, self._partitioner, experiment.train, generate=True
             )
             self._evaluator_key, self.format_scores = key, task.format_scores
         return trained, self._evaluator
@@ -128,7 +143,7 @@ def watch_checkpoints(workdir: pathlib.Path, poll: float, timeout: float) -> Ite
 def score_checkpoints(make_scorer: Callable[[], Any], flags: argparse.Namespace) -> int:
     """Score one checkpoint or, with --watch, each new one of a training run.
 
-    The scores are printed and written to --out.
+    The scores are written to --out and printed.
 
     Args:
       make_scorer: function that returns a `Scorer`, called after the processes have connected.
@@ -151,9 +166,9 @@ def score_checkpoints(make_scorer: Callable[[], Any], flags: argparse.Namespace)
             result = scorer(step)
             if distributed.is_lead():
                 data = f'{result["source"]} {result["split"]}'.strip()
+                paths.write_atomic(out, json.dumps(result, indent=2) + '\n')
                 print(f'{path}, step {result["step"]:,}, {data}, {result["rows"]:,} rows')
                 print(scorer.format_scores(result['scores']), flush=True)
-                paths.write_atomic(out, json.dumps(result, indent=2) + '\n')
         if result is None:
             return 1
         if not flags.watch:

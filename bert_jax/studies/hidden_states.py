@@ -16,7 +16,7 @@ import numpy as np
 
 from bert_jax.core.config import did_you_mean
 from bert_jax.core.errors import UserError
-from bert_jax.data import pipeline, prepare, records, sources
+from bert_jax.data import fake_language, pipeline, prepare, records, sources
 from bert_jax.data import rows as rows_lib
 from bert_jax.modeling import decoding, module
 from bert_jax.studies.mean_shift import last_bias, shift_layer
@@ -177,8 +177,7 @@ class SentenceEncoder:
 
     def token_text(self, token: int) -> str:
         """Text of a token; tokens of the fake language are prefixed with ~."""
-        size = len(self.tokenizer)
-        return self.tokenizer.token(token) if token < size else f'~{self.tokenizer.token(token - size)}'
+        return fake_language.token_text(self.tokenizer, token)
 
     def _hidden_states(self, params: module.Params, batch: Batch) -> jax.Array:
         return jnp.stack(self._task.encode(module.merge(self._graph, params), batch).hidden_states)

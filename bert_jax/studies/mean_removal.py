@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from bert_jax.core.errors import UserError
+from bert_jax.core.metrics import is_lower_better
 from bert_jax.evals.evaluator import Evaluator
 from bert_jax.modeling import module
 from bert_jax.reports import plots
@@ -50,7 +51,7 @@ def study(trained: TrainedModel, source: Evaluator, target: Evaluator, metric: s
         'scores': {
             'baseline': baseline,
             'mean_removed': by_layer[len(by_layer) // 2],
-            'best_mean_removed': max(by_layer),
+            'best_mean_removed': (min if is_lower_better(metric) else max)(by_layer),
         },
     }
 

@@ -106,6 +106,10 @@ class Task(abc.ABC):
     def flops(self, model_config: Any, batch: Batch) -> float:
         """Return the floating-point operations of a forward pass over the batch's real tokens."""
 
+    def count_tokens(self, batch: Batch) -> float:
+        """Return the number of tokens of a batch that the model reads, without padding. The default counts `valid`."""
+        return float(np.count_nonzero(batch['valid']))
+
     def scores(self, outputs: dict[str, np.ndarray], metadata: Any) -> dict[str, Any]:
         """Compute scores from the outputs for all evaluation rows, in addition to the metrics. The default has none.
 
@@ -148,13 +152,9 @@ class Downstream(Task):
         """Return the rows of the training split.
 
         Raises:
-          UserError: if the data cannot be read, or training and evaluation would use the same file.
+          UserError: if the data cannot be read, or training and evaluation would use the same examples.
         """
-        if records_lib.is_files(self.data.source) and '{split}' not in self.data.source:
-            raise UserError(
-                f'data.source={self.data.source!r} would train and evaluate on the same examples. Put {{split}} '
-                'into the path, and name the files after data.train_split and data.eval_split.'
-            )
+        self.data.check_splits()
         records = records_lib.read(self.data.source, self.data.train_split, self.data.limit)
         return self.make_examples(records).rows
 

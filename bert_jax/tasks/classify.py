@@ -89,8 +89,8 @@ class Task(Pooled):
         """Compute F1, the Matthews correlation and the confusion matrix.
 
         Returns:
-          `f1` of the second class (only with two classes), `f1_macro`, `matthews`, `confusion` [true, predicted], and
-          `majority`, the share of the most frequent true class.
+          `f1` of the second class (only with two classes), `f1_macro` (the mean over the classes that are true or predicted
+          somewhere), `matthews`, `confusion` [true, predicted], and `majority`, the share of the most frequent true class.
         """
         from sklearn import metrics
 
@@ -99,10 +99,9 @@ class Task(Pooled):
         scores: dict[str, Any] = {}
         if len(classes) == 2:
             scores['f1'] = float(metrics.f1_score(true, predicted, zero_division=0))
-        macro = metrics.f1_score(true, predicted, labels=classes, average='macro', zero_division=0)
         is_constant = len({*true, *predicted}) == 1
         return scores | {
-            'f1_macro': float(macro),
+            'f1_macro': float(metrics.f1_score(true, predicted, average='macro', zero_division=0)),
             'matthews': 0.0 if is_constant else float(metrics.matthews_corrcoef(true, predicted)),
             'confusion': metrics.confusion_matrix(true, predicted, labels=classes).tolist(),
             'majority': float(np.bincount(true).max() / len(true)),

@@ -169,6 +169,10 @@ class Task(tasks.Task):
         losses, correct = model.token_loss(out.hidden_states[-1], batch['labels'], self.config.loss_chunk)
         return token_output('restore', losses, correct, batch, self.data.corpus_names)
 
+    def count_tokens(self, batch: Batch) -> float:
+        """Return the number of tokens of the texts and the targets, without padding."""
+        return super().count_tokens(batch) + float(batch['weights'].sum())
+
     def flops(self, model_config: Any, batch: Batch) -> float:
         tokens, targets = np.count_nonzero(batch['valid']), batch['weights'].sum()
         source_length, target_length = batch['valid'].shape[1], batch['weights'].shape[1]

@@ -145,6 +145,10 @@ class Task(Downstream):
         )
         return {'generated': generated}
 
+    def count_tokens(self, batch: Batch) -> float:
+        """Return the number of tokens of the texts and the targets, without padding."""
+        return super().count_tokens(batch) + float(batch['weights'].sum())
+
     def flops(self, model_config: Any, batch: Batch) -> float:
         tokens, targets = np.count_nonzero(batch['valid']), batch['weights'].sum()
         source_length, target_length = batch['valid'].shape[1], batch['weights'].shape[1]
@@ -174,6 +178,7 @@ class Task(Downstream):
         texts = self._decode(outputs['generated'])
         pairs = metadata[: len(texts)]
         targets = [pair.target for pair in pairs]
+        self._check_reversible(targets[:8])
         words = self.config.rouge_words
         if words == 'auto':
             words = 'english' if rouge.is_english(targets) else 'unicode'
@@ -191,6 +196,15 @@ class Task(Downstream):
             'exact_match': float(np.mean([a == b.strip() for a, b in zip(texts, targets, strict=True)])),
             'samples': samples[: self.config.num_samples],
         }
+
+    def _check_reversible(self, targets: Sequence[str]) -> None:
+        """Warn if the tokenizer does not restore the targets, which even a perfect model could then not generate."""
+        decoded = map(self.tokenizer.decode, self.tokenizer.encode(targets))
+        if any(a.strip() != b.strip() for a, b in zip(decoded, targets, strict=True)):
+            logging.warning(
+                'The tokenizer discards case, spaces or characters of the targets, which lowers bleu, chrf and exact_match even '
+                'for a perfect model. Pretrain with a byte-level BPE (tokenizer.kind=bpe) to keep them.'
+            )
 
     def format_scores(self, scores: dict[str, Any]) -> str:
         """Format the scores and the samples."""

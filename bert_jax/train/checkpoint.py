@@ -125,11 +125,6 @@ class Checkpointer:
         """Whether saving needs the scores of an evaluation, to find the best checkpoint."""
         return bool(self._config.best_metric)
 
-    @property
-    def latest_step(self) -> int | None:
-        """Step of the newest checkpoint, or None."""
-        return self._manager.latest_step()
-
     def close(self) -> None:
         """Wait until all checkpoints are on disk."""
         self._manager.close()

@@ -7,7 +7,7 @@ import json
 import math
 import pathlib
 import pkgutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 from ml_collections import ConfigDict
@@ -15,10 +15,12 @@ from ml_collections import ConfigDict
 from bert_jax import modeling, tasks
 from bert_jax.core import config as config_lib
 from bert_jax.core import metrics, paths
+from bert_jax.core.cadence import check_durations, duration_to_steps
 from bert_jax.core.config import check_range
 from bert_jax.core.errors import UserError
 from bert_jax.core.partitioning import MeshConfig
 from bert_jax.data.fake_language import FakeLanguageTokenizer
+from bert_jax.data.labeled import DataConfig
 from bert_jax.data.tokenizer import Tokenizer, TokenizerConfig
 from bert_jax.optim import OptimConfig
 
@@ -82,6 +84,11 @@ class TrainConfig:
             raise UserError(
                 f'train.profile_steps={self.profile_steps} is not a range of steps. Set it to, for example, (100,105).'
             )
+        check_durations(self, 'train', 'steps', 'log_every', 'eval_every')
+        if not duration_to_steps(self.steps, batch_size=1, examples=1):
+            raise UserError(
+                f'train.steps={self.steps!r} is less than one step. Set a number of steps, or "3 epochs".'
+            )
         check_range(self, 'train', 1, math.inf, 'batch_size', 'eval_batch_size')
         check_range(self, 'train', 1, math.inf, 'length_buckets', 'accumulation_steps')
         check_range(self, 'train', 0, math.inf, 'eval_rows', 'workers')
@@ -109,6 +116,9 @@ class CheckpointConfig:
     keep: int = 2
     best_metric: str = ''
     best_mode: Literal['', 'max', 'min'] = ''
+
+    def __post_init__(self) -> None:
+        check_durations(self, 'checkpoint', 'every')
 
     @property
     def lower_is_better(self) -> bool:
@@ -150,6 +160,11 @@ class Experiment:
         """Duration, row length and batch size of each phase: `train.phases`, or one phase of `train.steps`."""
         train: Any = self.train
         return train.phases or ((train.steps, self.data.length, train.batch_size),)
+
+    def check_splits(self) -> None:
+        """Raise UserError if a downstream task would be trained and evaluated on the same examples."""
+        if isinstance(self.data, DataConfig):
+            self.data.check_splits()
 
     def as_dict(self) -> dict[str, Any]:
         sections = config_lib.as_dict(self)
@@ -273,12 +288,11 @@ def write_or_check_config(workdir: pathlib.Path, experiment: Experiment) -> None
         workdir.mkdir(parents=True, exist_ok=True)
         if file.is_file() and any((workdir / name).exists() for name in ('metrics.jsonl', 'checkpoints')):
             before = add_defaults(json.loads(file.read_text()))
-            for key, old, new in _differences(before, now):
-                if not key.startswith(_CHANGEABLE_ON_RESUME):
-                    raise UserError(
-                        f'{str(workdir)!r} contains a run with another config ({key} was {old!r}, now {new!r}). '
-                        'Choose another --workdir, or restore the setting to resume.'
-                    )
+            if changes := describe_changes(before, now, _CHANGEABLE_ON_RESUME):
+                raise UserError(
+                    f'{str(workdir)!r} contains a run with another config ({config_lib.list_changes(changes)}). '
+                    'Choose another --workdir, or restore the config to resume.'
+                )
         paths.write_atomic(file, config_lib.to_json(now))
     except json.JSONDecodeError as e:
         raise UserError(f'{str(file)!r} is damaged. Choose another --workdir.') from e
@@ -288,9 +302,25 @@ def write_or_check_config(workdir: pathlib.Path, experiment: Experiment) -> None
         ) from e
 
 
-def _differences(a: Any, b: Any, path: str = '') -> list[tuple[str, Any, Any]]:
-    if isinstance(a, dict) and isinstance(b, dict):
-        return [
-            d for k in sorted({*a, *b}) for d in _differences(a.get(k), b.get(k), f'{path}.{k}'.lstrip('.'))
-        ]
-    return [] if a == b else [(path, a, b)]
+def describe_changes(before: Any, now: Any, ignored: Sequence[str] = ()) -> list[str]:
+    """Describe how the values of a config have changed, as in 'train.steps was 5, is 6'.
+
+    Args:
+      before: JSON-ready config.
+      now: the same config at a later time.
+      ignored: prefixes of keys to leave out.
+    """
+
+    def compare(a: Any, b: Any, path: str = '') -> Iterator[str]:
+        if isinstance(a, dict) and isinstance(b, dict):
+            for key in sorted({*a, *b}):
+                yield from compare(a.get(key), b.get(key), f'{path}.{key}'.lstrip('.'))
+        elif a != b and not path.startswith(tuple(ignored)):
+            yield f'{path} was {_shorten(a)}, is {_shorten(b)}'
+
+    return [*compare(before, now)]
+
+
+def _shorten(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else f'{text[:77]}...'

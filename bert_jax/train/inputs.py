@@ -1,5 +1,6 @@
 """Resolve the inputs of a run: tokenizer, rows and initial parameters."""
 
+import dataclasses
 import functools
 import json
 import logging
@@ -11,6 +12,7 @@ import jax
 import numpy as np
 
 from bert_jax.core.errors import UserError
+from bert_jax.data import labeled
 from bert_jax.data import prepare as prepare_lib
 from bert_jax.data import tokenizer as tokenizer_lib
 from bert_jax.data.prepare import TextConfig
@@ -56,21 +58,29 @@ def resolve(experiment: Experiment, workdir: pathlib.Path) -> tuple[Experiment, 
                 f'init.checkpoint ({len(tokenizer)} tokens). Leave tokenizer.path empty to use that of the checkpoint.'
             )
     experiment = experiment_lib.inherit_model(experiment, metadata['config'])
-    experiment = experiment_lib.complete(experiment, tokenizer)
+    completed = experiment_lib.complete(experiment, tokenizer)
+    classes = tuple(metadata['config']['task'].get('labels', ()))  # of the checkpoint
+    labels = getattr(completed.task, 'labels', ())
+    if {*labels} == {*classes} and labels and not experiment.task.labels:
+        labels = classes
+        completed = dataclasses.replace(completed, task=dataclasses.replace(completed.task, labels=labels))
     if init.weights == 'random':
-        return experiment, tokenizer, None
-    model = experiment.model.name
-    reinitialized = (f'{model}/token_embedding',) if init.weights == 'reinit_embeddings' else ()
-    return experiment, tokenizer, functools.partial(_read_pretrained, step, model, reinitialized)
+        return completed, tokenizer, None
+    model = completed.model.name
+    reinitialized = [f'{model}/token_embedding'] if init.weights == 'reinit_embeddings' else []
+    if classes and labels != classes and not labeled.are_placeholders(classes):
+        reinitialized.append('classifier/')
+    read_params = functools.partial(_read_pretrained, step, model, tuple(reinitialized))
+    return completed, tokenizer, read_params
 
 
 def _read_pretrained(
-    step: pathlib.Path, model: str, reinitialized: Sequence[str], layout: Layout
+    step: pathlib.Path, model: str, reinitialized: tuple[str, ...], layout: Layout
 ) -> dict[str, jax.Array]:
     """Read the parameters that a checkpoint and the model share, placed according to the layout.
 
-    Heads with other shapes, such as one for another number of classes, and the parameters in `reinitialized` are not
-    read, so they keep their random initialization.
+    Heads with other shapes, such as one for another number of classes, and the parameters whose names begin with one of
+    `reinitialized`, such as a head for other classes, are not read, so they keep their random initialization.
     """
     saved, expected = checkpoint.read_param_shapes(step), layout.abstract.params
     reshaped = [n for n in expected if n in saved and saved[n].shape != expected[n].shape]
@@ -81,7 +91,8 @@ def _read_pretrained(
                 'Remove the overrides of model keys.'
             )
     heads = {name.split('/')[0] for name in reshaped}
-    shared = [n for n in expected if n in saved and n.split('/')[0] not in heads and n not in reinitialized]
+    kept = [n for n in expected if not n.startswith(reinitialized)]
+    shared = [n for n in kept if n in saved and n.split('/')[0] not in heads]
     if not shared:
         raise UserError(
             f'The model has no parameter of {str(step)!r}. Set init.checkpoint to a checkpoint of the same architecture.'

@@ -22,7 +22,10 @@ from bert_jax.core.cadence import Every, duration_to_steps
 from bert_jax.core.errors import Diverged, UserError
 from bert_jax.core.goodput import Ledger
 from bert_jax.core.partitioning import Partitioner
+from bert_jax.core.worker_pool import STOP_SIGNALS
 from bert_jax.data.pipeline import Batches
+from bert_jax.train import checkpoint as checkpoint_lib
+from bert_jax.train import flops
 from bert_jax.train import state as state_lib
 from bert_jax.train.checkpoint import Checkpointer
 from bert_jax.train.experiment import Experiment, TrainConfig
@@ -52,17 +55,10 @@ def make_phases(experiment: Experiment, examples: int) -> list[Phase]:
     Args:
       experiment: config of the run.
       examples: number of training examples, for durations in epochs.
-
-    Raises:
-      UserError: if the run has no steps.
     """
     phases, start = [], 0
     for duration, length, batch_size in experiment.phases:
         steps = duration_to_steps(duration, batch_size=batch_size, examples=examples)
-        if not steps:
-            raise UserError(
-                f'train.steps={duration!r} is less than one step. Set a number of steps, or "3 epochs".'
-            )
         phases.append(Phase(start, start + steps, length, batch_size))
         start += steps
     return phases
@@ -112,7 +108,7 @@ def train(
         return None for no evaluation.
 
     Returns:
-      The exit status: 0, or `EXIT_STOPPED` after SIGTERM or SIGINT.
+      The exit status: 0, or `EXIT_STOPPED` after one of the `STOP_SIGNALS`.
 
     Raises:
       UserError: if training cannot continue, for example because the loss is not finite. Earlier checkpoints are kept.
@@ -140,34 +136,52 @@ def train(
         logging.info('resuming at step %d of %d in %s', start, total, workdir)
 
     evaluate = make_evaluator(layout.graph)
-    monitor = Monitor(task, experiment, workdir, start, total, partitioner.global_batch_factor)
-    try:
-        batches = _batches(phases, get_rows, task, c, start, partitioner)
-        durations = {'log': c.log_every, 'evaluate': c.eval_every, 'save': experiment.checkpoint.every}
-        is_due = {
-            name: Every(duration_to_steps(duration, total=total, **units), total)
-            for name, duration in durations.items()
-        }
-        return _run(state, batches, step_fn, partitioner, evaluate, checkpointer, monitor, is_due)
-    except BaseException as e:
-        monitor.record_end('failed')
-        if isinstance(e, UserError):
-            saved = checkpointer.latest_step
-            kept = 'No checkpoint was saved yet.'
-            if saved is not None:
-                kept = f'The checkpoint of step {saved} in {workdir} is intact.'
-            raise type(e)(f'{e} {kept}') from e
-        raise
-    finally:
-        checkpointer.close()
-        monitor.close()
+    monitor = Monitor(task, experiment, layout, workdir, start, total, partitioner.global_batch_factor)
+    with contextlib.closing(monitor), record_signals() as signals:
+        try:
+            with contextlib.closing(checkpointer):  # which waits until the last checkpoint is on disk
+                batches = _batches(phases, get_rows, task, c, start, partitioner)
+                is_due = _make_schedule(experiment, total, units)
+                stopped_at = _run(
+                    state, batches, step_fn, partitioner, evaluate, checkpointer, monitor, is_due, signals
+                )
+            if not stopped_at:
+                return 0
+            logging.info(
+                'stopped at step %d and saved a checkpoint; run the same command to resume', stopped_at
+            )
+            monitor.record_end('stopped')
+            return EXIT_STOPPED
+        except BaseException as e:
+            monitor.record_end('failed')
+            if isinstance(e, UserError):
+                raise type(e)(f'{e} {_describe_kept(workdir)}') from e
+            raise
+
+
+def _make_schedule(experiment: Experiment, total: int, units: Mapping[str, int]) -> dict[str, Every]:
+    """Return when to log, evaluate and save."""
+    train = experiment.train
+    durations = {'log': train.log_every, 'evaluate': train.eval_every, 'save': experiment.checkpoint.every}
+    return {
+        name: Every(duration_to_steps(duration, total=total, **units), total)
+        for name, duration in durations.items()
+    }
+
+
+def _describe_kept(workdir: pathlib.Path) -> str:
+    """Say which checkpoint a failed run can be resumed from."""
+    if steps := checkpoint_lib.list_steps(workdir):
+        return f'The checkpoint of step {steps[-1].name} in {workdir} is intact.'
+    return 'No checkpoint was saved yet.'
 
 
 def _log_summary(layout: state_lib.Layout, partitioner: Partitioner, total: int) -> None:
     shape = ' '.join(f'{axis}={size}' for axis, size in partitioner.mesh.shape.items())
-    logging.info(
-        'training %s parameters for %s steps on mesh %s', f'{layout.num_params:,}', f'{total:,}', shape
-    )
+    count = f'{layout.num_trained_params:,}'
+    if layout.num_trained_params < layout.num_params:
+        count += f' of {layout.num_params:,}'
+    logging.info('training %s parameters for %s steps on mesh %s', count, f'{total:,}', shape)
     logging.debug('%s', layout.format_parameters())
 
 
@@ -180,49 +194,48 @@ def _run(
     checkpointer: Checkpointer,
     monitor: 'Monitor',
     is_due: Mapping[str, Every],
+    signals: Sequence[int],
 ) -> int:
-    """Train on the batches and return the exit status. Metrics are fetched a step late, so that the device need not wait."""
+    """Train on the batches. Return the step at which a signal stopped the run, or 0 at its end.
+
+    Metrics are fetched a step late, so that the device need not wait.
+    """
     pending: tuple[int, Any, tuple[float, float]] | None = None  # step, metrics and work to report
     compiled: set[tuple[int, ...]] = set()
     has_peers, stop_requested = jax.process_count() > 1, False
-    with record_signals() as signals:
-        for step, batch in monitor.time_batches(batches):
-            shape = batch['valid'].shape
-            if has_peers:
-                # All processes learn of a signal from the metrics, so that they stop at the same step.
-                batch['stop'] = np.full(shape[0], bool(signals), np.float32)
-            with contextlib.nullcontext() if shape in compiled else monitor.overhead('compilation'):
-                state, step_metrics = step_fn(state, partitioner.global_batch(batch))
-            compiled.add(shape)
-            if pending:
-                stop_requested |= monitor.report(*pending, log=is_due['log'](pending[0]))
-            pending = step, step_metrics, monitor.count_work(batch)
-            is_stopping = stop_requested if has_peers else bool(signals)
-            saves = is_due['save'](step) or is_stopping
-            needs_scores = is_due['evaluate'](step) or (is_due['save'](step) and checkpointer.needs_scores)
-            if not saves and not (evaluate and needs_scores):
-                continue
-            stop_requested |= monitor.report(*pending, log=is_due['log'](step))
-            pending = None
-            if not _all_finite(state.params):  # the loss is that before the update, so it does not show this
-                raise _diverged('a parameter is not finite', step)
-            scores: dict[str, Any] = {}
-            if evaluate and needs_scores:
-                with monitor.overhead('evaluation'):
-                    scores = evaluate(state.params)
-                    monitor.report_evaluation(step, scores)
-                if not math.isfinite(scores['loss']):
-                    raise _diverged(f'the evaluation loss is {scores["loss"]}', step)
-            if saves:
-                with monitor.overhead('checkpoints'):
-                    checkpointer.save(state, scores)
-            monitor.record_step(step)
-            if is_stopping and step < is_due['save'].total:
-                logging.info(
-                    'stopped at step %d and saved a checkpoint; run the same command to resume', step
-                )
-                monitor.record_end('stopped')
-                return EXIT_STOPPED
+    for step, batch in monitor.time_batches(batches):
+        shape = batch['valid'].shape
+        if has_peers:
+            # All processes learn of a signal from the metrics, so that they stop at the same step.
+            batch['stop'] = np.full(shape[0], bool(signals), np.float32)
+        with contextlib.nullcontext() if shape in compiled else monitor.overhead('compilation'):
+            state, step_metrics = step_fn(state, partitioner.global_batch(batch))
+        compiled.add(shape)
+        if pending:
+            stop_requested |= monitor.report(*pending, log=is_due['log'](pending[0]))
+        pending = step, step_metrics, monitor.count_work(batch)
+        is_stopping = stop_requested if has_peers else bool(signals)
+        saves = is_due['save'](step) or is_stopping
+        needs_scores = is_due['evaluate'](step) or (is_due['save'](step) and checkpointer.needs_scores)
+        if not saves and not (evaluate and needs_scores):
+            continue
+        stop_requested |= monitor.report(*pending, log=is_due['log'](step))
+        pending = None
+        if not _all_finite(state.params):  # the loss is that before the update, so it does not show this
+            raise _diverged('a parameter is not finite', step)
+        scores: dict[str, Any] = {}
+        if evaluate and needs_scores:
+            with monitor.overhead('evaluation'):
+                scores = evaluate(state.params)
+                monitor.report_evaluation(step, scores)
+            if not math.isfinite(scores['loss']):
+                raise _diverged(f'the evaluation loss is {scores["loss"]}', step)
+        if saves:
+            with monitor.overhead('checkpoints'):
+                checkpointer.save(state, scores)
+        monitor.record_step(step)
+        if is_stopping and step < is_due['save'].total:
+            return step
     return 0
 
 
@@ -269,6 +282,7 @@ class Monitor:
     Args:
       task: task, which counts the floating-point operations of a batch.
       experiment: config of the run.
+      layout: layout of its state.
       workdir: working directory of the run.
       start: step at which this process starts or resumes.
       total: last step of the run.
@@ -279,17 +293,18 @@ class Monitor:
         self,
         task: Any,
         experiment: Experiment,
+        layout: state_lib.Layout,
         workdir: pathlib.Path,
         start: int,
         total: int,
         global_batch_factor: int,
     ):
-        self._task, self._model, self._start = task, experiment.model, start
+        self._task, self._model, self._layout, self._start = task, experiment.model, layout, start
         # Processes other than the lead report nothing.
         self._writer = metrics.Writer(workdir, start) if distributed.is_lead() else None
         self._progress = metrics.Progress(total, experiment.checkpoint.best_metric)
         self._ledger = Ledger(workdir, start, total)
-        self._global_batch_factor = global_batch_factor
+        self._global_batch_factor, self._flops_ratio = global_batch_factor, 0.0
         self._profile_steps = experiment.train.profile_steps
         self._trace_folder: pathlib.Path | None = None
         self._peak = runtime.peak_flops()
@@ -301,10 +316,14 @@ class Monitor:
     def count_work(self, batch: Mapping[str, np.ndarray]) -> tuple[float, float]:
         """Count the tokens of a global batch without padding, and the floating-point operations of training on it.
 
+        Both passes count, but the backward pass only as far as it is needed, see `flops.training_ratio`.
         With several processes, this process assumes that the rows of the others are like its own.
         """
-        tokens, flops = float(np.count_nonzero(batch['valid'])), 3 * self._task.flops(self._model, batch)
-        return tokens * self._global_batch_factor, flops * self._global_batch_factor
+        if not self._flops_ratio:  # all batches have nearly the same
+            self._flops_ratio = flops.training_ratio(self._task, self._model, self._layout, batch)
+        tokens = self._task.count_tokens(batch)
+        work = self._flops_ratio * self._task.flops(self._model, batch)
+        return tokens * self._global_batch_factor, work * self._global_batch_factor
 
     def report(
         self, step: int, means: Mapping[str, metrics.Mean], work: tuple[float, float], log: bool
@@ -401,9 +420,10 @@ class Monitor:
 
 @contextlib.contextmanager
 def record_signals() -> Iterator[list[int]]:
-    """Record SIGTERM and SIGINT instead of handling them, so that the loop can finish its step and save.
+    """Record the `STOP_SIGNALS` instead of handling them, so that the loop can finish its step and save.
 
-    A second Ctrl-C raises KeyboardInterrupt.
+    A second Ctrl-C raises KeyboardInterrupt. A signal that this process ignores, such as SIGHUP under `nohup`, is still
+    ignored.
 
     Yields:
       The numbers of the signals received so far.
@@ -417,8 +437,9 @@ def record_signals() -> Iterator[list[int]]:
 
     handlers: dict[signal.Signals, Any] = {}
     with contextlib.suppress(ValueError):  # only the main thread may set signal handlers
-        for number in (signal.SIGTERM, signal.SIGINT):
-            handlers[number] = signal.signal(number, record)
+        for number in STOP_SIGNALS:
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                handlers[number] = signal.signal(number, record)
     try:
         yield received
     finally:

@@ -10,6 +10,9 @@ import numpy as np
 import pytest
 
 from bert_jax.core import cli
+from bert_jax.core.errors import UserError
+from bert_jax.evals import scoring
+from bert_jax.experiments import jobs
 from tests.runs import run_in_process
 from tests.tiny import __file__ as TINY
 
@@ -113,8 +116,11 @@ def test_output_would_overwrite_a_file_of_a_run(tmp_path, name):
 def test_workdir_of_another_config(pretrain):
     assert pretrain('train.steps=1', 'optim.warmup=0')[0] == 0
     assert_error(
-        pretrain('train.steps=2', 'optim.warmup=0'), 'a run with another config', 'train.steps was 1, now 2'
+        pretrain('train.steps=2', 'optim.warmup=0'), 'a run with another config (train.steps was 1, is 2).'
     )
+    changes = ('data.length=16', 'optim.b2=0.9', 'optim.warmup=0.1', 'train.seed=1', 'train.steps=2')
+    first = 'data.length was 32, is 16; optim.b2 was 0.999, is 0.9; optim.warmup was 0, is 0.1; and 2 more'
+    assert_error(pretrain(*changes), f'a run with another config ({first}).')
 
 
 @pytest.mark.parametrize('label', [2, -1])
@@ -132,8 +138,9 @@ def test_label_outside_the_range(pretrain, tmp_path, label):
     assert_error(result, f'has the unknown label {label}: ', 'validation.jsonl, line 2')
 
 
-def test_missing_checkpoint(tmp_path):
-    words = (f'--config={TINY}:classify', f'--checkpoint={tmp_path}', f'--out={tmp_path}/scores.json')
+def test_missing_checkpoint(tmp_path, labeled):
+    data = f'--config.data.source={labeled}'
+    words = (f'--config={TINY}:classify', data, f'--checkpoint={tmp_path}', f'--out={tmp_path}/scores.json')
     assert_error(run_main('eval_classify', *words), 'no checkpoint')
 
 
@@ -153,7 +160,7 @@ def test_missing_checkpoint(tmp_path):
         ('model.dropout=1.5', 'from 0 to 0.99'),
         ('model.rope_base=-1', 'at least 0'),
         ('optim.learning_rate=-1', 'at least 0'),
-        ('optim.b1=2.0', 'from 0 to 1'),
+        ('optim.b1=1.0', 'from 0 to 0.999999'),
         ('optim.clip_norm=-1.0', 'at least 0'),
     ],
 )
@@ -166,16 +173,47 @@ def test_architecture_set_with_a_checkpoint(tmp_path):
     assert_error(run_main('train', *words, '--config.model.layers=7'), 'model.layers', 'init.checkpoint')
 
 
-def test_same_file_for_training_and_evaluation(pretrain, tmp_path):
-    assert pretrain('train.steps=1', 'optim.warmup=0')[0] == 0
-    (tmp_path / 'all.jsonl').write_text('{"text": "a", "label": 0}\n{"text": "b", "label": 1}\n')
-    words = (
-        f'--config={TINY}:classify',
-        f'--workdir={tmp_path}/two',
-        f'--config.init.checkpoint={tmp_path}/run',
-    )
-    result = run_main('train', *words, f'--config.data.source={tmp_path}/all.jsonl')
-    assert_error(result, 'the same examples', '{split}')
+@pytest.mark.parametrize(
+    ('source', 'settings'),
+    [
+        ('glue/sst2', ['eval_split=train']),
+        ('glue/sst2', ["train_split='validation[:80%]+test'"]),
+        ('{folder}/{{split}}.jsonl', ['eval_split=train']),
+        ('{folder}/train.jsonl', []),
+        ('{folder}/{{split}}*.jsonl', ['eval_split=tr']),
+    ],
+    ids=str,
+)
+def test_same_examples_for_training_and_evaluation(tmp_path, source, settings):
+    """Refused before anything is read, such as the checkpoint, which does not exist."""
+    (tmp_path / 'train.jsonl').write_text('{"text": "a", "label": 0}\n{"text": "b", "label": 1}\n')
+    words = [f'--config={TINY}:classify', f'--workdir={tmp_path}/run', '--config.init.checkpoint=nowhere']
+    words += [f'--config.data.{s}' for s in (f'source={source.format(folder=tmp_path)}', *settings)]
+    parts = ('data.train_split', 'data.eval_split', 'the same examples', 'data.allow_overlap=true')
+    assert_error(run_main('train', *words), *parts)
+    assert not (tmp_path / 'run').exists()
+    assert_error(run_main('train', *words, '--config.data.allow_overlap=true'), "'nowhere'")
+    job = jobs.Job(tmp_path, f'{TINY}:classify', tuple(w.removeprefix('--config.') for w in words[3:]))
+    with pytest.raises(UserError, match='the same examples'):
+        jobs.validate([job])
+    # An evaluation reads only the evaluation split.
+    assert jobs.validate([job._replace(checkpoint='elsewhere')]) == ['elsewhere']
+    scoring.Scorer(job.config, job.settings, 'classify')
+
+
+def test_same_split_for_pretraining_and_validation(pretrain):
+    result = pretrain('data.validation_split=train', 'data.sources=pydocs/text')
+    assert_error(result, "data.split='train'", "data.validation_split='train'", 'the same examples')
+
+
+@pytest.mark.parametrize(
+    'override',
+    ['train.steps=abc', 'train.log_every=1.5', 'train.eval_every="2 days"', 'checkpoint.every="1.5 steps"']
+    + ['optim.warmup=-1', 'optim.decay=all'],
+)
+def test_duration_is_refused_before_rows_are_prepared(pretrain, tmp_path, override):
+    assert_error(pretrain(override), f'{override.split("=")[0]}=', 'is not a duration')
+    assert not (tmp_path / 'run').exists()
 
 
 def test_validation_split_of_files(pretrain):
@@ -187,8 +225,14 @@ def test_text_that_is_not_utf8(pretrain, tmp_path):
     assert_error(pretrain(f'data.sources={tmp_path}/utf16.txt'), 'utf16.txt', 'not UTF-8')
 
 
-def test_nothing_to_watch(tmp_path):
-    words = (f'--config={TINY}:classify', f'--checkpoint={tmp_path}/nowhere', f'--out={tmp_path}/s.json')
+def test_nothing_to_watch(tmp_path, labeled):
+    data = f'--config.data.source={labeled}'
+    words = (
+        f'--config={TINY}:classify',
+        data,
+        f'--checkpoint={tmp_path}/nowhere',
+        f'--out={tmp_path}/s.json',
+    )
     status, line = run_main('eval_classify', *words, '--watch', '--timeout=0.1', '--poll=0.1')
     assert status == 1
     assert 'No new checkpoint' in line

@@ -4,12 +4,14 @@ import io
 import json
 import logging
 import math
+import threading
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tensorboardX.event_file_writer import EventsWriter
 
 from bert_jax.core import metrics
 
@@ -25,6 +27,23 @@ def test_mean_of_uneven_parts_equals_mean_of_all_values(parts):
     values, weights = np.array([pair for part in parts for pair in part], np.float64).reshape(-1, 2).T
     expected = {'loss': (values * weights).sum() / weights.sum()} if weights.sum() else {}
     assert metrics.combine(means) == pytest.approx(expected, rel=1e-6)
+
+
+def test_metrics_do_not_wait_for_tensorboard_after_its_thread_has_failed(tmp_path, monkeypatch):
+    monkeypatch.setattr(threading, 'excepthook', lambda _: None)
+    writer = metrics.Writer(tmp_path, 0)
+    monkeypatch.setattr(EventsWriter, 'write_event', lambda *_: 1 / 0)
+
+    def write():
+        for step in range(50):
+            writer(step, {'loss': 1.0})
+
+    thread = threading.Thread(target=write, daemon=True)
+    thread.start()
+    thread.join(20)
+    assert not thread.is_alive()
+    assert len(metrics.read(tmp_path)) == 50
+    writer.close()
 
 
 def test_combined_mean_is_not_mean_of_means():

@@ -62,6 +62,7 @@ def write_accuracy(job, accuracy):
     (job.folder / 'config.json').write_text(json.dumps(sections))
     line = {'step': 1, 'eval/loss': 1.0, 'eval/accuracy': accuracy}
     (job.folder / 'metrics.jsonl').write_text(json.dumps(line) + '\n')
+    job.mark_started()
     job.mark_finished()
 
 
@@ -244,6 +245,7 @@ def test_a_table_shows_the_score_of_the_new_study(install, pretrained, tmp_path)
     (job,) = table.jobs(tmp_path)
     done = runs.run_in_process(*job.arguments)
     assert done.returncode == 0, done.stderr
+    job.mark_started()
     job.mark_finished()
     assert {p.suffix for p in job.folder.glob('dimensionality.*')} == {'.md', '.csv', '.tex', '.png', '.json'}
     score = json.loads((job.folder / 'dimensionality.json').read_text())['scores']['last_layer']

@@ -70,6 +70,15 @@ def test_same_language_scores_are_unchanged(finetuned, labeled):
         mean_removal.study(trained, rows, rows, 'f2')
 
 
+@pytest.mark.parametrize(('metric', 'best'), [('accuracy', max), ('loss', min)])
+def test_best_layer_has_the_highest_score_or_the_lowest_loss(finetuned, labeled, monkeypatch, metric, best):
+    trained, rows = load_evaluator(finetuned, labeled)
+    scores = iter([0.5, 0.2, 0.9, 0.4, 0.7])
+    monkeypatch.setattr(mean_removal, '_score', lambda *_: next(scores))
+    results = mean_removal.study(trained, rows, rows, metric)
+    assert results['scores']['best_mean_removed'] == best(results['mean_removed_by_layer'])
+
+
 def test_command_writes_table_and_figure(finetuned, labeled, tmp_path):
     config = f'{TINY}:classify'
     run = run_in_process(

@@ -167,6 +167,48 @@ def test_error_in_all_processes_is_reported_by_each(tmp_path, corpus, rows):
         assert 'stack trace' not in stderr
 
 
+@pytest.mark.parametrize(
+    ('environment', 'arguments', 'name'),
+    [
+        ({'SLURM_NTASKS': '4', 'SLURM_PROCID': '1'}, (), 'process 1 of 4 (SLURM_NTASKS)'),
+        (
+            {'OMPI_COMM_WORLD_SIZE': '3', 'OMPI_COMM_WORLD_RANK': '0'},
+            (),
+            'process 0 of 3 (OMPI_COMM_WORLD_SIZE)',
+        ),
+        ({}, ('host:1', 2, 1), 'process 1 of 2'),
+    ],
+)
+def test_process_that_waits_for_others_says_so(environment, arguments, name, monkeypatch, caplog):
+    class Connected(Exception):
+        pass
+
+    def initialize(*_, **__):
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_DFL  # so that Ctrl-C works meanwhile
+        end = time.monotonic() + 20
+        while 'waiting' not in caplog.text and time.monotonic() < end:
+            time.sleep(0.01)
+        raise Connected
+
+    for variable, value in environment.items():
+        monkeypatch.setenv(variable, value)
+    monkeypatch.setattr(jax.distributed, 'initialize', initialize)
+    monkeypatch.setattr(distributed, '_SILENCE_SECONDS', 0.1)
+    handler = signal.getsignal(signal.SIGINT)
+    with pytest.raises(Connected), distributed.join_job(*arguments):
+        pass
+    assert signal.getsignal(signal.SIGINT) is handler
+    (message,) = (r.getMessage() for r in caplog.records if r.levelname == 'WARNING')
+    assert message.startswith(f'{name} has been waiting for ')
+    assert message.endswith('Start them, or pass --processes=1 to run this process alone.')
+
+
+def test_single_process_does_not_join_its_cluster(monkeypatch):
+    monkeypatch.setattr(jax.distributed, 'initialize', lambda *_, **__: 1 / 0)
+    with distributed.join_job(processes=1):
+        assert distributed.is_lead()
+
+
 @pytest.mark.parametrize('arguments', [('host:1', 0, 0), ('', 2, 0), ('host:1', 2, 2), ('host', 2, 0)])
 def test_incomplete_process_flags_are_rejected(arguments):
     with pytest.raises(UserError, match='belong together'), distributed.join_job(*arguments):
