@@ -28,8 +28,8 @@ class OptimConfig:
       end_fraction: final learning rate as a fraction of the peak; 'constant' ignores it.
       b1, b2, eps: parameters of Adam (Kingma & Ba 2015, algorithm 1).
       bias_correction: whether Adam corrects the bias of its moments (Kingma & Ba 2015); the original BERT does not.
-      weight_decay: weight decay of all parameters but biases and norm scales, to which LAMB's trust ratio does not apply
-        either; 0 disables it.
+      weight_decay: weight decay of all parameters except biases and norm scales, which are also
+        exempt from LAMB's trust ratio; 0 disables the decay.
       clip_norm: maximum global norm of the gradients of all trained parameters; 0 disables clipping.
       frozen: path prefixes of parameters that are not trained, such as 'bert/'. Neither gradients nor moments of Adam
         are computed for them.

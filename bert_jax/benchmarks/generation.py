@@ -26,7 +26,10 @@ def make_prompts() -> np.ndarray:
 
 
 def time_bert_jax(size: str, seconds: float) -> dict[str, float]:
-    """Time generation by bert_jax for about `seconds`, and compare a decoding step with reading the weights once."""
+    """Time generation by bert_jax for about `seconds`.
+
+    Also compare the time of a decoding step with the time to read the weights from memory once.
+    """
     from bert_jax.core import runtime
 
     runtime.configure_process()

@@ -45,7 +45,7 @@ def main() -> None:
     ]
     if flags.fill and not masked_lms:
         parser.error(
-            '--fill needs a masked language model; add the --workdir of a BERT pretraining run to the folders'
+            '--fill needs a masked language model; pass the --workdir of a BERT pretraining run as a DIR'
         )
     filled = fill_mask.fill(str(masked_lms[0]), flags.fill) if flags.fill else []
     html = page.render(

@@ -46,8 +46,9 @@ GPUS = {
     'b200': Chip(('NVIDIA B200',), 2250e12, 180 * GiB, 8.0e12, 900e9),
 }
 CHIPS = TPUS | GPUS
-# Older chips and slower variants, for which only the utilization (MFU) is computed: no bandwidths are needed. The variants
-# need prefixes that are longer than those of the chips above.
+# Older chips and slower variants. They are only used to compute the utilization (MFU), which needs
+# no bandwidths. The longest matching prefix determines the chip, so the prefix of a variant must be
+# longer than that of the standard chip.
 _OTHER_CHIPS = (
     Chip(('TPU v2',), 46e12, 16 * GiB, math.nan, math.nan, 2),
     Chip(('TPU v3',), 123e12, 32 * GiB, math.nan, math.nan, 2),

@@ -201,9 +201,9 @@ def run(main: Callable[[], int | None], stops_without_reader: bool = False) -> N
     """Run the main function of a command and exit with its status; report errors in one line.
 
     Args:
-      main: the main function, which returns the exit status; None is 0.
-      stops_without_reader: whether the only product of the command is what it prints, so that it ends when nobody reads
-        that any more; see `output.protect_streams`.
+      main: the main function, which returns the exit status; None means status 0.
+      stops_without_reader: whether to end the process once nobody reads its standard output
+        anymore. Set it for commands that only print their result. See `output.protect_streams`.
     """
     output.protect_streams(stops_without_reader)
     logging.basicConfig(level=logging.INFO, format='%(message)s', stream=sys.stderr, force=True)

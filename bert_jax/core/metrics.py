@@ -1,4 +1,4 @@
-"""Exact means, metric files and the progress line of a run."""
+"""Exact means of metrics, metric files and the progress line of a run."""
 
 import collections
 import json

@@ -14,12 +14,14 @@ _NO_READER = (errno.EPIPE, errno.EIO)  # the reader of the pipe has ended, or th
 class _Stream(io.FileIO):
     """Standard output or standard error of this process.
 
-    Errors of standard error are ignored, since messages are not worth losing work for. On standard output, errors other
-    than the loss of its reader are raised.
+    On standard error, all write errors are ignored, because no message is worth losing work for. On
+    standard output, write errors are raised, unless the reader of the pipe has ended or the
+    terminal has closed. In that case, `needs_reader` decides.
 
     Args:
       descriptor: 1 for standard output, 2 for standard error.
-      needs_reader: whether the first write without a reader ends the process.
+      needs_reader: whether the process ends at the first write to standard output that nobody
+        reads; otherwise, the text is discarded.
     """
 
     def __init__(self, descriptor: int, needs_reader: bool):
@@ -43,13 +45,13 @@ class _Stream(io.FileIO):
 def protect_streams(stops_without_reader: bool = False) -> None:
     """Make standard output and standard error of this process safe to print to.
 
-    Text without a reader is discarded, as in `train ... 2>&1 | head`; so is all text of a closed stream (`2>&-`).
-    Characters that the encoding of the stream lacks are printed as `\\uXXXX`. A stream that is not that of the process,
-    as in a notebook, stays as it is.
+    Text that nobody reads anymore is discarded, as in `train ... 2>&1 | head`; so is all text of a
+    closed stream (`2>&-`). Characters that the encoding of the stream lacks are printed as
+    `\\uXXXX`. A stream that is not that of the process, as in a notebook, stays as it is.
 
     Args:
-      stops_without_reader: whether to end the process once nobody reads its standard output any more, for commands
-        whose only product is their output.
+      stops_without_reader: whether to end the process once nobody reads its standard output
+        anymore. Set it for commands that only print their result.
     """
     for descriptor in range(3):
         try:

@@ -26,6 +26,7 @@ class FakeLanguage:
         special = [t.pad, t.unk, t.cls, t.sep, t.mask] if shared_special else [t.pad]
         self._shared_ids = [i for i in special if i is not None]
         self._vocab_size, self._inverted = len(t), inverted
+        self._num_separators = len(t.separators)
 
     def map_ids(self, tokens: np.ndarray) -> np.ndarray:
         """Map real token ids, an array of any shape, to fake ones."""
@@ -35,7 +36,8 @@ class FakeLanguage:
         """Return for each position of the fake row the position of its token in the real `row`: [T]."""
         index = np.arange(len(row.tokens))
         if self._inverted:
-            for start, stop in ((1, row.first_length - 1), (row.first_length, row.length - 1)):
+            second = row.first_length - 1 + self._num_separators
+            for start, stop in ((1, row.first_length - 1), (second, row.length - 1)):
                 index[start:stop] = index[start:stop][::-1]
         return index
 

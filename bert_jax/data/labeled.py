@@ -198,9 +198,11 @@ _IOB2_PREFIXES = {'S': 'B', 'U': 'B', 'E': 'I', 'L': 'I'}
 class LabelMap:
     """A mapping from the labels of a data set, names or numbers, to the class ids of a model.
 
-    Labels match the names of the model's classes, ignoring case if no other name is equal then. Numbers whose names are
-    known, from `data.label_names` or the metadata of a data set, match by these names; if any of the names has no
-    match, all classes are matched by number, provided that both have equally many.
+    A label matches the model's class of the same name. If there is none, it matches a class whose
+    name differs only in case, unless several do. Numbers whose names are known, from
+    `data.label_names` or the metadata of a data set, match by these names. If one of these names
+    has no match, all numbers are used as class ids, provided that the data set and the model have
+    the same number of classes.
 
     Args:
       data: config with the fields `source` and `label`.
@@ -259,7 +261,7 @@ class LabelMap:
                     'Correct the label, or set task.labels or data.label.'
                 )
             return self._class_ids[int(name)]
-        # true and false are also the numbers 1 and 0.
+        # The labels true and false also match classes named 1 and 0.
         numbers = {'true': '1', 'false': '0'} if isinstance(label, bool | np.bool_) else {}
         found = next((i for n in (name, numbers.get(name, name)) if (i := self._find(n)) is not None), None)
         if found is not None:

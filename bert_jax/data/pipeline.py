@@ -17,6 +17,7 @@ from bert_jax.data.rows import HEADER
 
 Batch = dict[str, Any]  # arrays and NumPy scalars by name
 MakeExample = Callable[[np.ndarray, np.random.Generator], Batch]
+MAX_WINDOW_SIZE = 32  # largest number of batches whose rows are sorted by length together
 
 
 class Batches:
@@ -27,9 +28,10 @@ class Batches:
     the stream gets its own noise, seeded by (seed, i), and batch `step` starts at position `step * batch_size`. The
     global batch is the same on one process and on many.
 
-    With several `length_buckets`, short texts need less padding. The rows of `WINDOW` batches are sorted by length
-    and regrouped into batches in random order. Each batch is cut to the shortest of a few lengths that fits all its
-    rows, see `choose_bucket_lengths`. The result still depends on the step only.
+    With several `length_buckets`, short texts need less padding. The rows of `window_size` batches, at most an epoch,
+    are sorted by length and regrouped into batches in random order, except that an epoch ends before the next one
+    begins. Each batch is cut to the shortest of a few lengths that fits all its rows, see `choose_bucket_lengths`. The
+    result still depends on the step only.
 
     Args:
       rows: random access to rows [4 + T], or to groups of rows [..., 4 + T].
@@ -39,9 +41,13 @@ class Batches:
       length_buckets: largest number of different batch lengths; 1 always uses the full length. Only applies to
         `rows` in memory, as a single array.
       local_rows: indices of the rows of each global batch to return, in order; None returns all.
-    """
+      first_position: position of the stream at which step 0 starts: the number of rows that earlier `Batches` of the
+        same rows and seed have returned.
 
-    WINDOW = 32
+    Attributes:
+      batch_size: number of rows in the global batch.
+      window_size: number of batches whose rows are sorted by length together.
+    """
 
     def __init__(
         self,
@@ -52,23 +58,29 @@ class Batches:
         *,
         length_buckets: int = 1,
         local_rows: np.ndarray | None = None,
+        first_position: int = 0,
     ):
         if not len(rows):
             raise UserError('No rows to train on. Prepare some text first.')
-        self.batch_size = batch_size
+        self.batch_size, self._first_position = batch_size, first_position
+        self.window_size = max(1, min(MAX_WINDOW_SIZE, len(rows) // batch_size))
         self._rows, self._make_example, self._seed = rows, make_example, seed
         self._local_rows = np.arange(batch_size) if local_rows is None else local_rows
         self._stream = _shuffled_stream(rows, seed)
         self._lengths, self._bucket_lengths = _lengths_and_buckets(rows, length_buckets)
 
     def __call__(self, step: int) -> Batch:
-        positions = np.arange(step * self.batch_size, (step + 1) * self.batch_size)
+        positions = self._positions(step, 1)
         width = None
         if self._bucket_lengths is not None:
-            window, longest = self._window(step // self.WINDOW)
-            positions = window[step % self.WINDOW]
-            width = _padded_width(longest[step % self.WINDOW], self._bucket_lengths)
+            window, longest = self._window(step // self.window_size)
+            positions = window[step % self.window_size]
+            width = _padded_width(longest[step % self.window_size], self._bucket_lengths)
         return stack([self._example(int(i), width) for i in positions[self._local_rows]])
+
+    def _positions(self, step: int, num_steps: int) -> np.ndarray:
+        """Return the stream positions of the rows of `num_steps` batches from `step` on."""
+        return self._first_position + np.arange(step * self.batch_size, (step + num_steps) * self.batch_size)
 
     def _example(self, position: int, width: int | None) -> Batch:
         row = self._rows[self._stream[position]][..., :width]
@@ -79,13 +91,15 @@ class Batches:
         """Regroup the rows of a window into batches of similar length.
 
         Returns:
-          The stream positions of the rows in each batch, [WINDOW, batch size], and the length of the longest
-          row in each batch, [WINDOW].
+          The stream positions of the rows in each batch, [window size, batch size], and the length of the
+          longest row in each batch, [window size].
         """
-        positions = np.arange(self.WINDOW * self.batch_size) + number * self.WINDOW * self.batch_size
+        positions = self._positions(number * self.window_size, self.window_size)
+        epochs = positions // len(self._rows)
         lengths = self._lengths[[self._stream[int(i)] for i in positions]]
-        batches = np.argsort(lengths, kind='stable').reshape(self.WINDOW, -1)
+        batches = np.lexsort((lengths, epochs)).reshape(self.window_size, -1)
         batches = np.random.default_rng((self._seed, number)).permutation(batches)
+        batches = batches[np.argsort(epochs[batches[:, 0]], kind='stable')]
         return positions[batches], lengths[batches].max(1)
 
     def iterate(self, start: int, stop: int, prefetch: int = 4, workers: int = 0) -> Iterator[Batch]:

@@ -29,7 +29,7 @@ from bert_jax.core.errors import UserError
 from bert_jax.core.paths import lock_folder
 from bert_jax.data import files, sources, tfds_data, tokenizer_training
 from bert_jax.data import tokenizer as tokenizer_lib
-from bert_jax.data.rows import CORPUS, MANIFEST, RowMaker, encode_sentences, read_manifest
+from bert_jax.data.rows import CORPUS, LABEL, MANIFEST, RowMaker, encode_sentences, read_manifest
 from bert_jax.data.tokenizer import Tokenizer, TokenizerConfig
 
 
@@ -83,7 +83,12 @@ class TextConfig:
                 f'data.sampling_exponent={self.sampling_exponent} needs named corpora. '
                 'Write data.sources as en=FILE,de=FILE.'
             )
-        if self.validation_split and tfds_data.splits_overlap(self.split, self.validation_split):
+        self.check_splits()
+
+    def check_splits(self, dataset: str = '') -> None:
+        """Raise UserError if training and validation would use the same examples, see `tfds_data.splits_overlap`."""
+        splits = self.split, self.validation_split
+        if self.validation_split and tfds_data.splits_overlap(*splits, dataset):
             raise UserError(
                 f'data.split={self.split!r} and data.validation_split={self.validation_split!r} would train and '
                 'evaluate on the same examples. Set data.validation_split to another split, or to "" to hold out '
@@ -97,7 +102,7 @@ class TextConfig:
         return () if names == ('',) else names
 
     def corpora(self) -> list[list[str]]:
-        """Return the sources of each corpus. Sources without names form a single corpus."""
+        """Return a list of sources for each of `corpus_names`; one list if there are no names."""
         pairs = [*map(sources.parse_source, self.sources)]
         return [[source for name, source in pairs if name == corpus] for corpus in self.corpus_names or ('',)]
 
@@ -227,18 +232,23 @@ def _write_rows(
     files: dict[str, list[str]] = {'train': [], 'validation': []}
     corpus_sizes = {split: [0] * len(text.corpora()) for split in files}
     counts: collections.Counter[str] = collections.Counter()
+    num_random = dict.fromkeys(files, 0)  # rows with label 1
     for result in run_shards(work, make_shards(text), text.workers or os.cpu_count() or 1, partial):
         split = result['split']
         if result['rows']:
             files[split].append(result['file'])
             corpus_sizes[split][result['corpus']] += result['rows']
         counts.update({f'{split}_{k}': result[k] for k in ('rows', 'tokens', 'documents')})
+        num_random[split] += result['positive']
     if 0 in corpus_sizes['train']:
         shutil.rmtree(partial)
         raise _no_text_error(text.corpora()[corpus_sizes['train'].index(0)])
     for name, held_out in zip(text.corpus_names, corpus_sizes['validation'], strict=False):
         if not held_out:
             logging.warning('no text of %s is held out, so its validation loss will be missing', name)
+    for split in files:
+        if files[split] and not num_random[split]:
+            _warn_of_consecutive_segments(text, row_maker, split)
     manifest = {
         'settings': settings,
         'length': row_maker.length,
@@ -250,6 +260,18 @@ def _write_rows(
     (partial / MANIFEST).write_text(json.dumps(manifest, indent=2) + '\n')
     os.replace(partial, folder)
     return manifest
+
+
+def _warn_of_consecutive_segments(text: TextConfig, row_maker: Any, split: str) -> None:
+    """Warn that no row of a split has a random segment, if next-sentence prediction needs some."""
+    if getattr(row_maker, 'sentence_objective', '') == 'random' and row_maker.negative_rate:
+        can_hold_out_more = split == 'validation' and not text.validation_split
+        logging.warning(
+            'no %s row has a random second segment for next-sentence prediction, which needs several documents; '
+            '%sset task.sentence_objective=swap',
+            split,
+            'raise data.validation_fraction or ' if can_hold_out_more else '',
+        )
 
 
 def _no_text_error(corpus: Sequence[str]) -> UserError:
@@ -316,6 +338,8 @@ def _streams(text: TextConfig) -> list[_Stream]:
                 f'data.validation_split={text.validation_split!r} needs TFDS data, but the sources are files. '
                 'Leave it empty and set data.validation_fraction.'
             )
+        for source, _ in with_splits:
+            text.check_splits(source)
         streams += [_Stream(source, i, text.validation_split, True) for source, i in with_splits]
     return streams
 
@@ -441,8 +465,8 @@ def _make_shard_rows(
     """Write the rows of a shard to a file in `folder`.
 
     Returns:
-      The attributes of the shard, but with the number of documents instead of their text, and `file`, `rows` and
-      `tokens`: the name of the file and what it holds.
+      The attributes of the shard, but with the number of documents instead of their text, and `file`, `rows`,
+      `tokens` and `positive`: the name of the file, what it holds, and the number of rows with label 1.
     """
     from array_record.python import array_record_module
 
@@ -454,14 +478,14 @@ def _make_shard_rows(
         encoded = encode_sentences(shard.documents, tokenizer)
     rng = np.random.default_rng((seed, shard.number))
     file = f'{shard.split}-{shard.number:05d}.array_record'
-    rows = tokens = 0
+    rows = tokens = positive = 0
     writer = array_record_module.ArrayRecordWriter(str(folder / file), 'group_size:1')
     for row in row_maker([d for d in encoded if d], tokenizer, rng):
         row[CORPUS] = shard.corpus
         writer.write(row.astype(dtype).tobytes())
-        rows, tokens = rows + 1, tokens + int(row[0])
+        rows, tokens, positive = rows + 1, tokens + int(row[0]), positive + int(row[LABEL] == 1)
     writer.close()
     if not rows:
         (folder / file).unlink()
-    counts = {'rows': rows, 'tokens': tokens, 'documents': len(shard.documents)}
+    counts = {'rows': rows, 'tokens': tokens, 'positive': positive, 'documents': len(shard.documents)}
     return {**shard._asdict(), **counts, 'file': file}

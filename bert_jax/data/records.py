@@ -117,7 +117,7 @@ def describe(value: Any) -> str:
 
 
 def _replace_surrogates(text: str) -> str:
-    """Replace unpaired surrogates, which JSON escapes can be."""
+    """Replace unpaired surrogates with '?'. JSON can contain them as escape sequences."""
     return text.encode('utf-8', 'replace').decode('utf-8')
 
 
@@ -165,7 +165,7 @@ def read(source: str, split: str, limit: int = 0) -> list[Record]:
 def splits_overlap(source: str, a: str, b: str) -> bool:
     """Return whether two splits of files or of a TFDS data set certainly share examples."""
     if not is_files(source):
-        return tfds_data.splits_overlap(a, b)
+        return tfds_data.splits_overlap(a, b, source)
     first, second = (source.replace('{split}', split) for split in (a, b))
     return first == second or not {*files.find_files(first)}.isdisjoint(files.find_files(second))
 

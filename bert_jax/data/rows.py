@@ -19,6 +19,7 @@ from bert_jax.core.errors import UserError
 from bert_jax.data.tokenizer import Tokenizer
 
 HEADER = 4  # length of the header
+LABEL = 2  # position of the label in the header
 CORPUS = 3  # position of the corpus index in the header
 MANIFEST = 'manifest.json'
 

@@ -1,12 +1,13 @@
 """Prepared data sets of TFDS, and `pydocs`, as random-access sequences of examples."""
 
 import contextlib
-import importlib.util
+import importlib
 import io
 import itertools
 import logging
 import os
 import pathlib
+import pkgutil
 import re
 import sys
 from collections.abc import Iterator, Sequence
@@ -24,15 +25,37 @@ def folders() -> list[str]:
     return [os.path.expanduser(part) for part in parts if part]
 
 
-def splits_overlap(a: str, b: str) -> bool:
+def splits_overlap(a: str, b: str, dataset: str = '') -> bool:
     """Return whether two splits of a TFDS data set certainly share examples, such as 'train' and 'train[:100]+test'.
 
-    Different slices of one split count as disjoint.
+    Args:
+      a: a split, which may be a sum of slices.
+      b: another split.
+      dataset: name of the data set. If it is prepared on this machine, different slices of one split, such as
+        'train[:95%]' and 'train[90%:]', are compared by their examples; otherwise they count as disjoint.
     """
     parts = [[part.strip().partition('[') for part in split.split('+')] for split in (a, b)]
+    slices = [(x[2], y[2]) for x, y in itertools.product(*parts) if x[0] == y[0]]
+    if any(not x or not y or x == y for x, y in slices):
+        return True
+    return bool(slices and dataset) and _slices_overlap(a, b, dataset)
+
+
+def _slices_overlap(a: str, b: str, dataset: str) -> bool:
+    """Return whether two splits share examples, by the sizes of a prepared data set; False if it cannot be opened."""
+    import tensorflow_datasets as tfds
+
+    try:
+        splits = _builder(dataset).info.splits
+        parts = [tfds.core.ReadInstruction.from_spec(split).to_absolute(splits) for split in (a, b)]
+    except (UserError, ValueError, AssertionError):  # reading the split reports what is wrong with it
+        return False
+    ranges = [
+        [(p.splitname, range(splits[p.splitname].num_examples)[p.from_ : p.to]) for p in ps] for ps in parts
+    ]
     return any(
-        name == other and (not slice_ or not other_slice or slice_ == other_slice)
-        for (name, _, slice_), (other, _, other_slice) in itertools.product(*parts)
+        name == other and max(x.start, y.start) < min(x.stop, y.stop)
+        for (name, x), (other, y) in itertools.product(*ranges)
     )
 
 
@@ -132,7 +155,6 @@ def _list(dataset: str, configs: Sequence[str]) -> str:
 
 def _not_found_error(name: str) -> UserError:
     """Return the error for a data set that is in no folder: what is there, and how to get it."""
-    import tensorflow_datasets as tfds
 
     where = f'TFDS_DATA_DIR={os.pathsep.join(folders())}'
     dataset = re.split('[/:]', name)[0]
@@ -147,10 +169,8 @@ def _not_found_error(name: str) -> UserError:
         )
     missing = [folder for folder in folders() if '://' not in folder and not os.path.isdir(folder)]
     absent = f' ({", ".join(missing)} does not exist)' if missing else ''
-    catalog = tfds.list_builders(with_community_datasets=False)
-    # Some builders are registered only when their module is imported.
-    is_module = dataset.isidentifier() and importlib.util.find_spec(f'tensorflow_datasets.text.{dataset}')
-    if dataset in catalog or is_module:
+    catalog = _catalog()
+    if dataset in catalog:
         return UserError(
             f'Data set {name!r} is not in {where}{absent}. Run `python -m bert_jax.bin.download {name}` on a machine '
             'with internet access, or set TFDS_DATA_DIR to a folder where it is prepared.'
@@ -161,6 +181,15 @@ def _not_found_error(name: str) -> UserError:
         f'Data set {name!r} is neither in {where}{absent} nor in the TFDS catalog ({hint}). '
         'Set TFDS_DATA_DIR to a folder where it is prepared, or use files instead.'
     )
+
+
+def _catalog() -> list[str]:
+    """Return the names of the data sets that TFDS can download."""
+    import tensorflow_datasets as tfds
+
+    # Some builders of texts are registered only when their module is imported.
+    modules = pkgutil.iter_modules([str(pathlib.Path(tfds.__file__).parent / 'text')])
+    return [*tfds.list_builders(with_community_datasets=False), *(module.name for module in modules)]
 
 
 def download(name: str) -> str:
@@ -177,11 +206,11 @@ def download(name: str) -> str:
     try:
         try:
             builder = tfds.builder(name, **options)
-        except not_found:  # see `_not_found_error`
+        except not_found:  # see `_catalog`
             importlib.import_module(f'tensorflow_datasets.text.{name.split("/")[0]}')
             builder = tfds.builder(name, **options)
     except (not_found, ImportError) as e:
-        hint = did_you_mean(name.split('/')[0], tfds.list_builders(with_community_datasets=False))
+        hint = did_you_mean(name.split('/')[0], _catalog())
         raise UserError(f'The TFDS catalog has no data set {name!r}: {hint}') from e
     except ValueError as e:
         raise UserError(

@@ -1,6 +1,8 @@
-"""Fingerprints of jobs: what their numbers depend on, except the code and the data sets of TFDS.
+"""Fingerprints of jobs: everything that determines a job's results, except the code and TFDS data.
 
-A fingerprint is JSON-ready and stays the same when working directories and data are copied to another machine.
+A fingerprint is JSON-ready. It identifies files by path, size and hash, not by modification time, so
+that it stays the same when working directories and data are copied to the same paths on another
+machine.
 """
 
 import functools
@@ -16,7 +18,8 @@ from bert_jax.data import records, sources
 from bert_jax.train import checkpoint as checkpoint_lib
 from bert_jax.train import experiment
 
-# Prefixes of config keys that do not change the numbers; of init.checkpoint, the content counts and not the path.
+# Prefixes of config keys that do not affect the results. init.checkpoint is among them because
+# the content of the checkpoint is compared, not its path.
 _NO_EFFECT = (
     'mesh',
     'checkpoint.keep',
@@ -70,7 +73,7 @@ class _Checkpoint(NamedTuple):
 
 
 def read(config: str, settings: Sequence[str], checkpoint: str = '') -> Fingerprint:
-    """Read what the numbers of a job depend on now.
+    """Compute the current fingerprint of a job.
 
     Args:
       config: config file of a training run or an evaluation, with its argument; for a study, `bin/STUDY.py`.

@@ -1,7 +1,7 @@
 """Run training, evaluation and study jobs as subprocesses, respecting their dependencies.
 
-A job stores the fingerprint of what its numbers depend on. If that has changed when the job is requested again, the
-folder of the job is renamed, and the job runs again.
+A job stores a fingerprint of everything that determines its results. If the fingerprint has changed
+when the job is requested again, the folder of the job is renamed, and the job runs again.
 """
 
 import importlib.util
@@ -62,7 +62,8 @@ class Job(NamedTuple):
             return ''
         before = self._read_stored(DONE if is_finished else JOB)
         if before is None:
-            # An unfinished training run compares its config with the one in its working directory.
+            # An unfinished job runs again in any case. A training run resumes only if its config
+            # matches config.json in its working directory.
             return 'it is unknown what its result was computed from' if is_finished else ''
         changes = fingerprint.describe_changes(before, self._read_fingerprint())
         return list_changes(changes) or (None if is_finished else '')

@@ -54,7 +54,10 @@ class Family:
     uncounted_position_rows: int = 0
 
     def complete(self, config: Mapping[str, Any]) -> dict[str, Any]:
-        """Return a `config.json` with the defaults of transformers for absent keys, and without aliases."""
+        """Return a `config.json` with the defaults of transformers for absent keys.
+
+        Each alias is replaced by the key that it stands for.
+        """
         # In transformers, too, an alias takes precedence over the key that it stands for.
         renamed = {self.aliases[key]: value for key, value in config.items() if key in self.aliases}
         return {**self.defaults, **{k: v for k, v in config.items() if k not in self.aliases}, **renamed}

@@ -24,7 +24,7 @@ Tensors = dict[str, np.ndarray]
 
 # Tensors of old checkpoints that are not parameters.
 _BUFFERS = re.compile(r'(^|\.)(embeddings\.(position_ids|token_type_ids)|h\.\d+\.attn\.(bias|masked_bias))$')
-# Suffix of the class name by the beginning of a tensor name that only this class has.
+# For each prefix of tensor names that only one model class has, the suffix of the class name.
 _ARCHITECTURE_BY_TENSOR = {
     'cls.predictions': 'ForPreTraining',
     'final_logits_bias': 'ForConditionalGeneration',
@@ -36,7 +36,7 @@ _ARCHITECTURE_BY_TENSOR = {
 # Tasks whose head shares its weights with the token embedding.
 _LANGUAGE_MODELS = ('mlm', 'clm', 'denoise')
 _EMBEDDINGS = ('token_embedding', 'position_embedding', 'segment_embedding')
-# Endings of our parameters with one entry per token of the vocabulary.
+# Suffixes of the names of our parameters that have one entry per token of the vocabulary.
 _VOCABULARY = ('/token_embedding', 'masked_lm/bias', 'logits_bias')
 
 

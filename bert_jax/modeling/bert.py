@@ -11,7 +11,7 @@ from flax import nnx
 from bert_jax.core.config import check_range
 from bert_jax.modeling import masks
 from bert_jax.modeling.config import ModelConfig
-from bert_jax.modeling.heads import Output, vocabulary_bias, vocabulary_logits
+from bert_jax.modeling.heads import Output, head_logits, vocabulary_bias, vocabulary_logits
 from bert_jax.modeling.layers import ACTIVATIONS, Dense, Norm, token_embedding
 from bert_jax.modeling.losses import sequence_loss
 from bert_jax.modeling.module import Bias
@@ -150,7 +150,7 @@ class BertForPretraining(nnx.Module):
 
     def next_sentence_logits(self, pooled: jax.Array) -> Any:
         """Map pooled vectors [B, D] to logits [B, 2], float32; None without next-sentence prediction."""
-        return None if self.next_sentence is None else self.next_sentence(pooled).astype(jnp.float32)
+        return None if self.next_sentence is None else head_logits(self.next_sentence, pooled)
 
     def masked_loss(self, hidden: jax.Array, labels: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Compute the masked-LM loss at the predicted positions only.

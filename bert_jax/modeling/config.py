@@ -144,9 +144,10 @@ class ModelConfig:
             )
 
     def encode_flops(self, tokens: float, length: float, output_tokens: float | None = None) -> float:
-        """Count the floating-point operations of `encode` in the blocks; arguments as in `block_flops`.
+        """Count the floating-point operations of the blocks when the base model runs `encode`.
 
-        A causal model computes the output of the last layer for all tokens.
+        The arguments are those of `block_flops`. A causal model ignores `output_tokens`, because it
+        computes the output of the last layer for all tokens.
         """
         return self.block_flops(tokens, length, None if self.causal else output_tokens)
 

@@ -51,10 +51,10 @@ def vocabulary_bias(config: ModelConfig, bias: jax.Array | None = None) -> jax.A
     return jnp.where(is_entry, jnp.float32(0) if bias is None else bias, -1e9)
 
 
-def token_logits(dense: Dense, hidden: jax.Array) -> jax.Array:
-    """Apply a dense layer to hidden states [B, T, D] and return float32 logits [B, T, classes]."""
-    logits = dense(hidden.reshape(-1, hidden.shape[-1]))
-    return logits.reshape(*hidden.shape[:-1], -1).astype(jnp.float32)
+def head_logits(dense: Dense, hidden: jax.Array) -> jax.Array:
+    """Apply a dense layer, in float32, to hidden states [..., D] and return logits [..., classes]."""
+    logits = dense(hidden.reshape(-1, hidden.shape[-1]).astype(jnp.float32))
+    return logits.reshape(*hidden.shape[:-1], -1)
 
 
 class Encoder(nnx.Module):
@@ -139,7 +139,7 @@ class ForClassification(Encoder):
         return self._logits(self.base_model.encode_pooled(*inputs, fold_in(key, 0)), key)
 
     def _logits(self, pooled: jax.Array, key: jax.Array | None) -> jax.Array:
-        return self.classifier(dropout(pooled, self.config.dropout, fold_in(key, 1))).astype(jnp.float32)
+        return head_logits(self.classifier, dropout(pooled, self.config.dropout, fold_in(key, 1)))
 
 
 class ForTokenClassification(Encoder):
@@ -151,7 +151,7 @@ class ForTokenClassification(Encoder):
 
     def _apply_head(self, out: Output, valid: jax.Array | None, key: jax.Array | None) -> Output:
         hidden = dropout(out.hidden_states[-1], self.config.dropout, fold_in(key, 1))
-        return Output(out.hidden_states, logits=token_logits(self.classifier, hidden))
+        return Output(out.hidden_states, logits=head_logits(self.classifier, hidden))
 
 
 class FeatureBasedTagger(Encoder):
@@ -190,14 +190,16 @@ class FeatureBasedTagger(Encoder):
         valid = jnp.ones(x.shape[:2], bool) if valid is None else valid
         x = self.lstm(dropout(x, self.config.dropout, fold_in(key, 0)), valid)
         x = dropout(x, self.config.dropout, fold_in(key, 1))
-        return Output(out.hidden_states, logits=token_logits(self.classifier, x))
+        return Output(out.hidden_states, logits=head_logits(self.classifier, x))
 
     def _select_features(self, hidden: tuple[jax.Array, ...]) -> jax.Array:
         """Combine L+1 hidden states [B, T, D] into the input of the LSTM."""
         if self.layer_weights is not None and self.gamma is not None:
             weights = jax.nn.softmax(self.layer_weights[...]) * self.gamma[...]
             pairs = zip(weights, hidden[-len(weights) :], strict=True)
-            return functools.reduce(jnp.add, (weight.astype(h.dtype) * h for weight, h in pairs))
+            # In float32, as are the gradients of the weights, which are sums over all positions.
+            terms = (weight * h.astype(jnp.float32) for weight, h in pairs)
+            return functools.reduce(jnp.add, terms).astype(hidden[-1].dtype)
         if self.features == 'concat_last_four':
             return jnp.concatenate(hidden[1:][-4:], -1)
         return hidden[{'embeddings': 0, 'second_to_last': -2, 'last': -1}[self.features]]
@@ -214,4 +216,4 @@ class ForQuestionAnswering(Encoder):
         return key  # the head has no dropout
 
     def _apply_head(self, out: Output, valid: jax.Array | None, key: jax.Array | None) -> Output:
-        return Output(out.hidden_states, logits=token_logits(self.span_classifier, out.hidden_states[-1]))
+        return Output(out.hidden_states, logits=head_logits(self.span_classifier, out.hidden_states[-1]))

@@ -53,7 +53,10 @@ ACTIVATIONS: dict[Activation, Callable[[jax.Array], jax.Array]] = {
 
 
 def param(rngs: nnx.Rngs, shape: tuple[int, ...], axes: tuple[str | None, ...], std: float) -> nnx.Param:
-    """Create a float32 parameter from a truncated normal distribution with standard deviation `std`."""
+    """Create a float32 parameter from a normal distribution, truncated at two standard deviations.
+
+    `std` is the standard deviation before truncation.
+    """
     return nnx.Param(jax.nn.initializers.truncated_normal(std)(rngs.params(), shape), axes=axes)
 
 
@@ -113,7 +116,10 @@ class Dense(nnx.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         kernel = self.kernel[...].astype(x.dtype).reshape(self.in_features, -1)
         y = _barrier_gradient(cpu_decoding.matmul(x, kernel))
-        return y if self.bias is None else y + self.bias[...].astype(x.dtype).reshape(-1)
+        if self.bias is None:
+            return y
+        # Added in float32, so that the bias gradient, a sum over all positions, is accumulated in float32.
+        return (y.astype(jnp.float32) + self.bias[...].reshape(-1)).astype(x.dtype)
 
 
 @jax.custom_vjp

@@ -1,4 +1,7 @@
-"""Attention masks stored as document numbers; kernels take either the numbers or a boolean array made from them."""
+"""Attention masks, stored as the number of the document that each token belongs to.
+
+Kernels take either these numbers or a boolean array made from them.
+"""
 
 import dataclasses
 

@@ -192,7 +192,7 @@ class SentenceEncoder:
         return decoding.argmax(logits.reshape(-1, logits.shape[-1])).reshape(batch['tokens'].shape)
 
     def check_shiftable(self) -> None:
-        """Raise UserError if `predict_shifted` cannot shift every layer of the model."""
+        """Raise UserError if any layer lacks the bias to which `predict_shifted` adds its vector."""
         for layer in range(self.layers):
             last_bias(self._params, self.pretraining.model, layer)
 

@@ -128,7 +128,8 @@ class Task(tasks.Task):
             source = text
             for name in c.noise:
                 source = NOISES[name](c, t, source, rng)
-            labels = np.concatenate([cls, text, sep])
+            # With GPT-2's vocabulary, in which [CLS] is [SEP], generation would end at a [CLS] label.
+            labels = np.concatenate([cls, text, sep])[int(cls == sep) :]
         return np.concatenate([cls, source, sep]), np.concatenate([sep, labels[:-1]]), labels, 0
 
     def target_length(self, length: int) -> int:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from bert_jax.core.config import check_range
+from bert_jax.core.errors import UserError
 from bert_jax.data.labeled import LabeledConfig
 from bert_jax.data.records import Record
 from bert_jax.data.rows import HEADER, max_text_tokens
@@ -45,6 +46,11 @@ class Task(classify.Task):
 
     def __init__(self, config: Config, data: LabeledConfig, tokenizer: Tokenizer):
         c = config
+        if data.fake_language:
+            raise UserError(
+                f'data.fake_language={data.fake_language} has no effect on task.name=dna, whose tokens are random word '
+                'pieces. Set data.fake_language to "".'
+            )
         super().__init__(c, data, KmerTokenizer(tokenizer, c.alphabet, c.kmer, c.mapping_seed, c.stride))
 
     def make_examples(self, records: Sequence[Record], with_labels: bool = True) -> Examples:

@@ -73,8 +73,12 @@ class Task(Downstream):
         if self.config.decoder_only:
             inputs, labels, weights = self._join(tokens, source.length, labels, target.length)
         else:
+            # Generation ends at the first [SEP]. With GPT-2's vocabulary, in which [CLS] is the same token, labels begin
+            # with the text; [CLS] moves behind it, where it has no weight.
+            skipped = int(self.tokenizer.cls == self.tokenizer.sep)
+            labels = np.roll(labels, -skipped)
             inputs = np.concatenate([[self.tokenizer.sep], labels[:-1]]).astype(np.int32)
-            weights = (np.arange(len(labels)) < target.length).astype(np.float32)
+            weights = (np.arange(len(labels)) < target.length - skipped).astype(np.float32)
         return {
             'tokens': tokens,
             'valid': valid,

@@ -1,7 +1,8 @@
 """Save and restore self-contained checkpoints with Orbax, asynchronously.
 
 `WORKDIR/checkpoints/STEP/` contains three items: `params`, `training` (step and optimizer state) and `metadata`
-(JSON with config, tokenizer and scores). Loading a model needs nothing else.
+(JSON with config, tokenizer and scores). Loading a model needs nothing else. With `checkpoint.best_metric`, Orbax adds
+`metrics`, the score by which it keeps the best checkpoint.
 """
 
 import functools
@@ -48,7 +49,11 @@ class Checkpointer:
             )
             policies.append(best)
         options = ocp.CheckpointManagerOptions(
-            preservation_policy=AnyPreservationPolicy(policies), cleanup_tmp_directories=True
+            preservation_policy=AnyPreservationPolicy(policies),
+            cleanup_tmp_directories=True,
+            # Orbax writes scores to disk, from which a resumed run reads them, only if it has a function.
+            best_fn=(lambda m: m['score']) if config.best_metric else None,
+            best_mode='min' if config.lower_is_better else 'max',
         )
         _save_whole_arrays()
         self._manager = ocp.CheckpointManager(self._folder, options=options)

@@ -21,6 +21,7 @@ from bert_jax.core.errors import UserError
 from bert_jax.core.partitioning import MeshConfig
 from bert_jax.data.fake_language import FakeLanguageTokenizer
 from bert_jax.data.labeled import DataConfig
+from bert_jax.data.prepare import TextConfig
 from bert_jax.data.tokenizer import Tokenizer, TokenizerConfig
 from bert_jax.optim import OptimConfig
 
@@ -155,6 +156,13 @@ class Experiment:
     checkpoint: CheckpointConfig
     init: InitConfig
 
+    def __post_init__(self) -> None:
+        if self.train.phases and not isinstance(self.data, TextConfig):
+            raise UserError(
+                f'train.phases has no effect on the row lengths of task.name={self.task.name}, which is not pretraining. '
+                'Set train.phases="()", train.steps, train.batch_size and data.length.'
+            )
+
     @property
     def phases(self) -> Sequence[tuple[int | float | str, int, int]]:
         """Duration, row length and batch size of each phase: `train.phases`, or one phase of `train.steps`."""
@@ -253,12 +261,19 @@ def complete(experiment: Experiment, tokenizer: Tokenizer) -> Experiment:
     """Fill in values that depend on the tokenizer and the data: vocabulary size and class names.
 
     Raises:
-      UserError: if the vocabulary of the model is smaller than that of the tokenizer.
+      UserError: if the vocabulary of the model is smaller than that of the tokenizer and the task.
     """
     model, task, cls = experiment.model, experiment.task, tasks.get(experiment.task.name).Task
+    extra = cls.num_extra_tokens(task, tokenizer) if hasattr(cls, 'num_extra_tokens') else 0
     if not model.vocab_size:
-        extra = cls.num_extra_tokens(task, tokenizer) if hasattr(cls, 'num_extra_tokens') else 0
         model = dataclasses.replace(model, vocab_size=len(tokenizer) + extra)
+    if extra and model.vocab_size < len(tokenizer) + extra:
+        setting = f'task.noise={",".join(task.noise)}' if hasattr(task, 'noise') else f'task.name={task.name}'
+        raise UserError(
+            f'The vocabulary of the model has {model.vocab_size} tokens, but {setting} needs {len(tokenizer) + extra}: '
+            f'{extra} in addition to the tokenizer. Set model.vocab_size=0, or init.checkpoint to a model that was '
+            f'pretrained with {setting}.'
+        )
     if model.vocab_size < len(tokenizer):
         raise UserError(
             f'The vocabulary of the model has {model.vocab_size} tokens, but that of the tokenizer has {len(tokenizer)}. '
@@ -277,10 +292,13 @@ def add_defaults(saved: Any) -> Any:
 
 
 def write_or_check_config(workdir: pathlib.Path, experiment: Experiment) -> None:
-    """Write `config.json` to a working directory; if it contains a run, check that its config is the same.
+    """Write the config of an experiment to `config.json` in a working directory.
+
+    If the directory already contains a run, first check that the config of that run differs only in
+    keys that may change when a run is resumed.
 
     Raises:
-      UserError: if the directory cannot be written, or the run has a different config.
+      UserError: if the directory cannot be written, or another key differs.
     """
     file = workdir / 'config.json'
     now = experiment.as_dict()

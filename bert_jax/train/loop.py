@@ -1,5 +1,6 @@
 """The training loop of pretraining and fine-tuning."""
 
+import collections
 import contextlib
 import dataclasses
 import functools
@@ -259,8 +260,12 @@ def _batches(
     start: int,
     partitioner: Partitioner,
 ) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
-    """Yield, for each update after step `start`, its step number and the rows of its batch in this process."""
+    """Yield (step, this process's rows of the batch) for each update after step `start`."""
+    # Number of rows of each length that the phases so far have read.
+    num_read: collections.Counter[int] = collections.Counter()
     for phase in phases:
+        first_position = num_read[phase.length]
+        num_read[phase.length] += (phase.stop - phase.start) * phase.batch_size
         if phase.stop <= start:
             continue
         batches = Batches(
@@ -270,6 +275,7 @@ def _batches(
             config.seed,
             length_buckets=config.length_buckets,
             local_rows=partitioner.local_rows(phase.batch_size),
+            first_position=first_position,
         )
         first = max(start, phase.start)
         stream = batches.iterate(first - phase.start, phase.stop - phase.start, workers=config.workers)

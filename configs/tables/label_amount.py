@@ -3,8 +3,8 @@
 python -m bert_jax.bin.table --config=configs/tables/label_amount.py --jobs=2 --config.checkpoint=runs/english
 
 By default, three tasks, in less than half an hour on two CPU cores. `:small` has all five tasks and two seeds; `:paper`
-has five seeds and the settings of a large model. Expect pretraining to replace thousands of labels for tags and
-entities (docs/results/label_efficiency.md).
+has five seeds, and the learning rate and numbers of epochs for a large model. Expect pretraining to
+replace thousands of labels for tags and entities (docs/results/label_efficiency.md).
 """
 
 from ml_collections import ConfigDict
@@ -29,7 +29,7 @@ PAPER_EPOCHS = {100: 20, 500: 10, 2000: 5}
 
 
 def get_config(arg: str = 'mini') -> ConfigDict:
-    """`arg` is mini, small (all tasks) or paper (the settings of a large model)."""
+    """`arg` is mini, small (all tasks) or paper (learning rate and epochs for a large model)."""
     check_argument(arg, ('mini', 'small', 'paper'))
     config = ConfigDict()
     config.title = 'Pretraining and the number of labels'

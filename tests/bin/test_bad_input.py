@@ -277,7 +277,7 @@ def test_unknown_config_argument(tmp_path):
     assert_error(
         run_main('table', '--config=configs/tables/dna.py:tiny', f'--workdir={tmp_path}'),
         "'tiny'",
-        'mini, small (all data sets) or paper',
+        'choose from mini, small, paper.',
     )
 
 

@@ -1,5 +1,7 @@
 """The fake language maps tokens one to one, and inverting its order twice restores it."""
 
+import copy
+
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
@@ -25,8 +27,10 @@ def test_every_token_maps_to_a_different_fake_token(word_tokenizer):
         assert {*fake_ids.tolist()} & {*ids.tolist()} == {*unchanged}
 
 
-@given(st.integers(1, 9), st.integers(0, 9))
-def test_inversion_reverses_each_text_and_twice_restores_it(word_tokenizer, n, m):
+@given(st.integers(1, 9), st.integers(0, 9), st.integers(1, 2))
+def test_inversion_reverses_each_text_and_twice_restores_it(word_tokenizer, n, m, num_separators):
+    word_tokenizer = copy.copy(word_tokenizer)
+    word_tokenizer.separators = (word_tokenizer.sep,) * num_separators
     a, b = np.arange(10, 10 + n), np.arange(30, 30 + m) if m else None
     row = rows_lib.unpack(rows_lib.pack(a, b, 0, 32, word_tokenizer))
     positions = FakeLanguage(word_tokenizer, inverted=True).source_positions(row)

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bert_jax.core.errors import UserError
-from bert_jax.data.pipeline import Batches, choose_bucket_lengths, evaluation_batches, stack
+from bert_jax.data.pipeline import MAX_WINDOW_SIZE, Batches, choose_bucket_lengths, evaluation_batches, stack
 from bert_jax.data.rows import HEADER
 
 ROWS = np.arange(53 * 4).reshape(53, 4)
@@ -204,7 +204,7 @@ def make_bucketed(size=4, length_buckets=8, rows=TEXTS, local_rows=None):
 
 
 def test_buckets_remove_padding_and_no_token():
-    found = [make_bucketed()(step) for step in range(2 * Batches.WINDOW)]
+    found = [make_bucketed()(step) for step in range(2 * MAX_WINDOW_SIZE)]
     widths = [b['tokens'].shape[1] for b in found]
     allowed = choose_bucket_lengths(TEXTS[:, 0].astype(int), 8)
     assert {*widths} <= {*allowed}
@@ -229,7 +229,7 @@ def test_bucket_lengths_minimize_padding(lengths, num_buckets, multiple):
 
 
 def test_buckets_change_only_the_grouping_of_rows():
-    steps = range(Batches.WINDOW)
+    steps = range(MAX_WINDOW_SIZE)
     plain, short = (
         [batches(s) for s in steps] for batches in (make_bucketed(length_buckets=1), make_bucketed())
     )
@@ -237,6 +237,33 @@ def test_buckets_change_only_the_grouping_of_rows():
     for key in ('number', 'noise'):
         a, b = (np.sort(np.concatenate([batch[key] for batch in found])) for found in (plain, short))
         assert np.array_equal(a, b)
+
+
+@pytest.mark.parametrize(('n', 'size'), [(100, 32), (100, 7), (300, 4), (20, 32)])
+def test_buckets_read_an_epoch_before_the_next_one(n, size):
+    batches = make_bucketed(size, rows=TEXTS[:n])
+    found = [batches(step)['number'] for step in range(-(-3 * n // size))]
+    for epoch in (1, 2, 3):
+        seen = np.concatenate(found[: -(-epoch * n // size)])
+        assert np.bincount(seen, minlength=n).min() >= epoch
+    if size <= n:  # an epoch may end within a batch
+        assert sum(len({*numbers}) < size for numbers in found) <= 3
+
+
+@pytest.mark.parametrize(('length_buckets', 'size', 'steps'), [(1, 8, 16), (8, 4, 32)])
+def test_first_position_continues_the_stream(length_buckets, size, steps):
+    def rows_and_noise(size, steps, first_position=0):
+        batches = Batches(
+            TEXTS, make_text_example, size, 0, length_buckets=length_buckets, first_position=first_position
+        )
+        found = [batches(step) for step in range(steps)]
+        return [np.concatenate([batch[key] for batch in found]) for key in ('number', 'noise')]
+
+    whole = rows_and_noise(4, 64)  # two windows
+    parts = zip(rows_and_noise(4, 32), rows_and_noise(size, steps, 128), strict=True)
+    for expected, (first, second) in zip(whole, parts, strict=True):
+        assert {*first}.isdisjoint(second)
+        np.testing.assert_array_equal(np.sort([*first, *second]), np.sort(expected))
 
 
 def test_bucketed_batch_depends_only_on_the_step():

@@ -308,6 +308,23 @@ def test_each_corpus_needs_text_and_a_missing_validation_set_is_logged(
 
 
 @pytest.mark.parametrize(
+    ('validation_fraction', 'objective', 'has_warning'),
+    [(0.01, 'random', True), (0.2, 'random', False), (0.01, 'swap', False), (0.0, 'random', False)],
+)
+def test_split_without_random_segments_is_reported(
+    text, word_tokenizer, tmp_path, caplog, validation_fraction, objective, has_warning
+):
+    text = dataclasses.replace(text, validation_fraction=validation_fraction, shard_chars=100_000)
+    prepare_lib.prepare(text, SegmentRows(32, objective), word_tokenizer, tmp_path / 'rows')
+    warning = 'no validation row has a random second segment'
+    assert (warning in caplog.text) == has_warning
+    assert (
+        'raise data.validation_fraction or set task.sentence_objective=swap' in caplog.text
+    ) == has_warning
+    assert 'no train row' not in caplog.text
+
+
+@pytest.mark.parametrize(
     ('settings', 'message'),
     [
         ({'sources': ('en=a.txt', 'b.txt')}, 'Write all of them as NAME=SOURCE'),

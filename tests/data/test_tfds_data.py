@@ -8,7 +8,8 @@ import pytest
 import tensorflow_datasets as tfds
 
 from bert_jax.core.errors import UserError
-from bert_jax.data import sources, tfds_data
+from bert_jax.data import prepare, records, sources, tfds_data
+from bert_jax.data.rows import SegmentRows
 from tests.runs import run_in_process
 
 
@@ -241,3 +242,26 @@ def test_real_data_set(sst2):
 )
 def test_splits_overlap_if_they_have_a_part_in_common(a, b, overlap):
     assert tfds_data.splits_overlap(a, b) == tfds_data.splits_overlap(b, a) == overlap
+
+
+@pytest.mark.parametrize(
+    ('a', 'b', 'overlap'),
+    [
+        ('train[:95%]', 'train[60%:]', True),
+        ('train[:4]', 'test+train[3:]', True),
+        ('train[-4:]', 'train[:50%]', True),
+        ('train[:60%]', 'train[60%:]', False),
+        ('train[:3]+test', 'train[3:]', False),
+        ('train[:9]', 'train[9:]', False),
+    ],
+)
+def test_slices_of_a_prepared_split_are_compared(kites, a, b, overlap):
+    assert tfds_data.splits_overlap(a, b, kites) == tfds_data.splits_overlap(b, a, kites) == overlap
+    assert records.splits_overlap(kites, a, b) == overlap
+    assert not tfds_data.splits_overlap(a, b, 'not_prepared')
+
+
+def test_overlapping_slices_are_not_prepared(kites, word_tokenizer, tmp_path):
+    text = prepare.TextConfig((kites,), 'train[:95%]', 'train[60%:]', workers=1)
+    with pytest.raises(UserError, match=r"data.split='train\[:95%\]' .* the same examples"):
+        prepare.prepare(text, SegmentRows(32), word_tokenizer, tmp_path / 'rows')

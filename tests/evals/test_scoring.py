@@ -71,7 +71,7 @@ def test_settings_of_the_checkpoint_cannot_be_changed(finetuned, labeled):
 
 def test_watch_stops_after_the_last_checkpoint(finetuned):
     seen = list(scoring.watch_checkpoints(finetuned, poll=0.01, timeout=1))
-    assert [p.name for p in seen] == ['40']
+    assert [p.name for p in seen] == ['60']
 
 
 def test_pretrained_model_cannot_be_scored_as_classifier(pretrained, labeled):
@@ -122,7 +122,7 @@ def test_loaded_model_returns_hidden_states_pooled_and_logits(pretrained, finetu
     assert [h.shape for h in out.hidden_states] == [(1, tokens.shape[1], 32)] * 3
     assert out.pooled.shape == (1, 32)
     assert out.logits.shape[:2] == tokens.shape
-    classifier, _ = bert_jax.load(finetuned / 'checkpoints' / '40')
+    classifier, _ = bert_jax.load(finetuned / 'checkpoints' / '60')
     assert classifier(tokens).logits.shape == (1, 2)
 
 

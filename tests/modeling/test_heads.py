@@ -126,6 +126,14 @@ def test_half_precision_applies_to_activations_only(make):
     assert 0 < difference < 0.1 * abs(full.logits[..., words]).max()
 
 
+def test_half_precision_next_sentence_logits_are_computed_in_float32():
+    graph, params = parts()
+    pooled = jnp.asarray(np.random.default_rng(0).normal(size=(4, tiny.WIDTH)), jnp.bfloat16)
+    logits = module.merge(graph, params).next_sentence_logits(pooled)
+    expected = np.asarray(pooled, np.float32) @ params['next_sentence/kernel'] + params['next_sentence/bias']
+    np.testing.assert_allclose(logits, expected, atol=1e-5)
+
+
 def loss_inputs(dtype=jnp.float32):
     rng = np.random.default_rng(0)
     x, table = (jnp.asarray(rng.normal(size=(n, 8)), dtype) for n in (5, 20))

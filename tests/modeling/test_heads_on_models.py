@@ -72,6 +72,17 @@ def test_class_logits_equal_those_of_the_full_output(model):
     np.testing.assert_allclose(logits, tiny.runner(graph, params)(tokens, segments, VALID).logits, atol=1e-5)
 
 
+@pytest.mark.parametrize('head', [classifier, tagger, question_answerer])
+def test_heads_of_half_precision_models_are_computed_in_float32(head):
+    graph, params = tiny.graph_and_params(head('bert'), dtype='bfloat16')
+    out = tiny.runner(graph, params)(*tiny.tokens_and_segments())
+    logits = module.merge(graph, params)._apply_head(out, None, None).logits
+    hidden = np.asarray(out.hidden_states[-1] if out.pooled is None else out.pooled, np.float32)
+    name = 'span_classifier' if head == question_answerer else 'classifier'
+    expected = hidden @ params[f'{name}/kernel'] + params[f'{name}/bias']
+    np.testing.assert_allclose(logits, expected, atol=1e-5)
+
+
 @pytest.mark.parametrize('model', MODELS)
 def test_a_class_depends_on_every_token(model):
     tokens, segments = tiny.tokens_and_segments()

@@ -95,6 +95,17 @@ def test_dense_layers_and_their_gradients_are_matrix_products():
     np.testing.assert_allclose(grads['bias'], g.sum(0), atol=1e-5)
 
 
+def test_half_precision_bias_gradients_are_summed_in_float32():
+    rng = np.random.default_rng(0)
+    x = jnp.asarray(rng.normal(size=(4096, 12)), jnp.bfloat16)
+    gradient = jnp.asarray(rng.normal(0.1, 1, (4096, 6)), jnp.bfloat16)
+    graph, params = module.split(layers.Dense(tiny.config(), {'embed': 12}, {'mlp': 6}, nnx.Rngs(0)))
+    y, back = jax.vjp(lambda params: module.merge(graph, params)(x), params)
+    assert y.dtype == jnp.bfloat16
+    expected = np.asarray(gradient, np.float64).sum(0)
+    np.testing.assert_allclose(back(gradient)[0]['bias'], expected, rtol=1e-4)
+
+
 def value_and_gradient(**changes):
     """Hidden states of a packed row with dropout, and the gradient of a weighted sum of the last."""
     graph, params = tiny.graph_and_params(norm_placement='pre', dropout=0.3, attention_dropout=0.3, **changes)

@@ -86,3 +86,16 @@ def test_features_depend_on_the_selected_layers_and_pass_no_gradient(features):
             used.add(layer)
     last = {'embeddings': -1, 'second_to_last': 3}.get(features, 4)
     assert used == set(range(last + 1))
+
+
+def test_half_precision_layer_weights_have_float32_gradients():
+    def make(config, rngs):
+        return tagger('sum_all')(config, rngs=rngs)
+
+    graph, params = tiny.graph_and_params(make)
+    rng = np.random.default_rng(0)
+    hidden, gradient = (jnp.asarray(rng.normal(0.1, 1, (3, 64, 64, 32)), jnp.bfloat16) for _ in range(2))
+    _, back = jax.vjp(lambda p: tiny.module.merge(graph, p)._select_features((*hidden,)), params)
+    weights = np.exp(params['layer_weights']) / np.exp(params['layer_weights']).sum()
+    products = (np.asarray(hidden, np.float64) * np.asarray(gradient[0], np.float64)).sum((1, 2, 3))
+    np.testing.assert_allclose(back(gradient[0])[0]['gamma'], weights @ products[-len(weights) :], rtol=1e-4)

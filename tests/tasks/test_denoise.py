@@ -76,6 +76,19 @@ def test_target_restores_the_original(noise, n, seed, rate, span):
         assert labels.tolist() == [VOCABULARY.cls, *text, VOCABULARY.sep]
 
 
+@pytest.mark.parametrize('noise', [('delete',), ('permute', 'rotate'), ('spans',)])
+def test_one_token_for_start_and_end_is_no_label_before_the_last(noise):
+    entries = dict.fromkeys([*tokenizer_lib._FAMILIES['gpt2'], *'abcdefghĠ.'])
+    tokenizer = tokenizer_lib.from_merges({t: i for i, t in enumerate(entries)}, [])
+    task = denoise.Task(denoise.Config(noise=noise), TextConfig(), tokenizer)
+    (text,) = tokenizer.encode(['abc. defgh'])
+    _, inputs, labels, _ = task.make_pair(text, np.random.default_rng(0))
+    assert labels.tolist().index(tokenizer.sep) == len(labels) - 1
+    assert inputs.tolist() == [tokenizer.sep, *labels[:-1]]
+    if noise != ('spans',):
+        assert labels[:-1].tolist() == text.tolist()
+
+
 def test_documents_do_not_share_rows():
     documents = [[np.arange(10, 40)], [np.arange(50, 53)]]
     rows = [unpack(r) for r in DocumentRows(LENGTH)(documents, VOCABULARY, np.random.default_rng(0))]

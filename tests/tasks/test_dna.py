@@ -55,6 +55,12 @@ def test_too_many_kmers_are_rejected(word_tokenizer, alphabet, k):
         KmerTokenizer(word_tokenizer, alphabet, k, 0)
 
 
+def test_fake_language_is_rejected(word_tokenizer):
+    data = LabeledConfig(fake_language='shared')
+    with pytest.raises(UserError, match='data.fake_language=shared has no effect on task.name=dna'):
+        dna.Task(dna.Config(labels=('no', 'yes')), data, word_tokenizer)
+
+
 def test_row_is_the_sequence_between_special_tokens(word_tokenizer):
     task = dna.Task(dna.Config(labels=('no', 'yes'), kmer=2), LabeledConfig(length=10), word_tokenizer)
     rows = task.make_examples([Record('a', {'text': 'ACGT', 'label': 'yes'})]).rows

@@ -81,6 +81,21 @@ def test_rows_hold_both_texts_truncated_separately(word_tokenizer):
     np.testing.assert_array_equal(second['weights'], [1, 1, 1, 0, 0])
 
 
+@pytest.mark.parametrize('family', tokenizer_lib._FAMILIES)
+def test_no_label_before_the_last_ends_the_generation(family):
+    entries = dict.fromkeys([*tokenizer_lib._FAMILIES[family], *'abcdefghĠ'])
+    tokenizer = tokenizer_lib.from_merges({t: i for i, t in enumerate(entries)}, [])
+    task = make_task(tokenizer, target_length=6)
+    for target in ('abc', 'abcdefgh'):
+        (row,), _ = task.make_examples([make_record(text='ab', target=target)])
+        batch = task.example(row, np.random.default_rng(0))
+        labels = batch['labels'][batch['weights'] == 1]
+        assert labels.tolist().index(tokenizer.sep) == len(labels) - 1
+        first = [] if family == 'gpt2' else [tokenizer.cls]
+        assert labels[:-1].tolist() == [*first, *tokenizer.encode([target])[0][:4]]
+        assert batch['targets'][: len(labels)].tolist() == [tokenizer.sep, *labels[:-1]]
+
+
 def test_scores_match_the_libraries(word_tokenizer):
     task = make_task(word_tokenizer)
     targets = ['w1 w2 w3 w4 w5', 'w7 w8 w9 w10', 'w5']

@@ -156,23 +156,28 @@ def test_loss_that_is_not_finite_stops_training_and_keeps_checkpoint(tmp_path, c
 
 
 def test_newest_and_best_checkpoints_are_kept(tmp_path, corpus, rows):
-    pretrain(
-        tmp_path,
-        corpus,
-        rows,
+    settings = (
         'checkpoint.best_metric=mlm_loss',
         'checkpoint.best_mode=max',  # so that the best checkpoint is not among the newest
         'checkpoint.keep=2',
         'checkpoint.every=2',
         'train.eval_every=2',
     )
-    saved = {int(p.name) for p in (tmp_path / 'checkpoints').iterdir()}
+    pretrain(tmp_path, corpus, rows, *settings)
+
+    def saved_steps():
+        return {int(p.name) for p in (tmp_path / 'checkpoints').iterdir()}
+
+    saved = saved_steps()
     scores = {
         line['step']: line['eval/mlm_loss'] for line in metric_lines(tmp_path) if 'eval/mlm_loss' in line
     }
     best = max(scores, key=scores.__getitem__)
     assert best < 18
     assert saved == {best, 18, 20}
+    shutil.rmtree(tmp_path / 'checkpoints' / '20')
+    pretrain(tmp_path, corpus, rows, *settings)  # resumes from step 18
+    assert saved_steps() == saved
 
 
 def test_resuming_in_second_phase(tmp_path, corpus, rows):

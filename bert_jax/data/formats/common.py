@@ -26,7 +26,10 @@ NOT_UTF8 = Invalid('is not UTF-8 text. Convert the file to UTF-8.')
 
 
 def is_utf8(text: str) -> bool:
-    """Return whether a text decoded with `surrogateescape` came from valid UTF-8 without NUL bytes, as UTF-16 has."""
+    """Return whether a text decoded with `surrogateescape` came from valid UTF-8.
+
+    NUL bytes count as invalid, because UTF-16 text contains them.
+    """
     return not _INVALID.search(text)
 
 

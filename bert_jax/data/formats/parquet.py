@@ -56,7 +56,7 @@ def _class_names(parquet: Any) -> dict[str, tuple[str, ...]]:
 
 
 def _element(feature: Any) -> Any:
-    """Return the description of the elements of a list; the feature itself if it is no list."""
+    """Return the element feature of a list, however deeply nested, or any other feature itself."""
     while isinstance(feature, list) or feature.get('_type') in ('Sequence', 'List', 'LargeList'):
         feature = feature[0] if isinstance(feature, list) else feature['feature']
     return feature

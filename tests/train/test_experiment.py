@@ -1,0 +1,33 @@
+"""Settings of several sections that contradict each other are rejected."""
+
+import pytest
+
+from bert_jax.core.errors import UserError
+from bert_jax.train import experiment
+
+SPANS = {'task': {'name': 'denoise', 'noise': ('spans',)}, 'model': {'name': 'bart', 'size': 'tiny'}}
+BILINGUAL = {'task': {'name': 'bilingual'}, 'model': {'name': 'bert', 'size': 'tiny'}}
+
+
+@pytest.mark.parametrize(
+    ('config', 'extra', 'setting'),
+    [(SPANS, 100, 'task.noise=spans'), (BILINGUAL, 0, 'task.name=bilingual')],
+)
+def test_vocabulary_has_room_for_the_entries_of_the_task(tokenizer, config, extra, setting):
+    def complete(vocab_size):
+        model = {**config['model'], 'vocab_size': vocab_size}
+        return experiment.complete(experiment.from_config({**config, 'model': model}), tokenizer).model
+
+    needed = len(tokenizer) + (extra or len(tokenizer))  # of the fake language
+    assert complete(0).vocab_size == complete(needed).vocab_size == needed
+    for vocab_size in (len(tokenizer), needed - 1):
+        with pytest.raises(UserError, match=f'{vocab_size} tokens, but {setting} needs {needed}'):
+            complete(vocab_size)
+
+
+def test_phases_of_a_downstream_task_are_rejected():
+    config = {'task': {'name': 'classify'}, 'model': {'name': 'bert', 'size': 'tiny'}}
+    experiment.from_config(config)
+    with pytest.raises(UserError, match='train.phases has no effect .* task.name=classify'):
+        experiment.from_config(config, ['train.phases=((2, 16, 8),)'])
+    experiment.from_config({**config, 'task': {'name': 'mlm'}}, ['train.phases=((2, 16, 8),)'])
