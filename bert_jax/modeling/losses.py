@@ -85,10 +85,11 @@ def sequence_loss(
       [B, T] losses, and [B, T] booleans: whether the label has the highest logit.
     """
     batch, length, width = hidden.shape
-    table = table.astype(hidden.dtype)
 
     def chunk_loss(hidden: jax.Array, labels: jax.Array) -> tuple[jax.Array, jax.Array]:
-        loss, correct = vocabulary_loss(hidden.reshape(-1, width), table, bias, labels.reshape(-1))
+        # The cast is inside, so that the gradients of all chunks are added in float32.
+        rows = table.astype(hidden.dtype)
+        loss, correct = vocabulary_loss(hidden.reshape(-1, width), rows, bias, labels.reshape(-1))
         return loss.reshape(labels.shape), correct.reshape(labels.shape)
 
     if not 0 < chunk < length:

@@ -20,14 +20,15 @@ class Lstm(nnx.Module):
         """Map inputs [B, T, D] to outputs [B, T, H]; `valid` [B, T] is false on padding."""
         batch, length, _ = x.shape
         projected = self.input_projection(x.reshape(batch * length, -1)).reshape(batch, length, -1)
-        kernel = self.recurrent_kernel[...].astype(x.dtype)
+        kernel = self.recurrent_kernel[...]
 
         def step(
             state: tuple[jax.Array, jax.Array], inputs: tuple[jax.Array, jax.Array]
         ) -> tuple[tuple[jax.Array, jax.Array], jax.Array]:
             h, c = state
             projected, is_real = inputs
-            i, f, g, o = jnp.split(projected + h @ kernel, 4, -1)
+            # The cast is inside the scan, so that the gradients of all steps are added in float32.
+            i, f, g, o = jnp.split(projected + h @ kernel.astype(x.dtype), 4, -1)
             # The forget bias of 1 makes the initial LSTM remember (Jozefowicz et al. 2015).
             new_c = jax.nn.sigmoid(f + 1) * c + jax.nn.sigmoid(i) * jnp.tanh(g)
             new_h = jax.nn.sigmoid(o) * jnp.tanh(new_c)
