@@ -94,14 +94,17 @@ def make_schedule(config: OptimConfig, total: int, **units: int) -> optax.Schedu
 def trained_paths(config: OptimConfig, paths: Collection[str]) -> frozenset[str]:
     """Return the paths of the parameters that are trained: those that begin with none of `config.frozen`.
 
+    Whole parts of a path are compared: 'bert/layers/blocks/1' does not match 'bert/layers/blocks/10'.
+
     Raises:
       UserError: if no path begins with one of these prefixes, or every path begins with one.
     """
-    for prefix in config.frozen:
-        if not any(path.startswith(prefix) for path in paths):
+    prefixes = tuple(f'{prefix.rstrip("/")}/' for prefix in config.frozen)
+    for prefix in prefixes:
+        if not any(f'{path}/'.startswith(prefix) for path in paths):
             modules = {f'{path.partition("/")[0]}/' for path in paths}
             raise UserError(f'optim.frozen={prefix!r} matches no parameter: {did_you_mean(prefix, modules)}')
-    trained = frozenset(path for path in paths if not path.startswith(config.frozen))
+    trained = frozenset(path for path in paths if not f'{path}/'.startswith(prefixes))
     if not trained:
         raise UserError(
             f'optim.frozen={config.frozen} leaves no parameter to train. Remove one of the prefixes.'

@@ -262,6 +262,8 @@ def test_frozen_prefixes_select_the_trained_paths():
     paths = ['bert/a', 'bert/b/c', 'classifier/bias']
     assert optim.trained_paths(OptimConfig(), paths) == {*paths}
     assert optim.trained_paths(OptimConfig(frozen=('bert/b/', 'classifier/')), paths) == {'bert/a'}
+    blocks = [f'bert/blocks/{i}/bias' for i in range(12)]
+    assert optim.trained_paths(OptimConfig(frozen=('bert/blocks/1',)), blocks) == {*blocks} - {blocks[1]}
     with pytest.raises(UserError, match=r"optim\.frozen='bret/' matches no parameter: did you mean 'bert/'"):
         optim.trained_paths(OptimConfig(frozen=('bert/a', 'bret/')), paths)
     with pytest.raises(UserError, match='leaves no parameter to train'):
