@@ -157,7 +157,10 @@ class Classify(MlpTask):
         return TaskOutput({'square': metrics.mean(jnp.square(logits).sum(-1), jnp.ones(len(logits)))}, {}, {})
 
 
-EMBEDDINGS = tuple(f'bert/{name}' for name in ('token_e', 'position_e', 'segment_e', 'embedding_norm'))
+EMBEDDINGS = tuple(
+    f'bert/{name}'
+    for name in ('token_embedding', 'position_embedding', 'segment_embedding', 'embedding_norm')
+)
 
 
 @pytest.mark.parametrize('settings', [{}, {'scan_layers': True, 'remat': 'full'}], ids=str)
