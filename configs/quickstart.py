@@ -20,7 +20,7 @@ def get_config(arg: str) -> ConfigDict:
 
 def _pretrain() -> ConfigDict:
     config = ConfigDict()
-    config.task = dict(name='mlm')
+    config.task = dict(name='mlm', short_sequence_rate=0.0)
     config.model = dict(name='bert', size='tiny', **cpu.MODERN_BLOCKS)
     config.data = dict(sources=('pydocs/text',), validation_split='validation', length=128)
     config.tokenizer = dict(vocab_size=8192)

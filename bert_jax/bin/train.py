@@ -49,6 +49,10 @@ def _run(spec: str, workdir: pathlib.Path, overrides: list[str], stack: contextl
     experiment.check_splits()
     partitioner = partitioning.make(experiment.mesh)
     with distributed.lead_first():  # the lead trains the tokenizer and prepares the rows if they are missing
+        if not experiment.init.checkpoint:  # whose settings would take the place of some of these
+            # The tokenizer completes these two sections. All others are checked before it is made.
+            settings = {k: v for k, v in experiment.as_dict().items() if k not in ('model', 'task')}
+            experiment_lib.check_config(workdir, settings)
         experiment, tokenizer, read_params = inputs.resolve(experiment, workdir)
         loop.check_experiment(experiment, partitioner)
         if distributed.is_lead():

@@ -22,10 +22,16 @@ from ml_collections import ConfigDict
 from bert_jax.core.errors import UserError, first_line
 
 
-def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Return the end of an error message: the known name closest to `name`, or all known names."""
+def did_you_mean(name: str, known: Iterable[str], similarity: float = 0.5) -> str:
+    """Return the end of an error message: the closest of the known names if it is similar, or all of them.
+
+    Args:
+      name: the unknown name.
+      known: the known names.
+      similarity: smallest ratio of `difflib` at which two names are similar, from 0 to 1.
+    """
     known = sorted(known)
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    close = difflib.get_close_matches(name, known, n=1, cutoff=similarity)
     return f'did you mean {close[0]!r}?' if close else f'known: {", ".join(known)}.'
 
 

@@ -275,9 +275,9 @@ class LabelMap:
                 f'{cure}'
             )
         shown = name if _is_number(label) else repr(label)
+        hint = did_you_mean(name, self._ids, similarity=0.75)  # a class that is hardly similar is no advice
         raise UserError(
-            f'{location} has the unknown label {shown}: {did_you_mean(name, self._ids)} '
-            'Correct the label or set task.labels.'
+            f'{location} has the unknown label {shown}: {hint} Correct the label or set task.labels.'
         )
 
 
@@ -384,6 +384,14 @@ def make_rows(
     fields = [data.text, data.text_pair] if data.text_pair else [data.text]
     encoded = [tokenizer.encode([record.text(field) for record in records]) for field in fields]
     capacity = max_text_tokens(data.length, tokenizer, len(fields))
+    num_truncated = sum(sum(map(len, texts)) > capacity for texts in zip(*encoded, strict=True))
+    if num_truncated:
+        logging.info(
+            '%d of %d examples are truncated to data.length=%d tokens',
+            num_truncated,
+            len(records),
+            data.length,
+        )
     rows = np.empty((len(records), HEADER + data.length), np.uint32)
     for i, label in enumerate(labels):
         a, b = encoded[0][i], encoded[1][i] if data.text_pair else None

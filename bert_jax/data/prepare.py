@@ -268,9 +268,9 @@ def _warn_of_consecutive_segments(text: TextConfig, row_maker: Any, split: str) 
         can_hold_out_more = split == 'validation' and not text.validation_split
         logging.warning(
             'no %s row has a random second segment for next-sentence prediction, which needs several documents; '
-            '%sset task.sentence_objective=swap',
+            'separate documents by blank lines, %sset task.sentence_objective=swap',
             split,
-            'raise data.validation_fraction or ' if can_hold_out_more else '',
+            'raise data.validation_fraction, or ' if can_hold_out_more else 'or ',
         )
 
 

@@ -47,10 +47,11 @@ class QuestionConfig(DataConfig):
         check_range(self, 'data', 4, SPAN_BASE - 1, 'length')
         capacity = max(0, self.length - self.max_question_length - 3)
         if self.stride > capacity:
+            cure = 'Lower data.stride' if capacity > 0 else 'Lower data.max_question_length'
             raise UserError(
                 f'data.stride={self.stride} would skip text: data.length={self.length} and '
                 f'data.max_question_length={self.max_question_length} leave {capacity} tokens of context per row. '
-                'Set data.stride lower or data.length higher.'
+                f'{cure} or raise data.length.'
             )
 
 

@@ -168,7 +168,7 @@ def _not_found_error(name: str) -> UserError:
             f'{did_you_mean(name.partition("/")[2], configs)}'
         )
     missing = [folder for folder in folders() if '://' not in folder and not os.path.isdir(folder)]
-    absent = f' ({", ".join(missing)} does not exist)' if missing else ''
+    absent = f' ({", ".join(missing)} {"do" if len(missing) > 1 else "does"} not exist)' if missing else ''
     catalog = _catalog()
     if dataset in catalog:
         return UserError(

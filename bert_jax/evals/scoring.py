@@ -97,7 +97,15 @@ class Scorer:
                 task, trained.graph, examples, self._partitioner, experiment.train, generate=True
             )
             self._evaluator_key, self.format_scores = key, task.format_scores
+            self._log_differences(trained.experiment.data)
         return trained, self._evaluator
+
+    def _log_differences(self, trained: Any) -> None:
+        """Log the settings of rows that differ from those of the training."""
+        for name in ('length', 'stride', 'max_question_length', 'target_length'):
+            before, now = getattr(trained, name, None), getattr(self._experiment.data, name, None)
+            if before is not None and now is not None and before != now:
+                logging.info('data.%s is %s here, and was %s in training', name, now, before)
 
     def _make_task(self, path: pathlib.Path, trained: TrainedModel) -> Any:
         """Make the task from the config, except for `CHECKPOINT_FIELDS`, which come from the checkpoint."""

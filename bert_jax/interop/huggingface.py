@@ -203,7 +203,7 @@ def export_model_type(config: Any, tokenizer: Tokenizer) -> str:
         if getattr(config, field) != value:
             raise UserError(
                 f'A model with model.{field}={getattr(config, field)!r} cannot be exported to Hugging Face as '
-                f'{model_type!r}. Only {value!r} is supported.'
+                f'{model_type!r}. Only {value!r} is supported: pretrain with configs/pretrain/{config.name}.py.'
             )
     return model_type
 

@@ -291,29 +291,42 @@ def add_defaults(saved: Any) -> Any:
     return saved
 
 
-def write_or_check_config(workdir: pathlib.Path, experiment: Experiment) -> None:
-    """Write the config of an experiment to `config.json` in a working directory.
+def check_config(workdir: pathlib.Path, config: Mapping[str, Any]) -> None:
+    """Check that a config agrees with that of the run in a working directory, if there is one.
 
-    If the directory already contains a run, first check that the config of that run differs only in
-    keys that may change when a run is resumed.
+    Args:
+      workdir: the directory.
+      config: JSON-ready sections of a config. Keys that may change when a run is resumed are ignored.
 
     Raises:
-      UserError: if the directory cannot be written, or another key differs.
+      UserError: if another key differs.
     """
     file = workdir / 'config.json'
+    if not file.is_file() or not any((workdir / name).exists() for name in ('metrics.jsonl', 'checkpoints')):
+        return
+    try:
+        before = add_defaults(json.loads(file.read_text()))
+    except json.JSONDecodeError as e:
+        raise UserError(f'{str(file)!r} is damaged. Choose another --workdir.') from e
+    before = {section: values for section, values in before.items() if section in config}
+    if changes := describe_changes(before, dict(config), _CHANGEABLE_ON_RESUME):
+        raise UserError(
+            f'{str(workdir)!r} contains a run with another config ({config_lib.list_changes(changes)}). '
+            'Choose another --workdir, or restore the config to resume.'
+        )
+
+
+def write_or_check_config(workdir: pathlib.Path, experiment: Experiment) -> None:
+    """Write the config of an experiment to `config.json` in a working directory, after `check_config`.
+
+    Raises:
+      UserError: if the directory cannot be written, or contains a run with another config.
+    """
     now = experiment.as_dict()
     try:
         workdir.mkdir(parents=True, exist_ok=True)
-        if file.is_file() and any((workdir / name).exists() for name in ('metrics.jsonl', 'checkpoints')):
-            before = add_defaults(json.loads(file.read_text()))
-            if changes := describe_changes(before, now, _CHANGEABLE_ON_RESUME):
-                raise UserError(
-                    f'{str(workdir)!r} contains a run with another config ({config_lib.list_changes(changes)}). '
-                    'Choose another --workdir, or restore the config to resume.'
-                )
-        paths.write_atomic(file, config_lib.to_json(now))
-    except json.JSONDecodeError as e:
-        raise UserError(f'{str(file)!r} is damaged. Choose another --workdir.') from e
+        check_config(workdir, now)
+        paths.write_atomic(workdir / 'config.json', config_lib.to_json(now))
     except OSError as e:
         raise UserError(
             f'{str(workdir)!r} cannot be written ({e.strerror}). Choose another --workdir.'

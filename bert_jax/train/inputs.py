@@ -68,7 +68,8 @@ def resolve(experiment: Experiment, workdir: pathlib.Path) -> tuple[Experiment, 
         return completed, tokenizer, None
     model = completed.model.name
     reinitialized = [f'{model}/token_embedding'] if init.weights == 'reinit_embeddings' else []
-    if classes and labels != classes and not labeled.are_placeholders(classes):
+    is_same_task = metadata['config']['task']['name'] == completed.task.name
+    if not is_same_task or (classes and labels != classes and not labeled.are_placeholders(classes)):
         reinitialized.append('classifier/')
     read_params = functools.partial(_read_pretrained, step, model, tuple(reinitialized))
     return completed, tokenizer, read_params

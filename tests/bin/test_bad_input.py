@@ -121,6 +121,9 @@ def test_workdir_of_another_config(pretrain):
     changes = ('data.length=16', 'optim.b2=0.9', 'optim.warmup=0.1', 'train.seed=1', 'train.steps=2')
     first = 'data.length was 32, is 16; optim.b2 was 0.999, is 0.9; optim.warmup was 0, is 0.1; and 2 more'
     assert_error(pretrain(*changes), f'a run with another config ({first}).')
+    # Before the tokenizer, which would advise to delete files of the run.
+    message = 'a run with another config (tokenizer.vocab_size was 200, is 150).'
+    assert_error(pretrain('train.steps=1', 'optim.warmup=0', 'tokenizer.vocab_size=150'), message)
 
 
 @pytest.mark.parametrize('label', [2, -1])

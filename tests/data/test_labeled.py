@@ -285,6 +285,14 @@ def test_unknown_number_is_not_used_as_an_index(tmp_path, word_tokenizer, label)
         read_rows(config(source), ('1', '3'), word_tokenizer)
 
 
+def test_truncated_texts_are_counted(tmp_path, word_tokenizer, caplog):
+    examples = [{'text': ' '.join(['w1'] * n), 'label': 0} for n in (3, 10, 11)]
+    source = write(tmp_path, examples, '.jsonl')
+    with caplog.at_level('INFO'):
+        read_rows(config(source, length=12), ('0', '1'), word_tokenizer)
+    assert '1 of 3 examples are truncated to data.length=12 tokens' in caplog.text
+
+
 def test_null_label_names_the_record(tmp_path, word_tokenizer):
     source = write(tmp_path, [{'text': 'w1', 'label': None}], '.jsonl')
     with pytest.raises(UserError, match='line 1, has no label'):
@@ -294,6 +302,9 @@ def test_null_label_names_the_record(tmp_path, word_tokenizer):
 def test_unknown_label_suggests_the_closest_name(tmp_path, word_tokenizer):
     source = write(tmp_path, [*EXAMPLES, {'text': 'w2', 'label': 'goood'}], '.jsonl')
     with pytest.raises(UserError, match=r"line 4, has the unknown label 'goood': did you mean 'good'\?"):
+        read_rows(config(source), ('bad', 'good'), word_tokenizer)
+    source = write(tmp_path, [*EXAMPLES, {'text': 'w2', 'label': 'bored'}], '.jsonl')
+    with pytest.raises(UserError, match=r"the unknown label 'bored': known: bad, good\."):
         read_rows(config(source), ('bad', 'good'), word_tokenizer)
 
 

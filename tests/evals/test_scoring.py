@@ -91,6 +91,13 @@ def test_random_weights_keep_only_shape_and_tokenizer(tmp_path, pretrained, labe
     assert not np.array_equal(fresh.bert.token_embedding[...], before.bert.token_embedding[...])
 
 
+def test_other_lengths_than_in_training_are_named(finetuned, labeled, caplog):
+    settings = [f'data.source={labeled}', 'data.length=16']
+    with caplog.at_level('INFO'):
+        scoring.Scorer(f'{TINY}:classify', settings, 'classify').load_evaluator(finetuned)
+    assert 'data.length is 16 here, and was 32 in training' in caplog.text
+
+
 def test_head_is_reinitialized_for_other_classes(tmp_path, finetuned):
     """As when a model fine-tuned on MNLI, with three classes, is fine-tuned on RTE, with two."""
     for split in ('train', 'validation'):

@@ -145,6 +145,17 @@ def write_checkpoint(workdir, model, task, data):
     return params
 
 
+def test_head_of_another_task_is_not_read(tmp_path):
+    labels = ('a', 'b')
+    write_checkpoint(tmp_path / 'ours', {'name': 'bert'}, {'name': 'tag', 'labels': labels}, {'length': 16})
+    (tmp_path / 'train.jsonl').write_text('\n'.join(json.dumps({'text': 'w1', 'label': x}) for x in labels))
+    settings = [f'data.source={tmp_path}/{{split}}.jsonl', f'init.checkpoint={tmp_path}/ours']
+    experiment = experiment_lib.read(f'{TINY}:classify', settings)
+    experiment, _, read_params = inputs.resolve(experiment, tmp_path)
+    assert experiment.task.labels == labels
+    assert 'classifier/' in read_params.args[2]
+
+
 def read_json(file):
     return json.loads(file.read_text())
 
