@@ -81,13 +81,11 @@ def read(config: str, settings: Sequence[str], checkpoint: str = '') -> Fingerpr
       checkpoint: checkpoint to evaluate or study; empty for a training run.
 
     Returns:
-      A dictionary with these keys:
-        is_training: whether the job is a training run.
-        flags: flags of a study, by name.
-        configs: complete configs, by the flag of a study that names them; '' for a training run or an evaluation.
-        checkpoints: path, step and hash of each checkpoint by flag; step and hash are None if it does not exist.
-        files: size and hash of each file, by path, by the path or glob in the config. The hash is missing for files over
-          256 MiB and for text to pretrain on, of which `prepare` compares the size as well.
+      A dictionary. `is_training`: whether the job is a training run. `flags`: flags of a study, by name. `configs`:
+      complete configs, by the flag of a study that names them; '' for a training run or an evaluation. `checkpoints`:
+      path, step and hash of each checkpoint by flag; step and hash are None if it does not exist. `files`: size and hash
+      of each file, by path, by the path or glob in the config. The hash is missing for files over 256 MiB and for text to
+      pretrain on, of which `prepare` compares the size as well.
 
     Raises:
       UserError: if a config is invalid.

@@ -319,7 +319,7 @@ def test_split_without_random_segments_is_reported(
     warning = 'no validation row has a random second segment'
     assert (warning in caplog.text) == has_warning
     assert (
-        'raise data.validation_fraction or set task.sentence_objective=swap' in caplog.text
+        'raise data.validation_fraction, or set task.sentence_objective=swap' in caplog.text
     ) == has_warning
     assert 'no train row' not in caplog.text
 
