@@ -167,7 +167,8 @@ def splits_overlap(source: str, a: str, b: str) -> bool:
     if not is_files(source):
         return tfds_data.splits_overlap(a, b, source)
     first, second = (source.replace('{split}', split) for split in (a, b))
-    return first == second or not {*files.find_files(first)}.isdisjoint(files.find_files(second))
+    found = files.find_files(first)  # a missing file has an error of its own
+    return bool(found) and (first == second or not {*found}.isdisjoint(files.find_files(second)))
 
 
 def find_files(source: str, split: str) -> list[str]:

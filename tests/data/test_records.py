@@ -164,11 +164,14 @@ def test_missing_split_names_those_that_there_are(tmp_path, pattern):
 
 
 def test_splits_of_files_overlap_if_they_share_a_file(tmp_path):
-    for name in ('train', 'train2', 'test'):
+    for name in ('train', 'train2', 'test', 'all'):
         (tmp_path / f'{name}.jsonl').write_text('')
     assert records.splits_overlap(f'{tmp_path}/{{split}}*.jsonl', 'train', 'train2')
     assert not records.splits_overlap(f'{tmp_path}/{{split}}.jsonl', 'train', 'train2')
     assert records.splits_overlap(f'{tmp_path}/all.jsonl', 'train', 'test')
+    assert not records.splits_overlap(f'{tmp_path}/none.jsonl', 'train', 'test'), (
+        'reading it says that it is missing'
+    )
 
 
 def test_pipe_of_unknown_format_is_named(tmp_path):
