@@ -218,9 +218,8 @@ def run(main: Callable[[], int | None], stops_without_reader: bool = False) -> N
     sys.unraisablehook = lambda args: _log_secondary_error(args.exc_type, args.exc_value)
     threading.excepthook = lambda args: _log_secondary_error(args.exc_type, args.exc_value)
     warnings.filterwarnings('ignore', 'coroutine .* was never awaited')
-    if (
-        signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    ):  # not in a background process, which ignores Ctrl-C
+    # A background process ignores Ctrl-C, which stays as it is.
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, _interrupt)
     try:
         sys.argv = [_decode(argument) for argument in sys.argv]

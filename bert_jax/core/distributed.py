@@ -50,8 +50,8 @@ def join_job(coordinator: str = '', processes: int = 0, process: int = -1) -> It
       process: index of this process, counted from 0.
 
     Raises:
-      UserError: if only some of the arguments are set, other than `processes=1`. If the other processes do not connect, JAX ends this one
-        after five minutes.
+      UserError: if only some of the arguments are set, other than `processes=1`. If the other processes do not connect,
+        JAX ends this one after five minutes.
     """
     is_set = bool(coordinator), processes > 0, process >= 0
     is_alone = processes == 1 and not coordinator and process < 1

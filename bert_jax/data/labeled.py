@@ -11,7 +11,7 @@ import numpy as np
 
 from bert_jax.core.config import check_range, did_you_mean
 from bert_jax.core.errors import UserError
-from bert_jax.data import files, tfds_data
+from bert_jax.data import files, formats, tfds_data
 from bert_jax.data import records as records_lib
 from bert_jax.data.formats import parquet
 from bert_jax.data.formats.conll import ENTITY_TAG
@@ -150,7 +150,7 @@ def _numbered_names(data: Any) -> tuple[str, ...]:
     """Return the names of numbered classes: those in the config or the metadata of a TFDS data set; empty without them."""
     if isinstance(data, ClassesConfig) and data.label_names:
         return data.label_names
-    if records_lib.is_files(data.source) or not data.source:
+    if formats.is_path(data.source) or not data.source:
         return ()
     feature = tfds_data.load_features(data.source).get(data.label)
     feature = getattr(feature, 'feature', feature)  # the elements of a tfds.features.Sequence
@@ -164,7 +164,7 @@ def _parquet_label_names(data: Any) -> tuple[str, ...]:
 
     The reader of Parquet has replaced the numbers by these names.
     """
-    if not data.source or not records_lib.is_files(data.source):
+    if not data.source or not formats.is_path(data.source):
         return ()
     path = records_lib.find_files(data.source, data.train_split)[0]
     return parquet.class_names(path, data.label) if files.split_suffix(path) == ('.parquet', '') else ()
@@ -365,15 +365,20 @@ _REAL_NUMBER = re.compile(r'[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?')
 
 
 def make_rows(
-    records: Sequence[Record], labels: Sequence[int], data: LabeledConfig, tokenizer: Tokenizer
+    records: Sequence[Record],
+    labels: Sequence[int],
+    data: LabeledConfig,
+    tokenizer: Tokenizer,
+    unit: str = 'examples',
 ) -> np.ndarray:
-    """Tokenize the texts of records.
+    """Tokenize the texts of records, and log how many of them are truncated.
 
     Args:
       records: n records.
       labels: label of each row, as an unsigned integer.
       data: config that names the text fields.
       tokenizer: tokenizer of the model.
+      unit: what the log calls the records.
 
     Returns:
       [n, 4 + T] unsigned integers; see `rows.Row`.
@@ -385,13 +390,12 @@ def make_rows(
     encoded = [tokenizer.encode([record.text(field) for record in records]) for field in fields]
     capacity = max_text_tokens(data.length, tokenizer, len(fields))
     num_truncated = sum(sum(map(len, texts)) > capacity for texts in zip(*encoded, strict=True))
-    if num_truncated:
+    # After a bad record, `predict` retries the others in pairs with the first; those would repeat the log.
+    if num_truncated and len(records) > 2:
         logging.info(
-            '%d of %d examples are truncated to data.length=%d tokens',
-            num_truncated,
-            len(records),
-            data.length,
-        )
+            '%d of %d %s are truncated to data.length=%d tokens',
+            num_truncated, len(records), unit, data.length,
+        )  # fmt: skip
     rows = np.empty((len(records), HEADER + data.length), np.uint32)
     for i, label in enumerate(labels):
         a, b = encoded[0][i], encoded[1][i] if data.text_pair else None

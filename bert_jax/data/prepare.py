@@ -27,7 +27,7 @@ from bert_jax.core import worker_pool
 from bert_jax.core.config import check_range
 from bert_jax.core.errors import UserError
 from bert_jax.core.paths import lock_folder
-from bert_jax.data import files, sources, tfds_data, tokenizer_training
+from bert_jax.data import files, formats, sources, tfds_data, tokenizer_training
 from bert_jax.data import tokenizer as tokenizer_lib
 from bert_jax.data.rows import CORPUS, LABEL, MANIFEST, RowMaker, encode_sentences, read_manifest
 from bert_jax.data.tokenizer import Tokenizer, TokenizerConfig
@@ -332,7 +332,7 @@ def _streams(text: TextConfig) -> list[_Stream]:
     pairs = [(source, i) for i, corpus in enumerate(text.corpora()) for source in corpus]
     streams = [_Stream(source, i, text.split, False) for source, i in pairs]
     if text.validation_split:
-        with_splits = [(source, i) for source, i in pairs if not sources.is_files(source)]
+        with_splits = [(source, i) for source, i in pairs if not formats.is_path(source)]
         if not with_splits:
             raise UserError(
                 f'data.validation_split={text.validation_split!r} needs TFDS data, but the sources are files. '

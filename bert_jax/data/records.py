@@ -121,11 +121,6 @@ def _replace_surrogates(text: str) -> str:
     return text.encode('utf-8', 'replace').decode('utf-8')
 
 
-def is_files(source: str) -> bool:
-    """Return whether a source names files, not a TFDS data set; see `formats.is_path`."""
-    return formats.is_path(source)
-
-
 def read(source: str, split: str, limit: int = 0) -> list[Record]:
     """Read the records of one split.
 
@@ -150,7 +145,7 @@ def read(source: str, split: str, limit: int = 0) -> list[Record]:
         raise UserError(
             'data.source is empty. Set it to a TFDS name, or to files such as data/{split}.jsonl.'
         )
-    if is_files(source):
+    if formats.is_path(source):
         records = [record for path in find_files(source, split) for record in read_file(path)]
     else:
         examples = tfds_data.load_examples(source, split)
@@ -164,15 +159,15 @@ def read(source: str, split: str, limit: int = 0) -> list[Record]:
 
 def splits_overlap(source: str, a: str, b: str) -> bool:
     """Return whether two splits of files or of a TFDS data set certainly share examples."""
-    if not is_files(source):
+    if not formats.is_path(source):
         return tfds_data.splits_overlap(a, b, source)
     first, second = (source.replace('{split}', split) for split in (a, b))
-    found = files.find_files(first)  # a missing file has an error of its own
+    found = files.find_files(first)  # reading reports a missing file
     return bool(found) and (first == second or not {*found}.isdisjoint(files.find_files(second)))
 
 
 def find_files(source: str, split: str) -> list[str]:
-    """Return the files of one split, sorted; if some have one of `FILE_SUFFIXES`, without the others.
+    """Return the files of one split, sorted; if some have one of `formats.LABELED_SUFFIXES`, without the others.
 
     Args:
       source: path or glob; see `read`.
@@ -184,7 +179,7 @@ def find_files(source: str, split: str) -> list[str]:
     pattern = source.replace('{split}', split)
     if not (found := files.find_files(pattern)):
         raise UserError(_not_found_message(source, split))
-    return [path for path in found if files.split_suffix(path)[0] in FILE_SUFFIXES] or found
+    return [path for path in found if files.split_suffix(path)[0] in formats.LABELED_SUFFIXES] or found
 
 
 def _not_found_message(source: str, split: str) -> str:
@@ -218,16 +213,16 @@ def read_file(path: str, on_error: Callable[[str], None] = _raise_error) -> Iter
     """Yield the records of one file.
 
     Args:
-      path: file with one of `FILE_SUFFIXES`; see `read`.
+      path: file with one of `formats.LABELED_SUFFIXES`; see `read`.
       on_error: function called with a message for each invalid record. If it returns, the record is skipped.
 
     Raises:
       UserError: if the format is unknown, or the file as a whole cannot be read.
     """
     suffix, _ = files.split_suffix(path)
-    if suffix not in FILE_SUFFIXES:
+    if suffix not in formats.LABELED_SUFFIXES:
         raise UserError(
-            f'{path!r} has an unknown format. Use a file with one of the suffixes {", ".join(FILE_SUFFIXES)}.'
+            f'{path!r} has an unknown format. Use a file with one of the suffixes {", ".join(formats.LABELED_SUFFIXES)}.'
         )
     hint = f'The first line of a {suffix} file names its fields.' if suffix in ('.csv', '.tsv') else ''
     with files.open_binary(path) as (stream, _):
@@ -236,6 +231,3 @@ def read_file(path: str, on_error: Callable[[str], None] = _raise_error) -> Iter
                 on_error(f'{path}, {place} {fields.problem}')
             else:
                 yield Record(f'{path}, {place},', fields, hint)
-
-
-FILE_SUFFIXES = formats.LABELED_SUFFIXES

@@ -63,7 +63,7 @@ def _sentence_splitter():  # type: ignore[no-untyped-def]
 
 
 def split_sentences(text: str) -> str:
-    """Put each sentence on a line of its own, as ROUGE-Lsum expects."""
+    """Put each sentence on a separate line, as ROUGE-Lsum expects."""
     lines = _FULL_WIDTH_END.sub('\n', text).split('\n')
     return '\n'.join(sentence for line in lines for sentence in _sentence_splitter().tokenize(line))
 

@@ -38,11 +38,6 @@ def parse_source(source: str) -> tuple[str, str]:
     return (match[1], match[2]) if match else ('', source)
 
 
-def is_files(source: str) -> bool:
-    """Return whether a source names files rather than a TFDS data set; see `formats.is_path`."""
-    return formats.is_path(source)
-
-
 def read_documents(source: str, split: str, text_key: str) -> Iterator[Document]:
     """Stream the documents of a source, in order.
 
@@ -59,7 +54,7 @@ def read_documents(source: str, split: str, text_key: str) -> Iterator[Document]
     Raises:
       UserError: if the source does not exist or cannot be read.
     """
-    if not is_files(source):
+    if not formats.is_path(source):
         records = tfds_data.load_examples(source, split)
         for i, example in enumerate(records, 1):
             lines = _text_field(example, text_key, f'Example {i - 1} of {source}').split('\n')
@@ -97,7 +92,7 @@ def _check_text_file(path: str) -> None:
 
 def file_sizes(source: str) -> list[int]:
     """Return the size in bytes of each file of a source; empty for TFDS data sets and missing files."""
-    return [os.path.getsize(p) for p in _find_text_files(source)] if is_files(source) else []
+    return [os.path.getsize(p) for p in _find_text_files(source)] if formats.is_path(source) else []
 
 
 def _text_field(record: Mapping[str, Any], key: str, location: str) -> str:

@@ -16,7 +16,7 @@ def main(task: str, description: str | None) -> int:
 
     def make_scorer() -> scoring.Scorer:
         scorer = scoring.Scorer(flags.config, overrides, task)
-        scorer.read_records()  # an error in them should not wait for a checkpoint
+        _ = scorer.records  # an error in them should not wait for a checkpoint
         return scorer
 
     return scoring.score_checkpoints(make_scorer, flags)

@@ -16,7 +16,7 @@ from ml_collections import ConfigDict
 from bert_jax.core import config as config_lib
 from bert_jax.core.config import check_range
 from bert_jax.core.errors import UserError
-from bert_jax.data import labeled, multiple_choice, prepare, sources
+from bert_jax.data import formats, labeled, multiple_choice, prepare, sources
 from bert_jax.data import records as records_lib
 from bert_jax.data.pipeline import choose_bucket_lengths
 from bert_jax.data.records import Record
@@ -278,7 +278,7 @@ class Scorer:
             'checkpoint': str(path),
             'step': trained.step,
             'source': c.source or 'held-out documents',
-            'split': c.split if c.source and not sources.is_files(c.source) else '',
+            'split': c.split if c.source and not formats.is_path(c.source) else '',
             'rows': scored.rows,
             'length': length,
             **stride,
@@ -463,7 +463,7 @@ def _prompts(config: LmConfig, records: Sequence[Record]) -> list[str]:
     """Return the prompt of each record, with its few-shot examples and without its answer."""
     if not config.num_shots:
         return [_fill_template(config, record) for record in records]
-    is_one_file = records_lib.is_files(config.source) and '{split}' not in config.source
+    is_one_file = formats.is_path(config.source) and '{split}' not in config.source
     if is_one_file or config.train_split == config.split:
         raise UserError(
             f'eval.num_shots={config.num_shots} would take examples from the evaluated records. Put {{split}} into '

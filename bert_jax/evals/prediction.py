@@ -11,7 +11,7 @@ from typing import Any
 
 from bert_jax.core import partitioning, paths
 from bert_jax.core.errors import UserError
-from bert_jax.data import files
+from bert_jax.data import files, formats
 from bert_jax.data import records as records_lib
 from bert_jax.data.records import Record
 from bert_jax.evals.evaluator import Evaluator
@@ -84,7 +84,7 @@ def read_records(source: str, split: str) -> list[Record | None]:
     Raises:
       UserError: if the file does not exist, has an unknown format or holds no records.
     """
-    if not records_lib.is_files(source):
+    if not formats.is_path(source):
         return [*records_lib.read(source, split)]
     if not (paths := files.find_files(source)):
         problem = 'is a folder' if files.is_folder(source) else 'does not exist'

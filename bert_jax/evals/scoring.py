@@ -68,13 +68,9 @@ class Scorer:
             'scores': evaluator(trained.params),
         }
 
-    @functools.cache  # noqa: B019
-    def read_records(self) -> Sequence[Record]:
-        """Read the records to score.
-
-        Raises:
-          UserError: if there are none, or one cannot be read.
-        """
+    @functools.cached_property
+    def records(self) -> Sequence[Record]:
+        """The records to score, read on first use; raises UserError if there are none, or one cannot be read."""
         return records_lib.read(self._experiment.data.source, self._experiment.data.eval_split)
 
     def load_evaluator(self, path: pathlib.Path) -> tuple[TrainedModel, Evaluator]:
@@ -92,7 +88,7 @@ class Scorer:
         key = trained.experiment, trained.tokenizer.fingerprint
         if self._evaluator is None or key != self._evaluator_key:
             task = self._make_task(path, trained)
-            examples = task.make_examples(self.read_records())
+            examples = task.make_examples(self.records)
             self._evaluator = Evaluator(
                 task, trained.graph, examples, self._partitioner, experiment.train, generate=True
             )

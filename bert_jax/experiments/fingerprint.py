@@ -14,25 +14,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from bert_jax.core.errors import UserError
-from bert_jax.data import records, sources
+from bert_jax.data import files as files_lib
+from bert_jax.data import formats, sources
 from bert_jax.train import checkpoint as checkpoint_lib
 from bert_jax.train import experiment
 
 # Prefixes of config keys that do not affect the results. init.checkpoint is among them because
 # the content of the checkpoint is compared, not its path.
-_NO_EFFECT = (
-    'mesh',
-    'checkpoint.keep',
-    'train.log_every',
-    'train.workers',
-    'train.profile_steps',
-    'model.attention_implementation',
-    'model.scan_layers',
-    'model.remat',
-    'data.workers',
-    'data.rows_dir',
-    'init.checkpoint',
-)
+_NO_EFFECT = (*experiment.KEYS_WITHOUT_EFFECT, 'checkpoint.keep', 'data.rows_dir', 'init.checkpoint')
 # Prefixes of config keys that an evaluation does not use.
 _TRAINING_ONLY = (
     'model',
@@ -203,7 +192,7 @@ def _data_files(config: Mapping[str, Any], is_training: bool) -> Iterator[_File]
     """Yield the files of data and tokenizer that a training run or an evaluation reads."""
     data, tokenizer = config['data'], config['tokenizer']['path']
     yield from _text_files(data.get('sources', ()))
-    if records.is_files(data.get('source', '')):
+    if formats.is_path(data.get('source', '')):
         for split in ('train_split', 'eval_split') if is_training else ('eval_split',):
             yield _File(data['source'].replace('{split}', data[split]), True)
     if tokenizer and is_training:
@@ -217,7 +206,7 @@ def _text_files(names: Sequence[str]) -> list[_File]:
 def _describe_files(file: _File) -> dict[str, str]:
     """Return size and hash by path; empty if there are no such files, as for the name of a TFDS data set."""
     found = {}
-    for path in sources.find_files(file.pattern):
+    for path in files_lib.find_files(file.pattern):
         status = os.stat(path)
         found[path] = f'{status.st_size} bytes'
         if file.has_hash and status.st_size <= _MAX_HASHED_BYTES:

@@ -13,7 +13,7 @@ import numpy as np
 
 from bert_jax.core import metrics, paths
 from bert_jax.core.errors import UserError
-from bert_jax.data import sources
+from bert_jax.data import formats
 from bert_jax.train import experiment
 
 _EARLIER = '.earlier'  # followed by a number, the end of the name of a folder with an earlier result
@@ -99,7 +99,7 @@ class Run:
         """The name of the training data, as shown in legends and tables."""
         data = self.config['data']
         if self.is_pretraining:
-            return ', '.join(pathlib.Path(s).name if sources.is_files(s) else s for s in data['sources'])
+            return ', '.join(pathlib.Path(s).name if formats.is_path(s) else s for s in data['sources'])
         limit = f'{data["limit"]:,} examples' if data['limit'] else ''
         return ', '.join(filter(None, (data['source'], self.fields, limit)))
 

@@ -44,9 +44,14 @@ def class_output(logits: jax.Array, batch: Batch) -> TaskOutput:
 
 
 class Task(Pooled):
-    """Classification from the pooled vector of a row."""
+    """Classification from the pooled vector of a row.
+
+    Attributes:
+      unit: what messages call the records.
+    """
 
     Data = LabeledConfig
+    unit = 'examples'
 
     def __init__(self, config: Config, data: LabeledConfig, tokenizer: Tokenizer):
         super().__init__(config, data, tokenizer)
@@ -66,7 +71,7 @@ class Task(Pooled):
             class_ids = labeled.class_ids(records, self.data, self.config.labels)
         else:
             class_ids = [0] * len(records)
-        return Examples(labeled.make_rows(records, class_ids, self.data, self.tokenizer))
+        return Examples(labeled.make_rows(records, class_ids, self.data, self.tokenizer, self.unit))
 
     def example(self, packed: np.ndarray, rng: np.random.Generator) -> Batch:
         row = unpack(packed)

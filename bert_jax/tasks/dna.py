@@ -11,7 +11,7 @@ from bert_jax.core.config import check_range
 from bert_jax.core.errors import UserError
 from bert_jax.data.labeled import LabeledConfig
 from bert_jax.data.records import Record
-from bert_jax.data.rows import HEADER, max_text_tokens
+from bert_jax.data.rows import HEADER
 from bert_jax.data.sequences import KmerTokenizer
 from bert_jax.data.tokenizer import Tokenizer
 from bert_jax.tasks import Examples, classify
@@ -43,6 +43,7 @@ class Task(classify.Task):
     """Classification of symbol sequences, where each k-mer becomes a randomly assigned word piece."""
 
     tokenizer: KmerTokenizer
+    unit = 'sequences'
 
     def __init__(self, config: Config, data: LabeledConfig, tokenizer: Tokenizer):
         c = config
@@ -54,13 +55,12 @@ class Task(classify.Task):
         super().__init__(c, data, KmerTokenizer(tokenizer, c.alphabet, c.kmer, c.mapping_seed, c.stride))
 
     def make_examples(self, records: Sequence[Record], with_labels: bool = True) -> Examples:
-        """Convert records to rows, and log the number of truncated sequences and the share of unknown k-mers.
+        """Convert records to rows, and log the share of unknown k-mers.
 
         Raises:
           UserError: if a sequence is shorter than one k-mer.
         """
         fields = [self.data.text, self.data.text_pair] if self.data.text_pair else [self.data.text]
-        limit, truncated = max_text_tokens(self.data.length, self.tokenizer, len(fields)), 0
         for record in records:
             counts = [self.tokenizer.count(record.text(field)) for field in fields]
             if 0 in counts:
@@ -68,20 +68,14 @@ class Task(classify.Task):
                 raise record.error(
                     f'has a sequence in the field {field!r} that is shorter than task.kmer={self.config.kmer}'
                 )
-            truncated += sum(counts) > limit
         examples = super().make_examples(records, with_labels)
         # After a bad record, `predict` retries the others in pairs with the first; those would repeat the log.
         if len(records) > 2:
-            self._log_coverage(examples.rows, truncated)
+            self._log_coverage(examples.rows)
         return examples
 
-    def _log_coverage(self, rows: np.ndarray, truncated: int) -> None:
-        """Log the number of truncated sequences and the share of unknown k-mers."""
-        if truncated:
-            logging.info(
-                '%d of %d sequences are truncated to data.length=%d tokens',
-                truncated, len(rows), self.data.length,
-            )  # fmt: skip
+    def _log_coverage(self, rows: np.ndarray) -> None:
+        """Log the share of unknown k-mers."""
         unknown = int((rows[:, HEADER:] == self.tokenizer.unk).sum())
         known = int(np.isin(rows[:, HEADER:], [*self.tokenizer.table.values()]).sum())
         if unknown:

@@ -2,7 +2,7 @@
 
 `WORKDIR/checkpoints/STEP/` contains three items: `params`, `training` (step and optimizer state) and `metadata`
 (JSON with config, tokenizer and scores). Loading a model needs nothing else. With `checkpoint.best_metric`, Orbax adds
-`metrics`, the score by which it keeps the best checkpoint.
+`metrics`, the score that decides which checkpoint is the best.
 """
 
 import functools

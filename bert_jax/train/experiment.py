@@ -27,12 +27,10 @@ from bert_jax.optim import OptimConfig
 
 # Model keys that a run may set when it starts from a checkpoint. All others are the architecture of the checkpoint.
 RUNTIME_KEYS = ('dtype', 'attention_implementation', 'scan_layers', 'remat', 'dropout', 'attention_dropout')
-# Prefixes of keys that may change when a run is resumed.
-_CHANGEABLE_ON_RESUME = (
+# Prefixes of keys that do not affect the results of a run.
+KEYS_WITHOUT_EFFECT = (
     'mesh',
-    'checkpoint',
     'train.log_every',
-    'train.eval_every',
     'train.workers',
     'train.profile_steps',
     'model.attention_implementation',
@@ -40,6 +38,8 @@ _CHANGEABLE_ON_RESUME = (
     'model.remat',
     'data.workers',
 )
+# Prefixes of keys that may change when a run is resumed.
+_CHANGEABLE_ON_RESUME = (*KEYS_WITHOUT_EFFECT, 'checkpoint', 'train.eval_every')
 
 
 @dataclasses.dataclass(frozen=True)

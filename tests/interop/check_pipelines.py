@@ -233,7 +233,7 @@ def compare_tags(folder, inputs, ours):
             yield max(
                 abs(p - token['score']) for p, token in zip(prediction['probabilities'], tokens, strict=True)
             )
-        if len(by_start) < len(found):  # the pipeline takes a space that is a token of its own for a word
+        if len(by_start) < len(found):  # the pipeline counts a token that is only a space as a word
             continue
         groups = aggregate(' '.join(words))
         found = [(group['entity_group'], group['start'], group['end']) for group in groups]
