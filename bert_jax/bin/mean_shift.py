@@ -14,8 +14,8 @@ def main() -> None:
     parser.add_argument(
         '--alphas',
         default='0,1,2,3',
-        help='comma-separated factors; each shift adds one factor times the difference between the '
-        'two language means to the hidden states; 0 means no shift',
+        help='comma-separated factors, each used for a separate shift; a shift adds the factor times '
+        '(target mean - source mean) to the hidden states; 0 means no shift',
     )
     cli.add_text_flags(parser)
     parser.add_argument('sentences', nargs='+', help='sentences to shift')

@@ -55,8 +55,9 @@ def main() -> None:
     control = study(flags.control)[1] if flags.control else None
     table = context.make_table(results)
     text = (
-        f'# Contextual word vectors: {flags.checkpoint}\n\n“{word}” in {len(examples)} sentences; self-similarity of the '
-        f'{results["word_count"]:,} words that occur five or more times in {sentences:,} other sentences.\n\n'
+        f'# Contextual word vectors: {flags.checkpoint}\n\nStudied word: “{word}”, in {len(examples)} sentences. '
+        f'Self-similarity: mean over {results["word_count"]:,} words that occur at least five times in {sentences:,} '
+        'other sentences.\n\n'
         f'{export.to_markdown(table)}'
     )
     if control:

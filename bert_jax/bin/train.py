@@ -48,9 +48,9 @@ def _run(spec: str, workdir: pathlib.Path, overrides: list[str], stack: contextl
     experiment = experiment_lib.read(spec, overrides)
     experiment.check_splits()
     partitioner = partitioning.make(experiment.mesh)
-    with distributed.lead_first():  # the lead trains the tokenizer and prepares the rows if they are missing
-        if not experiment.init.checkpoint:  # whose settings would take the place of some of these
-            # The tokenizer completes these two sections. All others are checked before it is made.
+    with distributed.lead_first():  # the lead process trains a missing tokenizer and prepares missing rows
+        if not experiment.init.checkpoint:  # a checkpoint would replace some of these settings
+            # The tokenizer completes the sections model and task. Check all others before the tokenizer is trained.
             settings = {k: v for k, v in experiment.as_dict().items() if k not in ('model', 'task')}
             experiment_lib.check_config(workdir, settings)
         experiment, tokenizer, read_params = inputs.resolve(experiment, workdir)

@@ -25,7 +25,7 @@ HEARTBEAT_SECONDS = 20  # a process that has sent no heartbeat for this long cou
 _SILENCE_SECONDS = 10  # time to wait for the other processes before a message says so
 _DAY_MS = 24 * 3600 * 1000
 _SAME_ERROR_SECONDS = 5  # time for the other processes to report an error that they all have
-# Patterns of the JAX errors that report a lost process, and of its index in them.
+# Patterns that match the JAX errors about a lost process, and the index of that process in the error message.
 _MISSING_PROCESS = re.compile(
     r'heartbeat|unhealthy|barrier|gloo|nccl|DEADLINE_EXCEEDED|UNAVAILABLE', re.IGNORECASE
 )

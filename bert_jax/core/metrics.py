@@ -51,9 +51,10 @@ def combine(parts: Iterable[Mapping[str, Mean]]) -> dict[str, float]:
 
 
 def is_lower_better(name: str) -> bool:
-    """Return whether a lower value of the metric `name` is better, unless `checkpoint.best_mode` says otherwise.
+    """Return whether a lower value of the metric `name` is better, judged by the name alone.
 
-    All comparisons of scores use this function.
+    All comparisons of scores use this function. For the metric that selects the best checkpoint,
+    `checkpoint.best_mode` takes precedence where it is set.
     """
     return name.partition('/')[0].endswith(_LOWER_IS_BETTER)
 

@@ -65,11 +65,12 @@ def start_pool(workers: int, function: Callable[[Any], Any]) -> concurrent.futur
 
 
 def start_resource_tracker() -> None:
-    """Start the process in which `multiprocessing` tracks semaphores, so that it ignores all `STOP_SIGNALS`.
+    """Start the resource tracker process of `multiprocessing` with all `STOP_SIGNALS` ignored.
 
-    By itself, it ignores all but SIGHUP. When a terminal closes, it would end before the run is saved.
+    By default, the tracker ignores all of them except SIGHUP. When a terminal closes, the tracker would then end
+    before the run is saved.
     """
-    handler = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # which the process inherits
+    handler = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the tracker inherits SIG_IGN
     multiprocessing.resource_tracker.ensure_running()
     signal.signal(signal.SIGHUP, handler)
 

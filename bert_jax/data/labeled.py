@@ -31,9 +31,9 @@ class DataConfig:
       allow_overlap: whether the two splits may share examples, to see whether a model can fit its training examples.
       length: tokens in a row, T.
       limit: number of training examples, chosen at random with a fixed seed; 0 uses all.
-      fake_language: special tokens of the fake language into which texts are translated, for models of `tasks.bilingual`:
-        'shared' with the real language or 'separate'. Position ids and word order stay those of the real language. Empty
-        leaves texts in the real language.
+      fake_language: for models of `tasks.bilingual`, translates the texts into the fake language, with special tokens
+        that are 'shared' with the real language or 'separate'. Position ids and word order stay those of the real
+        language. Empty, the default, leaves the texts in the real language.
     """
 
     source: str = ''
@@ -125,8 +125,8 @@ def label_names(data: Any, per_token: bool = False) -> tuple[str, ...]:
         names = tuple(sorted(names, key=int))
         if {'-1', '0'} <= {*names}:
             raise UserError(
-                f'{locations["-1"].location} has the label -1, as {unlabeled:,} of {len(records):,} do, which mostly '
-                f'means that it is not labeled. Remove such records, or set task.labels={names}.'
+                f'{locations["-1"].location} has the label -1, which usually marks unlabeled data. '
+                f'There are {unlabeled:,} labels -1 in total. Remove these records, or set task.labels={names}.'
             )
         return names
     if number is not None:

@@ -167,14 +167,16 @@ def splits_overlap(source: str, a: str, b: str) -> bool:
 
 
 def find_files(source: str, split: str) -> list[str]:
-    """Return the files of one split, sorted; if some have one of `formats.LABELED_SUFFIXES`, without the others.
+    """Return the sorted files of one split.
+
+    If any of them has a suffix in `formats.LABELED_SUFFIXES`, return only the files with such a suffix.
 
     Args:
       source: path or glob; see `read`.
       split: name of the split.
 
     Raises:
-      UserError: if there are none.
+      UserError: if the split has no files.
     """
     pattern = source.replace('{split}', split)
     if not (found := files.find_files(pattern)):

@@ -57,10 +57,11 @@ def make_rows(
       data: config that names the fields.
       labels: names of the classes, in the order of their ids.
       tokenizer: tokenizer of the model.
-      with_labels: whether to read the labels; otherwise each is class 0.
+      with_labels: whether to read the labels; otherwise every word has class 0.
 
     Returns:
-      [n, 2, 4 + T] unsigned integers for the n rows, and a `Sentence` for each record.
+      [n, 2, 4 + T] unsigned integers: the token ids and the labels of n rows, each after a header of 4 numbers (see
+      the module docstring); and a `Sentence` for each record.
 
     Raises:
       UserError: if a field is missing, or a sentence has a different number of words and labels.

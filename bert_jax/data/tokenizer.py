@@ -265,7 +265,7 @@ def from_json(text: str) -> Tokenizer:
 def load(path: str | pathlib.Path) -> Tokenizer:
     """Load a `vocab.txt`, a `merges.txt`, a `tokenizer.json`, or a folder with one of these.
 
-    The settings beside it (`tokenizer_config.json`, `special_tokens_map.json`, `added_tokens.json`) are read as
+    The settings files next to it (`tokenizer_config.json`, `special_tokens_map.json`, `added_tokens.json`) are read as
     transformers reads them. With a `vocab.txt` but no `tokenizer_config.json`, texts are lowercased if no entry has an
     uppercase letter.
 
@@ -304,7 +304,7 @@ def load(path: str | pathlib.Path) -> Tokenizer:
 def _load_merges(
     path: pathlib.Path, name: str, text: str, settings: tokenizer_settings.Settings
 ) -> Tokenizer:
-    """Make a tokenizer from the text of a file of merges that ends in `name`, and the vocabulary beside it."""
+    """Make a tokenizer from the text of a file of merges that ends in `name`, and the vocabulary next to it."""
     vocab_file = path.with_name(path.name.removesuffix(name) + _MERGES[name])
     vocab = tokenizer_settings.read_json(vocab_file)
     if vocab is None:
@@ -317,7 +317,7 @@ def _load_merges(
 
 
 def _load_json(path: pathlib.Path, text: str) -> tuple[Tokenizer, tokenizer_settings.Settings]:
-    """Make a tokenizer from the text of a `tokenizer.json` and the settings beside it."""
+    """Make a tokenizer from the text of a `tokenizer.json` and the settings files next to it."""
     try:
         contents = json.loads(text)
         backend = tokenizers.Tokenizer.from_str(text)
@@ -355,13 +355,13 @@ def _load_json(path: pathlib.Path, text: str) -> tuple[Tokenizer, tokenizer_sett
 def _check_special_tokens(
     tokenizer: Tokenizer, settings: tokenizer_settings.Settings, path: pathlib.Path
 ) -> None:
-    """Raise UserError if the settings give a role to another special token than our rows do."""
+    """Raise UserError if the settings name a different padding, [UNK], [CLS], [SEP] or mask token than `tokenizer`."""
     keys = ('pad_token', 'unk_token', 'cls_token', 'sep_token', 'mask_token')
     for key, token in zip(keys, tokenizer.special_tokens, strict=False):
         theirs = tokenizer_settings.content(settings.values.get(key) or token)
         if theirs != token and tokenizer.family != 'gpt2':
             raise UserError(
-                f'The settings beside {str(path)!r} set {key} to {theirs!r}, but only {token!r} is supported. '
+                f'The settings files next to {str(path)!r} set {key} to {theirs!r}, but only {token!r} is supported. '
                 'Set tokenizer.path to another tokenizer.'
             )
 
@@ -392,7 +392,7 @@ def from_vocab(
 
     Args:
       entries: the lines of a `vocab.txt`, whose numbers are the ids; or the ids by entry.
-      settings: settings beside the vocabulary. `do_lower_case` defaults to true if they name a class of transformers
+      settings: settings files next to the vocabulary. `do_lower_case` defaults to true if they name a class of transformers
         or no entry has an uppercase letter. `strip_accents` defaults to the value of `do_lower_case`.
     """
     vocab = dict(entries) if isinstance(entries, Mapping) else {entry: i for i, entry in enumerate(entries)}
@@ -421,7 +421,7 @@ def from_merges(
     Args:
       vocab: ids by entry.
       merges: pairs of entries, by descending priority.
-      settings: settings beside the vocabulary. With `add_prefix_space`, a space is put in front of every text. The
+      settings: settings files next to the vocabulary. With `add_prefix_space`, a space is put in front of every text. The
         offsets of the classes of RoBERTa and BART leave out spaces.
     """
     if invalid := next((line for line in merges if len(line) != 2), None):

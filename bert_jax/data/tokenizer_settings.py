@@ -1,4 +1,8 @@
-"""Settings of published tokenizers: the files that transformers writes beside a vocabulary, read as it reads them."""
+"""Settings of published tokenizers.
+
+Reads the files that transformers saves with a vocabulary, such as `tokenizer_config.json`, and interprets them as
+transformers does.
+"""
 
 import json
 import pathlib

@@ -356,7 +356,10 @@ def _exp(mean: float) -> float:
 
 
 def _last_word(config: LmConfig, scorer: TokenScorer, length: int) -> _Scored:
-    """Score last words. A word is correct if each of its tokens is the most likely one after the text before it."""
+    """Score the last word of each record.
+
+    A word is correct if each of its tokens has the highest probability given the tokens before it.
+    """
     records = records_lib.read(config.source, config.split, config.limit)
     continuations = []
     for record in records:

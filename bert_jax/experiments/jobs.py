@@ -115,11 +115,11 @@ class Job(NamedTuple):
         self._write_record(self._read_stored(JOB))
 
     def mark_started(self) -> None:
-        """Write the record of the job, with what it depends on now."""
+        """Write the record of a job that starts now, with its current fingerprint."""
         self._write_record(self._read_fingerprint())
 
     def mark_finished(self) -> None:
-        """Write the record of `mark_started` as that of a finished job."""
+        """Mark the job as finished: copy the record that `mark_started` wrote, from `job.json` to `done.json`."""
         paths.write_atomic(self.folder / DONE, (self.folder / JOB).read_bytes())
 
     def _write_record(self, found: fingerprint.Fingerprint | None) -> None:

@@ -276,7 +276,7 @@ class Table:
         return {job.folder for job in found} - {*find_unfinished(found)}
 
     def values(self, workdir: pathlib.Path) -> dict[tuple[str, str], list[float]]:
-        """The values of all runs that finished and whose config, data and checkpoint are the same, by (row, column)."""
+        """The values of finished runs whose config, data and checkpoint have not changed since, by (row, column)."""
         finished = self._finished_folders(workdir)
         found = {}
         for column in self.columns:
@@ -414,7 +414,7 @@ class Table:
 
 
 def _mann_whitney(a: Sequence[float], b: Sequence[float]) -> float:
-    """The p-value of the Mann-Whitney U test by permutation: exact for up to 8 values each, with or without ties."""
+    """The p-value of a Mann-Whitney U permutation test; exact, even with ties, if each sample has at most 8 values."""
     from scipy import stats
 
     # By default, SciPy approximates by a normal distribution if there are ties, and steps often are equal.
@@ -487,7 +487,7 @@ def read(spec: str, overrides: Sequence[str] = ()) -> Table:
         names = [folder_name(entry.name) for entry in entries]
         if not entries or len({*names}) < len(names):
             raise UserError(
-                f'{spec!r} has no {key}, or two {key} with the same name. Add {key}, or rename one.'
+                f'{spec!r} has no {key}, or two of its {key} have the same name. Add {key}, or rename one.'
             )
         values[key] = tuple(entries)
     return config_lib.build_section(Table, values, 'table')

@@ -85,7 +85,14 @@ _BLOCK_MODULES = {
 
 
 def _block(prefix: str, our_prefix: str = '', **modules: str | tuple[str, ...]) -> dict[str, Any]:
-    """Map our block modules, named by keys of `_BLOCK_MODULES`, to Hugging Face modules that begin with `prefix`."""
+    """Map the modules of our blocks to those of Hugging Face blocks, as in `Family.base_modules`.
+
+    Args:
+      prefix: prefix of the Hugging Face module names.
+      our_prefix: prefix of our module names.
+      **modules: for each of our modules, a key of `_BLOCK_MODULES`, the Hugging Face module without `prefix`, or a
+        tuple of those that ours combines.
+    """
 
     def add_prefix(names: str | tuple[str, ...]) -> str | tuple[str, ...]:
         return prefix + names if isinstance(names, str) else tuple(prefix + name for name in names)

@@ -118,7 +118,7 @@ def _splash(q: jax.Array, k: jax.Array, v: jax.Array, mask: Mask) -> jax.Array:
     documents = None
     queries, keys = mask.query_documents, mask.key_documents
     if keys is not None:
-        if queries is None:  # number the whole text 1, so that queries attend to all of it
+        if queries is None:  # number all documents 1, so that queries attend to every real key
             queries, keys = jnp.ones((batch, tq), jnp.int32), jnp.minimum(keys, 1)
         documents = splash.SegmentIds(queries, keys)
 

@@ -70,7 +70,10 @@ def matmul(
 
 
 def _packed_matmul(x: jax.Array, w: jax.Array, transposed: bool, width: int) -> jax.Array:
-    """Compute x @ w from panels of w; XLA moves the packing, which is loop-invariant, out of the loop."""
+    """Compute `matmul` from a copy of `w` in panels.
+
+    Inside a loop, the copy is loop-invariant, so XLA moves it out of the loop.
+    """
     k, n = w.shape[::-1] if transposed else w.shape
     panels = _ffi_call('pack_panels', (n // width, k, width))(w, transposed=transposed)
     return _ffi_call('packed_matmul', (len(x), n))(x, panels)

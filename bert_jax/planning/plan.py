@@ -40,7 +40,7 @@ class Topology:
     def __post_init__(self) -> None:
         if self.kind not in CHIPS:
             raise UserError(
-                f'There is no chip {self.kind!r} in {self.name!r}: {did_you_mean(self.kind, CHIPS)}'
+                f'Unknown chip {self.kind!r} in the topology {self.name!r}: {did_you_mean(self.kind, CHIPS)}'
             )
         if not re.fullmatch(r'\d+(x\d+)*', self.name.partition(':')[2]) or not self.num_chips:
             raise UserError(
@@ -366,7 +366,7 @@ def describe_run(
         plan = plan_step(experiment, tokenizer, phase, topology)
         yield from (f'  {line}' for line in plan.report())
         seconds += steps * plan.seconds
-    for name, factor in (('at peak speed', 1), ('at half of it', 2)):
+    for name, factor in (('at peak speed', 1), ('at half of peak speed', 2)):
         hours = factor * seconds / 3600
         cost = f', {price * hours * topology.num_chips:,.0f} at {price:g} per chip-hour' if price else ''
         yield f'full run {name}: {hours:,.1f} hours, {hours * topology.num_chips:,.0f} chip-hours{cost}'

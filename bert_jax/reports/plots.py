@@ -23,7 +23,11 @@ def metric_label(name: str) -> str:
 
 
 def _assign_colors(labels: Iterable[str]) -> dict[str, str]:
-    """Assign a color to each label: first those of `_FIXED_COLORS`, to labels that equal or end with one of its keys."""
+    """Assign a color to each label.
+
+    A label that is a key of `_FIXED_COLORS`, or ends with ': ' and a key, gets the color of that key unless an earlier
+    label has the color. The other labels cycle through the remaining colors.
+    """
     unique = [*dict.fromkeys(labels)]
     colors: dict[str, str] = {}
     for label in unique:
@@ -48,7 +52,7 @@ class Curve(NamedTuple):
     key: str
 
     def values(self, kind: str) -> tuple[list[float], np.ndarray]:
-        """The values of the metric at the steps shared by all runs that have it; other runs are left out.
+        """Return the metric at the steps shared by all runs that log it; runs that do not log it are left out.
 
         Args:
           kind: 'train' for training steps, 'evals' for evaluations.

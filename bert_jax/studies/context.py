@@ -222,7 +222,7 @@ def make_figure(results: dict[str, Any], vectors: np.ndarray, control: dict[str,
 def _plot_by_layer(
     ax: Any, results: dict[str, Any], control: dict[str, Any] | None, measures: Mapping[str, str]
 ) -> None:
-    """Plot measures by layer, those of the control as dotted lines; `measures` maps keys of `results` to labels."""
+    """Plot measures by layer, with dotted lines for the control model; `measures` maps keys of `results` to labels."""
     for (key, label), color in zip(measures.items(), ('C0', 'C1'), strict=False):
         ax.plot(results[key], 'o-', color=color, label=label)
         if control:

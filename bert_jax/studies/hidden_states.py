@@ -47,8 +47,8 @@ class SentenceEncoder:
 
         Args:
           trained: a pretrained masked language model.
-          sentences: sentences by language. For a `tasks.bilingual` model, a single entry, which is
-            encoded in both of its languages; its name is ignored.
+          sentences: sentences by language. A `tasks.bilingual` model takes a single entry, under any name, and encodes
+            its sentences in both the real and the fake language.
           is_parallel: whether sentence i of each language is a translation of sentence i of the others.
 
         Raises:
@@ -65,8 +65,8 @@ class SentenceEncoder:
         if self.fake_language is not None:
             if len(sentences) > 1:
                 raise UserError(
-                    f'A model of the task bilingual encodes one text in both of its languages, and {len(sentences)} texts '
-                    f'({", ".join(sentences)}) were passed. Pass a single --text=NAME=SOURCE.'
+                    'A bilingual model encodes one text in both the real and the fake language, but '
+                    f'{len(sentences)} texts ({", ".join(sentences)}) were passed. Pass a single --text=NAME=SOURCE.'
                 )
             (only,) = sentences.values()
             sentences, is_parallel = dict.fromkeys(bilingual.LANGUAGES, only), True
@@ -308,10 +308,10 @@ def _held_out_sentences(data: prepare.TextConfig, limit: int) -> dict[str, list[
 
 
 def _first_sentences(documents: Iterable[list[str]], limit: int) -> list[str]:
-    """Return the first `limit` sentences of three or more words, counted across all documents."""
+    """Return the first `limit` sentences that match `_SENTENCE`, counted across all documents."""
     found = (s for document in documents for s in rows_lib.split_sentences(document) if _SENTENCE.search(s))
     return [*itertools.islice(found, limit)]
 
 
-# Three words, or four characters of a script without spaces.
+# Matches a text with at least three words, or with four consecutive kana or Chinese characters.
 _SENTENCE = re.compile(r'\S\s+\S+\s+\S|[\u3040-\u30ff\u3400-\u9fff]{4}')

@@ -198,7 +198,11 @@ def make_figure(results: dict[str, Any]) -> Any:
 
 
 def _plot_measures(ax: Any, results: dict[str, Any]) -> None:
-    """Plot each measure by layer, word2vec as dashed lines, and chance levels well above 0 as dotted lines."""
+    """Plot each measure by layer.
+
+    Dashed lines show word2vec. Dotted lines show the chance levels of the probe and of word alignment; the chance level
+    of sentence retrieval, usually close to 0, is not drawn.
+    """
     measures = {'probe': 'language probe (accuracy)', **_MEASURES}
     for key, label in measures.items():
         values = results['probe'] if key == 'probe' else _mean_by_layer(results, key)

@@ -23,7 +23,7 @@ from bert_jax.train.load import TrainedModel
 
 
 def study(trained: TrainedModel, source: Evaluator, target: Evaluator, metric: str) -> dict[str, Any]:
-    """Score a fine-tuned model on a target language, as it is and with the mean removed at each layer.
+    """Score a fine-tuned model on a target language, without mean removal and with mean removal at one layer at a time.
 
     Args:
       trained: a fine-tuned encoder.
@@ -32,9 +32,10 @@ def study(trained: TrainedModel, source: Evaluator, target: Evaluator, metric: s
       metric: metric to report, such as 'accuracy'.
 
     Returns:
-      JSON-ready results: the score in the source language, that in the target language (`baseline`), and that with
-      the mean removed by layer (`mean_removed_by_layer`). Under `scores`, which tables can refer to, `mean_removed` is
-      the score of the middle layer and `best_mean_removed` that of the best layer.
+      JSON-ready results: the score in the source language (`source_score`), and the target-language score for each
+      layer at which the mean is removed (`mean_removed_by_layer`). `scores` holds the target-language scores that the
+      columns of a table can show: without mean removal (`baseline`), and with mean removal at the middle layer
+      (`mean_removed`) and at the best layer (`best_mean_removed`).
     """
     source_mean = mean_by_layer(trained, source, '--source_config')
     difference = source_mean - mean_by_layer(trained, target, '--target_config')
@@ -57,11 +58,13 @@ def study(trained: TrainedModel, source: Evaluator, target: Evaluator, metric: s
 
 
 def mean_by_layer(trained: TrainedModel, evaluator: Evaluator, name: str) -> np.ndarray:
-    """Mean hidden state of the ordinary tokens in an evaluator's rows, for each layer, [L+1, D].
+    """Mean hidden state of the ordinary tokens in the rows of an evaluator, for each layer, [L+1, D].
+
+    Ordinary tokens are those that are neither special tokens nor padding.
 
     Args:
       trained: a fine-tuned encoder.
-      evaluator: the rows.
+      evaluator: evaluator whose rows are encoded.
       name: name of the rows in error messages, such as '--source_config'.
 
     Raises:

@@ -111,7 +111,9 @@ class Task(abc.ABC):
         return float(np.count_nonzero(batch['valid']))
 
     def scores(self, outputs: dict[str, np.ndarray], metadata: Any) -> dict[str, Any]:
-        """Compute scores from the outputs for all evaluation rows, in addition to the metrics. The default has none.
+        """Compute scores in addition to the metrics, from the outputs for all evaluation rows.
+
+        The default returns an empty dict.
 
         Args:
           outputs: the `outputs` of `loss`, in the order of the rows.

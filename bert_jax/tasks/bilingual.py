@@ -25,12 +25,14 @@ class Config(mlm.Config):
     """Settings of `mlm`, and the choice of what the two languages share (Dufter & Schütze 2020, section 2).
 
     Attributes:
-      special_tokens: whether both languages use the same [CLS], [SEP], [MASK] and [UNK].
-      position_embeddings: whether both languages use the same position embeddings. With 'separate' the fake language
-        uses the second half of the table, so model.max_positions must be at least twice the row length.
-      word_order: whether the fake language keeps the order of the tokens or reverses it within each segment.
-      parallel_corpus: whether each row can appear in both languages: its language is drawn at random each time
-        it is read. Otherwise each row always has the same language, about half of the rows in each.
+      special_tokens: 'shared' if both languages use the same [CLS], [SEP], [MASK] and [UNK], else 'separate'.
+      position_embeddings: 'shared' if both languages use the same position embeddings. With 'separate', the fake
+        language uses the second half of the table, so model.max_positions must be at least twice the row length.
+      word_order: 'same' if the fake language keeps the order of the tokens, 'inverted' if it reverses the order within
+        each segment.
+      parallel_corpus: whether each row can appear in both languages. If true, the language of a row is drawn at random
+        each time the row is read. If false, each row always has the same language, and each language has about half of
+        the rows.
     """
 
     name: str = 'bilingual'

@@ -94,8 +94,9 @@ class Task(Pooled):
         """Compute F1, the Matthews correlation and the confusion matrix.
 
         Returns:
-          `f1` of the second class (only with two classes), `f1_macro` (the mean over the classes that are true or predicted
-          somewhere), `matthews`, `confusion` [true, predicted], and `majority`, the share of the most frequent true class.
+          `f1` of the second class, only if there are two classes; `f1_macro`, the mean F1 of the classes that occur in
+          the labels or the predictions; `matthews`; `confusion`, counts with a row for each true class and a column
+          for each predicted class; and `majority`, the share of the most frequent true class.
         """
         from sklearn import metrics
 

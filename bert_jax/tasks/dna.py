@@ -49,8 +49,8 @@ class Task(classify.Task):
         c = config
         if data.fake_language:
             raise UserError(
-                f'data.fake_language={data.fake_language} has no effect on task.name=dna, whose tokens are random word '
-                'pieces. Set data.fake_language to "".'
+                f'data.fake_language={data.fake_language} has no effect on task.name=dna, which already maps k-mers to '
+                'random word pieces. Set data.fake_language to "".'
             )
         super().__init__(c, data, KmerTokenizer(tokenizer, c.alphabet, c.kmer, c.mapping_seed, c.stride))
 

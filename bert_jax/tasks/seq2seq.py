@@ -211,7 +211,7 @@ class Task(Downstream):
             )
 
     def format_scores(self, scores: dict[str, Any]) -> str:
-        """Format the scores and the samples."""
+        """Format the scores as a table, followed by the sample texts with their targets and generated texts."""
         lines = [super().format_scores(scores)]
         for sample in scores.get('samples', ()):
             lines += ['', *(f'{name:>9}  {_shorten(text)}' for name, text in sample.items())]

@@ -113,8 +113,8 @@ class Task(Downstream):
     def scores(self, outputs: dict[str, np.ndarray], metadata: Sequence[Sentence]) -> dict[str, Any]:
         """Compute precision, recall and F1 of each label and, with `entities`, of whole entities.
 
-        Sentences with rows that were not evaluated are skipped. `f1_macro` is the mean over the labels that are true or
-        predicted somewhere.
+        Sentences with rows that were not evaluated are skipped. `f1_macro` is the mean F1 of the labels that
+        occur in the data or in the predictions.
         """
         from sklearn import metrics
 

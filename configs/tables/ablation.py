@@ -19,14 +19,14 @@ TASKS = {
     'NER': ('ner.py:en', 'entity_f1', (RATE, *LIMIT_5K)),
     'NER, features': ('ner.py:en,concat_last_four', 'entity_f1', LIMIT_5K),
 }
-BUCKETS = 'train.length_buckets=3'  # compiling for more lengths takes longer than it saves
+BUCKETS = 'train.length_buckets=3'  # compiling more batch lengths takes longer than the shorter batches save
 # Pretraining steps.
 STEPS = {'mini': 800, 'small': 8000}
 BUDGET = ('train.eval_every=0', 'train.eval_rows=512', 'train.log_every=50', 'checkpoint.every=1.0')
 
 
 def shape(arg: str) -> str:
-    """Return the size of models and data for an argument: small uses the same as mini."""
+    """Return the size of models and data for `arg`: paper for paper, mini for mini and small."""
     return 'paper' if arg == 'paper' else 'mini'
 
 

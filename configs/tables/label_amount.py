@@ -66,7 +66,7 @@ def _columns(name: str, file: str, score: str, size: int, paper: bool) -> list[d
                 f'optim.learning_rate={rate}',
                 f'train.eval_every={0.1 if n == amounts[-1] else 0}',  # curves of loss and score
                 'checkpoint.every=1.0',
-                # Compiling for more lengths takes longer than it saves.
+                # Compiling for more batch lengths takes longer than the shorter batches save.
                 *(('train.length_buckets=2',) if n in LABELS else ()),
                 *long_texts,
             ),

@@ -76,7 +76,11 @@ def get_config(arg: str = 'mini') -> ConfigDict:
 
 
 def _columns(task: str, trained_on: str | None, settings: tuple[str, ...]) -> list[dict]:
-    """Columns of a task: fine-tuning, the same models on the other languages and, for tags, mean removal."""
+    """Make the table columns of a task.
+
+    The columns are fine-tuning, evaluation of the fine-tuned models on each other language and, for tags, evaluation on
+    each other language with mean removal.
+    """
     languages, score = TASKS[task]
     base = f'{task}, as trained'
     tuned = trained_on or languages['en']

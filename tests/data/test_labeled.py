@@ -195,9 +195,9 @@ def test_numbers_among_names_raise(tmp_path, per_token):
 
 
 def test_hidden_label_among_classes_raises(tmp_path, word_tokenizer):
-    """-1 mostly means that an example is not labeled; but it may be a class."""
+    """-1 usually means that an example is unlabeled, but it may be a class."""
     source = write(tmp_path, [{'text': 'w1', 'label': label} for label in (1, 0, -1, -1)], '.jsonl')
-    message = r"line 3, has the label -1, as 2 of 4 do, .*set task\.labels=\('-1', '0', '1'\)"
+    message = r"line 3, has the label -1, .*There are 2 labels -1 .*set task\.labels=\('-1', '0', '1'\)"
     with pytest.raises(UserError, match=message):
         label_names(config(source))
     assert [r.label for r in read_rows(config(source), ('-1', '0', '1'), word_tokenizer)] == [2, 1, 0, 0]

@@ -189,13 +189,13 @@ def test_command_prints_hours_and_cost():
 @pytest.mark.parametrize(
     ('args', 'message'),
     [
-        (('--config=configs/pretrain/bert.py', '--topology=v5:4x4'), "There is no chip 'v5'"),
+        (('--config=configs/pretrain/bert.py', '--topology=v5:4x4'), "Unknown chip 'v5'"),
         (('--config=configs/pretrain/bert.py', '--topology=v5e'), 'lacks the number of chips'),
         (('--config=configs/pretrain/bert.py', '--topology=v5e:2x2x2'), 'as in v5e:4x4.'),
         (('--config=configs/pretrain/bert.py', '--topology=v5p:4x4'), 'as in v5p:4x4x4.'),
         (('--config=configs/pretrain/bert.py', '--topology=h100:2x4'), 'as in h100:4.'),
         (('--config=configs/pretrain/bert.py', '--topology=, '), '--topology is empty'),
-        (('--config=configs/nope.py', '--topology=v5:4x4'), "There is no chip 'v5'"),
+        (('--config=configs/nope.py', '--topology=v5:4x4'), "Unknown chip 'v5'"),
         (('--config=configs/pretrain/bert.py', '--topology=h100:7'), 'not divisible by 7'),
         (('--config=configs/pretrain/bert.py', '--topology=h100:8', '--strategies=ddp'), "'ddp'"),
         (

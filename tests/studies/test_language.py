@@ -116,7 +116,7 @@ def test_message_names_a_language_without_known_words(trained, text):
 
 
 def test_bilingual_model_takes_a_single_text(trained):
-    with pytest.raises(UserError, match=r'one text .* and 2 texts \(a, b\) were passed'):
+    with pytest.raises(UserError, match=r'one text .* but 2 texts \(a, b\) were passed'):
         hidden_states.SentenceEncoder(trained, {'a': SENTENCES, 'b': SENTENCES})
 
 

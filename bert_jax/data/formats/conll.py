@@ -105,7 +105,7 @@ def _read_columns(sentences: Sequence[Sequence[_Line]], path: str) -> LocatedFie
     has_counter = _has_counter(split)
     if has_counter:
         split = [[row for row in rows if not _OTHER_ID.fullmatch(row.columns[0])] for rows in split]
-    words_only = 2 if has_counter else 1  # the number of columns of a sentence without tags
+    words_only = 2 if has_counter else 1  # columns of a sentence without tags: counter, if any, and word
     are_tagged = [any(len(row.columns) > words_only for row in rows) for rows in split]
     tagged = itertools.compress(split, are_tagged)
     word, tag, width = _find_columns([row.columns for rows in tagged for row in rows], has_counter)
