@@ -98,7 +98,7 @@ def _format(size: str, result: dict[str, Any], key: str) -> str:
     if 'token_to_read_ratio' in ours:
         token, read = (1e3 * ours[key] for key in ('token_seconds', 'read_seconds'))
         lines.append(
-            f'{size:6} one token for each prompt takes {token:.1f} ms, reading the weights {read:.1f} ms; '
+            f'{size:6} a decoding step for all prompts takes {token:.1f} ms, reading the weights {read:.1f} ms; '
             f'median ratio {ours["token_to_read_ratio"]:.2f}'
         )
     return '\n'.join(lines)

@@ -28,10 +28,11 @@ class Batches:
     the stream gets its own noise, seeded by (seed, i), and batch `step` starts at position `step * batch_size`. The
     global batch is the same on one process and on many.
 
-    With several `length_buckets`, short texts need less padding. The rows of `window_size` batches, at most an epoch,
-    are sorted by length and regrouped into batches in random order, except that an epoch ends before the next one
-    begins. Each batch is cut to the shortest of a few lengths that fits all its rows, see `choose_bucket_lengths`. The
-    result still depends on the step only.
+    With several `length_buckets`, short texts need less padding. The rows of each window of `window_size` batches are
+    sorted by length and regrouped into batches, which come in random order. A window is at most one epoch long. If it
+    spans two epochs, the batches with rows of the first epoch come before the others. Each batch is cut to the
+    shortest of a few lengths that fits all its rows, see `choose_bucket_lengths`. The result still depends on the step
+    only.
 
     Args:
       rows: random access to rows [4 + T], or to groups of rows [..., 4 + T].

@@ -413,7 +413,10 @@ class _HeldOut:
 
 
 def _hold_out_end(pending: dict[str, list[list[str]]], chars: int, source: str) -> None:
-    """Hold out the last paragraphs of the only document of a corpus, about `chars` characters, if it has several."""
+    """Hold out the last paragraphs, about `chars` characters, of a corpus that is a single document.
+
+    If the document has only one paragraph, nothing is held out.
+    """
     paragraphs = pending['train'][-1] if pending['train'] else []
     ends = [*itertools.accumulate(map(len, reversed(paragraphs)))]
     count = min(max(1, sum(end <= chars for end in ends)), len(paragraphs) - 1)

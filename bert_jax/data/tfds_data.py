@@ -32,7 +32,7 @@ def splits_overlap(a: str, b: str, dataset: str = '') -> bool:
       a: a split, which may be a sum of slices.
       b: another split.
       dataset: name of the data set. If it is prepared on this machine, different slices of one split, such as
-        'train[:95%]' and 'train[90%:]', are compared by their examples; otherwise they count as disjoint.
+        'train[:95%]' and 'train[90%:]', are compared by their ranges of examples; otherwise they count as disjoint.
     """
     parts = [[part.strip().partition('[') for part in split.split('+')] for split in (a, b)]
     slices = [(x[2], y[2]) for x, y in itertools.product(*parts) if x[0] == y[0]]

@@ -49,7 +49,7 @@ class TokenizerConfig:
       vocab_size: largest number of entries of a trained vocabulary, including special tokens.
       max_characters: largest number of entries of a trained WordPiece vocabulary that are single characters. The most
         frequent characters are kept; words with others become [UNK]. 0 uses half of `vocab_size`, at least 500, and
-        what words and pieces leave free.
+        the rest of the vocabulary.
       lowercase: whether a trained WordPiece tokenizer lowercases and strips accents, as BERT's uncased models do.
       train_bytes: largest amount of training text in bytes, divided equally among the corpora.
     """

@@ -58,7 +58,7 @@ def _train_wordpiece(texts: Sequence[str], config: TokenizerConfig) -> Tokenizer
     )
     backend.train_from_iterator(texts, trainer)
     vocab = backend.get_vocab()
-    if not config.max_characters:  # characters fill what words and pieces leave free
+    if not config.max_characters:  # further characters fill the rest of the vocabulary
         rest = (entry for entries in characters[count:] for entry in entries)
         vocab |= {entry: i for i, entry in zip(range(len(vocab), config.vocab_size), rest, strict=False)}
     return Tokenizer(wordpiece_backend(vocab, lowercase=config.lowercase))

@@ -63,7 +63,7 @@ class Family:
         return {**self.defaults, **{k: v for k, v in config.items() if k not in self.aliases}, **renamed}
 
     def dropout_rates(self, config: Mapping[str, Any]) -> dict[str, float]:
-        """Return the rate of our model for each of the `dropout_keys`; `config` must be complete."""
+        """Return our model's dropout rate for each of the `dropout_keys`; `config` must be complete, see `complete`."""
         return {key: config[r] if isinstance(r, str) else r for key, r in self.dropout_keys.items()}
 
     def position_offset(self, config: Mapping[str, Any]) -> int:
@@ -90,8 +90,8 @@ def _block(prefix: str, our_prefix: str = '', **modules: str | tuple[str, ...]) 
     Args:
       prefix: prefix of the Hugging Face module names.
       our_prefix: prefix of our module names.
-      **modules: for each of our modules, a key of `_BLOCK_MODULES`, the Hugging Face module without `prefix`, or a
-        tuple of those that ours combines.
+      **modules: Hugging Face module for each of our modules, without `prefix`; a tuple if ours combines several. The
+        names of our modules are keys of `_BLOCK_MODULES`.
     """
 
     def add_prefix(names: str | tuple[str, ...]) -> str | tuple[str, ...]:

@@ -88,12 +88,12 @@ def read_tensors(folder: pathlib.Path) -> Tensors:
     return _remove_wrapper(tensors)
 
 
-# Prefixes of all tensors of a model that was saved inside of a wrapper of PyTorch: DataParallel, compile.
+# Prefixes of all tensors of a model that was saved inside a PyTorch wrapper: DataParallel, compile.
 _WRAPPERS = ('module.', '_orig_mod.')
 
 
 def _remove_wrapper(tensors: Tensors) -> Tensors:
-    """Remove a prefix of a wrapper of PyTorch from the names of all tensors, and log it."""
+    """Remove the prefix of a PyTorch wrapper, such as DataParallel, from the names of all tensors, and log it."""
     for prefix in _WRAPPERS:
         if tensors and all(name.startswith(prefix) for name in tensors):
             logging.info('the names of all tensors begin with %s, which is removed', prefix)

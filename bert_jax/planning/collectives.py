@@ -26,7 +26,7 @@ class Collective(NamedTuple):
 
 _KINDS = ('all-reduce', 'all-gather', 'reduce-scatter', 'all-to-all', 'collective-permute')
 _OPERATION = re.compile(rf'= (.*?) ({"|".join(_KINDS)})(-start)?\(')
-# Bits per element and shape, such as bf16[8,128]; booleans, pred[8], have 8 bits.
+# Groups: bits per element (none for pred, booleans of 8 bits) and shape, such as 16 and 8,128 for bf16[8,128].
 _ARRAY = re.compile(r'\b(?:pred|[a-z]+(\d+))\[([\d,]*)\]')
 # The constant in the condition of a loop is its trip count, as the loop variable starts at 0.
 _TRIP_COUNT = re.compile(r' [su]32\[\]\S* constant\((\d+)\)')

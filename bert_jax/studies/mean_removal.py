@@ -113,7 +113,7 @@ def make_table(results: dict[str, Any]) -> list[list[str]]:
 
 
 def make_figure(results: dict[str, Any]) -> Any:
-    """Plot the score with the mean removed by layer, with the source and target scores as horizontal lines."""
+    """Plot the score against the layer of mean removal, with the source and target scores as horizontal lines."""
     fig, ax = plots.pyplot().subplots(figsize=(5, 3.6), layout='constrained')
     by_layer = results['mean_removed_by_layer']
     layers = range(len(by_layer))

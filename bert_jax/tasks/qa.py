@@ -139,7 +139,7 @@ class Task(Downstream):
         answered = self._answer_all(outputs, metadata)
         if not answered:
             raise UserError(
-                f'The first {len(outputs["logits"])} evaluation rows do not include all windows of any question. Raise '
+                f'No question has all of its windows in the first {len(outputs["logits"])} evaluation rows. Raise '
                 'train.eval_rows.'
             )
         scores = np.array([self._score(p['answer'], q.answers) for q, p in answered])

@@ -121,7 +121,7 @@ def rows_folder(experiment: Experiment, workdir: pathlib.Path) -> pathlib.Path:
 
 
 class TaskRows:
-    """Training and validation rows of a task: prepared on first use for pretraining, read on first use otherwise."""
+    """Training and validation rows of a task, loaded on first use. Missing rows for pretraining are prepared first."""
 
     def __init__(self, task: Any, experiment: Experiment, tokenizer: Tokenizer, workdir: pathlib.Path):
         self._task, self._data, self._tokenizer = task, experiment.data, tokenizer

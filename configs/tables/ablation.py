@@ -26,7 +26,7 @@ BUDGET = ('train.eval_every=0', 'train.eval_rows=512', 'train.log_every=50', 'ch
 
 
 def shape(arg: str) -> str:
-    """Return the size of models and data for `arg`: paper for paper, mini for mini and small."""
+    """Return the size of models and data: 'paper' if `arg` is paper, 'mini' if it is mini or small."""
     return 'paper' if arg == 'paper' else 'mini'
 
 

@@ -78,8 +78,8 @@ def get_config(arg: str = 'mini') -> ConfigDict:
 def _columns(task: str, trained_on: str | None, settings: tuple[str, ...]) -> list[dict]:
     """Make the table columns of a task.
 
-    The columns are fine-tuning, evaluation of the fine-tuned models on each other language and, for tags, evaluation on
-    each other language with mean removal.
+    The columns are fine-tuning, evaluation of the fine-tuned models on every other language and, for tags, evaluation
+    on every other language with mean removal.
     """
     languages, score = TASKS[task]
     base = f'{task}, as trained'

@@ -22,7 +22,7 @@ def test_chinese_leaves_room_for_english_words(caplog):
     with caplog.at_level('INFO'):
         texts = chinese(4000) + ENGLISH
         tokenizer = tokenizer_training.train(texts, TokenizerConfig(vocab_size=2000))
-    assert len(tokenizer) == 2000, 'characters fill what words and pieces leave free'
+    assert len(tokenizer) == 2000, 'characters fill the rest of the vocabulary'
     assert len(tokenizer.encode(['the river carries letters'])[0]) == 4
     ids = np.concatenate(tokenizer.encode(texts))
     unknown = np.mean(ids == tokenizer.unk)

@@ -48,5 +48,5 @@ def count_columns(n: int) -> str:
 
 @functools.cache
 def log_once(message: str) -> None:
-    """Log a message, unless it was logged before: a file is read for its classes and again for its rows."""
+    """Log a message only once, although files are read twice: for their classes and for their rows."""
     logging.info(message)

@@ -47,7 +47,10 @@ def _damaged_error(path: str, e: Exception) -> UserError:
 
 
 def _class_names(parquet: Any) -> dict[str, tuple[str, ...]]:
-    """Return the class names of each field of class labels, or lists of them, from the metadata of `datasets`."""
+    """Return the class names of each field that holds class labels or lists of class labels.
+
+    They are read from the metadata that the Hugging Face library `datasets` writes to Parquet files.
+    """
     metadata = (parquet.schema_arrow.metadata or {}).get(b'huggingface')
     info = json.loads(metadata).get('info', {}) if metadata else {}
     features = (info.get('features') or {}).items()
