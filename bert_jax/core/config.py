@@ -14,7 +14,7 @@ import math
 import pathlib
 import types
 import typing
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -75,7 +75,8 @@ def load(spec: str) -> ConfigDict:
     if arg and not parameters:
         raise UserError(f'{path!r} takes no argument. Remove {":" + arg!r}.')
     if not arg and any(p.default is p.empty for p in parameters):
-        raise UserError(f'{path!r} needs an argument. Write --config={path}:ARGUMENT.')
+        known = _describe_argument(module.get_config)
+        raise UserError(f'{path!r} needs an argument, as in --config={path}:ARGUMENT: {known}')
     try:
         return module.get_config(arg) if arg else module.get_config()
     except UserError:
@@ -83,11 +84,22 @@ def load(spec: str) -> ConfigDict:
     except (Exception, SystemExit) as e:
         reason = f'{type(e).__name__}: {first_line(e)}'
         if arg and isinstance(e, KeyError):
-            usage = (inspect.getdoc(module.get_config) or 'see the file.').splitlines()[0]
-            raise UserError(f'{path!r} does not accept the argument {arg!r} ({reason}): {usage}') from e
+            known = _describe_argument(module.get_config)
+            raise UserError(f'{path!r} does not accept the argument {arg!r} ({reason}): {known}') from e
         if arg and isinstance(e, ValueError):
             raise UserError(f'{path!r} does not accept the argument {arg!r}: {e}') from e
         raise UserError(f'get_config() of {path!r} failed ({reason}). Fix the config file.') from e
+
+
+def _describe_argument(get_config: Callable[[str], ConfigDict]) -> str:
+    """Return the arguments that a config takes, as its error for an empty one or its docstring describes them."""
+    try:
+        get_config('')
+    except ValueError as e:
+        return str(e)
+    except Exception:
+        pass
+    return (inspect.getdoc(get_config) or 'see the file.').splitlines()[0]
 
 
 def load_module(path: str) -> Any:

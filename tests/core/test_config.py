@@ -177,6 +177,13 @@ def get_config(arg='small'):
     return ConfigDict({'width': {'small': 1, 'large': 2}[arg]})
 """
 
+WITH_CHOICES = """
+def get_config(arg):
+    if arg not in ('base', 'large'):
+        raise ValueError('choose from base, large.')
+    return ConfigDict()
+"""
+
 
 def test_config_file_with_and_without_argument(write):
     path = write(WITH_ARGUMENT)
@@ -190,7 +197,9 @@ def test_config_file_with_and_without_argument(write):
     [
         (WITH_ARGUMENT, ':huge', r"does not accept the argument 'huge'"),
         ('def get_config(): return ConfigDict()', ':small', r"takes no argument\. Remove ':small'"),
-        ('def get_config(size): return ConfigDict()', '', 'argument'),
+        ('def get_config(size): return ConfigDict()', '', 'needs an argument, as in .*: see the file'),
+        (WITH_CHOICES, '', 'needs an argument, as in .*: choose from base, large'),
+        (WITH_CHOICES, ':larg', "does not accept the argument 'larg': choose from base, large"),
         ('get_cfg = None', '', r'does not define get_config\(\)'),
         ('import no_such_package', '', 'no_such_package'),
         ('def get_config(:', '', 'config.py'),
