@@ -22,6 +22,7 @@ from sphinx import addnodes
 
 import bert_jax
 from bert_jax import modeling, tasks
+from bert_jax.core.settings import Key, read_keys
 from bert_jax.evals import language_model
 from bert_jax.experiments import tables
 from bert_jax.reports.export import to_markdown
@@ -29,22 +30,6 @@ from bert_jax.train import experiment
 from docs import commands
 
 REFERENCE = pathlib.Path(__file__).parent / 'reference'
-
-
-class Key(NamedTuple):
-    """A config key.
-
-    Attributes:
-      name: full name, such as 'train.steps'.
-      type: its type, as in Python.
-      default: Python expression of its default; empty if the key is required.
-      meaning: text from the `Attributes` of the dataclass; empty if the field is not documented.
-    """
-
-    name: str
-    type: str
-    default: str
-    meaning: str
 
 
 class Section(NamedTuple):
@@ -66,19 +51,7 @@ class Section(NamedTuple):
 
     def config_keys(self) -> list[Key]:
         """Return the keys of this section in the order of the dataclass."""
-        known, hints = meanings(self.cls), typing.get_type_hints(self.cls)
-        found = []
-        if self.prefix == 'model':
-            meaning = 'Model: `NAME` selects `bert_jax/modeling/NAME.py`.'
-            found.append(Key('model.name', 'str', repr(self.group), meaning))
-        for field in dataclasses.fields(self.cls):
-            meaning = known.get(field.name, '')
-            if self.prefix == 'task' and field.name == 'name':
-                meaning = 'Objective: `NAME` selects `bert_jax/tasks/NAME.py`.'
-            name = f'{self.prefix}.{field.name}'.lstrip('.')
-            type_ = re.sub(r'(\w+\.)+', '', inspect.formatannotation(hints[field.name]))
-            found.append(Key(name, type_, _default(field), meaning))
-        return found
+        return read_keys(self.cls, self.prefix)
 
 
 def sections() -> list[Section]:
@@ -123,26 +96,6 @@ def packages() -> dict[str, list[str]]:
             continue
         below = importlib.import_module(m.name).__path__
         found[m.name] = [m.name, *(s.name for s in pkgutil.walk_packages(below, m.name + '.'))]
-    return found
-
-
-def meanings(cls: type) -> dict[str, str]:
-    """Return what the `Attributes` of a dataclass and of its bases say of each field."""
-    found: dict[str, str] = {}
-    for base in reversed(cls.__mro__):
-        lines = inspect.cleandoc(base.__dict__.get('__doc__') or '').splitlines()
-        if 'Attributes:' not in lines:
-            continue
-        names: list[str] = []
-        for line in lines[lines.index('Attributes:') + 1 :]:
-            if line and not line.startswith(' '):
-                break
-            entry = re.match(r'  (\w+(?:, \w+)*)(?: \([^)]*\))?: (.*)', line)
-            if entry:
-                names = entry[1].split(', ')
-                found |= dict.fromkeys(names, entry[2])
-            else:
-                found |= {name: f'{found[name]} {line.strip()}'.strip() for name in names}
     return found
 
 
@@ -207,7 +160,8 @@ def _config_pages() -> dict[str, str]:
         texts[f'config/{page}.md'] = '\n'.join(lines)
     text = (
         'All keys, their types, defaults and meanings, from the dataclasses that read them. '
-        'Set a key in a config file, or on the command line as `--config.SECTION.KEY=VALUE`.'
+        'Set a key in a config file, or on the command line as `--config.SECTION.KEY=VALUE`. The flag `--show` of the '
+        'commands that take a config prints its keys with their values.'
     )
     texts['config/index.md'] = _index('Config keys', text, _CONFIG_PAGES)
     return texts
@@ -231,6 +185,8 @@ def _command_pages() -> dict[str, str]:
         if command.takes_overrides:
             meaning = 'Overrides a config key. See [](../config/index.md).'
             lines += ['```{option} --config.SECTION.KEY=VALUE', meaning, '```', '']
+        examples = (command.parser.epilog or '').partition('examples:\n')[2]
+        lines += ['Examples:', '', '```bash', textwrap.dedent(examples), '```', '']
         texts[f'commands/{page}.md'] = '\n'.join(lines)
     texts['commands/scripts.md'] = _scripts_page()
     text = (
@@ -250,8 +206,10 @@ def _scripts_page() -> str:
     lines = ['# Shell scripts', '']
     for path in sorted((commands.ROOT / 'launch').glob('*.sh')):
         comments = itertools.takewhile(lambda line: line.startswith('#'), path.read_text().splitlines())
-        text = ' '.join(line.lstrip('# ') for line in comments if not line.startswith('#!'))
-        lines += [f'## launch/{path.name}', '', markdown(text), '']
+        text = '\n'.join(line.removeprefix('# ') for line in comments if not line.startswith('#!'))
+        purpose, usage, rest = text.partition('Usage:')
+        lines += [f'## launch/{path.name}', '', markdown(' '.join(purpose.split())), '']
+        lines += ['```text', usage + rest, '```', ''] if usage else []
     return '\n'.join(lines)
 
 
@@ -310,7 +268,8 @@ def _option(action: argparse.Action) -> str:
         return str(action.metavar or action.dest)
     if action.nargs == 0:
         return action.option_strings[0]
-    return f'{action.option_strings[0]}={action.metavar or action.dest.upper()}'
+    value = f'={action.metavar or action.dest.upper()}'
+    return action.option_strings[0] + (f'[{value}]' if action.nargs == '?' else value)
 
 
 def _option_text(action: argparse.Action) -> Iterator[str]:
@@ -330,12 +289,6 @@ def _summary(cls: type) -> str:
     """Return the first paragraphs of a docstring, up to its `Attributes`."""
     doc = inspect.cleandoc(cls.__doc__ or '').partition('\nAttributes:')[0]
     return '\n\n'.join(' '.join(p.split()) for p in doc.split('\n\n'))
-
-
-def _default(field: dataclasses.Field) -> str:
-    if field.default is not dataclasses.MISSING:
-        return repr(field.default)
-    return repr(field.default_factory()) if field.default_factory is not dataclasses.MISSING else ''
 
 
 def _set_dashes(app: Any, doctree: docutils_nodes.document) -> None:

@@ -1,19 +1,22 @@
-"""Submit a training run to SLURM, and optionally a second job that evaluates each new checkpoint.
+"""Submit a training run to SLURM, and optionally a second job that evaluates each new checkpoint."""
 
-python launch/slurm.py --config=configs/X.py[:arg] --workdir=DIR [--sbatch='--nodes=2 ...'] [--eval] [--print] [--config.a.b=value]
-"""
-
-import argparse
 import pathlib
 import sys
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 
 from bert_jax.core import cli
+from bert_jax.train.settings import read_sections
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog='python launch/slurm.py', description=__doc__.splitlines()[0])
+    parser = cli.make_parser(
+        'launch/slurm.py',
+        __doc__,
+        '--config=configs/pretrain/bert.py:base --workdir=/shared/bert-base '
+        '--sbatch="--nodes=2 --ntasks-per-node=8 --gpus-per-node=8 --time=24:00:00"',
+        '--config=configs/finetune/sst2.py --workdir=/shared/sst2 --eval --print --config.init.checkpoint=/shared/bert-base',
+    )
     parser.add_argument('--config', required=True, help='config file, with :arg if it takes one')
     parser.add_argument(
         '--workdir', required=True, help='working directory, on a file system that all nodes share'
@@ -33,7 +36,7 @@ def main() -> None:
     parser.add_argument(
         '--print', action='store_true', help='print the batch scripts without submitting them'
     )
-    flags, overrides = cli.parse_args(parser)
+    flags, overrides = cli.parse_args(parser, read_sections)
 
     from bert_jax.core.errors import UserError
     from bert_jax.experiments import slurm

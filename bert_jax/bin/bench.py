@@ -7,7 +7,12 @@ from bert_jax.core import cli, paths
 
 
 def main() -> None:
-    parser = cli.make_parser('bench', __doc__)
+    parser = cli.make_parser(
+        'bench',
+        __doc__,
+        'tiny mini --rounds=1 --seconds=6',
+        'mini --generation --no_reference --out=speed.json',
+    )
     parser.add_argument(
         'sizes', nargs='*', help='model sizes; default: tiny mini base, or mini small with --generation'
     )

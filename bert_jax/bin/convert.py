@@ -6,7 +6,12 @@ from bert_jax.core import cli
 
 
 def main() -> None:
-    parser = cli.make_parser('convert', __doc__)
+    parser = cli.make_parser(
+        'convert',
+        __doc__,
+        '--from_hf=bert-base-uncased --to=runs/bert_base',
+        '--from=runs/sst2 --to_hf=exported/sst2',
+    )
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument(
         '--from_hf',

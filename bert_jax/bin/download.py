@@ -4,7 +4,12 @@ from bert_jax.core import cli
 
 
 def main() -> None:
-    parser = cli.make_parser('download', __doc__)
+    parser = cli.make_parser(
+        'download',
+        __doc__,
+        'glue/sst2',
+        'glue/mrpc wikiann/en',
+    )
     parser.add_argument('names', nargs='+', metavar='NAME', help='TFDS name, such as glue/sst2')
     flags = parser.parse_args()
 

@@ -1,14 +1,32 @@
 """Score a causal language model on running text, the last words of passages, or multiple-choice questions."""
 
+from collections.abc import Sequence
+
 from bert_jax.core import cli
+from bert_jax.core import config as config_lib
+from bert_jax.core.settings import Section, describe_section
 
 
 def main() -> int:
-    flags, overrides = cli.parse_args(cli.eval_parser('lm', __doc__))
+    parser = cli.eval_parser(
+        'lm',
+        __doc__,
+        '--config=configs/eval/lm.py:text --checkpoint=runs/gpt --out=runs/gpt/text.json',
+        '--config=configs/eval/lm.py:sst2 --checkpoint=runs/gpt --out=runs/gpt/sst2.json --config.eval.num_shots=8',
+    )
+    flags, overrides = cli.parse_args(parser, _read_sections)
 
     from bert_jax.evals import language_model, scoring
 
     return scoring.score_checkpoints(lambda: language_model.Scorer(flags.config, overrides), flags)
+
+
+def _read_sections(spec: str, overrides: Sequence[str]) -> list[Section]:
+    from bert_jax.evals import language_model
+
+    config = language_model.read_config(spec, overrides)
+    origins = dict.fromkeys(config_lib.load(spec).eval, 'config')
+    return [describe_section(type(config), 'eval', vars(config), origins, overrides)]
 
 
 if __name__ == '__main__':

@@ -5,7 +5,12 @@ from bert_jax.evals import command
 
 
 def main() -> int:
-    return command.main('seq2seq', __doc__)
+    return command.main(
+        'seq2seq',
+        __doc__,
+        '--config=configs/finetune/seq2seq.py:dialogsum --checkpoint=runs/dialogsum --out=runs/dialogsum/scores.json',
+        '--config=configs/finetune/seq2seq.py:dialogsum --checkpoint=runs/dialogsum --out=runs/dialogsum/test.json --config.data.eval_split=test',
+    )
 
 
 if __name__ == '__main__':

@@ -4,7 +4,12 @@ from bert_jax.core import cli
 
 
 def main() -> None:
-    parser = cli.make_parser('fill_mask', __doc__)
+    parser = cli.make_parser(
+        'fill_mask',
+        __doc__,
+        '--checkpoint=runs/english "The captain looked at the [MASK]."',
+        '--checkpoint=runs/english --top=3 "She [MASK] home." "He was a [MASK] man."',
+    )
     cli.add_checkpoint_flag(parser, 'a pretraining run')
     parser.add_argument('--top', type=int, default=5, help='number of tokens to print for each mask')
     parser.add_argument('texts', nargs='+', help='texts with one or more [MASK] each')

@@ -4,7 +4,12 @@ from bert_jax.core import cli
 
 
 def main() -> None:
-    parser = cli.make_parser('generate', __doc__)
+    parser = cli.make_parser(
+        'generate',
+        __doc__,
+        '--checkpoint=runs/gpt "The captain looked at the"',
+        '--checkpoint=runs/gpt --length=200 --temperature=0.7 --top_p=0.9 --seed=1 "Once upon a time"',
+    )
     cli.add_checkpoint_flag(parser, 'a run of the task clm')
     parser.add_argument('--length', type=int, default=100, help='maximum number of new tokens')
     parser.add_argument(

@@ -4,7 +4,12 @@ from bert_jax.core import cli
 
 
 def main() -> None:
-    parser = cli.make_parser('mean_shift', __doc__)
+    parser = cli.make_parser(
+        'mean_shift',
+        __doc__,
+        '--checkpoint=runs/multilingual --source=en --target=de "The captain looked at the sea."',
+        '--checkpoint=runs/bilingual --source=text --target=fake --layer=2 --alphas=0,1,2 "He was there."',
+    )
     cli.add_checkpoint_flag(parser, 'a pretraining run on several languages')
     parser.add_argument('--source', required=True, help='language of the sentences')
     parser.add_argument('--target', required=True, help='language to shift to')

@@ -6,7 +6,12 @@ from bert_jax.core import cli
 
 
 def main() -> None:
-    parser = cli.make_parser('noise', __doc__)
+    parser = cli.make_parser(
+        'noise',
+        __doc__,
+        '"The captain looked at the sea. It was calm."',
+        '"The captain looked at the sea." --checkpoint=runs/bart --rate=0.5 --seed=1',
+    )
     parser.add_argument('text', help='one or more sentences')
     parser.add_argument(
         '--checkpoint', help='--workdir of a run whose tokenizer to use; without it, each word is a token'

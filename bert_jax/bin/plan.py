@@ -3,10 +3,16 @@
 from collections.abc import Iterable
 
 from bert_jax.core import cli
+from bert_jax.train.settings import read_sections
 
 
 def main() -> None:
-    parser = cli.make_parser('plan', __doc__)
+    parser = cli.make_parser(
+        'plan',
+        __doc__,
+        '--config=configs/pretrain/bert.py:base --topology=v5e:4x4 --price=1.2',
+        '--config=configs/pretrain/bert.py:large --topology=h100:8,v5e:4x4 --strategies=dp,fsdp',
+    )
     parser.add_argument(
         '--config', required=True, help='pretraining config file, with :arg if it takes an argument'
     )
@@ -25,7 +31,7 @@ def main() -> None:
     parser.add_argument(
         '--price', type=float, default=0.0, help='price of a chip-hour, to estimate the cost of the run'
     )
-    flags, overrides = cli.parse_args(parser)
+    flags, overrides = cli.parse_args(parser, read_sections)
     cli.check_minimum(parser, flags, 'price', 0)
     makes_table = ',' in flags.topology.strip(', ') or flags.strategies
     if flags.search and makes_table:

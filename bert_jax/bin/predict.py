@@ -9,7 +9,12 @@ from bert_jax.core import cli
 
 
 def main() -> int:
-    parser = cli.make_parser('predict', __doc__)
+    parser = cli.make_parser(
+        'predict',
+        __doc__,
+        '--checkpoint=runs/sst2 --input=reviews.csv --output=predictions.jsonl --config.data.text=review',
+        '--checkpoint=runs/squad --question="Who wrote it?" --context=book.txt',
+    )
     cli.add_checkpoint_flag(parser, 'a fine-tuning run')
     parser.add_argument(
         '--input',

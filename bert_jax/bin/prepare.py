@@ -3,10 +3,16 @@
 import pathlib
 
 from bert_jax.core import cli
+from bert_jax.train.settings import read_sections
 
 
 def main() -> None:
-    parser = cli.make_parser('prepare', __doc__)
+    parser = cli.make_parser(
+        'prepare',
+        __doc__,
+        '--config=configs/pretrain/cpu.py --rows=rows/english --config.data.sources="novels_en.txt.gz,wiki_articles"',
+        '--config=configs/pretrain/bert.py:base --rows=rows/wikipedia --config.data.sources=wikipedia/20230601.en --beam="--runner=DirectRunner"',
+    )
     parser.add_argument('--config', required=True, help='pretraining config: FILE.py or FILE.py:ARGUMENT')
     parser.add_argument(
         '--rows',
@@ -23,7 +29,7 @@ def main() -> None:
         default='',
         help='with --beam: folder that all workers can access, such as gs://BUCKET/tmp; default: the output folder',
     )
-    flags, overrides = cli.parse_args(parser)
+    flags, overrides = cli.parse_args(parser, read_sections)
     if flags.staging and flags.beam is None:
         parser.error('--staging needs --beam')
     cli.check_writable(pathlib.Path(flags.rows) / 'tokenizer.json', '--rows')

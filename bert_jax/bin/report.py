@@ -6,7 +6,12 @@ from bert_jax.core import cli, paths
 
 
 def main() -> None:
-    parser = cli.make_parser('report', __doc__)
+    parser = cli.make_parser(
+        'report',
+        __doc__,
+        'runs/english runs/sst2 --out=report.html',
+        'runs/english --out=report.html --plots=plots --fill="The captain looked at the [MASK]."',
+    )
     parser.add_argument(
         'workdirs',
         nargs='+',

@@ -7,7 +7,12 @@ from bert_jax.core import cli
 
 
 def main() -> None:
-    parser = cli.make_parser('status', __doc__)
+    parser = cli.make_parser(
+        'status',
+        __doc__,
+        'runs/english',
+        'runs --every=10',
+    )
     parser.add_argument(
         'folder', type=pathlib.Path, help='working directory of a run, or a folder that contains several'
     )

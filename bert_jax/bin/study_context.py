@@ -6,7 +6,12 @@ from bert_jax.core import cli
 
 
 def main() -> None:
-    parser = cli.make_parser('study_context', __doc__)
+    parser = cli.make_parser(
+        'study_context',
+        __doc__,
+        '--checkpoint=runs/english --out=runs/english/context',
+        '--checkpoint=runs/english --out=runs/english/bank --word=bank --input=bank.jsonl',
+    )
     cli.add_checkpoint_flag(parser, 'a pretraining run')
     parser.add_argument('--out', required=True, type=pathlib.Path, help='folder for the table and the figure')
     parser.add_argument('--word', default='', help='word to study, which each line of --input contains')

@@ -6,7 +6,12 @@ from bert_jax.core import cli
 
 
 def main() -> None:
-    parser = cli.make_parser('study_language', __doc__)
+    parser = cli.make_parser(
+        'study_language',
+        __doc__,
+        '--checkpoint=runs/bilingual --out=runs/bilingual/language',
+        '--checkpoint=runs/multilingual --out=runs/multilingual/language --parallel=xnli --limit=500 --word2vec',
+    )
     cli.add_checkpoint_flag(parser, 'a pretraining run on several languages')
     parser.add_argument('--out', required=True, type=pathlib.Path, help='folder for the table and the figure')
     cli.add_text_flags(parser)

@@ -6,7 +6,12 @@ from bert_jax.core import cli
 
 
 def main() -> None:
-    parser = cli.make_parser('study_mean_removal', __doc__)
+    parser = cli.make_parser(
+        'study_mean_removal',
+        __doc__,
+        '--checkpoint=runs/nli --source_config=configs/finetune/xnli.py:en --target_config=configs/finetune/xnli.py:de --out=runs/nli/mean_removal',
+        '--checkpoint=runs/squad --source_config=configs/finetune/squad.py:v1.1 --target_config=configs/finetune/squad.py:xquad/zh --metric=f1 --out=runs/squad/mean_removal',
+    )
     cli.add_checkpoint_flag(parser, 'a fine-tuning run in one language')
     parser.add_argument(
         '--source_config', required=True, help='config of the task in the fine-tuning language'

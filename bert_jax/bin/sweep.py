@@ -11,10 +11,16 @@ import shlex
 from typing import Any
 
 from bert_jax.core import cli
+from bert_jax.train.settings import read_sections
 
 
 def _parse() -> tuple[argparse.Namespace, list[str]]:
-    parser = cli.make_parser('sweep', __doc__)
+    parser = cli.make_parser(
+        'sweep',
+        __doc__,
+        '--config=configs/finetune/sst2.py:few --workdir=runs/sweep --seeds=3 --over=optim.learning_rate=1e-4,3e-4 --config.init.checkpoint=runs/english',
+        '--config=configs/finetune/glue.py:mrpc --workdir=runs/mrpc_sweep --recipe --jobs=2 --score=f1 --config.init.checkpoint=runs/english',
+    )
     parser.add_argument('--config', required=True, help='config file, with :arg if it takes an argument')
     parser.add_argument('--workdir', required=True, help='folder for all runs and for the table')
     parser.add_argument(
@@ -51,7 +57,7 @@ def _parse() -> tuple[argparse.Namespace, list[str]]:
         default='',
         help='score to compare; by default checkpoint.best_metric of the config, or the loss if that is empty',
     )
-    flags, overrides = cli.parse_args(parser)
+    flags, overrides = cli.parse_args(parser, read_sections)
     cli.check_minimum(parser, flags, 'seeds', 1)
     cli.check_minimum(parser, flags, 'jobs', 0)
     if wrong := [word for word in flags.over if not word.partition('=')[2]]:

@@ -6,13 +6,20 @@ runs, run the same command again.
 
 import argparse
 import pathlib
+from collections.abc import Sequence
 
 from bert_jax.core import cli, paths
+from bert_jax.core import config as config_lib
+from bert_jax.core.settings import Section, describe_section
 
 
 def _parse() -> tuple[argparse.Namespace, list[str]]:
-    parser = cli.make_parser('table', __doc__)
-    parser.epilog = 'To change the table itself, set --config.KEY=VALUE, such as --config.seeds=3 or --config.checkpoint=DIR.'
+    parser = cli.make_parser(
+        'table',
+        __doc__,
+        '--config=configs/tables/bert_table1.py --config.checkpoint=runs/english',
+        '--config=configs/tables/bert_table5.py:mini --workdir=runs/table5 --list --config.seeds=3',
+    )
     parser.add_argument(
         '--config',
         required=True,
@@ -32,11 +39,21 @@ def _parse() -> tuple[argparse.Namespace, list[str]]:
         metavar='OPTIONS',
         help='submit the missing runs to SLURM, with these options of sbatch; to print the table later, use --list',
     )
-    flags, overrides = cli.parse_args(parser)
+    flags, overrides = cli.parse_args(parser, _read_sections)
     cli.check_minimum(parser, flags, 'jobs', 1)
     if flags.slurm is not None and flags.jobs > 1:
         parser.error('--jobs cannot be combined with --slurm, which runs as many jobs as the cluster allows')
     return flags, overrides
+
+
+def _read_sections(spec: str, overrides: Sequence[str]) -> list[Section]:
+    """Return the keys of a table as one section, with the names of its rows and columns as their values."""
+    from bert_jax.experiments import tables
+
+    values = {'published': {}, 'checkpoints': {}, **config_lib.as_dict(tables.load(spec, overrides))}
+    names = {key: tuple(entry['name'] for entry in values.get(key, ())) for key in ('rows', 'columns')}
+    origins = dict.fromkeys(config_lib.load(spec), 'config')
+    return [describe_section(tables.Table, '', {**values, **names}, origins, overrides)]
 
 
 def main() -> int:

@@ -7,10 +7,16 @@ import pathlib
 from typing import Any
 
 from bert_jax.core import cli
+from bert_jax.train.settings import read_sections
 
 
 def main() -> int:
-    parser = cli.make_parser('train', __doc__)
+    parser = cli.make_parser(
+        'train',
+        __doc__,
+        '--config=configs/pretrain/cpu.py --workdir=runs/english --config.data.sources="novels_en.txt.gz,wiki_articles"',
+        '--config=configs/finetune/sst2.py --workdir=runs/sst2 --config.init.checkpoint=runs/english',
+    )
     parser.add_argument('--config', required=True, help='config file, with :arg if it takes an argument')
     parser.add_argument(
         '--workdir', required=True, help='working directory, created if missing; a run in it is resumed'
@@ -19,7 +25,7 @@ def main() -> int:
         '--verbose', action='store_true', help='log debug messages, such as the table of all parameters'
     )
     cli.add_process_flags(parser)
-    flags, overrides = cli.parse_args(parser)
+    flags, overrides = cli.parse_args(parser, read_sections)
     workdir = pathlib.Path(flags.workdir)
     cli.check_writable(workdir / 'config.json', '--workdir')
     if flags.verbose:

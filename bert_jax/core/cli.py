@@ -8,9 +8,11 @@ import os
 import pathlib
 import re
 import shlex
+import shutil
 import signal
 import sys
 import tempfile
+import textwrap
 import threading
 import traceback
 import types
@@ -20,33 +22,88 @@ from typing import Any
 
 from bert_jax.core import output
 from bert_jax.core.errors import UserError, first_line
+from bert_jax.core.settings import Section, format_sections
 
 
-def make_parser(command: str, doc: str | None) -> argparse.ArgumentParser:
-    """Create the argument parser of `python -m bert_jax.bin.COMMAND`; `doc` is the description that --help shows."""
+def make_parser(command: str, doc: str | None, *examples: str) -> argparse.ArgumentParser:
+    """Create the argument parser of a command.
+
+    Args:
+      command: module of `bert_jax/bin`, or path of a launcher, such as 'launch/slurm.py'.
+      doc: description that --help shows.
+      *examples: arguments of example calls, with which --help ends.
+    """
+    program = f'python {command}' if command.endswith('.py') else f'python -m bert_jax.bin.{command}'
     return argparse.ArgumentParser(
-        prog=f'python -m bert_jax.bin.{command}',
+        prog=program,
         description=doc,
+        epilog='\n'.join(['examples:', *(_format_example(f'{program} {example}') for example in examples)]),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
 
 
+def _format_example(command: str) -> str:
+    """Break a command into lines that end in backslashes, but not at spaces between double quotes."""
+    unbroken = re.sub('"[^"]*"', lambda quoted: quoted[0].replace(' ', '\0'), command)
+    lines = textwrap.wrap(unbroken, 76, break_long_words=False, break_on_hyphens=False)
+    return '  ' + ' \\\n      '.join(lines).replace('\0', ' ')
+
+
+class _Show(argparse.Action):
+    """Store the value of `--show`, with which only `--config` is required."""
+
+    def __call__(
+        self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, value: Any, *_: Any
+    ) -> None:
+        namespace.show = value
+        for action in parser._actions:
+            action.required = action.dest == 'config'
+
+
 def parse_args(
-    parser: argparse.ArgumentParser, argv: Sequence[str] | None = None
+    parser: argparse.ArgumentParser,
+    read_sections: Callable[[str, Sequence[str]], Sequence[Section]] | None = None,
+    argv: Sequence[str] | None = None,
 ) -> tuple[argparse.Namespace, list[str]]:
     """Parse the flags of a command that accepts config overrides.
+
+    With --show, print the config and exit.
+
+    Args:
+      parser: parser of the command.
+      read_sections: function that reads the sections of the config, from the value of --config and the overrides; None if
+        the command has no flag --show.
+      argv: arguments of the command; by default those of the process.
 
     Returns:
       The flags, and `a.b=value` for each argument `--config.a.b=value`.
     """
-    parser.epilog = parser.epilog or '--config.SECTION.KEY=VALUE overrides a value of the config.'
-    flags, rest = parser.parse_known_args(argv)
+    override = '--config.KEY=VALUE overrides a key of the config'
+    if read_sections:
+        override += ', --show lists all keys'
+        parser.add_argument(
+            '--show',
+            action=_Show,
+            nargs='?',
+            const='',
+            metavar='SECTION',
+            help='print the keys of the config, or of one section, with values, origins, types and meanings, and exit',
+        )
+    parser.epilog = f'{override}.\n\n{parser.epilog or ""}'
+    argv = sys.argv[1:] if argv is None else argv
+    # Overrides come first, because --show would take one with spaces as its value.
+    flags, rest = parser.parse_known_args(sorted(argv, key=lambda word: not word.startswith('--config.')))
     for name in ('config', 'workdir', 'checkpoint', 'out', 'rows'):
         if vars(flags).get(name) == '' != parser.get_default(name):  # such as --workdir=$UNSET_VARIABLE
             parser.error(f'--{name} is empty; set it to a value')
     if unknown := [argument for argument in rest if not argument.startswith('--config.')]:
         parser.error(f'unknown argument {unknown[0]!r}; set config values with --config.KEY=VALUE')
-    return flags, [argument.removeprefix('--config.') for argument in rest]
+    overrides = [argument.removeprefix('--config.') for argument in rest]
+    if read_sections and flags.show is not None:
+        width = shutil.get_terminal_size((100, 24)).columns
+        print(*format_sections(read_sections(flags.config, overrides), flags.show, width), sep='\n', end='')
+        parser.exit()
+    return flags, overrides
 
 
 def parse_seed(text: str) -> int:
@@ -88,9 +145,9 @@ def add_process_flags(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def eval_parser(task: str, doc: str | None) -> argparse.ArgumentParser:
-    """Create the argument parser of the command `eval_{task}`."""
-    parser = make_parser(f'eval_{task}', doc)
+def eval_parser(task: str, doc: str | None, *examples: str) -> argparse.ArgumentParser:
+    """Create the argument parser of the command `eval_{task}`; see `make_parser`."""
+    parser = make_parser(f'eval_{task}', doc, *examples)
     parser.add_argument(
         '--config', required=True, help='config file of the task, which names the data to score'
     )

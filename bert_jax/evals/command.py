@@ -1,16 +1,18 @@
 """Entry point that the evaluation commands of downstream tasks share."""
 
 from bert_jax.core import cli
+from bert_jax.train.settings import read_sections
 
 
-def main(task: str, description: str | None) -> int:
+def main(task: str, description: str | None, *examples: str) -> int:
     """Run `python -m bert_jax.bin.eval_TASK` and return its exit status.
 
     Args:
       task: name of the downstream task.
       description: text that --help shows.
+      *examples: arguments of example calls, which --help shows as well.
     """
-    flags, overrides = cli.parse_args(cli.eval_parser(task, description))
+    flags, overrides = cli.parse_args(cli.eval_parser(task, description, *examples), read_sections)
 
     from bert_jax.evals import scoring  # slow to import, so after the flags are checked
 

@@ -469,17 +469,21 @@ def folder_name(name: str) -> str:
     )
 
 
+def load(spec: str, overrides: Sequence[str] = ()) -> ConfigDict:
+    """Load the config of a table, with defaults and overrides."""
+    defaults = {f.name: f.default for f in dataclasses.fields(Table) if isinstance(f.default, str | int)}
+    config = ConfigDict({**defaults, **config_lib.load(spec)})
+    config_lib.override(config, overrides)
+    return config
+
+
 def read(spec: str, overrides: Sequence[str] = ()) -> Table:
     """Read a table from a config file, with overrides such as `seeds=3` or `checkpoint=DIR`.
 
     Raises:
       UserError: for unknown keys; if there are no rows or no columns; or if two of them have the same name.
     """
-    config = config_lib.load(spec)
-    defaults = {f.name: f.default for f in dataclasses.fields(Table) if isinstance(f.default, str | int)}
-    config = ConfigDict({**defaults, **config})
-    config_lib.override(config, overrides)
-    values = config_lib.as_dict(config)
+    values = config_lib.as_dict(load(spec, overrides))
     for key, cls in (('rows', Row), ('columns', Column)):
         entries = [
             config_lib.build_section(cls, entry, f'{key}[{i}]') for i, entry in enumerate(values.get(key, ()))

@@ -120,6 +120,18 @@ def test_commands_of_the_documentation_are_accepted(block):
             pytest.fail(f'{block}: {e}\n  in: {" ".join(words)}', pytrace=False)
 
 
+@pytest.mark.parametrize('name', commands.names())
+def test_help_ends_with_two_examples(name):
+    parser = commands.capture(name, None).parser
+    flags, _, examples = parser.format_help().partition('\nexamples:\n')
+    found = shell.expand(examples)
+    assert len(found) == 2
+    for words in found:
+        assert name in words[1:3]
+        check(words)
+    assert all(option in flags for action in parser._actions for option in action.option_strings)
+
+
 @pytest.mark.parametrize(
     ('line', 'message'),
     [

@@ -4,6 +4,7 @@ import argparse
 
 import pytest
 
+from bert_jax.core import settings
 from docs import commands, generate, offline
 
 
@@ -22,7 +23,7 @@ def test_every_config_key_is_explained(section):
 
 @pytest.mark.parametrize('section', generate.sections(), ids=lambda s: f'{s.page}-{s.group or s.prefix}')
 def test_no_explained_key_is_unknown(section):
-    unknown = {*generate.meanings(section.cls)} - {*dir(section.cls), *section.cls.__dataclass_fields__}
+    unknown = {*settings.read_meanings(section.cls)} - {*dir(section.cls), *section.cls.__dataclass_fields__}
     assert not unknown, (
         f'Attributes of {section.cls.__qualname__} explains {", ".join(unknown)}, which do not exist'
     )

@@ -1,14 +1,18 @@
-"""Study how many dimensions the hidden states of each layer use: --checkpoint=DIR --out=DIR [--source=FILE]."""
+"""Study how many dimensions the hidden states of each layer use."""
 
-import argparse
 import pathlib
 
 from bert_jax.core import cli
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog='python -m bert_jax.bin.study_dimensionality', description=__doc__)
-    parser.add_argument('--checkpoint', required=True, help='--workdir of a pretraining run')
+    parser = cli.make_parser(
+        'study_dimensionality',
+        __doc__,
+        '--checkpoint=runs/english --out=runs/english/dimensionality',
+        '--checkpoint=runs/english --out=runs/english/dimensionality --source=novels_en.txt.gz --limit=500',
+    )
+    cli.add_checkpoint_flag(parser, 'a pretraining run')
     parser.add_argument('--out', required=True, type=pathlib.Path, help='folder for the table and the figure')
     parser.add_argument(
         '--source', default='', help='text source; default: the held-out part of the pretraining corpus'
