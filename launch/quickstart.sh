@@ -3,7 +3,11 @@
 # environment, prepare data, train a tokenizer, pretrain, fine-tune from pretrained and from random weights, write a
 # report. A second call resumes an interrupted one and reuses what is finished.
 # Usage: bash launch/quickstart.sh [DIR]    (default: runs/quickstart)
+# Examples:
+#   bash launch/quickstart.sh
+#   bash launch/quickstart.sh /tmp/quickstart
 set -euo pipefail
+case ${1:-} in -h | --help) sed -n '2,/^set/s/^# //p' "$0" && exit ;; esac
 out=$(realpath -m "${1:-$(dirname "$0")/../runs/quickstart}")
 cd "$(dirname "$0")/.."
 source launch/env.sh

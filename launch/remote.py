@@ -1,11 +1,14 @@
 """Helper functions of the launchers for remote machines: run or print commands, archive and install the project."""
 
 import argparse
+import glob
+import os
 import pathlib
 import shlex
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 
@@ -55,11 +58,55 @@ class Runner:
         return subprocess.run(command, stdout=subprocess.PIPE, text=True).stdout.strip()
 
 
-def make_archive(run: Runner, folder: pathlib.Path) -> pathlib.Path:
-    """Write the project files of the working tree to an archive in `folder`; return its path."""
+def make_parser(script: str, doc: str | None, *examples: str) -> argparse.ArgumentParser:
+    """Create the argument parser of a launcher, with the flags that all of them have; see `cli.make_parser`."""
+    parser = cli.make_parser(f'launch/{script}', doc, *examples)
+    training_help = _training_parser().format_help().partition('\n\n')[2]  # without its usage
+    parser.epilog = f'{training_help}\n{parser.epilog}'
+    parser.add_argument(
+        '--send',
+        action='append',
+        default=[],
+        metavar='PATH',
+        help='file, folder or glob to copy to the same path on each machine, such as data or a checkpoint; a relative path '
+        'is below the project; may be repeated',
+    )
+    parser.add_argument(
+        '--fetch', default='', metavar='DIR', help='copy --workdir to this local folder afterwards'
+    )
+    parser.add_argument('--print', action='store_true', help='print all commands without running them')
+    return parser
+
+
+def _training_parser() -> argparse.ArgumentParser:
+    """Create the parser of the arguments after `--`."""
+    usage = '... -- --config=configs/X.py --workdir=DIR'
+    parser = argparse.ArgumentParser(prog='... --', usage=usage, add_help=False)
+    description = 'Also --config.KEY=VALUE, which overrides a key of the config.'
+    group = parser.add_argument_group('arguments of the training, after --', description)
+    group.add_argument(
+        '--config', required=True, help='config file in configs/, with :arg if it takes an argument'
+    )
+    group.add_argument('--workdir', required=True, help='working directory on the machine')
+    group.add_argument('--verbose', action='store_true', help='log debug messages')
+    return parser
+
+
+def make_archive(run: Runner, folder: pathlib.Path, sent: Sequence[str]) -> pathlib.Path:
+    """Write the project files of the working tree and the paths `sent` to an archive in `folder`; return its path."""
     file = folder / ARCHIVE
-    run('tar', '-czf', str(file), '--exclude=__pycache__', '-C', str(ROOT), *SHIPPED)
+    paths = [path for pattern in sent for path in _find(pattern)]
+    # -P keeps absolute paths, and -h copies the files that symbolic links refer to.
+    run('tar', '-czPhf', str(file), '--exclude=__pycache__', '-C', str(ROOT), *SHIPPED, *paths)
     return file
+
+
+def _find(pattern: str) -> list[str]:
+    """Return the paths that match a glob, in which `{split}` stands for the name of a split."""
+    pattern = os.path.expanduser(pattern)
+    if (ROOT / pattern).exists():
+        return [pattern]
+    return sorted(glob.glob(pattern.replace('{split}', '*'), root_dir=ROOT))
 
 
 def install_command(jax_extra: str) -> str:
@@ -74,7 +121,7 @@ def install_command(jax_extra: str) -> str:
         'PYTHON=$(python3 -m uv python find 3.12); }'
     )
     jax = f'python -m pip install -q "jax[{jax_extra}]==$(python -c \'import jax; print(jax.__version__)\')"'
-    unpack = f'mkdir -p bert_jax && tar -xzf {ARCHIVE} -C bert_jax && cd bert_jax'
+    unpack = f'mkdir -p bert_jax && tar -xzPf {ARCHIVE} -C bert_jax && cd bert_jax'
     return f'{unpack} && {{ {python}; }} && export PYTHON && source launch/env.sh && {jax}'
 
 
@@ -95,32 +142,78 @@ def run(main: Callable[[], int | None], interrupt_message: str) -> None:
     cli.run(launcher)
 
 
-def validate(arguments: Sequence[str]) -> str:
-    """Validate the training arguments before any machine is used.
+def validate(arguments: Sequence[str], sent: Sequence[str]) -> str:
+    """Validate the training arguments before any machine is used, and print which of its inputs are not sent.
+
+    Args:
+      arguments: arguments of the training.
+      sent: values of --send.
 
     Returns:
       The working directory, relative to the home directory of the remote user.
 
     Raises:
-      UserError: for invalid settings, or a config file that is not in the archive.
+      UserError: for invalid settings, a value of --send that does not exist, or a config file that is not sent.
       SystemExit: for missing or unknown arguments.
     """
-    parser = argparse.ArgumentParser(prog='... --', usage='... -- --config=configs/X.py --workdir=DIR')
-    parser.add_argument('--config', required=True)
-    parser.add_argument('--workdir', required=True)
-    flags, overrides = cli.parse_args(parser, arguments)
+    flags, overrides = cli.parse_args(_training_parser(), argv=arguments)
 
     from bert_jax.experiments import jobs
+    from bert_jax.train import experiment
 
+    if missing := [pattern for pattern in sent if not _find(pattern)]:
+        raise UserError(f'--send={missing[0]} does not exist. Set it to a file, a folder or a glob.')
     path, colon, arg = flags.config.partition(':')
-    file = (ROOT / path).resolve()
-    if pathlib.Path(path).is_absolute() or not any(file.is_relative_to(ROOT / name) for name in SHIPPED):
+    if not _is_sent(path, sent):
         raise UserError(
             f'--config={path} is outside the project, and only the project is copied to the machine. Move the file into '
-            'configs/ and write --config=configs/X.py.'
+            f'configs/, or add --send={path}.'
         )
-    jobs.validate([jobs.Job(pathlib.Path(flags.workdir), f'{ROOT / path}{colon}{arg}', tuple(overrides))])
+    spec = f'{ROOT / path}{colon}{arg}'
+    jobs.validate([jobs.Job(pathlib.Path(flags.workdir), spec, tuple(overrides))])
+    if notes := [*_describe_unsent(experiment.read(spec, overrides), sent)]:
+        print(
+            f'Not sent, but needed on the machine ({", ".join(SHIPPED[:3])} are sent):',
+            *notes,
+            sep='\n  ',
+            file=sys.stderr,
+        )
     return str(pathlib.PurePosixPath('bert_jax') / flags.workdir)
+
+
+def _is_sent(path: str, sent: Sequence[str]) -> bool:
+    """Return whether a path or glob is copied to the machine: below the project or a value of --send."""
+
+    def normalize(path: str) -> str:
+        return os.path.normpath(os.path.expanduser(path))
+
+    # An absolute path in this project is another one on the machine, so it is not made relative.
+    parents = map(normalize, (*SHIPPED, *sent))
+    return any(pathlib.PurePath(normalize(path)).is_relative_to(parent) for parent in parents)
+
+
+def _describe_unsent(experiment: Any, sent: Sequence[str]) -> Iterator[str]:
+    """Yield a line for each input of a training that is not sent, with what to do."""
+    from bert_jax.data import formats, sources
+
+    data = experiment.data
+    inputs = {
+        'init.checkpoint': [experiment.init.checkpoint],
+        'tokenizer.path': [experiment.tokenizer.path],
+        'data.rows_dir': _find(getattr(data, 'rows_dir', '')),  # the training prepares missing rows
+        'data.source': [getattr(data, 'source', '')],
+        'data.sources': [sources.parse_source(source)[1] for source in getattr(data, 'sources', ())],
+    }
+    for key, paths in inputs.items():
+        for path in filter(None, paths):
+            if key.startswith('data.source') and not formats.is_path(path):
+                if not path.startswith('pydocs/'):
+                    yield f'{key}={path}: a TFDS data set. Prepare it there with python -m bert_jax.bin.download {path}'
+            elif not _is_sent(path, sent):
+                advice = (
+                    f'Copy it with --send={shlex.quote(path)}' if _find(path) else 'It is not on this machine'
+                )
+                yield f'{key}={path}: {advice}.'
 
 
 def split_arguments(arguments: list[str]) -> tuple[list[str], list[str]]:

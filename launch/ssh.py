@@ -1,11 +1,9 @@
 """Train on GPU machines that are reachable by SSH: install, run one process per host, copy the results back.
 
-python launch/ssh.py --hosts=user@a,user@b [--fetch=DIR] [--print] -- --config=configs/pretrain/bert.py:base --workdir=/shared/bert-base
-
-With several hosts, --workdir must be on a file system that all of them share. --print prints all commands without running them.
+With several hosts, --workdir must be on a file system that all of them share. Only the code is copied: text, labeled
+data and checkpoints must be on the hosts, or be sent with --send.
 """
 
-import argparse
 import pathlib
 import shlex
 import subprocess
@@ -17,23 +15,25 @@ import remote
 
 def main() -> int:
     launch_args, train_args = remote.split_arguments(sys.argv[1:])
-    parser = argparse.ArgumentParser(prog='python launch/ssh.py', description=__doc__.splitlines()[0])
+    parser = remote.make_parser(
+        'ssh.py',
+        __doc__,
+        '--hosts=me@a,me@b -- --config=configs/pretrain/bert.py:base --workdir=/shared/bert-base',
+        '--hosts=me@a --send=runs/english --fetch=runs -- --config=configs/finetune/sst2.py --workdir=runs/sst2 '
+        '--config.init.checkpoint=runs/english',
+    )
     parser.add_argument('--hosts', required=True, help='comma-separated hosts; the first runs process 0')
     parser.add_argument(
         '--port', type=int, default=1234, help='port at which process 0 listens for the other processes'
     )
-    parser.add_argument(
-        '--fetch', default='', metavar='DIR', help='copy --workdir to this local folder afterwards'
-    )
-    parser.add_argument('--print', action='store_true', help='print all commands without running them')
     flags = parser.parse_args(launch_args)
     run, hosts = remote.Runner(flags.print), flags.hosts.split(',')
     if not all(hosts):
         parser.error(f'--hosts={flags.hosts} contains an empty host name; write user@a,user@b')
-    workdir = remote.validate(train_args)
+    workdir = remote.validate(train_args, flags.send)
 
     with tempfile.TemporaryDirectory() as folder:
-        file = remote.make_archive(run, pathlib.Path(folder))
+        file = remote.make_archive(run, pathlib.Path(folder), flags.send)
         for host in hosts:
             run('scp', '-q', str(file), f'{host}:')
             run('ssh', host, f'bash -c {shlex.quote(remote.install_command("cuda13"))}')

@@ -1,10 +1,8 @@
 """Train on a TPU VM: request a queued resource, install, run on all workers, resume after preemption, copy results, delete.
 
-python launch/tpu.py --name=bert --zone=us-west4-a --type=v5litepod-16 --spot --bucket=NAME [--fetch=DIR] [--print] \
-    -- --config=configs/pretrain/bert.py:base --workdir=bucket/bert-base
-
-Needs the command `gcloud`, logged in to Google Cloud. The bucket is mounted as the folder `bucket` on all workers. With several workers,
---workdir must be below it, because all workers write there. --print prints all commands without running them.
+Needs the command `gcloud`, logged in to Google Cloud. The bucket is mounted as the folder `bucket` on all workers. With
+several workers, --workdir must be below it, because all workers write there. Only the code is copied: text, labeled
+data and checkpoints must be in the bucket, or be sent with --send.
 """
 
 import argparse
@@ -87,7 +85,7 @@ class Tpu:
     def install(self) -> None:
         """Copy the project to all workers, install it, and mount the bucket."""
         with tempfile.TemporaryDirectory() as folder:
-            file = remote.make_archive(self.run, pathlib.Path(folder))
+            file = remote.make_archive(self.run, pathlib.Path(folder), self.flags.send)
             self.copy(str(file), f'{self.flags.name}:', 'all')
         self.ssh(remote.install_command('tpu'))
         if self.flags.bucket:
@@ -100,7 +98,14 @@ class Tpu:
 
 
 def _parse(arguments: list[str]) -> tuple[argparse.Namespace, argparse.ArgumentParser]:
-    parser = argparse.ArgumentParser(prog='python launch/tpu.py', description=__doc__.splitlines()[0])
+    parser = remote.make_parser(
+        'tpu.py',
+        __doc__,
+        '--name=bert --zone=us-west4-a --type=v5litepod-16 --spot --bucket=NAME '
+        '-- --config=configs/pretrain/bert.py:base --workdir=bucket/bert-base',
+        '--name=sst2 --zone=us-west4-a --type=v5litepod-8 --send=runs/english --fetch=runs --print '
+        '-- --config=configs/finetune/sst2.py --workdir=runs/sst2 --config.init.checkpoint=runs/english',
+    )
     parser.add_argument('--name', required=True, help='name of the queued resource and the TPU VM')
     parser.add_argument('--zone', required=True, help='Google Cloud zone, such as us-west4-a')
     parser.add_argument(
@@ -112,11 +117,7 @@ def _parse(arguments: list[str]) -> tuple[argparse.Namespace, argparse.ArgumentP
     parser.add_argument('--version', default='', help='TPU runtime version; the default depends on --type')
     parser.add_argument('--spot', action='store_true', help='request cheaper capacity that may be preempted')
     parser.add_argument('--bucket', default='', help='Cloud Storage bucket to mount as the folder `bucket`')
-    parser.add_argument(
-        '--fetch', default='', metavar='DIR', help='copy --workdir to this local folder afterwards'
-    )
     parser.add_argument('--keep', action='store_true', help='do not delete the TPU afterwards')
-    parser.add_argument('--print', action='store_true', help='print all commands without running them')
     parser.add_argument(
         '--poll', type=float, default=30, help='seconds between checks of the state of the TPU'
     )
@@ -126,7 +127,7 @@ def _parse(arguments: list[str]) -> tuple[argparse.Namespace, argparse.ArgumentP
 def main() -> int:
     launch_args, train_args = remote.split_arguments(sys.argv[1:])
     flags, parser = _parse(launch_args)
-    workdir = remote.validate(train_args)
+    workdir = remote.validate(train_args, flags.send)
     is_in_bucket = flags.bucket and workdir.startswith('bert_jax/bucket/')
     if not (is_in_bucket or flags.fetch or flags.keep):
         parser.error(

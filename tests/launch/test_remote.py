@@ -169,6 +169,46 @@ def test_hosts_get_the_coordinator_and_a_process_index(machines):
     assert found == [[*WORDS, '--coordinator=a:1234', '--processes=2', f'--process={i}'] for i in range(2)]
 
 
+def test_paths_are_sent_to_the_same_place(machines):
+    script, elsewhere = copy_project(machines) / 'ssh.py', machines / 'elsewhere'
+    data = script.parents[1] / 'data' / 'train.txt'
+    for file in (data, elsewhere / 'config.py'):
+        file.parent.mkdir()
+    data.write_text('text')
+    text = 'from configs import quickstart\ndef get_config(): return quickstart.get_config("pretrain")'
+    (elsewhere / 'config.py').write_text(text)
+    (elsewhere / 'config.py').rename(elsewhere / 'link')
+    (elsewhere / 'config.py').symlink_to('link')
+    words = [f'--config={elsewhere}/config.py', '--workdir=w', '--config.data.sources=data/{split}.txt']
+    done = launch(
+        script, '--hosts=u@a', f'--send={elsewhere}/config.py', '--send=data/{split}.txt', '--', *words
+    )
+    assert done.returncode == 0, done.stderr
+    assert 'Not sent' not in done.stderr
+    assert (machines / 'worker/bert_jax/data/train.txt').read_text() == 'text'
+    assert (elsewhere / 'config.py').read_text() == text
+    assert not (elsewhere / 'config.py').is_symlink()
+
+
+def test_inputs_that_are_not_sent_are_named(machines):
+    script = copy_project(machines) / 'ssh.py'
+    (script.parents[1] / 'a text.txt').touch()
+    words = [*WORDS[:2], '--config.data.sources=("de=a text.txt", "en=wiki40b/en", "fr=pydocs/text")']
+    words += ['--config.tokenizer.path=bucket/vocab.txt', '--config.data.rows_dir=rows']
+    done = launch(script, '--hosts=u@a', '--print', '--', *words)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.splitlines()[1:] == [
+        '  tokenizer.path=bucket/vocab.txt: It is not on this machine.',
+        "  data.sources=a text.txt: Copy it with --send='a text.txt'.",
+        '  data.sources=wiki40b/en: a TFDS data set. Prepare it there with python -m bert_jax.bin.download wiki40b/en',
+    ]
+    (script.parents[1] / 'rows').mkdir()
+    done = launch(script, '--hosts=u@a', '--print', '--', *words)
+    assert '  data.rows_dir=rows: Copy it with --send=rows.' in done.stderr
+    done = launch(script, '--hosts=u@a', '--send=nothing', '--', *WORDS)
+    assert done.stderr == 'error: --send=nothing does not exist. Set it to a file, a folder or a glob.\n'
+
+
 @pytest.mark.parametrize('script', ['tpu.py', 'ssh.py'])
 @pytest.mark.parametrize(
     ('words', 'message'),
