@@ -1,9 +1,10 @@
 """Predict the masked tokens of one or more texts."""
 
 from bert_jax.core import cli
+from bert_jax.core.errors import UserError
 
 
-def main() -> None:
+def main() -> int | None:
     parser = cli.make_parser(
         'fill_mask',
         __doc__,
@@ -18,11 +19,18 @@ def main() -> None:
 
     from bert_jax.evals import fill_mask
 
-    results = fill_mask.fill(flags.checkpoint, flags.texts, flags.top)
-    for text, masks in zip(flags.texts, results, strict=True):
+    filler = fill_mask.MaskFiller(flags.checkpoint)
+    status: int | None = 0
+    for text in flags.texts:
+        try:
+            masks = filler(text, flags.top)
+        except UserError as e:  # the other texts are filled all the same
+            status = cli.report_error(e)
+            continue
         print(text)
         for number, tokens in enumerate(masks, 1):
             print(f'  mask {number}: ' + '  '.join(f'{token} {p:.1%}' for token, p in tokens))
+    return status
 
 
 if __name__ == '__main__':

@@ -14,41 +14,63 @@ from bert_jax.modeling import module
 from bert_jax.train import load
 
 
-def fill(checkpoint: str, texts: Sequence[str], top: int = 5) -> list[list[list[tuple[str, float]]]]:
-    """Return the most likely tokens at each mask of each text.
+class MaskFiller:
+    """Find the most likely tokens at the masks of texts.
 
     Args:
       checkpoint: working directory of a pretraining run, or the folder of one of its checkpoints.
-      texts: texts with one or more `[MASK]` each; `<mask>` means the same, whatever the name in the vocabulary is.
-      top: number of tokens to return for each mask.
-
-    Returns:
-      For each text, and for each of its masks in order, `top` pairs of a token and its probability. A token of the fake
-      language of a `tasks.bilingual` model begins with ~.
 
     Raises:
-      UserError: if the model is not a masked language model, or a text has no mask or is too long.
+      UserError: if the model is not a masked language model.
     """
-    trained = load.read(checkpoint)
-    model, tokenizer = module.merge(trained.graph, trained.params), trained.tokenizer
-    if not hasattr(model, 'masked_lm'):
-        raise UserError(
-            f'{checkpoint!r} is not a masked language model. Set --checkpoint to the --workdir of a pretraining run.'
-        )
-    num_entries, token_name = len(tokenizer), tokenizer.token
-    if trained.experiment.task.name == 'bilingual':
-        num_entries, token_name = 2 * num_entries, functools.partial(token_text, tokenizer)
-    probabilities = jax.jit(lambda tokens: jax.nn.softmax(model(tokens).logits[0]))
-    results = []
-    own_masks = [re.sub(r'\[MASK]|<mask>', tokenizer.special_tokens[4], text) for text in texts]
-    for text, ids in zip(texts, tokenizer.encode(own_masks, parse_special=True), strict=True):
+
+    def __init__(self, checkpoint: str):
+        trained = load.read(checkpoint)
+        model, self._tokenizer = module.merge(trained.graph, trained.params), trained.tokenizer
+        if not hasattr(model, 'masked_lm'):
+            raise UserError(
+                f'{checkpoint!r} is not a masked language model. Set --checkpoint to the --workdir of a pretraining run.'
+            )
+        self._num_entries, self._token_name = len(self._tokenizer), self._tokenizer.token
+        if trained.experiment.task.name == 'bilingual':
+            self._num_entries *= 2
+            self._token_name = functools.partial(token_text, self._tokenizer)
+        self._max_tokens = trained.experiment.model.longest_row
+        self._probabilities = jax.jit(lambda tokens: jax.nn.softmax(model(tokens).logits[0]))
+
+    def __call__(self, text: str, top: int = 5) -> list[list[tuple[str, float]]]:
+        """Return the most likely tokens at each mask of a text.
+
+        Args:
+          text: text with one or more `[MASK]`; `<mask>` means the same, whatever the name in the vocabulary is.
+          top: number of tokens to return for each mask.
+
+        Returns:
+          For each mask in order, `top` pairs of a token and its probability. A token of the fake language of a
+          `tasks.bilingual` model begins with ~.
+
+        Raises:
+          UserError: if the text has no mask or is too long.
+        """
+        tokenizer = self._tokenizer
+        with_own_masks = re.sub(r'\[MASK]|<mask>', tokenizer.special_tokens[4], text)
+        (ids,) = tokenizer.encode([with_own_masks], parse_special=True)
         tokens = np.concatenate([[tokenizer.cls], ids, [tokenizer.sep]])
         masked = np.flatnonzero(tokens == tokenizer.mask)
         if not len(masked):
             raise UserError(f'{text!r} has no [MASK]. Write [MASK] in place of the token to predict.')
-        at_masks = probabilities(jnp.asarray(tokens[None], jnp.int32))[masked]
-        values, best = map(np.asarray, jax.lax.top_k(at_masks, min(top, num_entries)))
-        names = [[token_name(int(i)) for i in row] for row in best]
-        masks = zip(names, values.tolist(), strict=True)
-        results.append([list(zip(row, ps, strict=True)) for row, ps in masks])
-    return results
+        if len(tokens) > self._max_tokens:
+            raise UserError(
+                f'{text[:60]!r}... has {len(tokens)} tokens, but the model reads at most {self._max_tokens}. '
+                'Shorten the text.'
+            )
+        at_masks = self._probabilities(jnp.asarray(tokens[None], jnp.int32))[masked]
+        values, best = map(np.asarray, jax.lax.top_k(at_masks, min(top, self._num_entries)))
+        names = [[self._token_name(int(i)) for i in row] for row in best]
+        return [list(zip(row, ps, strict=True)) for row, ps in zip(names, values.tolist(), strict=True)]
+
+
+def fill(checkpoint: str, texts: Sequence[str], top: int = 5) -> list[list[list[tuple[str, float]]]]:
+    """Return what `MaskFiller` returns for each text; raise UserError if a text has no mask or is too long."""
+    filler = MaskFiller(checkpoint)
+    return [filler(text, top) for text in texts]

@@ -145,6 +145,15 @@ def test_fill_mask_prints_tokens_and_probabilities(pretrained):
     assert len(re.findall(r'mask \d:(?: +\S+ \d+\.\d%){3}', done.stdout)) == 3
 
 
+def test_text_that_cannot_be_filled_does_not_stop_the_others(pretrained):
+    texts = 'no mask', 'the [MASK] runs', 'the ' * 100 + '[MASK]'
+    done = run_in_process('bert_jax.bin.fill_mask', f'--checkpoint={pretrained}', *texts)
+    assert done.returncode == 1
+    assert done.stdout.count('mask 1:') == 1
+    assert "'no mask' has no [MASK]" in done.stderr
+    assert 'tokens, but the model reads at most 64. Shorten the text.' in done.stderr
+
+
 def test_tokens_of_a_fake_language_are_marked(bilingual):
     ((mask,),) = fill_mask.fill(str(bilingual), ['the [MASK] runs'], top=10_000)
     names = [token for token, _ in mask]
