@@ -24,10 +24,22 @@ def main() -> int:
     parser.add_argument('--split', default='test', help='split of a TFDS data set (default: %(default)s)')
     parser.add_argument(
         '--output',
-        help='file to write: .jsonl with one object per record, .tsv for the GLUE server or .json for the SQuAD scripts',
+        help='file to write: .jsonl, .csv or .tsv, with the fields of the input and the predictions',
     )
     parser.add_argument(
-        '--class_ids', action='store_true', help='write class ids instead of class names to a .tsv file'
+        '--format',
+        choices=('jsonl', 'csv', 'tsv', 'glue', 'squad'),
+        help='format of --output (default: its suffix); glue is that of the GLUE server, squad that of the SQuAD scripts',
+    )
+    parser.add_argument(
+        '--class_ids', action='store_true', help='with --format=glue: write class ids instead of class names'
+    )
+    parser.add_argument(
+        '--errors',
+        type=int,
+        default=0,
+        metavar='N',
+        help='print the N worst mistakes, the most confident ones first, if the input has gold labels',
     )
     parser.add_argument('--question', help='question to answer from the text in --context')
     parser.add_argument('--context', help='text file that holds the answer to --question')
@@ -36,26 +48,39 @@ def main() -> int:
         parser.error('--input and --output need each other, and so do --question and --context')
     if bool(flags.input) == bool(flags.question):
         parser.error('set either --input and --output, or --question and --context')
+    if flags.question and (flags.errors or flags.format):
+        parser.error('--errors and --format need --input and --output')
+    cli.check_minimum(parser, flags, 'errors', 0)
+    if flags.class_ids and flags.format != 'glue':
+        parser.error('--class_ids needs --format=glue')
 
     from bert_jax.core import runtime
-    from bert_jax.evals import prediction
+    from bert_jax.evals import prediction, prediction_files
 
     runtime.configure_process()
-    if flags.output:
-        cli.check_output(pathlib.Path(flags.output), '--output')
-        prediction.check_output(pathlib.Path(flags.output), flags.input)
     # The input is read before the model, so that its errors are found at once.
     if flags.question:
         context = _read_context(flags.context)
         return _answer(prediction.Predictor(flags.checkpoint, overrides), flags, context)
+    path = pathlib.Path(flags.output)
+    cli.check_output(path, '--output')
+    name = prediction_files.find_format(path, flags.format, flags.input)
     records = prediction.read_records(flags.input, flags.split)
-    predictions = prediction.Predictor(flags.checkpoint, overrides)(records)
-    prediction.write_predictions(pathlib.Path(flags.output), records, predictions, flags.class_ids)
-    skipped = predictions.count(None)
-    print(f'{flags.output}: {len(predictions) - skipped:,} predictions')
-    if skipped:
-        print(f'error: {skipped:,} invalid records were skipped.', file=sys.stderr)
-    return 1 if skipped else 0
+    predictor = prediction.Predictor(flags.checkpoint, overrides, flags.input)
+    prediction_files.check_task(name, predictor.task)
+    gold = predictor.gold(records) if flags.errors else []
+    predictions = predictor(records)
+    prediction_files.write(path, name, records, predictions, predictor.task, flags.class_ids)
+    num_valid = sum(isinstance(p, dict) for p in predictions)
+    print(f'{flags.output}: {num_valid:,} predictions')
+    if flags.errors:
+        print(predictor.format_mistakes(records, gold, predictions, flags.errors))
+    if num_valid == len(records):
+        return 0
+    fate = 'were left out' if name in ('glue', 'squad') else 'have an error instead of a prediction'
+    num_invalid = len(records) - num_valid
+    print(f'error: {num_invalid:,} of {len(records):,} records are invalid and {fate}.', file=sys.stderr)
+    return 1
 
 
 def _read_context(path: str) -> str:
@@ -83,9 +108,11 @@ def _answer(predictor: Any, flags: argparse.Namespace, context: str) -> int:
         )
     fields = {data.question: flags.question, data.context: context}
     (prediction,) = predictor([Record(flags.context, fields)])
-    for answer in (prediction or {}).get('n_best', [])[:5]:
+    if not isinstance(prediction, dict):
+        raise UserError(prediction.problem)
+    for answer in prediction['n_best'][:5]:
         print(f'{answer["probability"]:7.1%}  {answer["text"] or "(no answer)"}')
-    return 0 if prediction else 1
+    return 0
 
 
 if __name__ == '__main__':

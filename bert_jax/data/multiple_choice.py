@@ -63,6 +63,16 @@ def make_rows(
     return rows
 
 
+def read_label(record: Record, data: ChoiceConfig) -> int:
+    """Return the number of the correct ending, counted from 0.
+
+    Raises:
+      UserError: if a field is missing, or the label is not the number of an ending.
+    """
+    numbers = [*map(str, range(len(read_endings(record, data))))]
+    return labeled.class_ids([record], data, numbers)[0]
+
+
 def read_endings(record: Record, data: Any) -> list[str]:
     """Return the endings of a record, each with its prefix.
 

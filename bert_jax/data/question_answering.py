@@ -126,7 +126,7 @@ def make_rows(
         capacity = room - len(question)
         row_offset = 1 + len(question) + len(tokenizer.separators)
         windows = _windows(len(ids), capacity, min(data.stride, capacity), row_offset)
-        question_id = _read_id(record, data.id) if data.id in record.fields else f'{i}'
+        question_id = read_id(record, data, i)
         result.append(Question(question_id, context, offsets, len(rows), windows, answers))
         for window in windows:
             label = 0
@@ -137,10 +137,12 @@ def make_rows(
     return np.stack(rows), result
 
 
-def _read_id(record: Record, field: str) -> str:
-    """Return the id of a question; a number becomes text, as in the files of predictions."""
-    value = record.get(field)
-    return f'{value}' if isinstance(value, int | np.integer) else record.text(field)
+def read_id(record: Record, data: QuestionConfig, position: int) -> str:
+    """Return the id of a question, or else its `position`; a number becomes text, as in the files of predictions."""
+    if data.id not in record.fields:
+        return f'{position}'
+    value = record.get(data.id)
+    return f'{value}' if isinstance(value, int | np.integer) else record.text(data.id)
 
 
 def _windows(n: int, capacity: int, stride: int, row_offset: int) -> list[Window]:
@@ -193,8 +195,8 @@ def _read_answers(
     Returns:
       All answers, and the first and the last token of the first answer; None if it has no tokens.
     """
-    answers = [(text, start) for text, start in _list_answers(record, data.answers) if text.strip()]
-    if not answers:  # also those whose text is empty, which mark questions without an answer
+    answers = _list_answers(record, data.answers)
+    if not answers:
         return (), None
     texts, starts = map(list, zip(*answers, strict=True))
     occurrences = [match.start() for match in re.finditer(f'(?={re.escape(texts[0])})', context)]
@@ -206,8 +208,19 @@ def _read_answers(
     return texts, (int(tokens[0]), int(tokens[-1])) if len(tokens) else None
 
 
+def read_answer_texts(record: Record, data: QuestionConfig) -> list[str]:
+    """Return all answers; none for a question without an answer.
+
+    Raises:
+      UserError: if the field is missing or has another format.
+    """
+    return [text for text, _ in _list_answers(record, data.answers)]
+
+
 def _list_answers(record: Record, field: str) -> list[tuple[str, int]]:
     """Return the text and the start of each answer, from {"text": [...], "answer_start": [...]} or a list of objects.
+
+    Answers with an empty text, which mark questions without an answer, are left out.
 
     Raises:
       UserError: if the field is missing or has another format.
@@ -231,4 +244,4 @@ def _list_answers(record: Record, field: str) -> list[tuple[str, int]]:
     ):
         if wrong := [e for e in entries if not isinstance(e, expected) or isinstance(e, bool)]:
             raise record.error(f'has {describe(wrong[0])} in {field}.{name}, where {kind} belongs')
-    return [(text, int(start)) for text, start in zip(texts, starts, strict=True)]
+    return [(text, int(start)) for text, start in zip(texts, starts, strict=True) if text.strip()]

@@ -12,7 +12,8 @@ import numpy as np
 
 from bert_jax.core.errors import UserError
 from bert_jax.data import labeled
-from bert_jax.data.labeled import ClassesConfig
+from bert_jax.data.formats.common import log_once
+from bert_jax.data.labeled import ClassesConfig, LabelMap
 from bert_jax.data.records import Record
 from bert_jax.data.rows import HEADER, pack
 from bert_jax.data.tokenizer import Tokenizer
@@ -66,20 +67,16 @@ def make_rows(
     Raises:
       UserError: if a field is missing, or a sentence has a different number of words and labels.
     """
-    label_map = labeled.LabelMap(data, labels)
+    label_map = labeled.LabelMap(data, labels) if with_labels else None
     rows: list[np.ndarray] = []
     sentences = []
     for record in records:
-        words = record.texts(data.tokens, 'words')
-        if not words and not with_labels:
-            raise record.error('has no words')
-        tags = [0] * len(words)
-        if with_labels:
-            values = labeled.read_tags(record, data.label, labels)
-            if len(values) != len(words):
-                fields = f'{len(words)} words in {data.tokens!r} but {len(values)} labels in {data.label!r}'
-                raise record.error(f'has {fields}')
-            tags = [label_map.class_id(value, record.location) for value in values]
+        if label_map is not None:
+            words = record.texts(data.tokens, 'words')
+            tags = read_class_ids(record, words, data, labels, label_map)
+        else:
+            words = _read_unlabeled_words(record, data.tokens)
+            tags = [0] * len(words)
         subwords = [
             s if len(s) else np.array([tokenizer.unk], np.int32) for s in tokenizer.encode_words(words)
         ]
@@ -97,6 +94,38 @@ def make_rows(
     if not rows:
         raise UserError(f'{data.source} has no words. Check data.source and data.tokens.')
     return np.stack(rows), sentences
+
+
+def read_class_ids(
+    record: Record, words: Sequence[str], data: TaggingConfig, labels: Sequence[str], label_map: LabelMap
+) -> list[int]:
+    """Return the class id of each word; `labels` are the names of the classes.
+
+    Raises:
+      UserError: if the field is missing, its length differs from the number of words, or a label is unknown.
+    """
+    values = labeled.read_tags(record, data.label, labels)
+    if len(values) != len(words):
+        fields = f'{len(words)} words in {data.tokens!r} but {len(values)} labels in {data.label!r}'
+        raise record.error(f'has {fields}')
+    return [label_map.class_id(value, record.location) for value in values]
+
+
+def _read_unlabeled_words(record: Record, field: str) -> list[str]:
+    """Return the words of a list, or of a text that is split at spaces."""
+    value = record.get(field, 'data.tokens')
+    is_printed_list = isinstance(value, str) and value[:1] == '[' and value[-1:] == ']'  # as in some tables
+    if isinstance(value, str) and not is_printed_list:
+        log_once(
+            f'The field {field!r} is text, so it is split into words at spaces. Separate punctuation by spaces if the '
+            'training data does.'
+        )
+        words = record.text(field).split()
+    else:
+        words = record.texts(field, 'words')
+    if not words:
+        raise record.error('has no words')
+    return words
 
 
 def _split_words(sizes: Sequence[int], capacity: int) -> list[list[int]]:

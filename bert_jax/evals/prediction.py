@@ -1,24 +1,24 @@
-"""Prediction with a fine-tuned model: read records, predict, and write the results to a file."""
+"""Prediction with a fine-tuned model: read records, predict, and compare the predictions with gold labels."""
 
 import dataclasses
 import functools
-import json
 import logging
-import os
-import pathlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-from bert_jax.core import partitioning, paths
+from bert_jax import tasks
+from bert_jax.core import partitioning
 from bert_jax.core.errors import UserError
 from bert_jax.data import files, formats
 from bert_jax.data import records as records_lib
+from bert_jax.data.formats import Invalid
 from bert_jax.data.records import Record
 from bert_jax.evals.evaluator import Evaluator
-from bert_jax.tasks import Downstream, Examples
+from bert_jax.tasks import Downstream, Examples, Mistake, shorten
 from bert_jax.train import load
 
 Prediction = dict[str, Any]
+_MAX_LOGGED = 5
 
 
 class Predictor:
@@ -27,59 +27,147 @@ class Predictor:
     Args:
       checkpoint: working directory of a fine-tuning run, or the folder of one of its checkpoints.
       overrides: `a.b=value` changes to the config of the checkpoint, such as `data.text=body`.
+      source: file or TFDS name of the records, whose metadata may name numbered gold labels.
+
+    Attributes:
+      task: the downstream task of the model.
 
     Raises:
       UserError: if there is no checkpoint, or it was not fine-tuned on a downstream task.
     """
 
-    def __init__(self, checkpoint: str, overrides: Sequence[str] = ()):
+    def __init__(self, checkpoint: str, overrides: Sequence[str] = (), source: str = ''):
         self._partitioner = partitioning.make(partitioning.MeshConfig())
         self._trained = load.read(checkpoint, self._partitioner, overrides)
-        self.task = self._trained.experiment.make_task(self._trained.tokenizer)
-        if not isinstance(self.task, Downstream):
+        experiment = self._trained.experiment
+        if not issubclass(tasks.get(experiment.task.name).Task, Downstream):
             raise UserError(
-                f'{checkpoint!r} was trained on the task {self._trained.experiment.task.name!r}, which makes no '
+                f'{checkpoint!r} was trained on the task {experiment.task.name!r}, which makes no '
                 'predictions. Set --checkpoint to the --workdir of a fine-tuning run.'
             )
+        data = dataclasses.replace(experiment.data, source=source)
+        self.task: Any = dataclasses.replace(experiment, data=data).make_task(self._trained.tokenizer)
 
-    def __call__(self, records: Sequence[Record | None]) -> list[Prediction | None]:
-        """Return one prediction per record. It is None if the record is None or invalid; an invalid record is logged."""
-        valid, examples = self._make_examples(records)
-        if not valid:
-            return [None] * len(records)
+    def __call__(self, records: Sequence[Record | Invalid]) -> list[Prediction | Invalid]:
+        """Predict all records, and log which are invalid or have an empty text, unless all are invalid.
+
+        Returns:
+          For each record a prediction with the keys of `Downstream.predictions`, or what is wrong with the record.
+        """
+        checked, examples = self._make_examples(records)
+        invalid = [r for r in checked if isinstance(r, Invalid)]
+        if len(invalid) == len(checked):
+            return [*invalid]
+        _log_first([r.problem for r in invalid], 'invalid records')
+        empty = [r for r in checked if isinstance(r, Record) and self._has_empty_text(r)]
+        _log_first([r.location.rstrip(',') for r in empty], 'empty texts')
         config = dataclasses.replace(self._trained.experiment.train, eval_rows=0)
         evaluator = Evaluator(
             self.task, self._trained.graph, examples, self._partitioner, config, generate=True
         )
-        predictions = dict(zip(valid, evaluator.predictions(self._trained.params), strict=True))
-        return [predictions.get(i) for i in range(len(records))]
+        predictions = iter(evaluator.predictions(self._trained.params))
+        return [r if isinstance(r, Invalid) else next(predictions) for r in checked]
 
-    def _make_examples(self, records: Sequence[Record | None]) -> tuple[Sequence[int], Examples]:
-        """Make rows of the valid records, and log what is wrong with the others.
+    def _make_examples(self, records: Sequence[Record | Invalid]) -> tuple[list[Record | Invalid], Examples]:
+        """Return the records, with those that cannot be predicted replaced by what is wrong, and rows of the valid ones."""
+        make = functools.partial(self.task.make_examples, with_labels=False)
+        valid = [record for record in records if isinstance(record, Record)]
+        try:
+            return [*records], make(valid) if valid else Examples(())
+        except UserError:
+            checked: list[Record | Invalid] = []
+            first: list[Record] = []
+            for record in records:
+                if isinstance(record, Record):
+                    try:  # together with the first valid record, because all may need the same number of endings
+                        make([*first, record])
+                        first = first or [record]
+                    except UserError as e:
+                        record = Invalid(str(e))
+                checked.append(record)
+            valid = [record for record in checked if isinstance(record, Record)]
+            return checked, make(valid) if valid else Examples(())
+
+    def _has_empty_text(self, record: Record) -> bool:
+        keys = ('text', 'text_pair', 'question', 'context')
+        names = [name for key in keys if (name := getattr(self.task.data, key, ''))]
+        return not all(record.text(name).strip() for name in names)
+
+    def gold(self, records: Sequence[Record | Invalid]) -> list[Any]:
+        """Return the gold label of each record, and None for records without a valid one.
+
+        Raises:
+          UserError: if no record has a valid label.
+        """
+        labels: list[Any] = []
+        problems = []
+        for record in records:
+            labels.append(None)
+            if isinstance(record, Record):
+                try:
+                    labels[-1] = self.task.gold(record)
+                except UserError as e:
+                    problems.append(str(e))
+        if all(label is None for label in labels):
+            raise UserError(
+                f'--errors needs gold labels. {problems[0] if problems else "No record can be read."}'
+            )
+        _log_first(problems, 'records without a gold label')
+        return labels
+
+    def format_mistakes(
+        self,
+        records: Sequence[Record | Invalid],
+        gold: Sequence[Any],
+        predictions: Sequence[Prediction | Invalid],
+        limit: int,
+    ) -> str:
+        """Format the worst mistakes, which are mostly the most confident ones; see `tasks.Mistake.severity`.
+
+        Args:
+          records: the predicted records.
+          gold: what `gold` returned for them.
+          predictions: prediction of each record.
+          limit: maximum number of mistakes.
 
         Returns:
-          The indices of the valid records, and their rows.
+          A line with the number of mistakes, then two lines for each: location and labels, and the text.
         """
-        make = functools.partial(self.task.make_examples, with_labels=False)
-        candidates = [(i, record) for i, record in enumerate(records) if record is not None]
-        try:
-            return [i for i, _ in candidates], make([record for _, record in candidates])
-        except UserError:
-            valid: list[tuple[int, Record]] = []
-            for i, record in candidates:
-                try:  # together with the first valid record, because all may need the same number of endings
-                    make([*(r for _, r in valid[:1]), record])
-                    valid.append((i, record))
-                except UserError as e:
-                    logging.warning('Skipped an invalid record: %s', e)
-            return [i for i, _ in valid], make([r for _, r in valid]) if valid else Examples(())
+        compared = [
+            (record, self.task.mistake(label, prediction))
+            for record, label, prediction in zip(records, gold, predictions, strict=True)
+            if isinstance(record, Record) and isinstance(prediction, dict) and label is not None
+        ]
+        mistakes: list[tuple[Record, Mistake]] = [(r, m) for r, m in compared if m is not None]
+        mistakes.sort(key=lambda pair: -pair[1].severity)
+        lines = [f'{len(mistakes):,} of {len(compared):,} predictions differ from the gold label.']
+        if len(mistakes) > limit:
+            lines[0] += f' The {limit:,} worst:'
+        for record, mistake in mistakes[:limit]:
+            lines.append(f'{record.location.rstrip(",")}: {mistake.description}')
+            lines.append(f'    {shorten(self._text(record))}')
+        return '\n'.join(lines)
+
+    def _text(self, record: Record) -> str:
+        """Return the texts, words or question of a record on one line."""
+        keys = ('text', 'text_pair', 'tokens', 'question')
+        names = [name for key in keys if (name := getattr(self.task.data, key, ''))]
+        values = [record.get(name) for name in names]
+        return ' | '.join(value if isinstance(value, str) else ' '.join(value) for value in values)
 
 
-def read_records(source: str, split: str) -> list[Record | None]:
+def _log_first(lines: Sequence[str], noun: str) -> None:
+    """Log the number of problems, and the first few of them."""
+    if lines:
+        more = [f'and {len(lines) - _MAX_LOGGED:,} more'] if len(lines) > _MAX_LOGGED else []
+        logging.warning('\n  '.join([f'{noun}: {len(lines):,}', *lines[:_MAX_LOGGED], *more]))
+
+
+def read_records(source: str, split: str) -> list[Record | Invalid]:
     """Read the records of a file or glob, or of a split of a TFDS data set.
 
     Returns:
-      The records in order. A record that cannot be read is logged and replaced by None.
+      The records in order, or what is wrong with those that cannot be read.
 
     Raises:
       UserError: if the file does not exist, has an unknown format or holds no records.
@@ -89,100 +177,10 @@ def read_records(source: str, split: str) -> list[Record | None]:
     if not (paths := files.find_files(source)):
         problem = 'is a folder' if files.is_folder(source) else 'does not exist'
         raise UserError(f'--input={source} {problem}. Set --input to an existing file.')
-    records: list[Record | None] = []
-
-    def skip(problem: str) -> None:
-        logging.warning('Skipped an invalid record: %s', problem)
-        records.append(None)
-
+    records: list[Record | Invalid] = []
     for path in paths:
-        for record in records_lib.read_file(path, skip):
+        for record in records_lib.read_file(path, lambda problem: records.append(Invalid(problem))):
             records.append(record)
     if not records:
         raise UserError(f'--input={source} has no records. Set --input to a file with records.')
     return records
-
-
-def check_output(path: pathlib.Path, source: str) -> None:
-    """Raise UserError if `path` has an unknown format or is the same file as the input `source`."""
-    if path.suffix not in _WRITERS:
-        raise UserError(f'--output={path} has an unknown format. Use one of {", ".join(_WRITERS)}.')
-    if path.exists() and os.path.exists(source) and path.samefile(source):
-        raise UserError(f'--output={path} would overwrite --input. Choose another file.')
-
-
-def write_predictions(
-    path: pathlib.Path,
-    records: Sequence[Record | None],
-    predictions: Sequence[Prediction | None],
-    use_class_ids: bool,
-) -> None:
-    """Write predictions in the format given by the suffix of `path`.
-
-    `.jsonl` has one object per record. `.json` maps question ids to answers, as the SQuAD scripts expect. `.tsv` has an
-    index and a label or value per line, as the GLUE server expects. The index is the field `idx` of a record, since
-    TFDS shuffles its examples. Without this field, it is the record's position.
-
-    Args:
-      path: file to write.
-      records: records from `read_records`.
-      predictions: prediction for each record; records with None are left out.
-      use_class_ids: whether a `.tsv` file holds class ids instead of class names.
-
-    Raises:
-      UserError: if there are no predictions, or the format cannot hold them.
-    """
-    pairs = zip(records, predictions, strict=True)
-    valid = [(i, record, p) for i, (record, p) in enumerate(pairs) if record is not None and p is not None]
-    if not valid:
-        raise UserError('There are no valid records, so nothing was written. Correct the errors above.')
-    paths.write_atomic(path, _WRITERS[path.suffix](valid, use_class_ids))
-
-
-_Indexed = Sequence[tuple[int, Record, Prediction]]
-
-
-def _to_json_lines(predictions: _Indexed, use_class_ids: bool) -> str:
-    return ''.join(
-        json.dumps({'location': record.location.rstrip(','), **prediction}, ensure_ascii=False) + '\n'
-        for _, record, prediction in predictions
-    )
-
-
-def _to_squad(predictions: _Indexed, use_class_ids: bool) -> str:
-    if any('answer' not in prediction for _, _, prediction in predictions):
-        raise UserError('A .json file can only hold answers to questions. Set --output to a .jsonl file.')
-    answers = {prediction['id']: prediction['answer'] for _, _, prediction in predictions}
-    if repeated := len(predictions) - len(answers):
-        logging.warning(
-            '%d questions repeat the id of another. Only the last answer of each id is kept.', repeated
-        )
-    return json.dumps(answers, ensure_ascii=False)
-
-
-def _to_glue(predictions: _Indexed, use_class_ids: bool) -> str:
-    lines = []
-    for i, record, prediction in predictions:
-        index = record.fields.get('idx', i)
-        if not str(index).isdecimal():
-            raise UserError(
-                f'{record.location} has {index!r} in the field idx, which is not a whole number. '
-                'Correct it, or set --output to a .jsonl file.'
-            )
-        if 'value' in prediction:
-            lines.append((int(index), f'{prediction["value"]:.3f}'))
-        elif 'label' in prediction:
-            label = prediction['label']
-            lines.append((int(index), str(prediction.get('class_id', label) if use_class_ids else label)))
-        else:
-            raise UserError(
-                'A .tsv file can only hold one label or value per text. Set --output to a .jsonl file.'
-            )
-    return 'index\tprediction\n' + ''.join(f'{index}\t{value}\n' for index, value in sorted(lines))
-
-
-_WRITERS: Mapping[str, Callable[[_Indexed, bool], str]] = {
-    '.jsonl': _to_json_lines,
-    '.tsv': _to_glue,
-    '.json': _to_squad,
-}

@@ -56,6 +56,18 @@ class Examples(NamedTuple):
     metadata: Any = None
 
 
+class Mistake(NamedTuple):
+    """A prediction that differs from the gold label.
+
+    Attributes:
+      severity: number by which mistakes are sorted: the probability of the wrong prediction, or the size of the error.
+      description: what was predicted instead of what.
+    """
+
+    severity: float
+    description: str
+
+
 class Task(abc.ABC):
     """Base class of training objectives, constructed as `Task(config, data, tokenizer)`.
 
@@ -145,7 +157,26 @@ class Downstream(Task):
 
     @abc.abstractmethod
     def predictions(self, outputs: dict[str, np.ndarray], metadata: Any) -> list[dict[str, Any]]:
-        """Return one JSON-serializable prediction for each record. The arguments are those of `Task.scores`."""
+        """Return one JSON-serializable dict for each record. The arguments are those of `Task.scores`.
+
+        The key `prediction` holds the predicted label, number or text. `probability` is its probability, if the model
+        assigns one, and `probabilities` has those of all classes. Further keys are allowed.
+        """
+
+    @abc.abstractmethod
+    def gold(self, record: Record) -> Any:
+        """Return the gold label of a record, in the form of a prediction.
+
+        Raises:
+          UserError: if the record has no label, or an invalid one.
+        """
+
+    def mistake(self, gold: Any, prediction: dict[str, Any]) -> Mistake | None:
+        """Compare a prediction with the label that `gold` returned; return None if it is correct."""
+        predicted, probability = prediction['prediction'], prediction['probability']
+        if predicted == gold:
+            return None
+        return Mistake(probability, f'{predicted} instead of {gold} ({probability:.1%})')
 
     def flops(self, model_config: Any, batch: Batch) -> float:
         return model_config.encode_flops(batch['valid'].sum(), batch['valid'].shape[1])
@@ -214,6 +245,12 @@ def token_output(
         is_from_corpus = (batch['corpus'] == i)[:, None].astype(weights.dtype)
         metrics[f'{name}_loss/{corpus}'] = mean(losses, weights * is_from_corpus)
     return TaskOutput({f'{name}_loss': mean(losses, weights)}, metrics, {})
+
+
+def shorten(text: str, max_length: int = 200) -> str:
+    """Put a text on one line; if it is longer than `max_length` characters, cut it there and add ' ...'."""
+    text = ' '.join(text.split())
+    return text if len(text) <= max_length else text[:max_length] + ' ...'
 
 
 def get(name: str) -> Any:

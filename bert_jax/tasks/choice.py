@@ -45,10 +45,17 @@ class Task(Pooled):
 
     def predictions(self, outputs: dict[str, np.ndarray], metadata: Any) -> list[dict[str, Any]]:
         """Return the index of the most likely ending of each record, and the probabilities of all its endings."""
-        return [
-            {'label': int(row.argmax()), 'probabilities': [round(float(p), 6) for p in row]}
-            for row in softmax(outputs['logits'], axis=1)
-        ]
+        predictions = []
+        for row in softmax(outputs['logits'], axis=1):
+            probabilities = [round(float(p), 6) for p in row]
+            best = int(row.argmax())
+            predictions.append(
+                {'prediction': best, 'probability': probabilities[best], 'probabilities': probabilities}
+            )
+        return predictions
+
+    def gold(self, record: Record) -> int:
+        return multiple_choice.read_label(record, self.data)
 
     def scores(self, outputs: dict[str, np.ndarray], metadata: Any) -> dict[str, Any]:
         """Compute `majority`, the accuracy of always choosing the most frequent label. `loss` reports `accuracy`."""

@@ -1,6 +1,7 @@
 """Classification of a text or a pair of texts (Devlin et al. 2019, section 4.1)."""
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,7 +12,7 @@ from scipy.special import softmax
 from bert_jax.core.errors import UserError
 from bert_jax.core.metrics import mean
 from bert_jax.data import labeled
-from bert_jax.data.labeled import LabeledConfig
+from bert_jax.data.labeled import LabeledConfig, LabelMap
 from bert_jax.data.pipeline import Batch
 from bert_jax.data.records import Record
 from bert_jax.data.rows import unpack
@@ -81,14 +82,28 @@ class Task(Pooled):
         return class_output(model.class_logits(batch, key), batch)
 
     def predictions(self, outputs: dict[str, np.ndarray], metadata: Any) -> list[dict[str, Any]]:
-        """Return the name and id of the most likely class of each record, and all class probabilities."""
+        """Return the most likely class of each record, and the probabilities of all classes."""
         names = self.config.labels
         predictions = []
         for row in softmax(outputs['logits'], axis=1):
             best = int(row.argmax())
             probabilities = {name: round(float(p), 6) for name, p in zip(names, row, strict=True)}
-            predictions.append({'label': names[best], 'class_id': best, 'probabilities': probabilities})
+            predictions.append(
+                {
+                    'prediction': names[best],
+                    'probability': probabilities[names[best]],
+                    'probabilities': probabilities,
+                }
+            )
         return predictions
+
+    def gold(self, record: Record) -> str:
+        label = record.get(self.data.label, 'data.label')
+        return self.config.labels[self._label_map.class_id(label, record.location)]
+
+    @functools.cached_property
+    def _label_map(self) -> LabelMap:
+        return LabelMap(self.data, self.config.labels)
 
     def scores(self, outputs: dict[str, np.ndarray], metadata: Any) -> dict[str, Any]:
         """Compute F1, the Matthews correlation and the confusion matrix.

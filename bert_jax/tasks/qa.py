@@ -19,7 +19,7 @@ from bert_jax.data.rows import unpack
 from bert_jax.modeling.heads import ForQuestionAnswering
 from bert_jax.modeling.losses import cross_entropy
 from bert_jax.modeling.module import Rngs
-from bert_jax.tasks import Downstream, Examples, TaskOutput
+from bert_jax.tasks import Downstream, Examples, Mistake, TaskOutput
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,10 +82,22 @@ class Task(Downstream):
         """Return the answer to each question.
 
         Returns:
-          Dicts of `id`, `answer` ('' for none), `n_best` answers with their probabilities, and `no_answer_score`: the
-          score of no answer minus the score of the best answer.
+          Dicts of the answer ('' for none) and its probability, `no_answer_score` (the score of no answer minus the score
+          of the best answer), and the `n_best` answers with their probabilities, which sum to 1.
         """
         return [prediction for _, prediction in self._answer_all(outputs, metadata)]
+
+    def gold(self, record: Record) -> list[str]:
+        """Return all correct answers; none for a question without an answer."""
+        return question_answering.read_answer_texts(record, self.data)
+
+    def mistake(self, gold: Sequence[str], prediction: dict[str, Any]) -> Mistake | None:
+        exact_match, _ = self._score(prediction['prediction'], gold)
+        if exact_match:
+            return None
+        answer, probability = prediction['prediction'] or '(no answer)', prediction['probability']
+        expected = ' or '.join(dict.fromkeys(gold)) or '(no answer)'
+        return Mistake(probability, f'{answer} instead of {expected} ({probability:.1%})')
 
     def _answer_all(
         self, outputs: dict[str, np.ndarray], questions: Sequence[Question]
@@ -120,14 +132,14 @@ class Task(Downstream):
                 answer = ''
         ranked = sorted(texts.items(), key=lambda item: -item[1])
         weights = np.exp([score - ranked[0][1] for _, score in ranked]) if ranked else np.zeros(0)
+        probabilities = {
+            text: round(float(w / weights.sum()), 6) for (text, _), w in zip(ranked, weights, strict=True)
+        }
         return {
-            'id': question.id,
-            'answer': answer,
+            'prediction': answer,
+            'probability': probabilities.get(answer, 0.0),
             'no_answer_score': no_answer - best if np.isfinite(best) else 1e9,
-            'n_best': [
-                {'text': text, 'probability': round(float(w / weights.sum()), 6)}
-                for (text, _), w in zip(ranked, weights, strict=True)
-            ],
+            'n_best': [{'text': text, 'probability': p} for text, p in probabilities.items()],
         }
 
     def scores(self, outputs: dict[str, np.ndarray], metadata: Sequence[Question]) -> dict[str, Any]:
@@ -142,7 +154,7 @@ class Task(Downstream):
                 f'No question has all of its windows in the first {len(outputs["logits"])} evaluation rows. Raise '
                 'train.eval_rows.'
             )
-        scores = np.array([self._score(p['answer'], q.answers) for q, p in answered])
+        scores = np.array([self._score(p['prediction'], q.answers) for q, p in answered])
         exact, f1 = 100 * scores.mean(0)
         result: dict[str, Any] = {'exact_match': float(exact), 'f1': float(f1), 'questions': len(answered)}
         if self.config.no_answer:

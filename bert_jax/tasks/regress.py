@@ -15,7 +15,7 @@ from bert_jax.data.pipeline import Batch
 from bert_jax.data.records import Record
 from bert_jax.data.rows import unpack
 from bert_jax.modeling.heads import ForClassification
-from bert_jax.tasks import Examples, Pooled, TaskOutput
+from bert_jax.tasks import Examples, Mistake, Pooled, TaskOutput
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,7 +44,15 @@ class Task(Pooled):
         return TaskOutput({'squared_error': error}, {}, {'predicted': predicted, 'value': value})
 
     def predictions(self, outputs: dict[str, np.ndarray], metadata: Any) -> list[dict[str, Any]]:
-        return [{'value': round(float(value), 6)} for value in outputs['predicted']]
+        return [{'prediction': round(float(value), 6)} for value in outputs['predicted']]
+
+    def gold(self, record: Record) -> float:
+        (bits,) = labeled.encode_floats([record], self.data)
+        return float(labeled.decode_float(bits))
+
+    def mistake(self, gold: float, prediction: dict[str, Any]) -> Mistake | None:
+        error = abs(prediction['prediction'] - gold)
+        return Mistake(error, f'{prediction["prediction"]:.4g} instead of {gold:.4g}') if error else None
 
     def scores(self, outputs: dict[str, np.ndarray], metadata: Any) -> dict[str, Any]:
         """Compute Pearson's and Spearman's correlations and their mean, or 0 if all predictions or all true values are equal."""

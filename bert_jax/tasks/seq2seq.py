@@ -21,7 +21,7 @@ from bert_jax.modeling import beam_search, decoding, module
 from bert_jax.modeling.bart import BartForSeq2Seq
 from bert_jax.modeling.gpt import GptForCausalLM
 from bert_jax.modeling.module import Rngs
-from bert_jax.tasks import Downstream, Examples, TaskOutput, token_output
+from bert_jax.tasks import Downstream, Examples, Mistake, TaskOutput, shorten, token_output
 
 
 @dataclasses.dataclass(frozen=True)
@@ -162,7 +162,20 @@ class Task(Downstream):
         return model_config.seq2seq_flops(tokens, source_length, targets, target_length) + head
 
     def predictions(self, outputs: dict[str, np.ndarray], metadata: Any) -> list[dict[str, Any]]:
-        return [{'text': text} for text in self._decode(outputs['generated'])]
+        return [{'prediction': text} for text in self._decode(outputs['generated'])]
+
+    def gold(self, record: Record) -> str:
+        return record.text(self.data.target).strip()
+
+    def mistake(self, gold: str, prediction: dict[str, Any]) -> Mistake | None:
+        """Return a mistake unless the texts are equal. Its severity is 100 minus the chrF of the generated text."""
+        import sacrebleu
+
+        text = prediction['prediction']
+        if text == gold:
+            return None
+        chrf = sacrebleu.sentence_chrf(text, [gold]).score
+        return Mistake(100 - chrf, f'{shorten(text)} instead of {shorten(gold)} (chrF {chrf:.1f})')
 
     def _decode(self, rows: np.ndarray) -> list[str]:
         return [self.tokenizer.decode(decoding.truncate(row, self.tokenizer.sep)).strip() for row in rows]
@@ -214,11 +227,5 @@ class Task(Downstream):
         """Format the scores as a table, followed by the sample texts with their targets and generated texts."""
         lines = [super().format_scores(scores)]
         for sample in scores.get('samples', ()):
-            lines += ['', *(f'{name:>9}  {_shorten(text)}' for name, text in sample.items())]
+            lines += ['', *(f'{name:>9}  {shorten(text)}' for name, text in sample.items())]
         return '\n'.join(lines)
-
-
-def _shorten(text: str, max_length: int = 200) -> str:
-    """Put a text on one line; if it is longer than `max_length` characters, cut it there and add ' ...'."""
-    text = ' '.join(text.split())
-    return text if len(text) <= max_length else text[:max_length] + ' ...'

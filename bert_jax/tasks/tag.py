@@ -1,6 +1,7 @@
 """Tagging: predict a label for each word, such as parts of speech or named entities (Devlin et al. 2019, section 5.3)."""
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -19,7 +20,7 @@ from bert_jax.data.tokenizer import Tokenizer
 from bert_jax.modeling.heads import FeatureBasedTagger, ForTokenClassification
 from bert_jax.modeling.losses import cross_entropy
 from bert_jax.modeling.module import Rngs
-from bert_jax.tasks import Downstream, Examples, TaskOutput
+from bert_jax.tasks import Downstream, Examples, Mistake, TaskOutput
 
 _COLUMNS = ('precision', 'recall', 'f1', 'support')
 
@@ -98,17 +99,35 @@ class Task(Downstream):
     def predictions(
         self, outputs: dict[str, np.ndarray], metadata: Sequence[Sentence]
     ) -> list[dict[str, Any]]:
-        """Return the words of each record, with the predicted label of each and its probability."""
+        """Return the predicted label of each word of each record, and the probabilities of these labels."""
         names = np.array(self.config.labels)
         predictions = []
         for sentence in metadata:
             positions = tuple(sentence.positions.T)
             labels = names[outputs['predicted'][positions]].tolist()
             probabilities = [round(float(p), 6) for p in outputs['probability'][positions]]
-            predictions.append(
-                {'tokens': [*sentence.words], 'labels': labels, 'probabilities': probabilities}
-            )
+            predictions.append({'prediction': labels, 'probability': probabilities})
         return predictions
+
+    def gold(self, record: Record) -> list[tuple[str, str]]:
+        """Return the words of a record, each with its label."""
+        words = record.texts(self.data.tokens, 'words')
+        ids = tagging.read_class_ids(record, words, self.data, self.config.labels, self._label_map)
+        return [(word, self.config.labels[i]) for word, i in zip(words, ids, strict=True)]
+
+    @functools.cached_property
+    def _label_map(self) -> labeled.LabelMap:
+        return labeled.LabelMap(self.data, self.config.labels)
+
+    def mistake(self, gold: Sequence[tuple[str, str]], prediction: dict[str, Any]) -> Mistake | None:
+        """Return the most confident mistake among the words of a record."""
+        words = zip(gold, prediction['prediction'], prediction['probability'], strict=True)
+        mistakes = [
+            Mistake(p, f'{word!r} is {label} instead of {true} ({p:.1%})')
+            for (word, true), label, p in words
+            if label != true
+        ]
+        return max(mistakes, default=None)
 
     def scores(self, outputs: dict[str, np.ndarray], metadata: Sequence[Sentence]) -> dict[str, Any]:
         """Compute precision, recall and F1 of each label and, with `entities`, of whole entities.

@@ -4,7 +4,8 @@ python -m bert_jax.bin.train --config=configs/finetune/glue.py:mrpc --workdir=ru
     --config.init.checkpoint=runs/english --config.optim.learning_rate=3e-4
 python -m bert_jax.bin.eval_classify --config=configs/finetune/glue.py:mrpc --checkpoint=runs/mrpc \
     --out=runs/mrpc/scores.json
-python -m bert_jax.bin.predict --checkpoint=runs/mrpc --input=glue/mrpc --output=MRPC.tsv --class_ids
+python -m bert_jax.bin.predict --checkpoint=runs/mrpc --input=glue/mrpc --output=MRPC.tsv --format=glue \
+    --class_ids
 
 From a checkpoint of configs/pretrain/cpu.py:192, with this learning rate (three seeds): cola 12.6 ± 2.4 (Matthews
 correlation), mrpc 79.4 ± 0.5 (F1), stsb 22.3 ± 2.7 (Pearson correlation), rte 54.3 ± 2.0 (accuracy), each in minutes on

@@ -80,8 +80,8 @@ def test_invalid_labels_raise(word_tokenizer, tokens, tags, message):
     ('fields', 'message'),
     [
         (
-            {'tokens': 'New York'},
-            "line 1, has the text 'New York' in the field 'tokens', where a list of words belongs",
+            {'tokens': '["New", "York"]'},
+            "line 1, has the text '.*' in the field 'tokens', where a list of words belongs",
         ),
         ({'tokens': None}, "line 1, has null in the field 'tokens', where a list of words belongs"),
         ({'tokens': ['a', None]}, "line 1, has null in the list 'tokens', where text belongs"),
@@ -127,3 +127,17 @@ def test_numbers_of_tags_have_the_names_of_the_config(word_tokenizer):
     found = [Record('a', {'tokens': ['w1', 'w2', 'w3'], 'tags': [1, 2, '0']})]
     out, _ = tagging.make_rows(found, data, ('B-A', 'I-A', 'O'), word_tokenizer, True)
     assert out[0, 1, HEADER : HEADER + 5].tolist() == [0, 1, 2, 3, 0]
+
+
+def test_unlabeled_text_is_split_at_spaces(word_tokenizer):
+    _, (sentence,) = make_rows([Record('a', {'tokens': 'w1  xyz w2'})], word_tokenizer, with_labels=False)
+    assert sentence.words == ['w1', 'xyz', 'w2']
+    assert len(sentence.positions) == 3
+    for fields, message in (
+        ({'tokens': ' '}, 'has no words'),
+        ({'text': 'w1'}, 'Set data.tokens'),
+    ):
+        with pytest.raises(UserError, match=message):
+            make_rows([Record('a', fields)], word_tokenizer, with_labels=False)
+    with pytest.raises(UserError, match='where a list of words belongs'):
+        make_rows([Record('a', {'tokens': 'w1 w2', 'tags': 'O O'})], word_tokenizer)

@@ -1,12 +1,15 @@
-"""Predictions in every output format; invalid records are skipped and reported."""
+"""Predictions for each record, mistakes, and errors in records and flags."""
 
 import json
 
 import pytest
 
 from bert_jax.core.errors import UserError
+from bert_jax.data.formats import Invalid
+from bert_jax.data.labeled import LabeledConfig
 from bert_jax.data.records import Record
 from bert_jax.evals import prediction
+from bert_jax.tasks import classify
 from tests.runs import finetune, run_in_process
 
 
@@ -21,31 +24,32 @@ def predict(*args):
     return run_in_process('bert_jax.bin.predict', *args)
 
 
-def test_valid_lines_are_predicted_and_invalid_lines_reported(tmp_path, classifier):
+def test_each_record_has_one_row_and_keeps_its_fields(tmp_path, classifier):
     lines = [
-        '{"text": "the good dog"}',
+        '{"id": 1, "text": "the good dog"}',
         '{"text"',
         '',
         '{"body": "x"}',
         '{"text": "the bad dog", "label": "?"}',
+        '{"text": " "}',
     ]
     (tmp_path / 'in.jsonl').write_bytes('\n'.join(lines).encode() + b'\n{"text": "\xe9"}\n')
     done = predict(
         f'--checkpoint={classifier}', f'--input={tmp_path / "in.jsonl"}', f'--output={tmp_path / "out.jsonl"}'
     )
     assert done.returncode == 1
-    for message in (
-        'line 2 is not JSON',
-        "line 4, has no field 'text'",
-        'line 6 is not UTF-8',
-        '3 invalid records',
-    ):
-        assert message in done.stderr
+    messages = ('line 2 is not JSON', "line 4, has no field 'text'", 'line 7 is not UTF-8')
+    assert '3 of 6 records are invalid' in done.stderr
+    assert f'empty texts: 1\n  {tmp_path / "in.jsonl"}, line 6\n' in done.stderr
     found = [json.loads(line) for line in (tmp_path / 'out.jsonl').read_text().splitlines()]
-    assert [f['label'] for f in found] == ['good', 'bad']
-    assert [f['location'].rpartition('line ')[2] for f in found] == ['1', '5']
-    assert all(sum(f['probabilities'].values()) == pytest.approx(1, abs=1e-5) for f in found)
-    assert all(f['probabilities'][f['label']] > 0.5 for f in found)
+    assert [f.get('prediction') for f in found[:5]] == ['good', None, None, 'bad', found[4]['prediction']]
+    for row, message in zip((found[1], found[2], found[5]), messages, strict=True):
+        assert message in row['error']
+        assert message in done.stderr
+    assert (found[0]['id'], found[2]['body'], found[3]['label']) == (1, 'x', '?')
+    for row in (found[0], found[3]):
+        assert sum(row['probabilities'].values()) == pytest.approx(1, abs=1e-5)
+        assert row['probability'] == row['probabilities'][row['prediction']] > 0.5
 
 
 @pytest.mark.parametrize(('flags', 'expected'), [((), 'good'), (('--class_ids',), '1')])
@@ -55,11 +59,44 @@ def test_glue_format(tmp_path, classifier, flags, expected):
         f'--checkpoint={classifier}',
         f'--input={tmp_path / "in.jsonl"}',
         f'--output={tmp_path / "new" / "SST-2.tsv"}',
+        '--format=glue',
         '--config.data.text=sentence',
         *flags,
     )
     assert done.returncode == 0, done.stderr
     assert (tmp_path / 'new' / 'SST-2.tsv').read_text() == f'index\tprediction\n0\t{expected}\n'
+
+
+def test_worst_mistakes_are_printed(tmp_path, classifier):
+    labels = ('good', 'bad', '', 'nice')  # the second is wrong, the others are not labeled
+    lines = [json.dumps({'text': f'the good dog {i}', 'label': label}) for i, label in enumerate(labels)]
+    (tmp_path / 'in.jsonl').write_text('\n'.join(lines))
+    words = f'--checkpoint={classifier}', f'--input={tmp_path / "in.jsonl"}', '--errors=3'
+    done = predict(*words, f'--output={tmp_path / "out.csv"}')
+    assert done.returncode == 0, done.stderr
+    assert 'records without a gold label: 2\n' in done.stderr
+    head, first, text = done.stdout.splitlines()[1:]
+    assert head == '1 of 2 predictions differ from the gold label.'
+    assert 'in.jsonl, line 2: good instead of bad (' in first
+    assert text == '    the good dog 1'
+    done = predict(*words, f'--output={tmp_path / "new.csv"}', '--config.data.label=mood')
+    assert 'error: --errors needs gold labels. ' in done.stderr
+    assert "has no field 'mood'" in done.stderr
+    assert not (tmp_path / 'new.csv').exists()
+
+
+def test_most_severe_mistake_is_first():
+    predictor = object.__new__(prediction.Predictor)
+    data = LabeledConfig(text_pair='pair')
+    predictor.task = classify.Task(classify.Config(labels=('a', 'b')), data, None)
+    records = [Record(f'line {i},', {'text': f't{i}', 'pair': 'p'}) for i in range(4)]
+    predictions = [{'prediction': 'a', 'probability': p} for p in (0.6, 0.9, 0.8, 0.7)]
+    out = predictor.format_mistakes(records, ['b', 'b', 'a', None], predictions, 1)
+    assert out.splitlines() == [
+        '2 of 3 predictions differ from the gold label. The 1 worst:',
+        'line 1: a instead of b (90.0%)',
+        '    t1 | p',
+    ]
 
 
 def test_predictions_do_not_depend_on_the_batch(classifier):
@@ -69,39 +106,14 @@ def test_predictions_do_not_depend_on_the_batch(classifier):
     together = predictor(records)
     for i in (0, 13, 39):
         (alone,) = predictor([records[i]])
-        assert alone['label'] == together[i]['label']
+        assert alone['prediction'] == together[i]['prediction']
         assert alone['probabilities'] == pytest.approx(together[i]['probabilities'], abs=1e-4)
-
-
-def test_squad_format(tmp_path):
-    predictions = [{'id': 'a', 'answer': 'x'}, None, {'id': 'b', 'answer': ''}]
-    prediction.write_predictions(
-        tmp_path / 'out.json', [Record('r', {})] * 3, predictions, use_class_ids=False
-    )
-    assert json.loads((tmp_path / 'out.json').read_text()) == {'a': 'x', 'b': ''}
-    with pytest.raises(UserError, match=r'\.tsv file can only hold one label'):
-        prediction.write_predictions(
-            tmp_path / 'out.tsv', [Record('a', {})] * 3, predictions, use_class_ids=False
-        )
-    with pytest.raises(UserError, match=r'\.json file can only hold answers'):
-        prediction.write_predictions(
-            tmp_path / 'other.json', [Record('r', {})], [{'label': 'a'}], use_class_ids=False
-        )
-
-
-def test_glue_format_is_sorted_by_the_idx_field(tmp_path):
-    """TFDS shuffles the examples; their field idx is the line in the original file."""
-    records = [Record('a', {'idx': i}) for i in (2, 0, 1)]
-    predictions = [{'label': name, 'class_id': 0} for name in 'cab']
-    prediction.write_predictions(tmp_path / 'out.tsv', records, predictions, use_class_ids=False)
-    assert (tmp_path / 'out.tsv').read_text() == 'index\tprediction\n0\ta\n1\tb\n2\tc\n'
 
 
 def test_glue_index_counts_invalid_lines(tmp_path, classifier):
     (tmp_path / 'in.jsonl').write_text('{"text": "the good dog"}\n{\n{"text": "the bad dog"}\n')
-    done = predict(
-        f'--checkpoint={classifier}', f'--input={tmp_path / "in.jsonl"}', f'--output={tmp_path / "o.tsv"}'
-    )
+    flags = f'--input={tmp_path / "in.jsonl"}', f'--output={tmp_path / "o.tsv"}', '--format=glue'
+    done = predict(f'--checkpoint={classifier}', *flags)
     assert done.returncode == 1
     assert (tmp_path / 'o.tsv').read_text() == 'index\tprediction\n0\tgood\n2\tbad\n'
 
@@ -117,7 +129,7 @@ def test_output_is_kept_if_no_record_is_valid(tmp_path, classifier):
     assert (tmp_path / 'o.jsonl').read_text() == 'before'
 
 
-def test_records_incompatible_with_the_first_are_skipped():
+def test_records_incompatible_with_the_first_are_invalid():
     """All multiple-choice records need the same number of endings."""
 
     class Task:
@@ -128,27 +140,11 @@ def test_records_incompatible_with_the_first_are_skipped():
 
     predictor = object.__new__(prediction.Predictor)
     predictor.task = Task()
-    records = [Record('a', {'n': 2}), None, Record('b', {'n': 3}), Record('c', {'n': 2})]
-    assert predictor._make_examples(records) == ([0, 3], [2, 2])
-
-
-def test_repeated_question_ids_are_logged(tmp_path, caplog):
-    predictions = [{'id': 'a', 'answer': 'x'}, {'id': 'a', 'answer': 'y'}]
-    prediction.write_predictions(
-        tmp_path / 'out.json', [Record('r', {})] * 2, predictions, use_class_ids=False
-    )
-    assert '1 questions repeat the id' in caplog.text
-
-
-def test_invalid_idx_raises(tmp_path):
-    with pytest.raises(UserError, match="line 1, has 'x' in the field idx, which is not a whole number"):
-        prediction.write_predictions(
-            tmp_path / 'o.tsv',
-            [Record('line 1,', {'idx': 'x'})],
-            [{'label': 'a', 'class_id': 0}],
-            use_class_ids=False,
-        )
-    assert not (tmp_path / 'o.tsv').exists()
+    a, b, c = (Record(name, {'n': n}) for name, n in (('a', 2), ('b', 3), ('c', 2)))
+    unreadable = Invalid('line 2 is not JSON.')
+    checked, rows = predictor._make_examples([a, unreadable, b, c])
+    assert checked == [a, unreadable, Invalid('b differs from the first.'), c]
+    assert rows == [2, 2]
 
 
 def test_pretrained_model_cannot_predict(pretrained):
@@ -166,14 +162,22 @@ def test_pretrained_model_cannot_predict(pretrained):
         (('--input=x.jsonl',), '--input and --output need each other'),
         (('--input=README.md', '--output=o.jsonl'), "'README.md' has an unknown format"),
         (('--input=glue/sst2', '--output=o.txt'), '--output=o.txt has an unknown format'),
+        (('--input=glue/sst2', '--output=o.json'), 'set --format to glue or squad'),
         (('--input={existing}', '--output={existing}'), 'would overwrite --input'),
+        (('--input={existing}*', '--output={existing}'), 'would overwrite --input'),
+        (('--question=why?', '--context=README.md', '--errors=3'), '--errors and --format need --input'),
+        (('--input=README.md', '--output=o.jsonl', '--class_ids'), '--class_ids needs --format=glue'),
+        (('--input={records}', '--output=o.json', '--format=squad'), 'can only hold answers to questions'),
         (('--input={existing}', '--output=o.jsonl'), 'has no records'),
     ],
 )
 def test_invalid_flags_raise(tmp_path, classifier, flags, message):
     existing = tmp_path / 'empty.jsonl'
     existing.write_text('')
-    done = predict(f'--checkpoint={classifier}', *(flag.format(existing=existing) for flag in flags))
+    records = tmp_path / 'records.jsonl'
+    records.write_text('{"text": "a"}')
+    flags = (flag.format(existing=existing, records=records) for flag in flags)
+    done = predict(f'--checkpoint={classifier}', *flags)
     assert done.returncode != 0
     assert message in done.stderr
     assert 'Traceback' not in done.stderr

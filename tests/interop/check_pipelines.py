@@ -213,9 +213,9 @@ def compare_classes(folder, inputs, ours):
     for record, prediction in zip(inputs, ours, strict=True):
         texts = {key: record[key] for key in ('text', 'text_pair') if key in record}
         scores = {result['label']: result['score'] for result in classify(texts)}
-        expected = prediction.get('probabilities') or {'LABEL_0': prediction['value']}
+        expected = prediction.get('probabilities') or {'LABEL_0': prediction['prediction']}
         yield max(abs(expected[label] - scores[label]) for label in expected)
-        yield 'label' in prediction and max(scores, key=scores.get) != prediction['label']
+        yield 'probabilities' in prediction and max(scores, key=scores.get) != prediction['prediction']
 
 
 def compare_tags(folder, inputs, ours):
@@ -224,14 +224,14 @@ def compare_tags(folder, inputs, ours):
     tag = pipeline('token-classification', str(folder), ignore_labels=[])
     aggregate = pipeline('token-classification', str(folder), aggregation_strategy='first')
     for record, prediction in zip(inputs, ours, strict=True):
-        words, labels = record['tokens'], prediction['labels']
+        words, labels = record['tokens'], prediction['prediction']
         starts = [len(' '.join([*words[:i], ''])) for i in range(len(words))]
         for found in (tag(' '.join(words)), *tag([words], is_split_into_words=True)):
             by_start = {token['start']: token for token in reversed(found)}
             tokens = [by_start[start] for start in starts]
             yield [token['entity'] for token in tokens] != labels
             yield max(
-                abs(p - token['score']) for p, token in zip(prediction['probabilities'], tokens, strict=True)
+                abs(p - token['score']) for p, token in zip(prediction['probability'], tokens, strict=True)
             )
         if len(by_start) < len(found):  # the pipeline counts a token that is only a space as a word
             continue
@@ -269,7 +269,7 @@ def compare_answers(folder, inputs, ours):
         positions = [i for i, part in enumerate(encoded.sequence_ids()) if part == 1]
         spans = [(i, j) for i in positions for j in positions if i <= j < i + 30]
         best = max(spans, key=lambda span: start[span[0]] + end[span[1]])
-        yield context[offsets[best[0]][0] : offsets[best[1]][1]] != prediction['answer']
+        yield context[offsets[best[0]][0] : offsets[best[1]][1]] != prediction['prediction']
 
 
 def compare_masks(folder, inputs, ours):
@@ -310,7 +310,7 @@ def compare_targets(folder, inputs, ours):
     rows = rows[:, encoded['input_ids'].shape[1] :] if is_causal else rows
     found = tokenizer.batch_decode(rows, skip_special_tokens=True)
     for text, expected in zip(found, ours, strict=True):
-        yield text.strip() != expected['text']
+        yield text.strip() != expected['prediction']
 
 
 COMPARISONS = {

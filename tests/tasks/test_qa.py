@@ -43,7 +43,7 @@ def test_answer_is_the_text_between_the_best_start_and_end(word_tokenizer):
     examples = task.make_examples([make_record()])
     assert len(examples.rows) > 1
     (prediction,) = task.predictions(make_outputs(examples, {2: 5, 6: 4}, {3: 5, 1: 9}), examples.metadata)
-    assert prediction['answer'] == 'w3 w4'  # an end before the start is ignored
+    assert prediction['prediction'] == 'w3 w4'  # an end before the start is ignored
     assert prediction['n_best'][0]['probability'] == max(b['probability'] for b in prediction['n_best'])
     assert task.scores(make_outputs(examples, {2: 5}, {3: 5}), examples.metadata)['exact_match'] == 100
 
@@ -52,7 +52,7 @@ def test_answers_have_at_most_the_maximum_length(word_tokenizer):
     task = make_task(word_tokenizer, max_answer_length=2)
     examples = task.make_examples([make_record()])
     (prediction,) = task.predictions(make_outputs(examples, {1: 9, 3: 5}, {3: 9}), examples.metadata)
-    assert prediction['answer'] == 'w4'
+    assert prediction['prediction'] == 'w4'
 
 
 def test_threshold_decides_for_no_answer(word_tokenizer):
@@ -62,9 +62,9 @@ def test_threshold_decides_for_no_answer(word_tokenizer):
         (prediction,) = make_task(word_tokenizer, no_answer=True, no_answer_threshold=threshold).predictions(
             outputs, examples.metadata
         )
-        assert prediction['answer'] == answer
+        assert prediction['prediction'] == answer
         assert prediction['no_answer_score'] == pytest.approx(2)
-    assert make_task(word_tokenizer).predictions(outputs, examples.metadata)[0]['answer'] == 'w3 w4'
+    assert make_task(word_tokenizer).predictions(outputs, examples.metadata)[0]['prediction'] == 'w3 w4'
 
 
 @given(st.integers(1, 12), st.integers(1, 5), st.integers(1, 8), st.integers(0, 10**6))
@@ -137,3 +137,11 @@ def test_any_text_is_wrong_for_a_question_without_answer(word_tokenizer):
     scores = task.scores(make_outputs(examples, {0: 5}, {0: 5}, cls=0), examples.metadata)
     assert (scores['exact_match'], scores['best_exact_match']) == (100, 100)
     assert scores['best_exact_match_threshold'] < -10
+
+
+def test_any_correct_answer_is_no_mistake(word_tokenizer):
+    task = make_task(word_tokenizer)
+    gold = task.gold(make_record(('w3 w4', 'w4', 'w4')))
+    assert task.mistake(gold, {'prediction': 'W4.', 'probability': 0.5}) is None
+    mistake = task.mistake(gold, {'prediction': '', 'probability': 0.5})
+    assert mistake == (0.5, '(no answer) instead of w3 w4 or w4 (50.0%)')

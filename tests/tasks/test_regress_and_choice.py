@@ -62,5 +62,21 @@ def test_softmax_is_over_the_endings(word_tokenizer):
     assert float(result.losses['cross_entropy'].value()) == pytest.approx(np.log(1 + 2 * np.exp(-2)))
     assert float(result.metrics['accuracy'].value()) == 1
     outputs = {k: np.asarray(v) for k, v in result.outputs.items()}
-    assert task.predictions(outputs, None)[0]['label'] == 2
+    assert task.predictions(outputs, None)[0]['prediction'] == 2
     assert task.scores(outputs, None) == {'majority': 1.0}
+
+
+def test_mistake_is_the_size_of_the_error(word_tokenizer):
+    task = regress.Task(regress.Config(), LabeledConfig('x.jsonl', length=8), word_tokenizer)
+    gold = task.gold(Record('a', {'label': '2.5'}))
+    assert task.mistake(gold, {'prediction': 1.0}) == (1.5, '1 instead of 2.5')
+    assert task.mistake(gold, {'prediction': 2.5}) is None
+
+
+def test_gold_label_is_the_number_of_an_ending(word_tokenizer):
+    task = choice.Task(choice.Config(), ChoiceConfig('x.jsonl', length=8), word_tokenizer)
+    record = Record('a', {'endings': ['w2', 'w3'], 'label': 1})
+    assert task.mistake(task.gold(record), {'prediction': 1, 'probability': 0.9}) is None
+    assert task.mistake(task.gold(record), {'prediction': 0, 'probability': 0.9}).severity == 0.9
+    with pytest.raises(UserError, match='has the unknown label 2'):
+        task.gold(Record('a', {'endings': ['w2', 'w3'], 'label': 2}))

@@ -199,7 +199,7 @@ def test_one_beam_mostly_agrees_with_four(summarizer, pairs, tmp_path):
         flags = (f'--checkpoint={summarizer}', f'--input={source}', f'--output={out}')
         done = run_in_process('bert_jax.bin.predict', *flags, f'--config.task.num_beams={k}')
         assert done.returncode == 0, done.stderr
-        generated[k] = [json.loads(line)['text'] for line in out.read_text().splitlines()]
+        generated[k] = [json.loads(line)['prediction'] for line in out.read_text().splitlines()]
     assert len(generated[1]) == 17
     assert sum(a == b for a, b in zip(generated[1], generated[4], strict=True)) > 8
 
@@ -246,7 +246,7 @@ def test_gpt_learns_to_generate_targets(gpt, pairs, tmp_path):
         'bert_jax.bin.predict', f'--checkpoint={tmp_path}', f'--input={source}', f'--output={out}'
     )
     assert done.returncode == 0, done.stderr
-    generated = [json.loads(line)['text'] for line in out.read_text().splitlines()]
+    generated = [json.loads(line)['prediction'] for line in out.read_text().splitlines()]
     targets = [json.loads(line)['target'] for line in pathlib.Path(source).read_text().splitlines()]
     assert sum(a == b for a, b in zip(generated, targets, strict=True)) > 8
 
@@ -269,3 +269,12 @@ def test_lengths_beyond_the_positions_are_rejected_before_training(
 def test_unsuitable_model_is_rejected(pretrained, pairs, tmp_path, decoder_only):
     with pytest.raises(UserError, match=f'task.decoder_only={decoder_only.title()} needs a'):
         finetune(tmp_path, pretrained, pairs, 'task.name=seq2seq', f'task.decoder_only={decoder_only}')
+
+
+def test_least_similar_text_is_the_worst_mistake(word_tokenizer):
+    task = make_task(word_tokenizer)
+    gold = task.gold(make_record(text='w1', target='the river '))
+    assert task.mistake(gold, {'prediction': 'the river'}) is None
+    near, far = (task.mistake(gold, {'prediction': text}) for text in ('the rivers', 'a bird'))
+    assert 0 < near.severity < far.severity <= 100
+    assert far.description.startswith('a bird instead of the river (chrF ')

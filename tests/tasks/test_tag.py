@@ -85,14 +85,14 @@ def test_incomplete_sentences_do_not_count(vocabulary):
         task.scores({k: v[:3] for k, v in outputs.items()}, examples.metadata)
 
 
-def test_predictions_hold_words_labels_and_probabilities(vocabulary):
+def test_predictions_hold_labels_and_probabilities(vocabulary):
     task = make_task(vocabulary)
     examples = build_examples(task)
     outputs = make_outputs(task, examples, PREDICTED)
     probability = np.arange(outputs['predicted'].size).reshape(outputs['predicted'].shape) / 1000
     predictions = task.predictions({**outputs, 'probability': probability}, examples.metadata)
     expected = [float(probability[row, position]) for row, position in examples.metadata[1].positions]
-    assert predictions[1] == {'tokens': ['xy'] * 4, 'labels': PREDICTED[1], 'probabilities': expected}
+    assert predictions[1] == {'prediction': PREDICTED[1], 'probability': expected}
 
 
 def test_only_first_subwords_count_in_the_loss(vocabulary):
@@ -128,3 +128,11 @@ def test_predicted_label_without_true_words_counts_in_macro_f1(vocabulary):
     examples = build_examples(task, [['O', 'O', 'O']])
     scores = task.scores(make_outputs(task, examples, [['O', 'O', 'B-LOC']]), examples.metadata)
     assert scores['f1_macro'] == pytest.approx((4 / 5 + 0) / 2)
+
+
+def test_most_confident_wrong_word_is_the_mistake(vocabulary):
+    task = make_task(vocabulary)
+    gold = task.gold(Record('a', {'tokens': ['Anna', 'left', 'Rome'], 'tags': ['B-PER', 'O', 'B-LOC']}))
+    prediction = {'prediction': ['O', 'O', 'O'], 'probability': [0.6, 0.9, 0.7]}
+    assert task.mistake(gold, prediction) == (0.7, "'Rome' is O instead of B-LOC (70.0%)")
+    assert task.mistake(gold, {**prediction, 'prediction': ['B-PER', 'O', 'B-LOC']}) is None
