@@ -4,6 +4,7 @@ A job stores a fingerprint of everything that determines its results. If the fin
 when the job is requested again, the folder of the job is renamed, and the job runs again.
 """
 
+import contextlib
 import importlib.util
 import json
 import logging
@@ -17,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from bert_jax.core import cli, paths
-from bert_jax.core.config import list_changes
+from bert_jax.core import config as config_lib
 from bert_jax.core.errors import UserError
 from bert_jax.experiments import fingerprint, runs
 from bert_jax.train import experiment
@@ -66,7 +67,7 @@ class Job(NamedTuple):
             # matches config.json in its working directory.
             return 'it is unknown what its result was computed from' if is_finished else ''
         changes = fingerprint.describe_changes(before, self._read_fingerprint())
-        return list_changes(changes) or (None if is_finished else '')
+        return config_lib.list_changes(changes) or (None if is_finished else '')
 
     def _read_stored(self, name: str) -> fingerprint.Fingerprint | None:
         """Read the fingerprint in a record; None if there is none."""
@@ -116,7 +117,25 @@ class Job(NamedTuple):
 
     def mark_started(self) -> None:
         """Write the record of a job that starts now, with its current fingerprint."""
+        if self._read_stored(JOB) and not (self.checkpoint or self.is_study):
+            self._update_paths()
         self._write_record(self._read_fingerprint())
+
+    def _update_paths(self) -> None:
+        """Write the current paths of checkpoint and rows into the config of an interrupted run.
+
+        A training run resumes only with the paths in its config, but the folder of all jobs may have been moved. That the
+        checkpoint is the same was compared with the record; the rows are compared when the run reads them.
+        """
+        file = self.folder / 'config.json'
+        now = experiment.read(self.config, self.settings).as_dict()
+        # The run itself reports a damaged config.
+        with contextlib.suppress(OSError, ValueError, LookupError, TypeError):
+            config = json.loads(file.read_text())
+            config['init']['checkpoint'] = now['init']['checkpoint']
+            if 'rows_dir' in now['data']:
+                config['data']['rows_dir'] = now['data']['rows_dir']
+            paths.write_atomic(file, config_lib.to_json(config))
 
     def mark_finished(self) -> None:
         """Mark the job as finished: copy the record that `mark_started` wrote, from `job.json` to `done.json`."""
