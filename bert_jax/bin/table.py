@@ -83,7 +83,9 @@ def main() -> int:
     text = '\n'.join([f'# {table.title}\n\n{table.description}\n\n{export.to_markdown(lines)}', *notes, ''])
     if not flags.list:
         figure = figures.plot_table(table, workdir)
-        export.write(workdir, 'table', text, lines, figure, table.json_values(workdir))
+        export.write(
+            workdir, 'table', text, lines, figure, table.json_values(workdir), table.numbers(workdir)
+        )
         paths.write_atomic(workdir / 'table.html', page.render([], files=[workdir / 'table.md']))
     print(text, end='')
     return jobs.report_failures(failures)

@@ -4,8 +4,10 @@ import dataclasses
 import itertools
 import json
 import logging
+import math
 import pathlib
 import re
+import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -111,8 +113,7 @@ class Run:
     @property
     def lower_is_better(self) -> bool:
         """Whether a lower value of `best_metric` is better."""
-        settings = {**self.config['checkpoint'], 'best_metric': self.best_metric}
-        return experiment.CheckpointConfig(**settings).lower_is_better
+        return is_lower_better(self.best_metric, experiment.CheckpointConfig(**self.config['checkpoint']))
 
     @property
     def config_without_seed(self) -> str:
@@ -236,6 +237,23 @@ def final_score(folder: pathlib.Path, name: str) -> float | None:
     return scores.get(name)
 
 
+def is_lower_better(score: str, checkpoint: experiment.CheckpointConfig) -> bool:
+    """Whether a lower value of `score` is better: by `best_mode` for the `best_metric` of the config, else by its name."""
+    return checkpoint.lower_is_better if score == checkpoint.best_metric else metrics.is_lower_better(score)
+
+
+def loss_terms(scores: Mapping[str, float]) -> tuple[str, ...]:
+    """The scores of an evaluation whose sum is `loss`, such as mlm_loss and next_loss; empty if `loss` is not finite.
+
+    An evaluation lists the terms directly after `loss`.
+    """
+    names = [name for name in scores if name not in ('step', 'loss')]
+    for n, total in enumerate(itertools.accumulate(scores[name] for name in names), 1):
+        if math.isclose(total, scores['loss'], rel_tol=1e-6):
+            return tuple(names[:n])
+    return ()
+
+
 def score_curve(folder: pathlib.Path, name: str) -> dict[int, float]:
     """Map the training step of each evaluation of a run to the score `name`."""
     return {int(line['step']): line[name] for line in read(folder).evals if name in line}
@@ -247,6 +265,17 @@ def mean_and_spread(values: Sequence[float], digits: int = 4) -> str:
         return ''
     spread = f' ± {np.std(values, ddof=1):.{digits}f}' if len(values) > 1 else ''
     return f'{np.mean(values):.{digits}f}{spread}'
+
+
+def describe_values(values: Sequence[float]) -> dict[str, float | None]:
+    """Mean, sample standard deviation, median and number of scores; None for a statistic that they do not have."""
+    has_spread = len(values) > 1 and all(map(math.isfinite, values))
+    return {
+        'mean': statistics.fmean(values) if values else None,
+        'std': statistics.stdev(values) if has_spread else None,
+        'median': statistics.median(values) if values else None,
+        'n': len(values),
+    }
 
 
 def is_earlier_result(path: pathlib.Path) -> bool:
@@ -295,8 +324,7 @@ def find(folder: pathlib.Path) -> list[Run]:
     if not workdirs:
         raise UserError(f'There is no run in {str(folder)!r}. Pass the --workdir of a training run.')
     names = [f'{folder.name}/{p.relative_to(folder).as_posix()}' for p in workdirs]
-    # In a sweep with a single setting, the folder 'DIR/runs/seed0' is shortened to 'DIR/seed0'.
-    return [read(p, re.sub(r'/runs(?=/seed\d+$)', '', name)) for p, name in zip(workdirs, names, strict=True)]
+    return [read(p, name) for p, name in zip(workdirs, names, strict=True)]
 
 
 def _read_eval_files(workdir: pathlib.Path) -> list[EvalFile]:

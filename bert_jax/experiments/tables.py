@@ -6,7 +6,6 @@ A table can also test whether its rows differ significantly from a baseline row.
 import collections
 import dataclasses
 import hashlib
-import itertools
 import logging
 import math
 import operator
@@ -16,14 +15,13 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-import numpy as np
 from ml_collections import ConfigDict
 
 from bert_jax.core import config as config_lib
-from bert_jax.core import metrics
 from bert_jax.core.errors import UserError
-from bert_jax.experiments import runs
+from bert_jax.experiments import runs, significance
 from bert_jax.experiments.jobs import Job, distinct_reasons, find_unfinished
+from bert_jax.train import experiment
 
 PRETRAINING = 'pretraining'
 
@@ -285,7 +283,7 @@ class Table:
                 for row in self.rows
             }
             if column.until_score_of:
-                lower_is_better = metrics.is_lower_better(column.score)
+                lower_is_better = self._is_lower_better(column, workdir)
                 curves_of_row = (runs.score_curve(f, column.score) for f in folders[column.until_score_of])
                 finite = [[s for s in curve.values() if math.isfinite(s)] for curve in curves_of_row]
                 bests = [(min if lower_is_better else max)(scores) for scores in finite if scores]
@@ -301,12 +299,37 @@ class Table:
                     found[row.name, column.name] = [column.convert(s) for s in scores if s is not None]
         return found
 
+    def _is_lower_better(self, column: Column, workdir: pathlib.Path) -> bool:
+        """Whether a lower score of a column is better, by the config of the runs that have the score."""
+        folders = {folder for row in self.rows for folder in self._cell_folders(workdir, row, column)}
+        job = next(job for job in self.jobs(workdir) if job.folder in folders)
+        return runs.is_lower_better(column.score, experiment.read(job.config, job.settings).checkpoint)
+
+    def _loss_terms(self, workdir: pathlib.Path, column: Column, *rows: str) -> set[tuple[str, ...]]:
+        """The different terms of the losses that a column shows for these rows; losses with other terms are not comparable."""
+        folders = (
+            f for row in self.rows if row.name in rows for f in self._cell_folders(workdir, row, column)
+        )
+        return {terms for f in folders if (terms := runs.loss_terms(runs.final_scores(f)))}
+
     def json_values(self, workdir: pathlib.Path) -> dict[str, dict[str, list[float | None]]]:
         """The result of `values`, nested by row and column for JSON; infinite values become None."""
         found: dict[str, dict[str, list[float | None]]] = {}
         for (row, column), values in self.values(workdir).items():
             found.setdefault(row, {})[column] = [v if math.isfinite(v) else None for v in values]
         return found
+
+    def numbers(self, workdir: pathlib.Path) -> list[list[Any]]:
+        """Tabulate the statistics of all cells that have runs, for a CSV file: one line per cell, in the unit of the table."""
+        lines: list[list[Any]] = [['row', 'column', 'score', 'mean', 'std', 'median', 'n', 'published']]
+        columns = {column.name: column for column in self.columns}
+        for (row, column), values in self.values(workdir).items():
+            found = runs.describe_values(values)
+            if columns[column].until_score_of and values:
+                found['median'] = statistics.median_low(values)  # as in the cells
+            published = self.published.get(row, {}).get(column)
+            lines.append([row, column, columns[column].score, *found.values(), published])
+        return lines
 
     def lines(self, workdir: pathlib.Path, failures: Mapping[pathlib.Path, str]) -> list[list[str]]:
         """Format the table as lines of cells, the header first.
@@ -367,7 +390,11 @@ class Table:
                 if column.name in self.published.get(row.name, {}) and values[row.name, column.name]
             ]
             pairs = [pair for pair in pairs if math.isfinite(pair[1])]
-            if len(pairs) > 2:
+            if column.score == 'loss' and len(self._loss_terms(workdir, column, *self.published)) > 1:
+                found.append(
+                    f'{column.name}: no rank correlation, since the losses are sums of different terms'
+                )
+            elif len(pairs) > 2:
                 rank = float(stats.spearmanr(*zip(*pairs, strict=True)).statistic)
                 found.append(
                     f'{column.name}: rank correlation with the published scores {rank:+.2f} ({len(pairs)} rows)'
@@ -381,8 +408,6 @@ class Table:
         infinite. The last line lists the differences that remain significant after correction for all tests of the table
         (Holm 1979).
         """
-        from scipy import stats
-
         if not self.baseline:
             return []
         values, found, p_values = self.values(workdir), [], dict[str, float]()
@@ -393,47 +418,27 @@ class Table:
                 if row.name == self.baseline or min(len(ours), len(base)) < 2:
                     continue
                 both = f'{row.name} {column.cell(ours)}, {self.baseline} {column.cell(base)}'
-                if reason := '' if column.until_score_of else _reason_not_to_test(ours, base):
+                reason = '' if column.until_score_of else significance.reason_not_to_test(ours, base)
+                if (
+                    column.score == 'loss'
+                    and len(self._loss_terms(workdir, column, row.name, self.baseline)) > 1
+                ):
+                    reason = 'the losses are sums of different terms'
+                if reason:
                     found.append(f'{column.name}: {both}, {reason}, not tested')
                     continue
                 if column.until_score_of:
-                    p, test = _mann_whitney(ours, base), 'Mann-Whitney U test'
+                    p, test = significance.mann_whitney(ours, base), 'Mann-Whitney U test'
                 else:
-                    moments = [
-                        m for x in (ours, base) for m in (statistics.fmean(x), statistics.stdev(x), len(x))
-                    ]
-                    p, test = stats.ttest_ind_from_stats(*moments, equal_var=False).pvalue, "Welch's t-test"
-                p_values[f'{column.name} of {row.name}'] = float(p)
+                    p, test = significance.welch(ours, base), "Welch's t-test"
+                p_values[f'{column.name} of {row.name}'] = p
                 found.append(f'{column.name}: {both}, p = {p:.2g} ({test})')
         if len(p_values) > 1:
-            significant = '; '.join(_holm(p_values)) or 'none'
+            significant = '; '.join(significance.holm(p_values)) or 'none'
             found.append(
                 f'Significant at 5 % after correction for {len(p_values)} tests (Holm): {significant}'
             )
         return found
-
-
-def _mann_whitney(a: Sequence[float], b: Sequence[float]) -> float:
-    """The p-value of a Mann-Whitney U permutation test; exact, even with ties, if each sample has at most 8 values."""
-    from scipy import stats
-
-    # By default, SciPy approximates by a normal distribution if there are ties, and steps often are equal.
-    method = stats.PermutationMethod(n_resamples=20_000, rng=np.random.default_rng(0))
-    return float(stats.mannwhitneyu(a, b, method=method).pvalue)
-
-
-def _reason_not_to_test(a: Sequence[float], b: Sequence[float]) -> str:
-    """Why Welch's t-test cannot compare two samples; empty if it can."""
-    if not all(map(math.isfinite, (*a, *b))):
-        return 'a score is not finite'
-    return 'no variance' if len({*a}) == len({*b}) == 1 else ''
-
-
-def _holm(p_values: Mapping[str, float], level: float = 0.05) -> list[str]:
-    """The names of the tests that are significant by Holm's step-down procedure, at a family-wise error rate of `level`."""
-    ranked = sorted(p_values.items(), key=lambda test: test[1])
-    rejected = itertools.takewhile(lambda t: t[1][1] <= level / (len(ranked) - t[0]), enumerate(ranked))
-    return [name for _, (name, _) in rejected]
 
 
 def _final_score(folder: pathlib.Path, name: str) -> float | None:

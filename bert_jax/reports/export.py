@@ -22,6 +22,7 @@ def write(
     lines: Lines,
     figure: Any = None,
     values: Any = None,
+    numbers: Sequence[Sequence[Any]] = (),
 ) -> None:
     """Write a result as NAME.md, NAME.csv and NAME.tex, and optionally NAME.png and NAME.json.
 
@@ -29,13 +30,14 @@ def write(
       folder: where to write; created if missing.
       name: file name without extension.
       text: content of NAME.md.
-      lines: the table, for NAME.csv and NAME.tex.
+      lines: the table, for NAME.tex and, without `numbers`, NAME.csv.
       figure: a Matplotlib figure, for NAME.png.
       values: JSON-serializable values, for NAME.json.
+      numbers: the table for NAME.csv, the header first, with one number or text in each cell.
     """
     folder.mkdir(parents=True, exist_ok=True)
     paths.write_atomic(folder / f'{name}.md', text)
-    paths.write_atomic(folder / f'{name}.csv', to_csv(lines))
+    paths.write_atomic(folder / f'{name}.csv', to_csv(numbers or lines))
     paths.write_atomic(folder / f'{name}.tex', to_latex(lines))
     if figure is not None:
         figure.savefig(folder / f'{name}.png', dpi=150)
@@ -89,8 +91,8 @@ def to_markdown(lines: Lines) -> str:
     return '\n'.join([rows[0], '|' + '---|' * len(lines[0]), *rows[1:]]) + '\n'
 
 
-def to_csv(lines: Lines) -> str:
-    """Format a table as comma-separated values."""
+def to_csv(lines: Sequence[Sequence[Any]]) -> str:
+    """Format a table as comma-separated values; None is an empty cell."""
     out = io.StringIO()
     csv.writer(out, lineterminator='\n').writerows(lines)
     return out.getvalue()

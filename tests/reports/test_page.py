@@ -209,17 +209,21 @@ def test_config_of_another_program_is_an_error(tmp_path, text):
 
 def test_find_names_runs_by_their_path(tmp_path):
     config = {**run('one', source='x').config, 'model': {}}
-    for place in ('runs/seed0', 'runs/seed1', 'batch_size=16/seed0'):
+    for place in ('baseline/seed0', 'baseline/seed1', 'batch_size=16/seed0'):
         folder = tmp_path / 'mrpc' / place
         folder.mkdir(parents=True)
         (folder / 'config.json').write_text(json.dumps(config))
         (folder / 'metrics.jsonl').write_text('{"step": 1, "loss": 2.0}\n{"step": 1, "eval/loss": 3.0}\n')
         (folder / 'scores.json').write_text('{"source": "x", "split": "test", "scores": {"f1": 0.5}}')
     found = runs.find(tmp_path / 'mrpc')
-    assert [r.name for r in found] == ['mrpc/batch_size=16/seed0', 'mrpc/seed0', 'mrpc/seed1']
+    assert [r.name for r in found] == [
+        'mrpc/baseline/seed0',
+        'mrpc/baseline/seed1',
+        'mrpc/batch_size=16/seed0',
+    ]
     assert found[0].evals == [{'step': 1, 'loss': 3.0}]
     assert found[0].eval_files == [runs.EvalFile('x', 'test', 0, {}, {'f1': 0.5})]
-    assert [r.name for r in runs.find(tmp_path / 'mrpc/runs/seed1')] == ['seed1']
+    assert [r.name for r in runs.find(tmp_path / 'mrpc/baseline/seed1')] == ['seed1']
     (tmp_path / 'empty').mkdir()
     for place in ('empty', 'nowhere'):
         with pytest.raises(UserError, match='run'):
