@@ -12,7 +12,7 @@ from bert_jax.core import paths
 from bert_jax.core.errors import UserError
 from bert_jax.experiments.jobs import DONE, JOB, ROOT, Job, find_unfinished, set_aside, validate
 
-SCRIPT, ID, LOG = 'slurm.sh', 'slurm.id', 'slurm-%j.log'
+SCRIPT, ARRAY_SCRIPT, ID, LOG = 'slurm.sh', 'array.sh', 'slurm.id', 'slurm-%j.log'
 # SLURM sends SIGTERM this many seconds before the time limit of a job; training then saves a checkpoint.
 NOTICE = 120
 
@@ -123,22 +123,46 @@ def submit_array(
     ids, new = _write_scripts([(job, options) for job in jobs])
     if not new:
         return ids
-    array = f'--array=0-{len(new) - 1}' + (f'%{max_running}' if max_running else '')
-    folders = shlex.join(str(job.folder.absolute()) for job in new)
-    lines = [
-        # Each job writes its own log.
-        *_header(folder.absolute(), ['--output=/dev/null', array, *options]),
-        f'folders=({folders})',
-        'folder=${folders[$SLURM_ARRAY_TASK_ID]}',
-        f'exec bash "$folder/{SCRIPT}" >> "$folder/{LOG.replace("%j", "$SLURM_JOB_ID")}" 2>&1',
-        '',
-    ]
-    paths.write_atomic(folder / 'array.sh', '\n'.join(lines))
-    array_id = _sbatch(str(folder / 'array.sh'))
+    paths.write_atomic(folder / ARRAY_SCRIPT, _array_script(new, options, folder, max_running))
+    array_id = _sbatch(str(folder / ARRAY_SCRIPT))
     for i, job in enumerate(new):
         ids[job.folder] = f'{array_id}_{i}'
         paths.write_atomic(job.folder / ID, ids[job.folder] + '\n')
     return ids
+
+
+def preview_array(
+    jobs: Sequence[Job], options: Sequence[str], folder: pathlib.Path, max_running: int = 0
+) -> str:
+    """Return the script that `submit_array` would submit for the unfinished jobs, and the script of the first of them.
+
+    The arguments are those of `submit_array`. SLURM is not needed, and nothing is written.
+    """
+    unfinished = find_unfinished(jobs)
+    new = [job for job in jobs if job.folder in unfinished]
+    if not new:
+        return '# All runs are finished.\n'
+    first = new[0].folder.absolute() / SCRIPT
+    return (
+        f'# {folder.absolute() / ARRAY_SCRIPT}\n{_array_script(new, options, folder, max_running)}\n'
+        f'# {first}, the script of the first of {len(new)} runs\n{script(new[0], options)}'
+    )
+
+
+def _array_script(jobs: Sequence[Job], options: Sequence[str], folder: pathlib.Path, max_running: int) -> str:
+    """Return the batch script of an array, whose elements run the scripts in the folders of the jobs."""
+    array = f'--array=0-{len(jobs) - 1}' + (f'%{max_running}' if max_running else '')
+    folders = shlex.join(str(job.folder.absolute()) for job in jobs)
+    return '\n'.join(
+        [
+            # Each job writes its own log.
+            *_header(folder.absolute(), ['--output=/dev/null', array, *options]),
+            f'folders=({folders})',
+            'folder=${folders[$SLURM_ARRAY_TASK_ID]}',
+            f'exec bash "$folder/{SCRIPT}" >> "$folder/{LOG.replace("%j", "$SLURM_JOB_ID")}" 2>&1',
+            '',
+        ]
+    )
 
 
 def _write_scripts(jobs: Sequence[tuple[Job, Sequence[str]]]) -> tuple[dict[pathlib.Path, str], list[Job]]:
