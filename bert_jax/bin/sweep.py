@@ -50,12 +50,16 @@ def _parse() -> tuple[argparse.Namespace, list[str]]:
         metavar='OPTIONS',
         help='submit the runs to SLURM as an array, with these options of sbatch',
     )
-    parser.add_argument('--print', action='store_true', help='only print the command of each run')
+    parser.add_argument(
+        '--print',
+        action='store_true',
+        help='only print the command of each run; with --slurm, the script of the array and that of its first run',
+    )
     parser.add_argument('--list', action='store_true', help='only print the table of the runs so far')
     parser.add_argument(
         '--score',
         default='',
-        help='score to compare; by default checkpoint.best_metric of the config, or the loss if that is empty',
+        help='score to compare; by default checkpoint.best_metric of the config or, if that is empty, the accuracy or the loss',
     )
     flags, overrides = cli.parse_args(parser, read_sections)
     cli.check_minimum(parser, flags, 'seeds', 1)
@@ -85,31 +89,34 @@ def main() -> int:
     settings = sweeps.grid(values) if values else sweeps.from_config(flags.config)
     sweep = sweeps.trials(flags.config, workdir, settings, flags.seeds, overrides)
     todo = [job for trial in sweep for job in trial.jobs]
+    options = None if flags.slurm is None else cli.split_options(flags.slurm, '--slurm')
     if flags.print:
         jobs.validate(todo)
-        print(*(shlex.join(job.command) for job in todo), sep='\n')
+        if options is None:
+            print(*(shlex.join(job.command) for job in todo), sep='\n')
+        else:
+            print(slurm.preview_array(todo, options, workdir, flags.jobs), end='')
         return 0
+    if flags.score:  # which the finished runs may lack
+        sweeps.objective(sweep, flags.score)
     failures = {}
-    if flags.slurm is not None:
-        ids = slurm.submit_array(todo, cli.split_options(flags.slurm, '--slurm'), workdir, flags.jobs)
+    if options is not None:
+        ids = slurm.submit_array(todo, options, workdir, flags.jobs)
         print(*(f'{folder}: job {job_id}' for folder, job_id in ids.items()), sep='\n')
     elif flags.list:
         changed = {folder: change for folder, change in jobs.find_unfinished(todo).items() if change}
         print(*jobs.describe_unfinished(changed), sep='\n', end='\n' * bool(changed))
     else:
         failures = jobs.run(todo, workdir, flags.jobs or 1)
-    score, lowest = sweeps.objective(sweep, flags.score)
-    summary = sweeps.summarize(sweep, score, lowest, failures)
-    lines = sweeps.table(sweep, summary, lowest, failures)
+    objective = sweeps.objective(sweep, flags.score)
+    summary = sweeps.summarize(sweep, objective, failures)
+    lines = sweeps.table(sweep, summary, objective, failures)
     footnotes = '\n'.join(jobs.footnotes(failures))
     if any(job.folder.exists() for job in todo):
-        description = (
-            f'{score}: mean ± sample standard deviation over n seeds; {"lower" if lowest else "higher"} is better. '
-            'Failed runs ended with an error, or are not more accurate than the majority class.'
-        )
-        text = f'# {flags.config}\n\n{description}\n\n{export.to_markdown(lines)}\n{footnotes}\n'
-        export.write(workdir, 'sweep', text, lines, figures.plot_sweep(summary), summary)
-    print(cli.format_table(lines), *([footnotes] if footnotes else []), sep='\n')
+        text = f'# {flags.config}\n\n{objective.description}\n\n{export.to_markdown(lines)}\n{footnotes}\n'
+        numbers = sweeps.numbers(summary, objective)
+        export.write(workdir, 'sweep', text, lines, figures.plot_sweep(summary), summary, numbers)
+    print(objective.description, cli.format_table(lines), *([footnotes] if footnotes else []), sep='\n')
     return jobs.report_failures(failures)
 
 

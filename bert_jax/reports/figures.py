@@ -31,7 +31,7 @@ def plot_table(table: Table, workdir: pathlib.Path) -> Any:
 
 
 def plot_sweep(summary: Mapping[str, Any]) -> Any:
-    """Plot the scores of the finished runs against each setting that varies.
+    """Plot the mean score of each trial against each setting that varies.
 
     Args:
       summary: scores of a sweep, as returned by `sweeps.summarize`.
@@ -39,10 +39,10 @@ def plot_sweep(summary: Mapping[str, Any]) -> Any:
     Returns:
       A Matplotlib figure; None if no setting varies.
     """
-    panels: dict[str, list[tuple[Any, float]]] = {}
+    panels: dict[str, list[tuple[Any, list[float]]]] = {}
     for trial in summary['trials']:
-        scores = [score for score in trial['scores'] if score is not None]
-        for key, setting in trial['settings'].items():
-            panels.setdefault(key, []).extend((setting, score) for score in scores)
+        if scores := [score for score in trial['scores'] if score is not None]:
+            for key, setting in trial['settings'].items():
+                panels.setdefault(key, []).append((setting, scores))
     varied = {key: points for key, points in panels.items() if len({str(x) for x, _ in points}) > 1}
     return plots.plot_points(varied, plots.metric_label(summary['score'])) if varied else None

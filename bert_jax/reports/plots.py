@@ -125,19 +125,50 @@ def plot_means(
     return fig
 
 
-def plot_points(panels: Mapping[str, Sequence[tuple[Any, float]]], ylabel: str) -> Any:
-    """Plot points (x, score), with one panel per setting; x is logarithmic if its values span a factor of 10."""
+def plot_points(panels: Mapping[str, Sequence[tuple[Any, Sequence[float]]]], ylabel: str) -> Any:
+    """Plot the mean of each setting of a sweep, one panel for each config key.
+
+    A single panel has error bars of one standard deviation; in several, the points of a panel would hide each other's.
+
+    Args:
+      panels: by config key, points (x, scores of n seeds). The x axis is logarithmic for learning rates, and for numbers that
+        span a factor of 10.
+      ylabel: label of the scores.
+    """
     fig, grid = _make_grid(len(panels), 3.6, 2.8)
-    for axes, (title, points) in zip(grid, panels.items(), strict=True):
-        x, y = [value for value, _ in points], [score for _, score in points]
+    has_seeds = any(len(scores) > 1 for points in panels.values() for _, scores in points)
+    has_bars = has_seeds and len(panels) == 1
+    for axes, (key, points) in zip(grid, panels.items(), strict=True):
+        x: list[Any] = [value for value, _ in points]
         is_numeric = all(isinstance(value, int | float) and not isinstance(value, bool) for value in x)
-        axes.plot(x if is_numeric else list(map(str, x)), y, 'o', alpha=0.7)
-        if is_numeric and min(x) > 0 and max(x) >= 10 * min(x):
-            axes.set_xscale('log')
-        axes.set_title(title, fontsize='medium')
+        spread = [np.std(scores, ddof=1) if len(scores) > 1 else 0.0 for _, scores in points]
+        axes.errorbar(
+            x if is_numeric else list(map(str, x)),
+            [np.mean(scores) for _, scores in points],
+            spread if has_bars else None,
+            fmt='o',
+            alpha=0.7,
+            capsize=3,
+        )
+        if is_numeric:
+            _scale_x(axes, sorted({*x}), key.endswith('learning_rate'))
+        axes.set_title(key, fontsize='medium')
         axes.grid(alpha=0.3)
-    fig.supylabel(ylabel)
+    fig.supylabel(f'{ylabel}, mean ± standard deviation' if has_bars else 'mean ' * has_seeds + ylabel)
     return fig
+
+
+def _scale_x(axes: Any, values: Sequence[float], is_rate: bool) -> None:
+    """Make the x axis logarithmic for rates and wide ranges of numbers, and label the values if they are few."""
+    positive = [value for value in values if value > 0]
+    if positive and values[0] >= 0 and (is_rate or values[-1] >= 10 * positive[0]):
+        if values[0]:
+            axes.set_xscale('log')
+        else:
+            axes.set_xscale('symlog', linthresh=positive[0])
+    if len(values) <= 6:
+        axes.set_xticks(values, [f'{value:g}' for value in values])
+        axes.set_xticks([], minor=True)
 
 
 def _make_grid(n: int, width: float, height: float, max_columns: int = 3) -> tuple[Any, Sequence[Any]]:

@@ -272,3 +272,17 @@ def test_print_submits_nothing(tmp_path):
     assert '#SBATCH --nodes=3' in output
     assert f'--workdir={folder}' in output
     assert not (tmp_path / 'run').exists()
+
+
+def test_print_shows_the_array_of_a_sweep(tmp_path, monkeypatch):
+    monkeypatch.setenv('PATH', str(tmp_path))  # without SLURM
+    words = (f'--config={TINY}:classify', f'--workdir={tmp_path / "x"}', '--seeds=3', '--jobs=2')
+    done = run_in_process('bert_jax.bin.sweep', *words, '--slurm=--gpus=1', '--print')
+    assert done.returncode == 0, done.stderr
+    assert f'#SBATCH --array=0-2%2\n#SBATCH --gpus=1\nfolders=({tmp_path}/x/baseline/seed0 ' in done.stdout
+    assert (
+        f'# {tmp_path}/x/baseline/seed0/slurm.sh, the script of the first of 3 runs\n#!/bin/bash\n'
+        in done.stdout
+    )
+    assert f'--workdir={tmp_path}/x/baseline/seed0 ' in done.stdout
+    assert not (tmp_path / 'x').exists()
