@@ -17,7 +17,7 @@ def welch(a: Sequence[float], b: Sequence[float]) -> float:
 
 
 def mann_whitney(a: Sequence[float], b: Sequence[float]) -> float:
-    """The p-value of the Mann-Whitney U test by permutation: exact for up to 8 values each, with or without ties."""
+    """The p-value of a Mann-Whitney U permutation test; exact, even with ties, if each sample has at most 8 values."""
     from scipy import stats
 
     # By default, SciPy approximates by a normal distribution if there are ties, and steps often are equal.
