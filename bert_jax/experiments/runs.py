@@ -5,6 +5,7 @@ import itertools
 import json
 import logging
 import math
+import operator
 import pathlib
 import re
 import statistics
@@ -257,6 +258,18 @@ def loss_terms(scores: Mapping[str, float]) -> tuple[str, ...]:
 def score_curve(folder: pathlib.Path, name: str) -> dict[int, float]:
     """Map the training step of each evaluation of a run to the score `name`."""
     return {int(line['step']): line[name] for line in read(folder).evals if name in line}
+
+
+def first_step(curve: Mapping[int, float], target: float, lower_is_better: bool) -> float:
+    """The first step at which a score is as good as the target; infinity if it never is.
+
+    Args:
+      curve: scores by step.
+      target: score to reach; nothing reaches NaN.
+      lower_is_better: whether lower scores are better.
+    """
+    is_reached = operator.le if lower_is_better else operator.ge
+    return next((float(step) for step, score in curve.items() if is_reached(score, target)), math.inf)
 
 
 def mean_and_spread(values: Sequence[float], digits: int = 4) -> str:

@@ -8,7 +8,6 @@ import dataclasses
 import hashlib
 import logging
 import math
-import operator
 import pathlib
 import re
 import statistics
@@ -292,7 +291,7 @@ class Table:
                 if column.until_score_of:
                     curves = [runs.score_curve(folder, column.score) for folder in folders[row.name]]
                     found[row.name, column.name] = [
-                        _first_step(curve, target, lower_is_better) for curve in curves
+                        runs.first_step(curve, target, lower_is_better) for curve in curves
                     ]
                 else:
                     scores = [_final_score(folder, column.score) for folder in folders[row.name]]
@@ -448,18 +447,6 @@ def _final_score(folder: pathlib.Path, name: str) -> float | None:
     except UserError as e:
         logging.warning('%s', e)
         return None
-
-
-def _first_step(curve: Mapping[int, float], target: float, lower_is_better: bool) -> float:
-    """The first step at which a score is as good as the target; infinity if it never is.
-
-    Args:
-      curve: scores by step.
-      target: score to reach; nothing reaches NaN.
-      lower_is_better: whether lower scores are better.
-    """
-    is_reached = operator.le if lower_is_better else operator.ge
-    return next((float(step) for step, score in curve.items() if is_reached(score, target)), math.inf)
 
 
 def _folder(workdir: pathlib.Path, name: str, row: Row, seed: int) -> pathlib.Path:

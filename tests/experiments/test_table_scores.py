@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 
-from bert_jax.experiments import tables
+from bert_jax.experiments import runs
 from bert_jax.experiments.tables import Column, Row
 from bert_jax.reports import export
 from tests.experiments.made_tables import CLASSIFY, PRETRAIN, make_table, table_of_one_checkpoint, write_run
@@ -79,10 +79,10 @@ def test_rank_correlation_leaves_out_rows_without_a_finite_score(tmp_path):
 
 def test_first_step_as_good_as_a_target():
     curve = {2: 0.9, 4: 0.5, 6: 0.7}
-    assert tables._first_step(curve, 0.6, lower_is_better=True) == 4
-    assert tables._first_step(curve, 0.6, lower_is_better=False) == 2
-    assert tables._first_step(curve, 0.1, lower_is_better=True) == np.inf
-    assert tables._first_step(curve, np.nan, lower_is_better=True) == np.inf
+    assert runs.first_step(curve, 0.6, lower_is_better=True) == 4
+    assert runs.first_step(curve, 0.6, lower_is_better=False) == 2
+    assert runs.first_step(curve, 0.1, lower_is_better=True) == np.inf
+    assert runs.first_step(curve, np.nan, lower_is_better=True) == np.inf
 
 
 def test_updates_until_a_loss_is_reached(tmp_path):
