@@ -7,25 +7,53 @@ training example on disk, a *task* is a training objective (pretraining or downs
 """
 
 import pathlib
-from typing import Any
+import typing
+
+if typing.TYPE_CHECKING:
+    from bert_jax.data.tokenizer import Tokenizer
+    from bert_jax.train.model import Model
 
 __version__ = '0.1.0'
 
 
-def load(path: str | pathlib.Path) -> tuple[Any, Any]:
+def load(path: str | pathlib.Path) -> 'tuple[Model, Tokenizer]':
     """Load the model and the tokenizer of a checkpoint.
 
-    `model(tokens, segments)` takes two integer arrays [B, T]. It returns `hidden_states` (L+1 arrays
-    [B, T, D]), `pooled` [B, D] and the `logits` of its head.
+    The tokenizer makes a batch from one text or several: `tokenizer(texts, pairs=None, max_length=None)` returns the
+    arrays `tokens`, `segments` and `valid` [B, T], with special tokens and padding. `valid` is false on padding.
+
+    The model maps a batch to its outputs: `model(**batch)` has `hidden_states`, L+1 arrays [B, T, D]; `pooled` [B, D],
+    where the model has a pooler; and the `logits` of its head. These are [B, T, V] of a language model, [B, classes] of
+    a classifier, [B, 1] of a regression, [B, T, classes] of a tagger and [B, T, 2] of question answering, the start and
+    the end of the answer. With `output_attentions=True`, it also has `attentions`, L arrays [B, N, T, T].
+
+    `model.config` is the architecture, `model.class_names` are the names of the classes, `model.params` the parameters
+    by path and `model.tokenizer` the tokenizer. A call is compiled once for each shape of a batch. It can be used under
+    `jax.jit` and `jax.grad`, also with the model as an argument.
+
+    Example:
+      Predict a masked token, and classify two texts:
+
+      >>> import bert_jax
+      >>> model, tokenizer = bert_jax.load('runs/quickstart/pretrain')
+      >>> batch = tokenizer('Return the [MASK] of the array.')
+      >>> logits = model(**batch).logits  # [1, T, V]
+      >>> best = logits[batch['tokens'] == tokenizer.mask].argmax(-1)
+      >>> word = tokenizer.decode(best)
+      >>>
+      >>> model, tokenizer = bert_jax.load('runs/sst2')
+      >>> logits = model(**tokenizer(['A fine film.', 'A dull film.'])).logits  # [2, classes]
+      >>> names = [model.class_names[i] for i in logits.argmax(-1)]
 
     Args:
       path: working directory of a run, its `checkpoints` folder, or the folder of one step.
 
+    Returns:
+      The model and its tokenizer.
+
     Raises:
       UserError: if no readable checkpoint is found.
     """
-    from bert_jax.modeling import module
-    from bert_jax.train import load as load_lib
+    from bert_jax.train import model
 
-    trained = load_lib.read(path)
-    return module.merge(trained.graph, trained.params), trained.tokenizer
+    return model.load(path)

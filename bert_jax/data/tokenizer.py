@@ -9,7 +9,7 @@ import math
 import pathlib
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import tokenizers
@@ -30,7 +30,7 @@ _SENTENCE_END = re.compile('[.!?。！？]["\'”’»)]?\\s*$')
 # Merges files, as named by Hugging Face and by OpenAI, and the vocabulary file that belongs to each.
 _MERGES = {'merges.txt': 'vocab.json', 'vocab.bpe': 'encoder.json'}
 # BERT's normalizer settings: key in `tokenizer_config.json` -> key in `tokenizer.json`.
-_NORMALIZER = {
+NORMALIZER = {
     'do_lower_case': 'lowercase',
     'strip_accents': 'strip_accents',
     'tokenize_chinese_chars': 'handle_chinese_chars',
@@ -79,6 +79,9 @@ class Tokenizer:
       special_tokens: strings of the special tokens: padding, unknown, start, end and, except for GPT-2, mask.
       pad, unk, cls, sep, mask: ids of the special tokens; `mask` is None for GPT-2.
       separators: ids between two texts: `sep` twice for RoBERTa, otherwise once.
+      adds_special_tokens: whether a call adds [CLS] and [SEP]; `bert_jax.load` turns it off for a causal language
+        model, which continues a text.
+      longest_row: largest number of tokens of a row of a call; `bert_jax.load` sets it to that of the model.
     """
 
     def __init__(self, backend: tokenizers.Tokenizer):
@@ -97,6 +100,35 @@ class Tokenizer:
         self.pad, self.unk, self.cls, self.sep = (vocab[token] for token in self.special_tokens[:4])
         self.mask = vocab[self.special_tokens[4]] if len(self.special_tokens) > 4 else None
         self.separators = (self.sep,) * (2 if self.family == 'roberta' else 1)
+        self.adds_special_tokens, self.longest_row = True, math.inf
+
+    def __call__(
+        self,
+        texts: str | Iterable[str],
+        pairs: str | Iterable[str] | None = None,
+        max_length: int | None = None,
+    ) -> dict[str, np.ndarray]:
+        """Make the inputs of a model from texts: `model(**tokenizer(texts))`.
+
+        A row is [CLS] text [SEP], or [CLS] text [SEP] second text [SEP]. Special tokens in a text, such as [MASK], are
+        read as such. Rows are padded to the same power of two, at least 64, so that texts of many lengths share few
+        compiled programs.
+
+        Args:
+          texts: B texts, or a single one.
+          pairs: second text of each row, such as the hypothesis of a premise or the context of a question; None for
+            single texts.
+          max_length: number of tokens to which rows are cut, the longer text of a pair first; None cuts nothing.
+
+        Returns:
+          `tokens` [B, T] int32; `segments` [B, T] int32, 1 in second texts; `valid` [B, T] booleans, false on padding.
+
+        Raises:
+          UserError: if an argument is not text, or a row is longer than the model can read.
+        """
+        from bert_jax.data import text_batch  # which needs this module
+
+        return text_batch.make(self, texts, pairs, max_length)
 
     def __len__(self) -> int:
         return self._size
@@ -192,69 +224,6 @@ class Tokenizer:
     def save(self, path: pathlib.Path) -> None:
         """Write the tokenizer to the file `path` in the format of a `tokenizer.json`."""
         path.write_text(self.to_json(), encoding='utf-8')
-
-    def save_for_hf(
-        self,
-        folder: pathlib.Path,
-        max_length: int,
-        segments: bool,
-        special_tokens: bool = True,
-        prefix_space: bool = False,
-        padding_side: Literal['right', 'left'] = 'right',
-    ) -> None:
-        """Write the tokenizer files that transformers loads.
-
-        Args:
-          folder: existing folder to write to.
-          max_length: tokens to which transformers truncates a text if it is told to.
-          segments: whether the model has an embedding for each text of a pair.
-          special_tokens: whether to add [CLS] and [SEP] to a text; false for causal models, which continue it.
-          prefix_space: whether a byte-level BPE puts a space before a text, as `encode_words` does before each word.
-          padding_side: side on which transformers pads texts; a causal model generates after the right end.
-        """
-        pad, unk, cls, sep, *mask = self.special_tokens
-        backend = tokenizers.Tokenizer.from_str(self.to_json())
-        steps: list[Any] = []
-        if self.is_byte_level:
-            if prefix_space and isinstance(backend.pre_tokenizer, pre_tokenizers.ByteLevel):
-                backend.pre_tokenizer.add_prefix_space = True
-            adds_space = bool(getattr(backend.pre_tokenizer, 'add_prefix_space', False))
-            # Offsets exclude the space before a word.
-            steps.append(processors.ByteLevel(trim_offsets=True, add_prefix_space=adds_space))
-        if special_tokens:
-            # As in `rows.pack`, the first text includes one separator.
-            second = int(segments)
-            between = f'{sep}:0' + f' {sep}:{second}' * (len(self.separators) - 1)
-            template = processors.TemplateProcessing(
-                single=f'{cls}:0 $A:0 {sep}:0',
-                pair=f'{cls}:0 $A:0 {between} $B:{second} {sep}:{second}',
-                special_tokens=[(cls, self.cls), (sep, self.sep)],
-            )
-            steps.append(template)
-        backend.post_processor = processors.Sequence(steps)
-        backend.save(str(folder / FILE), pretty=False)
-        ends = {'cls_token': cls, 'sep_token': sep}
-        config: dict[str, Any] = {
-            'pad_token': pad,
-            'unk_token': unk,
-            **(ends if special_tokens else {'bos_token': sep, 'eos_token': sep}),
-            **({'mask_token': mask[0]} if mask else {}),
-            'padding_side': padding_side,
-            'model_max_length': max_length,
-            # The class that takes the tokenizer.json as it is; others replace parts of it.
-            'tokenizer_class': 'PreTrainedTokenizerFast',
-            'model_input_names': ['input_ids', *['token_type_ids'] * segments, 'attention_mask'],
-            'clean_up_tokenization_spaces': False,
-        }
-        if isinstance(backend.model, models.WordPiece):
-            # For libraries that read the vocabulary alone.
-            normalizer = json.loads(self.to_json())['normalizer'] or {}
-            config |= {theirs: normalizer.get(ours) for theirs, ours in _NORMALIZER.items()}
-            lines = [''] * len(self)  # an id without an entry keeps its line
-            for entry, index in backend.get_vocab().items():
-                lines[index] = '' if {*entry} & {'\n', '\r'} else entry
-            (folder / 'vocab.txt').write_text(''.join(f'{line}\n' for line in lines), encoding='utf-8')
-        (folder / 'tokenizer_config.json').write_text(json.dumps(config, indent=2) + '\n')
 
 
 def from_json(text: str) -> Tokenizer:
@@ -397,7 +366,7 @@ def from_vocab(
     """
     vocab = dict(entries) if isinstance(entries, Mapping) else {entry: i for i, entry in enumerate(entries)}
     is_cased = any(e != e.lower() for e in vocab if not (e.startswith('[') and e.endswith(']')))
-    normalizer = {_NORMALIZER[k]: v for k, v in settings.values.items() if k in _NORMALIZER and v is not None}
+    normalizer = {NORMALIZER[k]: v for k, v in settings.values.items() if k in NORMALIZER and v is not None}
     is_lowercase = bool(settings.class_name) or not is_cased
     backend = wordpiece_backend(vocab, **{'lowercase': is_lowercase, **normalizer})
     backend.add_tokens(settings.added)

@@ -1,6 +1,9 @@
 """Scaled dot-product attention (Vaswani et al. 2017, section 3.2.1), by the fastest kernel of each device."""
 
+import contextlib
+import contextvars
 import functools
+from collections.abc import Iterable, Iterator
 from typing import Any, Literal
 
 import jax
@@ -11,6 +14,36 @@ from bert_jax.modeling.dropout import dropout
 from bert_jax.modeling.masks import Mask
 
 Implementation = Literal['auto', 'xla', 'cudnn', 'splash']
+_recorded: contextvars.ContextVar[list[jax.Array] | None] = contextvars.ContextVar('recorded', default=None)
+
+
+@contextlib.contextmanager
+def record_weights(enabled: bool = True) -> Iterator[list[jax.Array]]:
+    """Collect the attention weights of all calls of `attend` in the block, which then use XLA.
+
+    A function that JAX transforms must return the weights that it collects, as `Stack` does for each block.
+
+    Yields:
+      A list that is filled with float32 arrays [B, N, Tq, Tk], in the order of the calls; it stays empty unless
+      `enabled`.
+    """
+    weights: list[jax.Array] = []
+    token = _recorded.set(weights if enabled else None)
+    try:
+        yield weights
+    finally:
+        _recorded.reset(token)
+
+
+def records_weights() -> bool:
+    """Return whether the enclosing `record_weights` collects weights."""
+    return _recorded.get() is not None
+
+
+def add_weights(weights: Iterable[jax.Array]) -> None:
+    """Add attention weights to the list of the enclosing `record_weights`, if there is one."""
+    if (recorded := _recorded.get()) is not None:
+        recorded.extend(weights)
 
 
 def attend(
@@ -43,6 +76,8 @@ def attend(
       [B, N, Tq, H] in the dtype of `q`; the softmax is computed in float32.
     """
     has_dropout = key is not None and dropout_rate > 0
+    if records_weights():  # the other kernels do not return them
+        implementation = 'xla'
     if implementation == 'auto':
         implementation = 'xla' if has_dropout else _fastest(q, k, mask)
     if implementation == 'splash' and not has_dropout and _splash_supports(q, k, mask):
@@ -58,7 +93,9 @@ def attend(
         scores = jnp.where(mask, scores, jnp.finfo(jnp.float32).min)
     elif mask is not None:
         scores += mask
-    weights = jax.nn.softmax(scores, axis=-1).astype(q.dtype)
+    probabilities = jax.nn.softmax(scores, axis=-1)
+    add_weights([probabilities])
+    weights = probabilities.astype(q.dtype)
     if has_dropout:
         weights = dropout(weights, dropout_rate, key)
     return jnp.einsum('bnqk,bnkh->bnqh', weights, v)

@@ -89,20 +89,25 @@ class Bart(nnx.Module):
     def __call__(
         self,
         tokens: jax.Array,
-        targets: jax.Array,
+        targets: jax.Array | None = None,
         valid: jax.Array | None = None,
         key: jax.Array | None = None,
         positions: jax.Array | None = None,
+        segments: jax.Array | None = None,
     ) -> Output:
         """Encode a source text and run the decoder on the target text.
 
         Args:
           tokens: [B, S] source token ids.
-          targets: [B, T] decoder input ids; each attends to itself, earlier targets and the source.
+          targets: [B, T] decoder input ids; each attends to itself, earlier targets and the source. None uses the
+            source shifted right by one, beginning with the last real token of the row, as in pretraining.
           valid: [B, S] booleans, false on source padding, see `masks.padding`; None means all true.
           key: random key of dropout; None disables dropout.
           positions: [B, T] positions of the targets; None means 0, 1, 2, ...
+          segments: ignored; all models share this argument.
         """
+        if targets is None:
+            targets = jnp.roll(tokens, 1, 1).at[:, 0].set(masks.select_last(tokens, valid))
         encoded, mask = self.encode_source(tokens, valid, fold_in(key, 0))
         x, memory = self.token_embedding[...][targets], (encoded[-1], mask)
         decoded = self.decoder.run(x, masks.causal(), fold_in(key, 1), positions, memory=memory)
@@ -117,12 +122,11 @@ class Bart(nnx.Module):
     ) -> Output:
         """Run encoder and decoder on the same text, for the heads of other tasks (sections 3.1 and 3.2 of the paper).
 
-        As in pretraining, the decoder input is shifted right by one and begins with the last real token of
-        the row. The hidden states are those of the decoder; the pooled vector is tanh of a dense layer
-        over the last hidden state of the last real token. `segments` is ignored.
+        The decoder input is the shifted source of `__call__`. The hidden states are those of the decoder; the
+        pooled vector is tanh of a dense layer over the last hidden state of the last real token. `segments` is
+        ignored.
         """
-        shifted = jnp.roll(tokens, 1, 1).at[:, 0].set(masks.select_last(tokens, valid))
-        hidden = self(tokens, shifted, valid, key).hidden_states
+        hidden = self(tokens, None, valid, key).hidden_states
         if self.pooler is None:
             return Output(hidden)
         return Output(hidden, jnp.tanh(self.pooler(masks.select_last(hidden[-1], valid))))

@@ -27,6 +27,10 @@ class Output(NamedTuple):
         [B, T, classes] for classes of tokens, [B, T, 2] for start and end of a span; None without a head.
       next_sentence: [B, 2] logits (is next, is random) of next-sentence prediction, or None.
       encoder_hidden_states: L+1 arrays [B, S, D] of the encoder in an encoder-decoder, or None.
+      attentions: L arrays [B, N, T, T], float32: the weight that each query (third axis) gives to each key; those of
+        the decoder in an encoder-decoder; None unless requested, see `train.model.Model`.
+      encoder_attentions: L arrays [B, N, S, S] of the encoder in an encoder-decoder, or None.
+      cross_attentions: L arrays [B, N, T, S] of the decoder's attention to the encoder, or None.
     """
 
     hidden_states: tuple[jax.Array, ...]
@@ -34,6 +38,9 @@ class Output(NamedTuple):
     logits: Any = None
     next_sentence: Any = None
     encoder_hidden_states: Any = None
+    attentions: Any = None
+    encoder_attentions: Any = None
+    cross_attentions: Any = None
 
 
 def vocabulary_logits(

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from bert_jax.modeling import module
+from bert_jax.modeling import attention, module
 from bert_jax.modeling.blocks import Block, DecoderBlock
 from bert_jax.modeling.config import ModelConfig
 from bert_jax.modeling.dropout import dropout, fold_in
@@ -59,9 +59,11 @@ class Stack(nnx.Module):
 
         def run(
             params: module.Params, x: jax.Array, layer: jax.Array, output_positions: jax.Array | None = None
-        ) -> jax.Array:
+        ) -> tuple[jax.Array, list[jax.Array]]:
             block = module.merge(graph, params)
-            return block(x, mask, positions, fold_in(key, layer), output_positions, memory)
+            with attention.record_weights(attention.records_weights()) as weights:
+                y = block(x, mask, positions, fold_in(key, layer), output_positions, memory)
+            return y, weights
 
         run = _REMAT[self.config.remat](run)
         params = [module.split(block)[1] for block in self.blocks]
@@ -71,15 +73,18 @@ class Stack(nnx.Module):
         if self.config.scan_layers and same_shape:
             stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *same_shape)
 
-            def step(x: jax.Array, inputs: tuple[module.Params, jax.Array]) -> tuple[jax.Array, jax.Array]:
-                y = run(inputs[0], x, inputs[1])
-                return y, y
+            def step(x: jax.Array, inputs: tuple[module.Params, jax.Array]) -> tuple[jax.Array, Any]:
+                y, weights = run(inputs[0], x, inputs[1])
+                return y, (y, weights)
 
-            x, ys = jax.lax.scan(step, x, (stacked, jnp.arange(len(same_shape))))
+            x, (ys, stacked_weights) = jax.lax.scan(step, x, (stacked, jnp.arange(len(same_shape))))
             outputs.extend(ys)
+            for layer_weights in zip(*stacked_weights, strict=True):
+                attention.add_weights(layer_weights)
         for i in range(len(outputs), len(params)):
-            x = run(params[i], x, jnp.asarray(i), output_positions if i == len(params) - 1 else None)
+            x, weights = run(params[i], x, jnp.asarray(i), output_positions if i == len(params) - 1 else None)
             outputs.append(x)
+            attention.add_weights(weights)
         if self.final_norm is not None:
             outputs[-1] = self.final_norm(outputs[-1])
         return outputs

@@ -28,7 +28,7 @@ class Task:
     Data = LabeledConfig
 
     def __init__(self, config: Config, data: LabeledConfig, tokenizer: Tokenizer):
-        self.config = config
+        self.config, self.tokenizer = config, tokenizer
 
     def build_model(self, model_config: Any, rngs: Rngs) -> Encoder:
         return Encoder(model_config, rngs, self.config.pooler)

@@ -15,7 +15,7 @@ from bert_jax.core.errors import UserError, first_line
 from bert_jax.data import tokenizer as tokenizer_lib
 from bert_jax.data import tokenizer_settings
 from bert_jax.data.tokenizer import Tokenizer
-from bert_jax.interop import files, huggingface
+from bert_jax.interop import files, huggingface, tokenizer_files
 from bert_jax.modeling import module
 from bert_jax.train import checkpoint, load
 from bert_jax.train import experiment as experiment_lib
@@ -126,7 +126,8 @@ def to_hf(source: pathlib.Path, folder: pathlib.Path) -> None:
     params = {name: np.asarray(value) for name, value in trained.params.items()}
     tensors = huggingface.to_tensors(params, hf_config)
     folder.mkdir(parents=True, exist_ok=True)
-    tokenizer.save_for_hf(
+    tokenizer_files.write(
+        tokenizer,
         folder,
         min(model.max_positions, experiment.data.length) if task.name in _TRUNCATING else model.max_positions,
         segments=hf_config.get('type_vocab_size', 0) > 1,

@@ -6,7 +6,6 @@ import pathlib
 
 import numpy as np
 import pytest
-import tokenizers
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -319,19 +318,3 @@ def test_ids_and_offsets_match_transformers(name):
         assert ids.tolist() == case['ids'], case['text']
         assert offsets.tolist() == case['offsets'], case['text']
         assert tokenizer.encode([case['text']])[0].tolist() == case['ids']
-
-
-def test_roberta_offsets_in_transformers_exclude_spaces(tmp_path):
-    config = tokenizer_lib.TokenizerConfig(kind='bpe', vocab_size=300)
-    text = tokenizer_training.train(['new york is a city'] * 9, config).to_json()
-    for ours, theirs in zip(tokenizer_lib.SPECIAL, ('<pad>', '<unk>', '<s>', '</s>', '<mask>'), strict=True):
-        text = text.replace(ours, theirs)
-    tokenizer = tokenizer_lib.from_json(text)
-    tokenizer.save_for_hf(tmp_path, 64, segments=False)
-    loaded = tokenizers.Tokenizer.from_file(str(tmp_path / tokenizer_lib.FILE))
-    found = loaded.encode('a city', 'is')
-    assert [found.tokens[0], found.tokens[-1], found.tokens.count('</s>')] == ['<s>', '</s>', 3]
-    pieces = [
-        'a city'[a:b] for (a, b), part in zip(found.offsets, found.sequence_ids, strict=True) if part == 0
-    ]
-    assert ''.join(pieces) == 'acity'

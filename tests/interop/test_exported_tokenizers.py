@@ -10,6 +10,7 @@ from tokenizers import normalizers, pre_tokenizers
 from bert_jax.data import tokenizer as tokenizer_lib
 from bert_jax.data import tokenizer_training
 from bert_jax.data.rows import pack, unpack
+from bert_jax.interop import tokenizer_files
 
 TEXTS = ['the old sailor watches New York', "a teacher's letter"]
 CORPUS = [f'{TEXTS[0]}, and {TEXTS[1]}.'] * 9
@@ -36,7 +37,7 @@ TOKENIZERS['generic'].backend.pre_tokenizer = pre_tokenizers.Whitespace()
 
 def export(folder, name, **options):
     """The exported `tokenizer.json` as transformers uses it, and the settings beside it."""
-    TOKENIZERS[name].save_for_hf(folder, 64, **{'segments': True, **options})
+    tokenizer_files.write(TOKENIZERS[name], folder, 64, **{'segments': True, **options})
     settings = json.loads((folder / 'tokenizer_config.json').read_text())
     # All other classes replace parts of the tokenizer.json.
     assert settings['tokenizer_class'] == 'PreTrainedTokenizerFast'
@@ -96,7 +97,7 @@ def test_each_line_of_the_vocabulary_has_the_number_of_its_id(tmp_path):
     lines = [*tokenizer_lib.SPECIAL, 'twice', 'a', '', 'twice', '', 'b', '\u2028', 'c']
     (tmp_path / 'vocab.txt').write_text('\n'.join(lines), encoding='utf-8')
     tokenizer = tokenizer_lib.load(tmp_path)
-    tokenizer.save_for_hf(tmp_path, 64, segments=True)
+    tokenizer_files.write(tokenizer, tmp_path, 64, segments=True)
     written = (tmp_path / 'vocab.txt').read_text(encoding='utf-8').split('\n')
     assert written == [*lines[:5], '', *lines[6:], '']  # the first of two equal entries has no id
     for again in (tokenizer_lib.load(tmp_path), tokenizer_lib.load(tmp_path / 'vocab.txt')):
@@ -106,7 +107,23 @@ def test_each_line_of_the_vocabulary_has_the_number_of_its_id(tmp_path):
 
 def test_ids_with_gaps_keep_their_lines(tmp_path):
     vocab = {**{token: i for i, token in enumerate(tokenizer_lib.SPECIAL)}, 'a': 7, 'two\nlines': 9, 'b': 12}
-    tokenizer_lib.from_vocab(vocab).save_for_hf(tmp_path, 64, segments=True)
+    tokenizer_files.write(tokenizer_lib.from_vocab(vocab), tmp_path, 64, segments=True)
     lines = (tmp_path / 'vocab.txt').read_text().split('\n')
     del vocab['two\nlines']  # cannot be written on one line
     assert {line: i for i, line in enumerate(lines) if line} == vocab
+
+
+def test_roberta_offsets_in_transformers_exclude_spaces(tmp_path):
+    config = tokenizer_lib.TokenizerConfig(kind='bpe', vocab_size=300)
+    text = tokenizer_training.train(['new york is a city'] * 9, config).to_json()
+    for ours, theirs in zip(tokenizer_lib.SPECIAL, ('<pad>', '<unk>', '<s>', '</s>', '<mask>'), strict=True):
+        text = text.replace(ours, theirs)
+    tokenizer = tokenizer_lib.from_json(text)
+    tokenizer_files.write(tokenizer, tmp_path, 64, segments=False)
+    loaded = tokenizers.Tokenizer.from_file(str(tmp_path / tokenizer_lib.FILE))
+    found = loaded.encode('a city', 'is')
+    assert [found.tokens[0], found.tokens[-1], found.tokens.count('</s>')] == ['<s>', '</s>', 3]
+    pieces = [
+        'a city'[a:b] for (a, b), part in zip(found.offsets, found.sequence_ids, strict=True) if part == 0
+    ]
+    assert ''.join(pieces) == 'acity'

@@ -92,7 +92,7 @@ def test_two_processes_stopped_by_a_signal_and_resumed_by_four_equal_one_process
     statuses, outputs = wait(start_pretraining(4, tmp_path, corpus, rows, *INTERRUPTIBLE))
     assert statuses == [0] * 4, outputs
     assert 'resuming at step' in outputs[0][1]
-    assert bert_jax.load(tmp_path)[0].bert.config.width == 32
+    assert bert_jax.load(tmp_path)[0].config.width == 32
     assert finetune(tmp_path / 'tuned', tmp_path, labeled, 'train.steps=3') == 0
     assert_close(metric_lines(tmp_path), metric_lines(pretrained))
 
