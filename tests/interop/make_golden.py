@@ -46,6 +46,7 @@ CASES = {
     'BartForConditionalGeneration': BART,
     'BartModel': BART,
 }
+WITH_ATTENTIONS = ('BertModel', 'GPT2LMHeadModel', 'BartForConditionalGeneration')
 GENERATION_OPTIONS = {
     'greedy': {'do_sample': False},
     'beams': {'do_sample': False, 'num_beams': 4, 'length_penalty': 0.6},
@@ -73,6 +74,7 @@ def run(name, settings, inputs):
         out = model(
             **{k: torch.tensor(v.astype(np.int64)) for k, v in model_inputs.items()},
             output_hidden_states=True,
+            output_attentions=name in WITH_ATTENTIONS,
         )
     generated = {}
     if name.endswith(('LMHeadModel', 'ForConditionalGeneration')):
@@ -89,8 +91,12 @@ def run(name, settings, inputs):
             ('hidden_states', 'hidden_states'),
             ('encoder_hidden_states', 'encoder_hidden_states'),
             ('decoder_hidden_states', 'hidden_states'),
+            ('attentions', 'attentions'),
+            ('encoder_attentions', 'encoder_attentions'),
+            ('decoder_attentions', 'attentions'),
+            ('cross_attentions', 'cross_attentions'),
         )
-        if theirs in out
+        if out.get(theirs)
     }
     if 'start_logits' in out:
         outputs['logits'] = np.stack([out.start_logits.numpy(), out.end_logits.numpy()], -1)

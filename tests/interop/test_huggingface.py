@@ -1,5 +1,6 @@
 """Converted models give the outputs of Hugging Face, and convert back bitwise; see make_golden.py."""
 
+import dataclasses
 import functools
 import re
 import types
@@ -14,6 +15,7 @@ from bert_jax.modeling import beam_search, decoding, heads, module
 from bert_jax.modeling.bart import BartForSeq2Seq
 from bert_jax.modeling.bert import BertForPretraining
 from bert_jax.modeling.gpt import GptForCausalLM
+from bert_jax.train.model import Model
 from tests.interop import golden
 from tests.modeling import tiny
 
@@ -56,13 +58,36 @@ def test_outputs_equal_theirs(name):
     outputs = tiny.runner(graph, params)(tokens, second_input, valid)._asdict()
     assert len(expected) >= 1
     for key, theirs in expected.items():
-        if key in ('greedy', 'beams'):
+        if key in ('greedy', 'beams') or key.endswith('attentions'):
             continue
         assert np.std(theirs) > 0.05
         ours = np.stack(outputs[key])
         if ours.shape[-3:-1] == valid.shape:  # outputs at padding may differ
             ours, theirs = (x[..., valid, :] for x in (ours, theirs))
         np.testing.assert_allclose(ours, theirs, atol=2e-5, rtol=0, err_msg=key)
+
+
+@pytest.mark.parametrize('changes', [{}, {'scan_layers': True, 'remat': 'full'}], ids=['plain', 'scan'])
+@pytest.mark.parametrize('name', [n for n in CASES if 'attentions' in CASES[n][2]])
+def test_attention_weights_equal_theirs(name, changes):
+    config, tensors, expected = CASES[name]
+    _, params = convert(config, tensors)
+    settings = dataclasses.replace(huggingface.to_model_config(config), **changes)
+    constructor = make(huggingface.family_and_task(config)[1], config, tensors)
+    graph, _, _ = module.abstract(lambda rngs: constructor(settings, rngs=rngs))
+    model, inputs = Model(params, graph, settings, None), dict(INPUTS)
+    if config['model_type'] == 'bart':
+        inputs['targets'] = INPUTS['tokens'][::-1, :7]
+    outputs = model(**inputs, output_attentions=True)._asdict()
+    keys = [key for key in expected if key.endswith('attentions')]
+    assert len(keys) == (3 if config['model_type'] == 'bart' else 1)
+    for key in keys:
+        ours, theirs = np.stack(outputs[key]).swapaxes(2, 3), expected[key].swapaxes(2, 3)
+        if ours.shape[1:3] == INPUTS['valid'].shape:  # the weights of padding queries may differ
+            ours, theirs = ours[:, INPUTS['valid']], theirs[:, INPUTS['valid']]
+        assert np.std(theirs) > 0.03
+        np.testing.assert_allclose(ours, theirs, atol=1e-6, rtol=0, err_msg=key)
+    assert model(**inputs).attentions is None
 
 
 # As in `get_decay_parameter_names` of the Trainer of transformers: biases, and layer norms, whose class it tests.
