@@ -45,6 +45,7 @@ def pretrained(tmp_path_factory, corpus, rows):
     return workdir
 
 
+LENGTH_BUCKETS = 'train.length_buckets=3'
 MANY_CHECKPOINTS = ('checkpoint.every=3', 'checkpoint.keep=3')
 GPT = ('task.name=clm', 'model.name=gpt', 'train.steps=60', 'optim.learning_rate=0.01')
 BART = ('task.name=denoise', 'model.name=bart', 'train.steps=40', 'optim.learning_rate=0.01')
@@ -86,6 +87,15 @@ def labeled(tmp_path_factory):
                 label = rng.choice(['good', 'bad'])
                 file.write(json.dumps({'text': f'the {label} dog {rng.random()}', 'label': label}) + '\n')
     return f'{folder}/{{split}}.jsonl'
+
+
+@pytest.fixture(scope='session')
+def finetuned(tmp_path_factory, pretrained, labeled):
+    """Working directory of a classifier that has learned `labeled`, trained on three lengths of rows."""
+    workdir = tmp_path_factory.mktemp('finetuned')
+    settings = ('optim.learning_rate=0.003', 'train.steps=60', LENGTH_BUCKETS)
+    assert finetune(workdir, pretrained, labeled, *settings) == 0
+    return workdir
 
 
 def pretrain(workdir, corpus, rows, *overrides):

@@ -4,26 +4,18 @@ import re
 
 import pytest
 
-from tests import runs
 from tests.docs import pages
 
 # Runs that examples load, and the fixtures that stand for them.
 RUNS = {
     r'runs/quickstart/pretrain': 'pretrained',
+    r'runs/quickstart/finetune/weights=pretrained/seed0': 'finetuned',
     r'runs/(english|multilingual|shuffled)\w*': 'pretrained',
     r'runs/bilingual\w*': 'bilingual',
     r'runs/gpt\w*': 'gpt',
     r'runs/bart\w*': 'bart',
     r'runs/sst2\w*': 'finetuned',
 }
-
-
-@pytest.fixture(scope='session')
-def finetuned(tmp_path_factory, pretrained, labeled):
-    """The working directory of a fine-tuned classifier."""
-    workdir = tmp_path_factory.mktemp('finetuned')
-    assert runs.finetune(workdir, pretrained, labeled) == 0
-    return workdir
 
 
 def python_blocks(page):
@@ -34,7 +26,7 @@ def python_blocks(page):
 def test_python_examples_run(page, tmp_path, monkeypatch, request):
     """The blocks of a page share their names, and run in a folder with the runs that they load."""
     blocks = python_blocks(page)
-    for name in sorted({name for b in blocks for name in re.findall(r'runs/[\w/-]*\w', b.text)}):
+    for name in sorted({name for b in blocks for name in re.findall(r'runs/[\w/=-]*\w', b.text)}):
         pattern = next((p for p in RUNS if re.fullmatch(f'{p}(/.*)?', name)), None)
         assert pattern, (
             f'{page} loads {name!r}: use one of {", ".join(RUNS)}, or add it to RUNS in {__file__}'

@@ -11,23 +11,13 @@ import bert_jax
 from bert_jax.core.errors import UserError
 from bert_jax.evals import fill_mask, scoring
 from bert_jax.experiments import runs
-from tests.runs import TINY, finetune, metric_lines, run_in_process
-
-BUCKETS = 'train.length_buckets=3'
-
-
-@pytest.fixture(scope='module')
-def finetuned(tmp_path_factory, pretrained, labeled):
-    workdir = tmp_path_factory.mktemp('finetuned')
-    settings = ('optim.learning_rate=0.003', 'train.steps=60', BUCKETS)
-    assert finetune(workdir, pretrained, labeled, *settings) == 0
-    return workdir
+from tests.runs import LENGTH_BUCKETS, TINY, finetune, metric_lines, run_in_process
 
 
 def test_in_loop_evaluation_equals_the_command(tmp_path, finetuned, labeled):
     out = tmp_path / 'scores.json'
     words = (f'--config={TINY}:classify', f'--config.data.source={labeled}', f'--checkpoint={finetuned}')
-    done = run_in_process('bert_jax.bin.eval_classify', *words, f'--config.{BUCKETS}', f'--out={out}')
+    done = run_in_process('bert_jax.bin.eval_classify', *words, f'--config.{LENGTH_BUCKETS}', f'--out={out}')
     assert done.returncode == 0, done.stderr
     result = json.loads(out.read_text())
     in_loop = {

@@ -11,15 +11,6 @@ import pytest
 import bert_jax
 from bert_jax.core.errors import UserError
 from bert_jax.train import model as model_lib
-from tests import runs
-
-
-@pytest.fixture(scope='module')
-def finetuned(tmp_path_factory, pretrained, labeled):
-    """Working directory of a classifier of 'good' and 'bad'."""
-    workdir = tmp_path_factory.mktemp('finetuned')
-    assert runs.finetune(workdir, pretrained, labeled, 'train.steps=60', 'optim.learning_rate=0.01') == 0
-    return workdir
 
 
 def test_a_classifier_has_its_classes_config_and_tokenizer(finetuned):
@@ -36,7 +27,7 @@ def test_texts_of_many_lengths_share_one_program(pretrained):
     before = model_lib._apply._cache_size()
     for n in range(1, 40):
         model(**tokenizer('the ' * n))
-    assert model_lib._apply._cache_size() == before + 1
+    assert model_lib._apply._cache_size() <= before + 1
 
 
 def test_padding_changes_nothing(pretrained):
