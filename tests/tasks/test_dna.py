@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import bert_jax
 from bert_jax.core.errors import UserError
 from bert_jax.data import tokenizer as tokenizer_lib
 from bert_jax.data.labeled import LabeledConfig
@@ -126,3 +127,5 @@ def test_init_weights_selects_pretrained_parameters(pretrained, tmp_path, weight
     assert loss == pytest.approx(
         metric_lines(tmp_path / 'run')[-1]['eval/loss']
     )  # with the k-mers of the checkpoint
+    tokenizer = bert_jax.load(tmp_path / 'run')[1]
+    assert tokenizer('ACGT')['valid'].sum() == 3 + 2, 'AC, CG, GT and two special tokens'
