@@ -22,17 +22,40 @@ from ml_collections import ConfigDict
 from bert_jax.core.errors import UserError, first_line
 
 
-def did_you_mean(name: str, known: Iterable[str], similarity: float = 0.5) -> str:
-    """Return the end of an error message: the closest of the known names if it is similar, or all of them.
+def did_you_mean(
+    name: str, known: Iterable[str], similarity: float = 0.5, kinds: Mapping[str, str] | None = None
+) -> str:
+    """Return the end of an error message: the known names, the closest one first if it is similar.
+
+    Of more than 20 names, the 20 closest are listed.
 
     Args:
       name: the unknown name.
       known: the known names.
       similarity: smallest ratio of `difflib` at which two names are similar, from 0 to 1.
+      kinds: what the known names are, such as types of fields, to write after each name.
     """
-    known = sorted(known)
+    known = {*known}
+    notes = {known_name: f' ({kind})' for known_name, kind in (kinds or {}).items()}
     close = difflib.get_close_matches(name, known, n=1, cutoff=similarity)
-    return f'did you mean {close[0]!r}?' if close else f'known: {", ".join(known)}.'
+    others = known - {*close}
+    nearest = sorted(difflib.get_close_matches(name, others, n=20, cutoff=0))
+    listed = list_names([f'{other}{notes.get(other, "")}' for other in nearest], len(others))
+    if not close:
+        return f'known: {listed}.'
+    return f'did you mean {close[0]!r}{notes.get(close[0], "")}?' + (f' Others: {listed}.' if others else '')
+
+
+def list_names(names: Sequence[str], total: int = 0, limit: int = 20) -> str:
+    """Return the first `limit` names as one line, and the number of the others; 'none' without names.
+
+    Args:
+      names: the names, or the first of them.
+      total: how many names there are, if `names` has only the first.
+      limit: maximum number of names.
+    """
+    more = max(total, len(names)) - len(names[:limit])
+    return (', '.join(names[:limit]) or 'none') + (f', and {more} more' if more else '')
 
 
 def list_changes(changes: Sequence[str], limit: int = 3) -> str:

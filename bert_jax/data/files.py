@@ -9,9 +9,10 @@ import lzma
 import os
 import re
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, BinaryIO
 
+from bert_jax.core.config import did_you_mean
 from bert_jax.core.errors import UserError, first_line
 
 # Kinds of compressed files, by suffix.
@@ -40,6 +41,19 @@ def find_files(pattern: str) -> list[str]:
         if found := sorted(path for path in glob.glob(escaped, recursive=True) if _is_file(path)):
             return found
     return []
+
+
+def not_found_message(pattern: str, suffixes: Sequence[str]) -> str:
+    """Return the beginning of the error that no file matches a pattern, which lists the files in its folder.
+
+    Args:
+      pattern: path or glob.
+      suffixes: suffixes of the files to list.
+    """
+    folder, name = os.path.split(os.path.expanduser(pattern))
+    found = os.listdir(folder or '.') if is_folder(folder or '.') else []
+    known = [file for file in found if split_suffix(file)[0] in suffixes]
+    return f'No file matches {pattern!r}' + (f': {did_you_mean(name, known)}' if known else '.')
 
 
 def is_folder(path: str) -> bool:

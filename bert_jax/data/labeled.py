@@ -4,7 +4,7 @@ import dataclasses
 import logging
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -48,14 +48,30 @@ class DataConfig:
         check_range(self, 'data', 4, math.inf, 'length')
         check_range(self, 'data', 0, math.inf, 'limit')
 
+    def settings_for_length(self, length: int) -> dict[str, int]:
+        """Return the settings to change so that rows have `length` tokens."""
+        return {'length': length}
+
     def check_splits(self) -> None:
-        """Raise UserError if training and evaluation would use the same examples, unless `allow_overlap` is set."""
+        """Check that training and evaluation use different examples, unless `allow_overlap` is set.
+
+        Raises:
+          UserError: if there is no source, if both splits share examples, or if they have a file with the same content.
+        """
+        records_lib.check_source(self.source)
+        if self.allow_overlap:
+            return
         splits = self.train_split, self.eval_split
-        if not self.allow_overlap and records_lib.splits_overlap(self.source, *splits):
+        if records_lib.splits_overlap(self.source, *splits):
             raise UserError(
                 f'data.train_split={splits[0]!r} and data.eval_split={splits[1]!r} of {self.source!r} would train and '
                 'evaluate on the same examples. Set different splits (in a path, {split} stands for the name of the '
                 'split), or data.allow_overlap=true.'
+            )
+        if copies := records_lib.find_copy(self.source, *splits):
+            raise UserError(
+                f'{copies[1]!r} is a copy of {copies[0]!r}, so the model would be evaluated on its training examples. '
+                'Replace one of the files, or set data.allow_overlap=true.'
             )
 
 
@@ -90,6 +106,11 @@ class LabeledConfig(ClassesConfig):
     text_pair: str = ''
     label: str = 'label'
 
+    @property
+    def text_fields(self) -> Mapping[str, str]:
+        """Fields of the texts, by the keys that name them."""
+        return {'text': self.text} | ({'text_pair': self.text_pair} if self.text_pair else {})
+
 
 def label_names(data: Any, per_token: bool = False) -> tuple[str, ...]:
     """Return the class names: those in `data.label_names` or the metadata of the data set, or else in its training split.
@@ -109,6 +130,7 @@ def label_names(data: Any, per_token: bool = False) -> tuple[str, ...]:
     locations: dict[str, Record] = {}  # the first record of each class
     number = None  # the first record whose label is a number of JSON
     unlabeled = 0
+    are_real = False
     for record in records:
         labels = read_tags(record, data.label) if per_token else [record.get(data.label, 'data.label')]
         for label in labels:
@@ -116,6 +138,7 @@ def label_names(data: Any, per_token: bool = False) -> tuple[str, ...]:
             locations.setdefault(name, record)
             number = number or (record if _is_number(label) else None)
             unlabeled += name == '-1'
+            are_real |= isinstance(label, float | np.floating) or (isinstance(label, str) and '.' in label)
     names = tuple(locations)
     if not names:
         raise UserError(
@@ -127,6 +150,13 @@ def label_names(data: Any, per_token: bool = False) -> tuple[str, ...]:
             raise UserError(
                 f'{locations["-1"].location} has the label -1, which usually marks unlabeled data. '
                 f'There are {unlabeled:,} labels -1 in total. Remove these records, or set task.labels={names}.'
+            )
+        if are_real:
+            logging.warning(
+                'The labels of %s are real numbers, such as 1.0, and become %d classes. To predict a number, use the task '
+                'regress.',
+                data.source,
+                len(names),
             )
         return names
     if number is not None:
@@ -302,17 +332,22 @@ def class_name(label: Any, location: str) -> str:
         return 'true' if label else 'false'
     if isinstance(label, str):
         name = label.strip()
-        if not re.fullmatch(r'-?(0|[1-9][0-9]*)(\.[0-9]+)?', name):
+        if not (number := _NUMBER_OF_CLASS.fullmatch(name)):
             return name
-        whole, _, fraction = name.partition('.')
-        if not fraction.strip('0'):
-            return '0' if whole == '-0' else whole
+        if not number[2]:
+            return '0' if name == '-0' else name
+        if float(name).is_integer():
+            return f'{int(float(name))}'
     if _is_number(label) and label == label // 1:
         return f'{int(label)}'
     raise UserError(
         f'{location} has {records_lib.describe(label)} as its label, neither a whole number nor a name. '
         'Correct the label, or use the task regress to predict real numbers.'
     )
+
+
+# The whole part, and the fraction with its exponent: 2, 2.0, .5 and 2.000e+00, but not 007 or 2e5.
+_NUMBER_OF_CLASS = re.compile(r'-?(0|[1-9][0-9]*|(?=\.))(\.[0-9]+(?:[eE][-+]?[0-9]+)?)?')
 
 
 def _is_number(label: Any) -> bool:
@@ -386,8 +421,8 @@ def make_rows(
     Raises:
       UserError: if a field or a text is missing.
     """
-    fields = [data.text, data.text_pair] if data.text_pair else [data.text]
-    encoded = [tokenizer.encode([record.text(field) for record in records]) for field in fields]
+    fields = data.text_fields.items()
+    encoded = [tokenizer.encode([r.text(field, f'data.{key}') for r in records]) for key, field in fields]
     capacity = max_text_tokens(data.length, tokenizer, len(fields))
     num_truncated = sum(sum(map(len, texts)) > capacity for texts in zip(*encoded, strict=True))
     # After a bad record, `predict` retries the others in pairs with the first; those would repeat the log.

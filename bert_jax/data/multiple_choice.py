@@ -53,7 +53,7 @@ def make_rows(
         if len(own) != k:
             raise record.error(f'has {len(own)} endings, but the first record has {k}')
     rows = np.empty((len(records), k, HEADER + data.length), np.uint32)
-    texts = tokenizer.encode([record.text(data.text) for record in records])
+    texts = tokenizer.encode([record.text(data.text, 'data.text') for record in records])
     encoded = tokenizer.encode([ending for own in endings for ending in own])
     labels = labeled.class_ids(records, data, [*map(str, range(k))]) if with_labels else [0] * len(records)
     for i, label in enumerate(labels):
@@ -84,10 +84,10 @@ def read_endings(record: Record, data: Any) -> list[str]:
       UserError: if a field is missing or holds fewer than two endings.
     """
     if len(data.endings) == 1:
-        endings = record.texts(data.endings[0], 'endings')
+        endings = record.texts(data.endings[0], 'endings', 'data.endings')
         if len(endings) < 2:
             raise record.error(f'does not have two or more endings in the field {data.endings[0]!r}')
     else:
-        endings = [record.text(field) for field in data.endings]
-    prefix = record.text(data.ending_prefix) if data.ending_prefix else ''
+        endings = [record.text(field, 'data.endings') for field in data.endings]
+    prefix = record.text(data.ending_prefix, 'data.ending_prefix') if data.ending_prefix else ''
     return [f'{prefix} {ending}'.strip() for ending in endings]

@@ -54,6 +54,13 @@ class QuestionConfig(DataConfig):
                 f'{cure} or raise data.length.'
             )
 
+    def settings_for_length(self, length: int) -> dict[str, int]:
+        question = min(self.max_question_length, length // 2)
+        capacity = length - question - 3
+        stride = self.stride if self.stride <= capacity else max(1, capacity // 2)
+        settings = {'length': length, 'max_question_length': question, 'stride': stride}
+        return {key: value for key, value in settings.items() if value != getattr(self, key)}
+
 
 class Window(NamedTuple):
     """The part of a context in one row.
@@ -113,8 +120,8 @@ def make_rows(
     """
     room = max_text_tokens(data.length, tokenizer, 2)
     max_question_length = min(data.max_question_length, room - 1)  # a token of the context must fit
-    contexts = [record.text(data.context) for record in records]
-    questions = tokenizer.encode([record.text(data.question).lstrip() for record in records])
+    contexts = [record.text(data.context, 'data.context') for record in records]
+    questions = tokenizer.encode([record.text(data.question, 'data.question').lstrip() for record in records])
     unique = list(dict.fromkeys(contexts))
     encoded = dict(zip(unique, tokenizer.encode_with_offsets(unique), strict=True))
     rows: list[np.ndarray] = []
@@ -225,7 +232,7 @@ def _list_answers(record: Record, field: str) -> list[tuple[str, int]]:
     Raises:
       UserError: if the field is missing or has another format.
     """
-    value = record.get(field)
+    value = record.get(field, 'data.answers')
     try:
         if isinstance(value, Mapping):
             texts, starts = [*value['text']], [*value['answer_start']]

@@ -1,9 +1,11 @@
 """Records of labeled data, as dicts from a TFDS data set or from files."""
 
+import filecmp
 import fnmatch
+import itertools
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -35,7 +37,7 @@ class Record(NamedTuple):
           setting: config key that holds the name, for the message.
 
         Raises:
-          UserError: if the field is missing; names the closest existing one.
+          UserError: if the field is missing; lists the existing ones with their types, the closest first.
         """
         if name in self.fields:
             return self.fields[name]
@@ -46,18 +48,19 @@ class Record(NamedTuple):
             elif isinstance(value, Mapping) and part in value.get('language', ()):
                 value = value['translation'][[*value['language']].index(part)]
             else:
-                known = [*value] if isinstance(value, Mapping) else [*self.fields]
-                hints = [did_you_mean(part, known), self.field_hint, setting and f'Set {setting}.']
+                known, kinds = _list_fields(value if isinstance(value, Mapping) else self.fields)
+                hint = did_you_mean(part, known, kinds=kinds)
+                hints = [hint, self.field_hint, setting and f'Set {setting}.']
                 raise UserError(f'{self.location} has no field {name!r}: {" ".join(filter(None, hints))}')
         return value
 
-    def text(self, name: str) -> str:
-        """Return a text field, with unpaired surrogates replaced.
+    def text(self, name: str, setting: str = '') -> str:
+        """Return a text field, with unpaired surrogates replaced. The arguments are those of `get`.
 
         Raises:
           UserError: if the field is missing or is not text.
         """
-        value = self.get(name)
+        value = self.get(name, setting)
         if not isinstance(value, str):
             raise self._type_error(name, value, 'text')
         return _replace_surrogates(value)
@@ -78,9 +81,9 @@ class Record(NamedTuple):
             raise self._type_error(name, value, f'a list of {entries}')
         return [*value]
 
-    def texts(self, name: str, entries: str = 'texts') -> list[str]:
+    def texts(self, name: str, entries: str = 'texts', setting: str = '') -> list[str]:
         """Return a field that is a list of texts; see `values` and `text`."""
-        values = self.values(name, entries)
+        values = self.values(name, entries, setting)
         for value in values:
             if not isinstance(value, str):
                 raise self._type_error(name, value, 'text', f'the list {name!r}')
@@ -111,9 +114,33 @@ def describe(value: Any) -> str:
     short = repr(value) if len(repr(value)) <= 60 else f'{repr(value)[:57]}...'
     if isinstance(value, int | float | np.number):
         return f'the number {value}'
-    kinds = ((str, 'the text'), (Mapping, 'the object'), (Iterable, 'the list'))
-    kind = next((words for cls, words in kinds if isinstance(value, cls)), f'a {type(value).__name__}')
-    return f'{kind} {short}'
+    return f'{"the" if isinstance(value, Iterable) else "a"} {_kind(value)} {short}'
+
+
+def _kind(value: Any) -> str:
+    """Return the type of a value in the words of JSON."""
+    if value is None:
+        return 'null'
+    kinds = (
+        (str, 'text'),
+        (bool | np.bool_, 'true or false'),
+        (int | float | np.number, 'number'),
+        (Mapping, 'object'),
+        (Iterable, 'list'),
+    )
+    return next((words for cls, words in kinds if isinstance(value, cls)), type(value).__name__)
+
+
+def _list_fields(fields: Mapping[str, Any]) -> tuple[Sequence[str], Mapping[str, str]]:
+    """Return the names of the fields of a record, and their types unless all have the same.
+
+    Args:
+      fields: values by field name, or a translation of TFDS, whose languages are its fields.
+    """
+    if 'translation' in fields:
+        return [*fields.get('language', ())], {}
+    kinds = {name: _kind(value) for name, value in fields.items()}
+    return [*fields], kinds if len({*kinds.values()}) > 1 else {}
 
 
 def _replace_surrogates(text: str) -> str:
@@ -141,20 +168,27 @@ def read(source: str, split: str, limit: int = 0) -> list[Record]:
     Raises:
       UserError: if there are no records, or one cannot be read.
     """
-    if not source:
-        raise UserError(
-            'data.source is empty. Set it to a TFDS name, or to files such as data/{split}.jsonl.'
-        )
+    check_source(source)
     if formats.is_path(source):
         records = [record for path in find_files(source, split) for record in read_file(path)]
     else:
         examples = tfds_data.load_examples(source, split)
         records = [Record(f'example {i} of {source}, split {split!r},', e) for i, e in enumerate(examples)]
     if not records:
-        raise UserError(f'{source}, split {split!r}, has no examples. Check data.source and its splits.')
+        raise UserError(
+            f'{describe_source(source, split)} has no examples. Check data.source and its splits.'
+        )
     if limit:
         records = [records[i] for i in np.random.default_rng(0).permutation(len(records))[:limit]]
     return records
+
+
+def check_source(source: str) -> None:
+    """Raise UserError if a source is empty."""
+    if not source:
+        raise UserError(
+            "data.source is empty. Set it to a TFDS name such as 'glue/sst2', or to files such as 'data/{split}.csv'."
+        )
 
 
 def splits_overlap(source: str, a: str, b: str) -> bool:
@@ -164,6 +198,33 @@ def splits_overlap(source: str, a: str, b: str) -> bool:
     first, second = (source.replace('{split}', split) for split in (a, b))
     found = files.find_files(first)  # reading reports a missing file
     return bool(found) and (first == second or not {*found}.isdisjoint(files.find_files(second)))
+
+
+def find_copy(source: str, a: str, b: str) -> tuple[str, str] | None:
+    """Return a file of the split `a` and one of the split `b` with the same content; None if there are none."""
+    if not formats.is_path(source):
+        return None
+    first, second = (
+        [path for path in files.find_files(source.replace('{split}', split)) if os.path.isfile(path)]
+        for split in (a, b)
+    )
+    for pair in itertools.product(first, second):
+        sizes = {os.path.getsize(path) for path in pair}
+        if len(sizes) == 1 and sizes != {0} and filecmp.cmp(*pair, shallow=False):
+            return pair
+    return None
+
+
+def describe_source(source: str, split: str) -> str:
+    """Return the name of the data of a split: its path, or the names of the data set and the split."""
+    if formats.is_path(source):
+        return source.replace('{split}', split)
+    return ', '.join(filter(None, (source, split)))
+
+
+def used_split(source: str, split: str) -> str:
+    """Return the name of a split if the source depends on it; a path without `{split}` has none."""
+    return split if '{split}' in source or not formats.is_path(source) else ''
 
 
 def find_files(source: str, split: str) -> list[str]:
@@ -195,7 +256,7 @@ def _not_found_message(source: str, split: str) -> str:
             f'No file matches {pattern!r}, but there are files of the splits {", ".join(splits)}. '
             'Set data.train_split or data.eval_split to one of them.'
         )
-    return f'No file matches {pattern!r}. Set data.source to an existing file or glob.'
+    return f'{files.not_found_message(pattern, formats.LABELED_SUFFIXES)} Set data.source to an existing file or glob.'
 
 
 def _other_splits(source: str) -> list[str]:

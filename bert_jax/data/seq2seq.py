@@ -58,7 +58,10 @@ def make_rows(
     Raises:
       UserError: if a field or a text is missing.
     """
-    pairs = [Pair(r.text(data.text), r.text(data.target) if with_targets else '') for r in records]
+    pairs = [
+        Pair(r.text(data.text, 'data.text'), r.text(data.target, 'data.target') if with_targets else '')
+        for r in records
+    ]
     for record, pair in zip(records, pairs, strict=True):
         if not pair.text.strip() or (with_targets and not pair.target.strip()):
             raise record.error('has an empty text')

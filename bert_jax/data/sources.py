@@ -64,7 +64,8 @@ def read_documents(source: str, split: str, text_key: str) -> Iterator[Document]
         raise UserError(f'{source!r} is a folder. Name the files in it, such as {source.rstrip("/")}/*.txt.')
     paths = _find_text_files(source)
     if not paths:
-        raise UserError(f'No file matches {source!r}. Set a path or glob of {", ".join(_SUFFIXES)} files.')
+        problem = files.not_found_message(source, _SUFFIXES)
+        raise UserError(f'{problem} Set a path or glob of {", ".join(_SUFFIXES)} files.')
     for path in paths:
         _check_text_file(path)
     total_bytes = sum(os.path.getsize(p) for p in paths) or 1

@@ -72,7 +72,7 @@ def make_rows(
     sentences = []
     for record in records:
         if label_map is not None:
-            words = record.texts(data.tokens, 'words')
+            words = record.texts(data.tokens, 'words', 'data.tokens')
             tags = read_class_ids(record, words, data, labels, label_map)
         else:
             words = _read_unlabeled_words(record, data.tokens)

@@ -1,6 +1,7 @@
 """Prepared data sets of TFDS, and `pydocs`, as random-access sequences of examples."""
 
 import contextlib
+import difflib
 import importlib
 import io
 import itertools
@@ -13,7 +14,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from bert_jax.core.config import did_you_mean
+from bert_jax.core.config import did_you_mean, list_names
 from bert_jax.core.errors import UserError, first_line
 from bert_jax.core.paths import cache_dir, lock_folder
 
@@ -72,7 +73,10 @@ def load_examples(name: str, split: str) -> Sequence[dict[str, Any]]:
     for part in split.split('+'):
         base = part.split('[')[0].strip()
         if base not in splits:
-            raise UserError(f'{name} has no split {base!r}: {did_you_mean(base, splits)}')
+            raise UserError(
+                f'{name} has no split {base!r}: {did_you_mean(base, splits)} Set one of them, or a part of it, such as '
+                f"'{next(iter(splits), 'train')}[90%:]'."
+            )
     try:
         source = builder.as_data_source(split=split)
         len(source)
@@ -150,36 +154,46 @@ def _configs(folder: str, dataset: str) -> list[str]:
 
 
 def _list(dataset: str, configs: Sequence[str]) -> str:
-    return ', '.join(f'{dataset}/{config}' for config in configs)
+    return list_names([f'{dataset}/{config}' for config in configs])
 
 
 def _not_found_error(name: str) -> UserError:
     """Return the error for a data set that is in no folder: what is there, and how to get it."""
-
     where = f'TFDS_DATA_DIR={os.pathsep.join(folders())}'
     dataset = re.split('[/:]', name)[0]
-    local = {
-        p.name: str(folder) for folder in folders() for p in pathlib.Path(folder).glob('[!.]*') if p.is_dir()
+    configs = {
+        path.name: _configs(folder, path.name)
+        for folder in folders()
+        for path in pathlib.Path(folder).glob('[!.]*')
+        if any(path.glob('*/dataset_info.json')) or any(path.glob('*/*/dataset_info.json'))
     }
-    if dataset in local:
-        configs = _configs(local[dataset], dataset)
+    if dataset in configs:
         return UserError(
             f'Data set {dataset} has no config or version {name.removeprefix(dataset)[1:]!r} in {where}: '
-            f'{did_you_mean(name.partition("/")[2], configs)}'
+            f'{did_you_mean(name.partition("/")[2], configs[dataset])}'
         )
     missing = [folder for folder in folders() if '://' not in folder and not os.path.isdir(folder)]
     absent = f' ({", ".join(missing)} {"do" if len(missing) > 1 else "does"} not exist)' if missing else ''
+    prepared = f'Prepared there: {list_names(sorted(configs))}.'
     catalog = _catalog()
     if dataset in catalog:
         return UserError(
             f'Data set {name!r} is not in {where}{absent}. Run `python -m bert_jax.bin.download {name}` on a machine '
-            'with internet access, or set TFDS_DATA_DIR to a folder where it is prepared.'
+            f'with internet access, or set TFDS_DATA_DIR to a folder where it is prepared. {prepared}'
         )
-    same = [f'{other}/{name}' for other, folder in local.items() if name in _configs(folder, other)]
-    hint = did_you_mean(same[0] if same else dataset, [*same, *local, *catalog]).rstrip('.')
+    known = [
+        full for other, names in configs.items() for full in ([f'{other}/{n}' for n in names] or [other])
+    ]
+    same = [full for full in known if full.endswith(f'/{name}')]
+    close = (
+        same
+        or difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+        or difflib.get_close_matches(dataset, ['pydocs', *catalog], n=1, cutoff=0.5)
+    )
+    hint = f': did you mean {close[0]!r}?' if close else '.'
     return UserError(
-        f'Data set {name!r} is neither in {where}{absent} nor in the TFDS catalog ({hint}). '
-        'Set TFDS_DATA_DIR to a folder where it is prepared, or use files instead.'
+        f'Data set {name!r} is neither in {where}{absent} nor in the TFDS catalog{hint} '
+        f'Set TFDS_DATA_DIR to a folder where it is prepared, or use files instead. {prepared}'
     )
 
 

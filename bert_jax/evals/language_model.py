@@ -267,7 +267,7 @@ class Scorer:
             if not c.source:  # the settings are those of the pretraining data
                 raise
             # The error names the setting `data.KEY`, but in this config it is `eval.KEY`.
-            settings = r"(?<![\w'/.])data\.(?:eval_)?(source|label|text|split|train_split)(s|_key)?\b"
+            settings = r"(?<![\w'/.])data\.(?:eval_)?(source|label|text|split|train_split|endings|ending_prefix)(s|_key)?\b"
             raise UserError(re.sub(settings, r'eval.\1', str(e))) from e
         stride = {'stride': _stride(c, length)} if c.kind == 'perplexity' else {}
         windows_text = f'up to {length} tokens' + (f', {stride["stride"]} of them new' if stride else '')
@@ -278,7 +278,7 @@ class Scorer:
             'checkpoint': str(path),
             'step': trained.step,
             'source': c.source or 'held-out documents',
-            'split': c.split if c.source and not formats.is_path(c.source) else '',
+            'split': records_lib.used_split(c.source, c.split) if c.source else '',
             'rows': scored.rows,
             'length': length,
             **stride,
@@ -363,7 +363,7 @@ def _last_word(config: LmConfig, scorer: TokenScorer, length: int) -> _Scored:
     records = records_lib.read(config.source, config.split, config.limit)
     continuations = []
     for record in records:
-        context, space, word = record.text(config.text).rstrip().rpartition(' ')
+        context, space, word = record.text(config.text, 'data.text').rstrip().rpartition(' ')
         if not space:
             raise record.error('has fewer than two words')
         continuations.append((record.location, context, space + word))
@@ -455,7 +455,9 @@ def _options(config: LmConfig, records: Sequence[Record]) -> tuple[list[list[str
         answers = names if are_class_names else config.answers or names
         options = [[*answers] for _ in records]
     label_map = labeled.LabelMap(config, names)
-    labels = [label_map.class_id(record.get(config.label), record.location) for record in records]
+    labels = [
+        label_map.class_id(record.get(config.label, 'data.label'), record.location) for record in records
+    ]
     for record, answers_, label in zip(records, options, labels, strict=True):
         if label >= len(answers_):
             raise record.error(f'has the label {label}, but only {len(answers_)} endings')
@@ -491,6 +493,6 @@ def _fill_template(config: LmConfig, record: Record) -> str:
     """Fill in the template up to the answer."""
     template = config.template.removesuffix('{answer}')
     return ''.join(
-        text + (record.text(field).strip() if field else '')
+        text + (record.text(field, 'eval.template').strip() if field else '')
         for text, field, _, _ in string.Formatter().parse(template)
     )

@@ -60,14 +60,12 @@ class Task(classify.Task):
         Raises:
           UserError: if a sequence is shorter than one k-mer.
         """
-        fields = [self.data.text, self.data.text_pair] if self.data.text_pair else [self.data.text]
         for record in records:
-            counts = [self.tokenizer.count(record.text(field)) for field in fields]
-            if 0 in counts:
-                field = fields[counts.index(0)]
-                raise record.error(
-                    f'has a sequence in the field {field!r} that is shorter than task.kmer={self.config.kmer}'
-                )
+            for key, field in self.data.text_fields.items():
+                if not self.tokenizer.count(record.text(field, f'data.{key}')):
+                    raise record.error(
+                        f'has a sequence in the field {field!r} that is shorter than task.kmer={self.config.kmer}'
+                    )
         examples = super().make_examples(records, with_labels)
         # After a bad record, `predict` retries the others in pairs with the first; those would repeat the log.
         if len(records) > 2:

@@ -204,6 +204,15 @@ def test_same_examples_for_training_and_evaluation(tmp_path, source, settings):
     scoring.Scorer(job.config, job.settings, 'classify')
 
 
+def test_copy_of_the_training_file_for_evaluation(tmp_path):
+    for split in ('train', 'validation'):
+        (tmp_path / f'{split}.jsonl').write_text('{"text": "a", "label": 0}\n{"text": "b", "label": 1}\n')
+    words = [f'--config={TINY}:classify', f'--workdir={tmp_path}/run', '--config.init.checkpoint=nowhere']
+    words.append(f'--config.data.source={tmp_path}/{{split}}.jsonl')
+    assert_error(run_main('train', *words), f"validation.jsonl' is a copy of '{tmp_path}/train.jsonl'")
+    assert_error(run_main('train', *words, '--config.data.allow_overlap=true'), "'nowhere'")
+
+
 def test_same_split_for_pretraining_and_validation(pretrain):
     result = pretrain('data.validation_split=train', 'data.sources=pydocs/text')
     assert_error(result, "data.split='train'", "data.validation_split='train'", 'the same examples')

@@ -57,6 +57,14 @@ def test_unknown_key_without_close_match_lists_known_keys():
         build_section(qqqqqq=1)
 
 
+def test_of_many_names_the_closest_are_listed():
+    names = {*(f'x{i}' for i in range(30)), 'learning_rate', 'learning_rates'}
+    hint = config_lib.did_you_mean('learning_rat', names)
+    assert hint.startswith("did you mean 'learning_rate'? Others: learning_rates, x")
+    assert hint.endswith(', and 11 more.')
+    assert config_lib.did_you_mean('a', ()) == 'known: none.'
+
+
 def test_key_without_default_is_required():
     with pytest.raises(UserError, match=r"does not set 'data.path'"):
         config_lib.build_section(Section, {}, 'data')

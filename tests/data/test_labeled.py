@@ -4,6 +4,7 @@ import csv
 import json
 
 import numpy as np
+import pyarrow.parquet
 import pytest
 
 from bert_jax.core.errors import UserError
@@ -316,8 +317,8 @@ def test_error_names_the_line_in_the_file_despite_shuffling(tmp_path, word_token
 
 
 @pytest.mark.parametrize(('fields', 'message'), [
-    (dict(text='texts'), r"no field 'texts': did you mean 'text'\?"),
-    (dict(text_pair='other'), r"no field 'other': known: label, text"),
+    (dict(text='texts'), r"no field 'texts': did you mean 'text'\? Others: label\. Set data\.text\."),
+    (dict(text_pair='other'), r"no field 'other': known: label, text\. Set data\.text_pair\."),
     (dict(label='labels'), r"no field 'labels': did you mean 'label'\?"),
 ])  # fmt: skip
 def test_missing_field_is_named(tmp_path, word_tokenizer, fields, message):
@@ -386,14 +387,45 @@ def test_invalid_json_names_the_line(tmp_path, word_tokenizer, line, message):
         read_rows(config(f'{tmp_path}/{{split}}.jsonl'), ('0', '1'), word_tokenizer)
 
 
+def write_real_labels(folder, suffix, labels):
+    """Write a training split whose labels are real numbers; return the value of `data.source`."""
+    texts = [f'w{i}' for i in range(len(labels))]
+    if suffix == '.csv':
+        return write(folder, [{'text': t, 'label': n} for t, n in zip(texts, labels, strict=True)], suffix)
+    columns = {'text': texts, 'label': pyarrow.array(labels, pyarrow.float64())}
+    pyarrow.parquet.write_table(pyarrow.table(columns), folder / 'train.parquet')
+    return f'{folder}/{{split}}.parquet'
+
+
+@pytest.mark.parametrize('suffix', ['.csv', '.parquet'])
+def test_real_numbers_are_classes_only_if_all_are_whole(tmp_path, suffix, caplog):
+    data = config(write_real_labels(tmp_path, suffix, [2.0, 1.0, 2.0]))
+    assert label_names(data) == ('1', '2')
+    assert 'are real numbers, such as 1.0, and become 2 classes' in caplog.text
+    data = config(write_real_labels(tmp_path, suffix, [2.0, 1.0, 2.5]))
+    with pytest.raises(UserError, match=r'2\.5.*neither a whole number nor a name.*task regress'):
+        label_names(data)
+
+
+@pytest.mark.parametrize(('label', 'name'), [('2.00e+00', '2'), ('-.0', '0'), ('.5', ''), ('5.00e-01', '')])
+def test_text_of_a_real_number_is_no_name(label, name):
+    if name:
+        assert labeled.class_name(label, 'line 1') == name
+    else:
+        with pytest.raises(UserError, match='neither a whole number nor a name'):
+            labeled.class_name(label, 'line 1')
+
+
 def test_missing_file_source_or_examples_raise(tmp_path, word_tokenizer):
     source = f'{tmp_path}/{{split}}.jsonl'
     with pytest.raises(UserError, match=r'No file matches .*train\.jsonl.*Set data\.source'):
         read_rows(config(source), ('0', '1'), word_tokenizer)
-    with pytest.raises(UserError, match=r'data\.source is empty\. Set it to a TFDS name, or to files'):
+    with pytest.raises(
+        UserError, match=r"data\.source is empty\. Set it to a TFDS name such as 'glue/sst2', or to files"
+    ):
         read_rows(config(''), ('0', '1'), word_tokenizer)
     (tmp_path / 'train.jsonl').write_text('\n')
-    with pytest.raises(UserError, match=r"split 'train', has no examples\. Check data\.source"):
+    with pytest.raises(UserError, match=r'train\.jsonl has no examples\. Check data\.source'):
         read_rows(config(source), ('0', '1'), word_tokenizer)
 
 

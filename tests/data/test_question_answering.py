@@ -28,6 +28,13 @@ def numbered_words(n):
     return ' '.join(f'w{i}' for i in range(100, 100 + n))
 
 
+@pytest.mark.parametrize('length', [8, 16, 64, 130, 200, 512])
+def test_settings_for_a_length_are_valid(length):
+    settings = QuestionConfig().settings_for_length(length)
+    assert QuestionConfig(**settings).length == length
+    assert (len(settings) == 1) == (length in (200, 512))  # to which the other defaults fit
+
+
 @given(st.integers(0, 60), st.integers(1, 3), st.integers(12, 20))
 def test_windows_cover_the_context(word_tokenizer, n, question_length, length):
     found, question = make_rows(

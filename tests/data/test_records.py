@@ -71,9 +71,11 @@ def test_nested_fields_and_translation_languages():
         },
     )
     assert (record.text('premise.de'), record.text('hypothesis.en')) == ('b', 'd')
-    with pytest.raises(UserError, match=r"example 0 has no field 'premise\.es': known: de, en|did you mean"):
+    with pytest.raises(
+        UserError, match=r"example 0 has no field 'premise\.es': did you mean 'en'\? Others: de"
+    ):
         record.get('premise.es')
-    with pytest.raises(UserError, match=r"no field 'hypothesis\.xx'"):
+    with pytest.raises(UserError, match=r"no field 'hypothesis\.xx': known: de, en"):
         record.get('hypothesis.xx')
     assert Record('a', {'premise.en': 'c', 'premise': {'en': 'd'}}).text('premise.en') == 'c'
 
@@ -119,6 +121,14 @@ def test_part_of_an_object_is_suggested():
         Record('a', {'review': {'en': 'a', 'de': 'b'}}).text('review')
 
 
+def test_missing_field_lists_all_fields_with_their_types():
+    fields = {'idx': 3, 'body': 'a', 'tags': ['x'], 'gold': True, 'parts': {'en': 'a'}}
+    kinds = 'gold (true or false), idx (number), parts (object), tags (list)'
+    message = f"a has no field 'boddy': did you mean 'body' (text)? Others: {kinds}. Set data.text."
+    with pytest.raises(UserError, match=re.escape(message)):
+        Record('a', fields).text('boddy', 'data.text')
+
+
 @pytest.mark.parametrize('value', ['a b', "['a', 'b']", None, 3, {'a': 'b'}, b'a'])
 def test_only_lists_are_lists(value):
     with pytest.raises(UserError, match="in the field 'tokens', where a list of words belongs"):
@@ -161,6 +171,24 @@ def test_missing_split_names_those_that_there_are(tmp_path, pattern):
     message = 'but there are files of the splits dev, train. Set data.train_split or data.eval_split'
     with pytest.raises(UserError, match=message):
         records.read(f'{tmp_path}/{pattern}', 'validation')
+
+
+def test_missing_file_lists_those_in_its_folder(tmp_path):
+    for name in ('test.csv', 'moods.csv.gz', 'notes.md'):
+        (tmp_path / name).write_text('')
+    with pytest.raises(
+        UserError, match=r"mood\.csv': did you mean 'moods\.csv\.gz'\? Others: test\.csv\. Set"
+    ):
+        records.read(f'{tmp_path}/mood.csv', 'train')
+
+
+def test_copy_of_a_file_is_found(tmp_path):
+    for name, text in {'train': 'a', 'dev': 'b', 'test': 'a', 'empty1': '', 'empty2': ''}.items():
+        (tmp_path / f'{name}.csv').write_text(text)
+    source = f'{tmp_path}/{{split}}.csv'
+    assert records.find_copy(source, 'train', 'test') == (f'{tmp_path}/train.csv', f'{tmp_path}/test.csv')
+    for pair in (('train', 'dev'), ('empty1', 'empty2'), ('train', 'nothing')):
+        assert records.find_copy(source, *pair) is None
 
 
 def test_splits_of_files_overlap_if_they_share_a_file(tmp_path):

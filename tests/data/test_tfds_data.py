@@ -106,7 +106,9 @@ def test_wrong_text_key_of_a_data_set_suggests_the_nearest(kites):
 
 @pytest.mark.parametrize('split', ['trian', 'trian[:3]'])
 def test_unknown_split_suggests_the_nearest(kites, split):
-    with pytest.raises(UserError, match=r"kite_texts has no split 'trian': did you mean 'train'\?"):
+    with pytest.raises(
+        UserError, match=r"kite_texts has no split 'trian': did you mean 'train'\? Others: test\. Set one"
+    ):
         tfds_data.load_examples(kites, split)
 
 
@@ -125,6 +127,7 @@ def test_unknown_data_set_suggests_the_nearest_and_tfds_data_dir(kites, prepared
     assert "did you mean 'kite_texts'?" in text
     assert f'TFDS_DATA_DIR={prepared}' in text
     assert 'Set TFDS_DATA_DIR to' in text
+    assert text.endswith('Prepared there: kite_texts.')
 
 
 def test_unknown_config_of_a_data_set_suggests_the_nearest(sst2):
