@@ -61,7 +61,7 @@ class Scorer:
             'checkpoint': str(path),
             'step': trained.step,
             'source': data.source,
-            'split': data.eval_split,
+            'split': records_lib.used_split(data.source, data.eval_split),
             'rows': evaluator.num_rows,
             'labels': list(getattr(trained.experiment.task, 'labels', ())),
             'config': config_lib.as_dict(data),
@@ -115,6 +115,7 @@ class Scorer:
         merged = dataclasses.replace(
             trained.experiment, task=dataclasses.replace(config, **inherited), data=self._experiment.data
         )
+        merged.check_length(merged.data.length)
         return merged.make_task(trained.tokenizer)
 
 
@@ -169,7 +170,7 @@ def score_checkpoints(make_scorer: Callable[[], Any], flags: argparse.Namespace)
         for step in watch_checkpoints(path, flags.poll, flags.timeout) if flags.watch else [path]:
             result = scorer(step)
             if distributed.is_lead():
-                data = f'{result["source"]} {result["split"]}'.strip()
+                data = records_lib.describe_source(result['source'], result['split'])
                 paths.write_atomic(out, json.dumps(result, indent=2) + '\n')
                 print(f'{path}, step {result["step"]:,}, {data}, {result["rows"]:,} rows')
                 print(scorer.format_scores(result['scores']), flush=True)

@@ -16,7 +16,7 @@ import numpy as np
 
 from bert_jax.core import metrics, paths
 from bert_jax.core.errors import UserError
-from bert_jax.data import formats
+from bert_jax.data import formats, records
 from bert_jax.train import experiment
 
 _EARLIER = '.earlier'  # followed by a number, the end of the name of a folder with an earlier result
@@ -60,7 +60,7 @@ class EvalFile:
     @property
     def name(self) -> str:
         """The name of the evaluated data, as shown in tables."""
-        return ', '.join(filter(None, (self.source, self.split, self.fields)))
+        return ', '.join(filter(None, (records.describe_source(self.source, self.split), self.fields)))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -14,6 +14,7 @@ from bert_jax.core.config import as_dict
 from bert_jax.core.errors import UserError, first_line
 from bert_jax.data import tokenizer as tokenizer_lib
 from bert_jax.data import tokenizer_settings
+from bert_jax.data.question_answering import QuestionConfig
 from bert_jax.data.tokenizer import Tokenizer
 from bert_jax.interop import files, huggingface, tokenizer_files
 from bert_jax.modeling import module
@@ -72,6 +73,8 @@ def from_hf(source: str, workdir: pathlib.Path, tokenizer_path: str = '', exclud
         sections['data'] = {'sources': (), 'length': model.max_positions}
     if task_name in ('classify', 'regress', 'tag', 'choice'):
         sections['data'] = {'length': _max_length(folder, task_name, model.max_positions)}
+    if task_name == 'qa' and model.longest_row < QuestionConfig.length:
+        sections['data'] = QuestionConfig().settings_for_length(model.max_positions)
     try:
         tokenizer = tokenizer_lib.load(tokenizer_path or folder)
     except UserError as e:

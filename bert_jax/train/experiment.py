@@ -169,6 +169,14 @@ class Experiment:
         train: Any = self.train
         return train.phases or ((train.steps, self.data.length, train.batch_size),)
 
+    def check_length(self, length: int) -> None:
+        """Raise UserError with the settings that fit if rows of `length` tokens exceed the positions of the model."""
+        longest = self.model.longest_row
+        if length > longest and isinstance(self.data, DataConfig):
+            changes = ', '.join(f'data.{k} to {v}' for k, v in self.data.settings_for_length(longest).items())
+            self.model.check_length(length, changes)
+        self.model.check_length(length)
+
     def check_splits(self) -> None:
         """Raise UserError if a downstream task would be trained and evaluated on the same examples."""
         if isinstance(self.data, DataConfig):

@@ -81,7 +81,7 @@ def check_batch_shape(experiment: Experiment, partitioner: Partitioner, length: 
             f'train.batch_size={batch_size} is not divisible by train.accumulation_steps={parts} times {shards} '
             'data-parallel devices. Set it to a multiple of their product.'
         )
-    experiment.model.check_length(length)
+    experiment.check_length(length)
 
 
 def train(

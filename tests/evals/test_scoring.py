@@ -92,7 +92,7 @@ def test_other_lengths_than_in_training_are_named(finetuned, labeled, caplog):
 def test_head_is_reinitialized_for_other_classes(tmp_path, finetuned):
     """As when a model fine-tuned on MNLI, with three classes, is fine-tuned on RTE, with two."""
     for split in ('train', 'validation'):
-        lines = [{'text': f'the dog {label}', 'label': label} for label in 'abc'] * 6
+        lines = [{'text': f'the {split} dog {label}', 'label': label} for label in 'abc'] * 6
         (tmp_path / f'{split}.jsonl').write_text('\n'.join(map(json.dumps, lines)))
     options = ('optim.learning_rate=0.0', 'train.steps=1', 'optim.warmup=0', 'optim.weight_decay=0.0')
     assert finetune(tmp_path / 'run', finetuned, tmp_path / '{split}.jsonl', *options) == 0
@@ -110,6 +110,27 @@ def test_single_file_can_be_scored(tmp_path, finetuned):
     result = scorer(finetuned)
     assert result['rows'] == 3
     assert result['scores']['accuracy'] == 1.0
+
+
+@pytest.mark.parametrize('source', ['mine.jsonl', '{split}.jsonl'])
+def test_scored_file_is_called_by_its_name(tmp_path, finetuned, source, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    file = source.format(split='validation')
+    (tmp_path / file).write_text('{"text": "the good dog", "label": "good"}\n' * 3)
+    done = run_in_process(
+        'bert_jax.bin.eval_classify', f'--config={TINY}:classify', f'--checkpoint={finetuned}',
+        f'--config.data.source={source}', '--out=scores.json',
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert f', {file}, 3 rows\n' in done.stdout
+    (scored,) = runs._read_eval_files(tmp_path)
+    assert scored.name == file
+
+
+def test_too_long_rows_are_found_before_the_data_is_read(finetuned):
+    scorer = scoring.Scorer(f'{TINY}:classify', ['data.source=nowhere.jsonl', 'data.length=65'], 'classify')
+    with pytest.raises(UserError, match=r'the 64 positions of the model\. Lower data\.length to 64 or'):
+        scorer(finetuned)
 
 
 def test_loaded_model_returns_hidden_states_pooled_and_logits(pretrained, finetuned):
