@@ -8,7 +8,7 @@ and reports both accuracies: 60.3 ± 1.6 % and 49.5 ± 1.1 % (two seeds).
 
 from ml_collections import ConfigDict
 
-from configs import check_argument
+from configs import check_argument, new_config
 from configs.pretrain import cpu
 
 
@@ -19,7 +19,7 @@ def get_config(arg: str) -> ConfigDict:
 
 
 def _pretrain() -> ConfigDict:
-    config = ConfigDict()
+    config = new_config()
     config.task = dict(name='mlm', short_sequence_rate=0.0)
     config.model = dict(name='bert', size='tiny', **cpu.MODERN_BLOCKS)
     config.data = dict(sources=('pydocs/text',), validation_split='validation', length=128)
@@ -31,7 +31,7 @@ def _pretrain() -> ConfigDict:
 
 def _finetune() -> ConfigDict:
     """Classify a sentence: does it describe a module, a class, a function, a method or a property?"""
-    config = ConfigDict()
+    config = new_config()
     config.task = dict(name='classify')
     config.model = dict(name='bert', dropout=0.0, attention_dropout=0.0)
     config.data = dict(source='pydocs/classify', length=64)

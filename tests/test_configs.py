@@ -23,6 +23,7 @@ ARGUMENTS = {
     'pretrain/multilingual': ['cpu', 'base'],
     'finetune/dna': ['splice', 'h3'],
     'finetune/choice': ['swag', 'hellaswag'],
+    'finetune/seq2seq': ['', 'dialogsum', 'multi30k/en-de'],
     'finetune/glue': ['cola', 'mnli', 'stsb'],
     'finetune/ner': ['en', 'en,sum_all'],
     'finetune/sst2': ['all', 'few'],
@@ -106,7 +107,13 @@ WITH_ARGUMENT = {
 OPEN = {'ner': ['LANGUAGE', 'LANGUAGE,concat_last_four'], 'pos': ['LANGUAGE_TREEBANK']}
 
 
-@pytest.mark.parametrize('file', WITH_ARGUMENT, ids=lambda file: file.stem)
+# Configs whose argument is any source of data.
+GENERAL = ('choice', 'classify', 'qa', 'regress', 'seq2seq', 'tag')
+
+
+@pytest.mark.parametrize(
+    'file', [f for f in WITH_ARGUMENT if f.stem not in GENERAL], ids=lambda file: file.stem
+)
 def test_unknown_argument_is_refused_with_a_list(file):
     known = {WITH_ARGUMENT[file], *ARGUMENTS.get(str(file.relative_to(ROOT / 'configs').with_suffix('')), ())}
     known = {word for word in known if isinstance(word, str) and word}  # without an empty or missing default
@@ -117,6 +124,27 @@ def test_unknown_argument_is_refused_with_a_list(file):
         with pytest.raises(UserError, match=f'does not accept the argument {typo!r}') as refused:
             config_lib.load(f'{file}:{typo}')
         assert all(word in str(refused.value) for word in OPEN.get(file.stem, known)), refused.value
+
+
+@pytest.mark.parametrize('name', GENERAL)
+@pytest.mark.parametrize('source', ['glue/sst2:2.0.0', 'my data/{split}.csv'])
+def test_general_configs_take_any_source(name, source):
+    spec = f'{ROOT}/configs/finetune/{name}.py'
+    experiment = experiment_lib.read(f'{spec}:{source}')
+    assert experiment.data.source == source
+    assert experiment == experiment_lib.read(spec, [f'data.source={source}'])
+    with pytest.raises(UserError, match=r"data\.source is empty\. Set it to a TFDS name such as 'glue/sst2'"):
+        experiment_lib.read(spec).check_splits()
+
+
+@pytest.mark.parametrize('file', FILES, ids=lambda file: file.stem)
+def test_values_may_change_their_type(file):
+    get_config = config_lib.load_module(str(file)).get_config
+    arg = ARGUMENTS.get(str(file.relative_to(ROOT / 'configs').with_suffix('')), [''])[0]
+    config = get_config(arg) if arg else get_config()
+    config.train.steps = '30 epochs'
+    config.train.steps = 30
+    assert experiment_lib.from_config(config).train.steps == 30
 
 
 def test_configs_with_an_argument_are_found():

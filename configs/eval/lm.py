@@ -15,7 +15,7 @@ data, set --config.eval.template and --config.eval.source.
 
 from ml_collections import ConfigDict
 
-from configs import check_argument
+from configs import check_argument, new_config
 
 EVALUATIONS = {
     'text': dict(kind='perplexity'),
@@ -41,4 +41,6 @@ EVALUATIONS = {
 def get_config(arg: str = 'text') -> ConfigDict:
     """`arg` is text, lambada, hellaswag, sst2 or nli."""
     check_argument(arg, tuple(EVALUATIONS))
-    return ConfigDict({'eval': EVALUATIONS[arg]})
+    config = new_config()
+    config.eval = EVALUATIONS[arg]
+    return config

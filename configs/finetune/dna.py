@@ -13,7 +13,7 @@ which keeps only the pretrained layers, and --config.init.weights=random, which 
 
 from ml_collections import ConfigDict
 
-from configs import check_argument
+from configs import check_argument, new_config
 
 # Evaluation split, and length of the longest sequence with its two special tokens.
 SETS = {
@@ -28,7 +28,7 @@ def get_config(arg: str = 'splice') -> ConfigDict:
     """`arg` is splice, h3, h3k9ac or promoter_core."""
     check_argument(arg, tuple(SETS))
     split, length = SETS[arg]
-    config = ConfigDict()
+    config = new_config()
     config.task = dict(name='dna')
     config.model = dict(name='bert')
     config.data = dict(source=f'dna/{arg}', text='sequence', eval_split=split, length=length)

@@ -16,7 +16,7 @@ qqp, mnli, qnli, rte or wnli. To score stsb, use eval_regress; to score mnli on 
 
 from ml_collections import ConfigDict
 
-from configs import check_argument
+from configs import check_argument, new_config
 
 # Fields of the first and the second text.
 TASKS = {
@@ -38,7 +38,7 @@ def get_config(arg: str) -> ConfigDict:
     """`arg` is the task, a key of `TASKS`."""
     check_argument(arg, tuple(TASKS))
     text, text_pair = TASKS[arg]
-    config = ConfigDict()
+    config = new_config()
     config.task = dict(name='regress' if arg == 'stsb' else 'classify')
     config.model = dict(name='bert')
     config.data = dict(source=f'glue/{arg}', text=text, text_pair=text_pair, length=128)

@@ -13,7 +13,7 @@ second_to_last, last, sum_last_four or sum_all. For files with one word and its 
 
 from ml_collections import ConfigDict
 
-from configs import check_argument
+from configs import check_argument, new_config
 
 # What the BiLSTM reads (Devlin et al. 2019, table 7).
 FEATURES = ('embeddings', 'second_to_last', 'last', 'sum_last_four', 'concat_last_four', 'sum_all')
@@ -26,7 +26,7 @@ def get_config(arg: str = 'en') -> ConfigDict:
     is_language = code.isalpha() and code.islower() and (len(code) in (2, 3) or code == 'simple')
     forms = ('LANGUAGE (such as en)', *(f'LANGUAGE,{name}' for name in FEATURES))
     check_argument(arg, forms, is_language and (features in FEATURES or not comma))
-    config = ConfigDict()
+    config = new_config()
     config.task = dict(name='tag', entities=True, features=features)
     config.model = dict(name='bert')
     config.data = dict(source=f'wikiann/{language}', tokens='tokens', label='ner_tags', length=128)

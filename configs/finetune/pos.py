@@ -11,14 +11,14 @@ From a checkpoint of configs/pretrain/cpu.py:192, with this learning rate: accur
 
 from ml_collections import ConfigDict
 
-from configs import check_argument
+from configs import check_argument, new_config
 
 
 def get_config(arg: str = 'en_ewt') -> ConfigDict:
     """`arg` is the treebank, such as en_ewt or de_gsd."""
     language, _, name = arg.partition('_')
     check_argument(arg, ('LANGUAGE_TREEBANK (such as en_ewt)',), language.isalpha() and name.isalnum())
-    config = ConfigDict()
+    config = new_config()
     config.task = dict(name='tag')
     config.model = dict(name='bert')
     config.data = dict(

@@ -9,9 +9,11 @@ texts share reaches 86 %; a model must learn to make such a comparison.
 
 from ml_collections import ConfigDict
 
+from configs import new_config
+
 
 def get_config() -> ConfigDict:
-    config = ConfigDict()
+    config = new_config()
     config.task = dict(name='classify')
     config.model = dict(name='bert', size='tiny')
     config.data = dict(source='pydocs/pair', text='signature', text_pair='summary', length=96)

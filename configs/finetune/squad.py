@@ -18,7 +18,7 @@ al. 2018.)
 
 from ml_collections import ConfigDict
 
-from configs import check_argument
+from configs import check_argument, new_config
 
 XQUAD = ('ar', 'de', 'el', 'en', 'es', 'hi', 'ru', 'th', 'tr', 'vi', 'zh')
 MLQA = ('ar', 'de', 'en', 'es', 'hi', 'vi', 'zh')
@@ -28,7 +28,7 @@ def get_config(arg: str = 'v1.1') -> ConfigDict:
     """`arg` is v1.1, v2.0, xquad/LANGUAGE, mlqa/LANGUAGE or drcd."""
     others = (*(f'xquad/{language}' for language in XQUAD), *(f'mlqa/{language}' for language in MLQA))
     check_argument(arg, ('v1.1', 'v2.0', 'drcd', *others))
-    config = ConfigDict()
+    config = new_config()
     config.task = dict(name='qa', no_answer=arg == 'v2.0')
     config.model = dict(name='bert')
     config.data = dict(source=arg if arg.startswith('xquad') else f'squad/{arg}', length=384, stride=128)

@@ -10,13 +10,13 @@ takes eight minutes on one shared core.
 
 from ml_collections import ConfigDict
 
-from configs import check_argument
+from configs import check_argument, new_config
 
 
 def get_config(arg: str = 'all') -> ConfigDict:
     """`arg` is all or few (500 training examples)."""
     check_argument(arg, ('all', 'few'))
-    config = ConfigDict()
+    config = new_config()
     config.task = dict(name='classify')
     config.model = dict(name='bert', size='tiny')
     config.data = dict(source='glue/sst2', text='sentence', length=64, limit={'all': 0, 'few': 500}[arg])

@@ -11,7 +11,7 @@ pairs; with a language as argument, for evaluation on XNLI. To train on MultiNLI
 
 from ml_collections import ConfigDict
 
-from configs import check_argument
+from configs import check_argument, new_config
 
 LANGUAGES = ('ar', 'bg', 'de', 'el', 'en', 'es', 'fr', 'hi', 'ru', 'sw', 'th', 'tr', 'ur', 'vi', 'zh')
 
@@ -19,7 +19,7 @@ LANGUAGES = ('ar', 'bg', 'de', 'el', 'en', 'es', 'fr', 'hi', 'ru', 'sw', 'th', '
 def get_config(arg: str = '') -> ConfigDict:
     """`arg` is empty to train on `nli_small`, or a language, such as de, to evaluate on XNLI."""
     check_argument(arg, LANGUAGES, not arg)
-    config = ConfigDict()
+    config = new_config()
     config.task = dict(name='classify')
     config.model = dict(name='bert')
     config.data = dict(source='nli_small', text='premise', text_pair='hypothesis', length=128)

@@ -11,7 +11,7 @@ for CPU cores, use configs/pretrain/cpu_bart.py. For other objectives, set --con
 
 from ml_collections import ConfigDict
 
-from configs import check_argument
+from configs import check_argument, new_config
 
 # Learning rates of RoBERTa models of these sizes (table 9).
 RATES = {'base': 6e-4, 'large': 4e-4}
@@ -20,7 +20,7 @@ RATES = {'base': 6e-4, 'large': 4e-4}
 def get_config(arg: str = 'base') -> ConfigDict:
     """`arg` is the size: base or large."""
     check_argument(arg, tuple(RATES))
-    config = ConfigDict()
+    config = new_config()
     config.task = dict(name='denoise', noise=('permute', 'infill'), rate=0.3, loss_chunk=128)
     config.model = dict(name='bart', size=arg, dtype='bfloat16')
     config.data = dict(sources=('pydocs/text',), length=512)

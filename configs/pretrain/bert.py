@@ -10,13 +10,13 @@ made with this code. For CPU cores, use configs/pretrain/cpu.py.
 
 from ml_collections import ConfigDict
 
-from configs import check_argument
+from configs import check_argument, new_config
 
 
 def get_config(arg: str = 'base') -> ConfigDict:
     """`arg` is the size: tiny, mini, small, medium, base or large."""
     check_argument(arg, ('tiny', 'mini', 'small', 'medium', 'base', 'large'))
-    config = ConfigDict()
+    config = new_config()
     config.task = dict(name='mlm')
     config.model = dict(name='bert', size=arg, dtype='bfloat16')
     config.data = dict(sources=('pydocs/text',))

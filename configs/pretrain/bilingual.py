@@ -12,9 +12,11 @@ or parallel_corpus=false. Wider models align less.
 
 from ml_collections import ConfigDict
 
+from configs import new_config
+
 
 def get_config() -> ConfigDict:
-    config = ConfigDict()
+    config = new_config()
     config.task = dict(name='bilingual', sentence_objective='none', short_sequence_rate=0.0)
     # So small that the languages must share parameters (Dufter & Schütze 2020, section 2.2).
     config.model = dict(

@@ -10,7 +10,7 @@ pass your own text (docs/guides/own_text.md).
 
 from ml_collections import ConfigDict
 
-from configs import check_argument
+from configs import check_argument, new_config
 
 # With pre-norm blocks and rotary positions, the model uses context after hundreds of updates, not thousands.
 MODERN_BLOCKS = dict(norm_placement='pre', rope_base=10_000.0, dropout=0.0, attention_dropout=0.0)
@@ -20,7 +20,7 @@ def get_config(arg: str = '128') -> ConfigDict:
     """`arg` is the width: 128 (as in BERT-Tiny), 192, or 256 (as in BERT-Mini)."""
     check_argument(arg, ('128', '192', '256'))
     width = int(arg)
-    config = ConfigDict()
+    config = new_config()
     config.task = dict(name='mlm')
     config.model = dict(
         name='bert', size='mini', width=width, heads=width // 64, mlp_width=4 * width, **MODERN_BLOCKS

@@ -11,11 +11,12 @@ own text files (docs/guides/own_text.md).
 
 from ml_collections import ConfigDict
 
+from configs import new_config
 from configs.pretrain import cpu
 
 
 def get_config() -> ConfigDict:
-    config = ConfigDict()
+    config = new_config()
     config.task = dict(name='denoise', noise=('permute', 'infill'), rate=0.3)
     config.model = dict(name='bart', size='mini', layers=2, **cpu.MODERN_BLOCKS)
     config.data = dict(sources=('pydocs/text',), length=128)

@@ -11,9 +11,11 @@ your own text files (docs/guides/own_text.md).
 
 from ml_collections import ConfigDict
 
+from configs import new_config
+
 
 def get_config() -> ConfigDict:
-    config = ConfigDict()
+    config = new_config()
     config.task = dict(name='clm')
     config.model = dict(name='gpt', size='mini', rope_base=10_000.0, dropout=0.0, attention_dropout=0.0)
     config.data = dict(sources=('pydocs/text',), length=256)

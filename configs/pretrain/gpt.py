@@ -10,7 +10,7 @@ configs/pretrain/cpu_gpt.py.
 
 from ml_collections import ConfigDict
 
-from configs import check_argument
+from configs import check_argument, new_config
 
 # Learning rates of GPT-3 models of these widths (table 2.1).
 RATES = {'small': 6e-4, 'medium': 3e-4, 'large': 2.5e-4, 'xl': 2e-4}
@@ -19,7 +19,7 @@ RATES = {'small': 6e-4, 'medium': 3e-4, 'large': 2.5e-4, 'xl': 2e-4}
 def get_config(arg: str = 'small') -> ConfigDict:
     """`arg` is the size: small, medium, large or xl."""
     check_argument(arg, tuple(RATES))
-    config = ConfigDict()
+    config = new_config()
     config.task = dict(name='clm', loss_chunk=128)
     config.model = dict(name='gpt', size=arg, dtype='bfloat16', dropout=0.0, attention_dropout=0.0)
     config.data = dict(sources=('pydocs/text',), length=1024)

@@ -5,6 +5,8 @@ In the tables of ablations, a row is a pretraining run with the same number of s
 
 from ml_collections import ConfigDict
 
+from configs import new_config
+
 RATE = 'optim.learning_rate=3e-4'
 LIMIT_10K = ('data.limit=10_000', 'train.steps="2 epochs"')
 LIMIT_5K = ('data.limit=5000', 'train.steps="2 epochs"')
@@ -76,7 +78,7 @@ def table(
     'Published: Devlin et al. 2019. Ours: mean ± standard deviation (number of runs).',
 ) -> ConfigDict:
     """The config of a table; `published` maps a row to its published scores, in the order of the columns."""
-    config = ConfigDict()
+    config = new_config()
     config.title, config.description = title, description
     config.rows, config.columns = tuple(rows), tuple(columns)
     names = [column['name'] for column in columns]

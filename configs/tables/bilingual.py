@@ -10,7 +10,7 @@ text, by default the Python documentation (pydocs/text).
 
 from ml_collections import ConfigDict
 
-from configs import check_argument
+from configs import check_argument, new_config
 
 SEPARATE_POSITIONS = ('task.position_embeddings=separate',)
 SEPARATE_SPECIAL = ('task.special_tokens=separate',)
@@ -45,7 +45,7 @@ def get_config(arg: str = 'mini') -> ConfigDict:
     """`arg` is mini, or paper (ten times as many steps)."""
     check_argument(arg, ('mini', 'paper'))
     steps = {'mini': 4_000, 'paper': 40_000}[arg]
-    config = ConfigDict()
+    config = new_config()
     config.title = 'Alignment with a fake language'
     config.description = (
         'In percent, at the best layer. Word alignment: mean reciprocal rank of the fake copy of a word. Sentence retrieval: '

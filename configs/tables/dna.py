@@ -9,7 +9,7 @@ Expect higher accuracy on some data sets, and faster learning (docs/results/dna.
 
 from ml_collections import ConfigDict
 
-from configs import check_argument
+from configs import check_argument, new_config
 
 RANDOM = 'random weights'
 COMMON = (
@@ -35,7 +35,7 @@ DATA_SETS: dict[str, dict] = {
 def get_config(arg: str = 'mini') -> ConfigDict:
     """`arg` is mini, small (all data sets) or paper (all sequences)."""
     check_argument(arg, tuple(DATA_SETS))
-    config = ConfigDict()
+    config = new_config()
     config.title = 'DNA classification with a language model'
     config.description = (
         'Accuracy in percent, mean ± standard deviation (number of runs); and the step at which half of the runs have '

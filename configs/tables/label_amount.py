@@ -9,7 +9,7 @@ replace thousands of labels for tags and entities (docs/results/label_efficiency
 
 from ml_collections import ConfigDict
 
-from configs import check_argument
+from configs import check_argument, new_config
 
 # Name, config, score, number of training examples.
 TASKS = (
@@ -31,7 +31,7 @@ PAPER_EPOCHS = {100: 20, 500: 10, 2000: 5}
 def get_config(arg: str = 'mini') -> ConfigDict:
     """`arg` is mini, small (all tasks) or paper (learning rate and epochs for a large model)."""
     check_argument(arg, ('mini', 'small', 'paper'))
-    config = ConfigDict()
+    config = new_config()
     config.title = 'Pretraining and the number of labels'
     config.description = (
         'Accuracy in percent for SST-2, NLI and part-of-speech tags; F1 for entities and answers (SQuAD 1.1). '

@@ -12,7 +12,7 @@ Python documentation (pydocs/text).
 
 from ml_collections import ConfigDict
 
-from configs import check_argument
+from configs import check_argument, new_config
 from configs.tables import bilingual
 
 # By `arg`: amounts of text of each language in millions of characters; number of training steps.
@@ -29,7 +29,7 @@ def get_config(arg: str = 'mini') -> ConfigDict:
     """`arg` is mini, small (wider model) or paper (the same wider model, more text, more steps)."""
     check_argument(arg, tuple(AMOUNTS))
     amounts, steps = AMOUNTS[arg]
-    config = ConfigDict()
+    config = new_config()
     config.title = 'Alignment and amount of text'
     config.description = (
         'Words: mean reciprocal rank of the fake copy of a word. Sentences: share whose fake copy is nearest. Both at the best '

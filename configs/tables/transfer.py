@@ -12,7 +12,7 @@ answering to transfer poorly (docs/results/cross_lingual_transfer.md).
 
 from ml_collections import ConfigDict
 
-from configs import check_argument
+from configs import check_argument, new_config
 
 NLI, TAGS, ENTITIES, QA = 'NLI', 'tags', 'entities', 'QA'
 # Multilingual BERT, cased: XNLI accuracy (Wu & Dredze 2019), XQuAD F1 (Artetxe et al. 2020).
@@ -48,7 +48,7 @@ def get_config(arg: str = 'mini') -> ConfigDict:
     mini = {k: ('optim.learning_rate=3e-4', 'train.eval_every=0', *v) for k, v in MINI.items()}
     paper: dict = dict.fromkeys(TASKS, ())
     settings = {'mini': mini, 'paper': paper}[arg]
-    config = ConfigDict()
+    config = new_config()
     config.title = 'Transfer from English to other languages'
     config.description = (
         'Accuracy for NLI and part-of-speech tags, F1 for entities and QA (XQuAD). Mean removed: the difference of the two '

@@ -11,6 +11,8 @@ each run takes minutes on two CPU cores. For a model of a few million parameters
 
 from ml_collections import ConfigDict
 
+from configs import new_config
+
 RANDOM = 'random weights'
 # Name, config, score, further settings.
 TASKS: tuple[tuple[str, str, str, tuple[str, ...]], ...] = (
@@ -34,7 +36,7 @@ SETTINGS = ('optim.learning_rate=3e-4', 'train.log_every=1', 'train.eval_every=0
 
 
 def get_config() -> ConfigDict:
-    config = ConfigDict()
+    config = new_config()
     config.title = 'Downstream tasks, from pretrained and from random weights'
     config.description = (
         'In percent: Matthews correlation for CoLA, F1 for MRPC, entities and SQuAD 1.1, mean of Pearson and Spearman correlation '

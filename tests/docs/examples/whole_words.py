@@ -8,6 +8,8 @@ on MultiNLI.
 
 from ml_collections import ConfigDict
 
+from configs import new_config
+
 PRETRAINING = (
     'data.sources={text}',
     'data.rows_dir={workdir}/rows',
@@ -24,7 +26,7 @@ FINE_TUNING = (
 
 
 def get_config() -> ConfigDict:
-    config = ConfigDict()
+    config = new_config()
     config.title = 'Whole-word masking'
     config.description = 'Accuracy in %, mean ± standard deviation (number of runs).'
     config.seeds = 3
