@@ -137,9 +137,9 @@ def _list_fields(fields: Mapping[str, Any]) -> tuple[Sequence[str], Mapping[str,
     Args:
       fields: values by field name, or a translation of TFDS, whose languages are its fields.
     """
-    if 'translation' in fields:
-        return [*fields.get('language', ())], {}
     kinds = {name: _kind(value) for name, value in fields.items()}
+    if kinds == {'language': 'list', 'translation': 'list'}:
+        return fields['language'], {}
     return [*fields], kinds if len({*kinds.values()}) > 1 else {}
 
 
@@ -204,14 +204,11 @@ def find_copy(source: str, a: str, b: str) -> tuple[str, str] | None:
     """Return a file of the split `a` and one of the split `b` with the same content; None if there are none."""
     if not formats.is_path(source):
         return None
-    first, second = (
-        [path for path in files.find_files(source.replace('{split}', split)) if os.path.isfile(path)]
-        for split in (a, b)
-    )
-    for pair in itertools.product(first, second):
-        sizes = {os.path.getsize(path) for path in pair}
-        if len(sizes) == 1 and sizes != {0} and filecmp.cmp(*pair, shallow=False):
-            return pair
+    found = (files.find_files(source.replace('{split}', split)) for split in (a, b))
+    sizes = ({path: os.path.getsize(path) for path in paths if os.path.isfile(path)} for paths in found)
+    for (path, size), (other, other_size) in itertools.product(*(s.items() for s in sizes)):
+        if size == other_size > 0 and filecmp.cmp(path, other, shallow=False):
+            return path, other
     return None
 
 

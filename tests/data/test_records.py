@@ -127,6 +127,8 @@ def test_missing_field_lists_all_fields_with_their_types():
     message = f"a has no field 'boddy': did you mean 'body' (text)? Others: {kinds}. Set data.text."
     with pytest.raises(UserError, match=re.escape(message)):
         Record('a', fields).text('boddy', 'data.text')
+    with pytest.raises(UserError, match='known: language, translation'):  # not a translation of TFDS
+        Record('a', {'language': 'en', 'translation': 'a'}).text('q')
 
 
 @pytest.mark.parametrize('value', ['a b', "['a', 'b']", None, 3, {'a': 'b'}, b'a'])
