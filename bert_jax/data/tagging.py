@@ -122,7 +122,7 @@ def _read_unlabeled_words(record: Record, field: str) -> list[str]:
         )
         words = record.text(field).split()
     else:
-        words = record.texts(field, 'words')
+        words = record.texts(field, 'words', 'data.tokens')
     if not words:
         raise record.error('has no words')
     return words
