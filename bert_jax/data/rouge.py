@@ -8,12 +8,11 @@ from typing import Literal
 
 import numpy as np
 
+from bert_jax.data import scripts
+
 KINDS = ('rouge1', 'rouge2', 'rougeL', 'rougeLsum')
 Words = Literal['english', 'unicode']
-# Characters of scripts without spaces between words: Thai, Lao, Burmese, Khmer, kana and Chinese.
-_WITHOUT_SPACES = re.compile(
-    '[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0002fa1f]'
-)
+_UNSPACED = re.compile(f'[{scripts.UNSPACED}]')
 _HAN = re.compile('[\u3400-\u9fff\uf900-\ufaff\U00020000-\U0002fa1f]')
 _FULL_WIDTH_END = re.compile('(?<=[。！？])')
 _ABBREVIATIONS = frozenset(
@@ -25,7 +24,7 @@ def split_words(text: str) -> list[str]:
     """Split a text of any language into lowercase words; in scripts without spaces, each character is a word."""
     text = unicodedata.normalize('NFC', text).lower()
     spaced = (
-        f' {c} ' if _WITHOUT_SPACES.match(c) else c if unicodedata.category(c)[0] in 'LMN' else ' '
+        f' {c} ' if _UNSPACED.match(c) else c if unicodedata.category(c)[0] in 'LMN' else ' '
         for c in text
     )  # fmt: skip
     return ''.join(spaced).split()
@@ -46,11 +45,10 @@ def is_english(texts: Sequence[str]) -> bool:
 
 def bleu_tokenizer(texts: Sequence[str]) -> str:
     """Return the tokenizer of sacreBLEU: 'zh' for Chinese, 'char' for other scripts without spaces, otherwise '13a'."""
-    letters = [c for text in texts for c in text if c.isalpha()]
-    without_spaces = [c for c in letters if _WITHOUT_SPACES.match(c)]
-    if 2 * len(without_spaces) <= len(letters):
+    if scripts.separates_words(texts):
         return '13a'
-    return 'zh' if all(_HAN.match(c) for c in without_spaces) else 'char'
+    unspaced = (c for text in texts for c in text if c.isalpha() and _UNSPACED.match(c))
+    return 'zh' if all(map(_HAN.match, unspaced)) else 'char'
 
 
 @functools.cache

@@ -16,7 +16,7 @@ from ml_collections import ConfigDict
 from bert_jax.core import config as config_lib
 from bert_jax.core.config import check_range
 from bert_jax.core.errors import UserError
-from bert_jax.data import formats, labeled, multiple_choice, prepare, sources
+from bert_jax.data import formats, labeled, multiple_choice, prepare, scripts, sources
 from bert_jax.data import records as records_lib
 from bert_jax.data.pipeline import choose_bucket_lengths
 from bert_jax.data.records import Record
@@ -272,7 +272,10 @@ class Scorer:
         stride = {'stride': _stride(c, length)} if c.kind == 'perplexity' else {}
         windows_text = f'up to {length} tokens' + (f', {stride["stride"]} of them new' if stride else '')
         logging.info(
-            'scored %d tokens, %d bytes, in windows of %s', scored.tokens, scored.bytes, windows_text
+            'scored %s tokens, %s bytes, in windows of %s',
+            f'{scored.tokens:,}',
+            f'{scored.bytes:,}',
+            windows_text,
         )
         return {
             'checkpoint': str(path),
@@ -321,9 +324,10 @@ def _perplexity(config: LmConfig, scorer: TokenScorer, length: int) -> _Scored:
     total = float(losses.sum())
     all_ids = np.concatenate(encoded)
     num_bytes = sum(len(text.encode()) for text in texts)
+    words = sum(len(text.split()) for text in texts) if scripts.separates_words(texts) else 0
     scores = {
         'perplexity': _exp(total / len(losses)),
-        'word_perplexity': _exp(total / sum(len(text.split()) for text in texts)),
+        **({'word_perplexity': _exp(total / words)} if words else {}),
         'bits_per_byte': total / math.log(2) / num_bytes,
         'accuracy': float(is_greedy.mean()),
         'unknown': 0.0 if tokenizer.family == 'gpt2' else float(np.mean(all_ids == tokenizer.unk)),

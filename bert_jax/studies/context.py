@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from bert_jax.core.errors import UserError
+from bert_jax.data import scripts
 from bert_jax.reports import plots
 from bert_jax.studies.alignment import normalize
 from bert_jax.studies.hidden_states import SentenceEncoder, quote
@@ -29,9 +30,8 @@ DEFAULT_EXAMPLES: tuple[tuple[str, str], ...] = (
 )
 
 
-# A letter of a script that separates words by spaces: not Thai, Lao, Burmese, Khmer, kana or Chinese. Chinese characters
-# are one token each.
-_SPACED = r'[^\W\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0002fa1f]'
+# A letter of a script that separates words by spaces. Chinese characters are one token each.
+_SPACED = rf'[^\W{scripts.UNSPACED}]'
 
 
 def encode_occurrences(encoder: SentenceEncoder, word: str, sentences: Sequence[str]) -> np.ndarray:

@@ -125,6 +125,13 @@ def test_perplexity_per_token_word_and_byte(gpt, texts_dir):
     assert result['tokens'] == sum(map(len, tokenizer.encode(documents)))
 
 
+def test_text_without_spaces_has_no_perplexity_per_word(gpt, tmp_path):
+    (tmp_path / 'zh.txt').write_text('他生于1990年，在北京 。')
+    scores = score(gpt, 'text', f'eval.source={tmp_path}/zh.txt')['scores']
+    assert 'bits_per_byte' in scores
+    assert 'word_perplexity' not in scores
+
+
 def test_longer_context_lowers_perplexity(gpt, texts_dir):
     source = f'eval.source={texts_dir / "text.txt"}'
     short, long = (
