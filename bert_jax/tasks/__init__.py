@@ -74,6 +74,7 @@ class Task(abc.ABC):
     A task may also define these static methods:
 
     * `complete_config(config, data) -> Config` fills in settings that depend on the data, such as label names.
+    * `check_text(config, data)` raises UserError if the settings do not suit the text of a pretraining task.
     * `num_extra_tokens(config, tokenizer) -> int` returns the number of vocabulary entries beyond the tokenizer's.
 
     A task with `Data = TextConfig` is a pretraining task. Its rows are prepared on disk by the `RowMaker` that
@@ -196,8 +197,9 @@ class Downstream(Task):
         return self.make_examples(records_lib.read(self.data.source, self.data.eval_split))
 
     def format_scores(self, scores: dict[str, Any]) -> str:
-        """Format scores as a plain-text table."""
-        cells = {name: f'{value:.4f}' for name, value in scores.items() if isinstance(value, float)}
+        """Format scores and counts as a plain-text table."""
+        formats = {float: '.4f', int: ','}
+        cells = {name: f'{v:{formats[type(v)]}}' for name, v in scores.items() if type(v) in formats}
         width = max(map(len, cells))
         return '\n'.join(f'{name:>{width}}  {cell}' for name, cell in cells.items())
 

@@ -167,14 +167,17 @@ class Task(Downstream):
         lines = [super().format_scores(scores), '', ' ' * width + '  precision  recall      f1  support']
         for label, row in table.items():
             lines.append(
-                f'{label:>{width}}  {row["precision"]:9.4f}  {row["recall"]:6.4f}  {row["f1"]:6.4f}  {row["support"]:7,.0f}'
+                f'{label:>{width}}  {row["precision"]:9.4f}  {row["recall"]:6.4f}  {row["f1"]:6.4f}  {row["support"]:7,}'
             )
         return '\n'.join(lines)
 
 
 def _table_rows(columns: Sequence[np.ndarray]) -> list[dict[str, float]]:
-    """Convert arrays of precision, recall, F1 and support to one dict per label or entity type."""
-    return [dict(zip(_COLUMNS, map(float, row), strict=True)) for row in zip(*columns, strict=True)]
+    """Convert arrays of precision, recall, F1 and support, a count, to one dict per label or entity type."""
+    rows = zip(*columns, strict=True)
+    return [
+        dict(zip(_COLUMNS, (*map(float, scores), int(support)), strict=True)) for *scores, support in rows
+    ]
 
 
 def _entity_scores(true: list[list[str]], predicted: list[list[str]]) -> dict[str, Any]:

@@ -1,5 +1,7 @@
 """The tagging task: loss at first subwords, scores of labels and entities."""
 
+import json
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -56,7 +58,7 @@ def test_entity_scores_match_values_computed_by_hand(vocabulary, length):
     )
     # F1 of O is 6/9, of B-PER 1, of I-PER 2/3 and of B-LOC 2/3; I-LOC is never predicted.
     assert scores['f1_macro'] == pytest.approx((2 / 3 + 1 + 2 / 3 + 2 / 3 + 0) / 5)
-    assert scores['entities']['LOC']['support'] == 2
+    assert json.dumps(scores['entities']['LOC']['support']) == '2'
     assert scores['words'] == 9
     assert scores['majority'] == 4 / 9
     assert scores['labels']['O'] == pytest.approx(
@@ -64,6 +66,7 @@ def test_entity_scores_match_values_computed_by_hand(vocabulary, length):
     )
     text = task.format_scores(scores)
     assert 'entity_f1  0.3333' in text
+    assert 'words  9\n' in text
     assert 'PER' in text
 
 
