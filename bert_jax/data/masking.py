@@ -39,7 +39,7 @@ def mask_tokens(
     max_predictions: int,
     tokenizer: Tokenizer,
     rng: np.random.Generator,
-    whole_words: bool = False,
+    continues_word: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Choose tokens of a row to predict and mask them.
 
@@ -47,9 +47,11 @@ def mask_tokens(
       row: the row; its [CLS], [SEP] and padding are never chosen.
       rates: how many tokens to choose and what replaces them.
       max_predictions: largest number of tokens to choose.
-      tokenizer: defines special tokens, ordinary tokens and word boundaries.
+      tokenizer: defines special tokens and ordinary tokens.
       rng: random generator for all random choices.
-      whole_words: choose all pieces of a word or none (the whole-word models of the BERT authors, 2019).
+      continues_word: [T] booleans: whether each token continues the word of the token before it. All tokens of a word
+        are then chosen, or none (the whole-word models of the BERT authors, 2019; for Chinese Cui et al. 2021, section
+        3.1). None chooses each token independently.
 
     Returns:
       The masked tokens [T], and the chosen positions [n], ascending. n is `rates.rate` times the number of
@@ -59,8 +61,8 @@ def mask_tokens(
     real = tokens[: row.length]
     candidates = np.flatnonzero((real != tokenizer.cls) & (real != tokenizer.sep))
     count = min(max_predictions, max(1, round(rates.rate * len(candidates))), len(candidates))
-    if whole_words:
-        starts = ~tokenizer.continues_word[tokens[candidates]]
+    if continues_word is not None:
+        starts = ~continues_word[candidates]
         starts |= np.diff(candidates, prepend=-2) > 1  # after a special token, and at the first candidate
         word = np.cumsum(starts) - 1
         sizes = np.bincount(word)

@@ -189,8 +189,9 @@ def prepare(
     """
     ignored = ('rows_dir', 'workers', 'sampling_exponent')
     settings = {k: v for k, v in dataclasses.asdict(text).items() if k not in ignored}
+    packing = dataclasses.asdict(row_maker)  # type: ignore[call-overload]
     settings |= {
-        'row_maker': [type(row_maker).__name__, dataclasses.asdict(row_maker)],  # type: ignore[call-overload]
+        'row_maker': [type(row_maker).__name__, {k: v for k, v in packing.items() if v is not None}],
         'tokenizer': tokenizer.fingerprint,
         'file_sizes': [sources.file_sizes(source) for corpus in text.corpora() for source in corpus],
     }
@@ -227,7 +228,8 @@ def _write_rows(
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     tokenizer.save(partial / tokenizer_lib.FILE)
-    dtype = np.dtype(np.uint16 if max(len(tokenizer), row_maker.length) < 1 << 16 else np.uint32)
+    num_ids = len(tokenizer) * (2 if getattr(row_maker, 'segmenter', None) else 1)  # see `encode_sentences`
+    dtype = np.dtype(np.uint16 if max(num_ids, row_maker.length) < 1 << 16 else np.uint32)
     work = functools.partial(_make_shard_rows, row_maker, tokenizer, text.seed, dtype, folder=partial)
     files: dict[str, list[str]] = {'train': [], 'validation': []}
     corpus_sizes = {split: [0] * len(text.corpora()) for split in files}
@@ -478,7 +480,7 @@ def _make_shard_rows(
     if row_maker.whole_documents:
         encoded = [[ids] for ids in tokenizer.encode(['\n'.join(d) for d in shard.documents]) if len(ids)]
     else:
-        encoded = encode_sentences(shard.documents, tokenizer)
+        encoded = encode_sentences(shard.documents, tokenizer, getattr(row_maker, 'segmenter', None))
     rng = np.random.default_rng((seed, shard.number))
     file = f'{shard.split}-{shard.number:05d}.array_record'
     rows = tokens = positive = 0

@@ -16,6 +16,7 @@ import numpy as np
 
 from bert_jax.core.config import check_range
 from bert_jax.core.errors import UserError
+from bert_jax.data.segmentation import Segmenter
 from bert_jax.data.tokenizer import Tokenizer
 
 HEADER = 4  # length of the header
@@ -104,14 +105,17 @@ def split_sentences(paragraphs: Sequence[str]) -> list[str]:
     return [s for p in paragraphs for s in _SENTENCE_END.split(p) if s and not s.isspace()]
 
 
-def encode_sentences(documents: Sequence[Sequence[str]], tokenizer: Tokenizer) -> list[list[np.ndarray]]:
+def encode_sentences(
+    documents: Sequence[Sequence[str]], tokenizer: Tokenizer, segmenter: Segmenter | None = None
+) -> list[list[np.ndarray]]:
     """Encode whole documents, then cut their tokens after each sentence.
 
     In byte-level BPE, the white space between two sentences belongs to the tokens of the second one.
 
     Args:
       documents: paragraphs of each document; line breaks are put between them.
-      tokenizer: the tokenizer.
+      tokenizer: the tokenizer, with V entries.
+      segmenter: finds the words; the ids of tokens that continue the word of the token before them are raised by V.
 
     Returns:
       For each document the token ids [n] of its sentences. Together they are the tokens of the whole document.
@@ -119,6 +123,8 @@ def encode_sentences(documents: Sequence[Sequence[str]], tokenizer: Tokenizer) -
     texts = ['\n'.join(paragraphs) for paragraphs in documents]
     result = []
     for text, (ids, offsets) in zip(texts, tokenizer.encode_with_offsets(texts), strict=True):
+        if segmenter:
+            ids = ids + len(tokenizer) * segmenter.continues_word(text, ids, offsets, tokenizer)
         ends = [match.start() for match in _SENTENCE_END.finditer(text)]
         sentences = np.split(ids, np.searchsorted(offsets[:, 0], ends))
         result.append([sentence for sentence in sentences if len(sentence)])
@@ -168,6 +174,7 @@ class SegmentRows:
       negative_rate: probability of label 1.
       short_sequence_rate: fraction of the documents whose rows aim at a shorter length, one random length for each
         document, as in the original BERT code.
+      segmenter: marks the words in the token ids, see `encode_sentences`; None leaves the ids as they are.
     """
 
     whole_documents: ClassVar[bool] = False
@@ -175,6 +182,7 @@ class SegmentRows:
     sentence_objective: Literal['random', 'swap', 'none'] = 'random'
     negative_rate: float = 0.5
     short_sequence_rate: float = 0.1
+    segmenter: Segmenter | None = None
 
     def __post_init__(self) -> None:
         check_range(self, 'data', 5, math.inf, 'length')

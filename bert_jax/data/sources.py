@@ -76,6 +76,12 @@ def read_documents(source: str, split: str, text_key: str) -> Iterator[Document]
         bytes_before += os.path.getsize(path)
 
 
+def read_start(source: str, split: str, text_key: str) -> str:
+    """Read the first document of a source, or the first part of a long one; see `read_documents`."""
+    first = next(read_documents(source, split, text_key), None)
+    return '\n'.join(first.paragraphs) if first else ''
+
+
 def _find_text_files(source: str) -> list[str]:
     """Return the files that match a source; if some end in one of `_SUFFIXES`, leave out the others."""
     found = find_files(source)

@@ -197,6 +197,8 @@ def _data_files(config: Mapping[str, Any], is_training: bool) -> Iterator[_File]
             yield _File(data['source'].replace('{split}', data[split]), True)
     if tokenizer and is_training:
         yield from (_File(name, True) for name in (tokenizer, f'{tokenizer}/*.json', f'{tokenizer}/*.txt'))
+    if segmenter := config['task'].get('segmenter'):
+        yield _File(segmenter, True)
 
 
 def _text_files(names: Sequence[str]) -> list[_File]:

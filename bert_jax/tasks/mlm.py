@@ -1,6 +1,8 @@
 """Masked language modeling with next-sentence prediction (Devlin et al. 2019, section 3.1)."""
 
 import dataclasses
+import itertools
+import logging
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -10,6 +12,7 @@ import numpy as np
 from bert_jax import tasks
 from bert_jax.core.errors import UserError
 from bert_jax.core.metrics import mean
+from bert_jax.data import scripts, segmentation, sources
 from bert_jax.data.masking import MaskRates, mask_tokens
 from bert_jax.data.pipeline import Batch
 from bert_jax.data.prepare import TextConfig
@@ -31,6 +34,8 @@ class Config:
       mask_fraction: share of the predicted tokens that are replaced by [MASK].
       random_fraction: share of the predicted tokens that are replaced by a random token; the rest is kept.
       whole_word_masking: whether all pieces of a word are masked together.
+      segmenter: finds the words for whole_word_masking in scripts without spaces between them, such as Chinese: 'jieba'
+        (`pip install jieba`), or a file with one word per line. Empty takes words to be separated by spaces.
       sentence_objective: second objective: 'random' is next-sentence prediction, 'swap' is sentence-order prediction
         (Lan et al. 2020), 'none' is masked language modeling alone.
       negative_rate: share of the rows whose second segment is random or swapped.
@@ -44,10 +49,17 @@ class Config:
     mask_fraction: float = 0.8
     random_fraction: float = 0.1
     whole_word_masking: bool = False
+    segmenter: str = ''
     sentence_objective: Literal['random', 'swap', 'none'] = 'random'
     negative_rate: float = 0.5
     short_sequence_rate: float = 0.1
     shuffle_tokens: bool = False
+
+    def __post_init__(self) -> None:
+        if self.segmenter and not self.whole_word_masking:
+            raise UserError(
+                f'task.segmenter={self.segmenter!r} has no effect without task.whole_word_masking=true. Set both, or neither.'
+            )
 
 
 class Task(tasks.Task):
@@ -68,21 +80,47 @@ class Task(tasks.Task):
     def row_maker(self, length: int) -> SegmentRows:
         """Return the function with which `prepare` packs documents into rows of `length` tokens."""
         c = self.config
-        return SegmentRows(length, c.sentence_objective, c.negative_rate, c.short_sequence_rate)
+        words = segmentation.make(c.segmenter)
+        return SegmentRows(length, c.sentence_objective, c.negative_rate, c.short_sequence_rate, words)
+
+    @staticmethod
+    def check_text(config: Config, data: TextConfig) -> None:
+        """Raise UserError if whole words are to be masked, but cannot be found in the text."""
+        if segmentation.make(config.segmenter) or not config.whole_word_masking:
+            return
+        try:
+            firsts = [source for corpus in data.corpora() for source in corpus[:1]]
+            starts = [sources.read_start(source, data.split, data.text_key) for source in firsts]
+        except UserError:  # rows may be copied without their text
+            return
+        unspaced = [not scripts.separates_words([start]) for start in starts]
+        advice = 'Set task.segmenter to jieba for Chinese, or to a file with one word per line'
+        if starts and all(unspaced):
+            raise UserError(
+                'task.whole_word_masking=true needs words, but the text of data.sources has no spaces between words. '
+                f'{advice}.'
+            )
+        for name in itertools.compress(data.corpus_names, unspaced):
+            logging.warning(
+                '%s has no spaces between words, so its tokens are masked singly. %s.', name, advice
+            )
 
     def max_predictions(self, length: int) -> int:
         """Return P, the maximum number of predicted positions per row: 20 of 128 and 77 of 512 at a rate of 0.15."""
         return int(np.ceil(self.rates.rate * length))
 
     def example(self, packed: np.ndarray, rng: np.random.Generator) -> Batch:
-        row = unpack(packed)
+        row, vocab_size = unpack(packed), len(self.tokenizer)
         if self.config.shuffle_tokens:
-            ordinary = np.flatnonzero(np.isin(row.tokens, self.tokenizer.ordinary_ids))
+            ordinary = np.flatnonzero(np.isin(row.tokens % vocab_size, self.tokenizer.ordinary_ids))
             row.tokens[ordinary] = row.tokens[rng.permutation(ordinary)]
+        marks, tokens = np.divmod(row.tokens, vocab_size)  # see `rows.encode_sentences`
+        row = row._replace(tokens=tokens)
+        continues_word = None
+        if self.config.whole_word_masking:
+            continues_word = marks > 0 if self.config.segmenter else self.tokenizer.continues_word[tokens]
         size = self.max_predictions(len(row.tokens))
-        tokens, masked = mask_tokens(
-            row, self.rates, size, self.tokenizer, rng, self.config.whole_word_masking
-        )
+        tokens, masked = mask_tokens(row, self.rates, size, self.tokenizer, rng, continues_word)
         positions = np.zeros(size, np.int32)
         positions[: len(masked)] = masked
         return {

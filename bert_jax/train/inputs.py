@@ -11,6 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from bert_jax import tasks
 from bert_jax.core.errors import UserError
 from bert_jax.data import labeled
 from bert_jax.data import prepare as prepare_lib
@@ -37,7 +38,9 @@ def resolve(experiment: Experiment, workdir: pathlib.Path) -> tuple[Experiment, 
     Raises:
       UserError: if `tokenizer.path` is not the tokenizer of the checkpoint, or there is no tokenizer.
     """
-    init = experiment.init
+    init, task = experiment.init, tasks.get(experiment.task.name).Task
+    if hasattr(task, 'check_text'):
+        task.check_text(experiment.task, experiment.data)
     if not init.checkpoint:
         if not experiment.tokenizer.path and not isinstance(experiment.data, TextConfig):
             raise UserError(

@@ -30,6 +30,10 @@ def random_row(rng, tokenizer, length=64, pieces=False):
     return make_row(segment(), segment(), length, tokenizer)
 
 
+def continuations(row, tokenizer, whole_words=True):
+    return tokenizer.continues_word[row.tokens] if whole_words else None
+
+
 def ordinary_positions(row, tokenizer):
     real = np.arange(len(row.tokens)) < row.length
     return np.flatnonzero(real & ~np.isin(row.tokens, [tokenizer.cls, tokenizer.sep]))
@@ -46,7 +50,9 @@ def test_masking_changes_only_chosen_ordinary_tokens(
     rng = np.random.default_rng(seed)
     row = random_row(rng, word_tokenizer, pieces=whole_words)
     before = row.tokens.copy()
-    tokens, positions = mask_tokens(row, rates, max_predictions, word_tokenizer, rng, whole_words)
+    tokens, positions = mask_tokens(
+        row, rates, max_predictions, word_tokenizer, rng, continuations(row, word_tokenizer, whole_words)
+    )
     candidates = ordinary_positions(row, word_tokenizer)
     assert np.array_equal(row.tokens, before), 'the input row was modified'
     assert np.isin(positions, candidates).all(), 'special tokens and padding are never chosen'
@@ -69,7 +75,14 @@ def test_masking_changes_only_chosen_ordinary_tokens(
 def test_same_seed_masks_the_same_tokens(word_tokenizer, seed, whole_words):
     row = random_row(np.random.default_rng(seed), word_tokenizer, pieces=whole_words)
     first, second = (
-        mask_tokens(row, MaskRates(), 20, word_tokenizer, np.random.default_rng(seed), whole_words)
+        mask_tokens(
+            row,
+            MaskRates(),
+            20,
+            word_tokenizer,
+            np.random.default_rng(seed),
+            continuations(row, word_tokenizer, whole_words),
+        )
         for _ in range(2)
     )
     assert np.array_equal(first[0], second[0])
@@ -93,7 +106,14 @@ def test_fractions_of_masked_random_and_kept_tokens(word_tokenizer, fractions, w
     counts, total = np.zeros(3), 0
     for _ in range(400):
         row = random_row(rng, word_tokenizer)
-        tokens, chosen = mask_tokens(row, MaskRates(0.3, mask, random), 64, word_tokenizer, rng, whole_words)
+        tokens, chosen = mask_tokens(
+            row,
+            MaskRates(0.3, mask, random),
+            64,
+            word_tokenizer,
+            rng,
+            continuations(row, word_tokenizer, whole_words),
+        )
         new, old = tokens[chosen], row.tokens[chosen]
         counts += [
             (new == word_tokenizer.mask).sum(),
@@ -136,7 +156,12 @@ def test_random_tokens_are_sampled_from_all_ordinary_tokens(word_tokenizer):
 def test_number_of_chosen_tokens(word_tokenizer, n, rate, max_predictions, expected, whole_words):
     row = make_row(range(100, 100 + n), None, 64, word_tokenizer)
     _, chosen = mask_tokens(
-        row, MaskRates(rate), max_predictions, word_tokenizer, np.random.default_rng(0), whole_words
+        row,
+        MaskRates(rate),
+        max_predictions,
+        word_tokenizer,
+        np.random.default_rng(0),
+        continuations(row, word_tokenizer, whole_words),
     )
     assert len(chosen) == expected
 
@@ -144,7 +169,14 @@ def test_number_of_chosen_tokens(word_tokenizer, n, rate, max_predictions, expec
 @pytest.mark.parametrize('whole_words', [False, True])
 def test_row_without_ordinary_tokens(word_tokenizer, whole_words):
     row = make_row([], [], 8, word_tokenizer)
-    tokens, chosen = mask_tokens(row, MaskRates(), 4, word_tokenizer, np.random.default_rng(0), whole_words)
+    tokens, chosen = mask_tokens(
+        row,
+        MaskRates(),
+        4,
+        word_tokenizer,
+        np.random.default_rng(0),
+        continuations(row, word_tokenizer, whole_words),
+    )
     assert len(chosen) == 0
     assert np.array_equal(tokens, row.tokens)
 
@@ -166,7 +198,9 @@ def word_numbers(row, tokenizer):
 def test_words_are_chosen_whole_or_not_at_all(word_tokenizer, seed, rate, max_predictions):
     rng = np.random.default_rng(seed)
     row = random_row(rng, word_tokenizer, pieces=True)
-    _, chosen = mask_tokens(row, MaskRates(rate), max_predictions, word_tokenizer, rng, whole_words=True)
+    _, chosen = mask_tokens(
+        row, MaskRates(rate), max_predictions, word_tokenizer, rng, continuations(row, word_tokenizer)
+    )
     word = word_numbers(row, word_tokenizer)
     is_chosen = np.isin(np.arange(64), chosen)
     for number in range(word.max() + 1):
@@ -182,7 +216,7 @@ def test_words_are_chosen_whole_or_not_at_all(word_tokenizer, seed, rate, max_pr
 def test_continuation_piece_at_a_segment_start_begins_a_word(word_tokenizer):
     row = make_row([WORD, PIECE], [PIECE, PIECE], 16, word_tokenizer)
     _, chosen = mask_tokens(
-        row, MaskRates(0.5), 16, word_tokenizer, np.random.default_rng(0), whole_words=True
+        row, MaskRates(0.5), 16, word_tokenizer, np.random.default_rng(0), continuations(row, word_tokenizer)
     )
     assert chosen.tolist() in ([1, 2], [4, 5])
 
@@ -191,7 +225,12 @@ def test_word_longer_than_the_budget_is_not_chosen(word_tokenizer):
     row = make_row([WORD, *[PIECE] * 9, 100], None, 16, word_tokenizer)
     for seed in range(10):
         _, chosen = mask_tokens(
-            row, MaskRates(0.15), 16, word_tokenizer, np.random.default_rng(seed), whole_words=True
+            row,
+            MaskRates(0.15),
+            16,
+            word_tokenizer,
+            np.random.default_rng(seed),
+            continuations(row, word_tokenizer),
         )
         assert chosen.tolist() == [11]
 
@@ -200,7 +239,12 @@ def test_word_longer_than_the_budget_is_not_chosen(word_tokenizer):
 def test_with_single_piece_words_the_count_is_exact(word_tokenizer, seed):
     row = random_row(np.random.default_rng(seed), word_tokenizer)
     _, chosen = mask_tokens(
-        row, MaskRates(0.2), 40, word_tokenizer, np.random.default_rng(seed), whole_words=True
+        row,
+        MaskRates(0.2),
+        40,
+        word_tokenizer,
+        np.random.default_rng(seed),
+        continuations(row, word_tokenizer),
     )
     assert len(chosen) == max(1, round(0.2 * len(ordinary_positions(row, word_tokenizer))))
 

@@ -143,6 +143,48 @@ def test_whole_words_are_masked(vocabulary):
         assert chosen[0] % 2 == 1
 
 
+def test_words_of_a_segmenter_are_masked_whole(vocabulary):
+    is_marked = np.array([False, True] * 8)
+    row = rows_lib.pack(np.arange(10, 26) + len(vocabulary) * is_marked, None, 0, LENGTH, vocabulary)
+    for seed in range(20):
+        batch = make_example(vocabulary, row, seed, whole_word_masking=True, segmenter='words.txt')
+        chosen = batch['positions'][batch['weights'] == 1]
+        assert chosen.tolist() == [chosen[0], chosen[0] + 1]
+        assert chosen[0] % 2 == 1
+        assert batch['labels'][:2].tolist() == [9 + chosen[0], 10 + chosen[0]]
+        kept = np.delete(np.arange(1, 17), chosen - 1)
+        assert batch['tokens'][kept].tolist() == (9 + kept).tolist()
+
+
+def test_segmenter_needs_whole_word_masking():
+    with pytest.raises(UserError, match=r"task\.segmenter='jieba' has no effect"):
+        mlm.Config(segmenter='jieba')
+
+
+@pytest.fixture
+def texts(tmp_path):
+    (tmp_path / 'zh.txt').write_text('他生于1990年。\n\nIn English.\n')
+    (tmp_path / 'en.txt').write_text('He was born in 1990.\n')
+    return tmp_path
+
+
+def test_whole_word_masking_needs_words(texts):
+    config = mlm.Config(whole_word_masking=True)
+    with pytest.raises(
+        UserError, match=r'needs words.* no spaces.* Set task\.segmenter to jieba .* or to a file'
+    ):
+        mlm.Task.check_text(config, TextConfig((f'{texts}/zh.txt',)))
+    mlm.Task.check_text(config, TextConfig((f'{texts}/en.txt',)))
+    mlm.Task.check_text(config, TextConfig((f'{texts}/missing.txt',)))  # of rows without their text
+    mlm.Task.check_text(mlm.Config(), TextConfig((f'{texts}/zh.txt',)))
+
+
+def test_corpus_without_words_among_others_is_named(texts, caplog):
+    data = TextConfig((f'en={texts}/en.txt', f'zh={texts}/zh.txt'))
+    mlm.Task.check_text(mlm.Config(whole_word_masking=True), data)
+    assert [r.getMessage().split(' has ')[0] for r in caplog.records] == ['zh']
+
+
 def test_examples_depend_only_on_the_generator(vocabulary):
     first, again, other = (make_example(vocabulary, pack_row(vocabulary), seed) for seed in (3, 3, 4))
     assert all(np.array_equal(first[k], again[k]) for k in first)
