@@ -47,8 +47,8 @@ def run(spec: str, workdir: pathlib.Path, overrides: list[str]) -> int:
 def _run(spec: str, workdir: pathlib.Path, overrides: list[str], stack: contextlib.ExitStack) -> int:
     from bert_jax.core import distributed, partitioning, paths, runtime
     from bert_jax.evals.evaluator import Evaluator
+    from bert_jax.train import convert, inputs, loop
     from bert_jax.train import experiment as experiment_lib
-    from bert_jax.train import inputs, loop
 
     runtime.configure_process()
     experiment = experiment_lib.read(spec, overrides)
@@ -65,6 +65,8 @@ def _run(spec: str, workdir: pathlib.Path, overrides: list[str], stack: contextl
             workdir.mkdir(parents=True, exist_ok=True)
             stack.enter_context(paths.lock_workdir(workdir))
             experiment_lib.write_or_check_config(workdir, experiment)
+            if not experiment.init.checkpoint:
+                convert.log_export_limits(experiment, tokenizer)
         task = experiment.make_task(tokenizer)
         rows = inputs.TaskRows(task, experiment, tokenizer, workdir)
         rows.prepare_all()

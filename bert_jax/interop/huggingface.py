@@ -199,13 +199,20 @@ def export_model_type(config: Any, tokenizer: Tokenizer) -> str:
         'position_offset': offset if config.position_offset else 0,  # missing rows are exported as zeros
         **({'pooler_activation': 'tanh'} if config.name == 'bert' else {}),
     }
-    for field, value in {**required, **FAMILIES[model_type].fixed_config}.items():
-        if getattr(config, field) != value:
-            raise UserError(
-                f'A model with model.{field}={getattr(config, field)!r} cannot be exported to Hugging Face as '
-                f'{model_type!r}. Only {value!r} is supported: pretrain with configs/pretrain/{config.name}.py.'
-            )
+    required |= FAMILIES[model_type].fixed_config
+    if unsupported := [field for field, value in required.items() if getattr(config, field) != value]:
+        ours = ' and '.join(f'model.{field}={getattr(config, field)!r}' for field in unsupported)
+        overrides = ' '.join(f'--config.model.{field}={_as_flag(required[field])}' for field in unsupported)
+        raise UserError(
+            f'A model with {ours} cannot be exported to Hugging Face as {model_type!r}. '
+            f'To export a model, pretrain it with {overrides}.'
+        )
     return model_type
+
+
+def _as_flag(value: Any) -> str:
+    """Format a setting as the value of a command-line flag."""
+    return f'{value:g}' if isinstance(value, float) else str(value).lower()
 
 
 def to_hf_config(

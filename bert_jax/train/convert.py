@@ -106,6 +106,14 @@ def from_hf(source: str, workdir: pathlib.Path, tokenizer_path: str = '', exclud
     return task_name
 
 
+def log_export_limits(experiment: Experiment, tokenizer: Tokenizer) -> None:
+    """Log why a new model cannot be exported to Hugging Face, and the settings with which it could be."""
+    try:
+        huggingface.export_model_type(experiment.model, tokenizer)
+    except UserError as e:
+        logging.info('%s', e)
+
+
 def to_hf(source: pathlib.Path, folder: pathlib.Path) -> None:
     """Convert a checkpoint to a folder that the transformers library loads.
 

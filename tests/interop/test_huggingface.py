@@ -15,6 +15,7 @@ from bert_jax.modeling import beam_search, decoding, heads, module
 from bert_jax.modeling.bart import BartForSeq2Seq
 from bert_jax.modeling.bert import BertForPretraining
 from bert_jax.modeling.gpt import GptForCausalLM
+from bert_jax.train import experiment
 from bert_jax.train.model import Model
 from tests.interop import golden
 from tests.modeling import tiny
@@ -268,8 +269,23 @@ def test_unsupported_settings_are_rejected(change, message):
         huggingface.to_model_config(CASES['BertForPreTraining'][0] | change)
 
 
-def test_models_without_a_counterpart_are_not_exported():
-    with pytest.raises(UserError, match=r"model\.norm_placement='pre' cannot be exported"):
-        huggingface.to_hf_config(
-            tiny.config(norm_placement='pre'), 'mlm', (), types.SimpleNamespace(family='bert', pad=0)
-        )
+PRETRAINING = (
+    'quickstart.py:pretrain',
+    'pretrain/cpu.py:192',
+    'pretrain/cpu_gpt.py',
+    'pretrain/cpu_bart.py',
+    'pretrain/gpu.py',
+)
+
+
+@pytest.mark.parametrize('name', PRETRAINING)
+def test_message_names_the_settings_that_export(name):
+    tokenizer = types.SimpleNamespace(family='bert', pad=0)
+    model = experiment.read(f'configs/{name}').model
+    with pytest.raises(UserError, match=r'model\.rope_base=10000\.0 cannot be exported') as error:
+        huggingface.export_model_type(model, tokenizer)
+    overrides = re.findall(r'--config\.(\S+=\S+)', str(error.value))
+    exportable = experiment.read(f'configs/{name}', overrides)
+    assert huggingface.export_model_type(exportable.model, tokenizer) in ('bert', 'gpt2', 'bart')
+    for _, length, _ in exportable.phases:
+        exportable.model.check_length(length)
