@@ -97,10 +97,11 @@ class Partitioner:
         for i, axes in enumerate(self._mesh_axes(logical)):
             parts = math.prod(self.mesh.shape[a] for a in axes)
             if shape[i] % parts:
-                mesh_axes = '*'.join(axes)
+                names, is_one = ' and '.join(f'mesh.{axis}' for axis in axes), len(axes) == 1
                 raise UserError(
                     f'{name} has shape {tuple(shape)}, and dimension {i} ({logical[i]}) is not divisible by {parts}, '
-                    f'the size of mesh axis {mesh_axes}. Set mesh.{mesh_axes} to a divisor of {shape[i]}.'
+                    f'the {"size" if is_one else "product"} of {names}. '
+                    f'Set {names} {"to" if is_one else "so that the product is"} a divisor of {shape[i]}.'
                 )
         return NamedSharding(self.mesh, spec)
 
@@ -123,8 +124,8 @@ class Partitioner:
         """Raise UserError if a global batch of this size cannot be split evenly over the mesh."""
         if batch_size % self.num_batch_shards:
             raise UserError(
-                f'{name}={batch_size}, the global batch size, is not divisible by {self.num_batch_shards}, the '
-                f'size of the mesh axes data*fsdp. Set it to a multiple of {self.num_batch_shards}.'
+                f'{name}={batch_size}, the global batch size, is not divisible by {self.num_batch_shards}, the product '
+                f'of mesh.data and mesh.fsdp. Set it to a multiple of {self.num_batch_shards}.'
             )
 
     def local_rows(self, batch_size: int) -> np.ndarray:

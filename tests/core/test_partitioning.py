@@ -115,10 +115,15 @@ def test_two_dimensions_on_one_mesh_axis_are_rejected(strategy, axes, mesh_axis)
 
 def test_indivisible_dimension_error_names_parameter_dimension_and_axis():
     partitioner = partitioning.make(MeshConfig('fsdp_tp', tensor=4))
-    message = r'pooler/kernel has shape \(32, 30\), and dimension 1 \(mlp\) is not divisible by 4, .* tensor'
+    message = (
+        r'pooler/kernel has shape \(32, 30\), and dimension 1 \(mlp\) is not divisible by 4, .* mesh\.tensor'
+    )
     with pytest.raises(UserError, match=message):
         partitioner.sharding(('embed', 'mlp'), (32, 30), 'pooler/kernel')
-    with pytest.raises(UserError, match=r'dimension 0 \(batch\) is not divisible by 2'):
+    message = (
+        r'dimension 0 \(batch\) is not divisible by 2, .*Set mesh\.data and mesh\.fsdp so .* divisor of 31\.'
+    )
+    with pytest.raises(UserError, match=message):
         partitioner.sharding(('batch', 'mlp'), (31, 32), 'x')
 
 
