@@ -1,6 +1,7 @@
 """Render runs, tables and studies as one self-contained HTML page."""
 
 import base64
+import collections
 import html
 import io
 import os
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from bert_jax.core import metrics
+from bert_jax.data import formats
 from bert_jax.experiments.runs import Run, distinguish_data, mean_and_spread
 from bert_jax.reports import export
 from bert_jax.reports.plots import Curve, metric_label, plot_losses, plot_panels, pyplot
@@ -53,15 +55,15 @@ def render(
     Returns:
       The HTML page.
     """
-    runs = distinguish_data(runs)
+    runs, figures = distinguish_data(runs), _Figures(plots)
     parts = ['<h1>bert_jax report</h1>']
     parts += map(_render_file, files)
-    parts += [_render_pretraining(run, plots) for run in runs if run.is_pretraining]
+    parts += [_render_pretraining(run, figures) for run in runs if run.is_pretraining]
     fine_tuned = [r for r in runs if not r.is_pretraining]
     if len({r.data_name for r in fine_tuned}) > 1:
-        parts.append(_render_comparison(fine_tuned, plots))
+        parts.append(_render_comparison(fine_tuned, figures))
     for data in dict.fromkeys(r.data_name for r in fine_tuned):
-        parts.append(_render_fine_tuning([r for r in fine_tuned if r.data_name == data], plots))
+        parts.append(_render_fine_tuning([r for r in fine_tuned if r.data_name == data], figures))
     if filled:
         parts.append('<h2>Filled masks</h2>')
         parts += [_render_filled(text, masks) for text, masks in filled]
@@ -72,6 +74,38 @@ def render(
     return f'<!doctype html><html lang="en"><head>{head}</head><body>{"".join(parts)}</body></html>\n'
 
 
+class _Figures:
+    """Embeds figures in the page and writes copies of them to a folder.
+
+    Args:
+      folder: folder for the copies; None writes none.
+    """
+
+    def __init__(self, folder: pathlib.Path | None):
+        self._folder, self._names = folder, collections.Counter[str]()
+
+    def render(self, fig: Any, title: str, file: str = '') -> str:
+        """Return the HTML of a figure, and write it to a PNG file that is named after `file`, or after its title."""
+        buffer = io.BytesIO()
+        fig.savefig(buffer, format='png', dpi=144)
+        pyplot().close(fig)
+        if self._folder:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            name = re.sub(r'\W+', '_', (file or title).lower()).strip('_')
+            self._names[name] += 1
+            number = f'_{self._names[name]}' if self._names[name] > 1 else ''
+            (self._folder / f'{name}{number}.png').write_bytes(buffer.getvalue())
+        return _embed(buffer.getvalue(), title)
+
+
+def _without_folders(source: str) -> str:
+    """Shorten a path to the name of the file, or of the folder if each split has a file; keep the name of a data set."""
+    path = pathlib.Path(source)
+    if not formats.is_path(source):
+        return source
+    return path.parent.name or path.name if '{split}' in path.name else path.name
+
+
 def _render_file(file: pathlib.Path) -> str:
     text, figure = file.read_text(encoding='utf-8'), file.with_suffix('.png')
     if not figure.is_file():
@@ -80,20 +114,21 @@ def _render_file(file: pathlib.Path) -> str:
     return export.to_html(text) + _embed(figure.read_bytes(), f'Figure of {title}')
 
 
-def _render_pretraining(run: Run, plots: pathlib.Path | None) -> str:
+def _render_pretraining(run: Run, figures: _Figures) -> str:
     losses = [k for k in (run.train[0] if run.train else {}) if k != 'loss' and k.endswith('_loss')]
     title = f'Pretraining loss of {run.name}'
     curves = [Curve(metric_label(key), [run], key) for key in losses or ['loss']]
     return (
         f'<h2>Pretraining: {html.escape(run.name)}</h2>{_describe_pretraining(run)}'
-        + _render_plot(plot_losses(curves, title), title, plots)
+        + figures.render(plot_losses(curves, title), title)
         + _render_scores([[run]], list(run.evals[-1])[1:] if run.evals else [])
     )
 
 
-def _render_fine_tuning(runs: Sequence[Run], plots: pathlib.Path | None) -> str:
+def _render_fine_tuning(runs: Sequence[Run], figures: _Figures) -> str:
     data, groups, score = runs[0].data_name, _group_seeds(runs), runs[-1].best_metric
-    title = f'Fine-tuning on {data}'
+    title, source = f'Fine-tuning on {data}', runs[0].config['data']['source']
+    file = title.replace(source, _without_folders(source))
     labels = [group[0].initialization for group in groups]
     if len({*labels}) < len(labels):
         labels = [_label(group) for group in groups]
@@ -101,7 +136,7 @@ def _render_fine_tuning(runs: Sequence[Run], plots: pathlib.Path | None) -> str:
     panels = [(data, [Curve(label, g, key) for label, g in zip(labels, groups, strict=True)]) for key in keys]
     return (
         f'<h2>Fine-tuning: {html.escape(data)}</h2>'
-        + _render_plot(plot_panels(panels), title, plots)
+        + figures.render(plot_panels(panels), title, file)
         + _render_scores(groups, [*dict.fromkeys(['loss', score, *_SCORES])])
     )
 
@@ -132,7 +167,7 @@ def _label(group: Sequence[Run]) -> str:
     return name if group[0].is_pretraining else f'{name}: {group[0].initialization}'
 
 
-def _render_comparison(runs: Sequence[Run], plots: pathlib.Path | None) -> str:
+def _render_comparison(runs: Sequence[Run], figures: _Figures) -> str:
     """Render one figure and one table that compare random with pretrained weights on all tasks.
 
     If the runs of a task have several settings, only the setting with the best mean score is shown.
@@ -159,7 +194,7 @@ def _render_comparison(runs: Sequence[Run], plots: pathlib.Path | None) -> str:
             cells = [metric_label(score), mean_and_spread(random), mean_and_spread(pretrained), gain]
             lines.append([name, *cells, f'{max(len(random), len(pretrained))}'])
     title = 'Loss and score of all tasks'
-    figure = _render_plot(plot_panels(panels), title, plots) if panels else ''
+    figure = figures.render(plot_panels(panels), title) if panels else ''
     return f'<h2>All tasks</h2>{figure}{export.html_table(lines)}'
 
 
@@ -180,17 +215,6 @@ def _scores(runs: Sequence[Run], score: str, name: str) -> list[float]:
         return [r.evals[-1][score] for r in runs if r.evals and score in r.evals[-1]]
     files = ([f for f in r.eval_files if f.name == name and score in f.scores] for r in runs)
     return [max(found, key=lambda file: file.step).scores[score] for found in files if found]
-
-
-def _render_plot(fig: Any, title: str, plots: pathlib.Path | None) -> str:
-    buffer = io.BytesIO()
-    fig.savefig(buffer, format='png', dpi=144)
-    pyplot().close(fig)
-    if plots:
-        plots.mkdir(parents=True, exist_ok=True)
-        name = re.sub(r'\W+', '_', title.lower()).strip('_')
-        (plots / f'{name}.png').write_bytes(buffer.getvalue())
-    return _embed(buffer.getvalue(), title)
 
 
 def _embed(png: bytes, title: str) -> str:

@@ -52,6 +52,18 @@ def test_runs_that_differ_only_in_their_seed_share_a_line(tmp_path):
     assert plot.read_bytes().startswith(b'\x89PNG')
 
 
+def test_names_of_figures_have_no_folders(tmp_path):
+    sources = ('/home/me/reviews/{split}.csv', '/data/reviews/{split}.csv', './toy.csv', 'glue/sst2')
+    page.render([run(source, source=source) for source in sources], plots=tmp_path)
+    assert {plot.name for plot in tmp_path.iterdir()} == {
+        'loss_and_score_of_all_tasks.png',
+        'fine_tuning_on_reviews.png',
+        'fine_tuning_on_reviews_2.png',
+        'fine_tuning_on_toy_csv.png',
+        'fine_tuning_on_glue_sst2.png',
+    }
+
+
 def test_single_run_has_no_spread():
     assert rows(page.render([run('one', accuracy=0.75)]))[1] == [
         'one: pretrained weights',
