@@ -31,6 +31,9 @@ def main() -> None:
     parser.add_argument(
         '--price', type=float, default=0.0, help='price of a chip-hour, to estimate the cost of the run'
     )
+    parser.add_argument(
+        '--parameters', action='store_true', help='also list all parameters with their shapes and shardings'
+    )
     flags, overrides = cli.parse_args(parser, read_sections)
     cli.check_minimum(parser, flags, 'price', 0)
     makes_table = ',' in flags.topology.strip(', ') or flags.strategies
@@ -57,7 +60,7 @@ def main() -> None:
         table = plan.compare_topologies(experiment, tokenizer, phases[0], topologies, meshes)
         lines = [cli.format_table(table)]
     else:
-        lines = plan.describe_run(experiment, tokenizer, phases, topologies[0], flags.price)
+        lines = plan.describe_run(experiment, tokenizer, phases, topologies[0], flags.price, flags.parameters)
     for line in lines:
         print(line, flush=True)
 

@@ -339,6 +339,7 @@ def describe_run(
     phases: Sequence[Phase],
     topology: Topology,
     price: float = 0.0,
+    lists_parameters: bool = False,
 ) -> Iterator[str]:
     """Describe the plan of a run, phase by phase.
 
@@ -348,17 +349,19 @@ def describe_run(
       phases: phases of the run.
       topology: kind and number of chips.
       price: price of a chip-hour, in any currency; 0 omits the cost.
+      lists_parameters: whether to list all parameters with their shapes and shardings.
 
     Yields:
-      Lines of text: parameter sharding, a plan per phase, hours and cost.
+      Lines of text: parameters, a plan per phase, hours and cost.
     """
     if topology.kind in TPUS:
         topology.devices()  # report an unknown TPU before a batch that does not divide over it
-    partitioner = partitioning.make_abstract(experiment.mesh, topology.num_devices)
-    layout = abstract_step.make_step(experiment, tokenizer, phases[0], partitioner).layout
     method = 'ESTIMATED BY FORMULA' if topology.kind in GPUS else 'from the TPU compiler'
     yield f'{topology.name}, {topology.num_chips} chips, mesh.strategy={experiment.mesh.strategy}, {method}'
-    yield f'{layout.format_parameters()}\n  the optimizer state is sharded in the same way'
+    if lists_parameters:
+        partitioner = partitioning.make_abstract(experiment.mesh, topology.num_devices)
+        layout = abstract_step.make_step(experiment, tokenizer, phases[0], partitioner).layout
+        yield f'{layout.format_parameters()}\n  the optimizer state is sharded in the same way'
     seconds = 0.0
     for phase in phases:
         steps = phase.stop - phase.start

@@ -319,6 +319,15 @@ def test_one_axis_of_the_mesh_spans_the_slices(libtpu):
         partitioning.make(MeshConfig('tp'), devices)
 
 
+@pytest.mark.parametrize('lists_parameters', [False, True])
+def test_parameters_are_listed_on_request(lists_parameters):
+    experiment, tokenizer = tiny_experiment()
+    lines = plan.describe_run(
+        experiment, tokenizer, [PHASE], Topology('h100:2'), lists_parameters=lists_parameters
+    )
+    assert ('bert/token_embedding' in '\n'.join(lines)) == lists_parameters
+
+
 def test_unknown_tpu_is_reported_before_an_indivisible_batch(libtpu):
     with pytest.raises(UserError, match=r"rejects the topology 'v5e:3x5'"):
         next(plan.describe_run(*tiny_experiment(), [PHASE], Topology('v5e:3x5')))
