@@ -448,20 +448,23 @@ def _run_in_pool(
     With one worker, `work` runs in a thread instead of a process.
     """
     layout = '{l_bar}{bar}| {elapsed}<{remaining}{postfix}'
-    bar = tqdm(total=100, desc='prepare', bar_format=layout, disable=not sys.stderr.isatty())
+    has_bar = sys.stderr.isatty()
+    bar = tqdm(total=100, desc='prepare', bar_format=layout, disable=not has_bar)
     rows = tokens = 0
-    last_logged = time.monotonic()
+    counts, last_logged = '', time.monotonic()
     died = 'A worker process was killed, possibly out of memory. Lower data.workers or data.shard_chars.'
     with bar:
         for result in worker_pool.map_ahead(work, shards, workers if workers > 1 else 0, workers + 1, died):
             rows, tokens = rows + result['rows'], tokens + result['tokens']
-            percent, counts = 100 * result['progress'], f'{rows:,} rows, {tokens / 1e6:.1f}M tokens'
+            percent, counts = 100 * result['progress'], f'{rows:,} rows, {tokens:,} tokens'
             bar.set_postfix_str(counts, refresh=False)
             bar.update(percent - bar.n)
-            if bar.disable and (time.monotonic() - last_logged >= 5 or percent == 100):
+            if not has_bar and time.monotonic() - last_logged >= 5:
                 logging.info('preparing rows: %.0f %%, %s', percent, counts)
                 last_logged = time.monotonic()
             yield result
+    if not has_bar:
+        logging.info('prepared %s', counts)
 
 
 def _make_shard_rows(
