@@ -154,16 +154,19 @@ class Progress:
         for handler in self._handlers:
             handler.addFilter(self._clear_before_log)
 
-    def __call__(self, step: int, values: Mapping[str, float]) -> None:
+    def __call__(self, step: int, values: Mapping[str, float]) -> bool:
         """Show the metrics of a step, unless the last line was shown too recently.
 
         Args:
           step: number of updates.
           values: metrics of the step, among them `loss`, `tokens_per_second` and `mfu`.
+
+        Returns:
+          Whether a line was printed that stays, as in a log file.
         """
         now = time.perf_counter()
         if step < self._total and now - self._last_time < self._interval:
-            return
+            return False
         self._last_time = now
         line = self._format(step, values, now)
         if self._is_terminal:
@@ -172,6 +175,13 @@ class Progress:
             self._has_open_line = True
         else:
             print(line, file=self._stream, flush=True)
+        return not self._is_terminal
+
+    def exclude(self, seconds: float) -> None:
+        """Leave out time that does not recur, such as that of a compilation, when the time left is estimated."""
+        if self._first:
+            step, start = self._first
+            self._first = step, start + seconds
 
     def print_line(self, text: str) -> None:
         """Print a line that stays, above the progress line."""

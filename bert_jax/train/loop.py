@@ -209,6 +209,8 @@ def _run(
         if has_peers:
             # All processes learn of a signal from the metrics, so that they stop at the same step.
             batch['stop'] = np.full(shape[0], bool(signals), np.float32)
+        if not compiled:
+            logging.info('compiling the train step')
         with contextlib.nullcontext() if shape in compiled else monitor.overhead('compilation'):
             state, step_metrics = step_fn(state, partitioner.global_batch(batch))
         compiled.add(shape)
@@ -316,7 +318,7 @@ class Monitor:
         self._peak = runtime.peak_flops()
         self._speed: dict[str, float] = {}  # at the last line of metrics
         self._tokens = self._flops = 0.0  # since then
-        self._since = time.perf_counter()
+        self._since, self._has_evaluated = time.perf_counter(), False
         self.record_step(start)
 
     def count_work(self, batch: Mapping[str, np.ndarray]) -> tuple[float, float]:
@@ -364,8 +366,8 @@ class Monitor:
                 self._writer(step, values | speed)
             self.record_step(step)
             self._since, self._tokens, self._flops, self._speed = time.perf_counter(), 0.0, 0.0, speed
-        if self._writer:
-            self._progress(step, values | (self._speed or speed))
+        if self._writer and self._progress(step, values | (self._speed or speed)):
+            self.record_step(step)
         return stop_requested
 
     def report_evaluation(self, step: int, scores: Mapping[str, Any]) -> None:
@@ -383,7 +385,12 @@ class Monitor:
         start = time.perf_counter()
         with self._ledger.overhead(category):
             yield
-        self._since += time.perf_counter() - start
+        seconds = time.perf_counter() - start
+        self._since += seconds
+        # The first evaluation includes the compilation of its step.
+        if category == 'compilation' or (category == 'evaluation' and not self._has_evaluated):
+            self._progress.exclude(seconds)
+        self._has_evaluated |= category == 'evaluation'
 
     def record_step(self, step: int) -> None:
         """Record in `progress.json` that the run has reached `step`."""

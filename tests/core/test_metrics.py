@@ -229,6 +229,17 @@ def test_progress_shows_step_loss_metric_time_left_and_speed(clock):
     assert '\r' not in stream.getvalue()
 
 
+def test_excluded_time_does_not_change_the_time_left(clock):
+    stream = io.StringIO()
+    progress = metrics.Progress(4000, stream=stream)
+    progress.exclude(1000.0)  # before the first step
+    progress(1000, VALUES)
+    clock.now = 160.0
+    progress.exclude(60.0)
+    progress(2000, VALUES)
+    assert '  3:20 left  ' in stream.getvalue()
+
+
 @pytest.mark.parametrize(
     ('metric', 'shown'),
     [('mlm_loss', 'mlm_loss 2.0000'), ('f1', 'mlm_accuracy 0.2500'), ('loss', 'loss 2.3457')],
@@ -253,7 +264,7 @@ def test_log_file_gets_first_and_last_step_and_one_line_per_interval(clock):
     progress = metrics.Progress(100, stream=stream, interval=5.0)
     for step in range(1, 101):
         clock.now = step * 0.5
-        progress(step, VALUES)
+        assert progress(step, VALUES) == (step % 10 == 1 or step == 100), 'tells whether it printed'
         if step == 52:
             progress.print_line('evaluation')
     progress.close()
