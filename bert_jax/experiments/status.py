@@ -46,12 +46,13 @@ def state(run: Run, workdir: pathlib.Path, progress: Mapping[str, Any]) -> tuple
       progress: the content of its progress file, as returned by `goodput.read`.
 
     Returns:
-      The state, the last logged step, and the total number of steps (0 if unknown).
+      The state, the last recorded step, and the total number of steps (0 if unknown).
     """
     step = int(run.train[-1]['step']) if run.train else 0
     if not progress:
         return 'started' if step else 'not started', step, 0
     last, total = progress['starts'][-1], progress['total']
+    step = max(step, last['step'])
     silent = time.time() - last['time']
     logged = sum(line['step'] > last['from'] for line in run.train)
     log_interval = (last['time'] - last['began']) / max(1, logged)

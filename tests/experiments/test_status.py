@@ -7,7 +7,8 @@ import time
 
 import pytest
 
-from bert_jax.core import goodput, paths
+from bert_jax.core import goodput, metrics, paths
+from bert_jax.core.errors import UserError
 from bert_jax.experiments import status
 from tests.runs import pretrain, run_in_process
 
@@ -114,6 +115,21 @@ def test_states_of_a_run(pretrained, tmp_path):
         assert f'{expected}, step 20 of 40 (50%)' in output[0]
         assert (' left' in output[1]) == (expected == 'running')
         assert any('no checkpoint yet' in line for line in output)
+
+
+def test_step_is_the_last_one_in_the_log(tmp_path, corpus, rows, monkeypatch):
+    show = metrics.Progress.__call__
+
+    def show_until_failure(self, step, values):
+        if step == 8:
+            raise UserError('no more.')
+        self._interval = 0
+        return show(self, step, values)
+
+    monkeypatch.setattr(metrics.Progress, '__call__', show_until_failure)
+    with pytest.raises(UserError, match='no more'):
+        pretrain(tmp_path, corpus, rows, 'train.log_every=5')
+    assert 'failed, step 7 of 20' in status.describe(tmp_path)[0]
 
 
 def test_table_has_one_line_per_run(pretrained, tmp_path):
