@@ -16,7 +16,7 @@ import bert_jax
 from bert_jax.core.errors import UserError
 from bert_jax.data import tokenizer as tokenizer_lib
 from bert_jax.data import tokenizer_training
-from bert_jax.evals import language_model
+from bert_jax.evals import language_model, token_scores
 from bert_jax.modeling.gpt import GptForCausalLM
 from bert_jax.train import convert, load
 from tests.conftest import sentences
@@ -29,7 +29,7 @@ CONFIG = ROOT / 'configs' / 'eval' / 'lm.py'
 
 @pytest.fixture(scope='module')
 def scorer(gpt):
-    return language_model.TokenScorer(gpt, batch_size=3)
+    return token_scores.TokenScorer(gpt, batch_size=3)
 
 
 @pytest.fixture(scope='module')
@@ -63,7 +63,7 @@ def score(gpt, arg, *overrides):
 def test_windows_predict_each_token_once_with_enough_context(size, length, data):
     stride = data.draw(st.integers(1, length - 1))
     new = []
-    for start, stop, first in language_model.windows(size, length, stride):
+    for start, stop, first in token_scores.windows(size, length, stride):
         assert 0 <= start < first <= stop <= size
         assert stop - start <= length
         assert first - start >= length - stride or start == 0
@@ -76,24 +76,24 @@ def test_texts_as_long_as_the_positions_are_scored(monkeypatch):
     experiment = types.SimpleNamespace(model=tiny.config(GptForCausalLM, max_positions=13))
     trained = load.TrainedModel(experiment, None, graph, params, 0)
     monkeypatch.setattr(load, 'read_causal', lambda _: trained)
-    (scores,) = language_model.TokenScorer('')([language_model.Query(np.arange(13), 1)])
+    (scores,) = token_scores.TokenScorer('')([token_scores.Query(np.arange(13), 1)])
     assert scores.losses.shape == (12,)
 
 
 def test_loss_that_is_not_finite_is_an_error(gpt, monkeypatch):
-    scorer = language_model.TokenScorer(gpt)
+    scorer = token_scores.TokenScorer(gpt)
     nan = np.full((16, 7), np.nan)
     monkeypatch.setattr(
         scorer, '_score', lambda rows: (nan[:, : rows.shape[1] - 1], nan[:, : rows.shape[1] - 1] > 0)
     )
     with pytest.raises(UserError, match='a loss that is not finite'):
-        scorer([language_model.Query(np.array([1, 2, 3]), 1)])
+        scorer([token_scores.Query(np.array([1, 2, 3]), 1)])
 
 
 def test_losses_match_the_logits_in_every_batch(gpt, scorer):
     model, tokenizer = bert_jax.load(gpt)
     texts = tokenizer.encode(sentences(random.Random(3), 7))
-    queries = [language_model.Query(text[: 4 + i], 1 + i % 3) for i, text in enumerate(texts)]
+    queries = [token_scores.Query(text[: 4 + i], 1 + i % 3) for i, text in enumerate(texts)]
     run = jax.jit(lambda tokens: model(tokens).logits)
     for query, result in zip(queries, scorer(queries), strict=True):
         logits = np.asarray(run(np.pad(query.tokens, (0, 12))[None, :12])[0], np.float64)
@@ -320,4 +320,4 @@ def test_messages_name_settings_of_eval(gpt, tmp_path):
 
 def test_bert_is_no_causal_language_model(pretrained):
     with pytest.raises(UserError, match='is not a causal language model'):
-        language_model.TokenScorer(pretrained)
+        token_scores.TokenScorer(pretrained)
