@@ -38,14 +38,16 @@ def main() -> None:
     from bert_jax.data import beam
     from bert_jax.data.prepare import TextConfig
     from bert_jax.data.rows import read_manifest
+    from bert_jax.train import checks, inputs
     from bert_jax.train import experiment as experiment_lib
-    from bert_jax.train import inputs
 
     experiment = experiment_lib.read(flags.config, [*overrides, f'data.rows_dir={flags.rows}'])
     if not isinstance(experiment.data, TextConfig):
         raise UserError(
             f'{flags.config!r} is not a pretraining config. Set --config to one, such as configs/pretrain/X.py.'
         )
+    if experiment.trains_tokenizer:
+        checks.check_task(*experiment_lib.preview(experiment))
     run_shards = None if flags.beam is None else beam.make_runner(flags.beam, flags.staging)
     experiment, tokenizer, _ = inputs.resolve(experiment, pathlib.Path(flags.rows))
     rows = inputs.TaskRows(experiment.make_task(tokenizer), experiment, tokenizer, pathlib.Path(flags.rows))

@@ -4,7 +4,6 @@ import contextlib
 import json
 import logging
 import pathlib
-from typing import Any
 
 from bert_jax.core import cli
 from bert_jax.train.settings import read_sections
@@ -46,46 +45,63 @@ def run(spec: str, workdir: pathlib.Path, overrides: list[str]) -> int:
 
 def _run(spec: str, workdir: pathlib.Path, overrides: list[str], stack: contextlib.ExitStack) -> int:
     from bert_jax.core import distributed, partitioning, paths, runtime
+    from bert_jax.core.errors import UserError
     from bert_jax.evals.evaluator import Evaluator
-    from bert_jax.train import convert, inputs, loop
     from bert_jax.train import experiment as experiment_lib
+    from bert_jax.train import loop, record, setup
+    from bert_jax.train.state import Layout
 
     runtime.configure_process()
     experiment = experiment_lib.read(spec, overrides)
     experiment.check_splits()
     partitioner = partitioning.make(experiment.mesh)
     with distributed.lead_first():  # the lead process trains a missing tokenizer and prepares missing rows
-        if not experiment.init.checkpoint:  # a checkpoint would replace some of these settings
-            # The tokenizer completes the sections model and task. Check all others before the tokenizer is trained.
-            settings = {k: v for k, v in experiment.as_dict().items() if k not in ('model', 'task')}
-            experiment_lib.check_config(workdir, settings)
-        experiment, tokenizer, read_params = inputs.resolve(experiment, workdir)
-        loop.check_experiment(experiment, partitioner)
+        setup.check_before_tokenizer(workdir, experiment, partitioner)
         if distributed.is_lead():
-            workdir.mkdir(parents=True, exist_ok=True)
             stack.enter_context(paths.lock_workdir(workdir))
-            experiment_lib.write_or_check_config(workdir, experiment)
-            if not experiment.init.checkpoint:
-                convert.log_export_limits(experiment, tokenizer)
-        task = experiment.make_task(tokenizer)
-        rows = inputs.TaskRows(task, experiment, tokenizer, workdir)
-        rows.prepare_all()
-    examples = rows.validation(rows.lengths[-1])  # an error in them should not wait for the first compilation
-    if labels := getattr(experiment.task, 'labels', ()):
-        names = ', '.join(labels[:20]) + (' ...' if len(labels) > 20 else '')
-        logging.info('%d classes: %s', len(labels), names)
+        run = setup.set_up(spec, workdir, overrides, experiment, partitioner)
+    experiment = run.experiment
+    length = run.rows.lengths[-1]
+    examples = run.rows.validation(length)  # their errors should not wait for a compilation
+    best_metric = experiment.checkpoint.best_metric
 
-    def make_evaluator(graph: Any) -> Evaluator | None:
+    def make_evaluator(layout: Layout) -> Evaluator | None:
         if not len(examples.rows):
+            if best_metric:
+                raise UserError(
+                    f'checkpoint.best_metric={best_metric!r} needs evaluation rows, but the data has none. '
+                    'Hold out some text, or set checkpoint.best_metric="".'
+                )
             logging.warning('The data has no evaluation rows, so the model is not evaluated.')
             return None
-        evaluator = Evaluator(task, graph, examples, partitioner, experiment.train)
+        evaluator = Evaluator(
+            run.task,
+            layout.graph,
+            examples,
+            partitioner,
+            experiment.train,
+            mixture=run.rows.mixture(length),
+        )
+        if best_metric:
+            evaluator.check_score(best_metric, layout.shapes.params)
         logging.info('evaluating on %s rows', f'{evaluator.num_rows:,}')
         return evaluator
 
-    metadata = {'config': experiment.as_dict(), 'tokenizer': json.loads(tokenizer.to_json())}
+    def write_record(step: int) -> None:
+        if distributed.is_lead():
+            record.write(workdir, run.earlier_record, run.record, step)
+
+    metadata = {'config': experiment.as_dict(), 'tokenizer': json.loads(run.tokenizer.to_json())}
     return loop.train(
-        experiment, task, rows.train, partitioner, workdir, metadata, read_params, make_evaluator
+        experiment,
+        run.task,
+        run.rows.train,
+        partitioner,
+        workdir,
+        metadata,
+        run.read_params,
+        make_evaluator,
+        write_record,
     )
 
 

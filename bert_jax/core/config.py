@@ -85,12 +85,14 @@ def load(spec: str) -> ConfigDict:
     """Run `get_config(arg)` of a config file.
 
     Args:
-      spec: FILE.py or FILE.py:arg.
+      spec: FILE.py, FILE.py:arg, or the `config.json` of a run.
 
     Raises:
       UserError: if the file is missing, fails to run, or does not define `get_config`.
     """
     path, _, arg = spec.partition(':')
+    if path.endswith('.json') and not arg:
+        return _load_json(path)
     module = load_module(path)
     if not hasattr(module, 'get_config'):
         raise UserError(f'{path!r} does not define get_config(). Define it, and return a ConfigDict from it.')
@@ -112,6 +114,15 @@ def load(spec: str) -> ConfigDict:
         if arg and isinstance(e, ValueError):
             raise UserError(f'{path!r} does not accept the argument {arg!r}: {e}') from e
         raise UserError(f'get_config() of {path!r} failed ({reason}). Fix the config file.') from e
+
+
+def _load_json(path: str) -> ConfigDict:
+    try:
+        return ConfigDict(json.loads(pathlib.Path(path).read_text()))
+    except (OSError, ValueError, TypeError, AttributeError) as e:
+        raise UserError(
+            f'{path!r} is not the config.json of a run ({first_line(e)}). Set --config to a file such as RUN/config.json.'
+        ) from e
 
 
 def _describe_argument(get_config: Callable[[str], ConfigDict]) -> str:

@@ -55,9 +55,6 @@ class Ledger:
 
     def write(self, step: int, ended: str = '') -> None:
         """Update the entry of this process in the file: the run has reached `step`."""
-        was_complete_before = self._earlier_starts and self._entry['from'] >= self._total
-        if was_complete_before:
-            return
         self._entry |= {'time': time.time(), 'step': step, 'ended': ended}
         content = {'total': self._total, 'starts': [*self._earlier_starts, self._entry]}
         paths.write_atomic(self.folder / FILE, json.dumps(content, indent=2) + '\n')

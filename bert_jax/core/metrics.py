@@ -67,6 +67,11 @@ def format_count(n: float) -> str:
     return f'{n:.0f}'
 
 
+def format_scores(scores: Mapping[str, Any]) -> str:
+    """Format the real-valued scores of an evaluation as one line."""
+    return '  '.join(f'{name} {value:.4f}' for name, value in scores.items() if isinstance(value, float))
+
+
 def format_duration(seconds: float) -> str:
     """Format seconds as '1:02:03' or '2:03'."""
     minutes, s = divmod(round(seconds), 60)
@@ -91,9 +96,7 @@ class Writer:
             write_atomic(self._path, ''.join(line + '\n' for line in kept))
         self._file = self._path.open('a')
         # Its thread ends if the disk is full. With a limit for the queue, the next values would then wait forever.
-        self._tensorboard = SummaryWriter(
-            str(workdir / 'tensorboard'), purge_step=step + 1 if step else None, max_queue=0
-        )
+        self._tensorboard = SummaryWriter(str(workdir / 'tensorboard'), purge_step=step + 1, max_queue=0)
 
     def __call__(self, step: int, values: Mapping[str, float]) -> None:
         finite = {k: v if math.isfinite(v) else None for k, v in values.items()}  # JSON has no NaN

@@ -25,12 +25,13 @@ from tqdm import tqdm
 
 from bert_jax.core import worker_pool
 from bert_jax.core.config import check_range
+from bert_jax.core.environment import describe_process
 from bert_jax.core.errors import UserError
 from bert_jax.core.paths import lock_folder
-from bert_jax.data import files, formats, sources, tfds_data, tokenizer_training
+from bert_jax.data import files, formats, provenance, sources, tfds_data
 from bert_jax.data import tokenizer as tokenizer_lib
 from bert_jax.data.rows import CORPUS, LABEL, MANIFEST, RowMaker, encode_sentences, read_manifest
-from bert_jax.data.tokenizer import Tokenizer, TokenizerConfig
+from bert_jax.data.tokenizer import Tokenizer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,67 +108,19 @@ class TextConfig:
         return [[source for name, source in pairs if name == corpus] for corpus in self.corpus_names or ('',)]
 
 
-def load_or_train_tokenizer(text: TextConfig, config: TokenizerConfig, folder: pathlib.Path) -> Tokenizer:
-    """Load the tokenizer from `config.path` or from `folder`, or train it and save it in `folder`.
-
-    Raises:
-      UserError: if `folder` holds a tokenizer that was trained with other settings, or there is no text.
-    """
-    if config.path:
-        return tokenizer_lib.load(config.path)
-    settings = {f'tokenizer.{k}': v for k, v in dataclasses.asdict(config).items()}
-    settings |= {f'data.{k}': getattr(text, k) for k in ('sources', 'split', 'text_key')}
-    settings = json.loads(json.dumps(settings))
-    with lock_folder(folder):
-        file, settings_file = folder / tokenizer_lib.FILE, folder / 'tokenizer_config.json'
-        if file.is_file() and settings_file.is_file():
-            try:
-                trained = json.loads(settings_file.read_text())
-            except json.JSONDecodeError as e:
-                raise UserError(
-                    f'{str(settings_file)!r} is damaged. Delete it or choose another data.rows_dir.'
-                ) from e
-            _check_settings(settings, trained, f'{str(file)!r} was trained', 'it')
-            return tokenizer_lib.load(file)
-        tokenizer = _train_tokenizer(text, config)
-        tokenizer.save(file)
-        settings_file.write_text(json.dumps(settings, indent=2) + '\n')
-        return tokenizer
-
-
-def _check_settings(
-    settings: Mapping[str, Any], earlier: Mapping[str, Any], origin: str, result: str
-) -> None:
-    """Raise UserError if settings differ from those with which an existing result was made.
-
-    Args:
-      settings: settings of this run.
-      earlier: settings of the existing result.
-      origin: first words of the message, such as 'The rows in FOLDER were prepared'.
-      result: what the message tells the user to delete, such as 'the rows'.
-    """
-    for key, value in settings.items():
-        if earlier.get(key) != value:
-            raise UserError(
-                f'{origin} with a different {key} ({earlier.get(key)}, now {value}). '
-                f'Delete {result} or choose another data.rows_dir.'
-            )
-
-
-def _train_tokenizer(text: TextConfig, config: TokenizerConfig) -> Tokenizer:
-    logging.info('training a %s tokenizer with %d entries', config.kind, config.vocab_size)
-    paragraphs = _tokenizer_text(text, config.train_bytes)
-    first = next(paragraphs, None)
-    if first is None:
-        raise _no_text_error(text.sources)
-    tokenizer = tokenizer_training.train(itertools.chain([first], paragraphs), config)
-    if len(tokenizer) < config.vocab_size:
-        logging.info('the text is too short: the vocabulary has only %d entries', len(tokenizer))
-    return tokenizer
+def describe_change(settings: Mapping[str, Any], earlier: Mapping[str, Any]) -> str:
+    """Describe the first of the settings that an existing result was not made with, such as 'length (32, now 64)'."""
+    changed = (key for key in settings if earlier.get(key) != settings[key])
+    return next((f'{key} ({earlier.get(key)}, now {settings[key]})' for key in changed), '')
 
 
 def prepare(
-    text: TextConfig, row_maker: RowMaker, tokenizer: Tokenizer, folder: pathlib.Path, run_shards: Any = None
+    text: TextConfig,
+    row_maker: RowMaker,
+    tokenizer: Tokenizer,
+    folder: pathlib.Path,
+    run_shards: Any = None,
+    replace: bool = False,
 ) -> dict[str, Any]:
     """Prepare the rows of a text in `folder`, or reuse those that are there.
 
@@ -179,13 +132,13 @@ def prepare(
       tokenizer: encodes the documents.
       folder: output folder.
       run_shards: runs the work on all shards, such as `beam.make_runner(...)`; None uses a local process pool.
+      replace: whether to replace rows that were prepared with other settings or from files that have changed since.
 
     Returns:
       The manifest of the rows.
 
     Raises:
-      UserError: if a corpus has no text, or the folder holds rows that were prepared with other settings or from
-        text files that have changed since.
+      UserError: if a corpus has no text, or the folder holds such rows and `replace` is false.
     """
     ignored = ('rows_dir', 'workers', 'sampling_exponent')
     settings = {k: v for k, v in dataclasses.asdict(text).items() if k not in ignored}
@@ -197,18 +150,27 @@ def prepare(
     }
     settings = json.loads(json.dumps(settings))
     with lock_folder(folder.parent):
-        if not (folder / MANIFEST).is_file():
-            return _write_rows(text, row_maker, tokenizer, folder, settings, run_shards or _run_in_pool)
-        manifest = read_manifest(folder)
-    file_sizes = settings.pop('file_sizes')
-    _check_settings(settings, manifest['settings'], f'The rows in {str(folder)!r} were prepared', 'the rows')
-    # Rows may be copied without their text.
-    if any(file_sizes) and file_sizes != manifest['settings']['file_sizes']:
-        raise UserError(
-            f'The text files have changed since the rows in {str(folder)!r} were prepared. '
-            'Delete the rows or choose another data.rows_dir.'
-        )
-    return manifest
+        if (folder / MANIFEST).is_file():
+            manifest = read_manifest(folder)
+            if not (problem := _describe_stale_rows(settings, manifest['settings'], folder)):
+                return manifest
+            if not replace:
+                raise UserError(f'{problem} Delete the rows or choose another data.rows_dir.')
+            logging.info('%s They are prepared again.', problem)
+            shutil.rmtree(folder)
+        return _write_rows(text, row_maker, tokenizer, folder, settings, run_shards or _run_in_pool)
+
+
+def _describe_stale_rows(
+    settings: Mapping[str, Any], earlier: Mapping[str, Any], folder: pathlib.Path
+) -> str:
+    """Return a sentence that says how rows differ from those that the settings would give; empty if they do not."""
+    sizes = settings['file_sizes']
+    if change := describe_change({k: v for k, v in settings.items() if k != 'file_sizes'}, earlier):
+        return f'The rows in {str(folder)!r} were prepared with a different {change}.'
+    if any(sizes) and sizes != earlier['file_sizes']:  # rows may be copied without their text
+        return f'The text files have changed since the rows in {str(folder)!r} were prepared.'
+    return ''
 
 
 def _write_rows(
@@ -224,6 +186,7 @@ def _write_rows(
         raise UserError(
             f'{str(folder)!r} contains files other than prepared rows. Choose another data.rows_dir.'
         )
+    check_text(text)
     partial = folder.with_name(folder.name + '.partial')
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
@@ -244,7 +207,7 @@ def _write_rows(
         num_random[split] += result['positive']
     if 0 in corpus_sizes['train']:
         shutil.rmtree(partial)
-        raise _no_text_error(text.corpora()[corpus_sizes['train'].index(0)])
+        raise no_text_error(text.corpora()[corpus_sizes['train'].index(0)])
     for name, held_out in zip(text.corpus_names, corpus_sizes['validation'], strict=False):
         if not held_out:
             logging.warning('no text of %s is held out, so its validation loss will be missing', name)
@@ -253,6 +216,9 @@ def _write_rows(
             _warn_of_consecutive_segments(text, row_maker, split)
     manifest = {
         'settings': settings,
+        'tokenizer': provenance.describe_tokenizer(tokenizer),
+        'data': provenance.describe_text(text),
+        'process': describe_process(),
         'length': row_maker.length,
         'dtype': dtype.name,
         'files': files,
@@ -276,23 +242,11 @@ def _warn_of_consecutive_segments(text: TextConfig, row_maker: Any, split: str) 
         )
 
 
-def _no_text_error(corpus: Sequence[str]) -> UserError:
+def no_text_error(corpus: Sequence[str]) -> UserError:
     return UserError(
         f'There is no text to train on in {", ".join(corpus)}. '
         'Choose sources with text, lower data.validation_fraction or raise data.max_train_chars.'
     )
-
-
-def _tokenizer_text(text: TextConfig, max_bytes: int) -> Iterator[str]:
-    """Yield about `max_bytes` bytes of paragraphs, an equal share from each corpus and each of its sources."""
-    for corpus in text.corpora():
-        for source in corpus:
-            remaining = max_bytes // len(text.corpora()) // len(corpus)
-            for document in sources.read_documents(source, text.split, text.text_key):
-                yield from document.paragraphs
-                remaining -= sum(len(p.encode()) for p in document.paragraphs)
-                if remaining < 0:
-                    break
 
 
 class Shard(NamedTuple):
@@ -344,6 +298,16 @@ def _streams(text: TextConfig) -> list[_Stream]:
             text.check_splits(source)
         streams += [_Stream(source, i, text.validation_split, True) for source, i in with_splits]
     return streams
+
+
+def check_text(text: TextConfig) -> None:
+    """Read the first document of each source.
+
+    Raises:
+      UserError: if a source or a split does not exist, or the document has no field `text_key`.
+    """
+    for stream in _streams(text):
+        next(sources.read_documents(stream.source, stream.split, text.text_key), None)
 
 
 def make_shards(text: TextConfig) -> Iterator[Shard]:

@@ -322,6 +322,12 @@ class Rows(Sequence):
                 f'The rows in {str(folder)!r} are damaged. Delete them and prepare them again.'
             ) from e
 
+    @property
+    def corpus_shares(self) -> list[float]:
+        """Share of each corpus in the rows that are sampled."""
+        weights = self.corpus_sizes if self.weights is None else self.weights
+        return [weight / sum(weights) for weight in weights]
+
     def __len__(self) -> int:
         return len(self._source)
 

@@ -62,7 +62,7 @@ def read_documents(source: str, split: str, text_key: str) -> Iterator[Document]
         return
     if files.is_folder(source):
         raise UserError(f'{source!r} is a folder. Name the files in it, such as {source.rstrip("/")}/*.txt.')
-    paths = _find_text_files(source)
+    paths = find_text_files(source)
     if not paths:
         problem = files.not_found_message(source, _SUFFIXES)
         raise UserError(f'{problem} Set a path or glob of {", ".join(_SUFFIXES)} files.')
@@ -82,7 +82,7 @@ def read_start(source: str, split: str, text_key: str) -> str:
     return '\n'.join(first.paragraphs) if first else ''
 
 
-def _find_text_files(source: str) -> list[str]:
+def find_text_files(source: str) -> list[str]:
     """Return the files that match a source; if some end in one of `_SUFFIXES`, leave out the others."""
     found = find_files(source)
     return [p for p in found if split_suffix(p)[0] in _SUFFIXES] or found
@@ -99,7 +99,7 @@ def _check_text_file(path: str) -> None:
 
 def file_sizes(source: str) -> list[int]:
     """Return the size in bytes of each file of a source; empty for TFDS data sets and missing files."""
-    return [os.path.getsize(p) for p in _find_text_files(source)] if formats.is_path(source) else []
+    return [os.path.getsize(p) for p in find_text_files(source)] if formats.is_path(source) else []
 
 
 def _text_field(record: Mapping[str, Any], key: str, location: str) -> str:

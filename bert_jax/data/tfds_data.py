@@ -93,6 +93,12 @@ def load_features(name: str) -> dict[str, Any]:
     return dict(_builder(name).info.features.items())
 
 
+def describe(name: str, split: str) -> dict[str, Any]:
+    """Return the name and version of a data set, the split, and its number of examples."""
+    info = _builder(name).info
+    return {'dataset': info.full_name, 'split': split, 'examples': info.splits[split].num_examples}
+
+
 class _DecodedExamples(Sequence):
     """Examples with all bytes decoded to `str`, also in nested features."""
 

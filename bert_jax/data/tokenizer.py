@@ -79,10 +79,13 @@ class Tokenizer:
       special_tokens: strings of the special tokens: padding, unknown, start, end and, except for GPT-2, mask.
       pad, unk, cls, sep, mask: ids of the special tokens; `mask` is None for GPT-2.
       separators: ids between two texts: `sep` twice for RoBERTa, otherwise once.
+      source: path of the file or the checkpoint that the tokenizer is from; empty if it is from neither.
       adds_special_tokens: whether a call adds [CLS] and [SEP]; `bert_jax.load` turns it off for a causal language
         model, which continues a text.
       longest_row: largest number of tokens of a row of a call; `bert_jax.load` sets it to that of the model.
     """
+
+    source = ''
 
     def __init__(self, backend: tokenizers.Tokenizer):
         self.backend = backend
@@ -132,6 +135,16 @@ class Tokenizer:
 
     def __len__(self) -> int:
         return self._size
+
+    @property
+    def kind(self) -> Literal['wordpiece', 'bpe']:
+        return 'bpe' if self.is_byte_level else 'wordpiece'
+
+    @property
+    def lowercase(self) -> bool:
+        """Whether texts are lowercased."""
+        normalizer = self.backend.normalizer
+        return normalizer is not None and normalizer.normalize_str('A') == 'a'
 
     @property
     def is_byte_level(self) -> bool:
@@ -267,6 +280,7 @@ def load(path: str | pathlib.Path) -> Tokenizer:
     else:
         tokenizer, settings = _load_json(path, text)
     _check_special_tokens(tokenizer, settings, path)
+    tokenizer.source = str(path)
     return tokenizer
 
 

@@ -1,23 +1,107 @@
 """Train tokenizers: WordPiece as in BERT, and byte-level BPE as in GPT-2."""
 
 import collections
+import dataclasses
 import itertools
+import json
 import logging
-from collections.abc import Iterable, Sequence
+import pathlib
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import tokenizers
 from tokenizers import models, pre_tokenizers, trainers
 
+from bert_jax.core.errors import UserError
+from bert_jax.core.paths import lock_folder
+from bert_jax.data import sources
+from bert_jax.data import tokenizer as tokenizer_lib
+from bert_jax.data.prepare import TextConfig, check_text, describe_change, no_text_error
+from bert_jax.data.rows import MANIFEST
 from bert_jax.data.tokenizer import (
+    FILE,
     SPECIAL,
     Tokenizer,
     TokenizerConfig,
     byte_level_backend,
+    from_vocab,
     mask_after_space,
     wordpiece_backend,
 )
+
+
+def placeholder(config: TokenizerConfig) -> Tokenizer:
+    """Make a tokenizer of made-up words and of the configured size, to check settings before the real one is trained."""
+    return from_vocab([*SPECIAL, *(f'w{i}' for i in range(config.vocab_size - len(SPECIAL)))])
+
+
+def load_or_train(
+    text: TextConfig, config: TokenizerConfig, folder: pathlib.Path, replace: bool = False
+) -> Tokenizer:
+    """Load the tokenizer from `config.path` or from `folder`, or train it and save it in `folder`.
+
+    A tokenizer in `folder` that was trained with other settings is replaced if no rows were prepared with it.
+
+    Args:
+      text: text to train on.
+      config: settings of the tokenizer.
+      folder: folder of the tokenizer and of the rows.
+      replace: whether to replace a tokenizer of other settings in any case.
+
+    Raises:
+      UserError: if the tokenizer in `folder` has other settings and must not be replaced, or there is no text.
+    """
+    if config.path:
+        return tokenizer_lib.load(config.path)
+    settings = {f'tokenizer.{k}': v for k, v in dataclasses.asdict(config).items()}
+    settings |= {f'data.{k}': getattr(text, k) for k in ('sources', 'split', 'text_key')}
+    settings = json.loads(json.dumps(settings))
+    with lock_folder(folder):
+        file, settings_file = folder / FILE, folder / 'tokenizer_config.json'
+        if file.is_file() and settings_file.is_file():
+            try:
+                earlier = json.loads(settings_file.read_text())
+            except json.JSONDecodeError as e:
+                raise UserError(
+                    f'{str(settings_file)!r} is damaged. Delete it or choose another data.rows_dir.'
+                ) from e
+            if not (change := describe_change(settings, earlier)):
+                return tokenizer_lib.load(file)
+            problem = f'{str(file)!r} was trained with a different {change}.'
+            if not replace and any(folder.glob(f'*/{MANIFEST}')):
+                raise UserError(f'{problem} Delete it or choose another data.rows_dir.')
+            logging.info('%s It is trained again.', problem)
+        check_text(text)
+        tokenizer = _train_on(text, config)
+        tokenizer.save(file)
+        tokenizer.source = str(file)
+        settings_file.write_text(json.dumps(settings, indent=2) + '\n')
+        return tokenizer
+
+
+def _train_on(text: TextConfig, config: TokenizerConfig) -> Tokenizer:
+    logging.info('training a %s tokenizer with %d entries', config.kind, config.vocab_size)
+    paragraphs = _read_paragraphs(text, config.train_bytes)
+    first = next(paragraphs, None)
+    if first is None:
+        raise no_text_error(text.sources)
+    tokenizer = train(itertools.chain([first], paragraphs), config)
+    if len(tokenizer) < config.vocab_size:
+        logging.info('the text is too short: the vocabulary has only %d entries', len(tokenizer))
+    return tokenizer
+
+
+def _read_paragraphs(text: TextConfig, max_bytes: int) -> Iterator[str]:
+    """Yield about `max_bytes` bytes of paragraphs, an equal share from each corpus and each of its sources."""
+    for corpus in text.corpora():
+        for source in corpus:
+            remaining = max_bytes // len(text.corpora()) // len(corpus)
+            for document in sources.read_documents(source, text.split, text.text_key):
+                yield from document.paragraphs
+                remaining -= sum(len(p.encode()) for p in document.paragraphs)
+                if remaining < 0:
+                    break
 
 
 def train(texts: Iterable[str], config: TokenizerConfig) -> Tokenizer:

@@ -8,11 +8,15 @@ import jax
 import numpy as np
 
 from bert_jax.core import metrics, partitioning
+from bert_jax.core.config import did_you_mean
+from bert_jax.core.errors import UserError
 from bert_jax.core.partitioning import Partitioner
 from bert_jax.data import pipeline
 from bert_jax.modeling import module
 from bert_jax.tasks import Examples
 from bert_jax.train.experiment import TrainConfig
+
+_SCORED_ZEROS = 256  # number of rows of which zeros are scored to learn the names of the scores
 
 
 class Evaluator:
@@ -27,6 +31,8 @@ class Evaluator:
         evaluation masks the same positions. The last batch is padded with rows of weight 0.
       generate: whether to call the task's `generate`, if it has one. It is slow, but the scores and predictions of
         such a task need its output.
+      mixture: share of each named corpus in the training rows. The losses of the corpora, weighted by these shares,
+        are reported as LOSS/training_mixture.
 
     Attributes:
       num_rows: number of evaluated rows.
@@ -41,10 +47,12 @@ class Evaluator:
         partitioner: Partitioner,
         config: TrainConfig,
         generate: bool = False,
+        mixture: Mapping[str, float] | None = None,
     ):
         partitioner.check_batch(config.eval_batch_size, 'train.eval_batch_size')
         self._task, self._partitioner = task, partitioner
         rows, self._metadata = examples
+        self._mixture = mixture or {}
         self.num_rows = min(len(rows), config.eval_rows or len(rows))
         self.batches = functools.partial(
             pipeline.evaluation_batches,
@@ -82,18 +90,50 @@ class Evaluator:
             outputs.append({k: np.asarray(v)[: len(batch_indices)] for k, v in output.items()})
             indices.append(batch_indices)
         combined = metrics.combine(losses)
+        loss = sum(combined.values())
         order = np.argsort(np.concatenate(indices))
         joined = {k: _concatenate([o[k] for o in outputs])[order] for k in outputs[0]}
-        return {'loss': sum(combined.values()), **combined, **metrics.combine(means)}, joined
+        combined |= metrics.combine(means)
+        return {'loss': loss, **combined, **mix_losses(combined, self._mixture)}, joined
 
     def __call__(self, params: Mapping[str, jax.Array]) -> dict[str, Any]:
         """Return the means of the losses and metrics, and the scores that the task computes from all outputs."""
         means, outputs = self.collect_outputs(params)
         return {**means, **self._task.scores(outputs, self._metadata)}
 
+    def check_score(self, name: str, params: Mapping[str, Any]) -> None:
+        """Raise UserError if evaluations give no score of this name, without running the model.
+
+        Args:
+          name: name of a score, such as `checkpoint.best_metric`.
+          params: parameters or their shapes.
+        """
+        _, batch = next(self.batches(length_buckets=1))
+        losses, means, outputs = jax.eval_shape(self._step, params, self._partitioner.global_batch(batch))
+        known = {'loss', *losses, *means, *mix_losses(dict.fromkeys(means, 0.0), self._mixture)}
+        if name not in known:
+            num_rows = min(self.num_rows, _SCORED_ZEROS)
+            zeros = {k: np.zeros((num_rows, *v.shape[1:]), v.dtype) for k, v in outputs.items()}
+            scores = self._task.scores(zeros, self._metadata)
+            known |= {score for score, value in scores.items() if isinstance(value, float)}
+        if name not in known:
+            raise UserError(f'checkpoint.best_metric={name!r} is not a score: {did_you_mean(name, known)}')
+
     def predictions(self, params: Mapping[str, jax.Array]) -> list[dict[str, Any]]:
         """Return the task's prediction for each record."""
         return self._task.predictions(self.collect_outputs(params)[1], self._metadata)
+
+
+def mix_losses(means: Mapping[str, float], mixture: Mapping[str, float]) -> dict[str, float]:
+    """Average the losses LOSS/CORPUS of the corpora, weighted by the shares in `mixture`, as LOSS/training_mixture."""
+    names = dict.fromkeys(name.partition('/')[0] for name in means if '/' in name)
+    complete = [name for name in names if mixture and all(f'{name}/{corpus}' in means for corpus in mixture)]
+    return {
+        f'{name}/training_mixture': sum(
+            share * means[f'{name}/{corpus}'] for corpus, share in mixture.items()
+        )
+        for name in complete
+    }
 
 
 def _concatenate(arrays: Sequence[np.ndarray]) -> np.ndarray:

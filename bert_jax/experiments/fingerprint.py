@@ -178,14 +178,8 @@ def _read_unchanged_checkpoint(path: str, modified: tuple[Any, ...]) -> _Checkpo
         step, metadata = checkpoint_lib.read_metadata(pathlib.Path(path))
     except UserError:
         return None
-    content = hashlib.sha256(json.dumps(metadata, sort_keys=True).encode())
-    # Orbax lists the files of the parameters, which have random names. The metadata of converted models has no scores.
-    manifest = step / 'params' / 'manifest.ocdbt'
-    if manifest.is_file():
-        content.update(manifest.read_bytes())
-    return _Checkpoint(
-        metadata['step'], content.hexdigest()[:16], tuple(metadata['config']['data'].get('sources', ()))
-    )
+    text_sources = tuple(metadata['config']['data'].get('sources', ()))
+    return _Checkpoint(metadata['step'], checkpoint_lib.content_hash(step, metadata), text_sources)
 
 
 def _data_files(config: Mapping[str, Any], is_training: bool) -> Iterator[_File]:

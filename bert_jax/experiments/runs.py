@@ -17,7 +17,7 @@ import numpy as np
 from bert_jax.core import metrics, paths
 from bert_jax.core.errors import UserError
 from bert_jax.data import formats, records
-from bert_jax.train import experiment
+from bert_jax.train import experiment, record
 
 _EARLIER = '.earlier'  # followed by a number, the end of the name of a folder with an earlier result
 # Settings of the data that say which texts and labels of a source are read, such as the language.
@@ -74,6 +74,7 @@ class Run:
       evals: metrics of the evaluations, in order, without the prefix 'eval/' in their names.
       eval_files: scores that eval commands wrote into the working directory.
       fields: part of `data_name` that tells apart data of one source, see `distinguish_data`.
+      record: what the run was made from, see `train.record`; empty if it is missing.
     """
 
     name: str
@@ -82,6 +83,7 @@ class Run:
     evals: list[dict[str, float]]
     eval_files: Sequence[EvalFile] = ()
     fields: str = ''
+    record: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     @property
     def is_pretraining(self) -> bool:
@@ -150,7 +152,8 @@ def read(workdir: pathlib.Path, name: str = '') -> Run:
     lines = metrics.read(workdir) if (workdir / 'metrics.jsonl').exists() else []
     train = [line for line in lines if {'loss', 'tokens_per_second', 'mfu'} <= line.keys()]
     evals = [{k.removeprefix('eval/'): v for k, v in line.items()} for line in lines if 'eval/loss' in line]
-    return Run(name or workdir.name, config, train, evals, _read_eval_files(workdir))
+    files = _read_eval_files(workdir)
+    return Run(name or workdir.name, config, train, evals, files, record=record.read(workdir))
 
 
 def _read_config(workdir: pathlib.Path) -> dict[str, Any] | None:

@@ -11,14 +11,16 @@ import numpy as np
 from bert_jax.core.errors import UserError
 from bert_jax.core.partitioning import Partitioner
 from bert_jax.data import tokenizer as tokenizer_lib
+from bert_jax.data import tokenizer_training
 from bert_jax.data.pipeline import stack
 from bert_jax.data.prepare import TextConfig
-from bert_jax.data.tokenizer import SPECIAL, Tokenizer
+from bert_jax.data.tokenizer import Tokenizer
 from bert_jax.train import experiment as experiment_lib
 from bert_jax.train import flops
 from bert_jax.train import state as state_lib
+from bert_jax.train.checks import check_batch_shape
 from bert_jax.train.experiment import Experiment
-from bert_jax.train.loop import Phase, check_batch_shape
+from bert_jax.train.loop import Phase
 from bert_jax.train.step import make_train_step
 
 
@@ -74,11 +76,8 @@ def complete_experiment(experiment: Experiment) -> tuple[Experiment, Tokenizer]:
             f'The task {experiment.task.name} is not a pretraining task, and only pretraining can be planned. Plan the pretraining '
             'config of the model with the data.length and train.batch_size of the fine-tuning config.'
         )
-    if experiment.tokenizer.path:
-        tokenizer = tokenizer_lib.load(experiment.tokenizer.path)
-    else:
-        words = experiment.tokenizer.vocab_size - len(SPECIAL)
-        tokenizer = tokenizer_lib.from_vocab([*SPECIAL, *(f'w{i}' for i in range(words))])
+    path = experiment.tokenizer.path
+    tokenizer = tokenizer_lib.load(path) if path else tokenizer_training.placeholder(experiment.tokenizer)
     return experiment_lib.complete(experiment, tokenizer), tokenizer
 
 

@@ -7,7 +7,7 @@ import io
 import os
 import pathlib
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -67,11 +67,45 @@ def render(
     if filled:
         parts.append('<h2>Filled masks</h2>')
         parts += [_render_filled(text, masks) for text, masks in filled]
+    if records := [_render_record(run) for run in runs if run.record]:
+        parts += ['<h2>Records</h2>', *records]
     head = (
         '<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
         f'<title>bert_jax report</title><style>{_STYLE}</style>'
     )
     return f'<!doctype html><html lang="en"><head>{head}</head><body>{"".join(parts)}</body></html>\n'
+
+
+def _render_record(run: Run) -> str:
+    """Render the record of a run as a list that a click opens."""
+    record = run.record
+    tokenizer, starts = record['tokenizer'], record['starts']
+    case = 'lowercase' if tokenizer['lowercase'] else 'cased'
+    items = [
+        (
+            'Tokenizer',
+            f'{tokenizer["kind"]}, {case}, {tokenizer["size"]:,} tokens, fingerprint {tokenizer["fingerprint"]}, '
+            f'from {tokenizer["source"]}',
+        ),
+        *(('Data', _describe_data(item)) for item in record['data']),
+        *(
+            ('Initial checkpoint', f'{init["path"]}, hash {init["hash"]}')
+            for init in [record['init']]
+            if init
+        ),
+        *((f'Command, from step {start["step"]:,}', start['command']) for start in starts),
+        ('Devices', '{count} x {kind}, processes: {processes}'.format_map(starts[-1]['devices'])),
+        ('Commit', starts[-1]['commit']),
+        ('Versions', ', '.join(f'{name} {version}' for name, version in starts[-1]['versions'].items())),
+    ]
+    content = ''.join(f'<dt>{name}</dt><dd>{html.escape(text)}</dd>' for name, text in items)
+    return f'<details><summary>{html.escape(run.name)}</summary><dl>{content}</dl></details>'
+
+
+def _describe_data(item: Mapping[str, Any]) -> str:
+    if 'file' in item:
+        return f'{item["file"]}, {item["bytes"]:,} bytes'
+    return f'{item["dataset"]}, split {item["split"]}, {item["examples"]:,} examples'
 
 
 class _Figures:

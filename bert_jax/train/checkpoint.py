@@ -6,6 +6,7 @@
 """
 
 import functools
+import hashlib
 import json
 import logging
 import math
@@ -164,6 +165,11 @@ def list_steps(path: pathlib.Path) -> list[pathlib.Path]:
     return sorted(step_folders, key=lambda p: int(p.name))
 
 
+def list_saved(workdir: pathlib.Path) -> list[pathlib.Path]:
+    """List the checkpoints that a run has saved in its working directory. Oldest first."""
+    return list_steps(workdir / FOLDER)
+
+
 def read_metadata(path: pathlib.Path) -> tuple[pathlib.Path, dict[str, Any]]:
     """Find the newest readable checkpoint at `path`.
 
@@ -189,6 +195,16 @@ def read_metadata(path: pathlib.Path) -> tuple[pathlib.Path, dict[str, Any]]:
     raise UserError(
         f'There is no checkpoint in {str(path)!r}. Pass the --workdir of a training run, or the folder of one of its steps.'
     )
+
+
+def content_hash(step: pathlib.Path, metadata: Mapping[str, Any]) -> str:
+    """Return a hash that identifies the content of the checkpoint in the folder `step`, 16 hexadecimal digits."""
+    content = hashlib.sha256(json.dumps(metadata, sort_keys=True).encode())
+    # Orbax lists the files of the parameters, which have random names. The metadata of converted models has no scores.
+    manifest = step / 'params' / 'manifest.ocdbt'
+    if manifest.is_file():
+        content.update(manifest.read_bytes())
+    return content.hexdigest()[:16]
 
 
 def read_params(step: pathlib.Path, abstract: Mapping[str, Any]) -> dict[str, jax.Array]:

@@ -1,11 +1,9 @@
-"""Sections of a config as dataclasses, checks across sections, and the config file of a run."""
+"""Sections of a config as dataclasses, and checks across sections."""
 
 import contextlib
 import dataclasses
 import importlib
-import json
 import math
-import pathlib
 import pkgutil
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
@@ -14,11 +12,12 @@ from ml_collections import ConfigDict
 
 from bert_jax import modeling, tasks
 from bert_jax.core import config as config_lib
-from bert_jax.core import metrics, paths
+from bert_jax.core import metrics
 from bert_jax.core.cadence import check_durations, duration_to_steps
 from bert_jax.core.config import check_range
 from bert_jax.core.errors import UserError
 from bert_jax.core.partitioning import MeshConfig
+from bert_jax.data import tokenizer_training
 from bert_jax.data.fake_language import FakeLanguageTokenizer
 from bert_jax.data.labeled import DataConfig
 from bert_jax.data.prepare import TextConfig
@@ -38,8 +37,6 @@ KEYS_WITHOUT_EFFECT = (
     'model.remat',
     'data.workers',
 )
-# Prefixes of keys that may change when a run is resumed.
-_CHANGEABLE_ON_RESUME = (*KEYS_WITHOUT_EFFECT, 'checkpoint', 'train.eval_every')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -169,6 +166,11 @@ class Experiment:
         train: Any = self.train
         return train.phases or ((train.steps, self.data.length, train.batch_size),)
 
+    @property
+    def trains_tokenizer(self) -> bool:
+        """Whether the run trains its tokenizer, or finds it with its rows, instead of loading one."""
+        return isinstance(self.data, TextConfig) and not self.init.checkpoint and not self.tokenizer.path
+
     def check_length(self, length: int) -> None:
         """Raise UserError with the settings that fit if rows of `length` tokens exceed the positions of the model."""
         longest = self.model.longest_row
@@ -202,8 +204,7 @@ def read(spec: str, overrides: Sequence[str] = ()) -> Experiment:
     """Read an experiment from a config file (`FILE.py` or `FILE.py:arg`) and `a.b=value` overrides."""
     experiment = from_config(config_lib.load(spec), overrides)
     for key in (override.split('=')[0] for override in overrides):
-        section, _, name = key.partition('.')
-        if experiment.init.checkpoint and section == 'model' and name not in ('name', *RUNTIME_KEYS):
+        if experiment.init.checkpoint and is_architecture(key):
             raise UserError(
                 f'{key} is part of the architecture, which init.checkpoint defines. Remove one of the two.'
             )
@@ -213,6 +214,12 @@ def read(spec: str, overrides: Sequence[str] = ()) -> Experiment:
                 '--config.train.phases="((1000, 128, 32),)" instead, or "()" for no phases.'
             )
     return experiment
+
+
+def is_architecture(key: str) -> bool:
+    """Return whether a key or an override `a.b=value` is part of the architecture, which a checkpoint defines."""
+    section, _, name = key.partition('=')[0].partition('.')
+    return section == 'model' and name not in ('name', *RUNTIME_KEYS)
 
 
 def from_config(values: Mapping[str, Any], overrides: Sequence[str] = ()) -> Experiment:
@@ -292,53 +299,19 @@ def complete(experiment: Experiment, tokenizer: Tokenizer) -> Experiment:
     return dataclasses.replace(experiment, model=model, task=task)
 
 
+def preview(experiment: Experiment) -> tuple[Experiment, Tokenizer]:
+    """Complete an experiment before its tokenizer is trained, to check it with a tokenizer of made-up words."""
+    tokenizer = tokenizer_training.placeholder(experiment.tokenizer)
+    # A vocabulary of fewer words is large enough if the text is too short for more.
+    model = dataclasses.replace(experiment.model, vocab_size=0)
+    return complete(dataclasses.replace(experiment, model=model), tokenizer), tokenizer
+
+
 def add_defaults(saved: Any) -> Any:
     """Add the defaults of newer settings to a saved config; return an invalid config unchanged."""
     with contextlib.suppress(UserError, AttributeError):
         return from_config(saved).as_dict()
     return saved
-
-
-def check_config(workdir: pathlib.Path, config: Mapping[str, Any]) -> None:
-    """Check that a config agrees with that of the run in a working directory, if there is one.
-
-    Args:
-      workdir: the directory.
-      config: JSON-ready sections of a config. Keys that may change when a run is resumed are ignored.
-
-    Raises:
-      UserError: if another key differs.
-    """
-    file = workdir / 'config.json'
-    if not file.is_file() or not any((workdir / name).exists() for name in ('metrics.jsonl', 'checkpoints')):
-        return
-    try:
-        before = add_defaults(json.loads(file.read_text()))
-    except json.JSONDecodeError as e:
-        raise UserError(f'{str(file)!r} is damaged. Choose another --workdir.') from e
-    before = {section: values for section, values in before.items() if section in config}
-    if changes := describe_changes(before, dict(config), _CHANGEABLE_ON_RESUME):
-        raise UserError(
-            f'{str(workdir)!r} contains a run with another config ({config_lib.list_changes(changes)}). '
-            'Choose another --workdir, or restore the config to resume.'
-        )
-
-
-def write_or_check_config(workdir: pathlib.Path, experiment: Experiment) -> None:
-    """Write the config of an experiment to `config.json` in a working directory, after `check_config`.
-
-    Raises:
-      UserError: if the directory cannot be written, or contains a run with another config.
-    """
-    now = experiment.as_dict()
-    try:
-        workdir.mkdir(parents=True, exist_ok=True)
-        check_config(workdir, now)
-        paths.write_atomic(workdir / 'config.json', config_lib.to_json(now))
-    except OSError as e:
-        raise UserError(
-            f'{str(workdir)!r} cannot be written ({e.strerror}). Choose another --workdir.'
-        ) from e
 
 
 def describe_changes(before: Any, now: Any, ignored: Sequence[str] = ()) -> list[str]:

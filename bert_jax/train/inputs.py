@@ -9,11 +9,10 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import jax
-import numpy as np
 
 from bert_jax import tasks
 from bert_jax.core.errors import UserError
-from bert_jax.data import labeled
+from bert_jax.data import labeled, tokenizer_training
 from bert_jax.data import prepare as prepare_lib
 from bert_jax.data import tokenizer as tokenizer_lib
 from bert_jax.data.prepare import TextConfig
@@ -47,12 +46,18 @@ def resolve(experiment: Experiment, workdir: pathlib.Path) -> tuple[Experiment, 
                 'A downstream task needs a tokenizer. Set init.checkpoint to the --workdir of a pretraining run '
                 '(with init.weights=random to start from scratch), or set tokenizer.path.'
             )
-        tokenizer = prepare_lib.load_or_train_tokenizer(
-            experiment.data, experiment.tokenizer, rows_folder(experiment, workdir)
+        tokenizer = tokenizer_training.load_or_train(
+            experiment.data,
+            experiment.tokenizer,
+            rows_folder(experiment, workdir),
+            can_replace_rows(experiment, workdir),
         )
+        if not experiment.trains_tokenizer:
+            experiment = _describe_tokenizer(experiment, tokenizer)
         return experiment_lib.complete(experiment, tokenizer), tokenizer, None
     step, metadata = checkpoint.read_metadata(pathlib.Path(init.checkpoint))
     tokenizer = tokenizer_lib.from_json(json.dumps(metadata['tokenizer']))
+    tokenizer.source = str(step)
     if experiment.tokenizer.path:
         other = tokenizer_lib.load(experiment.tokenizer.path)
         if other.fingerprint != tokenizer.fingerprint:
@@ -60,6 +65,7 @@ def resolve(experiment: Experiment, workdir: pathlib.Path) -> tuple[Experiment, 
                 f'tokenizer.path={experiment.tokenizer.path!r} ({len(other)} tokens) is not the tokenizer of '
                 f'init.checkpoint ({len(tokenizer)} tokens). Leave tokenizer.path empty to use that of the checkpoint.'
             )
+    experiment = _describe_tokenizer(experiment, tokenizer)
     experiment = experiment_lib.inherit_model(experiment, metadata['config'])
     completed = experiment_lib.complete(experiment, tokenizer)
     classes = tuple(metadata['config']['task'].get('labels', ()))  # of the checkpoint
@@ -76,6 +82,18 @@ def resolve(experiment: Experiment, workdir: pathlib.Path) -> tuple[Experiment, 
         reinitialized.append('classifier/')
     read_params = functools.partial(_read_pretrained, step, model, tuple(reinitialized))
     return completed, tokenizer, read_params
+
+
+def _describe_tokenizer(experiment: Experiment, tokenizer: Tokenizer) -> Experiment:
+    """Replace the settings of a tokenizer to train, which have no effect, by those of the loaded tokenizer."""
+    config = dataclasses.replace(
+        experiment.tokenizer,
+        kind=tokenizer.kind,
+        vocab_size=len(tokenizer),
+        max_characters=0,
+        lowercase=tokenizer.lowercase,
+    )
+    return dataclasses.replace(experiment, tokenizer=config)
 
 
 def _read_pretrained(
@@ -123,17 +141,23 @@ def rows_folder(experiment: Experiment, workdir: pathlib.Path) -> pathlib.Path:
     return pathlib.Path(rows_dir) if rows_dir else workdir / 'rows'
 
 
+def can_replace_rows(experiment: Experiment, workdir: pathlib.Path) -> bool:
+    """Return whether rows of other settings may be replaced: those in the working directory of a run without a checkpoint."""
+    return not getattr(experiment.data, 'rows_dir', '') and not checkpoint.list_saved(workdir)
+
+
 class TaskRows:
     """Training and validation rows of a task, loaded on first use. Missing rows for pretraining are prepared first."""
 
     def __init__(self, task: Any, experiment: Experiment, tokenizer: Tokenizer, workdir: pathlib.Path):
         self._task, self._data, self._tokenizer = task, experiment.data, tokenizer
         self._folder = rows_folder(experiment, workdir)
+        self._can_replace = can_replace_rows(experiment, workdir)
         self._is_pretraining = isinstance(experiment.data, TextConfig)
         self.lengths = sorted({length for _, length, _ in experiment.phases})
 
     @functools.cache  # noqa: B019
-    def train(self, length: int) -> Sequence[np.ndarray]:
+    def train(self, length: int) -> Any:
         if self._is_pretraining:
             return Rows(self.prepare(length), 'train', self._data.sampling_exponent)
         return self._task.train_rows()
@@ -144,13 +168,23 @@ class TaskRows:
             return Examples(Rows(self.prepare(length), 'validation', mix_corpora=True))
         return self._task.eval_examples()
 
+    def mixture(self, length: int) -> dict[str, float]:
+        """Return the share of each named corpus in the training rows; empty without named corpora."""
+        names: Sequence[str] = self._data.corpus_names if self._is_pretraining else ()
+        return dict(zip(names, self.train(length).corpus_shares, strict=True)) if names else {}
+
     def prepare_all(self) -> None:
         """Prepare missing rows of all lengths."""
         for length in self.lengths if self._is_pretraining else ():
             self.prepare(length)
 
+    def folder(self, length: int) -> pathlib.Path:
+        """Return the folder of the prepared rows of a length."""
+        return self._folder / f'length{length}'
+
     def prepare(self, length: int, run_shards: Any = None) -> pathlib.Path:
         """Prepare the rows of a length unless they exist, and return their folder. `run_shards`: see `prepare.prepare`."""
-        folder = self._folder / f'length{length}'
-        prepare_lib.prepare(self._data, self._task.row_maker(length), self._tokenizer, folder, run_shards)
+        folder = self.folder(length)
+        maker = self._task.row_maker(length)
+        prepare_lib.prepare(self._data, maker, self._tokenizer, folder, run_shards, self._can_replace)
         return folder

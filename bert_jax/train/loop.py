@@ -25,6 +25,7 @@ from bert_jax.core.goodput import Ledger
 from bert_jax.core.partitioning import Partitioner
 from bert_jax.core.worker_pool import STOP_SIGNALS
 from bert_jax.data.pipeline import Batches
+from bert_jax.optim import OptimConfig
 from bert_jax.train import checkpoint as checkpoint_lib
 from bert_jax.train import flops
 from bert_jax.train import state as state_lib
@@ -65,23 +66,10 @@ def make_phases(experiment: Experiment, examples: int) -> list[Phase]:
     return phases
 
 
-def check_experiment(experiment: Experiment, partitioner: Partitioner) -> None:
-    """Raise UserError for settings that cannot work, before any data is read."""
-    partitioner.check_batch(experiment.train.eval_batch_size, 'train.eval_batch_size')
-    for _, length, batch_size in experiment.phases:
-        check_batch_shape(experiment, partitioner, length, batch_size)
-
-
-def check_batch_shape(experiment: Experiment, partitioner: Partitioner, length: int, batch_size: int) -> None:
-    """Raise UserError if the model and the mesh do not support batches of this shape."""
-    parts, shards = experiment.train.accumulation_steps, partitioner.num_batch_shards
-    partitioner.check_batch(batch_size)
-    if batch_size % (parts * shards):
-        raise UserError(
-            f'train.batch_size={batch_size} is not divisible by train.accumulation_steps={parts} times {shards} '
-            'data-parallel devices. Set it to a multiple of their product.'
-        )
-    experiment.check_length(length)
+def optim_config(experiment: Experiment, task: Any) -> OptimConfig:
+    """Return the optimizer of a run, with the parameters that its task does not train among the frozen ones."""
+    frozen_encoder = [f'{experiment.model.name}/'] if getattr(task, 'freezes_encoder', False) else []
+    return dataclasses.replace(experiment.optim, frozen=(*experiment.optim.frozen, *frozen_encoder))
 
 
 def train(
@@ -92,7 +80,8 @@ def train(
     workdir: pathlib.Path,
     metadata: Mapping[str, Any],
     read_params: ReadParams | None,
-    make_evaluator: Callable[[Any], Evaluate | None],
+    make_evaluator: Callable[[state_lib.Layout], Evaluate | None],
+    on_start: Callable[[int], None],
 ) -> int:
     """Train until the end of the run or until a signal to stop, resuming from the newest checkpoint in `workdir`.
 
@@ -105,8 +94,9 @@ def train(
       metadata: description of the run to store in each checkpoint: `config` and `tokenizer`.
       read_params: reads pretrained parameters for a layout, which replace the random ones; None for random
         initialization.
-      make_evaluator: creates, from the structure of the model, the function that evaluates its parameters; it may
-        return None for no evaluation.
+      make_evaluator: creates, from the layout of the state, the function that evaluates its parameters; it may return
+        None for no evaluation.
+      on_start: called with the step at which the training starts or resumes, unless the run has finished.
 
     Returns:
       The exit status: 0, or `EXIT_STOPPED` after one of the `STOP_SIGNALS`.
@@ -114,35 +104,37 @@ def train(
     Raises:
       UserError: if training cannot continue, for example because the loss is not finite. Earlier checkpoints are kept.
     """
-    c, model = experiment.train, experiment.model
+    c = experiment.train
     first_rows = get_rows(experiment.phases[0][1])
     phases = make_phases(experiment, len(first_rows))
     total = phases[-1].stop
     units = {'batch_size': phases[0].batch_size, 'examples': len(first_rows)}
 
-    frozen_encoder = [f'{model.name}/'] if getattr(task, 'freezes_encoder', False) else []
-    optim_config = dataclasses.replace(experiment.optim, frozen=(*experiment.optim.frozen, *frozen_encoder))
+    optimizer = optim_config(experiment, task)
     layout, step_fn = make_train_step(
-        task, model, optim_config, total, partitioner, c.seed, c.accumulation_steps, **units
+        task, experiment.model, optimizer, total, partitioner, c.seed, c.accumulation_steps, **units
     )
     _log_summary(layout, partitioner, total)
     checkpointer = Checkpointer(workdir, experiment.checkpoint, {**metadata, 'total_steps': total})
-    state = checkpointer.restore(layout)
-    if state is None:
-        state = state_lib.create(layout, c.seed)
-        if read_params is not None:
-            state = state_lib.replace_params(state, read_params(layout), layout)
+    state = checkpointer.restore(layout) or _create_state(layout, c.seed, read_params)
     start = int(state.step)
+    if start >= total:
+        checkpointer.close()
+        _log_final_scores(workdir)
+        return 0
     if start:
         logging.info('resuming at step %d of %d in %s', start, total, workdir)
 
-    evaluate = make_evaluator(layout.graph)
+    evaluate = make_evaluator(layout)
+    on_start(start)
     monitor = Monitor(task, experiment, layout, workdir, start, total, partitioner.global_batch_factor)
     with contextlib.closing(monitor), record_signals() as signals:
         try:
             with contextlib.closing(checkpointer):  # which waits until the last checkpoint is on disk
                 batches = _batches(phases, get_rows, task, c, start, partitioner)
                 is_due = _make_schedule(experiment, total, units)
+                if evaluate and checkpointer.needs_scores:
+                    _log_added_evaluations(is_due, start, experiment.checkpoint.best_metric)
                 stopped_at = _run(
                     state, batches, step_fn, partitioner, evaluate, checkpointer, monitor, is_due, signals
                 )
@@ -160,6 +152,20 @@ def train(
             raise
 
 
+def _create_state(layout: state_lib.Layout, seed: int, read_params: ReadParams | None) -> state_lib.State:
+    state = state_lib.create(layout, seed)
+    return state_lib.replace_params(state, read_params(layout), layout) if read_params else state
+
+
+def _log_final_scores(workdir: pathlib.Path) -> None:
+    """Log the scores of a finished run, and where they are."""
+    step, metadata = checkpoint_lib.read_metadata(workdir)
+    logging.info('the run in %s has finished all its %s steps', workdir, f'{metadata["step"]:,}')
+    if scores := metrics.format_scores(metadata['scores']):
+        logging.info('%s  (in %s)', scores, workdir / 'metrics.jsonl')
+    logging.info('checkpoint: %s', step)
+
+
 def _make_schedule(experiment: Experiment, total: int, units: Mapping[str, int]) -> dict[str, Every]:
     """Return when to log, evaluate and save."""
     train = experiment.train
@@ -168,6 +174,17 @@ def _make_schedule(experiment: Experiment, total: int, units: Mapping[str, int])
         name: Every(duration_to_steps(duration, total=total, **units), total)
         for name, duration in durations.items()
     }
+
+
+def _log_added_evaluations(is_due: Mapping[str, Every], start: int, best_metric: str) -> None:
+    """Say how many evaluations take place only because a checkpoint needs its score."""
+    steps = range(start + 1, is_due['save'].total)
+    if added := sum(is_due['save'](step) and not is_due['evaluate'](step) for step in steps):
+        logging.info(
+            'evaluations for checkpoint.best_metric=%s in addition to those of train.eval_every: %d',
+            best_metric,
+            added,
+        )
 
 
 def _describe_kept(workdir: pathlib.Path) -> str:
@@ -374,10 +391,9 @@ class Monitor:
         """Write and show the scores of an evaluation."""
         if not self._writer:
             return
-        numbers = {name: value for name, value in scores.items() if isinstance(value, float)}
-        self._writer(step, {f'eval/{name}': value for name, value in numbers.items()})
-        line = '  '.join(f'{name} {value:.4f}' for name, value in numbers.items())
-        self._progress.print_line(f'step {step:,}  evaluation  {line}')
+        numbers = {f'eval/{name}': value for name, value in scores.items() if isinstance(value, float)}
+        self._writer(step, numbers)
+        self._progress.print_line(f'step {step:,}  evaluation  {metrics.format_scores(scores)}')
 
     @contextlib.contextmanager
     def overhead(self, category: str) -> Iterator[None]:

@@ -116,7 +116,7 @@ def test_output_would_overwrite_a_file_of_a_run(tmp_path, name):
 def test_workdir_of_another_config(pretrain):
     assert pretrain('train.steps=1', 'optim.warmup=0')[0] == 0
     assert_error(
-        pretrain('train.steps=2', 'optim.warmup=0'), 'a run with another config (train.steps was 1, is 2).'
+        pretrain('train.steps=2', 'optim.warmup=0'), "schedule='linear' lowered the learning rate", 'new run'
     )
     changes = ('data.length=16', 'optim.b2=0.9', 'optim.warmup=0.1', 'train.seed=1', 'train.steps=2')
     first = 'data.length was 32, is 16; optim.b2 was 0.999, is 0.9; optim.warmup was 0, is 0.1; and 2 more'

@@ -10,6 +10,7 @@ import pytest
 
 from bert_jax.core import cli
 from bert_jax.core.errors import UserError
+from bert_jax.data import tokenizer_training
 from bert_jax.evals import prediction, scoring
 from bert_jax.train import loop
 from tests.runs import TINY, run_in_process
@@ -41,6 +42,34 @@ def test_evaluation_split_is_read_before_training(lines, message, tmp_path, pret
     overrides = f'--config.data.source={tmp_path}/{{split}}.jsonl', f'--config.init.checkpoint={pretrained}'
     words = f'--config={TINY}:classify', f'--workdir={tmp_path / "run"}', *overrides
     assert_error(run_in_process('bert_jax.bin.train', *words), message)
+
+
+@pytest.mark.parametrize(
+    ('settings', 'message'),
+    [
+        (('task.mask_rate=2',), 'Invalid task.mask_rate=2.0'),
+        (('task.negative_rate=2',), 'task.negative_rate=2.0 must be from 0 to 1'),
+        (('data.length=4',), 'data.length=4 must be at least 5'),
+        (('data.length=128',), 'model.max_positions'),
+        (('train.batch_size=7',), 'train.batch_size=7'),
+        (('optim.warmup=20',), 'optim.warmup is 20 steps, but the whole run has 20'),
+        (('optim.frozen=bert/layer',), "optim.frozen='bert/layer/' matches no parameter"),
+        (('data.validation_split=test',), 'needs TFDS data'),
+        (('data.text_key=body', 'data.sources={0}/*.txt,{0}/a.jsonl'), "has no text field 'body'"),
+        (('data.sources={0}/*.txt,{0}/missing.txt',), 'No file matches'),
+    ],
+)
+def test_settings_and_text_are_checked_before_the_tokenizer_is_trained(
+    settings, message, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(tokenizer_training, 'train', lambda *_: 1 / 0)
+    (tmp_path / 'a.txt').write_text('Some text.')
+    (tmp_path / 'a.jsonl').write_text('{"text": "Some text."}')
+    overrides = [f'data.sources={tmp_path}/a.txt', *(setting.format(tmp_path) for setting in settings)]
+    words = f'--config={TINY}:pretrain', *(f'--config.{override}' for override in overrides)
+    assert_error(run_in_process('bert_jax.bin.train', *words, f'--workdir={tmp_path / "run"}'), message)
+    if settings[0].startswith(('data.', 'task.')) and settings != ('data.length=128',):
+        assert_error(run_in_process('bert_jax.bin.prepare', *words, f'--rows={tmp_path / "rows"}'), message)
 
 
 @pytest.mark.parametrize('flags', [(), ('--watch', '--timeout=0')])

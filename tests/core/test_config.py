@@ -225,6 +225,18 @@ def test_missing_config_file_is_a_user_error(tmp_path, name):
 
 
 def test_config_file_that_is_not_python_is_rejected(tmp_path):
-    (tmp_path / 'config.json').write_text('{}')
+    (tmp_path / 'config.yaml').write_text('{}')
     with pytest.raises(UserError, match='not a Python file'):
-        config_lib.load(str(tmp_path / 'config.json'))
+        config_lib.load(str(tmp_path / 'config.yaml'))
+
+
+def test_config_of_a_run_is_read(tmp_path):
+    file = tmp_path / 'config.json'
+    file.write_text('{"train": {"steps": 3, "phases": [[1, 2, 3]]}}')
+    assert config_lib.load(str(file)).train.steps == 3
+    for text in ('{"train"', '[1]'):
+        file.write_text(text)
+        with pytest.raises(
+            UserError, match=r'config\.json. is not the config\.json of a run \(.*RUN/config\.json'
+        ):
+            config_lib.load(str(file))

@@ -51,10 +51,6 @@ def test_ledger_adds_an_entry_when_a_run_resumes(tmp_path):
     resumed.write(16)
     assert [(s['from'], s['step']) for s in goodput.read(tmp_path)['starts']] == [(0, 10), (8, 16)]
 
-    done = goodput.Ledger(tmp_path, 100, 100)
-    done.write(100)
-    assert len(goodput.read(tmp_path)['starts']) == 2, 'a finished run has no new start'
-
 
 def test_time_until_a_failure_is_counted(tmp_path):
     ledger = goodput.Ledger(tmp_path, 0, 100)

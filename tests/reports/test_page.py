@@ -1,5 +1,6 @@
 """Report page: runs that differ only in their seed become one curve and one line, with mean and standard deviation."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -281,3 +282,30 @@ def test_earlier_results_and_files_of_other_programs_are_skipped(tmp_path, caplo
     assert f'{tmp_path}/seed0.earlier1/study.md' not in map(str, export.find(tmp_path))
     (tmp_path / 'config.json').write_text('{}')
     assert [r.name for r in runs.find(tmp_path)] == [f'{tmp_path.name}/seed0']
+
+
+def test_record_of_a_run_is_shown():
+    record = {
+        'tokenizer': {'kind': 'bpe', 'lowercase': False, 'size': 50257, 'fingerprint': 'abc', 'source': 'x'},
+        'data': [{'dataset': 'glue/sst2/2.0.0', 'split': 'train', 'examples': 67349}],
+        'init': {'path': 'runs/a/checkpoints/20', 'step': 20, 'hash': 'def'},
+        'starts': [
+            {
+                'step': 0,
+                'command': "python 'a < b'",
+                'commit': '123',
+                'versions': {'jax': '0.10.2'},
+                'devices': {'count': 8, 'kind': 'cpu', 'processes': 1},
+            }
+        ],
+    }
+    html = page.render([dataclasses.replace(run('one'), record=record)])
+    for text in (
+        'bpe, cased, 50,257 tokens, fingerprint abc, from x',
+        'glue/sst2/2.0.0, split train, 67,349 examples',
+        'runs/a/checkpoints/20, hash def',
+        'python &#x27;a &lt; b&#x27;',
+        '8 x cpu',
+        'jax 0.10.2',
+    ):
+        assert f'<dd>{text}' in html

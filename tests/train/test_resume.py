@@ -11,7 +11,7 @@ from bert_jax.core import metrics
 from bert_jax.core.errors import UserError
 from bert_jax.experiments import status
 from bert_jax.train import loop
-from tests.runs import MANY_CHECKPOINTS, TINY, checkpoint_arrays, metric_lines, run_command
+from tests.runs import MANY_CHECKPOINTS, TINY, checkpoint_arrays, finetune, metric_lines, run_command
 from tests.runs import pretrain as pretrain_with
 
 KILL_AT_11 = """
@@ -120,14 +120,16 @@ def test_checkpoints_of_another_model_are_kept(tmp_path, corpus, rows, pretraine
     assert sorted(p.name for p in (tmp_path / 'run' / 'checkpoints').iterdir()) == ['15', '18', '20']
 
 
-def test_unknown_best_metric_is_reported_after_saving(tmp_path, corpus, rows):
-    with pytest.raises(
-        UserError, match=r"best_metric='mlm_los' is not a score: did you mean 'mlm_loss'.* step 4 .* intact"
-    ):
-        pretrain(
-            tmp_path, corpus, rows, 'train.steps=8', 'checkpoint.every=4', 'checkpoint.best_metric=mlm_los'
-        )
-    assert [p.name for p in (tmp_path / 'checkpoints').iterdir() if p.name.isdigit()] == ['4']
+def test_unknown_best_metric_is_reported_before_training(
+    tmp_path, corpus, rows, pretrained, labeled, monkeypatch
+):
+    with pytest.raises(UserError, match=r"best_metric='mlm_los' is not a score: did you mean 'mlm_loss'"):
+        pretrain(tmp_path / 'a', corpus, rows, 'checkpoint.best_metric=mlm_los')
+    with pytest.raises(UserError, match=r"best_metric='f2' is not a score"):
+        finetune(tmp_path / 'b', pretrained, labeled, 'checkpoint.best_metric=f2')
+    assert not [*tmp_path.glob('*/metrics.jsonl')]
+    monkeypatch.setattr(loop, '_run', lambda *_: 0)
+    assert finetune(tmp_path / 'b', pretrained, labeled, 'checkpoint.best_metric=f1_macro') == 0
 
 
 @pytest.mark.parametrize('steps', ['0', '0.5'])

@@ -1,0 +1,121 @@
+"""The record of a run, `run.json` in its working directory: what it was made from, and each of its starts.
+
+The keys of the record are:
+  tokenizer: kind, case, size, fingerprint and source of the tokenizer.
+  data: files with their sizes, or TFDS data sets with their versions.
+  init: path, step and hash of `init.checkpoint`; null without one.
+  starts: for each start, the step, the command, the versions of packages, and the devices.
+
+Together with `config.json`, which `--config` accepts, it is enough to repeat the run.
+"""
+
+import datetime
+import json
+import logging
+import pathlib
+import socket
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+
+from bert_jax.core import paths
+from bert_jax.core.environment import describe_process
+from bert_jax.core.errors import UserError
+from bert_jax.data import provenance
+from bert_jax.data.prepare import TextConfig
+from bert_jax.data.rows import read_manifest
+from bert_jax.data.tokenizer import Tokenizer
+from bert_jax.train import checkpoint
+from bert_jax.train.experiment import Experiment
+
+FILE = 'run.json'
+
+
+def describe(experiment: Experiment, tokenizer: Tokenizer, rows: pathlib.Path) -> dict[str, Any]:
+    """Describe what a run is made from: its record without the starts.
+
+    Args:
+      experiment: complete config.
+      tokenizer: tokenizer of the run.
+      rows: folder of the prepared rows of a pretraining run.
+    """
+    data, init = experiment.data, None
+    if isinstance(data, TextConfig):
+        found = read_manifest(rows)['data']  # the text may be elsewhere
+    else:
+        found = provenance.describe_labeled(data.source, (data.train_split, data.eval_split))
+    if experiment.init.checkpoint:
+        step, metadata = checkpoint.read_metadata(pathlib.Path(experiment.init.checkpoint))
+        init = {'path': str(step), 'step': metadata['step'], 'hash': checkpoint.content_hash(step, metadata)}
+    return {'tokenizer': provenance.describe_tokenizer(tokenizer), 'data': found, 'init': init}
+
+
+def read(workdir: pathlib.Path) -> dict[str, Any]:
+    """Read the record of a run; empty if it is missing or damaged."""
+    try:
+        return json.loads((workdir / FILE).read_text())
+    except (OSError, ValueError):
+        return {}
+
+
+def check(workdir: pathlib.Path, saved: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Check that a run to be resumed is still made from the same tokenizer and data.
+
+    A changed `init.checkpoint` is a warning, since the run has its own parameters.
+
+    Args:
+      workdir: working directory of the run.
+      saved: its record.
+      now: result of `describe`.
+
+    Raises:
+      UserError: if the tokenizer or the data differ.
+    """
+    if not saved:
+        return
+    changed = []
+    if saved['tokenizer']['fingerprint'] != now['tokenizer']['fingerprint']:
+        changed.append('the tokenizer')
+    contents = [[{k: v for k, v in item.items() if k != 'file'} for item in x['data']] for x in (saved, now)]
+    if contents[0] != contents[1]:
+        different = [new for new, a, b in zip(now['data'], *contents, strict=False) if a != b]
+        names = [item.get('file') or item['dataset'] for item in different]
+        changed.append(f'the data ({", ".join(names[:3]) or "the number of files"})')
+    if changed:
+        raise UserError(
+            f'The run in {str(workdir)!r} began with other content of {" and ".join(changed)}. Restore it to resume, or '
+            'choose another --workdir.'
+        )
+    if (saved['init'] or {}).get('hash') != (now['init'] or {}).get('hash'):
+        logging.warning(
+            'init.checkpoint has changed since the run in %s began, which keeps the parameters that it read',
+            workdir,
+        )
+
+
+def write(workdir: pathlib.Path, saved: Mapping[str, Any], now: Mapping[str, Any], step: int) -> None:
+    """Write the record of a run, with a new entry for this start.
+
+    Args:
+      workdir: working directory of the run.
+      saved: its earlier record; empty for a new run.
+      now: result of `describe`.
+      step: step at which the run starts or resumes.
+    """
+    device = jax.devices()[0]
+    devices = {
+        'kind': device.device_kind,
+        'count': jax.device_count(),
+        'processes': jax.process_count(),
+    }
+    time = datetime.datetime.now(datetime.UTC).isoformat(timespec='seconds')
+    start = {
+        'step': step,
+        'time': time,
+        'host': socket.gethostname(),
+        **describe_process(),
+        'devices': devices,
+    }
+    content = {**now, 'starts': [*saved.get('starts', []), start]}
+    paths.write_atomic(workdir / FILE, json.dumps(content, indent=2) + '\n')
