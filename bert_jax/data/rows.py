@@ -354,8 +354,9 @@ def read_manifest(folder: pathlib.Path) -> dict[str, Any]:
             f'There are no prepared rows in {str(folder)!r}. Run python -m bert_jax.bin.prepare first.'
         )
     try:
-        return json.loads(file.read_text())
-    except json.JSONDecodeError as e:
+        manifest = json.loads(file.read_text())
+        return {**manifest, 'data': manifest['data']}  # missing in rows of earlier versions
+    except (json.JSONDecodeError, KeyError, TypeError) as e:
         raise UserError(
-            f'{str(file)!r} is damaged. Delete {str(folder)!r} and prepare the rows again.'
+            f'{str(file)!r} is damaged, or of an earlier version. Delete {str(folder)!r} and prepare the rows again.'
         ) from e

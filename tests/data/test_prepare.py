@@ -447,7 +447,8 @@ def test_damaged_rows_are_an_error(rows_copy, damage):
             rows[i]
 
 
-def test_damaged_manifest_is_an_error(rows_copy):
-    (rows_copy / MANIFEST).write_text('{"length": ')
+@pytest.mark.parametrize('content', ['{"length": ', '{"length": 32}'], ids=['cut', 'of an earlier version'])
+def test_damaged_manifest_is_an_error(rows_copy, content):
+    (rows_copy / MANIFEST).write_text(content)
     with pytest.raises(UserError, match=r'manifest\.json. is damaged'):
         Rows(rows_copy, 'train')
