@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from bert_jax.core import partitioning
+from bert_jax.modeling import local_attention
 from bert_jax.modeling.dropout import dropout
 from bert_jax.modeling.masks import Mask
 
@@ -60,7 +61,8 @@ def attend(
 
     With `implementation='auto'` and no dropout, TPUs use splash attention for masks by document and lengths
     that are multiples of 128; NVIDIA GPUs of compute capability 8 or higher use cuDNN in half precision for
-    even lengths. Everything else uses XLA.
+    even lengths. Everything else uses XLA. A mask with a window is computed block by block (`local_attention`), unless
+    the row is hardly longer than the window.
 
     Args:
       q: [B, N, Tq, H] queries.
@@ -83,6 +85,8 @@ def attend(
     if implementation == 'splash' and not has_dropout and _splash_supports(q, k, mask):
         return _splash(q, k, v, mask if isinstance(mask, Mask) else Mask())
     if isinstance(mask, Mask):
+        if local_attention.saves_work(mask, k.shape[2]):
+            return local_attention.attend(q, k, v, mask, dropout_rate, key)
         mask = mask.to_array(q.shape[2], k.shape[2])
     if implementation == 'cudnn' and not has_dropout:
         return _cudnn(q, k, v, mask)
@@ -161,8 +165,12 @@ def _splash(q: jax.Array, k: jax.Array, v: jax.Array, mask: Mask) -> jax.Array:
 
     def kernel(q: jax.Array, k: jax.Array, v: jax.Array, documents: Any) -> jax.Array:
         mask_type = splash_attention_mask.CausalMask if mask.causal else splash_attention_mask.FullMask
+        head_mask: Any = mask_type((tq, tk))
+        if mask.window:
+            window = mask.window, 0 if mask.causal else mask.window
+            head_mask = splash_attention_mask.LocalMask((tq, tk), window, offset=0)
         attention = splash.make_splash_mha_single_device(
-            splash_attention_mask.MultiHeadMask([mask_type((tq, tk))] * q.shape[1]),
+            splash_attention_mask.MultiHeadMask([head_mask] * q.shape[1]),
             block_sizes=block_sizes,
             interpret=partitioning.target_platform() != 'tpu',
         )

@@ -19,11 +19,14 @@ class Mask:
         without padding.
       query_documents: [B, Tq] integers, the document of each query; None lets queries attend to all documents.
       causal: whether a query attends only to itself and earlier tokens; requires Tq = Tk.
+      window: largest distance in tokens between a query and the keys that it attends to, W; 0 is no limit. Requires
+        Tq = Tk.
     """
 
     key_documents: jax.Array | None = None
     query_documents: jax.Array | None = None
     causal: bool = dataclasses.field(default=False, metadata={'static': True})
+    window: int = dataclasses.field(default=0, metadata={'static': True})
 
     def to_array(self, queries: int, keys: int) -> jax.Array | None:
         """Return booleans broadcastable to [B, 1, Tq, Tk], true where attention is allowed; None if everywhere."""
@@ -32,9 +35,11 @@ class Mask:
             allowed = (self.key_documents != 0)[:, None, None, :]
             if self.query_documents is not None:
                 allowed &= self.query_documents[:, None, :, None] == self.key_documents[:, None, None, :]
-        if self.causal:
-            lower = jnp.tril(jnp.ones((queries, keys), bool))[None, None]
-            allowed = lower if allowed is None else lower & allowed
+        if self.causal or self.window:
+            distance = jnp.arange(keys) - jnp.arange(queries)[:, None]
+            near = jnp.abs(distance) <= (self.window or keys)
+            near = (near & (distance <= 0) if self.causal else near)[None, None]
+            allowed = near if allowed is None else near & allowed
         return allowed
 
 

@@ -1,5 +1,6 @@
 """Attention kernels: equal to plain attention, interpreted or compiled for absent devices."""
 
+import dataclasses
 import importlib.util
 import os
 import subprocess
@@ -13,7 +14,7 @@ import pytest
 
 from bert_jax.core import partitioning
 from bert_jax.core.partitioning import MeshConfig
-from bert_jax.modeling import attention, masks
+from bert_jax.modeling import attention, local_attention, masks
 from bert_jax.modeling.attention import attend
 from bert_jax.modeling.masks import Mask
 from tests.runs import ROOT
@@ -36,6 +37,13 @@ MASKS = {
     'packed': masks.padding(jnp.asarray(PACKED)),
     'causal': masks.causal(),
     'causal, packed': masks.causal(jnp.asarray(PACKED)),
+}
+LOCAL_MASKS = {
+    'window': Mask(window=20),
+    'window, padding': dataclasses.replace(masks.padding(jnp.asarray(REAL)), window=20),
+    'window, packed': dataclasses.replace(masks.padding(jnp.asarray(PACKED)), window=20),
+    'window, causal': Mask(causal=True, window=20),
+    'window, causal, packed': dataclasses.replace(masks.causal(jnp.asarray(PACKED)), window=20),
 }
 
 
@@ -94,11 +102,11 @@ def test_bias_of_cudnn_is_finite(monkeypatch, dtype):
     assert (passed['bias'][..., 0] == -1.5).all()
 
 
-@pytest.mark.parametrize('name', MASKS)
+@pytest.mark.parametrize('name', [*MASKS, *LOCAL_MASKS])
 def test_splash_equals_plain_attention(name):
-    documents = PACKED if 'packed' in name else REAL if name == 'padding' else np.ones((B, T))
+    documents = PACKED if 'packed' in name else REAL if 'padding' in name else np.ones((B, T))
     is_real = jnp.asarray(documents != 0, jnp.float32)[:, None, :, None]
-    for a, b in splash_and_xla(MASKS[name], qkv(), is_real):
+    for a, b in splash_and_xla({**MASKS, **LOCAL_MASKS}[name], qkv(), is_real):
         np.testing.assert_allclose(a, b, atol=2e-5)
 
 
@@ -160,3 +168,25 @@ def test_train_steps_with_splash_compile_for_tpus(task, model):
     )
     assert process.returncode == 0, process.stderr[-2000:]
     assert int(process.stdout.split()[-1]) > 0
+
+
+@pytest.mark.parametrize('kv_heads', [4, 2])
+@pytest.mark.parametrize('mask', LOCAL_MASKS.values(), ids=LOCAL_MASKS)
+def test_local_attention_equals_dense_attention(mask, kv_heads):
+    """Values and gradients agree, also for lengths that are not a multiple of the block."""
+    tensors = [x[:, :, : T - 5] for x in qkv(kv_heads=kv_heads)]
+    mask = jax.tree.map(lambda x: x[:, : T - 5], mask)
+    documents = jnp.ones((B, T - 5)) if mask.key_documents is None else mask.key_documents
+    is_real = jnp.asarray(documents != 0, jnp.float32)
+    assert local_attention.saves_work(mask, T - 5)
+
+    def run(mask):
+        def f(q, k, v):
+            out = attend(q, k, v, mask, implementation='xla') * is_real[:, None, :, None]
+            return jnp.sin(out).sum(), out
+
+        grads, out = jax.jit(jax.grad(f, argnums=(0, 1, 2), has_aux=True))(*tensors)
+        return [out, *grads]
+
+    for ours, dense in zip(run(mask), run(mask.to_array(T - 5, T - 5)), strict=True):
+        np.testing.assert_allclose(ours, dense, atol=2e-6)
