@@ -85,7 +85,7 @@ def attend(
     if implementation == 'splash' and not has_dropout and _splash_supports(q, k, mask):
         return _splash(q, k, v, mask if isinstance(mask, Mask) else Mask())
     if isinstance(mask, Mask):
-        if local_attention.saves_work(mask, k.shape[2]):
+        if local_attention.saves_work(mask, k.shape[2]) and not records_weights():
             return local_attention.attend(q, k, v, mask, dropout_rate, key)
         mask = mask.to_array(q.shape[2], k.shape[2])
     if implementation == 'cudnn' and not has_dropout:

@@ -20,7 +20,7 @@ class Block(nnx.Module):
     def __init__(self, config: ModelConfig, rngs: nnx.Rngs):
         self.config = config
         self.attention = Attention(config, rngs)
-        self.attention_norm = Norm(config, rngs)
+        self.attention_norm = Norm(config, rngs) if config.first_norm else None
         self.mlp = FeedForward(config, rngs)
         self.mlp_norm = Norm(config, rngs)
 
@@ -42,14 +42,16 @@ class Block(nnx.Module):
         x = self._add_residual(x, y, self.attention_norm, fold_in(key, 1))
         return self._after_attention(x, key, memory)
 
-    def _before_sublayer(self, x: jax.Array, norm: Norm) -> jax.Array:
+    def _before_sublayer(self, x: jax.Array, norm: Norm | None) -> jax.Array:
         """Normalize the input of a sublayer in a pre-norm block."""
-        return norm(x) if self.config.norm_placement == 'pre' else x
+        return norm(x) if norm is not None and self.config.norm_placement == 'pre' else x
 
-    def _add_residual(self, x: jax.Array, y: jax.Array, norm: Norm, key: jax.Array | None) -> jax.Array:
+    def _add_residual(
+        self, x: jax.Array, y: jax.Array, norm: Norm | None, key: jax.Array | None
+    ) -> jax.Array:
         """Add the sublayer output `y` to the residual stream `x`; in a post-norm block, normalize the sum."""
         x = x + dropout(y, self.config.dropout, key)
-        return x if self.config.norm_placement == 'pre' else norm(x)
+        return norm(x) if norm is not None and self.config.norm_placement == 'post' else x
 
     def _after_attention(self, x: jax.Array, key: jax.Array | None, memory: Any) -> jax.Array:
         """Run the sublayers that follow self-attention."""

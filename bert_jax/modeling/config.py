@@ -3,7 +3,7 @@
 import dataclasses
 import math
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 from bert_jax.core.config import check_range
 from bert_jax.core.errors import UserError
@@ -28,10 +28,17 @@ class ModelConfig:
         sublayer and once more after the last block (Xiong et al. 2020).
       norm_kind: layer norm (Ba et al. 2016) or RMS norm (Zhang & Sennrich 2019).
       norm_eps: constant added to the variance.
-      use_bias: whether dense layers have a bias.
+      norm_bias: whether layer norms have a bias.
+      first_norm: whether the first block normalizes the input of its attention; with 'pre', the embeddings may be
+        normalized already.
+      use_bias: whether dense layers have a bias; classifiers always have one.
       activation: activation of the feed-forward layer; 'gelu' is exact, 'gelu_tanh' the tanh approximation.
       gated_mlp: whether the activation is multiplied by a second projection (Shazeer 2020, GLU variants).
       rope_base: base of the rotary position embedding (Su et al. 2021); 0 disables it.
+      window: largest distance in tokens at which a token attends to another in local layers (Beltagy et al. 2020); 0 makes
+        all layers global.
+      global_every: with `window`, distance between global layers, of which the first layer is one; all others are local.
+      local_rope_base: base of the rotary position embedding in local layers; 0 uses `rope_base`.
       relative_buckets: number of relative-position buckets (Raffel et al. 2020), see `RelativeBias`; T5 has
         32, 0 disables the bias.
       relative_max_distance: distance in tokens; this and all larger distances share the last bucket.
@@ -62,10 +69,15 @@ class ModelConfig:
     norm_placement: Literal['post', 'pre'] = 'post'
     norm_kind: Literal['layer', 'rms'] = 'layer'
     norm_eps: float = 1e-12
+    norm_bias: bool = True
+    first_norm: bool = True
     use_bias: bool = True
     activation: Activation = 'gelu'
     gated_mlp: bool = False
     rope_base: float = 0.0
+    window: int = 0
+    global_every: int = 3
+    local_rope_base: float = 0.0
     relative_buckets: int = 0
     relative_max_distance: int = 128
     dropout: float = 0.1
@@ -83,15 +95,32 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         check_range(self, 'model', 0, math.inf, 'vocab_size', 'position_offset', 'kv_heads', 'norm_eps')
-        check_range(self, 'model', 0, math.inf, 'rope_base', 'relative_buckets', 'init_std')
+        check_range(
+            self,
+            'model',
+            0,
+            math.inf,
+            'rope_base',
+            'local_rope_base',
+            'relative_buckets',
+            'init_std',
+            'window',
+        )
         check_range(self, 'model', 1, math.inf, 'width', 'heads', 'mlp_width', 'layers')
-        check_range(self, 'model', 1, math.inf, 'max_positions', 'pad_vocab_multiple')
+        check_range(self, 'model', 1, math.inf, 'max_positions', 'pad_vocab_multiple', 'global_every')
         check_range(self, 'model', 0, 0.99, 'dropout', 'attention_dropout')
         if self.relative_buckets and not 4 <= self.relative_buckets < self.relative_max_distance:
             raise UserError(
                 f'model.relative_buckets={self.relative_buckets} must be 0, or at least 4 and less than '
                 f'model.relative_max_distance={self.relative_max_distance}.'
             )
+        if self.window and self.relative_buckets:
+            raise UserError(
+                f'model.window={self.window} does not support model.relative_buckets={self.relative_buckets}. '
+                'Set one of them to 0.'
+            )
+        if not self.first_norm and self.norm_placement == 'post':
+            raise UserError("model.first_norm=False needs model.norm_placement='pre'. Set one of the two.")
         if self.width % self.heads:
             raise UserError(f'model.width={self.width} is not divisible by model.heads={self.heads}.')
         if self.kv_heads and self.heads % self.kv_heads:
@@ -120,6 +149,16 @@ class ModelConfig:
     def padded_vocab(self) -> int:
         """Number of rows of the stored token embedding, `vocab_size` rounded up."""
         return -(-self.vocab_size // self.pad_vocab_multiple) * self.pad_vocab_multiple
+
+    def for_layer(self, layer: int) -> Self:
+        """Return the settings of one block, counted from 0: without a window in global layers, with it in local ones."""
+        is_local = bool(self.window) and layer % self.global_every != 0
+        return dataclasses.replace(
+            self,
+            window=self.window if is_local else 0,
+            rope_base=(is_local and self.local_rope_base) or self.rope_base,
+            first_norm=self.first_norm or layer > 0,
+        )
 
     @property
     def num_blocks(self) -> int:
@@ -163,7 +202,12 @@ class ModelConfig:
         """
         kv_share = (self.kv_heads or self.heads) / self.heads
         per_key = (2 + 4 * kv_share) * self.width**2
-        per_query: float = 2 * self.width**2 + (6 if self.gated_mlp else 4) * self.width * self.mlp_width
-        per_query += (2 if self.causal else 4) * length * self.width
-        last = tokens if output_tokens is None else output_tokens
-        return self.layers * tokens * per_key + ((self.layers - 1) * tokens + last) * per_query
+        per_query = 2 * self.width**2 + (6 if self.gated_mlp else 4) * self.width * self.mlp_width
+        total = self.layers * tokens * per_key
+        for layer in range(self.layers):
+            window = self.for_layer(layer).window
+            num_keys = min(length, 2 * window + 1) if window else length
+            attention = (2 if self.causal else 4) * num_keys * self.width
+            is_last = layer == self.layers - 1 and output_tokens is not None
+            total += (output_tokens if is_last else tokens) * (per_query + attention)
+        return total

@@ -6,6 +6,7 @@ separates rows and heads, [B, N, T, H]. Parameters carry logical axis names (`ax
 they are not decayed.
 """
 
+import dataclasses
 import functools
 import math
 from collections.abc import Callable
@@ -71,7 +72,8 @@ class Norm(nnx.Module):
     def __init__(self, config: ModelConfig, rngs: nnx.Rngs):
         self.eps, self.is_rms = config.norm_eps, config.norm_kind == 'rms'
         self.scale = NormScale(jnp.ones(config.width), axes=('embed',))
-        self.bias = None if self.is_rms else Bias(jnp.zeros(config.width), axes=('embed',))
+        has_bias = config.norm_bias and not self.is_rms
+        self.bias = Bias(jnp.zeros(config.width), axes=('embed',)) if has_bias else None
 
     def __call__(self, x: jax.Array) -> jax.Array:
         y = x.astype(jnp.float32)
@@ -95,6 +97,7 @@ class Dense(nnx.Module):
         outputs: dict[str, int],
         rngs: nnx.Rngs,
         residual: bool = False,
+        use_bias: bool | None = None,
     ):
         """Create kernel and bias.
 
@@ -104,6 +107,7 @@ class Dense(nnx.Module):
           outputs: size of each output dimension, likewise.
           rngs: random keys.
           residual: whether the output is added to the residual stream, see `scaled_residual_init`.
+          use_bias: whether there is a bias; None follows the config.
         """
         axes = tuple(a or None for a in (*inputs, *outputs))
         self.in_features = functools.reduce(int.__mul__, inputs.values())
@@ -111,7 +115,8 @@ class Dense(nnx.Module):
         std = config.init_std / math.sqrt(2 * config.layers) if scaled else config.init_std
         self.kernel = param(rngs, (*inputs.values(), *outputs.values()), axes, std)
         zeros = jnp.zeros(tuple(outputs.values()))
-        self.bias = Bias(zeros, axes=axes[len(inputs) :]) if config.use_bias else None
+        has_bias = config.use_bias if use_bias is None else use_bias
+        self.bias = Bias(zeros, axes=axes[len(inputs) :]) if has_bias else None
 
     def __call__(self, x: jax.Array) -> jax.Array:
         kernel = self.kernel[...].astype(x.dtype).reshape(self.in_features, -1)
@@ -167,6 +172,8 @@ class Attention(nnx.Module):
         """Map activations [B*T, D] to [B*T, D], or [B*P, D] with `output_positions`; arguments as in `Stack`."""
         c = self.config
         q, k, v = self._project(x, positions)
+        if c.window:
+            mask = dataclasses.replace(mask if isinstance(mask, Mask) else Mask(), window=c.window)
         if output_positions is not None:
             rows = output_positions[:, None, :, None]
             q = jnp.take_along_axis(q, rows, axis=2)
@@ -187,6 +194,9 @@ class Attention(nnx.Module):
             jax.lax.dynamic_update_slice(old, update.astype(old.dtype), (0, 0, index, 0))
             for old, update in zip(cache, new, strict=True)
         )
+        if self.config.window:
+            distance = jnp.arange(mask.shape[-1]) - (index + jnp.arange(mask.shape[2]))[:, None]
+            mask &= jnp.abs(distance) <= self.config.window
         implementation = self.config.attention_implementation
         y = cpu_decoding.attend(q, k, v, mask) if implementation == 'auto' else None
         if y is None:

@@ -1,6 +1,7 @@
 """A stack of transformer blocks, run one by one or as a scan, with optional rematerialization."""
 
 import functools
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -27,7 +28,7 @@ class Stack(nnx.Module):
         self.config = config
         causal = config.causal or block is DecoderBlock
         self.relative_bias = RelativeBias(config, causal, rngs) if config.relative_buckets else None
-        self.blocks = nnx.List([block(config, rngs) for _ in range(config.layers)])
+        self.blocks = nnx.List([block(config.for_layer(i), rngs) for i in range(config.layers)])
         self.final_norm = Norm(config, rngs) if config.norm_placement == 'pre' else None
 
     def __call__(
@@ -55,10 +56,14 @@ class Stack(nnx.Module):
         """
         if self.relative_bias is not None:
             mask = self.relative_bias(mask, jnp.arange(positions.shape[1]), positions.shape[1])
-        graph = module.split(self.blocks[0])[0]
+        graphs, params = zip(*map(module.split, self.blocks), strict=True)
 
         def run(
-            params: module.Params, x: jax.Array, layer: jax.Array, output_positions: jax.Array | None = None
+            graph: module.Graph,
+            params: module.Params,
+            x: jax.Array,
+            layer: jax.Array,
+            output_positions: jax.Array | None = None,
         ) -> tuple[jax.Array, list[jax.Array]]:
             block = module.merge(graph, params)
             with attention.record_weights(attention.records_weights()) as weights:
@@ -66,25 +71,37 @@ class Stack(nnx.Module):
             return y, weights
 
         run = _REMAT[self.config.remat](run)
-        params = [module.split(block)[1] for block in self.blocks]
         outputs: list[jax.Array] = []
-        # The last block computes fewer positions with `output_positions`, so it cannot be part of the scan.
-        same_shape = params if output_positions is None else params[:-1]
-        if self.config.scan_layers and same_shape:
-            stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *same_shape)
 
-            def step(x: jax.Array, inputs: tuple[module.Params, jax.Array]) -> tuple[jax.Array, Any]:
-                y, weights = run(inputs[0], x, inputs[1])
-                return y, (y, weights)
-
-            x, (ys, stacked_weights) = jax.lax.scan(step, x, (stacked, jnp.arange(len(same_shape))))
-            outputs.extend(ys)
-            for layer_weights in zip(*stacked_weights, strict=True):
-                attention.add_weights(layer_weights)
-        for i in range(len(outputs), len(params)):
-            x, weights = run(params[i], x, jnp.asarray(i), output_positions if i == len(params) - 1 else None)
-            outputs.append(x)
+        def append(y: jax.Array, weights: list[jax.Array]) -> jax.Array:
+            outputs.append(y)
             attention.add_weights(weights)
+            return y
+
+        # The last block computes fewer positions with `output_positions`, so it cannot be part of the scan.
+        last = len(graphs) - 1
+        first, period = _find_repetition(graphs) if self.config.scan_layers else (len(graphs), 1)
+        num_scanned = max(0, last + (output_positions is None) - first) // period * period
+        for i in range(min(first, last)):
+            x = append(*run(graphs[i], params[i], x, jnp.asarray(i)))
+        if num_scanned:
+            groups = [params[first + i : first + num_scanned : period] for i in range(period)]
+            stacked = [jax.tree.map(lambda *leaves: jnp.stack(leaves), *group) for group in groups]
+
+            def step(
+                x: jax.Array, inputs: tuple[Sequence[module.Params], jax.Array]
+            ) -> tuple[jax.Array, Any]:
+                found = []
+                for i, block_params in enumerate(inputs[0]):
+                    found.append(run(graphs[first + i], block_params, x, inputs[1] + i))
+                    x = found[-1][0]
+                return x, found
+
+            _, found = jax.lax.scan(step, x, (stacked, first + jnp.arange(0, num_scanned, period)))
+            for i in range(num_scanned):
+                x = append(*jax.tree.map(lambda a, i=i: a[i // period], found[i % period]))
+        for i in range(len(outputs), len(graphs)):
+            x = append(*run(graphs[i], params[i], x, jnp.asarray(i), output_positions if i == last else None))
         if self.final_norm is not None:
             outputs[-1] = self.final_norm(outputs[-1])
         return outputs
@@ -125,12 +142,30 @@ class Stack(nnx.Module):
         return (x if self.final_norm is None else self.final_norm(x)), new_cache
 
 
+def _find_repetition(graphs: Sequence[module.Graph]) -> tuple[int, int]:
+    """Find the part of a stack that can run as a scan.
+
+    Returns:
+      The first block from which on the structures of the blocks repeat, and after how many blocks they do; the number of
+      blocks and 1 if they do not repeat.
+    """
+    n = len(graphs)
+    found = [
+        (first, period)
+        for first in range(n)
+        for period in range(1, (n - first) // 2 + 1)
+        if graphs[first : n - period] == graphs[first + period :]
+    ]
+    return min(found, key=sum, default=(n, 1))
+
+
+# Functions whose first argument is static.
 _REMAT: dict[str, Any] = {
     'none': lambda f: f,
     'dots': functools.partial(
-        jax.checkpoint, policy=jax.checkpoint_policies.dots_with_no_batch_dims_saveable
+        jax.checkpoint, policy=jax.checkpoint_policies.dots_with_no_batch_dims_saveable, static_argnums=0
     ),
-    'full': jax.checkpoint,
+    'full': functools.partial(jax.checkpoint, static_argnums=0),
 }
 
 
