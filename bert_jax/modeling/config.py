@@ -208,6 +208,6 @@ class ModelConfig:
             window = self.for_layer(layer).window
             num_keys = min(length, 2 * window + 1) if window else length
             attention = (2 if self.causal else 4) * num_keys * self.width
-            is_last = layer == self.layers - 1 and output_tokens is not None
-            total += (output_tokens if is_last else tokens) * (per_query + attention)
+            queries = tokens if output_tokens is None or layer < self.layers - 1 else output_tokens
+            total += queries * (per_query + attention)
         return total

@@ -23,6 +23,7 @@ from bert_jax.modeling.attention import attend
 from bert_jax.modeling.config import Activation, ModelConfig
 from bert_jax.modeling.masks import Mask
 from bert_jax.modeling.module import Bias, NormScale
+from bert_jax.modeling.rotary import rotate
 
 # Keys and values of the cached tokens of an attention, [B, K, S, H] each, with S slots.
 Cache = tuple[jax.Array, jax.Array]
@@ -224,19 +225,6 @@ def split_heads(y: jax.Array, parts: int, batch: int, config: ModelConfig) -> li
 def merge_heads(y: jax.Array) -> jax.Array:
     """Merge the heads [B, N, T, H] of an attention to activations [B*T, N * H]."""
     return y.transpose(0, 2, 1, 3).reshape(len(y) * y.shape[2], -1)
-
-
-def rotate(x: jax.Array, positions: jax.Array, base: float) -> jax.Array:
-    """Apply the rotary position embedding (Su et al. 2021, section 3.2.2) to [B, N, T, H].
-
-    Entry i of the first half of a head pairs with entry i of the second half.
-    """
-    half = x.shape[-1] // 2
-    frequencies = base ** (-jnp.arange(half, dtype=jnp.float32) / half)
-    angles = positions[:, None, :, None].astype(jnp.float32) * frequencies
-    sin, cos = jnp.sin(angles), jnp.cos(angles)
-    a, b = x[..., :half].astype(jnp.float32), x[..., half:].astype(jnp.float32)
-    return jnp.concatenate([a * cos - b * sin, b * cos + a * sin], -1).astype(x.dtype)
 
 
 class FeedForward(nnx.Module):
