@@ -1,107 +1,9 @@
 """Tables that map the tensor names and config keys of Hugging Face models to our modules and settings."""
 
-import dataclasses
-from collections.abc import Mapping, Sequence
 from typing import Any
 
-
-@dataclasses.dataclass(frozen=True)
-class Family:
-    """Mapping of a Hugging Face model type to one of our models.
-
-    Attributes:
-      prefix: prefix of the base model's tensor names if the model has a head.
-      model: name of our model, with which our parameter paths begin.
-      base_modules: for each module of our base model, the Hugging Face module, or a tuple of those that ours
-        combines, such as query, key and value; '{}' stands for the layer number.
-      head_modules: for each task, the Hugging Face module for each module of our head; takes precedence over
-        `base_modules`.
-      tied: our parameter for each Hugging Face tensor that must equal it, such as the output embedding.
-      config_keys: key of `config.json` for each field of our `Config`.
-      defaults: for each key of `config.json` that is read, the value in transformers if the key is absent; a key
-        without a default must be present.
-      aliases: other names that transformers accepts for keys of `config.json`.
-      fixed_config: fields of our `Config` that are the same for the whole family.
-      optional_tensors: tensors that are zero if missing.
-      has_linear_kernels: whether kernels are stored as [out, in]; ours are [in, out].
-      required_config: for keys of `config.json`, the only value that our model supports.
-      equal_config: keys of `config.json` whose value must equal that of another key.
-      dropout_keys: for dropout rates of `config.json` that our `Config` lacks, the key of the rate that our model uses
-        instead, or 0 where it has no dropout. They matter only in training, so they are written but not read.
-      class_prefix: beginning of the class names in transformers; empty if models of this type are not exported.
-      offset_follows_padding: whether positions begin at `pad_token_id` + 1; the unused rows count towards
-        `max_position_embeddings`.
-      uncounted_position_rows: number of unused rows at the start of the position table that do not count
-        towards `max_position_embeddings`.
-    """
-
-    prefix: str
-    model: str
-    base_modules: Mapping[str, str | tuple[str, ...]]
-    head_modules: Mapping[str, Mapping[str, str]]
-    tied: Mapping[str, str]
-    config_keys: Mapping[str, str]
-    defaults: Mapping[str, Any]
-    aliases: Mapping[str, str] = dataclasses.field(default_factory=dict)
-    fixed_config: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    optional_tensors: Sequence[str] = ()
-    has_linear_kernels: bool = True
-    required_config: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    equal_config: Mapping[str, str] = dataclasses.field(default_factory=dict)
-    dropout_keys: Mapping[str, str | float] = dataclasses.field(default_factory=dict)
-    class_prefix: str = ''
-    offset_follows_padding: bool = False
-    uncounted_position_rows: int = 0
-
-    def complete(self, config: Mapping[str, Any]) -> dict[str, Any]:
-        """Return a `config.json` with the defaults of transformers for absent keys.
-
-        Each alias is replaced by the key that it stands for.
-        """
-        # In transformers, too, an alias takes precedence over the key that it stands for.
-        renamed = {self.aliases[key]: value for key, value in config.items() if key in self.aliases}
-        return {**self.defaults, **{k: v for k, v in config.items() if k not in self.aliases}, **renamed}
-
-    def dropout_rates(self, config: Mapping[str, Any]) -> dict[str, float]:
-        """Return our model's dropout rate for each of the `dropout_keys`; `config` must be complete, see `complete`."""
-        return {key: config[r] if isinstance(r, str) else r for key, r in self.dropout_keys.items()}
-
-    def position_offset(self, config: Mapping[str, Any]) -> int:
-        """Return the number of unused rows at the start of the position table; `config` must be complete."""
-        if self.offset_follows_padding:
-            return config['pad_token_id'] + 1
-        return self.uncounted_position_rows
-
-    def position_rows(self, config: Mapping[str, Any]) -> int:
-        """Return the number of rows of the position table; `config` must be complete."""
-        return config[self.config_keys['max_positions']] + self.uncounted_position_rows
-
-
-_BLOCK_MODULES = {
-    'qkv': 'attention/qkv', 'out': 'attention/out', 'attention_norm': 'attention_norm',
-    'cross_q': 'cross_attention/q', 'cross_kv': 'cross_attention/kv', 'cross_out': 'cross_attention/out',
-    'cross_norm': 'cross_attention_norm', 'up': 'mlp/up', 'down': 'mlp/down', 'mlp_norm': 'mlp_norm',
-}  # fmt: skip
-
-
-def _block(prefix: str, our_prefix: str = '', **modules: str | tuple[str, ...]) -> dict[str, Any]:
-    """Map the modules of our blocks to those of Hugging Face blocks, as in `Family.base_modules`.
-
-    Args:
-      prefix: prefix of the Hugging Face module names.
-      our_prefix: prefix of our module names.
-      **modules: Hugging Face module for each of our modules, without `prefix`; a tuple if ours combines several. The
-        names of our modules are keys of `_BLOCK_MODULES`.
-    """
-
-    def add_prefix(names: str | tuple[str, ...]) -> str | tuple[str, ...]:
-        return prefix + names if isinstance(names, str) else tuple(prefix + name for name in names)
-
-    return {
-        f'{our_prefix}layers/blocks/{{}}/{_BLOCK_MODULES[ours]}': add_prefix(theirs)
-        for ours, theirs in modules.items()
-    }
-
+from bert_jax.interop import modernbert
+from bert_jax.interop.family import Family, block_modules
 
 # DistilBERT has no segment embeddings, but otherwise the same names.
 _EMBEDDINGS = {
@@ -112,7 +14,7 @@ _EMBEDDINGS = {
 }
 _BERT_MODULES = {
     **_EMBEDDINGS,
-    **_block(
+    **block_modules(
         'encoder.layer.{}.',
         qkv=('attention.self.query', 'attention.self.key', 'attention.self.value'),
         out='attention.output.dense',
@@ -209,7 +111,7 @@ FAMILIES = {
         model='bert',
         base_modules={
             **_EMBEDDINGS,
-            **_block(
+            **block_modules(
                 'transformer.layer.{}.',
                 qkv=('attention.q_lin', 'attention.k_lin', 'attention.v_lin'),
                 out='attention.out_lin',
@@ -266,7 +168,7 @@ FAMILIES = {
         base_modules={
             'token_embedding': 'wte',
             'position_embedding': 'wpe',
-            **_block(
+            **block_modules(
                 'h.{}.',
                 qkv='attn.c_attn',
                 out='attn.c_proj',
@@ -339,8 +241,8 @@ FAMILIES['bart'] = Family(
         'encoder/embedding_norm': 'encoder.layernorm_embedding',
         'decoder/position_embedding': 'decoder.embed_positions',
         'decoder/embedding_norm': 'decoder.layernorm_embedding',
-        **_block('encoder.layers.{}.', 'encoder/', **_BART_BLOCK),
-        **_block(
+        **block_modules('encoder.layers.{}.', 'encoder/', **_BART_BLOCK),
+        **block_modules(
             'decoder.layers.{}.',
             'decoder/',
             **_BART_BLOCK,
@@ -418,6 +320,94 @@ FAMILIES['bart'] = Family(
     },
     class_prefix='Bart',
     uncounted_position_rows=2,
+)
+_MODERNBERT_HEAD = {'head/dense': 'head.dense', 'head/norm': 'head.norm'}
+_MODERNBERT_POOLER = {'bert/pooler/dense': 'head.dense', 'bert/pooler/norm': 'head.norm'}
+FAMILIES['modernbert'] = Family(
+    prefix='model.',
+    model='bert',
+    base_modules={
+        'token_embedding': 'embeddings.tok_embeddings',
+        'embedding_norm': 'embeddings.norm',
+        **block_modules(
+            'layers.{}.',
+            qkv='attn.Wqkv',
+            out='attn.Wo',
+            attention_norm='attn_norm',
+            up='mlp.Wi',
+            down='mlp.Wo',
+            mlp_norm='mlp_norm',
+        ),
+        'layers/final_norm': 'final_norm',
+    },
+    head_modules={
+        'encode': {},
+        'mlm': {
+            'masked_lm/dense': 'head.dense',
+            'masked_lm/norm': 'head.norm',
+            'masked_lm/bias': 'decoder.bias',
+        },
+        'tag': _CLASSIFIER | _MODERNBERT_HEAD,
+        'qa': {'span_classifier': 'classifier'} | _MODERNBERT_HEAD,
+        **dict.fromkeys(('classify', 'regress', 'choice'), _CLASSIFIER | _MODERNBERT_POOLER),
+    },
+    tied={'decoder.weight': 'bert/token_embedding'},
+    config_keys={
+        'width': 'hidden_size',
+        'heads': 'num_attention_heads',
+        'mlp_width': 'intermediate_size',
+        'layers': 'num_hidden_layers',
+        'activation': 'hidden_activation',
+        'dropout': 'mlp_dropout',
+        'attention_dropout': 'attention_dropout',
+        'max_positions': 'max_position_embeddings',
+        'vocab_size': 'vocab_size',
+        'norm_eps': 'norm_eps',
+        'norm_bias': 'norm_bias',
+        'use_bias': 'attention_bias',
+        'init_std': 'initializer_range',
+        'pooling': 'classifier_pooling',
+        'window': 'sliding_window',
+        'global_every': 'global_attn_every_n_layers',
+        'rope_base': 'global_rope_theta',
+        'local_rope_base': 'local_rope_theta',
+    },
+    defaults={
+        'hidden_size': 768,
+        'num_attention_heads': 12,
+        'intermediate_size': 1152,
+        'num_hidden_layers': 22,
+        'hidden_activation': 'gelu',
+        'mlp_dropout': 0.0,
+        'attention_dropout': 0.0,
+        'max_position_embeddings': 8192,
+        'vocab_size': 50368,
+        'norm_eps': 1e-5,
+        'norm_bias': False,
+        'attention_bias': False,
+        'mlp_bias': False,
+        'classifier_bias': False,
+        'classifier_activation': 'gelu',
+        'initializer_range': 0.02,
+        'classifier_pooling': 'cls',
+    },
+    fixed_config={
+        'norm_placement': 'pre',
+        'first_norm': False,
+        'gated_mlp': True,
+        'prediction_head': True,
+        'segments': 0,
+    },
+    required_config={'decoder_bias': True},
+    equal_config={
+        'mlp_bias': 'attention_bias',
+        'classifier_bias': 'attention_bias',
+        'classifier_activation': 'hidden_activation',
+    },
+    dropout_keys={'embedding_dropout': 'mlp_dropout', 'classifier_dropout': 'mlp_dropout'},
+    class_prefix='ModernBert',
+    flatten=modernbert.flatten,
+    nest=modernbert.nest,
 )
 # Task by suffix of the class name; the first match counts.
 ARCHITECTURES = {

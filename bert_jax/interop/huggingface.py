@@ -1,8 +1,8 @@
-"""Conversion between our models and those of Hugging Face: BERT, RoBERTa, DistilBERT, GPT-2 and BART.
+"""Conversion between our models and those of Hugging Face: BERT, RoBERTa, DistilBERT, ModernBERT, GPT-2 and BART.
 
 A `Family` maps our modules to Hugging Face modules. Our dense layers have a `kernel` [in, out]; those of Hugging
 Face have a `weight` [out, in], except in GPT-2, where it is [in, out]. Our models compute query, key and value in
-one dense layer; Hugging Face uses three, except in GPT-2. A tensor that is missing, unused or of the wrong shape
+one dense layer; Hugging Face uses three, except in GPT-2 and ModernBERT. A tensor that is missing, unused or of the wrong shape
 raises an error that names it.
 """
 
@@ -17,7 +17,8 @@ import numpy as np
 from bert_jax.core.config import did_you_mean
 from bert_jax.core.errors import UserError
 from bert_jax.data.tokenizer import Tokenizer
-from bert_jax.interop.families import ACTIVATIONS, ARCHITECTURES, FAMILIES, Family
+from bert_jax.interop.families import ACTIVATIONS, ARCHITECTURES, FAMILIES
+from bert_jax.interop.family import Family
 from bert_jax.modeling.config import ModelConfig
 
 Tensors = dict[str, np.ndarray]
@@ -185,21 +186,30 @@ def export_model_type(config: Any, tokenizer: Tokenizer) -> str:
             f'A {config.name} model cannot be exported to Hugging Face. Models that can are {", ".join(sorted(exported))}.'
         )
     model_type = exported[config.name]
-    if config.name == 'bert' and (config.position_offset or not config.segments):
+    if config.name == 'bert' and config.norm_placement == 'pre':
+        model_type = 'modernbert'
+    elif config.name == 'bert' and (config.position_offset or not config.segments):
         model_type = 'roberta' if config.segments else 'distilbert'
     offset = FAMILIES[model_type].position_offset({'pad_token_id': tokenizer.pad})
     required: dict[str, Any] = {
         'norm_placement': 'pre' if config.causal else 'post',
         'norm_kind': 'layer',
+        'norm_bias': True,
+        'first_norm': True,
         'use_bias': True,
         'gated_mlp': False,
+        'prediction_head': False,
+        'window': 0,
         'rope_base': 0.0,
         'relative_buckets': 0,
         'kv_heads': config.heads if config.kv_heads == config.heads else 0,
         'position_offset': offset if config.position_offset else 0,  # missing rows are exported as zeros
-        **({'pooler_activation': 'tanh'} if config.name == 'bert' else {}),
+        **({'pooler_activation': 'tanh', 'pooling': 'cls'} if config.name == 'bert' else {}),
     }
-    required |= FAMILIES[model_type].fixed_config
+    family = FAMILIES[model_type]
+    required = {k: v for k, v in required.items() if k not in family.config_keys} | family.fixed_config
+    if model_type == 'modernbert' and not config.rope_base:
+        required['rope_base'] = 160_000.0
     if unsupported := [field for field, value in required.items() if getattr(config, field) != value]:
         ours = ' and '.join(f'model.{field}={getattr(config, field)!r}' for field in unsupported)
         overrides = ' '.join(f'--config.model.{field}={_as_flag(required[field])}' for field in unsupported)
@@ -254,6 +264,9 @@ def to_hf_config(
     if model_type in ('roberta', 'gpt2', 'bart'):
         start = tokenizer.sep if task == 'clm' else tokenizer.cls  # rows of clm have no [CLS]
         values |= {'bos_token_id': start, 'eos_token_id': tokenizer.sep}
+    if model_type == 'modernbert':
+        values |= {f'{name}_token_id': tokenizer.cls for name in ('cls', 'bos')}
+        values |= {f'{name}_token_id': tokenizer.sep for name in ('sep', 'eos')}
     counted_rows = family.position_offset(values) - family.uncounted_position_rows
     values[family.config_keys['max_positions']] += counted_rows
     values |= {key: values[other] for key, other in family.equal_config.items()}
@@ -263,6 +276,7 @@ def to_hf_config(
     if model_type == 'bart':
         # Our generation does not end a text of maximal length with [SEP].
         values['forced_eos_token_id'] = None
+    values = dict(family.nest(values))
     suffix = 'ForMaskedLM' if task == 'mlm' and not has_next_sentence else suffixes[their_task]
     architectures = [family.class_prefix + suffix]
     values |= {'model_type': model_type, 'architectures': architectures, 'dtype': 'float32'}

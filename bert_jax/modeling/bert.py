@@ -11,8 +11,8 @@ from flax import nnx
 from bert_jax.core.config import check_range
 from bert_jax.modeling import masks
 from bert_jax.modeling.config import ModelConfig
-from bert_jax.modeling.heads import Output, head_logits, vocabulary_bias, vocabulary_logits
-from bert_jax.modeling.layers import ACTIVATIONS, Dense, Norm, token_embedding
+from bert_jax.modeling.heads import Output, PredictionHead, head_logits, vocabulary_bias, vocabulary_logits
+from bert_jax.modeling.layers import Dense, token_embedding
 from bert_jax.modeling.losses import sequence_loss
 from bert_jax.modeling.module import Bias
 from bert_jax.modeling.stack import EmbeddedStack
@@ -36,11 +36,13 @@ class Config(ModelConfig):
     Attributes:
       size: name in `SIZES`, which sets layers, width, heads and mlp_width where they are 0.
       segments: number of segment embeddings; 0 disables them, 1 shares one between both texts of a pair.
+      pooling: vector of a row that the pooler reads: the last hidden state of its first token ('cls'), or their mean.
       pooler_activation: activation of the pooled vector; DistilBERT uses 'relu'.
     """
 
     size: str = 'base'
     segments: int = 2
+    pooling: Literal['cls', 'mean'] = 'cls'
     pooler_activation: Literal['tanh', 'relu'] = 'tanh'
 
     def __post_init__(self) -> None:
@@ -60,7 +62,8 @@ class Bert(EmbeddedStack):
     def __init__(self, config: Config, rngs: nnx.Rngs, pooler: bool = True):
         self.token_embedding = token_embedding(config, rngs)
         super().__init__(config, rngs, segments=config.segments)
-        self.pooler = Dense(config, {'embed': config.width}, {'': config.width}, rngs) if pooler else None
+        make_pooler = PredictionHead if config.prediction_head else _dense
+        self.pooler = make_pooler(config, rngs) if pooler else None
 
     def __call__(
         self,
@@ -95,12 +98,27 @@ class Bert(EmbeddedStack):
         mask = None if valid is None else masks.padding(valid)
         if output_positions is not None:
             output_positions = jnp.pad(output_positions, ((0, 0), (1, 0)))  # the pooler reads position 0
-        hidden = self.run(x, mask, key, positions, output_positions)
         if self.pooler is None:
-            return Output(hidden)
-        return Output(hidden, _POOLER_ACTIVATIONS[c.pooler_activation](self.pooler(hidden[-1][:, 0])))
+            return Output(self.run(x, mask, key, positions, output_positions))
+        pools_all = c.pooling == 'mean'
+        hidden = self.run(x, mask, key, positions, None if pools_all else output_positions)
+        pooled = self._pool(self.pooler, hidden[-1], valid)
+        if pools_all and output_positions is not None:
+            last = jnp.take_along_axis(hidden[-1], output_positions[..., None], axis=1)
+            hidden = (*hidden[:-1], last)
+        return Output(hidden, pooled)
 
     encode = __call__
+
+    def _pool(self, pooler: Any, hidden: jax.Array, valid: jax.Array | None) -> jax.Array:
+        """Compute the pooled vectors [B, D] from last hidden states [B, T, D]."""
+        c, pooled = self.config, hidden[:, 0]
+        if c.pooling == 'mean':
+            weights = jnp.ones(hidden.shape[:2]) if valid is None else valid.astype(bool).astype(jnp.float32)
+            weights = weights / jnp.maximum(weights.sum(1, keepdims=True), 1)
+            pooled = jnp.einsum('btd,bt->bd', hidden.astype(jnp.float32), weights).astype(hidden.dtype)
+        pooled = pooler(pooled)
+        return pooled if c.prediction_head else _POOLER_ACTIVATIONS[c.pooler_activation](pooled)
 
     def encode_pooled(
         self, tokens: jax.Array, segments: jax.Array, valid: jax.Array, key: jax.Array | None
@@ -113,18 +131,16 @@ class Bert(EmbeddedStack):
 _POOLER_ACTIVATIONS = {'tanh': jnp.tanh, 'relu': jax.nn.relu}
 
 
-class MaskedLM(nnx.Module):
-    """Masked-LM head: dense, activation, norm, then the tied token embedding and an output bias."""
+def _dense(config: Config, rngs: nnx.Rngs) -> Dense:
+    return Dense(config, {'embed': config.width}, {'': config.width}, rngs)
+
+
+class MaskedLM(PredictionHead):
+    """Masked-LM head: a prediction head, then the tied token embedding and an output bias."""
 
     def __init__(self, config: Config, rngs: nnx.Rngs):
-        c = self.config = config
-        self.dense = Dense(c, {'embed': c.width}, {'': c.width}, rngs)
-        self.norm = Norm(c, rngs)
-        self.bias = Bias(jnp.zeros(c.padded_vocab), axes=('vocab',))
-
-    def transform(self, x: jax.Array) -> jax.Array:
-        """Map hidden states [M, D] to the features [M, D] that multiply the token embedding."""
-        return self.norm(ACTIVATIONS[self.config.activation](self.dense(x)))
+        super().__init__(config, rngs)
+        self.bias = Bias(jnp.zeros(config.padded_vocab), axes=('vocab',))
 
 
 class BertForPretraining(nnx.Module):
@@ -143,7 +159,7 @@ class BertForPretraining(nnx.Module):
 
     def masked_lm_logits(self, hidden: jax.Array) -> jax.Array:
         """Map last hidden states [..., D] to masked-LM logits [..., V], float32."""
-        features = self.masked_lm.transform(hidden.reshape(-1, hidden.shape[-1]))
+        features = self.masked_lm(hidden.reshape(-1, hidden.shape[-1]))
         table, bias = self.bert.token_embedding, self.masked_lm.bias[...]
         logits = vocabulary_logits(features, table, self.bert.config, bias)
         return logits.reshape(*hidden.shape[:-1], -1)
@@ -162,6 +178,6 @@ class BertForPretraining(nnx.Module):
         Returns:
           [B, P] float32 losses, and [B, P] booleans: whether the label has the highest logit.
         """
-        features = self.masked_lm.transform(hidden.reshape(-1, hidden.shape[-1])).reshape(hidden.shape)
+        features = self.masked_lm(hidden.reshape(-1, hidden.shape[-1])).reshape(hidden.shape)
         bias = vocabulary_bias(self.bert.config, self.masked_lm.bias[...])
         return sequence_loss(features, self.bert.token_embedding[...], bias, labels)

@@ -1,6 +1,5 @@
 """Heads for downstream tasks on any base model, and logits over the vocabulary."""
 
-import functools
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -11,9 +10,8 @@ from flax import nnx
 from bert_jax.modeling import cpu_decoding
 from bert_jax.modeling.config import ModelConfig
 from bert_jax.modeling.dropout import dropout, fold_in
-from bert_jax.modeling.layers import Dense
+from bert_jax.modeling.layers import ACTIVATIONS, Dense, Norm
 from bert_jax.modeling.losses import sequence_loss
-from bert_jax.modeling.lstm import BiLstm
 
 
 class Output(NamedTuple):
@@ -62,6 +60,27 @@ def head_logits(dense: Dense, hidden: jax.Array) -> jax.Array:
     """Apply a dense layer, in float32, to hidden states [..., D] and return logits [..., classes]."""
     logits = dense(hidden.reshape(-1, hidden.shape[-1]).astype(jnp.float32))
     return logits.reshape(*hidden.shape[:-1], -1)
+
+
+class PredictionHead(nnx.Module):
+    """Dense layer, activation and norm, [M, D] to [M, D]: the beginning of BERT's masked-LM head."""
+
+    def __init__(self, config: ModelConfig, rngs: nnx.Rngs):
+        self.activation = ACTIVATIONS[config.activation]
+        self.dense = Dense(config, {'embed': config.width}, {'': config.width}, rngs)
+        self.norm = Norm(config, rngs)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return self.norm(self.activation(self.dense(x)))
+
+
+def _apply(head: PredictionHead | None, hidden: jax.Array) -> jax.Array:
+    """Apply a prediction head, if there is one, to hidden states [B, T, D]."""
+    return hidden if head is None else head(hidden.reshape(-1, hidden.shape[-1])).reshape(hidden.shape)
+
+
+def _classifier(config: ModelConfig, classes: int, rngs: nnx.Rngs) -> Dense:
+    return Dense(config, {'embed': config.width}, {'': classes}, rngs, use_bias=True)
 
 
 class Encoder(nnx.Module):
@@ -130,7 +149,7 @@ class ForClassification(Encoder):
 
     def __init__(self, config: ModelConfig, classes: int, rngs: nnx.Rngs):
         super().__init__(config, rngs, pooler=True)
-        self.classifier = Dense(config, {'embed': config.width}, {'': classes}, rngs)
+        self.classifier = _classifier(config, classes, rngs)
 
     def _apply_head(self, out: Output, valid: jax.Array | None, key: jax.Array | None) -> Output:
         return out._replace(logits=self._logits(out.pooled, key))
@@ -154,62 +173,12 @@ class ForTokenClassification(Encoder):
 
     def __init__(self, config: ModelConfig, classes: int, rngs: nnx.Rngs):
         super().__init__(config, rngs)
-        self.classifier = Dense(config, {'embed': config.width}, {'': classes}, rngs)
+        self.head = PredictionHead(config, rngs) if config.prediction_head else None
+        self.classifier = _classifier(config, classes, rngs)
 
     def _apply_head(self, out: Output, valid: jax.Array | None, key: jax.Array | None) -> Output:
-        hidden = dropout(out.hidden_states[-1], self.config.dropout, fold_in(key, 1))
+        hidden = dropout(_apply(self.head, out.hidden_states[-1]), self.config.dropout, fold_in(key, 1))
         return Output(out.hidden_states, logits=head_logits(self.classifier, hidden))
-
-
-class FeatureBasedTagger(Encoder):
-    """Classification of tokens by a two-layer BiLSTM on hidden states of a frozen model (table 7 of the BERT paper).
-
-    The base model has no dropout and gets no gradient. The sums over layers are weighted by a softmax over
-    learned layer weights, times a learned factor gamma (Peters et al. 2018, equation 1).
-    """
-
-    def __init__(self, config: ModelConfig, classes: int, features: str, lstm_width: int, rngs: nnx.Rngs):
-        """Build the model.
-
-        Args:
-          config: settings of the base model.
-          classes: number of classes.
-          features: hidden states to use: 'embeddings', 'second_to_last', 'last', 'sum_last_four', 'sum_all'
-            or 'concat_last_four'.
-          lstm_width: width of the LSTM in each direction; 0 uses the model width.
-          rngs: random keys.
-        """
-        super().__init__(config, rngs)
-        self.features = features
-        summed = {'sum_last_four': min(4, config.layers), 'sum_all': config.layers}.get(features, 0)
-        self.layer_weights = nnx.Param(jnp.zeros(summed), axes=(None,)) if summed else None
-        self.gamma = nnx.Param(jnp.ones(1), axes=(None,)) if summed else None
-        concatenated = min(4, config.layers) if features == 'concat_last_four' else 1
-        lstm_width = lstm_width or config.width
-        self.lstm = BiLstm(config, concatenated * config.width, lstm_width, 2, rngs)
-        self.classifier = Dense(config, {'': 2 * lstm_width}, {'': classes}, rngs)
-
-    def _encoder_key(self, key: jax.Array | None) -> None:
-        return None
-
-    def _apply_head(self, out: Output, valid: jax.Array | None, key: jax.Array | None) -> Output:
-        x = self._select_features(jax.lax.stop_gradient(out.hidden_states))
-        valid = jnp.ones(x.shape[:2], bool) if valid is None else valid
-        x = self.lstm(dropout(x, self.config.dropout, fold_in(key, 0)), valid)
-        x = dropout(x, self.config.dropout, fold_in(key, 1))
-        return Output(out.hidden_states, logits=head_logits(self.classifier, x))
-
-    def _select_features(self, hidden: tuple[jax.Array, ...]) -> jax.Array:
-        """Combine L+1 hidden states [B, T, D] into the input of the LSTM."""
-        if self.layer_weights is not None and self.gamma is not None:
-            weights = jax.nn.softmax(self.layer_weights[...]) * self.gamma[...]
-            pairs = zip(weights, hidden[-len(weights) :], strict=True)
-            # In float32, as are the gradients of the weights, which are sums over all positions.
-            terms = (weight * h.astype(jnp.float32) for weight, h in pairs)
-            return functools.reduce(jnp.add, terms).astype(hidden[-1].dtype)
-        if self.features == 'concat_last_four':
-            return jnp.concatenate(hidden[1:][-4:], -1)
-        return hidden[{'embeddings': 0, 'second_to_last': -2, 'last': -1}[self.features]]
 
 
 class ForQuestionAnswering(Encoder):
@@ -217,10 +186,12 @@ class ForQuestionAnswering(Encoder):
 
     def __init__(self, config: ModelConfig, rngs: nnx.Rngs):
         super().__init__(config, rngs)
-        self.span_classifier = Dense(config, {'embed': config.width}, {'': 2}, rngs)
+        self.head = PredictionHead(config, rngs) if config.prediction_head else None
+        self.span_classifier = _classifier(config, 2, rngs)
 
     def _encoder_key(self, key: jax.Array | None) -> jax.Array | None:
         return key  # the head has no dropout
 
     def _apply_head(self, out: Output, valid: jax.Array | None, key: jax.Array | None) -> Output:
-        return Output(out.hidden_states, logits=head_logits(self.span_classifier, out.hidden_states[-1]))
+        hidden = _apply(self.head, out.hidden_states[-1])
+        return Output(out.hidden_states, logits=head_logits(self.span_classifier, hidden))

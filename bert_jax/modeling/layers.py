@@ -233,11 +233,16 @@ class FeedForward(nnx.Module):
     def __init__(self, config: ModelConfig, rngs: nnx.Rngs):
         c = config
         self.activation = ACTIVATIONS[c.activation]
-        self.up = Dense(c, {'embed': c.width}, {'mlp': c.mlp_width}, rngs)
-        self.gate = Dense(c, {'embed': c.width}, {'mlp': c.mlp_width}, rngs) if c.gated_mlp else None
+        self.is_gated = c.gated_mlp
+        projections = {'': 2} if c.gated_mlp else {}  # the one that is activated, and its factors
+        self.up = Dense(c, {'embed': c.width}, {**projections, 'mlp': c.mlp_width}, rngs)
         self.down = Dense(c, {'mlp': c.mlp_width}, {'embed': c.width}, rngs, residual=True)
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        up = self.up(x)
-        y = self.activation(up) if self.gate is None else self.activation(self.gate(x)) * up
+        y = self.up(x)
+        if self.is_gated:
+            gate, factors = jnp.split(y, 2, axis=-1)
+            y = self.activation(gate) * factors
+        else:
+            y = self.activation(y)
         return self.down(constrain(y, 'batch', 'mlp'))

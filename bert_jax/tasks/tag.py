@@ -17,7 +17,8 @@ from bert_jax.data.records import Record
 from bert_jax.data.rows import HEADER, unpack
 from bert_jax.data.tagging import Sentence, TaggingConfig
 from bert_jax.data.tokenizer import Tokenizer
-from bert_jax.modeling.heads import FeatureBasedTagger, ForTokenClassification
+from bert_jax.modeling.feature_based import FeatureBasedTagger
+from bert_jax.modeling.heads import ForTokenClassification
 from bert_jax.modeling.losses import cross_entropy
 from bert_jax.modeling.module import Rngs
 from bert_jax.tasks import Downstream, Examples, Mistake, TaskOutput

@@ -6,6 +6,7 @@ Run it by hand where PyTorch and transformers are installed; the tests that read
 """
 
 import json
+import tempfile
 
 import numpy as np
 import torch
@@ -26,6 +27,11 @@ BART = dict(
     decoder_ffn_dim=48, max_position_embeddings=40, vocab_size=99, bos_token_id=0, pad_token_id=1, eos_token_id=37,
     decoder_start_token_id=37, forced_eos_token_id=None,
 )  # fmt: skip
+# Layers 0 and 3 are global. In the others, tokens attend at most 3 tokens away, so rows are longer than their windows.
+MODERNBERT = dict(
+    hidden_size=32, num_hidden_layers=5, num_attention_heads=4, intermediate_size=48, max_position_embeddings=40,
+    vocab_size=99, local_attention=6, pad_token_id=1, cls_token_id=0, bos_token_id=0, sep_token_id=2, eos_token_id=2,
+)  # fmt: skip
 CASES = {
     'BertModel': BERT,
     'BertForPreTraining': BERT,
@@ -41,12 +47,18 @@ CASES = {
     'DistilBertForMaskedLM': DISTILBERT,
     'DistilBertForSequenceClassification': DISTILBERT,
     'DistilBertForQuestionAnswering': DISTILBERT,
+    'ModernBertModel': MODERNBERT,
+    'ModernBertForMaskedLM': MODERNBERT
+    | {'attention_bias': True, 'mlp_bias': True, 'norm_bias': True, 'classifier_bias': True},
+    'ModernBertForSequenceClassification': MODERNBERT | {'num_labels': 3, 'classifier_pooling': 'mean'},
+    'ModernBertForTokenClassification': MODERNBERT | {'num_labels': 5},
+    'ModernBertForQuestionAnswering': MODERNBERT,
     'GPT2LMHeadModel': GPT2 | {'n_inner': 48},
     'GPT2Model': GPT2,
     'BartForConditionalGeneration': BART,
     'BartModel': BART,
 }
-WITH_ATTENTIONS = ('BertModel', 'GPT2LMHeadModel', 'BartForConditionalGeneration')
+WITH_ATTENTIONS = ('BertModel', 'ModernBertModel', 'GPT2LMHeadModel', 'BartForConditionalGeneration')
 GENERATION_OPTIONS = {
     'greedy': {'do_sample': False},
     'beams': {'do_sample': False, 'num_beams': 4, 'length_penalty': 0.6},
@@ -56,7 +68,11 @@ GENERATION_OPTIONS = {
 def run(name, settings, inputs):
     """Return the config of a model, the shapes of its tensors, and its outputs in double precision."""
     model_class = getattr(transformers, name)
-    config = model_class.config_class(**settings, architectures=[name])
+    with (
+        tempfile.TemporaryDirectory() as folder
+    ):  # as users load it; constructors accept what files do not hold
+        model_class.config_class(**settings, architectures=[name]).save_pretrained(folder)
+        config = model_class.config_class.from_pretrained(folder)
     config._attn_implementation = 'eager'
     model = model_class(config).eval()
     shapes = {}

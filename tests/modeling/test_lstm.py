@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from bert_jax.modeling import heads
+from bert_jax.modeling import feature_based
 from bert_jax.modeling.lstm import BiLstm
 from tests.modeling import tiny
 
@@ -59,7 +59,7 @@ def test_padding_changes_nothing():
 
 
 def tagger(features):
-    return functools.partial(heads.FeatureBasedTagger, classes=3, features=features, lstm_width=7)
+    return functools.partial(feature_based.FeatureBasedTagger, classes=3, features=features, lstm_width=7)
 
 
 @pytest.mark.parametrize('features', FEATURES)
