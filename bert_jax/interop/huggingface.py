@@ -31,6 +31,7 @@ _ARCHITECTURE_BY_TENSOR = {
     'final_logits_bias': 'ForConditionalGeneration',
     'lm_head': 'ForMaskedLM',
     'vocab_': 'ForMaskedLM',
+    'decoder.bias': 'ForMaskedLM',
     'qa_outputs': 'ForQuestionAnswering',
     'classifier': 'ForSequenceClassification',
 }
@@ -171,7 +172,7 @@ def to_model_config(config: Mapping[str, Any]) -> ModelConfig:
     return importlib.import_module(f'bert_jax.modeling.{family.model}').Config(**values)
 
 
-def export_model_type(config: Any, tokenizer: Tokenizer) -> str:
+def export_model_type(config: Any, tokenizer: Tokenizer, has_next_sentence: bool = False) -> str:
     """Choose the Hugging Face model type for the export of one of our models.
 
     A BERT without segment embeddings becomes a DistilBERT, and one whose position table begins with unused rows becomes
@@ -207,15 +208,19 @@ def export_model_type(config: Any, tokenizer: Tokenizer) -> str:
         **({'pooler_activation': 'tanh', 'pooling': 'cls'} if config.name == 'bert' else {}),
     }
     family = FAMILIES[model_type]
-    required = {k: v for k, v in required.items() if k not in family.config_keys} | family.fixed_config
+    required = {k: v for k, v in required.items() if k not in family.config_keys} | dict(family.fixed_config)
     if model_type == 'modernbert' and not config.rope_base:
         required['rope_base'] = 160_000.0
-    if unsupported := [field for field, value in required.items() if getattr(config, field) != value]:
-        ours = ' and '.join(f'model.{field}={getattr(config, field)!r}' for field in unsupported)
-        overrides = ' '.join(f'--config.model.{field}={_as_flag(required[field])}' for field in unsupported)
+    unsupported = [field for field, value in required.items() if getattr(config, field) != value]
+    changes = {f'model.{f}': (repr(getattr(config, f)), _as_flag(required[f])) for f in unsupported}
+    if has_next_sentence and 'next_sentence' not in family.head_modules['mlm']:
+        changes['task.sentence_objective'] = repr('random'), 'none'
+    if changes:
+        ours = ' and '.join(f'{key}={now}' for key, (now, _) in changes.items())
+        overrides = ' '.join(f'--config.{key}={value}' for key, (_, value) in changes.items())
         raise UserError(
             f'A model with {ours} cannot be exported to Hugging Face as {model_type!r}. '
-            f'To export a model, pretrain it with {overrides}.'
+            f'To export a model, pretrain it with `{overrides}`.'
         )
     return model_type
 
@@ -240,7 +245,7 @@ def to_hf_config(
     Raises:
       UserError: if the model or its task has no counterpart.
     """
-    model_type = export_model_type(config, tokenizer)
+    model_type = export_model_type(config, tokenizer, has_next_sentence)
     family = FAMILIES[model_type]
     same_head = {'regress': 'classify', 'seq2seq': 'clm' if config.causal else 'denoise'}
     their_task = same_head.get(task, task)

@@ -109,7 +109,7 @@ def from_hf(source: str, workdir: pathlib.Path, tokenizer_path: str = '', exclud
 def log_export_limits(experiment: Experiment, tokenizer: Tokenizer) -> None:
     """Log why a new model cannot be exported to Hugging Face, and the settings with which it could be."""
     try:
-        huggingface.export_model_type(experiment.model, tokenizer)
+        huggingface.export_model_type(experiment.model, tokenizer, _has_next_sentence(experiment.task))
     except UserError as e:
         logging.info('%s', e)
 
@@ -131,7 +131,7 @@ def to_hf(source: pathlib.Path, folder: pathlib.Path) -> None:
     trained = load.read(source)
     experiment, tokenizer = trained.experiment, trained.tokenizer
     task, model = experiment.task, experiment.model
-    has_next_sentence = getattr(task, 'sentence_objective', 'none') != 'none'
+    has_next_sentence = _has_next_sentence(task)
     labels = getattr(task, 'labels', ())
     hf_config = huggingface.to_hf_config(model, task.name, labels, tokenizer, has_next_sentence)
     params = {name: np.asarray(value) for name, value in trained.params.items()}
@@ -151,6 +151,10 @@ def to_hf(source: pathlib.Path, folder: pathlib.Path) -> None:
     save_file(tensors, folder / 'model.safetensors', metadata={'format': 'pt'})
     # Written last: a folder counts as a model once it has a config.
     _write_json(folder / 'config.json', hf_config)
+
+
+def _has_next_sentence(task: Any) -> bool:
+    return getattr(task, 'sentence_objective', 'none') != 'none'
 
 
 def _max_length(folder: pathlib.Path, task_name: str, max_positions: int) -> int:

@@ -14,6 +14,7 @@ CLASSES = {
     'bert': ('BertForMaskedLM', 'BertForSequenceClassification'),
     'roberta': ('RobertaForMaskedLM', 'RobertaForSequenceClassification'),
     'distilbert': ('DistilBertForMaskedLM', 'DistilBertForSequenceClassification'),
+    'modernbert': ('ModernBertForMaskedLM', 'ModernBertForSequenceClassification'),
     'gpt2': ('GPT2LMHeadModel',),
     'bart': ('BartForConditionalGeneration',),
 }
@@ -40,6 +41,15 @@ IRRELEVANT = {
     'bert': ENCODER,
     'roberta': {'eos_token_id': 'the model does not generate'},
     'distilbert': ENCODER | {'sinusoidal_pos_embds': 'position embeddings are read from the tensors'},
+    'modernbert': ENCODER
+    | {
+        'cls_token_id': 'the tokenizer has its id',
+        'sep_token_id': 'the tokenizer has its id',
+        'deterministic_flash_attn': 'only the kernel of attention',
+        'initializer_cutoff_factor': 'only the initialization',
+        'sparse_prediction': 'computes fewer logits, with the same result',
+        'sparse_pred_ignore_index': 'computes fewer logits, with the same result',
+    },
     'gpt2': GENERATOR
     | {
         'reorder_and_upcast_attn': 'attention is always computed in float32',
@@ -60,6 +70,9 @@ OTHER_VALUES = {
     'label2id': {'a': 1, 'b': 0},
     'problem_type': 'multi_label_classification',
     'classifier_dropout': 0.3,
+    'rope_parameters': {'full_attention': {'rope_theta': 500.0}},
+    'layer_types': ['full_attention'] * 22,
+    'classifier_pooling': 'mean',
 }
 
 

@@ -87,7 +87,7 @@ def test_attention_weights_equal_theirs(name, changes):
         if ours.shape[1:3] == INPUTS['valid'].shape:  # the weights of padding queries may differ
             ours, theirs = ours[:, INPUTS['valid']], theirs[:, INPUTS['valid']]
         assert np.std(theirs) > 0.03
-        np.testing.assert_allclose(ours, theirs, atol=1e-6, rtol=0, err_msg=key)
+        np.testing.assert_allclose(ours, theirs, atol=3e-6, rtol=0, err_msg=key)
     assert model(**inputs).attentions is None
 
 
@@ -209,8 +209,16 @@ def test_the_model_type_follows_the_embeddings():
     assert huggingface.family_and_task(exported)[1] == 'regress'
 
 
+SAME_TENSORS = ('ModernBertForQuestionAnswering',)  # as those of a classifier of texts
+
+
 @pytest.mark.parametrize(
-    'name', [n for n in CASES if ('For' in n or 'LM' in n) and 'MultipleChoice' not in n and 'Token' not in n]
+    'name',
+    [
+        n
+        for n in CASES
+        if ('For' in n or 'LM' in n) and not any(s in n for s in ('MultipleChoice', 'Token', *SAME_TENSORS))
+    ],
 )
 def test_architectures_are_inferred_from_tensors(name):
     config, tensors, _ = CASES[name]
@@ -281,11 +289,16 @@ PRETRAINING = (
 @pytest.mark.parametrize('name', PRETRAINING)
 def test_message_names_the_settings_that_export(name):
     tokenizer = types.SimpleNamespace(family='bert', pad=0)
-    model = experiment.read(f'configs/{name}').model
-    with pytest.raises(UserError, match=r'model\.rope_base=10000\.0 cannot be exported') as error:
-        huggingface.export_model_type(model, tokenizer)
-    overrides = re.findall(r'--config\.(\S+=\S+)', str(error.value))
+
+    def model_type(*overrides):
+        found = experiment.read(f'configs/{name}', overrides)
+        has_next_sentence = getattr(found.task, 'sentence_objective', 'none') != 'none'
+        return huggingface.export_model_type(found.model, tokenizer, has_next_sentence)
+
+    with pytest.raises(UserError, match='cannot be exported') as error:
+        model_type()
+    overrides = re.findall(r'--config\.(\S+=[^\s`]+)', str(error.value))
+    assert model_type(*overrides) in ('modernbert', 'gpt2', 'bart')
     exportable = experiment.read(f'configs/{name}', overrides)
-    assert huggingface.export_model_type(exportable.model, tokenizer) in ('bert', 'gpt2', 'bart')
     for _, length, _ in exportable.phases:
         exportable.model.check_length(length)

@@ -120,7 +120,7 @@ def test_exported_models_are_read_back_equal(library, data):
         ({'position_offset': 2, 'activation': 'relu'}, 'mlm', "model.activation='relu' cannot be exported .*'roberta'"),
         ({'position_offset': 3}, 'mlm', 'model.position_offset=3'),
         ({'segments': 0}, 'mlm', "model.pooler_activation='tanh' cannot be exported .*'distilbert'"),
-        ({'norm_placement': 'pre'}, 'mlm', "model.norm_placement='pre'"),
+        ({'norm_placement': 'pre'}, 'mlm', "model.first_norm=True"),
         ({'kv_heads': 1}, 'mlm', 'model.kv_heads=1'),
         ({}, 'bilingual', "bert model of the task 'bilingual' cannot be exported"),
         ({}, 'dna', r'as .bert.\. Tasks that can be are choice, classify, encode, mlm, qa, regress, tag\.'),
