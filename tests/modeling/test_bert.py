@@ -13,7 +13,7 @@ from bert_jax.modeling.bert import Bert, BertForPretraining
 from bert_jax.train.flops import matmul_flops
 from tests.modeling import tiny
 
-VARIANTS = pytest.mark.parametrize('variant', [{}, tiny.MODERN], ids=['bert', 'modern'])
+VARIANTS = pytest.mark.parametrize('variant', [{}, tiny.MODERN, tiny.LOCAL], ids=['bert', 'modern', 'local'])
 
 
 @VARIANTS
@@ -231,6 +231,8 @@ def test_merge_does_not_depend_on_the_order_of_parameters():
         {'norm_placement': 'pre'},
         {'rope_base': 100.0},
         tiny.T5,
+        tiny.LOCAL,
+        {'pooling': 'mean'},
     ],
 )
 def test_output_positions_equal_those_of_the_full_output(settings):
@@ -245,6 +247,27 @@ def test_output_positions_equal_those_of_the_full_output(settings):
     expected = np.take_along_axis(np.asarray(full.hidden_states[-1]), positions, axis=1)
     np.testing.assert_allclose(partial.hidden_states[-1], expected, atol=1e-5)
     np.testing.assert_allclose(partial.pooled, full.pooled, atol=1e-5)
+
+
+def test_mean_pooling_ignores_padding():
+    tokens, segments = tiny.tokens_and_segments(1, 9)
+    valid = np.arange(9)[None] < 6
+    run = tiny.model(pooling='mean', prediction_head=True)
+    padded, cut = run(tokens, segments, valid), run(tokens[:, :6], segments[:, :6])
+    np.testing.assert_allclose(padded.pooled, cut.pooled, atol=1e-5)
+    params = tiny.graph_and_params(pooling='mean', prediction_head=True)[1]
+    mean = np.asarray(cut.hidden_states[-1]).mean(1)
+    x = jax.nn.gelu(mean @ params['pooler/dense/kernel'] + params['pooler/dense/bias'], approximate=False)
+    x = np.asarray((x - x.mean(-1, keepdims=True)) / x.std(-1, keepdims=True))
+    expected = x * params['pooler/norm/scale'] + params['pooler/norm/bias']
+    np.testing.assert_allclose(cut.pooled, expected, atol=1e-5)
+
+
+def test_local_layers_count_the_operations_of_their_window():
+    config = tiny.config(**tiny.LOCAL)
+    everywhere = tiny.config(**{**tiny.LOCAL, 'window': 0})
+    saved = 2 * 4 * 600 * (300 - 7) * config.width  # two local layers, 300 tokens in a row
+    assert everywhere.block_flops(600, 300) - config.block_flops(600, 300) == saved
 
 
 @pytest.mark.parametrize('output_positions', [None, np.zeros((2, 3), np.int32)])

@@ -11,7 +11,9 @@ from bert_jax.modeling.decoding import Sampling
 from bert_jax.modeling.gpt import GptForCausalLM
 from tests.modeling import tiny
 
-VARIANTS = pytest.mark.parametrize('variant', [{}, {**tiny.MODERN, 'kv_heads': 2}], ids=['gpt2', 'modern'])
+VARIANTS = pytest.mark.parametrize(
+    'variant', [{}, {**tiny.MODERN, 'kv_heads': 2}, tiny.LOCAL], ids=['gpt2', 'modern', 'local']
+)
 PROMPTS = [np.array([7, 8, 9, 10, 11]), np.array([50]), np.array([20, 21, 22])]
 NEVER = -1
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from bert_jax.modeling import attention, layers, masks, module
+from bert_jax.modeling import attention, layers, local_attention, masks, module
 from bert_jax.modeling.attention import attend
 from bert_jax.modeling.dropout import dropout, fold_in
 from tests.modeling import tiny
@@ -28,6 +28,7 @@ from tests.modeling import tiny
         dict(activation='relu'),
         dict(activation='silu'),
         dict(norm_eps=0.1),
+        dict(norm_bias=False),
     ],
     ids=str,
 )
@@ -144,6 +145,37 @@ def test_scan_and_remat_change_neither_values_nor_gradients(change):
         np.testing.assert_allclose(a, b, atol=1e-4)
     for name, a in grads.items():
         np.testing.assert_allclose(a, other_grads[name], atol=1e-3, err_msg=name)
+
+
+@pytest.mark.parametrize('layers', [2, 4, 7])
+def test_scan_runs_groups_of_local_and_global_layers(layers):
+    """After the first layer, which has no norm, a local and a global layer repeat."""
+    local = {**tiny.LOCAL, 'layers': layers}
+    del local['norm_placement']  # which `value_and_gradient` sets
+    hidden, grads = cached_value_and_gradient(**local)
+    scanned, scanned_grads = cached_value_and_gradient(**local, scan_layers=True)
+    for a, b in zip(hidden, scanned, strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-4)
+    for name, a in grads.items():
+        np.testing.assert_allclose(a, scanned_grads[name], atol=1e-3, err_msg=name)
+    assert ('scan' in primitives(**local, scan_layers=True)) == (layers >= 5)
+
+
+def test_long_rows_are_computed_block_by_block(monkeypatch):
+    tokens, _ = tiny.tokens_and_segments(2, 60)
+    valid = np.arange(60)[None] < np.array([[60], [41]])
+    graph, params = tiny.graph_and_params(**tiny.LOCAL)
+    names = {False: 0, True: 0}
+    outputs = {}
+    for is_dense in (False, True):
+        if is_dense:
+            monkeypatch.setattr(local_attention, 'saves_work', lambda *_: False)
+        f = functools.partial(module.merge(graph, params), valid=jnp.asarray(valid))
+        outputs[is_dense] = jax.jit(f)(tokens).hidden_states[-1][valid]
+        shapes = [v.aval.shape for e in tiny.equations(jax.make_jaxpr(f)(tokens).jaxpr) for v in e.outvars]
+        names[is_dense] = sum(shape[-2:] == (60, 60) for shape in shapes)
+    np.testing.assert_allclose(outputs[False], outputs[True], atol=2e-5)
+    assert 0 < names[False] < names[True]
 
 
 def test_scan_layers_is_one_loop():

@@ -29,6 +29,20 @@ MODERN = dict(
     activation='silu',
     rope_base=10_000.0,
 )
+# The variants of ModernBERT, with local layers: 0 and 2 are global, the others attend at most 3 tokens away.
+LOCAL = dict(
+    norm_placement='pre',
+    norm_bias=False,
+    first_norm=False,
+    use_bias=False,
+    gated_mlp=True,
+    prediction_head=True,
+    rope_base=10_000.0,
+    local_rope_base=100.0,
+    window=3,
+    global_every=2,
+    layers=4,
+)
 # The variants of T5, with relative position biases.
 T5 = dict(
     norm_placement='pre',
