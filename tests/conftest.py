@@ -4,6 +4,7 @@ import importlib.metadata
 import os
 import pathlib
 import random
+from typing import Any, ClassVar
 
 os.environ['JAX_PLATFORMS'] = 'cpu'
 os.environ['JAX_NUMPY_DTYPE_PROMOTION'] = 'strict'
@@ -25,6 +26,7 @@ os.environ['XLA_FLAGS'] = ' '.join(
 import hypothesis
 import pytest
 
+from bert_jax.core import paths
 from bert_jax.data import tokenizer as tokenizer_lib
 from bert_jax.data import tokenizer_training
 
@@ -114,6 +116,29 @@ def needs_tfds():
             pytest.skip(f'{name} is not prepared in {data_dir} (TFDS_DATA_DIR)')
 
     return check
+
+
+@pytest.fixture
+def bucket(monkeypatch):
+    """Path s3://bucket, on a file system in memory."""
+    import fsspec
+    from etils.epath import backend
+    from fsspec.implementations.memory import MemoryFileSystem
+
+    class Memory(MemoryFileSystem):
+        protocol = ('s3',)
+        store: ClassVar[dict[str, Any]] = {}
+        pseudo_dirs: ClassVar[list[str]] = ['']
+
+        @classmethod
+        def _strip_protocol(cls, path):
+            return super()._strip_protocol(path.replace('s3://', 'memory://'))
+
+    file_systems = {'s3': Memory()}
+    monkeypatch.setattr(fsspec, 'filesystem', lambda scheme, **_: file_systems[scheme])
+    backend.fsspec_backend._get_filesystem.cache_clear()
+    yield paths.make_path('s3://bucket')
+    backend.fsspec_backend._get_filesystem.cache_clear()
 
 
 pytest_plugins = ['tests.runs']

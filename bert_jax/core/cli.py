@@ -20,7 +20,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from bert_jax.core import output
+from bert_jax.core import buckets, output
 from bert_jax.core.errors import UserError, first_line
 from bert_jax.core.settings import Section, format_sections
 
@@ -237,6 +237,11 @@ def split_options(text: str, flag: str) -> list[str]:
 
 def check_writable(path: pathlib.Path, flag: str) -> None:
     """Raise UserError if a file cannot be created at `path`, whose folder may be missing."""
+    if buckets.is_in_bucket(path):
+        buckets.check_writable(path, flag)
+        return
+    if re.match('(gs|s3):/', str(path)):
+        raise UserError(f'{flag} must be a local path, not {str(path)!r}. Choose another {flag}.')
     try:
         parent = next(p for p in path.absolute().parents if p.exists())
         if path.is_dir():
@@ -266,7 +271,8 @@ def run(main: Callable[[], int | None], stops_without_reader: bool = False) -> N
     logging.basicConfig(level=logging.INFO, format='%(message)s', stream=sys.stderr, force=True)
     # With --verbose: the debug messages of bert_jax, which logs to the root logger, but not those of its libraries.
     logging.getLogger().handlers[0].addFilter(lambda r: r.levelno > logging.DEBUG or r.name == 'root')
-    for library in ('apache_beam', 'grain', 'jax', 'matplotlib', 'tensorflow_datasets'):
+    of_buckets = ('aiobotocore', 'botocore', 'fsspec', 'gcsfs', 's3fs')
+    for library in ('apache_beam', 'grain', 'jax', 'matplotlib', 'tensorflow_datasets', *of_buckets):
         logging.getLogger(library).setLevel(logging.ERROR)
     for library in ('absl', 'asyncio', 'orbax'):  # they log tracebacks of errors that are raised here as well
         logging.getLogger(library).setLevel(logging.CRITICAL)

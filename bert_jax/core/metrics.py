@@ -16,6 +16,7 @@ import jax.numpy as jnp
 
 from bert_jax.core.paths import write_atomic
 
+FILE = 'metrics.jsonl'
 # Endings of the names of metrics of which a lower value is better.
 _LOWER_IS_BETTER = ('loss', 'cross_entropy', 'squared_error', 'perplexity', 'bits_per_byte')
 
@@ -89,9 +90,9 @@ class Writer:
     def __init__(self, workdir: pathlib.Path, step: int):
         from tensorboardX import SummaryWriter
 
-        self._path = workdir / 'metrics.jsonl'
+        self._path = workdir / FILE
         if self._path.exists():
-            lines = self._path.read_text(errors='replace').splitlines()
+            lines = self._path.read_bytes().decode(errors='replace').splitlines()
             kept = [line for line in lines if (values := _parse_line(line)) and values['step'] <= step]
             write_atomic(self._path, ''.join(line + '\n' for line in kept))
         self._file = self._path.open('a')
@@ -125,7 +126,7 @@ def _parse_line(line: str) -> dict[str, float] | None:
 
 def read(workdir: pathlib.Path) -> list[dict[str, float]]:
     """Read the valid lines of `metrics.jsonl` in order, with NaN for each null, which stands for a non-finite number."""
-    lines = (workdir / 'metrics.jsonl').read_text(errors='replace').splitlines()
+    lines = (workdir / FILE).read_bytes().decode(errors='replace').splitlines()
     return [values for line in lines if (values := _parse_line(line))]
 
 

@@ -1,4 +1,4 @@
-"""The cache folder, atomic writes, and locks on folders between processes."""
+"""Local paths and paths in buckets, the cache folder, atomic writes, and locks on folders between processes."""
 
 import contextlib
 import fcntl
@@ -9,7 +9,27 @@ import pathlib
 import tempfile
 from collections.abc import Iterator
 
+from bert_jax.core import buckets
 from bert_jax.core.errors import UserError
+
+
+def make_path(path: str | os.PathLike[str]) -> pathlib.Path:
+    """Return the value of a flag or setting as a path, local or in a bucket, see `core.buckets`.
+
+    Raises:
+      UserError: if the package for this kind of bucket is not installed.
+    """
+    return buckets.make_path(path) if buckets.is_in_bucket(path) else pathlib.Path(path)
+
+
+def absolute(path: pathlib.Path) -> pathlib.Path:
+    """Return the absolute path."""
+    return path if buckets.is_in_bucket(path) else path.absolute()
+
+
+def find_files(folder: pathlib.Path, name: str) -> list[pathlib.Path]:
+    """Find the files with a name such as config.json or *.md in a folder and its subfolders, sorted."""
+    return buckets.find_files(folder, name) if buckets.is_in_bucket(folder) else sorted(folder.rglob(name))
 
 
 def cache_dir() -> pathlib.Path:
@@ -42,9 +62,13 @@ def _default_cache_dir() -> pathlib.Path:
 
 def write_atomic(path: pathlib.Path, content: str | bytes) -> None:
     """Write a file atomically, creating its parent folders: a crash leaves the old file or the new one."""
+    data = content.encode() if isinstance(content, str) else content
+    if buckets.is_in_bucket(path):
+        buckets.file_system(path).pipe_file(str(path), data)
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(path.name + '.tmp')
-    temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+    temporary.write_bytes(data)
     temporary.replace(path)
 
 
@@ -52,11 +76,16 @@ def write_atomic(path: pathlib.Path, content: str | bytes) -> None:
 def lock_workdir(folder: pathlib.Path) -> Iterator[None]:
     """Create a working directory if needed and lock it against other processes on this machine.
 
-    The operating system releases the lock when the process ends, however it ends.
+    The operating system releases the lock when the process ends, however it ends. In a bucket, the lock holds against
+    processes on all machines, see `buckets.lock`.
 
     Raises:
       UserError: if another process holds the lock.
     """
+    if buckets.is_in_bucket(folder):
+        with buckets.lock(folder):
+            yield
+        return
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / '.lock').open('a') as lock:
         try:
@@ -70,6 +99,8 @@ def lock_workdir(folder: pathlib.Path) -> Iterator[None]:
 
 def is_workdir_locked(folder: pathlib.Path) -> bool:
     """Return whether a process on this machine has locked a working directory (see `lock_workdir`)."""
+    if buckets.is_in_bucket(folder):
+        return buckets.is_locked(folder)
     try:
         with (folder / '.lock').open() as lock:
             fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
