@@ -45,7 +45,7 @@ def main() -> None:
     if flags.workdir and (flags.tokenizer or flags.exclude):
         parser.error('--tokenizer and --exclude need --from_hf')
 
-    from bert_jax.core import runtime
+    from bert_jax.core import paths, runtime
     from bert_jax.train import convert
 
     runtime.configure_process()
@@ -55,7 +55,7 @@ def main() -> None:
         task = convert.from_hf(flags.from_hf, folder, flags.tokenizer or '', flags.exclude)
         print(f'{folder}: checkpoint for the task {task}')
     else:
-        convert.to_hf(pathlib.Path(flags.workdir), folder)
+        convert.to_hf(paths.make_path(flags.workdir), folder)
         print(f'{folder}: model for the transformers library')
 
 

@@ -1,8 +1,6 @@
 """Prepare pretraining rows from text."""
 
-import pathlib
-
-from bert_jax.core import cli
+from bert_jax.core import cli, paths
 from bert_jax.train.settings import read_sections
 
 
@@ -32,7 +30,8 @@ def main() -> None:
     flags, overrides = cli.parse_args(parser, read_sections)
     if flags.staging and flags.beam is None:
         parser.error('--staging needs --beam')
-    cli.check_writable(pathlib.Path(flags.rows) / 'tokenizer.json', '--rows')
+    target = paths.make_path(flags.rows)
+    cli.check_writable(target / 'tokenizer.json', '--rows')
 
     from bert_jax.core.errors import UserError
     from bert_jax.data import beam
@@ -49,12 +48,13 @@ def main() -> None:
     if experiment.trains_tokenizer:
         checks.check_task(*experiment_lib.preview(experiment))
     run_shards = None if flags.beam is None else beam.make_runner(flags.beam, flags.staging)
-    experiment, tokenizer, _ = inputs.resolve(experiment, pathlib.Path(flags.rows))
-    rows = inputs.TaskRows(experiment.make_task(tokenizer), experiment, tokenizer, pathlib.Path(flags.rows))
-    for length in rows.lengths:
-        folder = rows.prepare(length, run_shards)
-        counts = read_manifest(folder)['counts']
-        print(f'{folder}: ' + ', '.join(f'{v:,} {k.replace("_", " ")}' for k, v in counts.items()))
+    with inputs.local_rows(experiment, target):
+        experiment, tokenizer, _ = inputs.resolve(experiment, target)
+        rows = inputs.TaskRows(experiment.make_task(tokenizer), experiment, tokenizer, target)
+        counts = {n: read_manifest(rows.prepare(n, run_shards))['counts'] for n in rows.lengths}
+    for length, numbers in counts.items():
+        described = ', '.join(f'{v:,} {k.replace("_", " ")}' for k, v in numbers.items())
+        print(f'{target / f"length{length}"}: {described}')
 
 
 if __name__ == '__main__':

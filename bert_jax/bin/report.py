@@ -1,7 +1,5 @@
 """Collect runs, tables and studies in one HTML page."""
 
-import pathlib
-
 from bert_jax.core import cli, paths
 
 
@@ -15,11 +13,10 @@ def main() -> None:
     parser.add_argument(
         'workdirs',
         nargs='+',
-        type=pathlib.Path,
         metavar='DIR',
         help='working directory of a run, table or study, or a folder that contains several of them',
     )
-    parser.add_argument('--out', required=True, type=pathlib.Path, metavar='FILE', help='HTML file to write')
+    parser.add_argument('--out', required=True, metavar='FILE', help='HTML file to write')
     parser.add_argument(
         '--fill',
         action='append',
@@ -27,23 +24,23 @@ def main() -> None:
         metavar='TEXT',
         help='text with [MASK] for the first masked language model to fill in; may be repeated',
     )
-    parser.add_argument(
-        '--plots', type=pathlib.Path, metavar='DIR', help='also write the plots to this folder'
-    )
+    parser.add_argument('--plots', metavar='DIR', help='also write the plots to this folder')
     flags = parser.parse_args()
 
     from bert_jax.evals import fill_mask
     from bert_jax.experiments import runs as runs_lib
     from bert_jax.reports import export, page
 
-    cli.check_output(flags.out, '--out')
-    if flags.plots:
-        cli.check_writable(flags.plots / 'loss.png', '--plots')
-    files = {workdir: export.find(workdir) for workdir in flags.workdirs}
+    out, workdirs = paths.make_path(flags.out), [*map(paths.make_path, flags.workdirs)]
+    plots = paths.make_path(flags.plots) if flags.plots else None
+    cli.check_output(out, '--out')
+    if plots:
+        cli.check_writable(plots / 'loss.png', '--plots')
+    files = {workdir: export.find(workdir) for workdir in workdirs}
     # For the folder of a table or study, show only its result, not the runs below it.
     runs = {
         workdir: [] if {p.parent for p in files[workdir]} == {workdir} else runs_lib.find(workdir)
-        for workdir in flags.workdirs
+        for workdir in workdirs
     }
     masked_lms = [
         w for w, found in runs.items() if found and found[0].config['task']['name'] in ('mlm', 'bilingual')
@@ -56,11 +53,11 @@ def main() -> None:
     html = page.render(
         [run for found in runs.values() for run in found],
         list(zip(flags.fill, filled, strict=False)),
-        flags.plots,
+        plots,
         [file for found in files.values() for file in found],
     )
-    paths.write_atomic(flags.out, html)
-    print(f'wrote {flags.out}')
+    paths.write_atomic(out, html)
+    print(f'wrote {out}')
 
 
 if __name__ == '__main__':

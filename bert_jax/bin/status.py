@@ -1,9 +1,8 @@
 """Show the progress of a run, or of all runs below a folder."""
 
-import pathlib
 import time
 
-from bert_jax.core import cli
+from bert_jax.core import cli, paths
 
 
 def main() -> None:
@@ -13,9 +12,7 @@ def main() -> None:
         'runs/english',
         'runs --every=10',
     )
-    parser.add_argument(
-        'folder', type=pathlib.Path, help='working directory of a run, or a folder that contains several'
-    )
+    parser.add_argument('folder', help='working directory of a run, or a folder that contains several')
     parser.add_argument(
         '--every',
         type=float,
@@ -28,11 +25,12 @@ def main() -> None:
 
     from bert_jax.experiments import status
 
+    folder = paths.make_path(flags.folder)
     while True:
-        if (flags.folder / 'config.json').exists():
-            print(*status.describe(flags.folder), sep='\n', flush=True)
+        if (folder / 'config.json').exists():
+            print(*status.describe(folder), sep='\n', flush=True)
         else:
-            print(cli.format_table(status.table(flags.folder)), flush=True)
+            print(cli.format_table(status.table(folder)), flush=True)
         if not flags.every:
             return
         time.sleep(flags.every)

@@ -24,13 +24,13 @@ def main() -> None:
     flags, overrides = cli.parse_args(parser)
     cli.check_writable(flags.out / 'mean_removal.json', '--out')
 
-    from bert_jax.core import runtime
+    from bert_jax.core import paths, runtime
     from bert_jax.evals import scoring
     from bert_jax.reports import export
     from bert_jax.studies import mean_removal
 
     runtime.configure_process()
-    path = pathlib.Path(flags.checkpoint)
+    path = paths.make_path(flags.checkpoint)
     (trained, source), (_, target) = (
         scoring.Scorer(spec, overrides).load_evaluator(path)
         for spec in (flags.source_config, flags.target_config)

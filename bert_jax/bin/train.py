@@ -5,7 +5,7 @@ import json
 import logging
 import pathlib
 
-from bert_jax.core import cli
+from bert_jax.core import cli, paths
 from bert_jax.train.settings import read_sections
 
 
@@ -18,14 +18,16 @@ def main() -> int:
     )
     parser.add_argument('--config', required=True, help='config file, with :arg if it takes an argument')
     parser.add_argument(
-        '--workdir', required=True, help='working directory, created if missing; a run in it is resumed'
+        '--workdir',
+        required=True,
+        help='working directory, also in a bucket such as gs://BUCKET/RUN; created if missing; a run in it is resumed',
     )
     parser.add_argument(
         '--verbose', action='store_true', help='log debug messages, such as the table of all parameters'
     )
     cli.add_process_flags(parser)
     flags, overrides = cli.parse_args(parser, read_sections)
-    workdir = pathlib.Path(flags.workdir)
+    workdir = paths.make_path(flags.workdir)
     cli.check_writable(workdir / 'config.json', '--workdir')
     if flags.verbose:
         logging.getLogger().setLevel(logging.DEBUG)
@@ -44,7 +46,7 @@ def run(spec: str, workdir: pathlib.Path, overrides: list[str]) -> int:
 
 
 def _run(spec: str, workdir: pathlib.Path, overrides: list[str], stack: contextlib.ExitStack) -> int:
-    from bert_jax.core import distributed, partitioning, paths, runtime
+    from bert_jax.core import distributed, partitioning, runtime
     from bert_jax.core.errors import UserError
     from bert_jax.evals.evaluator import Evaluator
     from bert_jax.train import experiment as experiment_lib

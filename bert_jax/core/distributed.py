@@ -1,7 +1,7 @@
 """Run one job on several processes: how they connect, and what only the lead process does.
 
-The processes connect through JAX's distributed runtime. They must share the working directory: a network
-file system, or a mounted bucket.
+The processes connect through JAX's distributed runtime. They must share the working directory: on a network
+file system, or in a bucket.
 """
 
 import contextlib

@@ -157,7 +157,7 @@ def score_checkpoints(make_scorer: Callable[[], Any], flags: argparse.Namespace)
     Returns:
       Exit status: 0 if the checkpoint or, with --watch, the run's last checkpoint was scored.
     """
-    out, path = pathlib.Path(flags.out), pathlib.Path(flags.checkpoint)
+    out, path = paths.make_path(flags.out), paths.make_path(flags.checkpoint)
     cli.check_output(out, '--out')
     with distributed.join_job(flags.coordinator, flags.processes, flags.process):
         runtime.configure_process()

@@ -13,6 +13,7 @@ import pathlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from bert_jax.core import paths as path_lib
 from bert_jax.core.errors import UserError
 from bert_jax.data import files as files_lib
 from bert_jax.data import formats, sources
@@ -166,7 +167,7 @@ def _read_checkpoint(path: str) -> _Checkpoint | None:
     """Identify the newest checkpoint at `path`; None if there is none."""
     if not path:
         return None
-    steps = checkpoint_lib.list_steps(pathlib.Path(path))
+    steps = checkpoint_lib.list_steps(path_lib.make_path(path))
     return _read_unchanged_checkpoint(
         path, tuple((s, _time_modified(s / 'metadata/metadata')) for s in steps)
     )
@@ -175,7 +176,7 @@ def _read_checkpoint(path: str) -> _Checkpoint | None:
 @functools.lru_cache(maxsize=256)
 def _read_unchanged_checkpoint(path: str, modified: tuple[Any, ...]) -> _Checkpoint | None:
     try:
-        step, metadata = checkpoint_lib.read_metadata(pathlib.Path(path))
+        step, metadata = checkpoint_lib.read_metadata(path_lib.make_path(path))
     except UserError:
         return None
     text_sources = tuple(metadata['config']['data'].get('sources', ()))

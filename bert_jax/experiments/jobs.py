@@ -253,7 +253,7 @@ def run(jobs: Sequence[Job], folder: pathlib.Path, max_processes: int = 1) -> di
     produced = {str(job.folder) for job in jobs}
     failures: dict[pathlib.Path, str] = {}
     for job, checkpoint in zip(waiting, validate(waiting), strict=True):
-        if checkpoint and checkpoint not in produced and not pathlib.Path(checkpoint).exists():
+        if checkpoint and checkpoint not in produced and not paths.make_path(checkpoint).exists():
             failures[job.folder] = (
                 f'error: The checkpoint {checkpoint!r} does not exist. Pass the --workdir of a training run.'
             )

@@ -316,7 +316,7 @@ def set_aside(folder: pathlib.Path) -> pathlib.Path:
 def find_workdirs(folder: pathlib.Path) -> list[pathlib.Path]:
     """Find the working directories below a folder, without earlier results and files of other programs."""
     found = []
-    for workdir in sorted(file.parent for file in folder.rglob('config.json')):
+    for workdir in sorted(file.parent for file in paths.find_files(folder, 'config.json')):
         if is_earlier_result(workdir.relative_to(folder)):
             continue
         try:

@@ -101,7 +101,7 @@ def describe(workdir: pathlib.Path) -> list[str]:
     last_saved = '  no checkpoint yet'
     if saved := checkpoint.list_steps(workdir):
         with contextlib.suppress(FileNotFoundError):  # the run may delete an old checkpoint at any moment
-            age = format_age(time.time() - saved[-1].stat().st_mtime)
+            age = format_age(time.time() - checkpoint.time_saved(saved[-1]))
             last_saved = f'  checkpoint of step {int(saved[-1].name):,}, {age} ago'
     lines.append(last_saved)
     if shares := goodput.time_shares(starts):

@@ -49,7 +49,7 @@ def find(folder: pathlib.Path) -> list[pathlib.Path]:
     """Find the Markdown files in a folder and its subfolders that `write` created, without earlier results."""
     return sorted(
         p
-        for p in folder.rglob('*.md')
+        for p in paths.find_files(folder, '*.md')
         if p.with_suffix('.csv').is_file() and not runs.is_earlier_result(p.relative_to(folder))
     )
 

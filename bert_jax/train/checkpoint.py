@@ -5,6 +5,7 @@
 `metrics`, the score that decides which checkpoint is the best.
 """
 
+import contextlib
 import functools
 import hashlib
 import json
@@ -13,19 +14,22 @@ import math
 import pathlib
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, LatestN
 
+from bert_jax.core import buckets, paths
 from bert_jax.core.config import did_you_mean
 from bert_jax.core.errors import UserError, first_line
+from bert_jax.train import orbax_s3
 from bert_jax.train.experiment import CheckpointConfig
 from bert_jax.train.state import Layout, State
 
 FOLDER = 'checkpoints'
+_COMMITTED = 'commit_success.txt'  # the file that Orbax writes last into a checkpoint in a bucket
 
 
 class Checkpointer:
@@ -38,7 +42,7 @@ class Checkpointer:
     """
 
     def __init__(self, workdir: pathlib.Path, config: CheckpointConfig, metadata: Mapping[str, Any]):
-        self._folder = workdir.absolute() / FOLDER
+        self._folder = _orbax_path(workdir) / FOLDER
         self._config, self._metadata = config, dict(metadata)
         policies: list[Any] = [LatestN(max(1, config.keep))]
         if config.best_metric:
@@ -68,16 +72,17 @@ class Checkpointer:
         step = int(state.step)
         best_metric = self._config.best_metric
         score = scores.get(best_metric)
-        self._manager.save(
-            step,
-            args=ocp.args.Composite(
-                params=ocp.args.StandardSave(state.params),
-                training=ocp.args.StandardSave({'step': state.step, 'opt_state': state.opt_state}),
-                metadata=ocp.args.JsonSave({**self._metadata, 'step': step, 'scores': dict(scores)}),
-            ),
-            metrics={'score': score} if score is not None and math.isfinite(score) else None,
-            force=True,
-        )
+        with self._report_lost_bucket():
+            self._manager.save(
+                step,
+                args=ocp.args.Composite(
+                    params=ocp.args.StandardSave(state.params),
+                    training=ocp.args.StandardSave({'step': state.step, 'opt_state': state.opt_state}),
+                    metadata=ocp.args.JsonSave({**self._metadata, 'step': step, 'scores': dict(scores)}),
+                ),
+                metrics={'score': score} if score is not None and math.isfinite(score) else None,
+                force=True,
+            )
         if best_metric and scores and best_metric not in scores:
             raise UserError(
                 f'checkpoint.best_metric={best_metric!r} is not a score: {did_you_mean(best_metric, scores)}'
@@ -116,7 +121,7 @@ class Checkpointer:
                 damaged.append(step)
                 continue
             for number in damaged:
-                (self._folder / str(number)).rename(self._folder / f'damaged-{number}-{time.time():.0f}')
+                set_aside(self._folder / str(number), f'damaged-{number}-{time.time():.0f}')
             self._manager.reload()
             training = restored['training']
             return State(training['step'], restored['params'], training['opt_state'])
@@ -133,7 +138,21 @@ class Checkpointer:
 
     def close(self) -> None:
         """Wait until all checkpoints are on disk."""
-        self._manager.close()
+        with self._report_lost_bucket():
+            self._manager.close()
+
+    @contextlib.contextmanager
+    def _report_lost_bucket(self) -> Iterator[None]:
+        """Raise UserError for the errors of saving in a bucket, which depend on the store."""
+        try:
+            yield
+        except Exception as e:
+            if not buckets.is_in_bucket(self._folder):
+                raise
+            raise UserError(
+                f'A checkpoint cannot be saved in {str(self._folder)!r} ({first_line(e)}). Run the same command to resume '
+                'when the bucket can be reached.'
+            ) from e
 
 
 @functools.cache
@@ -146,7 +165,7 @@ def _save_whole_arrays() -> None:
 
 def write_params(workdir: pathlib.Path, params: Mapping[str, Any], metadata: Mapping[str, Any]) -> None:
     """Write a checkpoint of step 0 without optimizer state, from which other runs can start."""
-    step = workdir.absolute() / FOLDER / '0'
+    step = paths.absolute(workdir) / FOLDER / '0'
     shutil.rmtree(step, ignore_errors=True)  # left by an interrupted conversion
     with ocp.StandardCheckpointer() as checkpointer:
         checkpointer.save(step / 'params', dict(params))
@@ -159,10 +178,43 @@ def write_params(workdir: pathlib.Path, params: Mapping[str, Any], metadata: Map
 def list_steps(path: pathlib.Path) -> list[pathlib.Path]:
     """List the step folders at `path`: a working directory, its `checkpoints` folder, or a step folder. Oldest first."""
     if (path / 'metadata').is_dir():
-        return [path]
+        return [path] if _is_complete(path) else []
     folder = path / FOLDER if (path / FOLDER).is_dir() else path
     step_folders = [p for p in folder.iterdir() if p.name.isdigit()] if folder.is_dir() else []
+    step_folders = [step for step in step_folders if _is_complete(step)]
     return sorted(step_folders, key=lambda p: int(p.name))
+
+
+def _is_complete(step: pathlib.Path) -> bool:
+    """Return whether the checkpoint in a folder is complete. Orbax renames local ones when they are complete."""
+    return not buckets.is_in_bucket(step) or (step / _COMMITTED).exists()
+
+
+def _orbax_path(path: pathlib.Path) -> pathlib.Path:
+    """Return an absolute path that Orbax accepts."""
+    if buckets.is_in_bucket(path):
+        orbax_s3.enable()
+    return paths.absolute(path)
+
+
+def set_aside(step: pathlib.Path, name: str) -> None:
+    """Rename the folder of a checkpoint. In a bucket, an interruption leaves a copy that is not used."""
+    target = step.with_name(name)
+    if not buckets.is_in_bucket(step):
+        step.rename(target)
+        return
+    fs = buckets.file_system(step)
+    fs.copy(str(step), str(target), recursive=True)
+    with contextlib.suppress(FileNotFoundError):
+        fs.rm_file(str(step / _COMMITTED))  # without it, Orbax deletes the rest when the run is resumed
+    fs.rm(str(step), recursive=True)
+
+
+def time_saved(step: pathlib.Path) -> float:
+    """Return when a checkpoint was saved, in seconds since 1970."""
+    if buckets.is_in_bucket(step):
+        return buckets.file_system(step).modified(str(step / _COMMITTED)).timestamp()
+    return step.stat().st_mtime
 
 
 def list_saved(workdir: pathlib.Path) -> list[pathlib.Path]:
@@ -222,7 +274,7 @@ def read_params(step: pathlib.Path, abstract: Mapping[str, Any]) -> dict[str, ja
     placed = {n: s if s.sharding is not None else s.update(sharding=one_device) for n, s in abstract.items()}
     try:
         with ocp.StandardCheckpointer() as checkpointer:
-            return checkpointer.restore(step.absolute() / 'params', placed)
+            return checkpointer.restore(_orbax_path(step) / 'params', placed)
     except Exception as e:
         raise UserError(
             f'The parameters in {str(step)!r} cannot be read ({first_line(e)}). Use another checkpoint.'
@@ -244,7 +296,7 @@ def _check_shapes(
 def read_param_shapes(step: pathlib.Path) -> dict[str, jax.ShapeDtypeStruct]:
     """Read the shapes of the parameters in a checkpoint."""
     with ocp.StandardCheckpointer() as checkpointer:
-        tree = checkpointer.metadata(step.absolute() / 'params').item_metadata.tree
+        tree = checkpointer.metadata(_orbax_path(step) / 'params').item_metadata.tree
     return {name: jax.ShapeDtypeStruct(m.shape, m.dtype) for name, m in tree.items()}
 
 

@@ -1,16 +1,18 @@
 """Resolve the inputs of a run: tokenizer, rows and initial parameters."""
 
+import contextlib
 import dataclasses
 import functools
 import json
 import logging
 import pathlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import jax
 
 from bert_jax import tasks
+from bert_jax.core import buckets, distributed, paths
 from bert_jax.core.errors import UserError
 from bert_jax.data import labeled, tokenizer_training
 from bert_jax.data import prepare as prepare_lib
@@ -55,7 +57,7 @@ def resolve(experiment: Experiment, workdir: pathlib.Path) -> tuple[Experiment, 
         if not experiment.trains_tokenizer:
             experiment = _describe_tokenizer(experiment, tokenizer)
         return experiment_lib.complete(experiment, tokenizer), tokenizer, None
-    step, metadata = checkpoint.read_metadata(pathlib.Path(init.checkpoint))
+    step, metadata = checkpoint.read_metadata(paths.make_path(init.checkpoint))
     tokenizer = tokenizer_lib.from_json(json.dumps(metadata['tokenizer']))
     tokenizer.source = str(step)
     if experiment.tokenizer.path:
@@ -136,9 +138,40 @@ def _list_modules(names: Iterable[str], model: str) -> str:
 
 
 def rows_folder(experiment: Experiment, workdir: pathlib.Path) -> pathlib.Path:
-    """Return the folder of prepared rows and of the trained tokenizer: data.rows_dir or `rows` in the workdir."""
+    """Return the folder of prepared rows and of the trained tokenizer: data.rows_dir or `rows` in the workdir.
+
+    If that is in a bucket, return the folder of its local copy, see `local_rows`.
+    """
+    folder = _stored_rows(experiment, workdir)
+    if not buckets.is_in_bucket(folder):
+        return folder
+    return paths.cache_dir() / 'rows' / str(folder).replace('://', '/')
+
+
+def _stored_rows(experiment: Experiment, workdir: pathlib.Path) -> pathlib.Path:
     rows_dir = getattr(experiment.data, 'rows_dir', '')
-    return pathlib.Path(rows_dir) if rows_dir else workdir / 'rows'
+    return paths.make_path(rows_dir) if rows_dir else workdir / 'rows'
+
+
+@contextlib.contextmanager
+def local_rows(experiment: Experiment, workdir: pathlib.Path) -> Iterator[None]:
+    """Copy tokenizer and rows from a bucket to this machine, since ArrayRecord reads local files only.
+
+    After the `with` block, the lead process copies new ones to the bucket. Without a bucket, nothing is copied.
+    """
+    stored, local = _stored_rows(experiment, workdir), rows_folder(experiment, workdir)
+    if stored == local or not isinstance(experiment.data, TextConfig):
+        yield
+        return
+    with paths.lock_folder(local):
+        buckets.download_folder(stored, local)
+    try:
+        yield
+    except UserError as e:  # the rows to change are those in the bucket
+        raise type(e)(str(e).replace(str(local), str(stored))) from e
+    if distributed.is_lead():
+        with paths.lock_folder(local):
+            buckets.upload_folder(local, stored)
 
 
 def can_replace_rows(experiment: Experiment, workdir: pathlib.Path) -> bool:

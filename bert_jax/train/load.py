@@ -5,6 +5,7 @@ import pathlib
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from bert_jax.core import paths
 from bert_jax.core.errors import UserError
 from bert_jax.core.partitioning import Partitioner
 from bert_jax.data import tokenizer as tokenizer_lib
@@ -46,7 +47,7 @@ def read(
     Raises:
       UserError: if there is no checkpoint or it cannot be read.
     """
-    step, about = checkpoint.read_metadata(pathlib.Path(path))
+    step, about = checkpoint.read_metadata(paths.make_path(path))
     experiment = experiment_lib.from_config(about['config'], overrides)
     tokenizer = tokenizer_lib.from_json(json.dumps(about['tokenizer']))
     experiment = experiment_lib.complete(experiment, tokenizer)

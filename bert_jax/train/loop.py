@@ -18,10 +18,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bert_jax.core import distributed, metrics, runtime
+from bert_jax.core import buckets, distributed, goodput, metrics, runtime
 from bert_jax.core.cadence import Every, duration_to_steps
 from bert_jax.core.errors import Diverged, UserError
-from bert_jax.core.goodput import Ledger
 from bert_jax.core.partitioning import Partitioner
 from bert_jax.core.worker_pool import STOP_SIGNALS
 from bert_jax.data.pipeline import Batches
@@ -148,7 +147,7 @@ def train(
         except BaseException as e:
             monitor.record_end('failed')
             if isinstance(e, UserError):
-                raise type(e)(f'{e} {_describe_kept(workdir)}') from e
+                raise type(e)(f'{e} {_describe_kept(workdir)}'.rstrip()) from e
             raise
 
 
@@ -189,7 +188,11 @@ def _log_added_evaluations(is_due: Mapping[str, Every], start: int, best_metric:
 
 def _describe_kept(workdir: pathlib.Path) -> str:
     """Say which checkpoint a failed run can be resumed from."""
-    if steps := checkpoint_lib.list_steps(workdir):
+    try:
+        steps = checkpoint_lib.list_steps(workdir)
+    except Exception:  # a bucket may be out of reach
+        return ''
+    if steps:
         return f'The checkpoint of step {steps[-1].name} in {workdir} is intact.'
     return 'No checkpoint was saved yet.'
 
@@ -252,6 +255,7 @@ def _run(
                 raise _diverged(f'the evaluation loss is {scores["loss"]}', step)
         if saves:
             with monitor.overhead('checkpoints'):
+                monitor.upload()  # so that the metrics of a resumed run have no gap
                 checkpointer.save(state, scores)
         monitor.record_step(step)
         if is_stopping and step < is_due['save'].total:
@@ -326,9 +330,13 @@ class Monitor:
     ):
         self._task, self._model, self._layout, self._start = task, experiment.model, layout, start
         # Processes other than the lead report nothing.
-        self._writer = metrics.Writer(workdir, start) if distributed.is_lead() else None
+        is_lead = distributed.is_lead()
+        self._workdir = workdir
+        self._mirror = buckets.Mirror(workdir, (metrics.FILE, goodput.FILE)) if is_lead else None
+        folder = self._mirror.folder if self._mirror else workdir
+        self._writer = metrics.Writer(folder, start) if is_lead else None
         self._progress = metrics.Progress(total, experiment.checkpoint.best_metric)
-        self._ledger = Ledger(workdir, start, total)
+        self._ledger = goodput.Ledger(folder, start, total)
         self._global_batch_factor, self._flops_ratio = global_batch_factor, 0.0
         self._profile_steps = experiment.train.profile_steps
         self._trace_folder: pathlib.Path | None = None
@@ -413,6 +421,11 @@ class Monitor:
         if self._writer:
             self._ledger.write(step)
 
+    def upload(self) -> None:
+        """Upload the metrics of a run whose working directory is in a bucket."""
+        if self._mirror:
+            self._mirror.upload()
+
     def record_end(self, reason: str) -> None:
         """Record in `progress.json` why the run ended before its last step."""
         if self._writer:
@@ -432,7 +445,7 @@ class Monitor:
         first, last = self._profile_steps or (0, 0)
         if self._trace_folder and step > last:
             jax.profiler.stop_trace()
-            logging.info('wrote the trace of steps %d to %d to %s', first, last, self._trace_folder)
+            logging.info('wrote the trace of steps %d to %d to %s', first, last, self._workdir / 'profile')
             self._trace_folder = None
         elif self._writer and step == first:
             self._trace_folder = self._ledger.folder / 'profile'
@@ -445,6 +458,8 @@ class Monitor:
         self._progress.close()
         if self._writer:
             self._writer.close()
+        if self._mirror:
+            self._mirror.close()
 
 
 @contextlib.contextmanager

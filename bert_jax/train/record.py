@@ -46,7 +46,7 @@ def describe(experiment: Experiment, tokenizer: Tokenizer, rows: pathlib.Path) -
     else:
         found = provenance.describe_labeled(data.source, (data.train_split, data.eval_split))
     if experiment.init.checkpoint:
-        step, metadata = checkpoint.read_metadata(pathlib.Path(experiment.init.checkpoint))
+        step, metadata = checkpoint.read_metadata(paths.make_path(experiment.init.checkpoint))
         init = {'path': str(step), 'step': metadata['step'], 'hash': checkpoint.content_hash(step, metadata)}
     return {'tokenizer': provenance.describe_tokenizer(tokenizer), 'data': found, 'init': init}
 

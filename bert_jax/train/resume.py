@@ -146,7 +146,7 @@ def train_longer(
                 f'`{make_command(new - reached or new)}`.'
             )
         for step in steps[len(kept) :] if distributed.is_lead() else ():
-            step.rename(step.with_name(f'decayed-{step.name}'))
+            checkpoint.set_aside(step, f'decayed-{step.name}')
             logging.info('renamed the checkpoint of step %s to decayed-%s', step.name, step.name)
         logging.info(
             'training %d steps instead of %d, from the checkpoint of step %s', new, old, kept[-1].name

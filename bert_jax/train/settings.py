@@ -1,10 +1,10 @@
 """Describe the settings of a training config, for `--show`."""
 
 import logging
-import pathlib
 from collections.abc import Sequence
 
 from bert_jax.core import config as config_lib
+from bert_jax.core import paths
 from bert_jax.core.errors import UserError
 from bert_jax.core.settings import Section, describe_section
 
@@ -23,7 +23,7 @@ def read_sections(spec: str, overrides: Sequence[str]) -> list[Section]:
     experiment = experiment_lib.read(spec, overrides)
     if experiment.init.checkpoint:
         try:
-            _, metadata = checkpoint.read_metadata(pathlib.Path(experiment.init.checkpoint))
+            _, metadata = checkpoint.read_metadata(paths.make_path(experiment.init.checkpoint))
         except UserError as e:
             logging.warning('%s The section model below is not that of a checkpoint.', e)
         else:

@@ -65,6 +65,17 @@ def set_up(
     Raises:
       UserError: if the run cannot start or resume with this config.
     """
+    with inputs.local_rows(experiment, workdir):
+        return _set_up(spec, workdir, overrides, experiment, partitioner)
+
+
+def _set_up(
+    spec: str,
+    workdir: pathlib.Path,
+    overrides: Sequence[str],
+    experiment: Experiment,
+    partitioner: Partitioner,
+) -> Setup:
     saved = resume.read_saved_config(workdir)
     is_checked = experiment.trains_tokenizer
     experiment, tokenizer, read_params = inputs.resolve(experiment, workdir)
