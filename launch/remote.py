@@ -12,7 +12,7 @@ from typing import Any
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 
-from bert_jax.core import cli
+from bert_jax.core import buckets, cli
 from bert_jax.core.errors import UserError
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
@@ -109,11 +109,12 @@ def _find(pattern: str) -> list[str]:
     return sorted(glob.glob(pattern.replace('{split}', '*'), root_dir=ROOT))
 
 
-def install_command(jax_extra: str) -> str:
+def install_command(jax_extra: str, *packages: str) -> str:
     """The shell command that unpacks the archive and installs the project.
 
     Args:
       jax_extra: extra of the jax package to install, 'tpu' or 'cuda13'.
+      *packages: further packages to install.
     """
     python = (
         'PYTHON=$(command -v python3.12 || command -v python3.11) || '
@@ -121,6 +122,7 @@ def install_command(jax_extra: str) -> str:
         'PYTHON=$(python3 -m uv python find 3.12); }'
     )
     jax = f'python -m pip install -q "jax[{jax_extra}]==$(python -c \'import jax; print(jax.__version__)\')"'
+    jax = ' '.join([jax, *packages])
     unpack = f'mkdir -p bert_jax && tar -xzPf {ARCHIVE} -C bert_jax && cd bert_jax'
     return f'{unpack} && {{ {python}; }} && export PYTHON && source launch/env.sh && {jax}'
 
@@ -150,7 +152,7 @@ def validate(arguments: Sequence[str], sent: Sequence[str]) -> str:
       sent: values of --send.
 
     Returns:
-      The working directory, relative to the home directory of the remote user.
+      The working directory, in a bucket or relative to the home directory of the remote user.
 
     Raises:
       UserError: for invalid settings, a value of --send that does not exist, or a config file that is not sent.
@@ -178,11 +180,15 @@ def validate(arguments: Sequence[str], sent: Sequence[str]) -> str:
             sep='\n  ',
             file=sys.stderr,
         )
+    if buckets.is_in_bucket(flags.workdir):
+        return flags.workdir
     return str(pathlib.PurePosixPath('bert_jax') / flags.workdir)
 
 
 def _is_sent(path: str, sent: Sequence[str]) -> bool:
-    """Return whether a path or glob is copied to the machine: below the project or a value of --send."""
+    """Return whether the machine has a path or glob: in a bucket, below the project or a value of --send."""
+    if buckets.is_in_bucket(path):
+        return True
 
     def normalize(path: str) -> str:
         return os.path.normpath(os.path.expanduser(path))

@@ -1,8 +1,8 @@
 """Train on a TPU VM: request a queued resource, install, run on all workers, resume after preemption, copy results, delete.
 
-Needs the command `gcloud`, logged in to Google Cloud. The bucket is mounted as the folder `bucket` on all workers. With
-several workers, --workdir must be below it, because all workers write there. Only the code is copied: text, labeled
-data and checkpoints must be in the bucket, or be sent with --send.
+Needs the command `gcloud`, logged in to Google Cloud. With several workers, --workdir must be in a bucket, because all
+workers write there. Only the code is copied: send text and labeled data with --send, or put them into a bucket that
+--bucket mounts as the folder `bucket` on all workers.
 """
 
 import argparse
@@ -83,11 +83,11 @@ class Tpu:
         self.run(*scp, f'--worker={worker}')
 
     def install(self) -> None:
-        """Copy the project to all workers, install it, and mount the bucket."""
+        """Copy the project to all workers, install it with the package for buckets, and mount the bucket with data."""
         with tempfile.TemporaryDirectory() as folder:
             file = remote.make_archive(self.run, pathlib.Path(folder), self.flags.send)
             self.copy(str(file), f'{self.flags.name}:', 'all')
-        self.ssh(remote.install_command('tpu'))
+        self.ssh(remote.install_command('tpu', 'gcsfs'))
         if self.flags.bucket:
             bucket = remote.shlex.quote(self.flags.bucket)
             mount = f'cd bert_jax && mkdir -p bucket && (mountpoint -q bucket || gcsfuse --implicit-dirs {bucket} bucket)'
@@ -101,8 +101,8 @@ def _parse(arguments: list[str]) -> tuple[argparse.Namespace, argparse.ArgumentP
     parser = remote.make_parser(
         'tpu.py',
         __doc__,
-        '--name=bert --zone=us-west4-a --type=v5litepod-16 --spot --bucket=NAME '
-        '-- --config=configs/pretrain/bert.py:base --workdir=bucket/bert-base',
+        '--name=bert --zone=us-west4-a --type=v5litepod-16 --spot '
+        '-- --config=configs/pretrain/bert.py:base --workdir=gs://BUCKET/bert-base',
         '--name=sst2 --zone=us-west4-a --type=v5litepod-8 --send=runs/english --fetch=runs --print '
         '-- --config=configs/finetune/sst2.py --workdir=runs/sst2 --config.init.checkpoint=runs/english',
     )
@@ -116,7 +116,9 @@ def _parse(arguments: list[str]) -> tuple[argparse.Namespace, argparse.ArgumentP
     )
     parser.add_argument('--version', default='', help='TPU runtime version; the default depends on --type')
     parser.add_argument('--spot', action='store_true', help='request cheaper capacity that may be preempted')
-    parser.add_argument('--bucket', default='', help='Cloud Storage bucket to mount as the folder `bucket`')
+    parser.add_argument(
+        '--bucket', default='', help='Cloud Storage bucket with data, to mount as the folder `bucket`'
+    )
     parser.add_argument('--keep', action='store_true', help='do not delete the TPU afterwards')
     parser.add_argument(
         '--poll', type=float, default=30, help='seconds between checks of the state of the TPU'
@@ -128,10 +130,10 @@ def main() -> int:
     launch_args, train_args = remote.split_arguments(sys.argv[1:])
     flags, parser = _parse(launch_args)
     workdir = remote.validate(train_args, flags.send)
-    is_in_bucket = flags.bucket and workdir.startswith('bert_jax/bucket/')
+    is_in_bucket = workdir.startswith('gs://')
     if not (is_in_bucket or flags.fetch or flags.keep):
         parser.error(
-            'the run would be deleted together with the TPU; pass --bucket with a --workdir below bucket/, or --fetch, or --keep'
+            'the run would be deleted together with the TPU; pass --workdir=gs://BUCKET/RUN, or --fetch, or --keep'
         )
     tpu = Tpu(flags, remote.Runner(flags.print))
 
@@ -145,7 +147,9 @@ def main() -> int:
                 f'the training exited with status {status}; the TPU is kept for inspection', file=sys.stderr
             )
             return status
-    if flags.fetch:
+    if flags.fetch and is_in_bucket:
+        tpu.run('gcloud', 'storage', 'cp', '--recursive', workdir, flags.fetch)
+    elif flags.fetch:
         tpu.copy(f'{flags.name}:{workdir}', flags.fetch, '0')
     if not flags.keep:
         tpu.delete()

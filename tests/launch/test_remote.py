@@ -136,7 +136,7 @@ def test_pending_request_is_reused(machines):
 
 
 def test_run_must_outlive_the_tpu(machines):
-    for more in ([], ['--bucket=b']):
+    for more in ([], ['--bucket=b']):  # which is for data
         done = launch('tpu.py', *TPU, *more, '--', *WORDS)
         assert done.returncode == 2
         assert 'the run would be deleted together with the TPU' in done.stderr
@@ -144,12 +144,18 @@ def test_run_must_outlive_the_tpu(machines):
 
 
 def test_print_runs_nothing(machines):
-    words = [WORDS[0], '--workdir=bucket/x']
+    words = [WORDS[0], '--workdir=gs://b/x']
     done = launch('tpu.py', *TPU, '--spot', "--bucket=b 'x", '--print', '--', *words)
     assert done.returncode == 0
     assert not (machines / 'verbs').exists()
-    for part in ('create t --zone=z', '--spot', 'gcsfuse', 'ssh t', 'delete t'):
+    for part in ('create t --zone=z', '--spot', 'gcsfuse', 'ssh t', '--workdir=gs://b/x', 'delete t'):
         assert part in done.stdout
+    done = launch(
+        'tpu.py', *TPU, '--fetch=here', '--print', '--', *words, '--config.data.rows_dir=gs://b/rows'
+    )
+    assert 'gcloud storage cp --recursive gs://b/x here' in done.stdout
+    assert 'gcsfuse' not in done.stdout
+    assert 'rows' not in done.stderr  # a path in a bucket need not be sent
     done = launch('ssh.py', '--hosts=u@a,u@b', '--print', '--', *WORDS)
     assert '--coordinator=a:1234 --processes=2 --process=1' in done.stdout
     assert not (machines / 'trained.jsonl').exists()
