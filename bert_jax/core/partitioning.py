@@ -116,6 +116,11 @@ class Partitioner:
         return NamedSharding(self.mesh, P(BATCH_AXES))
 
     @property
+    def platform(self) -> str:
+        """Platform of the devices: 'cpu', 'gpu' or 'tpu'."""
+        return self.mesh.devices.flat[0].platform
+
+    @property
     def num_batch_shards(self) -> int:
         """Number of parts into which the leading dimension of a batch is split."""
         return math.prod(self.mesh.shape[a] for a in BATCH_AXES)
@@ -225,7 +230,7 @@ def target_platform() -> str:
     partitioner = _active.get()
     if partitioner is None or isinstance(partitioner.mesh, AbstractMesh):
         return jax.default_backend()
-    return partitioner.mesh.devices.flat[0].platform
+    return partitioner.platform
 
 
 def is_single_cpu() -> bool:

@@ -1,4 +1,4 @@
-"""Rows of running text: documents joined and cut for causal language models, or one document per row for denoisers."""
+"""Rows of running text: documents joined and cut for causal language models, one in a row for denoisers, or packed."""
 
 import dataclasses
 import math
@@ -9,6 +9,7 @@ import numpy as np
 
 from bert_jax.core.config import check_range
 from bert_jax.data.rows import make_row, max_text_tokens, pack
+from bert_jax.data.segmentation import Segmenter
 from bert_jax.data.tokenizer import Tokenizer
 
 
@@ -64,6 +65,44 @@ class DocumentRows:
             text = np.concatenate(document)
             for start in range(0, len(text), room):
                 yield pack(text[start : start + room], None, 0, self.length, tokenizer)
+
+
+@dataclasses.dataclass(frozen=True)
+class PackedRows:
+    """Cut documents into texts [CLS] text [SEP] of at most a row, and fill the rows with several of them.
+
+    The longest text comes first, and each goes to the fullest row that has room for it (best fit decreasing). The texts
+    of a row are told apart by their separators, see `document_numbers`.
+
+    Attributes:
+      length: T, number of tokens in a row.
+      segmenter: marks the words in the token ids, see `rows.encode_sentences`; None leaves the ids as they are.
+    """
+
+    whole_documents: ClassVar[bool] = False
+    length: int
+    segmenter: Segmenter | None = None
+
+    def __post_init__(self) -> None:
+        check_range(self, 'data', 4, math.inf, 'length')
+
+    def __call__(
+        self, documents: list[list[np.ndarray]], tokenizer: Tokenizer, rng: np.random.Generator
+    ) -> Iterator[np.ndarray]:
+        room = max_text_tokens(self.length, tokenizer, 1)
+        joined = [np.concatenate(document) for document in documents if document]
+        pieces = [text[start : start + room] for text in joined for start in range(0, len(text), room)]
+        texts = [np.concatenate([[tokenizer.cls], piece, [tokenizer.sep]]) for piece in pieces]
+        rows_by_room: list[list[list[np.ndarray]]] = [[] for _ in range(self.length + 1)]
+        for text in sorted(texts, key=len, reverse=True):
+            fitting = (room for room in range(len(text), self.length) if rows_by_room[room])
+            found = next(fitting, self.length)
+            row = rows_by_room[found].pop() if found < self.length else []
+            rows_by_room[found - len(text)].append([*row, text])
+        for rows in rows_by_room:
+            for row in rows:
+                tokens = np.concatenate(row)
+                yield make_row(tokens, len(tokens), 0, self.length, tokenizer)
 
 
 def document_numbers(tokens: np.ndarray, length: int, separator: int) -> np.ndarray:

@@ -13,6 +13,8 @@ import numpy as np
 
 from bert_jax.core import worker_pool
 from bert_jax.core.errors import UserError
+from bert_jax.data import packing as packing_lib
+from bert_jax.data.packing import Packing, choose_bucket_lengths
 from bert_jax.data.rows import HEADER
 
 Batch = dict[str, Any]  # arrays and NumPy scalars by name
@@ -34,20 +36,24 @@ class Batches:
     shortest of a few lengths that fits all its rows, see `choose_bucket_lengths`. The result still depends on the step
     only.
 
+    With `packing`, the texts of a batch share fewer rows, see `packing.pack_row`. The texts of each window are regrouped
+    into batches with nearly equal numbers of tokens, with those of the first epoch before the others.
+
     Args:
       rows: random access to rows [4 + T], or to groups of rows [..., 4 + T].
       make_example: turns a row and a random generator into an example, a dict of arrays.
-      batch_size: number of rows in the global batch.
+      batch_size: number of texts in the global batch.
       seed: seed of order and noise.
       length_buckets: largest number of different batch lengths; 1 always uses the full length. Only applies to
         `rows` in memory, as a single array.
+      packing: shape of packed batches, whose lengths are those of `rows`; None puts each text in a row to itself.
       local_rows: indices of the rows of each global batch to return, in order; None returns all.
       first_position: position of the stream at which step 0 starts: the number of rows that earlier `Batches` of the
         same rows and seed have returned.
 
     Attributes:
-      batch_size: number of rows in the global batch.
-      window_size: number of batches whose rows are sorted by length together.
+      batch_size: number of texts in the global batch, which are its rows without packing.
+      window_size: number of batches whose rows are regrouped together.
     """
 
     def __init__(
@@ -58,6 +64,7 @@ class Batches:
         seed: int,
         *,
         length_buckets: int = 1,
+        packing: Packing | None = None,
         local_rows: np.ndarray | None = None,
         first_position: int = 0,
     ):
@@ -66,26 +73,76 @@ class Batches:
         self.batch_size, self._first_position = batch_size, first_position
         self.window_size = max(1, min(MAX_WINDOW_SIZE, len(rows) // batch_size))
         self._rows, self._make_example, self._seed = rows, make_example, seed
-        self._local_rows = np.arange(batch_size) if local_rows is None else local_rows
         self._stream = _shuffled_stream(rows, seed)
         self._lengths, self._bucket_lengths = _lengths_and_buckets(rows, length_buckets)
+        self._packing, num_rows = packing, batch_size
+        if packing:
+            self.window_size, num_rows = packing_lib.window_size(len(rows), batch_size), packing.num_rows
+        self._local_rows = np.arange(num_rows) if local_rows is None else local_rows
 
     def __call__(self, step: int) -> Batch:
-        positions = self._positions(step, 1)
-        width = None
+        if self._packing:
+            return self._packed_batch(step, self._packing)
+        positions, width = self._positions(step, 1), None
         if self._bucket_lengths is not None:
             window, longest = self._window(step // self.window_size)
             positions = window[step % self.window_size]
             width = _padded_width(longest[step % self.window_size], self._bucket_lengths)
-        return stack([self._example(int(i), width) for i in positions[self._local_rows]])
+        positions = positions[self._local_rows]
+        texts = self._texts(positions)
+        return stack([self._example(*pair, width) for pair in zip(texts, positions, strict=True)])
 
     def _positions(self, step: int, num_steps: int) -> np.ndarray:
-        """Return the stream positions of the rows of `num_steps` batches from `step` on."""
+        """Return the stream positions of the texts of `num_steps` batches from `step` on."""
         return self._first_position + np.arange(step * self.batch_size, (step + num_steps) * self.batch_size)
 
-    def _example(self, position: int, width: int | None) -> Batch:
-        row = self._rows[self._stream[position]][..., :width]
-        return self._make_example(row, np.random.default_rng((self._seed, position)))
+    def _texts(self, positions: np.ndarray) -> np.ndarray:
+        """Return the index in `rows` of each position of the stream."""
+        return np.array([self._stream[int(i)] for i in positions], np.int64)
+
+    def _example(self, text: int, position: int, width: int | None) -> Batch:
+        row = self._rows[int(text)][..., :width]
+        return self._make_example(row, np.random.default_rng((self._seed, int(position))))
+
+    def _packed_batch(self, step: int, packing: Packing) -> Batch:
+        texts, positions = self._packed_window(step // self.window_size)[step % self.window_size]
+        rows, width = packing.assign_rows(texts)
+        batch = []
+        for i in self._local_rows:
+            pairs = zip(texts[rows[i]], positions[rows[i]], strict=True)
+            examples = [self._example(*pair, None) for pair in pairs]
+            batch.append(packing_lib.pack_row(examples, width, packing.texts_per_row))
+        return stack(batch)
+
+    @functools.lru_cache(1)  # noqa: B019
+    def _packed_window(self, number: int) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Regroup the texts of a window into batches with nearly equal numbers of tokens.
+
+        Returns:
+          The indices in `rows` and the stream positions of the texts in each batch.
+        """
+        positions = self._positions(number * self.window_size, self.window_size)
+        texts = self._texts(positions)
+        groups = [np.arange(len(texts))]
+        if self.window_size > 1:
+            groups = self._packed_groups(texts, positions // len(self._rows), number)
+        return [(texts[group], positions[group]) for group in groups]
+
+    def _packed_groups(self, texts: np.ndarray, epochs: np.ndarray, number: int) -> list[np.ndarray]:
+        """Group the texts of a window, which is at most one epoch long, with those of the first epoch first."""
+        parts = []
+        for part in (np.flatnonzero(epochs == epochs[0]), np.flatnonzero(epochs > epochs[0])):
+            full, rest = divmod(len(part), self.batch_size)
+            sizes = [self.batch_size] * full + [rest] * (rest > 0)
+            groups = self._packing.split_batches(texts[part], sizes)  # type: ignore[union-attr]
+            parts.append([part[group] for group in groups])
+        first, second = parts
+        mixed = []  # the batch in which the first epoch ends
+        if len(first) + len(second) > self.window_size:
+            mixed = [np.concatenate([first.pop(), second.pop()])]
+        rng = np.random.default_rng((self._seed, number))
+        order = [[part[i] for i in rng.permutation(len(part))] for part in parts]
+        return [*order[0], *mixed, *order[1]]
 
     @functools.lru_cache(1)  # noqa: B019
     def _window(self, number: int) -> tuple[np.ndarray, np.ndarray]:
@@ -97,7 +154,7 @@ class Batches:
         """
         positions = self._positions(number * self.window_size, self.window_size)
         epochs = positions // len(self._rows)
-        lengths = self._lengths[[self._stream[int(i)] for i in positions]]
+        lengths = self._lengths[self._texts(positions)]
         batches = np.lexsort((lengths, epochs)).reshape(self.window_size, -1)
         batches = np.random.default_rng((self._seed, number)).permutation(batches)
         batches = batches[np.argsort(epochs[batches[:, 0]], kind='stable')]
@@ -169,32 +226,40 @@ def evaluation_batches(
         yield indices, {**batch, 'row_weight': is_real.astype(np.float32)}
 
 
-def choose_bucket_lengths(lengths: np.ndarray, num_buckets: int, multiple: int = 1) -> np.ndarray:
-    """Choose the bucket lengths that pad texts of the given lengths least, by dynamic programming.
+def packed_evaluation_batches(
+    rows: Sequence[np.ndarray],
+    make_example: MakeExample,
+    seed: int,
+    packing: Packing,
+    *,
+    limit: int = 0,
+    local_rows: np.ndarray | None = None,
+) -> Iterator[tuple[np.ndarray, Batch]]:
+    """Yield every text once, for evaluation, in packed rows; noise depends on (seed, text) only.
 
     Args:
-      lengths: [n] number of tokens of each text.
-      num_buckets: largest number of bucket lengths.
-      multiple: every bucket length is a multiple of this number.
+      rows, make_example, seed, packing, local_rows: see `Batches`.
+      limit: number of texts to use, from the first; 0 uses all.
 
-    Returns:
-      At most `num_buckets` lengths, ascending; the last one fits the longest text.
+    Yields:
+      [R K] the index of the text in each slot of the global batch of R rows for K texts, -1 in those without a text,
+      whose `row_weight` is 0; and the batch.
     """
-    values, counts = np.unique(-(-lengths // multiple) * multiple, return_counts=True)
-    below = np.concatenate([[0], np.cumsum(counts)])
-    # After k iterations, least[j] is the minimum number of tokens, padding included, when k buckets
-    # hold the texts with the j shortest lengths.
-    least = np.array([0.0] + [np.inf] * len(values))
-    choices = []
-    for _ in range(min(num_buckets, len(values))):
-        totals = [least[:j] + (below[j] - below[:j]) * values[j - 1] for j in range(1, len(values) + 1)]
-        choices.append([int(t.argmin()) for t in totals])
-        least = np.array([np.inf, *(t.min() for t in totals)])
-    chosen, j = [], len(values)
-    for choice in reversed(choices):
-        chosen.append(values[j - 1])
-        j = choice[j - 1]
-    return np.array(chosen[::-1])
+    n = min(len(rows), limit or len(rows))
+    sizes = [packing.batch_size] * -(-n // packing.batch_size)
+    for texts in packing.split_batches(np.arange(n), sizes):
+        assigned, width = packing.assign_rows(texts)
+        slots = np.full((packing.num_rows, packing.texts_per_row), -1)
+        batch = []
+        for i, positions in enumerate(assigned):
+            slots[i, : len(positions)] = texts[positions]
+            if local_rows is None or i in local_rows:
+                # A row without texts has one of weight 0.
+                filled = texts[positions if len(positions) else [0]]
+                examples = [make_example(rows[t], np.random.default_rng((seed, t))) for t in filled]
+                batch.append(packing_lib.pack_row(examples, width, packing.texts_per_row))
+                batch[-1]['row_weight'] *= np.float32(len(positions) > 0)
+        yield slots.ravel(), stack(batch)
 
 
 def _lengths_and_buckets(rows: Any, length_buckets: int) -> tuple[Any, Any]:

@@ -14,6 +14,7 @@ from bert_jax.core.partitioning import Partitioner
 from bert_jax.data import pipeline
 from bert_jax.modeling import module
 from bert_jax.tasks import Examples
+from bert_jax.train import packing as packing_lib
 from bert_jax.train.experiment import TrainConfig
 
 _SCORED_ZEROS = 256  # number of rows of which zeros are scored to learn the names of the scores
@@ -36,7 +37,7 @@ class Evaluator:
 
     Attributes:
       num_rows: number of evaluated rows.
-      batches: function that returns an iterator over row indices and batches.
+      batches: function that returns an iterator over row indices, -1 in slots without a row, and batches.
     """
 
     def __init__(
@@ -54,16 +55,8 @@ class Evaluator:
         rows, self._metadata = examples
         self._mixture = mixture or {}
         self.num_rows = min(len(rows), config.eval_rows or len(rows))
-        self.batches = functools.partial(
-            pipeline.evaluation_batches,
-            rows,
-            task.example,
-            config.eval_batch_size,
-            config.seed,
-            limit=self.num_rows,
-            length_buckets=config.length_buckets,
-            local_rows=partitioner.local_rows(config.eval_batch_size),
-        )
+        self._is_packed = packing_lib.is_on(config, task, partitioner)
+        self.batches = self._make_batches(rows, config)
 
         def step(params: Mapping[str, jax.Array], batch: dict[str, jax.Array]) -> Any:
             with partitioning.use(partitioner):
@@ -73,6 +66,34 @@ class Evaluator:
             return result.losses, result.metrics, result.outputs | generated
 
         self._step = jax.jit(step, out_shardings=partitioner.replicated)
+
+    def _make_batches(self, rows: Any, config: TrainConfig) -> Any:
+        task, size, local_rows = self._task, config.eval_batch_size, self._partitioner.local_rows
+        if not self._is_packed:
+            return functools.partial(
+                pipeline.evaluation_batches,
+                rows,
+                task.example,
+                size,
+                config.seed,
+                limit=self.num_rows,
+                length_buckets=config.length_buckets,
+                local_rows=local_rows(size),
+            )
+        multiple = self._partitioner.num_batch_shards
+        num_batches = -(-self.num_rows // size)
+        # Batches as small as their number allows, so that the last one is as full as the others.
+        size = -(-self.num_rows // (num_batches * multiple)) * multiple
+        packing = packing_lib.make(task, rows, size, multiple, config)
+        return functools.partial(
+            pipeline.packed_evaluation_batches,
+            rows,
+            task.example,
+            config.seed,
+            packing,
+            limit=self.num_rows,
+            local_rows=local_rows(packing.num_rows),
+        )
 
     def collect_outputs(
         self, params: Mapping[str, jax.Array]
@@ -87,14 +108,20 @@ class Evaluator:
             loss, mean, output = self._step(params, self._partitioner.global_batch(batch))
             losses.append(loss)
             means.append(mean)
-            outputs.append({k: np.asarray(v)[: len(batch_indices)] for k, v in output.items()})
-            indices.append(batch_indices)
+            is_real = batch_indices >= 0
+            outputs.append({k: self._by_text(v)[: len(is_real)][is_real] for k, v in output.items()})
+            indices.append(batch_indices[is_real])
         combined = metrics.combine(losses)
         loss = sum(combined.values())
         order = np.argsort(np.concatenate(indices))
         joined = {k: _concatenate([o[k] for o in outputs])[order] for k in outputs[0]}
         combined |= metrics.combine(means)
         return {'loss': loss, **combined, **mix_losses(combined, self._mixture)}, joined
+
+    def _by_text(self, output: Any) -> np.ndarray:
+        """Return the outputs of a batch by text, [n, ...]."""
+        array = np.asarray(output)
+        return array.reshape(-1, *array.shape[2:]) if self._is_packed else array
 
     def __call__(self, params: Mapping[str, jax.Array]) -> dict[str, Any]:
         """Return the means of the losses and metrics, and the scores that the task computes from all outputs."""
@@ -108,12 +135,13 @@ class Evaluator:
           name: name of a score, such as `checkpoint.best_metric`.
           params: parameters or their shapes.
         """
-        _, batch = next(self.batches(length_buckets=1))
+        _, batch = next(self.batches() if self._is_packed else self.batches(length_buckets=1))
         losses, means, outputs = jax.eval_shape(self._step, params, self._partitioner.global_batch(batch))
         known = {'loss', *losses, *means, *mix_losses(dict.fromkeys(means, 0.0), self._mixture)}
         if name not in known:
             num_rows = min(self.num_rows, _SCORED_ZEROS)
-            zeros = {k: np.zeros((num_rows, *v.shape[1:]), v.dtype) for k, v in outputs.items()}
+            shapes = {k: v.shape[2 if self._is_packed else 1 :] for k, v in outputs.items()}
+            zeros = {k: np.zeros((num_rows, *shapes[k]), v.dtype) for k, v in outputs.items()}
             scores = self._task.scores(zeros, self._metadata)
             known |= {score for score, value in scores.items() if isinstance(value, float)}
         if name not in known:

@@ -34,6 +34,7 @@ _TRAINING_ONLY = (
     'train.batch_size',
     'train.phases',
     'train.length_buckets',
+    'train.packing',
     'train.accumulation_steps',
     'train.eval_every',
 )

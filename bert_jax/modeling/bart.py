@@ -100,17 +100,24 @@ class Bart(nnx.Module):
         Args:
           tokens: [B, S] source token ids.
           targets: [B, T] decoder input ids; each attends to itself, earlier targets and the source. None uses the
-            source shifted right by one, beginning with the last real token of the row, as in pretraining.
-          valid: [B, S] booleans, false on source padding, see `masks.padding`; None means all true.
+            source shifted right by one, beginning with the last real token of the text, as in pretraining.
+          valid: [B, S] booleans, false on source padding, or document numbers of a packed row (see `masks.padding`),
+            which need `targets=None`; None means all true.
           key: random key of dropout; None disables dropout.
           positions: [B, T] positions of the targets; None means 0, 1, 2, ...
           segments: ignored; all models share this argument.
         """
-        if targets is None:
+        documents = None if valid is None or valid.dtype == jnp.bool_ else valid
+        if targets is None and documents is not None:
+            last = masks.select(tokens, masks.last_positions(documents))
+            is_first = masks.restart_positions(documents) == 0
+            targets = jnp.where(is_first, last, jnp.roll(tokens, 1, 1))
+        elif targets is None:
             targets = jnp.roll(tokens, 1, 1).at[:, 0].set(masks.select_last(tokens, valid))
         encoded, mask = self.encode_source(tokens, valid, fold_in(key, 0))
         x, memory = self.token_embedding[...][targets], (encoded[-1], mask)
-        decoded = self.decoder.run(x, masks.causal(), fold_in(key, 1), positions, memory=memory)
+        mask = masks.causal(documents)
+        decoded = self.decoder.run(x, mask, fold_in(key, 1), positions, memory=memory)
         return Output(decoded, encoder_hidden_states=encoded)
 
     def encode(
@@ -127,13 +134,18 @@ class Bart(nnx.Module):
         ignored.
         """
         hidden = self(tokens, None, valid, key).hidden_states
-        if self.pooler is None:
-            return Output(hidden)
-        return Output(hidden, jnp.tanh(self.pooler(masks.select_last(hidden[-1], valid))))
+        return Output(hidden, None if self.pooler is None else self._pool(hidden[-1], valid))
 
-    def encode_pooled(self, *args: Any) -> jax.Array:
-        """Compute only the pooled vectors [B, D]; arguments as in `encode`."""
-        return self.encode(*args).pooled
+    def encode_pooled(
+        self, tokens: jax.Array, segments: Any, valid: Any, key: Any, starts: jax.Array | None = None
+    ) -> jax.Array:
+        """Compute only the pooled vectors [B, D], or [B, K, D] for packed rows; arguments as in `Bert.encode_pooled`."""
+        return self._pool(self(tokens, None, valid, key).hidden_states[-1], valid, starts)
+
+    def _pool(self, hidden: jax.Array, valid: Any, starts: jax.Array | None = None) -> jax.Array:
+        """Map hidden states [B, T, D] to the pooled vectors of the last real tokens, see `masks.select_last`."""
+        x = masks.select_last(hidden, valid, starts)
+        return jnp.tanh(self.pooler(x.reshape(-1, x.shape[-1])).reshape(x.shape))  # type: ignore[misc]
 
     def encode_source(
         self, tokens: jax.Array, valid: jax.Array | None, key: jax.Array | None

@@ -85,10 +85,11 @@ class Bert(EmbeddedStack):
           output_positions: [B, P] positions for which the last layer computes its output, besides the first
             position, so that the last hidden states are [B, 1+P, D]; None means all. A few positions save
             most of the last layer.
-          positions: [B, T] position of each token; None means 0, 1, 2, ...
+          positions: [B, T] position of each token; None means 0, 1, 2, ..., restarted with each document of a packed
+            row.
 
         Raises:
-          UserError: if T exceeds the number of learned positions.
+          UserError: if T exceeds the number of learned positions, unless the rows are packed.
         """
         c = self.config
         x = self.token_embedding[...][tokens]
@@ -102,7 +103,7 @@ class Bert(EmbeddedStack):
             return Output(self.run(x, mask, key, positions, output_positions))
         pools_all = c.pooling == 'mean'
         hidden = self.run(x, mask, key, positions, None if pools_all else output_positions)
-        pooled = self._pool(self.pooler, hidden[-1], valid)
+        pooled = self._pool(_mean(hidden[-1], valid) if pools_all else hidden[-1][:, 0])
         if pools_all and output_positions is not None:
             last = jnp.take_along_axis(hidden[-1], output_positions[..., None], axis=1)
             hidden = (*hidden[:-1], last)
@@ -110,22 +111,49 @@ class Bert(EmbeddedStack):
 
     encode = __call__
 
-    def _pool(self, pooler: Any, hidden: jax.Array, valid: jax.Array | None) -> jax.Array:
-        """Compute the pooled vectors [B, D] from last hidden states [B, T, D]."""
-        c, pooled = self.config, hidden[:, 0]
-        if c.pooling == 'mean':
-            weights = jnp.ones(hidden.shape[:2]) if valid is None else valid.astype(bool).astype(jnp.float32)
-            weights = weights / jnp.maximum(weights.sum(1, keepdims=True), 1)
-            pooled = jnp.einsum('btd,bt->bd', hidden.astype(jnp.float32), weights).astype(hidden.dtype)
-        pooled = pooler(pooled)
-        return pooled if c.prediction_head else _POOLER_ACTIVATIONS[c.pooler_activation](pooled)
-
     def encode_pooled(
-        self, tokens: jax.Array, segments: jax.Array, valid: jax.Array, key: jax.Array | None
+        self,
+        tokens: jax.Array,
+        segments: jax.Array,
+        valid: jax.Array,
+        key: jax.Array | None,
+        starts: jax.Array | None = None,
     ) -> jax.Array:
-        """Compute only the pooled vectors [B, D], for which the last layer computes only the first position."""
-        no_others = jnp.zeros((len(tokens), 0), jnp.int32)
-        return self(tokens, segments, valid, key, no_others).pooled
+        """Compute only the pooled vectors, for which the last layer computes only the first position of each text.
+
+        Args:
+          tokens, segments, valid, key: as in a call.
+          starts: [B, K] positions of the first tokens of the texts in packed rows; None means one text in each row.
+
+        Returns:
+          [B, D], or [B, K, D] for packed rows.
+        """
+        if self.config.pooling == 'mean':
+            out = self(tokens, segments, valid, key)
+            last = out.hidden_states[-1]
+            return out.pooled if starts is None else self._pool(_mean(last, valid, starts.shape[1]))
+        others = jnp.zeros((len(tokens), 0), jnp.int32) if starts is None else starts
+        out = self(tokens, segments, valid, key, others)
+        return out.pooled if starts is None else self._pool(out.hidden_states[-1][:, 1:])
+
+    def _pool(self, x: jax.Array) -> jax.Array:
+        """Map the vectors [..., D] of texts to pooled vectors."""
+        c = self.config
+        y = self.pooler(x.reshape(-1, x.shape[-1]))  # type: ignore[misc]
+        return (y if c.prediction_head else _POOLER_ACTIVATIONS[c.pooler_activation](y)).reshape(x.shape)
+
+
+def _mean(hidden: jax.Array, valid: jax.Array | None, num_texts: int = 0) -> jax.Array:
+    """Return the means over the tokens of a row, [B, D]; or with `num_texts`, of each text of packed rows, [B, K, D]."""
+    if valid is None:
+        return hidden.mean(1)
+    is_token = (
+        valid[:, None] == jnp.arange(1, num_texts + 1)[:, None] if num_texts else valid.astype(bool)[:, None]
+    )
+    weights = is_token.astype(jnp.float32)
+    weights = weights / jnp.maximum(weights.sum(2, keepdims=True), 1)
+    means = jnp.einsum('btd,bkt->bkd', hidden.astype(jnp.float32), weights).astype(hidden.dtype)
+    return means if num_texts else means[:, 0]
 
 
 _POOLER_ACTIVATIONS = {'tanh': jnp.tanh, 'relu': jax.nn.relu}

@@ -70,20 +70,23 @@ class Gpt(EmbeddedStack):
           tokens: [B, T] token ids.
           segments: ignored; all models share this signature.
           valid: [B, T] booleans, false on padding, or document numbers of a packed row (see
-            `masks.padding`); None means all true. Positions always count from the first column.
+            `masks.padding`), with each of which the positions restart; None means all true.
           key: random key of dropout; None disables dropout.
 
         Raises:
-          UserError: if T exceeds the number of learned positions.
+          UserError: if T exceeds the number of learned positions, unless the rows are packed.
         """
         hidden = self.run(self.token_embedding[...][tokens], masks.causal(valid), key)
         return Output(hidden, masks.select_last(hidden[-1], valid))
 
     encode = __call__
 
-    def encode_pooled(self, *args: Any) -> jax.Array:
-        """Compute only the pooled vectors [B, D]; arguments as in `encode`."""
-        return self(*args).pooled
+    def encode_pooled(
+        self, tokens: jax.Array, segments: Any, valid: Any, key: Any, starts: jax.Array | None = None
+    ) -> jax.Array:
+        """Compute only the pooled vectors [B, D], or [B, K, D] for packed rows; arguments as in `Bert.encode_pooled`."""
+        hidden = self(tokens, segments, valid, key).hidden_states[-1]
+        return masks.select_last(hidden, valid, starts)
 
 
 class GptForCausalLM(LanguageModel):

@@ -155,14 +155,22 @@ class ForClassification(Encoder):
         return out._replace(logits=self._logits(out.pooled, key))
 
     def class_logits(self, batch: Mapping[str, jax.Array], key: jax.Array | None = None) -> jax.Array:
-        """Compute the logits [B, classes] from the pooled vectors alone, which takes less time than a call.
+        """Compute the logits from the pooled vectors alone, which takes less time than a call.
 
         Args:
-          batch: arrays `tokens`, `segments` and `valid`, each [B, T].
+          batch: arrays `tokens`, `segments` and `valid`, each [B, T]; for packed rows, also `starts` [B, K] or
+            [B, K, E], see `data.packing.pack_row`.
           key: random key of dropout; None disables dropout.
+
+        Returns:
+          [B, classes], or for packed rows [B, K, classes] or [B, K, E, classes].
         """
-        inputs = (batch['tokens'], batch['segments'], batch['valid'])
-        return self._logits(self.base_model.encode_pooled(*inputs, fold_in(key, 0)), key)
+        inputs = (batch['tokens'], batch['segments'], batch['valid'], fold_in(key, 0))
+        if 'starts' not in batch:
+            return self._logits(self.base_model.encode_pooled(*inputs), key)
+        starts = batch['starts']
+        pooled = self.base_model.encode_pooled(*inputs, starts.reshape(len(starts), -1))
+        return self._logits(pooled.reshape(*starts.shape, -1), key)
 
     def _logits(self, pooled: jax.Array, key: jax.Array | None) -> jax.Array:
         return head_logits(self.classifier, dropout(pooled, self.config.dropout, fold_in(key, 1)))

@@ -34,7 +34,8 @@ class Mask:
         if self.key_documents is not None:
             allowed = (self.key_documents != 0)[:, None, None, :]
             if self.query_documents is not None:
-                allowed &= self.query_documents[:, None, :, None] == self.key_documents[:, None, None, :]
+                is_same = self.query_documents[:, None, :, None] == self.key_documents[:, None, None, :]
+                allowed = allowed & is_same
         if self.causal or self.window:
             distance = jnp.arange(keys) - jnp.arange(queries)[:, None]
             near = jnp.abs(distance) <= (self.window or keys)
@@ -64,9 +65,60 @@ def causal(valid: jax.Array | None = None) -> Mask:
     return Mask(causal=True) if valid is None else dataclasses.replace(padding(valid), causal=True)
 
 
-def select_last(x: jax.Array, valid: jax.Array | None) -> jax.Array:
-    """Select the entry of the last real token of each row, [B, T, ...] to [B, ...]; `valid` as in `padding`."""
+def restart_positions(documents: jax.Array) -> jax.Array:
+    """Count the positions [B, T] of tokens from the start of their document; 0 on padding. `documents` as in `Mask`."""
+    index = jnp.arange(documents.shape[1])
+    is_first = documents != jnp.pad(documents, ((0, 0), (1, 0)))[:, :-1]
+    starts = jax.lax.cummax(jnp.where(is_first, index, 0), axis=1)
+    return jnp.where(documents > 0, index - starts, 0)
+
+
+def last_positions(documents: jax.Array) -> jax.Array:
+    """Return [B, T], for each token the position in the row of the last token of its document."""
+    index = jnp.arange(documents.shape[1])
+    is_last = documents != jnp.pad(documents, ((0, 0), (0, 1)), constant_values=-1)[:, 1:]
+    return jax.lax.cummin(jnp.where(is_last, index, documents.shape[1]), axis=1, reverse=True)
+
+
+def select(x: jax.Array, positions: jax.Array) -> jax.Array:
+    """Select the entries of `x` [B, T, ...] at `positions` [B, P], giving [B, P, ...]."""
+    return jnp.take_along_axis(x, positions.reshape(*positions.shape, *[1] * (x.ndim - 2)), axis=1)
+
+
+def separate_texts(
+    x: jax.Array, documents: jax.Array, starts: jax.Array, length: int
+) -> tuple[jax.Array, jax.Array]:
+    """Cut packed rows into texts.
+
+    Args:
+      x: [B, T, ...] entries of the tokens.
+      documents: [B, T] numbers of the texts, 0 on padding.
+      starts: [B, K] positions of the first tokens of the texts.
+      length: L, number of tokens to return of each text.
+
+    Returns:
+      The entries of the texts, [B, K, L, ...], and [B, K, L] booleans, false after the end of a text.
+    """
+    positions = starts[..., None] + jnp.arange(length)
+    is_real = positions <= select(last_positions(documents), starts)[..., None]
+    flat = jnp.minimum(positions, x.shape[1] - 1).reshape(len(x), -1)
+    return select(x, flat).reshape(*positions.shape, *x.shape[2:]), is_real
+
+
+def select_last(x: jax.Array, valid: jax.Array | None, starts: jax.Array | None = None) -> jax.Array:
+    """Select the entries of the last real tokens.
+
+    Args:
+      x: [B, T, ...] entries of the tokens.
+      valid: as in `padding`.
+      starts: [B, K] positions of the first tokens of the texts in packed rows, for which `valid` has integers.
+
+    Returns:
+      The entry of the last token of each row, [B, ...], or of each text, [B, K, ...].
+    """
     if valid is None:
         return x[:, -1]
+    if starts is not None:
+        return select(x, select(last_positions(valid), starts))
     last = jnp.where(valid.astype(bool), jnp.arange(x.shape[1]), 0).max(1)
     return x[jnp.arange(len(x)), last]

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from bert_jax.modeling import attention, module
+from bert_jax.modeling import attention, masks, module
 from bert_jax.modeling.blocks import Block, DecoderBlock
 from bert_jax.modeling.config import ModelConfig
 from bert_jax.modeling.dropout import dropout, fold_in
@@ -235,10 +235,14 @@ class EmbeddedStack(nnx.Module):
     ) -> tuple[jax.Array, ...]:
         """Map token vectors [B, T, D] to L+1 hidden states [B, T, D].
 
-        `positions` is that of `embed`; the other arguments are those of `Stack`.
+        `positions` is that of `embed`, except that None restarts them with each document of a packed row; the other
+        arguments are those of `Stack`.
         """
         batch, length, width = x.shape
-        self.config.check_length(length)
+        if positions is None and isinstance(mask, Mask) and mask.query_documents is not None:
+            positions = masks.restart_positions(mask.query_documents)
+        else:
+            self.config.check_length(length)
         x = self.embed(x, positions, fold_in(key, 0))
         positions = jnp.broadcast_to(jnp.arange(length) if positions is None else positions, (batch, length))
         outputs = self.layers(x, mask, positions, fold_in(key, 1), output_positions, memory)

@@ -143,9 +143,12 @@ class Downstream(Task):
 
     Attributes:
       freezes_encoder: whether only the head is trained.
+      supports_packing: whether `loss` reads packed rows (see `data.packing.pack_row`), in which `row_weight` and the
+        outputs have two leading dimensions: rows, and texts of a row.
     """
 
     freezes_encoder: bool = False
+    supports_packing: bool = False
 
     @abc.abstractmethod
     def make_examples(self, records: Sequence[Record], with_labels: bool = True) -> Examples:
@@ -179,8 +182,12 @@ class Downstream(Task):
             return None
         return Mistake(probability, f'{predicted} instead of {gold} ({probability:.1%})')
 
+    def text_lengths(self, rows: np.ndarray) -> np.ndarray:
+        """Return the number of tokens of each example, [n]. The default reads the header of its first row."""
+        return rows.reshape(len(rows), -1)[:, 0].astype(np.int64)
+
     def flops(self, model_config: Any, batch: Batch) -> float:
-        return model_config.encode_flops(batch['valid'].sum(), batch['valid'].shape[1])
+        return model_config.encode_flops(*attention_size(batch['valid']))
 
     def train_rows(self) -> Any:
         """Return the rows of the training split.
@@ -212,14 +219,29 @@ class Pooled(Downstream):
     """
 
     num_outputs: int = 1
+    supports_packing = True
 
     def build_model(self, model_config: Any, rngs: Rngs) -> ForClassification:
         return ForClassification(model_config, self.num_outputs, rngs)
 
     def flops(self, model_config: Any, batch: Batch) -> float:
         valid = batch['valid']
-        length = valid.shape[-1]
-        return model_config.encode_flops(valid.sum(), length, valid.size // length)
+        num_texts = (batch['starts'] if 'starts' in batch else valid[..., 0]).size
+        return model_config.encode_flops(*attention_size(valid), num_texts)
+
+
+def attention_size(valid: np.ndarray) -> tuple[int, float]:
+    """Return the number of real tokens in a batch, and the mean number of tokens to which each attends.
+
+    Args:
+      valid: booleans [..., T], or the numbers of the texts in packed rows.
+    """
+    tokens = int(np.count_nonzero(valid))
+    if valid.dtype == bool:
+        return tokens, valid.shape[-1]
+    rows = np.arange(len(valid))[:, None] * (valid.max() + 1)
+    counts = np.bincount((rows + valid)[valid > 0])
+    return tokens, float((counts**2).sum() / tokens)
 
 
 # Fields of a task's `Config` that belong to a trained model. An evaluation takes them from the checkpoint.

@@ -41,6 +41,11 @@ class Config(mlm.Config):
     word_order: Literal['same', 'inverted'] = 'same'
     parallel_corpus: bool = True
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.pack_documents:
+            raise UserError('task.name=bilingual does not support task.pack_documents=true. Set it to false.')
+
 
 class Task(mlm.Task):
     """Masked language modeling with each example in either the real or the fake language."""

@@ -32,6 +32,9 @@ class Task(Pooled):
     def make_examples(self, records: Sequence[Record], with_labels: bool = True) -> Examples:
         return Examples(multiple_choice.make_rows(records, self.data, self.tokenizer, with_labels))
 
+    def text_lengths(self, rows: np.ndarray) -> np.ndarray:
+        return rows[..., 0].sum(1, dtype=np.int64)
+
     def example(self, packed: np.ndarray, rng: np.random.Generator) -> Batch:
         """Unpack the rows of K endings, [K, 4 + T] (see `data.rows`), into arrays [K, T]."""
         endings = [unpack(row) for row in packed]
@@ -39,6 +42,8 @@ class Task(Pooled):
         return {**inputs, 'label': np.int32(endings[0].label), 'row_weight': np.float32(1)}
 
     def loss(self, model: ForClassification, batch: Batch, key: jax.Array | None) -> TaskOutput:
+        if 'starts' in batch:
+            return classify.class_output(model.class_logits(batch, key)[..., 0], batch)
         n, k, length = batch['tokens'].shape
         flat = {name: batch[name].reshape(n * k, length) for name in ('tokens', 'segments', 'valid')}
         return classify.class_output(model.class_logits(flat, key).reshape(n, k), batch)

@@ -35,7 +35,7 @@ class Config:
 
 
 def class_output(logits: jax.Array, batch: Batch) -> TaskOutput:
-    """Return the cross-entropy and the accuracy of logits [B, classes], with the logits and labels of each row."""
+    """Return the cross-entropy and the accuracy of logits [..., classes], with the logits and labels of each text."""
     weights, labels = batch['row_weight'], batch['label']
     return TaskOutput(
         {'cross_entropy': mean(cross_entropy(logits, labels), weights)},
@@ -45,7 +45,7 @@ def class_output(logits: jax.Array, batch: Batch) -> TaskOutput:
 
 
 class Task(Pooled):
-    """Classification from the pooled vector of a row.
+    """Classification from the pooled vector of a text.
 
     Attributes:
       unit: what messages call the records.

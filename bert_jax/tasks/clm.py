@@ -23,8 +23,8 @@ class Config:
     """Settings of causal language modeling.
 
     Attributes:
-      document_masking: whether tokens attend only to tokens of their own document when several share a row. GPT-2
-        and GPT-3 attend across documents.
+      document_masking: whether tokens attend only to tokens of their own document when several share a row, and their
+        positions count from its start. GPT-2 and GPT-3 attend across documents.
       loss_chunk: number of positions per row whose vocabulary logits are computed at once. Small values save memory; 0
         computes all at once.
     """
@@ -70,5 +70,5 @@ class Task(tasks.Task):
         return token_output('lm', losses, correct, batch, self.data.corpus_names)
 
     def flops(self, model_config: Any, batch: Batch) -> float:
-        head = batch['weights'].sum() * 2 * model_config.width * model_config.vocab_size
-        return model_config.block_flops(np.count_nonzero(batch['valid']), batch['valid'].shape[1]) + head
+        head = float(batch['weights'].sum()) * 2 * model_config.width * model_config.vocab_size
+        return model_config.block_flops(*tasks.attention_size(batch['valid'])) + head

@@ -13,6 +13,7 @@ from bert_jax import tasks
 from bert_jax.core.errors import UserError
 from bert_jax.core.metrics import mean
 from bert_jax.data import scripts, segmentation, sources
+from bert_jax.data.causal_rows import PackedRows, document_numbers
 from bert_jax.data.masking import MaskRates, mask_tokens
 from bert_jax.data.pipeline import Batch
 from bert_jax.data.prepare import TextConfig
@@ -40,6 +41,8 @@ class Config:
         (Lan et al. 2020), 'none' is masked language modeling alone.
       negative_rate: share of the rows whose second segment is random or swapped.
       short_sequence_rate: share of the documents whose rows are packed to a random shorter length.
+      pack_documents: whether several documents share a row, without attention between them, so that nearly no token is
+        padding; needs sentence_objective='none'. short_sequence_rate then has no effect.
       shuffle_tokens: whether the ordinary tokens of each row are shuffled, to train a control model that sees words
         without their order.
     """
@@ -53,12 +56,18 @@ class Config:
     sentence_objective: Literal['random', 'swap', 'none'] = 'random'
     negative_rate: float = 0.5
     short_sequence_rate: float = 0.1
+    pack_documents: bool = False
     shuffle_tokens: bool = False
 
     def __post_init__(self) -> None:
         if self.segmenter and not self.whole_word_masking:
             raise UserError(
                 f'task.segmenter={self.segmenter!r} has no effect without task.whole_word_masking=true. Set both, or neither.'
+            )
+        if self.pack_documents and (self.sentence_objective != 'none' or self.shuffle_tokens):
+            raise UserError(
+                'task.pack_documents=true needs task.sentence_objective=none and task.shuffle_tokens=false. Set them, or '
+                'task.pack_documents=false.'
             )
 
 
@@ -77,10 +86,12 @@ class Task(tasks.Task):
             )
         self.rates = MaskRates(config.mask_rate, config.mask_fraction, config.random_fraction)
 
-    def row_maker(self, length: int) -> SegmentRows:
+    def row_maker(self, length: int) -> SegmentRows | PackedRows:
         """Return the function with which `prepare` packs documents into rows of `length` tokens."""
         c = self.config
         words = segmentation.make(c.segmenter)
+        if c.pack_documents:
+            return PackedRows(length, words)
         return SegmentRows(length, c.sentence_objective, c.negative_rate, c.short_sequence_rate, words)
 
     @staticmethod
@@ -123,8 +134,11 @@ class Task(tasks.Task):
         tokens, masked = mask_tokens(row, self.rates, size, self.tokenizer, rng, continues_word)
         positions = np.zeros(size, np.int32)
         positions[: len(masked)] = masked
+        inputs = row.inputs()
+        if self.config.pack_documents:
+            inputs['valid'] = document_numbers(row.tokens, row.length, self.tokenizer.sep)
         return {
-            **row.inputs(),
+            **inputs,
             'tokens': tokens,
             'positions': positions,
             'labels': row.tokens[positions],
@@ -159,11 +173,11 @@ class Task(tasks.Task):
         return model.bert(*inputs, key, output_positions, self.position_ids(model, batch))
 
     def position_ids(self, model: BertForPretraining, batch: Batch) -> jax.Array | None:
-        """Return the position of each token [B, T], or None if the positions are 0, 1, 2, ..."""
+        """Return the position of each token [B, T]; None counts them from the start of each document."""
         return None
 
     def flops(self, model_config: Any, batch: Batch) -> float:
-        tokens, predicted = batch['valid'].sum(), batch['weights'].sum()
+        (tokens, length), predicted = tasks.attention_size(batch['valid']), float(batch['weights'].sum())
         head = predicted * 2 * (model_config.width**2 + model_config.width * model_config.vocab_size)
         outputs = predicted + len(batch['valid'])  # including those for the pooler
-        return model_config.block_flops(tokens, batch['valid'].shape[1], outputs) + head
+        return model_config.block_flops(tokens, length, outputs) + head

@@ -16,6 +16,7 @@ from bert_jax.data.pipeline import Batch
 from bert_jax.data.question_answering import SPAN_BASE, Question, QuestionConfig
 from bert_jax.data.records import Record
 from bert_jax.data.rows import unpack
+from bert_jax.modeling import masks
 from bert_jax.modeling.heads import ForQuestionAnswering
 from bert_jax.modeling.losses import cross_entropy
 from bert_jax.modeling.module import Rngs
@@ -52,6 +53,7 @@ class Task(Downstream):
     """Question answering, with one row for each of the overlapping windows of a document."""
 
     Data = QuestionConfig
+    supports_packing = True
 
     def make_examples(self, records: Sequence[Record], with_labels: bool = True) -> Examples:
         return Examples(*question_answering.make_rows(records, self.data, self.tokenizer, with_labels))
@@ -66,7 +68,10 @@ class Task(Downstream):
 
     def loss(self, model: ForQuestionAnswering, batch: Batch, key: jax.Array | None) -> TaskOutput:
         logits = model(batch['tokens'], batch['segments'], batch['valid'], key).logits
-        logits = jnp.where(batch['valid'][..., None], logits, -1e9)
+        is_real = batch['valid']
+        if 'starts' in batch:
+            logits, is_real = masks.separate_texts(logits, is_real, batch['starts'], self.data.length)
+        logits = jnp.where(is_real[..., None], logits, -1e9)
         weights = batch['row_weight']
         starts, ends = (cross_entropy(logits[..., i], batch[k]) for i, k in enumerate(('start', 'end')))
         correct = (logits[..., 0].argmax(-1) == batch['start']) & (logits[..., 1].argmax(-1) == batch['end'])

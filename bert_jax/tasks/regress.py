@@ -39,7 +39,7 @@ class Task(Pooled):
         return {**row.inputs(), 'value': labeled.decode_float(row.label), 'row_weight': np.float32(1)}
 
     def loss(self, model: ForClassification, batch: Batch, key: jax.Array | None) -> TaskOutput:
-        predicted, value = model.class_logits(batch, key)[:, 0], batch['value']
+        predicted, value = model.class_logits(batch, key)[..., 0], batch['value']
         error = mean(jnp.square(predicted - value), batch['row_weight'])
         return TaskOutput({'squared_error': error}, {}, {'predicted': predicted, 'value': value})
 

@@ -17,6 +17,7 @@ from bert_jax.data.records import Record
 from bert_jax.data.rows import HEADER, unpack
 from bert_jax.data.tagging import Sentence, TaggingConfig
 from bert_jax.data.tokenizer import Tokenizer
+from bert_jax.modeling import masks
 from bert_jax.modeling.feature_based import FeatureBasedTagger
 from bert_jax.modeling.heads import ForTokenClassification
 from bert_jax.modeling.losses import cross_entropy
@@ -51,6 +52,7 @@ class Task(Downstream):
     """Tagging of words at their first subword."""
 
     Data = TaggingConfig
+    supports_packing = True
 
     def __init__(self, config: Config, data: TaggingConfig, tokenizer: Tokenizer):
         super().__init__(config, data, tokenizer)
@@ -88,13 +90,21 @@ class Task(Downstream):
     def loss(self, model: Any, batch: Batch, key: jax.Array | None) -> TaskOutput:
         logits = model(batch['tokens'], batch['segments'], batch['valid'], key).logits
         labels = batch['labels'] - 1
-        weights = jnp.where(labels >= 0, batch['row_weight'][:, None], 0)
         predicted = logits.argmax(-1)
         losses = cross_entropy(logits, jnp.maximum(labels, 0))
+        outputs = {'predicted': predicted, 'labels': labels, 'probability': jax.nn.softmax(logits).max(-1)}
+        row_weight = batch['row_weight']
+        if 'starts' in batch:
+            row_weight = row_weight.max(1)  # 0 if no text of the row counts
+            separate = functools.partial(
+                masks.separate_texts, documents=batch['valid'], starts=batch['starts']
+            )
+            outputs = {k: separate(v, length=self.data.length)[0] for k, v in outputs.items()}
+        weights = jnp.where(labels >= 0, row_weight[:, None], 0)
         return TaskOutput(
             {'cross_entropy': mean(losses, weights)},
             {'accuracy': mean(predicted == labels, weights)},
-            {'predicted': predicted, 'labels': labels, 'probability': jax.nn.softmax(logits).max(-1)},
+            outputs,
         )
 
     def predictions(

@@ -45,19 +45,23 @@ class TrainConfig:
 
     Attributes:
       steps: duration of the run: steps, '3 epochs' or '5e6 examples'.
-      batch_size: number of rows in the global batch, over all devices and hosts.
+      batch_size: number of rows in the global batch, over all devices and hosts; with packing, the number of texts.
       phases: consecutive phases with different row lengths, each (steps, length, batch size). Replaces steps,
         batch_size and data.length. Devlin et al. 2019, appendix A.2: 900k steps of length 128, then 100k of 512.
       length_buckets: largest number of different batch lengths, each of which is compiled; 1 uses only the full length.
         With more, rows of similar length share a batch, which is cut to the shortest length that fits them. Only
         applies to rows in memory, as in downstream tasks.
+      packing: whether the texts of a batch share rows, without attention between them; only in downstream tasks that
+        predict labels, numbers or spans. The losses and predictions are those of one text a row, and `length_buckets`
+        limits the different lengths of packed rows. 'auto' packs on accelerators; on CPUs, rows of similar length are as
+        fast. A run keeps what it began with.
       workers: number of processes that prepare batches; 0 uses a thread of the training process, which is enough to
         train on CPUs.
       accumulation_steps: number of parts into which a batch is split to save memory; their gradients are summed.
       seed: seed of initialization, data order, noise and dropout.
       log_every: duration between two lines of metrics.
       eval_every: duration between two evaluations; 0 evaluates only at the end.
-      eval_batch_size: number of rows in an evaluation batch.
+      eval_batch_size: number of rows in an evaluation batch; with packing, the number of texts.
       eval_rows: maximum number of rows to evaluate on; 0 uses all.
       profile_steps: first and last step of a profiler trace, written to `profile` in the working directory, for
         TensorBoard and XProf; empty writes none.
@@ -67,6 +71,7 @@ class TrainConfig:
     batch_size: int = 32
     phases: tuple[tuple[int, ...], ...] = ()
     length_buckets: int = 8
+    packing: Literal['auto', 'on', 'off'] = 'auto'
     workers: int = 0
     accumulation_steps: int = 1
     seed: int = 0

@@ -27,6 +27,7 @@ from bert_jax.data.pipeline import Batches
 from bert_jax.optim import OptimConfig
 from bert_jax.train import checkpoint as checkpoint_lib
 from bert_jax.train import flops
+from bert_jax.train import packing as packing_lib
 from bert_jax.train import state as state_lib
 from bert_jax.train.checkpoint import Checkpointer
 from bert_jax.train.experiment import Experiment, TrainConfig
@@ -291,13 +292,19 @@ def _batches(
         num_read[phase.length] += (phase.stop - phase.start) * phase.batch_size
         if phase.stop <= start:
             continue
+        rows, packing = get_rows(phase.length), None
+        if packing_lib.is_on(config, task, partitioner):
+            row_multiple = partitioner.num_batch_shards * config.accumulation_steps
+            packing = packing_lib.make(task, rows, phase.batch_size, row_multiple, config)
+            logging.info('packing %s', packing.describe())
         batches = Batches(
-            get_rows(phase.length),
+            rows,
             task.example,
             phase.batch_size,
             config.seed,
             length_buckets=config.length_buckets,
-            local_rows=partitioner.local_rows(phase.batch_size),
+            packing=packing,
+            local_rows=partitioner.local_rows(packing.num_rows if packing else phase.batch_size),
             first_position=first_position,
         )
         first = max(start, phase.start)

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from bert_jax.core import distributed
 from bert_jax.core.partitioning import Partitioner
 from bert_jax.data.tokenizer import Tokenizer
-from bert_jax.train import checks, convert, inputs, record, resume
+from bert_jax.train import checks, convert, inputs, packing, record, resume
 from bert_jax.train import experiment as experiment_lib
 from bert_jax.train.experiment import Experiment
 
@@ -79,6 +79,7 @@ def _set_up(
     saved = resume.read_saved_config(workdir)
     is_checked = experiment.trains_tokenizer
     experiment, tokenizer, read_params = inputs.resolve(experiment, workdir)
+    experiment = packing.resolve(experiment, partitioner)
     if not is_checked:
         checks.check_experiment(experiment, tokenizer, partitioner)
     resume.check_config(workdir, saved, experiment.as_dict())

@@ -52,6 +52,21 @@ def test_loss_matches_the_logits(document_masking, loss_chunk):
     assert float(term.value()) == pytest.approx(np.mean(expected), rel=1e-5)
 
 
+def test_masked_documents_have_the_losses_of_single_rows():
+    task, example = make_example(document_masking=True)
+    alone = []
+    for document in DOCUMENTS:
+        (row,) = JoinedRows(16)([document], VOCABULARY, np.random.default_rng(0))
+        alone.append(task.example(row, np.random.default_rng(0)))
+    graph, params = tiny.graph_and_params(GptForCausalLM)
+    batches = [jax.tree.map(jnp.asarray, stack(examples)) for examples in ([example], alone)]
+    packed, single = (
+        tiny.compute(graph, params, lambda m, b=b: task.loss(m, b, None).losses['lm_loss']) for b in batches
+    )
+    assert float(packed.weight) == float(single.weight) == 11
+    assert float(packed.total) == pytest.approx(float(single.total), abs=1e-5, rel=1e-5)
+
+
 def test_flops_are_those_of_blocks_and_head():
     task, example = make_example(document_masking=False)
     config = tiny.config(GptForCausalLM)

@@ -1,7 +1,9 @@
 """The masked language modeling task: examples, settings and losses."""
 
+import functools
 import types
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -11,9 +13,12 @@ from hypothesis import strategies as st
 from bert_jax.core.errors import UserError
 from bert_jax.data import rows as rows_lib
 from bert_jax.data import tokenizer as tokenizer_lib
+from bert_jax.data.causal_rows import PackedRows
 from bert_jax.data.pipeline import stack
 from bert_jax.data.prepare import TextConfig
+from bert_jax.modeling.bert import BertForPretraining
 from bert_jax.tasks import mlm
+from tests.modeling import tiny
 
 LENGTH = 32
 
@@ -261,3 +266,43 @@ def test_next_sentence_loss_can_be_turned_off(vocabulary):
     result = make_task(vocabulary, sentence_objective='none').loss(Model(), fake_batch(), None)
     assert set(result.losses) == {'mlm_loss'}
     assert set(result.metrics) == {'mlm_accuracy'}
+
+
+def test_packed_documents_have_the_losses_of_single_rows(vocabulary):
+    documents = [[np.arange(10, 10 + n)] for n in (5, 12, 3)]
+    (row,) = PackedRows(LENGTH)(documents, vocabulary, np.random.default_rng(0))
+    task = make_task(vocabulary, sentence_objective='none', pack_documents=True, mask_rate=0.5)
+    packed = task.example(row, np.random.default_rng(0))
+    assert packed['valid'].tolist() == [1] * 14 + [2] * 7 + [3] * 5 + [0] * 6
+    alone = []
+    for number in (1, 2, 3):
+        inside = packed['valid'] == number
+        start = int(inside.argmax())
+        tokens = np.zeros(LENGTH, np.int32)
+        tokens[: inside.sum()] = packed['tokens'][inside]
+        predicted = inside[packed['positions']] & (packed['weights'] > 0)
+        assert predicted.any()
+        alone.append(
+            packed
+            | {
+                'tokens': tokens,
+                'valid': np.arange(LENGTH) < inside.sum(),
+                'positions': np.where(predicted, packed['positions'] - start, 0),
+                'weights': predicted.astype(np.float32),
+            }
+        )
+    graph, params = tiny.graph_and_params(
+        functools.partial(BertForPretraining, next_sentence=False), vocab_size=len(vocabulary)
+    )
+    batches = [jax.tree.map(jnp.asarray, stack(examples)) for examples in ([packed], alone)]
+    losses = [
+        tiny.compute(graph, params, lambda m, b=b: task.loss(m, b, None).losses['mlm_loss']) for b in batches
+    ]
+    assert float(losses[0].weight) == float(losses[1].weight)
+    assert float(losses[0].total) == pytest.approx(float(losses[1].total), abs=1e-5, rel=1e-5)
+
+
+@pytest.mark.parametrize('setting', [{'sentence_objective': 'random'}, {'shuffle_tokens': True}])
+def test_packing_needs_documents_without_a_second_segment_or_shuffling(setting):
+    with pytest.raises(UserError, match=r'task\.pack_documents=true needs'):
+        mlm.Config(**{'sentence_objective': 'none', 'pack_documents': True, **setting})

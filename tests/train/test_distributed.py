@@ -132,12 +132,16 @@ def test_error_caused_by_lost_process_is_one_line(text, start, monkeypatch):
 
 
 @pytest.mark.slow
-def test_fine_tuning_and_evaluation_with_two_processes_equal_one_process(tmp_path, pretrained, labeled):
-    settings = ('train.steps=4', 'train.length_buckets=3')
+@pytest.mark.parametrize('batches', ['train.length_buckets=3', 'train.packing=on'])
+def test_fine_tuning_and_evaluation_with_two_processes_equal_one_process(
+    tmp_path, pretrained, labeled, batches
+):
+    settings = ('train.steps=4', batches)
     assert finetune(tmp_path / 'run', pretrained, labeled, *settings) == 0
     # Both processes hold all rows: only the tensor axis is split, which this strategy does not use.
-    two_process_settings = ('mesh.data=1', 'mesh.tensor=8', f'init.checkpoint={pretrained}', *settings)
+    two_process_settings = ('mesh.data=1', 'mesh.tensor=8', f'init.checkpoint={pretrained}', 'train.steps=4')
     arguments: tuple[str, ...] = (f'--config={TINY}:classify', f'--config.data.source={labeled}')
+    arguments = (*arguments, f'--config.{batches}')
     overrides = [f'--config.{setting}' for setting in two_process_settings]
     statuses, outputs = wait(start(2, 'train', *arguments, f'--workdir={tmp_path / "both"}', *overrides))
     assert statuses == [0, 0], outputs
