@@ -101,7 +101,7 @@ def attend(
     add_weights([probabilities])
     weights = probabilities.astype(q.dtype)
     if has_dropout:
-        weights = dropout(weights, dropout_rate, key)
+        weights = dropout(weights, dropout_rate, key, ('batch', 'heads'))
     return jnp.einsum('bnqk,bnkh->bnqh', weights, v)
 
 

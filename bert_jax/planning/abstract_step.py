@@ -97,10 +97,9 @@ def make_step(
     """
     check_batch_shape(experiment, partitioner, phase.length, phase.batch_size)
     model, task = experiment.model, experiment.make_task(tokenizer)
-    accumulation_steps = experiment.train.accumulation_steps
-    layout, jitted = make_train_step(
-        task, model, experiment.optim, phase.stop, partitioner, accumulation_steps=accumulation_steps
-    )
+    train = experiment.train
+    settings: Any = {'accumulation_steps': train.accumulation_steps, 'prng': train.prng}
+    layout, jitted = make_train_step(task, model, experiment.optim, phase.stop, partitioner, **settings)
     example = _make_example(task, tokenizer, phase.length)
     batch = {
         k: jax.ShapeDtypeStruct((phase.batch_size, *v.shape[1:]), v.dtype, sharding=partitioner.batch)

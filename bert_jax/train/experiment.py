@@ -59,6 +59,8 @@ class TrainConfig:
         train on CPUs.
       accumulation_steps: number of parts into which a batch is split to save memory; their gradients are summed.
       seed: seed of initialization, data order, noise and dropout.
+      prng: generator of the random bits of dropout. 'threefry' draws the same bits on all devices and meshes. 'rbg' is
+        the generator of the hardware, which is cheaper on TPUs and GPUs; its bits depend on the device and the mesh.
       log_every: duration between two lines of metrics.
       eval_every: duration between two evaluations; 0 evaluates only at the end.
       eval_batch_size: number of rows in an evaluation batch; with packing, the number of texts.
@@ -75,6 +77,7 @@ class TrainConfig:
     workers: int = 0
     accumulation_steps: int = 1
     seed: int = 0
+    prng: Literal['threefry', 'rbg'] = 'threefry'
     log_every: int | float | str = 10
     eval_every: int | float | str = 0.2
     eval_batch_size: int = 32

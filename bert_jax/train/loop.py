@@ -112,7 +112,7 @@ def train(
 
     optimizer = optim_config(experiment, task)
     layout, step_fn = make_train_step(
-        task, experiment.model, optimizer, total, partitioner, c.seed, c.accumulation_steps, **units
+        task, experiment.model, optimizer, total, partitioner, c.seed, c.accumulation_steps, c.prng, **units
     )
     _log_summary(layout, partitioner, total)
     checkpointer = Checkpointer(workdir, experiment.checkpoint, {**metadata, 'total_steps': total})

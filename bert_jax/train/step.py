@@ -17,6 +17,8 @@ from bert_jax.train.state import Layout, State, make_layout
 
 Batch = dict[str, jax.Array]
 Metrics = dict[str, Mean]
+# JAX's names of the values of `train.prng`.
+_PRNG = {'threefry': 'threefry2x32', 'rbg': 'rbg'}
 
 
 def train_step(
@@ -28,6 +30,7 @@ def train_step(
     layout: Layout,
     schedule: optax.Schedule,
     dropout: bool,
+    prng: str,
     accumulation_steps: int,
 ) -> tuple[State, Metrics]:
     """Compute loss and gradients of a batch and update the trained parameters.
@@ -46,12 +49,13 @@ def train_step(
       layout: structure of the model, and the optimizer.
       schedule: learning rate by step, for the metrics.
       dropout: whether the model uses dropout.
+      prng: random generator of dropout, see `TrainConfig`.
       accumulation_steps: number of parts of a batch.
 
     Returns:
       The state after the update, and metrics.
     """
-    key = jax.random.fold_in(jax.random.key(seed), state.step) if dropout else None
+    key = jax.random.fold_in(jax.random.key(seed, impl=_PRNG[prng]), state.step) if dropout else None
     trained = layout.select_trained(state.params)
 
     def loss(
@@ -112,6 +116,7 @@ def make_train_step(
     partitioner: Partitioner,
     seed: int = 0,
     accumulation_steps: int = 1,
+    prng: str = 'threefry',
     **units: int,
 ) -> tuple[Layout, functools.partial[tuple[State, Metrics]]]:
     """Lay out the state of a run, and jit `train_step` with explicit shardings and a donated state.
@@ -124,6 +129,7 @@ def make_train_step(
       partitioner: mesh.
       seed: random seed of the run. It is an argument of the program, so that all seeds share one compiled program.
       accumulation_steps: number of parts of a batch.
+      prng: random generator of dropout, see `TrainConfig`.
       **units: `batch_size` and `examples`, for durations in epochs or examples.
 
     Returns:
@@ -137,6 +143,7 @@ def make_train_step(
         layout=layout,
         schedule=optim.make_schedule(optim_config, total, **units),
         dropout=model_config.dropout > 0 or model_config.attention_dropout > 0,
+        prng=prng,
         accumulation_steps=accumulation_steps,
     )
 

@@ -12,7 +12,6 @@ from flax import nnx
 
 from bert_jax.modeling import attention, layers, local_attention, masks, module
 from bert_jax.modeling.attention import attend
-from bert_jax.modeling.dropout import dropout, fold_in
 from tests.modeling import tiny
 
 
@@ -260,21 +259,6 @@ def test_padding_masks_allow_real_tokens_of_the_same_document():
         masks.padding(jnp.array([[1, 1, 2, 0]])).to_array(4, 4)[0, 0],
         [[1, 1, 0, 0], [1, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 0]],
     )
-
-
-@pytest.mark.parametrize('rate', [0.1, 0.5])
-def test_dropout_zeroes_a_share_and_scales_up_the_rest(rate):
-    y = np.asarray(dropout(jnp.full((400, 400), 3.0), rate, jax.random.key(0)))
-    assert (y == 0).mean() == pytest.approx(rate, abs=0.01)
-    np.testing.assert_allclose(y[y != 0], 3 / (1 - rate), rtol=1e-6)
-    assert dropout(jnp.ones(3, jnp.bfloat16), rate, jax.random.key(0)).dtype == jnp.bfloat16
-
-
-def test_no_dropout_without_a_key_or_rate():
-    x = jnp.ones(1000)
-    assert dropout(x, 0.5, None) is x
-    assert dropout(x, 0.0, jax.random.key(0)) is x
-    assert fold_in(None, 3) is None
 
 
 @pytest.mark.parametrize('rates', [dict(dropout=0.2), dict(attention_dropout=0.2)], ids=str)

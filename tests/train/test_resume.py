@@ -83,6 +83,17 @@ def test_resuming_on_another_mesh_differs_only_by_rounding(tmp_path, corpus, row
         np.testing.assert_allclose(left[name], right[name], rtol=1e-4, atol=1e-5, err_msg=name)
 
 
+def test_resuming_with_the_hardware_generator_is_bitwise_equal(tmp_path, corpus, rows):
+    whole, resumed = tmp_path / 'whole', tmp_path / 'resumed'
+    assert pretrain(whole, corpus, rows, 'train.prng=rbg') == 0
+    shutil.copytree(whole, resumed)
+    shutil.rmtree(resumed / 'checkpoints' / '20')
+    with pytest.raises(UserError, match="train.prng was 'rbg', is 'threefry'"):
+        pretrain(resumed, corpus, rows)
+    assert pretrain(resumed, corpus, rows, 'train.prng=rbg') == 0
+    _assert_same_run(resumed, whole)
+
+
 @pytest.mark.parametrize('item', ['params', 'training', 'metadata'])
 def test_damaged_newest_checkpoint_is_skipped(tmp_path, corpus, rows, pretrained, caplog, item):
     shutil.copytree(pretrained, tmp_path / 'run')

@@ -38,8 +38,8 @@ def batch(task, tokenizer):
     return Batches(rows, task.example, BATCH, seed=0)(0)
 
 
-def update(task, tokenizer, batch, mesh=None, devices=8, accumulation_steps=1, start=0, **model):
-    """Run one step from a fixed state, whose step is `start`; return the new state and the metrics."""
+def make_step(task, tokenizer, mesh=None, devices=8, accumulation_steps=1, prng='threefry', **model):
+    """Return the partitioner, and the layout and step of a small model."""
     model = {'width': 32, 'mlp_width': 64, 'dropout': 0.0, 'attention_dropout': 0.0} | model
     config = bert.Config(size='tiny', max_positions=LENGTH, vocab_size=len(tokenizer), **model)
     partitioner = partitioning.make(mesh or MeshConfig(), jax.devices()[:devices])
@@ -50,7 +50,14 @@ def update(task, tokenizer, batch, mesh=None, devices=8, accumulation_steps=1, s
         10,
         partitioner,
         accumulation_steps=accumulation_steps,
+        prng=prng,
     )
+    return partitioner, layout, step
+
+
+def update(task, tokenizer, batch, start=0, **settings):
+    """Run one step from a fixed state, whose step is `start`; return the new state and the metrics."""
+    partitioner, layout, step = make_step(task, tokenizer, **settings)
     state = state_lib.create(layout, seed=0)
     state = dataclasses.replace(state, step=state.step + start)
     state, metrics = step(state, partitioner.global_batch(batch))
@@ -66,6 +73,17 @@ def single(task, tokenizer, batch):
 def test_dropout_differs_between_steps(task, tokenizer, batch, single):
     _, metrics = update(task, tokenizer, batch, devices=1, dropout=0.1, start=1)
     assert abs(metrics['loss'] - single[1]['loss']) > 1e-4
+
+
+def test_hardware_generator_draws_all_bits_of_the_step(task, tokenizer, batch):
+    def lower(**settings):
+        partitioner, layout, step = make_step(task, tokenizer, **settings)
+        text = step.func.lower(*step.args, layout.abstract, partitioner.global_batch(batch)).as_text()
+        return {name for name in ('threefry', 'rng_bit_generator') if name in text}
+
+    assert lower() == lower(prng='rbg') == set()  # without dropout
+    assert lower(dropout=0.1) == {'threefry'}
+    assert 'rng_bit_generator' in lower(dropout=0.1, prng='rbg')  # its keys are derived by threefry
 
 
 def assert_same(a, b, tolerance=2e-5):
