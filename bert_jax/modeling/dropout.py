@@ -1,5 +1,6 @@
 """Dropout as a pure function."""
 
+import functools
 import math
 from collections.abc import Sequence
 
@@ -44,7 +45,7 @@ def random_integers(key: jax.Array, shape: Sequence[int], width: int, axes: Sequ
     *leading, last = shape
     words = _random_words(key, (*leading, -(-last * width // 32)), axes)
     shifts = np.arange(0, 32, width, dtype=np.uint32)[:, None]
-    # One part of the row for each part of the word: TPUs move less data than with neighbors from one word.
+    # The parts of a word are not neighbors: TPUs pad a last dimension of 4 parts to 128.
     integers = (words[..., None, :] >> shifts) & np.uint32(2**width - 1)
     return integers.reshape(*leading, -1)[..., :last]
 
@@ -52,8 +53,8 @@ def random_integers(key: jax.Array, shape: Sequence[int], width: int, axes: Sequ
 def _random_words(key: jax.Array, shape: Sequence[int], axes: Sequence[str]) -> jax.Array:
     """Draw uint32 words.
 
-    XLA would let each device draw the words of all devices with the hardware generator, so each device draws its own
-    words instead, with a key for its part of the array.
+    XLA does not split the work of the hardware generator: each device would draw the words of all. Instead, each part of
+    the array has a key of its own, and a device draws only the part that it holds.
     """
     partitioner = partitioning.active()
     if partitioner is None or partitioner.mesh.size == 1 or jax.random.key_impl(key) != 'rbg':
@@ -66,8 +67,9 @@ def _random_words(key: jax.Array, shape: Sequence[int], axes: Sequence[str]) -> 
     def draw(key: jax.Array, index: jax.Array) -> jax.Array:
         return jax.random.bits(jax.random.fold_in(key, index.reshape(())), local, 'uint32')
 
-    specs = {'in_specs': (P(), sharding.spec), 'out_specs': sharding.spec}
-    return jax.shard_map(draw, mesh=partitioner.mesh, check_vma=False, **specs)(key, index)
+    spec = sharding.spec
+    shard_map = functools.partial(jax.shard_map, mesh=partitioner.mesh, check_vma=False)
+    return shard_map(draw, in_specs=(P(), spec), out_specs=spec)(key, index)
 
 
 def fold_in(key: jax.Array | None, index: int | jax.Array) -> jax.Array | None:
