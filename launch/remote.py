@@ -101,12 +101,13 @@ def make_archive(run: Runner, folder: pathlib.Path, sent: Sequence[str]) -> path
     return file
 
 
-def _find(pattern: str) -> list[str]:
-    """Return the paths that match a glob, in which `{split}` stands for the name of a split."""
+def _find(pattern: str, splits: Sequence[str] = ('*',)) -> list[str]:
+    """Return the paths that match a glob, in which `{split}` stands for the names of these splits."""
     pattern = os.path.expanduser(pattern)
     if (ROOT / pattern).exists():
         return [pattern]
-    return sorted(glob.glob(pattern.replace('{split}', '*'), root_dir=ROOT))
+    patterns = {pattern.replace('{split}', split) for split in splits}
+    return sorted(file for p in patterns for file in glob.glob(p, root_dir=ROOT, recursive=True))
 
 
 def install_command(jax_extra: str, *packages: str) -> str:
@@ -166,7 +167,7 @@ def validate(arguments: Sequence[str], sent: Sequence[str]) -> str:
     if missing := [pattern for pattern in sent if not _find(pattern)]:
         raise UserError(f'--send={missing[0]} does not exist. Set it to a file, a folder or a glob.')
     path, colon, arg = flags.config.partition(':')
-    if not _is_sent(path, sent):
+    if not _is_sent(_find(path) or [path], sent):
         raise UserError(
             f'--config={path} is outside the project, and only the project is copied to the machine. Move the file into '
             f'configs/, or add --send={path}.'
@@ -185,41 +186,41 @@ def validate(arguments: Sequence[str], sent: Sequence[str]) -> str:
     return str(pathlib.PurePosixPath('bert_jax') / flags.workdir)
 
 
-def _is_sent(path: str, sent: Sequence[str]) -> bool:
-    """Return whether the machine has a path or glob: in a bucket, below the project or a value of --send."""
-    if buckets.is_in_bucket(path):
-        return True
-
-    def normalize(path: str) -> str:
-        return os.path.normpath(os.path.expanduser(path))
-
+def _is_sent(paths: Sequence[str], sent: Sequence[str]) -> bool:
+    """Return whether all paths are copied to the machine: they are in the project or in a value of --send."""
     # An absolute path in this project is another one on the machine, so it is not made relative.
-    parents = map(normalize, (*SHIPPED, *sent))
-    return any(pathlib.PurePath(normalize(path)).is_relative_to(parent) for parent in parents)
+    parents = [os.path.normpath(parent) for pattern in (*SHIPPED, *sent) for parent in _find(pattern)]
+    return all(
+        any(pathlib.PurePath(os.path.normpath(path)).is_relative_to(parent) for parent in parents)
+        for path in paths
+    )
 
 
 def _describe_unsent(experiment: Any, sent: Sequence[str]) -> Iterator[str]:
     """Yield a line for each input of a training that is not sent, with what to do."""
-    from bert_jax.data import formats, sources
+    from bert_jax.data import formats, segmentation, sources
 
-    data = experiment.data
+    data, segmenter = experiment.data, getattr(experiment.task, 'segmenter', '')
     inputs = {
         'init.checkpoint': [experiment.init.checkpoint],
         'tokenizer.path': [experiment.tokenizer.path],
+        'task.segmenter': [segmenter] if segmenter != segmentation.JIEBA else [],
         'data.rows_dir': _find(getattr(data, 'rows_dir', '')),  # the training prepares missing rows
         'data.source': [getattr(data, 'source', '')],
         'data.sources': [sources.parse_source(source)[1] for source in getattr(data, 'sources', ())],
     }
+    splits = [getattr(data, key, '*') for key in ('train_split', 'eval_split')]
     for key, paths in inputs.items():
         for path in filter(None, paths):
             if key.startswith('data.source') and not formats.is_path(path):
                 if not path.startswith('pydocs/'):
                     yield f'{key}={path}: a TFDS data set. Prepare it there with python -m bert_jax.bin.download {path}'
-            elif not _is_sent(path, sent):
-                advice = (
-                    f'Copy it with --send={shlex.quote(path)}' if _find(path) else 'It is not on this machine'
-                )
-                yield f'{key}={path}: {advice}.'
+            elif not buckets.is_in_bucket(path):
+                found = _find(path, splits)
+                if not found:
+                    yield f'{key}={path}: It is not on this machine.'
+                elif not _is_sent(found, sent):
+                    yield f'{key}={path}: Copy it with --send={shlex.quote(path)}.'
 
 
 def split_arguments(arguments: list[str]) -> tuple[list[str], list[str]]:

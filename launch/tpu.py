@@ -13,8 +13,18 @@ import time
 
 import remote
 
-# TPU runtime version, by the prefix of --type.
-VERSIONS = {'v5lite': 'v2-alpha-tpuv5-lite', 'v5p': 'v2-alpha-tpuv5', 'v6e': 'v2-alpha-tpuv6e'}
+from bert_jax.core.config import did_you_mean
+from bert_jax.core.errors import UserError
+
+# TPU runtime version, by the generation in --type.
+VERSIONS = {
+    **dict.fromkeys(('v2', 'v3', 'v4'), 'tpu-ubuntu2204-base'),
+    'v5litepod': 'v2-alpha-tpuv5-lite',
+    'v5p': 'v2-alpha-tpuv5',
+    'v6e': 'v2-alpha-tpuv6e',
+}
+# Largest size in --type that is one worker: 8 chips of v5e and v6e, or the 8 cores of 4 chips of the others.
+ONE_WORKER = 8
 STOPPED = 75  # exit status of a training run that saved a checkpoint after SIGTERM
 LOST = ('SUSPENDING', 'SUSPENDED', 'FAILED', 'DELETING')
 
@@ -58,9 +68,7 @@ class Tpu:
 
     def create(self) -> None:
         f = self.flags
-        version = f.version or next(
-            (v for k, v in VERSIONS.items() if f.type.startswith(k)), 'tpu-ubuntu2204-base'
-        )
+        version = f.version or VERSIONS[f.type.partition('-')[0]]
         options = [f'--node-id={f.name}', f'--accelerator-type={f.type}', f'--runtime-version={version}']
         self.run(*self.queued_resource('create', *options, *(['--spot'] if f.spot else [])))
 
@@ -126,11 +134,32 @@ def _parse(arguments: list[str]) -> tuple[argparse.Namespace, argparse.ArgumentP
     return parser.parse_args(arguments), parser
 
 
+def _parse_type(name: str) -> int:
+    """Return the size in an accelerator type, such as 16 for v5litepod-16.
+
+    Raises:
+      UserError: if there is no such type.
+    """
+    generation, _, size = name.partition('-')
+    if generation not in VERSIONS:
+        typed = generation.lower().replace('v5e', 'v5litepod')
+        raise UserError(
+            f'--type={name} has the unknown generation {generation!r}: {did_you_mean(typed, VERSIONS)}'
+        )
+    if not size.isdecimal():
+        raise UserError(f'--type={name} has no size. Write one after the generation, as in {generation}-8.')
+    return int(size)
+
+
 def main() -> int:
     launch_args, train_args = remote.split_arguments(sys.argv[1:])
     flags, parser = _parse(launch_args)
     workdir = remote.validate(train_args, flags.send)
     is_in_bucket = workdir.startswith('gs://')
+    if _parse_type(flags.type) > ONE_WORKER and not is_in_bucket:
+        raise UserError(
+            f'--type={flags.type} has several workers, which all write to --workdir. Set --workdir=gs://BUCKET/RUN.'
+        )
     if not (is_in_bucket or flags.fetch or flags.keep):
         parser.error(
             'the run would be deleted together with the TPU; pass --workdir=gs://BUCKET/RUN, or --fetch, or --keep'

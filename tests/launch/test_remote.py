@@ -104,7 +104,7 @@ def read_trainings(machines):
     return [json.loads(line) for line in (machines / 'trained.jsonl').read_text().splitlines()]
 
 
-TPU = ['--name=t', '--zone=z', '--type=v5litepod-16', '--poll=0.01']
+TPU = ['--name=t', '--zone=z', '--type=v5litepod-8', '--poll=0.01']
 
 
 def test_preempted_tpu_is_requested_again_with_the_same_arguments(machines):
@@ -213,6 +213,53 @@ def test_inputs_that_are_not_sent_are_named(machines):
     assert '  data.rows_dir=rows: Copy it with --send=rows.' in done.stderr
     done = launch(script, '--hosts=u@a', '--send=nothing', '--', *WORDS)
     assert done.stderr == 'error: --send=nothing does not exist. Set it to a file, a folder or a glob.\n'
+
+
+def test_files_are_compared_to_find_what_is_not_sent(machines):
+    script = copy_project(machines) / 'ssh.py'
+    reviews = script.parents[1] / 'reviews'
+    reviews.mkdir()
+    for name in ('train.csv', 'validation.csv', 'test.csv'):
+        (reviews / name).write_text('text,label\na,b\n')
+    words = ['--config=configs/finetune/classify.py:reviews/{split}.csv', '--workdir=w']
+
+    def unsent(*send):
+        return launch(script, '--hosts=u@a', '--print', *send, '--', *words).stderr
+
+    assert 'reviews' not in unsent('--send=reviews/*.csv')
+    assert 'reviews' not in unsent('--send=reviews/train.csv', '--send=reviews/validation.csv')
+    advice = "  data.source=reviews/{split}.csv: Copy it with --send='reviews/{split}.csv'."
+    assert advice in unsent('--send=reviews/t*.csv').splitlines()  # without the evaluation split
+
+
+def test_file_of_words_is_not_sent(machines):
+    script = copy_project(machines) / 'ssh.py'
+    (script.parents[1] / 'words.txt').write_text('word\n')
+    words = [*WORDS[:2], '--config.task.whole_word_masking=true']
+    for segmenter, is_named in (('words.txt', True), ('jieba', False)):
+        done = launch(script, '--hosts=u@a', '--print', '--', *words, f'--config.task.segmenter={segmenter}')
+        assert done.returncode == 0, done.stderr
+        assert ('  task.segmenter=words.txt: Copy it with --send=words.txt.' in done.stderr) == is_named
+
+
+@pytest.mark.parametrize(
+    ('kind', 'workdir', 'message'),
+    [
+        ('v5litepod-16', 'runs/x', 'has several workers, which all write to --workdir. Set --workdir=gs://'),
+        ('v4-32', 'runs/x', 'has several workers'),
+        ('v4-8', 'runs/x', ''),
+        ('v5litepod-16', 'gs://b/x', ''),
+        ('v5litpod-8', 'gs://b/x', "unknown generation 'v5litpod': did you mean 'v5litepod'?"),
+        ('v5e-8', 'gs://b/x', "unknown generation 'v5e': did you mean 'v5litepod'?"),
+        ('v6e', 'gs://b/x', 'has no size. Write one after the generation, as in v6e-8.'),
+    ],
+)
+def test_type_is_checked(kind, workdir, message):
+    words = ['--name=t', '--zone=z', f'--type={kind}', '--fetch=x', '--print', '--']
+    done = launch('tpu.py', *words, WORDS[0], f'--workdir={workdir}')
+    assert done.returncode == (1 if message else 0), done.stderr
+    assert message in done.stderr
+    assert bool(done.stdout) == (not message)
 
 
 @pytest.mark.parametrize('script', ['tpu.py', 'ssh.py'])
