@@ -52,6 +52,8 @@ def _encode(tokenizer: Tokenizer, texts: str | Iterable[str], name: str) -> list
         raise UserError(f'{name} is empty. {hint}')
     for i, text in enumerate(texts):
         if not isinstance(text, str):
+            if isinstance(text, tuple | list) and name == 'texts':
+                hint = 'Pass a list of strings, and the second texts as another: tokenizer(texts, pairs).'
             raise UserError(f'{name}[{i}] is of type {type(text).__name__}. {hint}')
     return tokenizer.encode(texts, parse_special=True)
 

@@ -118,7 +118,7 @@ class Tokenizer:
         compiled programs.
 
         Args:
-          texts: B texts, or a single one.
+          texts: a text, or B texts in a list, tuple or other iterable; a tuple of two strings is two texts, not a pair.
           pairs: second text of each row, such as the hypothesis of a premise or the context of a question; None for
             single texts.
           max_length: number of tokens to which rows are cut, the longer text of a pair first; None cuts nothing.
@@ -135,6 +135,9 @@ class Tokenizer:
 
     def __len__(self) -> int:
         return self._size
+
+    def __repr__(self) -> str:
+        return f'{type(self).__name__}(kind={self.kind!r}, size={len(self)}, lowercase={self.lowercase})'
 
     @property
     def kind(self) -> Literal['wordpiece', 'bpe']:
@@ -193,7 +196,13 @@ class Tokenizer:
         return self.backend.decode(list(map(int, ids)))
 
     def token(self, index: int) -> str:
-        """Return the string of the token with the id `index`."""
+        """Return the string of the token with the id `index`; that of [UNK] if no entry has the id.
+
+        Raises:
+          UserError: if the id is beyond the vocabulary.
+        """
+        if not 0 <= index < len(self):
+            raise UserError(f'The token id {index} does not exist. Pass an id from 0 to {len(self) - 1}.')
         return self.backend.id_to_token(int(index)) or '[UNK]'
 
     @functools.cached_property

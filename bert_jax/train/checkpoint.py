@@ -244,8 +244,11 @@ def read_metadata(path: pathlib.Path) -> tuple[pathlib.Path, dict[str, Any]]:
             f'{str(path)!r} contains a model of another library. Convert it with '
             f'`python -m bert_jax.bin.convert --from_hf={path} --to=DIR` and pass DIR instead.'
         )
+    other = 'the folder of one of its steps'
+    if not path.exists():  # perhaps the name of a published model
+        other = 'convert a published model with `python -m bert_jax.bin.convert --from_hf=NAME --to=DIR`'
     raise UserError(
-        f'There is no checkpoint in {str(path)!r}. Pass the --workdir of a training run, or the folder of one of its steps.'
+        f'There is no checkpoint in {str(path)!r}. Pass the --workdir of a training run, or {other}.'
     )
 
 

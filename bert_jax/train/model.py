@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import os
 import pathlib
 from collections.abc import Mapping
 from typing import Any
@@ -108,6 +109,8 @@ class Model:
 
 def load(path: str | pathlib.Path) -> tuple[Model, Tokenizer]:
     """Load a model and its tokenizer; see `bert_jax.load`."""
+    if not isinstance(path, str | os.PathLike):
+        raise UserError(f'path is {path!r}. Pass the working directory of a run.')
     trained = load_lib.read(path)
     experiment = trained.experiment
     tokenizer = experiment.make_task(trained.tokenizer).tokenizer

@@ -70,6 +70,7 @@ def test_a_causal_model_gets_no_special_tokens(tokenizer):
         (([],), 'texts is empty'),
         ((['a', None],), 'texts[1] is of type NoneType'),
         (([['a', 'dog']],), 'texts[0] is of type list'),
+        (([('a', 'dog')],), 'as another: tokenizer(texts, pairs)'),
         (
             (['a', 'dog'], ['a']),
             'texts has the length 2, but pairs has 1. Pass one second text for each text.',

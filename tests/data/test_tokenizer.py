@@ -318,3 +318,15 @@ def test_ids_and_offsets_match_transformers(name):
         assert ids.tolist() == case['ids'], case['text']
         assert offsets.tolist() == case['offsets'], case['text']
         assert tokenizer.encode([case['text']])[0].tolist() == case['ids']
+
+
+def test_an_id_beyond_the_vocabulary_is_an_error():
+    tokenizer = tokenizer_lib.from_words('a dog')
+    for index in (-1, len(tokenizer)):
+        with pytest.raises(UserError, match=f'The token id {index} does not exist. Pass an id from 0 to 6'):
+            tokenizer.token(index)
+
+
+def test_a_tokenizer_is_shown_with_its_kind_size_and_case():
+    tokenizer = tokenizer_lib.from_words('a dog')
+    assert repr(tokenizer) == "Tokenizer(kind='wordpiece', size=7, lowercase=False)"

@@ -101,3 +101,10 @@ def test_the_example_of_load_runs(pretrained, finetuned, monkeypatch):
         exec(example.source, names)
     assert names['word']
     assert {*names['names']} <= {'good', 'bad'}
+
+
+def test_a_path_without_a_run_is_an_error():
+    with pytest.raises(UserError, match='path is None'):
+        bert_jax.load(None)
+    with pytest.raises(UserError, match=r'convert a published model with .*bin\.convert --from_hf=NAME'):
+        bert_jax.load('bert-base-uncased')
