@@ -58,7 +58,7 @@ def attend(
     scores = jnp.einsum('bnsqh,bnskh->bnsqk', q_blocks, k_blocks, preferred_element_type=jnp.float32)
     weights = jax.nn.softmax(jnp.where(allowed, scores, jnp.finfo(jnp.float32).min), axis=-1).astype(q.dtype)
     if key is not None and dropout_rate > 0:
-        weights = dropout(weights, dropout_rate, key)
+        weights = dropout(weights, dropout_rate, key, ('batch', 'heads'))
     y = jnp.einsum('bnsqk,bnskh->bnsqh', weights, v_blocks)
     return y.reshape(*q.shape[:2], -1, q.shape[-1])[:, :, :length]
 
