@@ -66,9 +66,20 @@ def load_examples(name: str, split: str) -> Sequence[dict[str, Any]]:
     The data set must be prepared in one of the `folders`; `pydocs/...` is built on this machine.
 
     Raises:
-      UserError: if the data set is not there, the split is unknown, or it cannot be read.
+      UserError: if the data set is not there, the split is unknown or empty, or it cannot be read.
     """
     builder = _builder(name)
+    _count_examples(builder, name, split)
+    try:
+        source = builder.as_data_source(split=split)
+        len(source)
+    except Exception as e:
+        raise _read_error(name, split, e) from e
+    return _DecodedExamples(source, f'split {split!r} of {name}')
+
+
+def _count_examples(builder: Any, name: str, split: str) -> int:
+    """Return the number of examples of a split; raises UserError if it is unknown, malformed or empty."""
     splits = builder.info.splits
     for part in split.split('+'):
         base = part.split('[')[0].strip()
@@ -78,14 +89,18 @@ def load_examples(name: str, split: str) -> Sequence[dict[str, Any]]:
                 f"'{next(iter(splits), 'train')}[90%:]'."
             )
     try:
-        source = builder.as_data_source(split=split)
-        len(source)
-    except Exception as e:
-        reason = first_line(e)
-        raise UserError(
-            f'Cannot read split {split!r} of {name} ({reason}). Correct the split or prepare the data set again.'
-        ) from e
-    return _DecodedExamples(source, f'split {split!r} of {name}')
+        count = splits[split].num_examples
+    except (ValueError, AssertionError) as e:
+        raise _read_error(name, split, e) from e
+    if count <= 0:  # below 0 if a slice ends before its start
+        raise UserError(f'Split {split!r} of {name} is empty. Set a split with examples.')
+    return count
+
+
+def _read_error(name: str, split: str, e: Exception) -> UserError:
+    return UserError(
+        f'Cannot read split {split!r} of {name} ({first_line(e)}). Correct the split or prepare the data set again.'
+    )
 
 
 def load_features(name: str) -> dict[str, Any]:
@@ -94,9 +109,17 @@ def load_features(name: str) -> dict[str, Any]:
 
 
 def describe(name: str, split: str) -> dict[str, Any]:
-    """Return the name and version of a data set, the split, and its number of examples."""
-    info = _builder(name).info
-    return {'dataset': info.full_name, 'split': split, 'examples': info.splits[split].num_examples}
+    """Return the name and version of a data set, the split, and its number of examples.
+
+    Raises:
+      UserError: if the data set is not there, or the split is unknown or empty.
+    """
+    builder = _builder(name)
+    return {
+        'dataset': builder.info.full_name,
+        'split': split,
+        'examples': _count_examples(builder, name, split),
+    }
 
 
 class _DecodedExamples(Sequence):

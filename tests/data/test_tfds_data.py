@@ -112,11 +112,19 @@ def test_unknown_split_suggests_the_nearest(kites, split):
         tfds_data.load_examples(kites, split)
 
 
-@pytest.mark.parametrize('split', ['train[', 'train[:x]', 'train[5:2]'])
-def test_invalid_slice_is_named(kites, split):
-    with pytest.raises(UserError) as error:
-        len(tfds_data.load_examples(kites, split))
-    assert split in str(error.value)
+@pytest.mark.parametrize('use', [tfds_data.load_examples, tfds_data.describe])
+@pytest.mark.parametrize(
+    ('split', 'message'),
+    [
+        ('train[', "Cannot read split 'train\\['"),
+        ('train[:x]', r"Cannot read split 'train\[:x\]'"),
+        ('train[5:2]', r"Split 'train\[5:2\]' of .* is empty"),
+        ('train[:0]', r"Split 'train\[:0\]' of .* is empty"),
+    ],
+)
+def test_invalid_or_empty_slice_is_named(kites, use, split, message):
+    with pytest.raises(UserError, match=message):
+        use(kites, split)
 
 
 def test_unknown_data_set_suggests_the_nearest_and_tfds_data_dir(kites, prepared):
