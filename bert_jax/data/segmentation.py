@@ -13,6 +13,7 @@ import numpy as np
 
 from bert_jax.core.errors import UserError
 from bert_jax.data import files, scripts
+from bert_jax.data.formats.common import not_utf8_error
 from bert_jax.data.tokenizer import Tokenizer
 
 JIEBA = 'jieba'
@@ -67,7 +68,7 @@ def make(source: str) -> Segmenter | None:
     """Make the segmenter of `task.segmenter`; None if it is empty.
 
     Raises:
-      UserError: if jieba is not installed, or the file has no words.
+      UserError: if jieba is not installed, or the file is not UTF-8 text or has no words.
     """
     if not source:
         return None
@@ -108,7 +109,10 @@ def _read_words(path: str) -> tuple[frozenset[str], dict[str, int]]:
     The dictionaries of jieba, which have other columns after the word, can be read too.
     """
     with files.open_binary(os.path.expanduser(path)) as (stream, _):
-        lines = stream.read().decode('utf-8-sig', errors='replace').splitlines()
+        try:
+            lines = stream.read().decode('utf-8-sig').splitlines()
+        except UnicodeDecodeError as e:
+            raise not_utf8_error(path) from e
     words = frozenset(line.split()[0] for line in lines if line.strip())
     words = frozenset(word for word in words if len(word) > 1)
     return words, {word[0]: len(word) for word in sorted(words, key=len)}

@@ -101,12 +101,14 @@ def test_jieba_is_used(monkeypatch, wordpiece):
         ('jieba', 'needs the package jieba. Run `pip install jieba`'),
         ('missing.txt', "'missing.txt' is not a file"),
         ('single.txt', 'no word of two or more characters'),
+        ('gbk.txt', "'gbk.txt' is not UTF-8 text"),
     ],
 )
 def test_segmenter_that_cannot_be_used_is_an_error(source, message, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setitem(sys.modules, 'jieba', None)
     (tmp_path / 'single.txt').write_text('北\n京\n')
+    (tmp_path / 'gbk.txt').write_text('北京\n', encoding='gbk')
     with pytest.raises(UserError, match=message):
         segmentation.make(source)
 
