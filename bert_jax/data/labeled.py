@@ -1,6 +1,7 @@
 """Labeled texts for downstream tasks: one or two texts and a class or a number, as rows in memory."""
 
 import dataclasses
+import itertools
 import logging
 import math
 import re
@@ -17,6 +18,8 @@ from bert_jax.data.formats import parquet
 from bert_jax.data.formats.conll import ENTITY_TAG
 from bert_jax.data.records import Record
 from bert_jax.data.rows import HEADER, max_text_tokens, pack, truncate_pair
+from bert_jax.data.sequences import KmerTokenizer
+from bert_jax.data.text_checks import warn_of_unknown
 from bert_jax.data.tokenizer import Tokenizer
 
 
@@ -406,7 +409,7 @@ def make_rows(
     tokenizer: Tokenizer,
     unit: str = 'examples',
 ) -> np.ndarray:
-    """Tokenize the texts of records, and log how many of them are truncated.
+    """Tokenize the texts of records, log how many of them are truncated, and warn of many unknown tokens.
 
     Args:
       records: n records.
@@ -423,6 +426,8 @@ def make_rows(
     """
     fields = data.text_fields.items()
     encoded = [tokenizer.encode([r.text(field, f'data.{key}') for r in records]) for key, field in fields]
+    if not isinstance(tokenizer, KmerTokenizer):  # the task dna reports unknown k-mers
+        warn_of_unknown(records, itertools.chain(*encoded), tokenizer)
     capacity = max_text_tokens(data.length, tokenizer, len(fields))
     num_truncated = sum(sum(map(len, texts)) > capacity for texts in zip(*encoded, strict=True))
     # After a bad record, `predict` retries the others in pairs with the first; those would repeat the log.

@@ -10,6 +10,7 @@ from bert_jax.data import labeled
 from bert_jax.data.labeled import DataConfig
 from bert_jax.data.records import Record
 from bert_jax.data.rows import HEADER, max_text_tokens, pack, truncate_pair
+from bert_jax.data.text_checks import warn_of_unknown
 from bert_jax.data.tokenizer import Tokenizer
 
 
@@ -55,6 +56,7 @@ def make_rows(
     rows = np.empty((len(records), k, HEADER + data.length), np.uint32)
     texts = tokenizer.encode([record.text(data.text, 'data.text') for record in records])
     encoded = tokenizer.encode([ending for own in endings for ending in own])
+    warn_of_unknown(records, [*texts, *encoded], tokenizer)
     labels = labeled.class_ids(records, data, [*map(str, range(k))]) if with_labels else [0] * len(records)
     for i, label in enumerate(labels):
         for j in range(k):

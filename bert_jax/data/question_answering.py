@@ -14,6 +14,7 @@ from bert_jax.core.errors import UserError
 from bert_jax.data.labeled import DataConfig
 from bert_jax.data.records import Record, describe
 from bert_jax.data.rows import max_text_tokens, pack
+from bert_jax.data.text_checks import warn_of_unknown
 from bert_jax.data.tokenizer import Tokenizer
 
 # A row's label holds the first and the last position of the answer: first * SPAN_BASE + last.
@@ -124,6 +125,7 @@ def make_rows(
     questions = tokenizer.encode([record.text(data.question, 'data.question').lstrip() for record in records])
     unique = list(dict.fromkeys(contexts))
     encoded = dict(zip(unique, tokenizer.encode_with_offsets(unique), strict=True))
+    warn_of_unknown(records, [*questions, *(ids for ids, _ in encoded.values())], tokenizer)
     rows: list[np.ndarray] = []
     result = []
     for i, record in enumerate(records):

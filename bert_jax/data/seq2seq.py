@@ -1,6 +1,7 @@
 """Texts with targets, such as summaries or translations, as one row for the text and one for the target."""
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -11,6 +12,7 @@ from bert_jax.core.config import check_range
 from bert_jax.data.labeled import DataConfig
 from bert_jax.data.records import Record
 from bert_jax.data.rows import HEADER, max_text_tokens, pack
+from bert_jax.data.text_checks import warn_of_unknown
 from bert_jax.data.tokenizer import Tokenizer
 
 
@@ -67,8 +69,10 @@ def make_rows(
             raise record.error('has an empty text')
     lengths = data.length, data.target_length or data.length
     rows = np.empty((len(records), 2, HEADER + max(lengths)), np.uint32)
-    for side, (texts, length) in enumerate(zip(zip(*pairs, strict=True), lengths, strict=True)):
+    encoded = [tokenizer.encode(texts) for texts in zip(*pairs, strict=True)]
+    warn_of_unknown(records, itertools.chain(*encoded), tokenizer)
+    for side, (ids_of_texts, length) in enumerate(zip(encoded, lengths, strict=True)):
         capacity = max_text_tokens(length, tokenizer, 1)
-        for row, ids in zip(rows, tokenizer.encode(texts), strict=True):
+        for row, ids in zip(rows, ids_of_texts, strict=True):
             row[side] = pack(ids[:capacity], None, 0, max(lengths), tokenizer)
     return rows, pairs

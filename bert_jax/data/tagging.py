@@ -16,6 +16,7 @@ from bert_jax.data.formats.common import log_once
 from bert_jax.data.labeled import ClassesConfig, LabelMap
 from bert_jax.data.records import Record
 from bert_jax.data.rows import HEADER, pack
+from bert_jax.data.text_checks import warn_of_unknown
 from bert_jax.data.tokenizer import Tokenizer
 
 
@@ -70,6 +71,7 @@ def make_rows(
     label_map = labeled.LabelMap(data, labels) if with_labels else None
     rows: list[np.ndarray] = []
     sentences = []
+    encoded: list[np.ndarray] = []
     for record in records:
         if label_map is not None:
             words = record.texts(data.tokens, 'words', 'data.tokens')
@@ -80,6 +82,7 @@ def make_rows(
         subwords = [
             s if len(s) else np.array([tokenizer.unk], np.int32) for s in tokenizer.encode_words(words)
         ]
+        encoded += subwords
         positions = np.zeros((len(words), 2), np.int32)
         for window in _split_words([len(s) for s in subwords], data.length - 2):
             row = np.zeros((2, HEADER + data.length), np.uint32)
@@ -93,6 +96,7 @@ def make_rows(
         sentences.append(Sentence(words, positions))
     if not rows:
         raise UserError(f'{data.source} has no words. Check data.source and data.tokens.')
+    warn_of_unknown(records, encoded, tokenizer)
     return np.stack(rows), sentences
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from bert_jax import tasks
 from bert_jax.core import partitioning
 from bert_jax.core.errors import UserError
-from bert_jax.data import files, formats
+from bert_jax.data import files, formats, text_checks
 from bert_jax.data import records as records_lib
 from bert_jax.data.formats import Invalid
 from bert_jax.data.records import Record
@@ -59,7 +59,7 @@ class Predictor:
         if len(invalid) == len(checked):
             return [*invalid]
         _log_first([r.problem for r in invalid], 'invalid records')
-        empty = [r for r in checked if isinstance(r, Record) and self._has_empty_text(r)]
+        empty = text_checks.find_empty([r for r in checked if isinstance(r, Record)], self.task.data)
         _log_first([r.location.rstrip(',') for r in empty], 'empty texts')
         config = dataclasses.replace(self._trained.experiment.train, eval_rows=0)
         evaluator = Evaluator(
@@ -87,11 +87,6 @@ class Predictor:
                 checked.append(record)
             valid = [record for record in checked if isinstance(record, Record)]
             return checked, make(valid) if valid else Examples(())
-
-    def _has_empty_text(self, record: Record) -> bool:
-        keys = ('text', 'text_pair', 'question', 'context')
-        names = [name for key in keys if (name := getattr(self.task.data, key, ''))]
-        return not all(record.text(name).strip() for name in names)
 
     def gold(self, records: Sequence[Record | Invalid]) -> list[Any]:
         """Return the gold label of each record, and None for records without a valid one.

@@ -88,7 +88,7 @@ class Scorer:
         key = trained.experiment, trained.tokenizer.fingerprint
         if self._evaluator is None or key != self._evaluator_key:
             task = self._make_task(path, trained)
-            examples = task.make_examples(self.records)
+            examples = task.make_labeled_examples(self.records)
             self._evaluator = Evaluator(
                 task, trained.graph, examples, self._partitioner, experiment.train, generate=True
             )

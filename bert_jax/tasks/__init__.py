@@ -22,6 +22,7 @@ from bert_jax.core.config import did_you_mean
 from bert_jax.core.errors import UserError
 from bert_jax.core.metrics import Mean, mean
 from bert_jax.data import records as records_lib
+from bert_jax.data import text_checks
 from bert_jax.data.pipeline import Batch
 from bert_jax.data.records import Record
 from bert_jax.data.tokenizer import Tokenizer
@@ -197,11 +198,17 @@ class Downstream(Task):
         """
         self.data.check_splits()
         records = records_lib.read(self.data.source, self.data.train_split, self.data.limit)
-        return self.make_examples(records).rows
+        return self.make_labeled_examples(records).rows
 
     def eval_examples(self) -> Examples:
         """Return the rows of the evaluation split."""
-        return self.make_examples(records_lib.read(self.data.source, self.data.eval_split))
+        return self.make_labeled_examples(records_lib.read(self.data.source, self.data.eval_split))
+
+    def make_labeled_examples(self, records: Sequence[Record]) -> Examples:
+        """Convert labeled records to rows, and warn of empty texts; raises UserError if all are empty."""
+        examples = self.make_examples(records)
+        text_checks.check_not_empty(records, self.data)
+        return examples
 
     def format_scores(self, scores: dict[str, Any]) -> str:
         """Format scores and counts as a plain-text table."""
