@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 
+from bert_jax.core.errors import UserError
 from bert_jax.data import labeled
 from bert_jax.data.labeled import DataConfig
-from bert_jax.data.records import Record
+from bert_jax.data.records import Record, describe
 from bert_jax.data.rows import HEADER, max_text_tokens, pack, truncate_pair
 from bert_jax.data.text_checks import warn_of_unknown
 from bert_jax.data.tokenizer import Tokenizer
@@ -86,9 +87,15 @@ def read_endings(record: Record, data: Any) -> list[str]:
       UserError: if a field is missing or holds fewer than two endings.
     """
     if len(data.endings) == 1:
-        endings = record.texts(data.endings[0], 'endings', 'data.endings')
+        field = data.endings[0]
+        if isinstance(value := record.get(field, 'data.endings'), str):
+            raise UserError(
+                f'{record.location} has {describe(value)} in the field {field!r}, where a list of endings belongs. '
+                'Set data.endings to one field for each ending, such as data.endings=a,b, or write a list in a .jsonl file.'
+            )
+        endings = record.texts(field, 'endings')
         if len(endings) < 2:
-            raise record.error(f'does not have two or more endings in the field {data.endings[0]!r}')
+            raise record.error(f'does not have two or more endings in the field {field!r}')
     else:
         endings = [record.text(field, 'data.endings') for field in data.endings]
     prefix = record.text(data.ending_prefix, 'data.ending_prefix') if data.ending_prefix else ''

@@ -243,8 +243,11 @@ def _list_answers(record: Record, field: str) -> list[tuple[str, int]]:
         else:
             texts, starts = ([answer[key] for answer in value] for key in ('text', 'answer_start'))
     except (TypeError, KeyError) as e:
-        form = 'Write {"text": [...], "answer_start": [...]}, and empty lists for no answer.'
-        raise UserError(f'{record.location} has {describe(value)} in the field {field!r}. {form}') from e
+        form = '{"text": ["Rome"], "answer_start": [17]}, with positions in characters from 0, or empty lists for no answer'
+        raise UserError(
+            f'{record.location} has {describe(value)} in the field {field!r}, where data.answers needs answers and their '
+            f'positions. Write {form}.'
+        ) from e
     if len(texts) != len(starts):
         raise record.error(f'has {len(texts)} entries in text but {len(starts)} in answer_start')
     for name, entries, expected, kind in (

@@ -53,7 +53,11 @@ def test_invalid_record_is_named(word_tokenizer, second, message):
         ([], 'does not have two or more endings'),
         (['a'], 'does not have two or more endings'),
         (None, "has null in the field 'endings', where a list of endings belongs"),
-        ('a b', "has the text 'a b' in the field 'endings', where a list of endings belongs"),
+        (
+            'a b',
+            "has the text 'a b' in the field 'endings', where a list of endings belongs. Set data.endings to one field for "
+            'each ending, such as data.endings=a,b',
+        ),
         (['a', None], "has null in the list 'endings', where text belongs"),
         (['a', 3], "has the number 3 in the list 'endings', where text belongs"),
     ],

@@ -148,6 +148,13 @@ def test_malformed_answers_raise(word_tokenizer, answers):
         make_rows(record, word_tokenizer)
 
 
+def test_answers_without_positions_say_which_form_is_needed(word_tokenizer):
+    record = Record('line 2,', {'context': 'w1 w2', 'question': 'w3', 'answers': 'w2'})
+    message = r"line 2, has the text 'w2' in .* data\.answers needs .* positions\. Write \{\"text\": .*, with positions"
+    with pytest.raises(UserError, match=message):
+        make_rows(record, word_tokenizer)
+
+
 def test_answers_may_be_a_list_of_objects(word_tokenizer):
     record = make_record('w1 w2 w3')
     record.fields['answers'] = [{'text': 'w2', 'answer_start': 3}, {'text': 'w2 w3', 'answer_start': 3}]
