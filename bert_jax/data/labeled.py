@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from bert_jax.core.config import check_range, did_you_mean
+from bert_jax.core.config import check_range, did_you_mean, list_names
 from bert_jax.core.errors import UserError
 from bert_jax.data import files, formats, tfds_data
 from bert_jax.data import records as records_lib
@@ -130,6 +130,7 @@ def label_names(data: Any, per_token: bool = False) -> tuple[str, ...]:
     if names := _numbered_names(data) or _parquet_label_names(data):
         return names
     records = records_lib.read(data.source, data.train_split)
+    check_label_fields(records, data.label)
     locations: dict[str, Record] = {}  # the first record of each class
     number = None  # the first record whose label is a number of JSON
     unlabeled = 0
@@ -146,6 +147,12 @@ def label_names(data: Any, per_token: bool = False) -> tuple[str, ...]:
     if not names:
         raise UserError(
             f'{data.source} has no labels in the field {data.label!r}. Set data.label to another.'
+        )
+    if not per_token and len(names) > max(20, len(records) / 2):
+        raise UserError(
+            f'{data.source} has {len(names):,} different labels in the field {data.label!r} of {len(records):,} examples: '
+            f'{list_names([repr(name[:40]) for name in names], limit=5)}. '
+            'Set data.label to a field of classes, or list all classes in task.labels.'
         )
     if all(map(_is_integer, names)):
         names = tuple(sorted(names, key=int))
@@ -362,8 +369,29 @@ def _is_integer(name: str) -> bool:
     return bool(re.fullmatch('-?(0|[1-9][0-9]*)', name))
 
 
+def check_label_fields(records: Sequence[Record], field: str) -> None:
+    """Check that all records have the label field if the first one has it.
+
+    Without it in the first record, the name of the field is probably wrong, which reading it reports.
+
+    Raises:
+      UserError: if a record lacks the field.
+    """
+    for i, record in enumerate(records):
+        try:
+            record.get(field)
+        except UserError as e:
+            if i == 0:
+                return
+            raise UserError(
+                f'{record.location} has no label in the field {field!r}, unlike those before it. '
+                'Add one, or remove the record.'
+            ) from e
+
+
 def class_ids(records: Sequence[Record], data: Any, labels: Sequence[str]) -> list[int]:
     """Return the class id of each record; see `LabelMap`."""
+    check_label_fields(records, data.label)
     label_map = LabelMap(data, labels)
     return [label_map.class_id(record.get(data.label, 'data.label'), record.location) for record in records]
 
@@ -376,6 +404,7 @@ def encode_floats(records: Sequence[Record], data: LabeledConfig) -> list[int]:
     """
     if data.label_names:
         raise UserError(f'data.label_names={data.label_names} has no effect on real numbers. Remove it.')
+    check_label_fields(records, data.label)
     return [int(np.float32(_real_label(record, data.label)).view(np.uint32)) for record in records]
 
 

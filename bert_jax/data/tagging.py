@@ -68,6 +68,8 @@ def make_rows(
     Raises:
       UserError: if a field is missing, or a sentence has a different number of words and labels.
     """
+    if with_labels:
+        labeled.check_label_fields(records, data.label)
     label_map = labeled.LabelMap(data, labels) if with_labels else None
     rows: list[np.ndarray] = []
     sentences = []

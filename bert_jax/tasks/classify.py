@@ -58,14 +58,24 @@ class Task(Pooled):
         super().__init__(config, data, tokenizer)
         self.num_outputs = len(config.labels)
         if len(config.labels) < 2:
-            raise UserError(
-                f'task.labels={config.labels} has fewer than two classes. List two or more, or check data.label.'
-            )
+            raise UserError(f'task.labels={config.labels} has fewer than two classes. List two or more.')
 
     @staticmethod
     def complete_config(config: Config, data: LabeledConfig) -> Config:
-        """Fill in the names of the classes from the data, unless they are set."""
-        return config if config.labels else dataclasses.replace(config, labels=labeled.label_names(data))
+        """Fill in the names of the classes from the data, unless they are set.
+
+        Raises:
+          UserError: if the training split has only one class.
+        """
+        if config.labels:
+            return config
+        labels = labeled.label_names(data)
+        if len(labels) < 2:
+            raise UserError(
+                f'The training examples of {data.source} have only the class {labels[0]!r} in the field {data.label!r}. '
+                'Add examples of another class, or set data.label to another field.'
+            )
+        return dataclasses.replace(config, labels=labels)
 
     def make_examples(self, records: Sequence[Record], with_labels: bool = True) -> Examples:
         if with_labels:

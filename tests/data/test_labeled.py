@@ -95,6 +95,38 @@ def test_files_of_a_glob_are_read_in_sorted_order(tmp_path, word_tokenizer):
     assert [text(r, word_tokenizer) for r in found] == ['w1', 'w2']
 
 
+def test_one_record_without_a_label_is_named(tmp_path, word_tokenizer):
+    first, second = EXAMPLES[0], {'text': 'w4'}
+    data = config(write(tmp_path, [first, second], '.jsonl'))
+    message = (
+        r"line 2, has no label in the field 'label', unlike those before it\. Add one, or remove the record"
+    )
+    for use in (
+        lambda: label_names(data),
+        lambda: make_rows(data, 'train', ('good', 'bad'), word_tokenizer),
+        lambda: labeled.encode_floats(records.read(data.source, 'train'), data),
+    ):
+        with pytest.raises(UserError, match=message):
+            use()
+    data = config(write(tmp_path, [second, first], '.jsonl'))
+    with pytest.raises(UserError, match=r"line 1, has no field 'label': .* Set data\.label"):
+        label_names(data)
+
+
+def test_about_as_many_labels_as_examples_are_an_error(tmp_path):
+    sentences = [f'{i} {"w1 " * 30}' for i in range(30)]
+    data = config(write(tmp_path, [{'text': 'w1', 'label': s} for s in sentences], '.jsonl'))
+    message = r"has 30 different labels in the field 'label' of 30 examples: '0 w1 .*, and 25 more\. Set data\.label"
+    with pytest.raises(UserError, match=message) as error:
+        label_names(data)
+    assert sentences[0] not in str(error.value)
+
+
+def test_few_examples_of_each_class_suffice(tmp_path):
+    examples = [{'text': 'w1', 'label': f'c{i // 2}'} for i in range(60)]
+    assert len(label_names(config(write(tmp_path, examples, '.jsonl')))) == 30
+
+
 @pytest.mark.parametrize('suffix', ['.jsonl', '.csv'])
 def test_integer_labels_are_classes(tmp_path, word_tokenizer, suffix):
     source = write(tmp_path, [{'text': 'w1', 'label': i} for i in (2, 0, 2, 1)], suffix)

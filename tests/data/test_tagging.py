@@ -141,3 +141,9 @@ def test_unlabeled_text_is_split_at_spaces(word_tokenizer):
             make_rows([Record('a', fields)], word_tokenizer, with_labels=False)
     with pytest.raises(UserError, match='where a list of words belongs'):
         make_rows([Record('a', {'tokens': 'w1 w2', 'tags': 'O O'})], word_tokenizer)
+
+
+def test_one_sentence_without_labels_is_named(word_tokenizer):
+    records = [Record('line 1,', {'tokens': ['w1'], 'tags': ['O']}), Record('line 2,', {'tokens': ['w1']})]
+    with pytest.raises(UserError, match="line 2, has no label in the field 'tags', unlike those before it"):
+        make_rows(records, word_tokenizer)

@@ -146,6 +146,15 @@ def test_fewer_than_two_classes_are_rejected(labels):
         make_task(labels=labels)
 
 
+def test_data_with_one_class_are_rejected(tmp_path):
+    (tmp_path / 'train.csv').write_text('text,label\na,pos\nb,pos\n')
+    data = LabeledConfig(f'{tmp_path}/{{split}}.csv')
+    with pytest.raises(
+        UserError, match=r"The training examples of .* have only the class 'pos' in the field 'label'"
+    ):
+        classify.Task.complete_config(classify.Config(), data)
+
+
 @pytest.fixture
 def source(tmp_path):
     for split, n in (('train', 20), ('dev', 5)):
