@@ -166,11 +166,19 @@ def _describe_stale_rows(
 ) -> str:
     """Return a sentence that says how rows differ from those that the settings would give; empty if they do not."""
     sizes = settings['file_sizes']
-    if change := describe_change({k: v for k, v in settings.items() if k != 'file_sizes'}, earlier):
+    if change := describe_change(_flatten(settings), _flatten(earlier)):
         return f'The rows in {str(folder)!r} were prepared with a different {change}.'
     if any(sizes) and sizes != earlier['file_sizes']:  # rows may be copied without their text
         return f'The text files have changed since the rows in {str(folder)!r} were prepared.'
     return ''
+
+
+def _flatten(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings of rows without the sizes of files, and with the settings of the row maker among them."""
+    name, packing = settings['row_maker']
+    segmenter = ' '.join(packing.get('segmenter', {}).values()) or None
+    others = {key: value for key, value in settings.items() if key not in ('row_maker', 'file_sizes')}
+    return {'row_maker': name, **packing, 'segmenter': segmenter, **others}
 
 
 def _write_rows(

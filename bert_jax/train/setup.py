@@ -77,6 +77,10 @@ def _set_up(
     partitioner: Partitioner,
 ) -> Setup:
     saved = resume.read_saved_config(workdir)
+    earlier: dict[str, Any] = {}
+    if saved is not None:
+        earlier = record.read(workdir)
+        record.check_files(workdir, saved, earlier, experiment)
     is_checked = experiment.trains_tokenizer
     experiment, tokenizer, read_params = inputs.resolve(experiment, workdir)
     experiment = packing.resolve(experiment, partitioner)
@@ -91,9 +95,7 @@ def _set_up(
     rows = inputs.TaskRows(task, experiment, tokenizer, workdir)
     rows.prepare_all()
     made_from = record.describe(experiment, tokenizer, rows.folder(rows.lengths[-1]))
-    earlier: dict[str, Any] = {}
     if saved is not None:
-        earlier = record.read(workdir)
         record.check(workdir, earlier, made_from)
         make_command = functools.partial(resume.command_from_checkpoint, spec, workdir, overrides, experiment)
         length = experiment.phases[0][1]

@@ -14,8 +14,10 @@ from bert_jax.core.errors import UserError
 from bert_jax.data import prepare as prepare_lib
 from bert_jax.data import sources, tfds_data
 from bert_jax.data import tokenizer as tokenizer_lib
+from bert_jax.data.causal_rows import JoinedRows
 from bert_jax.data.prepare import TextConfig
 from bert_jax.data.rows import MANIFEST, Rows, SegmentRows, unpack
+from bert_jax.data.segmentation import Segmenter
 
 DOCUMENTS, WORDS_PER_DOCUMENT = 60, 40
 HELD_OUT = (1, 9, 19, 28, 38, 48, 58)  # a tenth of the characters, from the second document on
@@ -161,8 +163,16 @@ def test_changed_text_files_are_an_error(text, word_tokenizer, tmp_path):
 
 
 def test_changed_row_maker_or_tokenizer_is_named(folders, text, word_tokenizer):
-    with pytest.raises(UserError, match='prepared with a different row_maker'):
-        prepare_lib.prepare(text, SegmentRows(32, 'swap'), word_tokenizer, folders[1])
+    for row_maker, change in (
+        (SegmentRows(32, 'swap'), r'sentence_objective \(random, now swap\)'),
+        (
+            dataclasses.replace(ROW_MAKER, segmenter=Segmenter('w.txt', 'a1')),
+            r'segmenter \(None, now w\.txt a1\)',
+        ),
+        (JoinedRows(32), r'row_maker \(SegmentRows, now JoinedRows\)'),
+    ):
+        with pytest.raises(UserError, match=f'prepared with a different {change}'):
+            prepare_lib.prepare(text, row_maker, word_tokenizer, folders[1])
     other = tokenizer_lib.from_vocab([*tokenizer_lib.SPECIAL, 'w1'])
     with pytest.raises(UserError, match='prepared with a different tokenizer'):
         prepare_lib.prepare(text, ROW_MAKER, other, folders[1])

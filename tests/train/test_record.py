@@ -3,11 +3,13 @@
 import json
 import logging
 import pathlib
+import re
 import shutil
 
 import pytest
 
 from bert_jax.core.errors import UserError
+from bert_jax.data import segmentation
 from bert_jax.data.rows import read_manifest
 from bert_jax.train import loop, record
 from tests.runs import finetune, metric_lines, pretrain, train_command
@@ -59,6 +61,37 @@ def test_record_of_fine_tuning_and_changes_of_its_inputs(tmp_path, pretrained, l
     with caplog.at_level(logging.WARNING):
         assert train() == 0
     assert 'init.checkpoint has changed' in caplog.text
+
+
+def test_changed_text_or_words_are_found_before_rows_are_prepared(tmp_path, corpus, monkeypatch):
+    monkeypatch.setattr(loop, '_run', lambda *_: 0)
+    text, words, run = tmp_path / 'a.txt', tmp_path / 'words.txt', tmp_path / 'run'
+    text.write_text(corpus.read_text())
+    words.write_text('ab\n')
+    settings = 'task.whole_word_masking=true', f'task.segmenter={words}', 'train.steps=4'
+
+    def train(*changes):
+        segmentation._read_words.cache_clear()
+        return pretrain(run, text, '', *settings, *changes)
+
+    assert train() == 0
+    assert record.read(run)['segmenter']['source'] == str(words)
+    (run / 'checkpoints' / '2').mkdir(parents=True)
+    monkeypatch.setattr(loop, 'train', lambda *_: 0)
+    assert train() == 0
+    for keeps_rows in (True, False):
+        if not keeps_rows:
+            shutil.rmtree(run / 'rows')
+        for file, name in ((text, f'the data ({text})'), (words, f"task.segmenter='{words}'")):
+            content = file.read_text()
+            file.write_text(f'{content}more\n')
+            with pytest.raises(UserError, match=re.escape(f'other content of {name}. Restore it')):
+                train()
+            file.write_text(content)
+        assert (run / 'rows').exists() == keeps_rows
+    with pytest.raises(UserError, match=r'another config \(task\.segmenter was'):
+        train('task.segmenter=')
+    assert train() == 0
 
 
 def test_losses_of_a_mixture_and_evaluations_that_checkpoints_add(tmp_path, corpus, caplog):
