@@ -103,7 +103,7 @@ def load(spec: str) -> ConfigDict:
         known = _describe_argument(module.get_config)
         raise UserError(f'{path!r} needs an argument, as in --config={path}:ARGUMENT: {known}')
     try:
-        return module.get_config(arg) if arg else module.get_config()
+        config = module.get_config(arg) if arg else module.get_config()
     except UserError:
         raise
     except (Exception, SystemExit) as e:
@@ -114,9 +114,15 @@ def load(spec: str) -> ConfigDict:
         if arg and isinstance(e, ValueError):
             raise UserError(f'{path!r} does not accept the argument {arg!r}: {e}') from e
         raise UserError(f'get_config() of {path!r} failed ({reason}). Fix the config file.') from e
+    if not isinstance(config, ConfigDict | Mapping):
+        raise UserError(f'get_config() of {path!r} returns {config!r}. Return a ConfigDict from it.')
+    return config
 
 
 def _load_json(path: str) -> ConfigDict:
+    if pathlib.Path(path).name == 'run.json':
+        config = pathlib.Path(path).with_name('config.json')
+        raise UserError(f'{path!r} is the record of a run, not its config. Set --config={config}.')
     try:
         return ConfigDict(json.loads(pathlib.Path(path).read_text()))
     except (OSError, ValueError, TypeError, AttributeError) as e:
@@ -143,10 +149,15 @@ def load_module(path: str) -> Any:
       UserError: if the file is missing or fails to run.
     """
     file = pathlib.Path(path)
+    if file.is_dir():
+        config = file / 'config.json'
+        found = f'Set --config={config}.' if config.is_file() else 'Set --config to a file.'
+        raise UserError(f'{path!r} is a folder, not a config file. {found}')
     if not file.is_file():
-        raise UserError(
-            f'The config file {path!r} does not exist. Pass one such as --config=configs/quickstart.py.'
-        )
+        others = [other.name for other in file.parent.glob('*.py')]
+        hint = '. Pass one such as --config=configs/quickstart.py.'
+        hint = f': {did_you_mean(file.name, others)}' if others else hint
+        raise UserError(f'The config file {path!r} does not exist{hint}')
     module_spec = importlib.util.spec_from_file_location(file.stem, file)
     if module_spec is None or module_spec.loader is None:
         raise UserError(f'{path!r} is not a Python file. Pass a .py file that defines get_config().')

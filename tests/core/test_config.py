@@ -209,6 +209,7 @@ def test_config_file_with_and_without_argument(write):
         (WITH_CHOICES, '', 'needs an argument, as in .*: choose from base, large'),
         (WITH_CHOICES, ':larg', "does not accept the argument 'larg': choose from base, large"),
         ('get_cfg = None', '', r'does not define get_config\(\)'),
+        ('def get_config(): pass', '', r'get_config\(\) of .* returns None\. Return a ConfigDict from it'),
         ('import no_such_package', '', 'no_such_package'),
         ('def get_config(:', '', 'config.py'),
     ],
@@ -218,10 +219,27 @@ def test_invalid_config_file_is_a_user_error(write, text, arg, message):
         config_lib.load(write(text) + arg)
 
 
-@pytest.mark.parametrize('name', ['missing.py', 'missing.py:tiny', '.'])
+@pytest.mark.parametrize('name', ['missing.py', 'missing.py:tiny'])
 def test_missing_config_file_is_a_user_error(tmp_path, name):
     with pytest.raises(UserError, match='does not exist'):
         config_lib.load(str(tmp_path / name))
+
+
+def test_missing_config_file_suggests_closest(tmp_path):
+    (tmp_path / 'glue.py').touch()
+    with pytest.raises(UserError, match=r"/gleu\.py' does not exist: did you mean 'glue\.py'\?"):
+        config_lib.load(f'{tmp_path}/gleu.py:mrpc')
+
+
+def test_folder_or_record_of_a_run_names_its_config(tmp_path):
+    with pytest.raises(UserError, match=r'is a folder, not a config file\. Set --config to a file'):
+        config_lib.load(str(tmp_path))
+    (tmp_path / 'config.json').write_text('{}')
+    (tmp_path / 'run.json').write_text('{}')
+    with pytest.raises(UserError, match=rf'is a folder, .* Set --config={tmp_path}/config\.json'):
+        config_lib.load(str(tmp_path))
+    with pytest.raises(UserError, match=rf'is the record of a run, .* Set --config={tmp_path}/config\.json'):
+        config_lib.load(f'{tmp_path}/run.json')
 
 
 def test_config_file_that_is_not_python_is_rejected(tmp_path):
