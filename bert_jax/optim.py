@@ -23,7 +23,7 @@ class OptimConfig:
       learning_rate: peak learning rate.
       schedule: shape of the schedule after the warmup: 'linear' or 'cosine' decay over the rest of the run,
         'wsd' (warmup-stable-decay: constant, then linear decay over `decay`), or 'constant'.
-      warmup: duration of the linear warmup from 0.
+      warmup: duration of the linear warmup from 0, such as 0.1 for a tenth of the run; 0 has none.
       decay: duration of the decay at the end of 'wsd'.
       end_fraction: final learning rate as a fraction of the peak; 'constant' ignores it.
       b1, b2, eps: parameters of Adam (Kingma & Ba 2015, algorithm 1).

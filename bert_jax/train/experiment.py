@@ -111,7 +111,7 @@ class CheckpointConfig:
     """When to save checkpoints and which to keep.
 
     Attributes:
-      every: duration between two checkpoints; the last step is always saved.
+      every: duration between two checkpoints; 0 saves only the last step, which is always saved.
       keep: number of most recent checkpoints to keep.
       best_metric: score, such as 'accuracy', whose best checkpoint is kept as well; empty for none. To know the score,
         the model is evaluated before each checkpoint is saved.
@@ -212,10 +212,6 @@ def read(spec: str, overrides: Sequence[str] = ()) -> Experiment:
     """Read an experiment from a config file (`FILE.py` or `FILE.py:arg`) and `a.b=value` overrides."""
     experiment = from_config(config_lib.load(spec), overrides)
     for key in (override.split('=')[0] for override in overrides):
-        if experiment.init.checkpoint and is_architecture(key):
-            raise UserError(
-                f'{key} is part of the architecture, which init.checkpoint defines. Remove one of the two.'
-            )
         if experiment.train.phases and key in ('train.steps', 'train.batch_size', 'data.length'):
             raise UserError(
                 f'{key} has no effect with train.phases, which sets (steps, length, batch size). Set '
@@ -256,6 +252,11 @@ def from_config(values: Mapping[str, Any], overrides: Sequence[str] = ()) -> Exp
         defaults = {f.name: f.default for f in fields if f.default is not dataclasses.MISSING}
         full[name] = ConfigDict({**defaults, **(config.get(name) or {})}, convert_dict=False)
     config_lib.override(full, overrides)
+    for key in (override.split('=')[0] for override in overrides):
+        if full.init.checkpoint and is_architecture(key):
+            raise UserError(
+                f'{key} is part of the architecture, which init.checkpoint defines. Remove one of the two.'
+            )
     del full.model['name']
     return Experiment(
         **{name: config_lib.build_section(cls, full[name], name) for name, cls in classes.items()}

@@ -56,7 +56,8 @@ def check_config(workdir: pathlib.Path, saved: Mapping[str, Any] | None, config:
     if _keeps_warmup(before['optim'], config['optim']):
         ignored.append('optim.warmup')
     if describe_changes(before, dict(config), ignored):
-        changes = describe_changes(before, dict(config), _CHANGEABLE)
+        ignored.remove('train.steps')  # which may be a mistake as well
+        changes = describe_changes(before, dict(config), ignored)
         raise UserError(
             f'{str(workdir)!r} contains a run with another config ({config_lib.list_changes(changes)}). '
             'Choose another --workdir, or restore the config to resume.'
@@ -66,7 +67,7 @@ def check_config(workdir: pathlib.Path, saved: Mapping[str, Any] | None, config:
 def _keeps_warmup(saved: Mapping[str, Any], optim: Mapping[str, Any]) -> bool:
     """Return whether a run keeps the warmup that it began with, although the config has a fraction of another length."""
     is_fraction = isinstance(optim['warmup'], float) and optim['warmup'] <= 1
-    return optim['schedule'] in _CONSTANT_SCHEDULES and is_fraction and isinstance(saved['warmup'], int)
+    return saved['schedule'] in _CONSTANT_SCHEDULES and is_fraction and isinstance(saved['warmup'], int)
 
 
 def write_config(workdir: pathlib.Path, experiment: Experiment) -> None:

@@ -25,6 +25,13 @@ def test_vocabulary_has_room_for_the_entries_of_the_task(tokenizer, config, extr
             complete(vocab_size)
 
 
+def test_architecture_of_a_checkpoint_is_checked_before_its_values():
+    config = {'task': {'name': 'classify'}, 'model': {'name': 'bert', 'size': 'base'}}
+    with pytest.raises(UserError, match=r'model\.width is part of the architecture, which init\.checkpoint'):
+        experiment.from_config(config, ['init.checkpoint=run', 'model.width=256'])
+    experiment.from_config(config, ['init.checkpoint=run', 'model.dropout=0.2'])
+
+
 def test_phases_of_a_downstream_task_are_rejected():
     config = {'task': {'name': 'classify'}, 'model': {'name': 'bert', 'size': 'tiny'}}
     experiment.from_config(config)

@@ -131,3 +131,14 @@ def test_other_changes_are_rejected(tmp_path):
     train_longer = make_run(tmp_path, [10], 'optim.schedule=constant', 'optim.warmup=0.1')
     with pytest.raises(UserError, match=r'optim\.warmup was 0\.1, is 0\.2'):
         train_longer('optim.warmup=0.2')
+
+
+@pytest.mark.parametrize('change', ['optim.b2=0.9', 'optim.schedule=linear'])
+def test_warmup_of_a_run_that_was_trained_longer_is_no_change(tmp_path, change):
+    (tmp_path / 'checkpoints' / '10').mkdir(parents=True)
+    saved, now = (
+        experiment_lib.read(f'{TINY}:pretrain', ['optim.schedule=constant', *changes]).as_dict()
+        for changes in (['optim.warmup=1'], ['optim.warmup=0.1', change])
+    )
+    with pytest.raises(UserError, match=rf'another config \({change.split("=")[0]} was [^;]*\)'):
+        resume.check_config(tmp_path, saved, now)
