@@ -43,7 +43,7 @@ class Checkpointer:
 
     def __init__(self, workdir: pathlib.Path, config: CheckpointConfig, metadata: Mapping[str, Any]):
         self._folder = _orbax_path(workdir) / FOLDER
-        self._config, self._metadata = config, dict(metadata)
+        self.best_metric, self._metadata = config.best_metric, dict(metadata)
         policies: list[Any] = [LatestN(max(1, config.keep))]
         if config.best_metric:
             best = BestN(
@@ -70,7 +70,7 @@ class Checkpointer:
           UserError: if `checkpoint.best_metric` is not among the scores; the checkpoint is saved nevertheless.
         """
         step = int(state.step)
-        best_metric = self._config.best_metric
+        best_metric = self.best_metric
         score = scores.get(best_metric)
         with self._report_lost_bucket():
             self._manager.save(
@@ -134,7 +134,12 @@ class Checkpointer:
     @property
     def needs_scores(self) -> bool:
         """Whether saving needs the scores of an evaluation, to find the best checkpoint."""
-        return bool(self._config.best_metric)
+        return bool(self.best_metric)
+
+    @property
+    def best_step(self) -> int | None:
+        """Step of the checkpoint with the best score; None without `checkpoint.best_metric`."""
+        return self._manager.best_step() if self.best_metric else None
 
     def close(self) -> None:
         """Wait until all checkpoints are on disk."""

@@ -117,10 +117,10 @@ def train(
     _log_summary(layout, partitioner, total)
     checkpointer = Checkpointer(workdir, experiment.checkpoint, {**metadata, 'total_steps': total})
     state = checkpointer.restore(layout) or _create_state(layout, c.seed, read_params)
-    start = int(state.step)
-    if start >= total:
+    if (start := int(state.step)) >= total:
         checkpointer.close()
         _log_final_scores(workdir)
+        _log_checkpoints(workdir, total, checkpointer)
         return 0
     if start:
         logging.info('resuming at step %d of %d in %s', start, total, workdir)
@@ -139,6 +139,7 @@ def train(
                     state, batches, step_fn, partitioner, evaluate, checkpointer, monitor, is_due, signals
                 )
             if not stopped_at:
+                _log_checkpoints(workdir, total, checkpointer)
                 return 0
             logging.info(
                 'stopped at step %d and saved a checkpoint; run the same command to resume', stopped_at
@@ -159,11 +160,17 @@ def _create_state(layout: state_lib.Layout, seed: int, read_params: ReadParams |
 
 def _log_final_scores(workdir: pathlib.Path) -> None:
     """Log the scores of a finished run, and where they are."""
-    step, metadata = checkpoint_lib.read_metadata(workdir)
+    _, metadata = checkpoint_lib.read_metadata(workdir)
     logging.info('the run in %s has finished all its %s steps', workdir, f'{metadata["step"]:,}')
     if scores := metrics.format_scores(metadata['scores']):
         logging.info('%s  (in %s)', scores, workdir / 'metrics.jsonl')
-    logging.info('checkpoint: %s', step)
+
+
+def _log_checkpoints(workdir: pathlib.Path, last: int, checkpointer: Checkpointer) -> None:
+    """Log where the checkpoint of the last step is, and the one with the best score if there is one."""
+    folder, best = workdir / checkpoint_lib.FOLDER, checkpointer.best_step
+    note = '' if best is None else f', best {checkpointer.best_metric}: {folder / str(best)}'
+    logging.info('checkpoint: %s%s', folder / str(last), note)
 
 
 def _make_schedule(experiment: Experiment, total: int, units: Mapping[str, int]) -> dict[str, Every]:

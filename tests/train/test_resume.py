@@ -168,7 +168,8 @@ def test_loss_that_is_not_finite_stops_training_and_keeps_checkpoint(tmp_path, c
         assert np.isfinite(array).all()
 
 
-def test_newest_and_best_checkpoints_are_kept(tmp_path, corpus, rows):
+def test_newest_and_best_checkpoints_are_kept(tmp_path, corpus, rows, caplog):
+    caplog.set_level(logging.INFO)
     settings = (
         'checkpoint.best_metric=mlm_loss',
         'checkpoint.best_mode=max',  # so that the best checkpoint is not among the newest
@@ -188,6 +189,8 @@ def test_newest_and_best_checkpoints_are_kept(tmp_path, corpus, rows):
     best = max(scores, key=scores.__getitem__)
     assert best < 18
     assert saved == {best, 18, 20}
+    folder = tmp_path / 'checkpoints'
+    assert caplog.messages[-1] == f'checkpoint: {folder}/20, best mlm_loss: {folder}/{best}'
     shutil.rmtree(tmp_path / 'checkpoints' / '20')
     pretrain(tmp_path, corpus, rows, *settings)  # resumes from step 18
     assert saved_steps() == saved
