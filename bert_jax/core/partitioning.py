@@ -18,7 +18,7 @@ from typing import Any, Literal
 import jax
 import numpy as np
 from jax.experimental import mesh_utils
-from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding
+from jax.sharding import AbstractDevice, AbstractMesh, AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from bert_jax.core.config import did_you_mean
@@ -118,7 +118,8 @@ class Partitioner:
     @property
     def platform(self) -> str:
         """Platform of the devices: 'cpu', 'gpu' or 'tpu'."""
-        return self.mesh.devices.flat[0].platform
+        device = self.mesh.abstract_mesh.abstract_device
+        return device.platform if device else jax.default_backend()
 
     @property
     def num_batch_shards(self) -> int:
@@ -201,9 +202,16 @@ def _arrange_slices(shape: Sequence[int], slices: int, devices: Sequence[Any]) -
     return mesh_utils.create_hybrid_device_mesh(inner, outer, devices, allow_split_physical_axes=True)
 
 
-def make_abstract(config: MeshConfig, devices: int) -> Partitioner:
-    """Create a partitioner for devices that need not exist, to compute shapes and shardings."""
-    mesh: Any = AbstractMesh(mesh_shape(config, devices), MESH_AXES, axis_types=(AxisType.Auto,) * 3)
+def make_abstract(config: MeshConfig, devices: int, device: AbstractDevice | None = None) -> Partitioner:
+    """Create a partitioner for devices that need not exist, to compute shapes and shardings, or to lower programs.
+
+    Args:
+      config: sizes of the mesh axes, and the strategy.
+      devices: number of devices.
+      device: kind and platform of the devices; None means those of this machine.
+    """
+    shape, types = mesh_shape(config, devices), (AxisType.Auto,) * 3
+    mesh: Any = AbstractMesh(shape, MESH_AXES, axis_types=types, abstract_device=device)
     return Partitioner(mesh, STRATEGIES[config.strategy])
 
 
@@ -228,9 +236,7 @@ def active() -> Partitioner | None:
 def target_platform() -> str:
     """Return the platform on which the program being traced will run: 'cpu', 'gpu' or 'tpu'."""
     partitioner = _active.get()
-    if partitioner is None or isinstance(partitioner.mesh, AbstractMesh):
-        return jax.default_backend()
-    return partitioner.platform
+    return jax.default_backend() if partitioner is None else partitioner.platform
 
 
 def is_single_cpu() -> bool:

@@ -40,9 +40,15 @@ class AbstractStep:
     batch: dict[str, jax.ShapeDtypeStruct]
     flops: float
 
-    def lower(self) -> Any:
-        """Lower the step for compilation."""
-        return self.jitted.func.lower(*self.jitted.args, self.layout.abstract, self.batch)
+    def lower(self, platform: str | None = None) -> Any:
+        """Lower the step for compilation.
+
+        Args:
+          platform: platform of the program, such as 'tpu', for devices that are abstract; None means that of the
+            devices.
+        """
+        traced = self.jitted.func.trace(*self.jitted.args, self.layout.abstract, self.batch)
+        return traced.lower(lowering_platforms=platform and (platform,))
 
     @property
     def state_bytes(self) -> tuple[int, int]:
