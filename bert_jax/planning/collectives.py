@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -16,16 +16,20 @@ class Collective(NamedTuple):
       num_operations: number of operations.
       data_bytes: total bytes of the full arrays that are reduced or gathered.
       sent_bytes: minimum number of bytes that each chip sends in total.
+      exposed_bytes: those of the sent bytes during which the schedule of the chip has no computation; NaN if there is
+        no schedule.
     """
 
     kind: str
     num_operations: int
     data_bytes: float
     sent_bytes: float
+    exposed_bytes: float
 
 
 _KINDS = ('all-reduce', 'all-gather', 'reduce-scatter', 'all-to-all', 'collective-permute')
 _OPERATION = re.compile(rf'= (.*?) ({"|".join(_KINDS)})(-start)?\(')
+_COMPUTATION = re.compile(r' (?:fusion|convolution|dot|while|custom-call|call|conditional)\(')
 # Groups: bits per element (none for pred, booleans of 8 bits) and shape, such as 16 and 8,128 for bf16[8,128].
 _ARRAY = re.compile(r'\b(?:pred|[a-z]+(\d+))\[([\d,]*)\]')
 # The constant in the condition of a loop is its trip count, as the loop variable starts at 0.
@@ -36,15 +40,19 @@ _CALLED = re.compile(r'(?:calls|to_apply|body|condition|branch_computations)=\{?
 def count_collectives(program: str, devices: int) -> list[Collective]:
     """Sum the collectives of a compiled program by kind, counting those in a loop once per iteration.
 
+    A collective overlaps with computation if it is part of a fusion, or if the schedule has a computation between its
+    start and its end. The others are exposed: the chip waits for them.
+
     Args:
       program: HLO text of the program.
       devices: number of devices that it runs on.
     """
     totals: dict[str, np.ndarray] = {}
-    for kind, repeats, data, group in _operations(program, devices):
-        once = np.array([1, data, sent_bytes(kind, data, group)])
+    for kind, repeats, data, group, is_exposed in _operations(program, devices):
+        sent = sent_bytes(kind, data, group)
+        once = np.array([1, data, sent, sent * is_exposed])
         totals[kind] = totals.get(kind, 0) + repeats * once
-    return [Collective(kind, int(n), data, sent) for kind, (n, data, sent) in sorted(totals.items())]
+    return [Collective(kind, int(n), *map(float, sizes)) for kind, (n, *sizes) in sorted(totals.items())]
 
 
 def sent_bytes(kind: str, data_bytes: float, group: int) -> float:
@@ -53,8 +61,8 @@ def sent_bytes(kind: str, data_bytes: float, group: int) -> float:
     return {'all-reduce': 2 * share, 'collective-permute': 1.0}.get(kind, share) * data_bytes
 
 
-def _operations(program: str, devices: int) -> Iterator[tuple[str, int, float, int]]:
-    """Yield kind, number of repetitions, bytes and group size of each collective."""
+def _operations(program: str, devices: int) -> Iterator[tuple[str, int, float, int, bool]]:
+    """Yield kind, number of repetitions, bytes and group size of each collective, and whether it is exposed."""
     computations: dict[str, list[str]] = {}
     # A collective that overlaps with computation appears in several fusions, with one channel id.
     seen: set[str] = set()
@@ -67,8 +75,9 @@ def _operations(program: str, devices: int) -> Iterator[tuple[str, int, float, i
         elif name:
             computations[name].append(line)
 
-    def walk(name: str, repeats: int) -> Iterator[tuple[str, int, float, int]]:
-        for line in computations.get(name, ()):
+    def walk(name: str, repeats: int, in_fusion: bool) -> Iterator[tuple[str, int, float, int, bool]]:
+        lines = computations.get(name, [])
+        for i, line in enumerate(lines):
             if match := _OPERATION.search(line):
                 channel = re.search(r'channel_id=\d+', line)
                 if channel and channel[0] in seen:
@@ -82,11 +91,12 @@ def _operations(program: str, devices: int) -> Iterator[tuple[str, int, float, i
                 if kind == 'reduce-scatter':
                     data *= group
                 if group > 1:
-                    yield kind, repeats, data, group
+                    is_exposed = not in_fusion and not (match[3] and _overlaps(lines[i:]))
+                    yield kind, repeats, data, group, is_exposed
                 continue
             for called in _CALLED.findall(line):
                 for other in re.findall(r'%([\w.\-]+)', called):
-                    yield from walk(other, repeats * trip_count(line))
+                    yield from walk(other, repeats * trip_count(line), in_fusion or ' fusion(' in line)
 
     def trip_count(line: str) -> int:
         """Number of times that an instruction runs the computations that it calls."""
@@ -102,7 +112,18 @@ def _operations(program: str, devices: int) -> Iterator[tuple[str, int, float, i
         chunks = sum('collective-permute-start(' in part for part in computations[loop[2]])
         return min(count, 2 * count // max(1, chunks))
 
-    yield from walk(entry, 1)
+    yield from walk(entry, 1, False)
+
+
+def _overlaps(lines: Sequence[str]) -> bool:
+    """Return whether a computation follows before the end of the collective that starts in the first line."""
+    name = lines[0].split()[0]
+    for line in lines[1:]:
+        if f'-done({name})' in line:
+            return False
+        if _COMPUTATION.search(line):
+            return True
+    return True  # ends in the next iteration of a loop
 
 
 def _bytes(shapes: str) -> float:

@@ -12,8 +12,6 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-import jax
-
 from bert_jax.core import partitioning
 from bert_jax.core.chips import CHIPS, GPUS, TPUS, Chip, GiB
 from bert_jax.core.config import did_you_mean
@@ -22,7 +20,8 @@ from bert_jax.core.metrics import format_count
 from bert_jax.core.partitioning import MeshConfig
 from bert_jax.data.tokenizer import Tokenizer
 from bert_jax.planning import abstract_step
-from bert_jax.planning.collectives import Collective, count_collectives, sent_bytes
+from bert_jax.planning.collectives import Collective, sent_bytes
+from bert_jax.planning.compilation import OutOfMemory, compile_program
 from bert_jax.train.experiment import Experiment
 from bert_jax.train.loop import Phase
 
@@ -173,10 +172,14 @@ class Plan:
             f'memory per chip: {self.memory_used / GiB:.2f} of {chip.memory / GiB:.0f} GiB, {verdict} ({memory})',
             f'compute per chip: {self.flops / 1e12:.3g} TFLOP',
         ]
-        lines += [
-            f'{c.kind}: {c.num_operations:,} per step, {c.data_bytes / 1e6:,.0f} MB, {c.sent_bytes / 1e6:,.0f} MB sent by each chip'
-            for c in self.collectives
-        ] or ['no collectives']
+        for c in self.collectives:
+            exposed = f', {c.exposed_bytes / 1e6:,.0f} MB of them without overlapping computation'
+            lines.append(
+                f'{c.kind}: {c.num_operations:,} per step, {c.data_bytes / 1e6:,.0f} MB, {c.sent_bytes / 1e6:,.0f} MB sent '
+                'by each chip' + ('' if math.isnan(c.exposed_bytes) else exposed)
+            )
+        if not self.collectives:
+            lines.append('no collectives')
         bounds = ', '.join(f'{name} {1e3 * value:.2f} ms' for name, value in self.bounds.items())
         lines.append(
             f'a step takes at least {1e3 * self.seconds:.2f} ms, limited by {self.bottleneck} ({bounds}): '
@@ -208,34 +211,30 @@ def plan_step(experiment: Experiment, tokenizer: Tokenizer, phase: Phase, topolo
         experiment, tokenizer, phase, partitioning.make(experiment.mesh, topology.devices())
     )
     try:
-        compiled = step.lower().compile()
-    except jax.errors.JaxRuntimeError as e:
-        if 'RESOURCE_EXHAUSTED' not in str(e):
-            raise
-        used = re.search(r'Used (\S+) of (\S+) hbm', str(e))
+        report = compile_program(step.lower(), topology.name, topology.num_devices)
+    except OutOfMemory as e:
         raise TooLarge(
             f'{phase.batch_size} rows of {phase.length} tokens do not fit'
-            + (f' (each chip would need {used[1]} of {used[2]})' if used else '')
+            + (f' ({e})' if str(e) else '')
             + '. Set train.batch_size lower, train.accumulation_steps higher, model.remat=full or mesh.strategy=fsdp, or use more chips.'
         ) from e
-    stats, devices = compiled.memory_analysis(), topology.chip.devices_per_chip
+    devices = topology.chip.devices_per_chip
     parameters, optimizer = step.state_bytes
-    new_outputs = stats.output_size_in_bytes - stats.alias_size_in_bytes
     memory = {
         'parameters': parameters,
         'optimizer': optimizer,
-        'batch': stats.argument_size_in_bytes - parameters - optimizer + new_outputs,
-        'activations and gradients': stats.temp_size_in_bytes,
-        'program': stats.generated_code_size_in_bytes,
+        'batch': report.argument_bytes - parameters - optimizer + report.output_bytes,
+        'activations and gradients': report.temporary_bytes,
+        'program': report.code_bytes,
     }
-    traffic = stats.argument_size_in_bytes + stats.output_size_in_bytes + 2 * stats.temp_size_in_bytes
+    traffic = report.argument_bytes + report.output_bytes + report.donated_bytes + 2 * report.temporary_bytes
     return Plan(
         topology,
         phase.batch_size * phase.length,
         {name: devices * value for name, value in memory.items()},
-        devices * max(step.flops / topology.num_devices, compiled.cost_analysis().get('flops', 0.0)),
+        devices * max(step.flops / topology.num_devices, report.flops),
         devices * traffic,
-        count_collectives(compiled.as_text(), topology.num_devices),
+        report.collectives,
     )
 
 
@@ -278,7 +277,7 @@ def _plan_by_formula(experiment: Experiment, tokenizer: Tokenizer, phase: Phase,
     def add(kind: str, count: int, size: float, group: int) -> None:
         """Add collectives with `size` bytes in total over groups of `group` chips."""
         if group > 1:
-            messages.append(Collective(kind, count, size, sent_bytes(kind, size, group)))
+            messages.append(Collective(kind, count, size, sent_bytes(kind, size, group), math.nan))
 
     sharded = fsdp if parameters < all_parameters else 1
     add('all-gather', 2, 2 * all_parameters * itemsize / 4, sharded)

@@ -5,12 +5,12 @@ import importlib.util
 import os
 import subprocess
 import sys
-import types
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import AbstractDevice
 
 from bert_jax.core import partitioning
 from bert_jax.core.partitioning import MeshConfig
@@ -136,10 +136,13 @@ def test_splash_rejects_unsupported_shapes_and_masks():
 
 def test_the_target_platform_is_that_of_the_mesh():
     assert partitioning.target_platform() == 'cpu'
-    chip = types.SimpleNamespace(platform='tpu')
-    mesh = types.SimpleNamespace(devices=np.array([[[chip]]]))
-    with partitioning.use(partitioning.Partitioner(mesh, {})):
+    config, chip = MeshConfig(), AbstractDevice('TPU v5 lite', 1, 'tpu')
+    with partitioning.use(partitioning.make(config)):
+        assert partitioning.target_platform() == 'cpu'
+    with partitioning.use(partitioning.make_abstract(config, 4, chip)):
         assert partitioning.target_platform() == 'tpu'
+    with partitioning.use(partitioning.make_abstract(config, 4)):
+        assert partitioning.target_platform() == 'cpu'
 
 
 TPU = """

@@ -4,9 +4,9 @@ Run it after a change that is meant to change the train step, and commit the fil
 
     python -m tests.planning.make_programs
 
-Each program is the step of the first phase of a config, with two layers. Only programs that have changed are compiled.
-That takes seconds for the eight CPU devices of the tests, and minutes for v5e:4x4, which needs the TPU compiler
-(docs/guides/planning.md). Without the compiler, a changed program has no costs on v5e:4x4 in the file.
+Each program is the step of the first phase of a config, with two layers and 64 rows. Only programs that have changed
+are compiled. That takes seconds for the eight CPU devices of the tests, and minutes for v5e:4x4, which needs the TPU
+compiler (docs/guides/planning.md). Without the compiler, a changed program has no costs on v5e:4x4 in the file.
 
 If a program has changed and none of its counts has, write the programs before and after the change to two folders, and
 compare them:
@@ -16,6 +16,7 @@ compare them:
 
 import argparse
 import collections
+import dataclasses
 import hashlib
 import importlib.metadata
 import importlib.util
@@ -82,7 +83,7 @@ def make_step(name, make_partitioner):
     settings = [*PROGRAMS[name], 'model.layers=2']
     experiment = experiment_lib.read(str(ROOT / name.split()[0]), settings)
     experiment, tokenizer = abstract_step.complete_experiment(experiment)
-    phase = loop.make_phases(experiment, 0)[0]
+    phase = dataclasses.replace(loop.make_phases(experiment, 0)[0], batch_size=64)
     return abstract_step.make_step(experiment, tokenizer, phase, make_partitioner(experiment.mesh))
 
 
@@ -152,12 +153,12 @@ def update():
         for target in DEVICES:
             old = before['programs'].get(name, {}).get(target, {}) if is_current else {}
             new = describe(lower(name, target))
-            if old.get('hash') == new['hash']:
-                new['costs'] = old['costs']
-            if not new.get('costs'):
-                can_compile = target == CPU or has_tpu_compiler
-                new['costs'] = compile_costs(name, target) if can_compile else {}
-                note = '' if can_compile else ' (install jax[tpu] for the costs)'
+            is_same = old.get('hash') == new['hash']
+            new['costs'] = old['costs'] if is_same else {}
+            if not new['costs'] and (target == CPU or has_tpu_compiler):
+                new['costs'] = compile_costs(name, target)
+            if not is_same:
+                note = '' if new['costs'] else ' (its costs need jax[tpu])'
                 print(f'{name} on {target}: {compare(old, new)}{note}', flush=True)
             programs[name][target] = new
     FILE.write_text(json.dumps({'versions': versions(), 'programs': programs}, indent=1) + '\n')

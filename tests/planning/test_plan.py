@@ -1,11 +1,13 @@
 """Tests of plans: collectives of a compiled program, formulas, and the TPU compiler where it is installed."""
 
 import dataclasses
+import importlib.metadata
 import importlib.util
 import math
 import os
 import subprocess
 import sys
+import types
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +20,7 @@ from jax.sharding import PartitionSpec as P
 from bert_jax.core import chips, partitioning
 from bert_jax.core.errors import UserError
 from bert_jax.core.partitioning import MeshConfig
-from bert_jax.planning import abstract_step, plan
+from bert_jax.planning import abstract_step, compilation, plan
 from bert_jax.planning.collectives import count_collectives
 from bert_jax.planning.plan import Topology
 from bert_jax.train import experiment as experiment_lib
@@ -41,10 +43,10 @@ def test_collectives_and_their_bytes():
     mesh = partitioning.make(MeshConfig('fsdp_tp', data=2, fsdp=4)).mesh
     text = compile_to_hlo(lambda x: x.sum(0), mesh, P(), ((8, 64), P(('data', 'fsdp'))))
     (collective,) = count_collectives(text, 8)
-    assert collective == ('all-reduce', 1, 256, 2 * 256 * 7 / 8)
+    assert collective == ('all-reduce', 1, 256, 2 * 256 * 7 / 8, 2 * 256 * 7 / 8)  # the CPU overlaps nothing
     text = compile_to_hlo(lambda x: x * 2, mesh, P(), ((8, 64), P('fsdp')))
     (collective,) = count_collectives(text, 8)
-    assert collective == ('all-gather', 1, 8 * 64 * 4, 8 * 64 * 4 * 3 / 4)
+    assert collective == ('all-gather', 1, 8 * 64 * 4, *[8 * 64 * 4 * 3 / 4] * 2)
     assert not count_collectives(compile_to_hlo(lambda x: x * 2, mesh, P('fsdp'), ((8, 64), P('fsdp'))), 8)
 
 
@@ -88,10 +90,51 @@ ENTRY %main (p: bf16[4]) -> bf16[64] {
 
 def test_notation_of_the_tpu_compiler_is_parsed():
     found = {c.kind: c for c in count_collectives(TPU_PROGRAM, 16)}
-    assert found['all-gather'] == ('all-gather', 1, 128, 128 * 15 / 16)  # appears twice, sent once
-    assert found['all-reduce'] == ('all-reduce', 1, 404, 2 * 404 * 15 / 16)
-    assert found['reduce-scatter'] == ('reduce-scatter', 1, 640, 600)
-    assert found['collective-permute'] == ('collective-permute', 16, 256, 256)
+    # The gather appears twice and is sent once. It is part of a fusion, and so overlaps with computation.
+    assert found['all-gather'] == ('all-gather', 1, 128, 128 * 15 / 16, 0)
+    assert found['all-reduce'] == ('all-reduce', 1, 404, *[2 * 404 * 15 / 16] * 2)
+    assert found['reduce-scatter'] == ('reduce-scatter', 1, 640, 600, 600)
+    assert found['collective-permute'] == ('collective-permute', 16, 256, 256, 0)
+
+
+@pytest.mark.parametrize(('between', 'exposed'), [('fusion(%x), kind=kLoop, calls=%f', 0), ('copy(%x)', 128)])
+def test_collective_overlaps_with_a_computation_before_its_end(between, exposed):
+    program = f"""
+ENTRY %main (p: bf16[64]) -> bf16[64] {{
+  %permute-start.1 = (bf16[64]{{0}}, bf16[64]{{0}}, u32[], u32[]) collective-permute-start(%p), channel_id=1
+  %y = bf16[64]{{0}} {between}
+  %permute-done.1 = bf16[64]{{0}} collective-permute-done(%permute-start.1)
+  %z = bf16[64]{{0}} fusion(%y), kind=kLoop, calls=%f
+}}
+"""
+    assert count_collectives(program, 4) == [('collective-permute', 1, 128, 128, exposed)]
+
+
+def test_a_program_is_compiled_once(monkeypatch, tmp_path):
+    compiled = []
+
+    def compile_(lowered, num_devices):
+        compiled.append(lowered.as_text())
+        if 'large' in compiled[-1]:
+            return {'error': 'each chip would need 20G of 16G'}
+        return {**sizes, 'collectives': [('all-reduce', 2, 8.0, 14.0, 14.0)]}
+
+    sizes = {
+        f.name: i for i, f in enumerate(dataclasses.fields(compilation.Report)) if f.name != 'collectives'
+    }
+    monkeypatch.setenv('BERT_JAX_CACHE', str(tmp_path))
+    monkeypatch.setattr(importlib.metadata, 'version', lambda name: '1')
+    monkeypatch.setattr(compilation, '_compile', compile_)
+    small, large = (types.SimpleNamespace(as_text=lambda name=name: name) for name in ('small', 'large'))
+    reports = [compilation.compile_program(small, name, 4) for name in ('v5e:2x2', 'v5e:2x2', 'v6e:2x2')]
+    assert reports[0] == reports[1] == compilation.Report(**sizes, collectives=[('all-reduce', 2, 8, 14, 14)])
+    for _ in range(2):
+        with pytest.raises(compilation.OutOfMemory, match='20G of 16G'):
+            compilation.compile_program(large, 'v5e:2x2', 4)
+    assert compiled == ['small', 'small', 'large']
+    monkeypatch.setattr(importlib.metadata, 'version', lambda name: '2')
+    compilation.compile_program(small, 'v5e:2x2', 4)
+    assert compiled[3:] == ['small']
 
 
 def tiny_experiment(*settings):
@@ -122,6 +165,7 @@ def test_formula_shards_parameters_and_counts_collectives():
     assert plans['tp'].memory['parameters'] < unsharded
     (reduced,) = plans['dp'].collectives
     assert (reduced.kind, reduced.data_bytes, reduced.sent_bytes) == ('all-reduce', unsharded, unsharded)
+    assert 'overlapping' not in '\n'.join(plans['dp'].report())  # formulas have no schedule
     assert {c.kind for c in plans['fsdp'].collectives} == {'all-gather', 'reduce-scatter'}
     assert plans['dp'].seconds == max(plans['dp'].bounds.values())
 
@@ -341,4 +385,5 @@ def test_tpu_compiler_plans_a_step(libtpu):
     )
     assert 'from the TPU compiler' in done.stdout, done.stderr
     assert 'all-reduce' in done.stdout
+    assert 'without overlapping computation' in done.stdout
     assert math.isfinite(float(done.stdout.split('takes at least ')[1].split(' ms')[0]))
