@@ -74,7 +74,7 @@ def compile_program(lowered: Any, topology: str, num_devices: int) -> Report:
 
 
 def _compile(lowered: Any, num_devices: int) -> dict[str, Any]:
-    """Compile a program, and return the fields of its report, or 'error' if it does not fit."""
+    """Compile a program, and return the fields of its report, or 'error' if it needs more memory than a device has."""
     jax.config.update('jax_enable_compilation_cache', False)  # warns that it cannot read the program
     try:
         compiled = lowered.compile()
@@ -82,8 +82,10 @@ def _compile(lowered: Any, num_devices: int) -> dict[str, Any]:
         if 'RESOURCE_EXHAUSTED' not in str(e):
             raise
         used = re.search(r'Used (\S+) of (\S+) hbm|\((\S+)\) exceeds available HBM \((\S+)\)', str(e))
-        needed, available = [*filter(None, used.groups())] if used else ('', '')
-        return {'error': f'each chip would need {needed} of {available}' if used else ''}
+        if not used:
+            raise OutOfMemory from e
+        needed, available = filter(None, used.groups())
+        return {'error': f'each chip would need {needed} of {available}'}
     stats = compiled.memory_analysis()
     return {
         'argument_bytes': stats.argument_size_in_bytes,

@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import types
+import unittest.mock
 
 import jax
 import jax.numpy as jnp
@@ -135,6 +136,18 @@ def test_a_program_is_compiled_once(monkeypatch, tmp_path):
     monkeypatch.setattr(importlib.metadata, 'version', lambda name: '2')
     compilation.compile_program(small, 'v5e:2x2', 4)
     assert compiled[3:] == ['small']
+
+
+@pytest.mark.parametrize(
+    'message', ['Used 20G of 16G hbm.', 'for HLO temporaries (20G) exceeds available HBM (16G).']
+)
+def test_memory_that_a_program_would_need_is_reported(message):
+    def compile_():
+        raise jax.errors.JaxRuntimeError(f'RESOURCE_EXHAUSTED: {message}')
+
+    with unittest.mock.patch.object(jax.config, 'update'):  # would stop the cache of later tests
+        report = compilation._compile(types.SimpleNamespace(compile=compile_), 4)
+    assert report == {'error': 'each chip would need 20G of 16G'}
 
 
 def tiny_experiment(*settings):
