@@ -1,18 +1,24 @@
-"""Benchmark BERT fine-tuning, in texts per second, against Hugging Face transformers on the same machine.
+"""Benchmark BERT fine-tuning in float32, in texts per second, against PyTorch on the same machine.
 
-Both libraries classify the same 4,096 rows, with the lengths of SST-2 sentences, in batches of 32: forward and backward pass
-and AdamW, in float32 without dropout. bert_jax groups rows of similar length into batches; transformers pads random batches
-to their longest row. Called by `pretraining.compare`.
+All programs classify the same 4,096 rows, with the lengths of SST-2 sentences, in batches of 32: forward and backward pass
+and AdamW, without dropout. bert_jax and tuned PyTorch group rows of similar length into batches; transformers pads random
+batches to their longest row. Called by `comparison.compare`.
 """
 
 from typing import Any
 
 import numpy as np
 
-from bert_jax.benchmarks.pretraining import VOCAB, make_bert, make_reference, runs_per_second
+from bert_jax.benchmarks import pytorch
+from bert_jax.benchmarks.pretraining import SIZES, VOCAB, make_bert
+from bert_jax.benchmarks.timing import runs_per_second
 from bert_jax.data.rows import HEADER
 
+__all__ = ['RATE', 'SIZES', 'time_bert_jax', 'time_transformers', 'time_tuned_pytorch']
+
+RATE = 'texts_per_second'
 TEXTS, BATCH, LENGTH = 4096, 32, 64
+_GROUP = 50 * BATCH  # rows that the sampler of transformers sorts together with `group_by_length`
 # Length distribution of SST-2's training sentences in word pieces of BERT's uncased vocabulary: _SHARES[i] of them have at
 # most _PIECES[i] pieces.
 _SHARES = (0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 1)
@@ -53,27 +59,51 @@ def time_bert_jax(size: str, seconds: float) -> dict[str, float]:
             state, metrics = step_fn(state, partitioner.global_batch(batch))
         metrics['loss'].total.block_until_ready()
 
-    return {'texts_per_second': TEXTS * runs_per_second(epoch, seconds)}
+    return {RATE: TEXTS * runs_per_second(epoch, seconds)}
 
 
 def time_transformers(size: str, seconds: float) -> dict[str, float]:
-    """Time fine-tuning epochs of Hugging Face transformers for about `seconds`."""
+    """Time fine-tuning epochs as transformers documents them, for about `seconds`."""
+    return {RATE: _texts_per_second(size, seconds, lambda function: function, tuned=False)}
+
+
+def time_tuned_pytorch(size: str, seconds: float) -> dict[str, float]:
+    """Time fine-tuning epochs with batches of similar length, for about `seconds`."""
+    best = pytorch.highest_rate(
+        lambda compile: _texts_per_second(size, seconds, compile, tuned=True), dynamic=True
+    )
+    return {RATE: best['rate'], 'compiled': best['compiled']}
+
+
+def _texts_per_second(size: str, seconds: float, compile: Any, tuned: bool) -> float:
+    """Time PyTorch.
+
+    Args:
+      size: model size.
+      seconds: approximate duration.
+      compile: function applied to the function that computes the loss.
+      tuned: whether to use fused AdamW and batches of similar length.
+    """
     import torch
 
-    model, optimizer = make_reference('BertForSequenceClassification', size)
-    found = torch.tensor(make_rows().astype(np.int64))
+    model, optimizer = pytorch.make_bert('BertForSequenceClassification', size, VOCAB, fused=tuned)
+    rows = torch.tensor(make_rows().astype(np.int64))
+
+    @compile
+    def compute_loss(tokens: Any, mask: Any, labels: Any) -> Any:
+        return model(tokens, attention_mask=mask, labels=labels).loss
 
     def epoch(number: int) -> None:
         order = torch.randperm(TEXTS, generator=torch.Generator().manual_seed(number))
+        if tuned:
+            groups = order.split(_GROUP)
+            order = torch.cat([group[rows[group, 0].argsort(descending=True)] for group in groups])
         for indices in order.split(BATCH):
-            batch = found[indices]
+            batch = rows[indices]
             lengths = batch[:, 0]
             longest = int(lengths.max())
             mask = (torch.arange(longest) < lengths[:, None]).long()
-            optimizer.zero_grad()
-            tokens = batch[:, HEADER : HEADER + longest]
-            model(tokens, attention_mask=mask, labels=batch[:, 2]).loss.backward()
-            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-            optimizer.step()
+            loss = compute_loss(batch[:, HEADER : HEADER + longest], mask, batch[:, 2])
+            pytorch.update(model, optimizer, loss)
 
-    return {'texts_per_second': TEXTS * runs_per_second(epoch, seconds)}
+    return TEXTS * runs_per_second(epoch, seconds)

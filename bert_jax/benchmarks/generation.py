@@ -1,8 +1,8 @@
-"""Benchmark GPT generation, in tokens per second, against Hugging Face transformers on the same machine.
+"""Benchmark GPT generation in float32, in tokens per second, against PyTorch on the same machine.
 
-Both libraries greedily generate 128 tokens after each of the same eight prompts of 32 tokens, in float32, with a vocabulary
-of 50,257 and a key-value cache. For bert_jax, the time per decoding step is also compared with its lower bound, the time to
-read the weights from memory once. Called by `pretraining.compare`.
+All programs greedily generate 128 tokens after each of the same eight prompts of 32 tokens, with a vocabulary of 50,257
+and a key-value cache. For bert_jax, the time per decoding step is also compared with its lower bound, the time to read the
+weights from memory once. Called by `comparison.compare`.
 """
 
 import functools
@@ -14,8 +14,11 @@ from typing import Any
 
 import numpy as np
 
-from bert_jax.benchmarks.pretraining import runs_per_second
+from bert_jax.benchmarks import pytorch
+from bert_jax.benchmarks.timing import runs_per_second
+from bert_jax.modeling.gpt import SIZES
 
+RATE = 'tokens_per_second'
 VOCAB, PROMPTS, LENGTH, NEW = 50_257, 8, 32, 128
 _REPEATS = 9  # generation and reading of the weights alternate, as the memory speed varies
 
@@ -55,18 +58,20 @@ def time_bert_jax(size: str, seconds: float) -> dict[str, float]:
     return {**rate, 'token_seconds': token, 'read_seconds': read, 'token_to_read_ratio': ratio}
 
 
+def format_details(result: dict[str, float]) -> str:
+    """Compare the time of a decoding step of bert_jax with its lower bound."""
+    token, read = (1e3 * result[key] for key in ('token_seconds', 'read_seconds'))
+    return (
+        f'a decoding step for all prompts takes {token:.1f} ms, reading the weights {read:.1f} ms; '
+        f'median ratio {result["token_to_read_ratio"]:.2f}'
+    )
+
+
 def time_transformers(size: str, seconds: float) -> dict[str, float]:
-    """Time generation by Hugging Face transformers for about `seconds`."""
+    """Time generation as transformers documents it, for about `seconds`."""
     import torch
-    import transformers
 
-    from bert_jax.modeling import gpt
-
-    layers, width, heads = gpt.SIZES[size]
-    config = transformers.GPT2Config(n_layer=layers, n_embd=width, n_head=heads, vocab_size=VOCAB)
-    model = transformers.GPT2LMHeadModel(config).eval()
-    model.generation_config.pad_token_id = 0
-    tokens = torch.tensor(make_prompts().astype(np.int64))
+    model, tokens = _make_gpt(size)
     options = dict(max_new_tokens=NEW, min_new_tokens=NEW, do_sample=False)
 
     def run(_: int) -> None:
@@ -76,9 +81,54 @@ def time_transformers(size: str, seconds: float) -> dict[str, float]:
     return _tokens_per_second(run, seconds)
 
 
+def time_tuned_pytorch(size: str, seconds: float) -> dict[str, float]:
+    """Time generation by a loop over a static cache, for about `seconds`."""
+    import torch
+    import transformers
+
+    def measure(compile: Any) -> float:
+        model, tokens = _make_gpt(size)
+        cache = transformers.StaticCache(model.config, max_cache_len=LENGTH + NEW)
+
+        @compile
+        def next_tokens(tokens: Any, positions: Any) -> Any:
+            out = model(
+                tokens,
+                past_key_values=cache,
+                cache_position=positions,
+                position_ids=positions[None],
+                logits_to_keep=1,
+            )
+            return out.logits.argmax(-1)
+
+        def run(_: int) -> None:
+            with torch.no_grad():
+                cache.reset()
+                last = next_tokens(tokens, torch.arange(LENGTH))
+                for position in torch.arange(LENGTH, LENGTH + NEW - 1).split(1):
+                    last = next_tokens(last, position)
+
+        return _tokens_per_second(run, seconds)[RATE]
+
+    best = pytorch.highest_rate(measure)
+    return {RATE: best['rate'], 'compiled': best['compiled']}
+
+
+def _make_gpt(size: str) -> tuple[Any, Any]:
+    """Build a GPT-2 of transformers, and the prompts."""
+    import torch
+    import transformers
+
+    layers, width, heads = SIZES[size]
+    config = transformers.GPT2Config(n_layer=layers, n_embd=width, n_head=heads, vocab_size=VOCAB)
+    model = transformers.GPT2LMHeadModel(config).eval()
+    model.generation_config.pad_token_id = 0
+    return model, torch.tensor(make_prompts().astype(np.int64))
+
+
 def _tokens_per_second(run: Callable[[int], Any], seconds: float) -> dict[str, float]:
     """Measure tokens per second, the prefill included."""
-    return {'tokens_per_second': PROMPTS * NEW * runs_per_second(run, seconds)}
+    return {RATE: PROMPTS * NEW * runs_per_second(run, seconds)}
 
 
 def _seconds_to_read(size: int) -> float:

@@ -1,4 +1,4 @@
-"""Benchmark BERT pretraining, fine-tuning or GPT generation against Hugging Face transformers, if PyTorch is installed."""
+"""Benchmark BERT pretraining, fine-tuning or GPT generation against PyTorch, if it and transformers are installed."""
 
 import json
 import pathlib
@@ -17,7 +17,7 @@ def main() -> None:
         'sizes', nargs='*', help='model sizes; default: tiny mini base, or mini small with --generation'
     )
     parser.add_argument(
-        '--rounds', type=int, default=2, help='number of timings per library; the libraries alternate'
+        '--rounds', type=int, default=2, help='number of timings per program; the programs alternate'
     )
     parser.add_argument('--seconds', type=float, default=8, help='approximate duration of one timing')
     kinds = parser.add_mutually_exclusive_group()
@@ -32,11 +32,11 @@ def main() -> None:
 
     if flags.out:
         cli.check_output(flags.out, '--out')
-    from bert_jax.benchmarks import pretraining
+    from bert_jax.benchmarks import comparison
 
     kind = flags.kind or 'pretraining'
     sizes = flags.sizes or (['mini', 'small'] if kind == 'generation' else ['tiny', 'mini', 'base'])
-    results = pretraining.compare(sizes, flags.rounds, flags.seconds, not flags.no_reference, kind)
+    results = comparison.compare(sizes, flags.rounds, flags.seconds, not flags.no_reference, kind)
     if flags.out:
         paths.write_atomic(flags.out, json.dumps(results, indent=2) + '\n')
 

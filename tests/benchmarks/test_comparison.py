@@ -5,7 +5,7 @@ import subprocess
 
 import pytest
 
-from bert_jax.benchmarks import pretraining
+from bert_jax.benchmarks import comparison
 from bert_jax.core.errors import UserError
 from tests.runs import run_command
 
@@ -27,24 +27,24 @@ def test_benchmark_times_a_step_and_its_parts(tmp_path):
         < result['flops']
         < 3 * (2 * layer + 2.1 * predicted * vocab_size * width)
     )
-    assert 'tiny   32x128  bert_jax' in done.stdout
+    assert 'tiny   bert_jax' in done.stdout
     assert 'tokens/s' in done.stdout
 
 
 def test_all_results_are_medians_over_the_rounds(monkeypatch):
-    names = ('seconds', 'forward', 'backward', 'update', 'flops', 'peak_flops')
-    rounds = iter([(0.3, 0.1, 0.15, 0.05, 1e9, 1e11), *[(0.2, 0.06, 0.11, 0.03, 1e9, 1e11)] * 2])
+    names = ('tokens_per_second', 'seconds', 'forward', 'backward', 'update', 'flops', 'peak_flops')
+    rounds = iter([(10, 0.3, 0.1, 0.15, 0.05, 1e9, 1e11), *[(15, 0.2, 0.06, 0.11, 0.03, 1e9, 1e11)] * 2])
     monkeypatch.setattr(
-        pretraining, '_time_in_process', lambda *_: dict(zip(names, next(rounds), strict=True))
+        comparison, '_time_in_process', lambda *_: dict(zip(names, next(rounds), strict=True))
     )
-    ours = pretraining.compare(['tiny'], 3, 1, include_reference=False)['tiny']['bert_jax']
-    assert ours == {'seconds': 0.2, 'forward': 0.06, 'backward': 0.11, 'update': 0.03, 'flops': 1e9,
-                    'peak_flops': 1e11, 'runs': [0.3, 0.2, 0.2]}  # fmt: skip
+    ours = comparison.compare(['tiny'], 3, 1, include_reference=False)['tiny']['bert_jax']
+    assert ours == {'tokens_per_second': 15, 'seconds': 0.2, 'forward': 0.06, 'backward': 0.11, 'update': 0.03, 'flops': 1e9,
+                    'peak_flops': 1e11, 'runs': [10, 15, 15]}  # fmt: skip
 
 
 def test_unknown_size_raises():
     with pytest.raises(UserError, match=r"no size 'huge'. Choose from tiny, mini"):
-        pretraining.compare(['huge'], 1, 0.1, include_reference=False)
+        comparison.compare(['huge'], 1, 0.1, include_reference=False)
 
 
 @pytest.mark.parametrize(
@@ -60,4 +60,4 @@ def test_reason_of_a_failed_timing(monkeypatch, status, stderr, reason):
     done = subprocess.CompletedProcess([], status, '', stderr)
     monkeypatch.setattr(subprocess, 'run', lambda *_, **__: done)
     with pytest.raises(UserError, match=rf'Timing transformers at size large failed \({reason}\)'):
-        pretraining._time_in_process('pretraining', 'transformers', 'large', 0.1)
+        comparison._time_in_process('pretraining', 'transformers', 'large', 0.1)
