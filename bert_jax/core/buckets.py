@@ -76,7 +76,7 @@ def check_writable(path: pathlib.Path, flag: str) -> None:
     try:
         fs.pipe_file(probe, b'')
         fs.rm_file(probe)
-    except Exception as e:  # each package raises errors of its own
+    except Exception as e:  # gcsfs and s3fs raise different errors
         raise UserError(
             f'{str(path)!r} cannot be written ({first_line(e)}). Check the bucket and the credentials, or choose another '
             f'{flag}.'
@@ -129,7 +129,7 @@ class Mirror:
                 for file in self.folder.rglob('*'):
                     if file.is_file() and file.suffix != '.tmp':
                         self._upload(file)
-            except Exception as e:  # each package raises errors of its own
+            except Exception as e:  # gcsfs and s3fs raise different errors
                 logging.warning('cannot upload to %s (%s)', self._target, first_line(e))
                 return False
         return True
@@ -253,7 +253,7 @@ def lock(folder: pathlib.Path) -> Iterator[None]:
                 else:
                     logging.error('error: another process has taken over %s, so this one ends', folder)
                     os._exit(1)
-            except Exception as e:  # each package raises errors of its own
+            except Exception as e:  # gcsfs and s3fs raise different errors
                 logging.warning('cannot refresh %s (%s)', file, first_line(e))
 
     thread = threading.Thread(target=refresh, daemon=True)

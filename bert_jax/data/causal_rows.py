@@ -60,11 +60,19 @@ class DocumentRows:
     def __call__(
         self, documents: list[list[np.ndarray]], tokenizer: Tokenizer, rng: np.random.Generator
     ) -> Iterator[np.ndarray]:
-        room = max_text_tokens(self.length, tokenizer, 1)
-        for document in documents:
-            text = np.concatenate(document)
-            for start in range(0, len(text), room):
-                yield pack(text[start : start + room], None, 0, self.length, tokenizer)
+        for text in _cut_documents(documents, self.length, tokenizer):
+            yield pack(text, None, 0, self.length, tokenizer)
+
+
+def _cut_documents(
+    documents: list[list[np.ndarray]], length: int, tokenizer: Tokenizer
+) -> Iterator[np.ndarray]:
+    """Yield the token ids of each document, cut into texts that fit a row of `length` tokens with [CLS] and [SEP]."""
+    room = max_text_tokens(length, tokenizer, 1)
+    for document in filter(None, documents):
+        tokens = np.concatenate(document)
+        for start in range(0, len(tokens), room):
+            yield tokens[start : start + room]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,9 +97,7 @@ class PackedRows:
     def __call__(
         self, documents: list[list[np.ndarray]], tokenizer: Tokenizer, rng: np.random.Generator
     ) -> Iterator[np.ndarray]:
-        room = max_text_tokens(self.length, tokenizer, 1)
-        joined = [np.concatenate(document) for document in documents if document]
-        pieces = [text[start : start + room] for text in joined for start in range(0, len(text), room)]
+        pieces = _cut_documents(documents, self.length, tokenizer)
         texts = [np.concatenate([[tokenizer.cls], piece, [tokenizer.sep]]) for piece in pieces]
         rows_by_room: list[list[list[np.ndarray]]] = [[] for _ in range(self.length + 1)]
         for text in sorted(texts, key=len, reverse=True):

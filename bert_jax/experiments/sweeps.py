@@ -138,7 +138,7 @@ def _format(value: Any) -> str:
 
 
 class Objective(NamedTuple):
-    """The score by which a sweep is ranked.
+    """The score that ranks the trials of a sweep.
 
     Attributes:
       score: name of the score; its value is taken from the last evaluation of each run.

@@ -33,7 +33,7 @@ class Family:
         `max_position_embeddings`.
       uncounted_position_rows: number of unused rows at the start of the position table that do not count
         towards `max_position_embeddings`.
-      flatten: converts a `config.json` with nested settings to one in which each setting has a key of its own.
+      flatten: converts a `config.json` with nested settings to one with a separate key for each setting.
       nest: the inverse of `flatten`.
     """
 

@@ -183,8 +183,9 @@ def _make_schedule(experiment: Experiment, total: int, units: Mapping[str, int])
 
 def _log_added_evaluations(is_due: Mapping[str, Every], start: int, best_metric: str) -> None:
     """Say how many evaluations take place only because a checkpoint needs its score."""
-    steps = range(start + 1, is_due['save'].total)
-    if added := sum(is_due['save'](step) and not is_due['evaluate'](step) for step in steps):
+    save = is_due['save']
+    steps = range(save.steps, save.total, save.steps) if save.steps else ()
+    if added := sum(step > start and not is_due['evaluate'](step) for step in steps):
         logging.info(
             'evaluations for checkpoint.best_metric=%s in addition to those of train.eval_every: %d',
             best_metric,
