@@ -1,5 +1,6 @@
 """Tables that map the tensor names and config keys of Hugging Face models to our modules and settings."""
 
+import dataclasses
 from typing import Any
 
 from bert_jax.interop import modernbert
@@ -409,9 +410,36 @@ FAMILIES['modernbert'] = Family(
     flatten=modernbert.flatten,
     nest=modernbert.nest,
 )
+_DECODER_KEYS = {k: v for k, v in FAMILIES['modernbert'].config_keys.items() if k != 'pooling'}
+# The decoders of Ettin (Weller et al. 2025, arXiv 2507.11412).
+FAMILIES['modernbert-decoder'] = dataclasses.replace(
+    FAMILIES['modernbert'],
+    model='gpt',
+    base_modules=FAMILIES['modernbert'].base_modules
+    | block_modules('layers.{}.', qkv=('attn.q_proj', 'attn.k_proj', 'attn.v_proj')),
+    head_modules={
+        'encode': {},
+        'clm': {'head/dense': 'lm_head.dense', 'head/norm': 'lm_head.norm', 'logits_bias': 'decoder.bias'},
+    },
+    tied={'decoder.weight': 'gpt/token_embedding'},
+    config_keys=_DECODER_KEYS,
+    defaults={k: v for k, v in FAMILIES['modernbert'].defaults.items() if k != 'classifier_pooling'}
+    | {'eos_token_id': 50282},
+    fixed_config={
+        'norm_placement': 'pre',
+        'first_norm': False,
+        'embedding_norm': True,
+        'gated_mlp': True,
+        'prediction_head': True,
+    },
+    class_prefix='ModernBertDecoder',
+    flatten=modernbert.flatten_decoder,
+    nest=modernbert.nest_decoder,
+)
 # Task by suffix of the class name; the first match counts.
 ARCHITECTURES = {
     'LMHeadModel': 'clm',
+    'ForCausalLM': 'clm',
     'ForConditionalGeneration': 'denoise',
     'Model': 'encode',
     'ForPreTraining': 'mlm',

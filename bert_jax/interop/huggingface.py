@@ -1,4 +1,4 @@
-"""Conversion between our models and those of Hugging Face: BERT, RoBERTa, DistilBERT, ModernBERT, GPT-2 and BART.
+"""Conversion between our models and those of Hugging Face: BERT, RoBERTa, DistilBERT, ModernBERT and its decoder, GPT-2 and BART.
 
 A `Family` maps our modules to Hugging Face modules. Our dense layers have a `kernel` [in, out]; those of Hugging
 Face have a `weight` [out, in], except in GPT-2, where it is [in, out]. Our models compute query, key and value in
@@ -29,6 +29,7 @@ _BUFFERS = re.compile(r'(^|\.)(embeddings\.(position_ids|token_type_ids)|h\.\d+\
 _ARCHITECTURE_BY_TENSOR = {
     'cls.predictions': 'ForPreTraining',
     'final_logits_bias': 'ForConditionalGeneration',
+    'lm_head.norm': 'ForCausalLM',
     'lm_head': 'ForMaskedLM',
     'vocab_': 'ForMaskedLM',
     'decoder.bias': 'ForMaskedLM',
@@ -176,7 +177,7 @@ def export_model_type(config: Any, tokenizer: Tokenizer, has_next_sentence: bool
     """Choose the Hugging Face model type for the export of one of our models.
 
     A BERT without segment embeddings becomes a DistilBERT, and one whose position table begins with unused rows becomes
-    a RoBERTa.
+    a RoBERTa. A BERT with pre-norm and a GPT with rotary positions become a ModernBERT.
 
     Raises:
       UserError: for a setting that the model type does not support.
@@ -189,6 +190,8 @@ def export_model_type(config: Any, tokenizer: Tokenizer, has_next_sentence: bool
     model_type = exported[config.name]
     if config.name == 'bert' and config.norm_placement == 'pre':
         model_type = 'modernbert'
+    elif config.name == 'gpt' and config.rope_base:
+        model_type = 'modernbert-decoder'
     elif config.name == 'bert' and (config.position_offset or not config.segments):
         model_type = 'roberta' if config.segments else 'distilbert'
     offset = FAMILIES[model_type].position_offset({'pad_token_id': tokenizer.pad})
@@ -200,6 +203,7 @@ def export_model_type(config: Any, tokenizer: Tokenizer, has_next_sentence: bool
         'use_bias': True,
         'gated_mlp': False,
         'prediction_head': False,
+        **({'embedding_norm': False} if config.name == 'gpt' else {}),
         'window': 0,
         'rope_base': 0.0,
         'relative_buckets': 0,
@@ -269,20 +273,22 @@ def to_hf_config(
     if model_type in ('roberta', 'gpt2', 'bart'):
         start = tokenizer.sep if task == 'clm' else tokenizer.cls  # rows of clm have no [CLS]
         values |= {'bos_token_id': start, 'eos_token_id': tokenizer.sep}
-    if model_type == 'modernbert':
+    if model_type in ('modernbert', 'modernbert-decoder'):
         values |= {f'{name}_token_id': tokenizer.cls for name in ('cls', 'bos')}
         values |= {f'{name}_token_id': tokenizer.sep for name in ('sep', 'eos')}
     counted_rows = family.position_offset(values) - family.uncounted_position_rows
     values[family.config_keys['max_positions']] += counted_rows
-    values |= {key: values[other] for key, other in family.equal_config.items()}
     their_activations = {ours: theirs for theirs, ours in reversed(ACTIVATIONS.items())}
     values[family.config_keys['activation']] = their_activations[config.activation]
+    values |= {key: values[other] for key, other in family.equal_config.items()}
     values |= family.dropout_rates(values)
     if model_type == 'bart':
         # Our generation does not end a text of maximal length with [SEP].
         values['forced_eos_token_id'] = None
     values = dict(family.nest(values))
     suffix = 'ForMaskedLM' if task == 'mlm' and not has_next_sentence else suffixes[their_task]
+    if model_type == 'modernbert-decoder':
+        suffix = {'clm': 'ForCausalLM'}.get(their_task, suffix)
     architectures = [family.class_prefix + suffix]
     values |= {'model_type': model_type, 'architectures': architectures, 'dtype': 'float32'}
     if task == 'regress':
@@ -369,7 +375,7 @@ def _to_tensors(
     leaf = name.rpartition('/')[2]
     if name.endswith(_VOCABULARY):
         value = value[: config['vocab_size']]
-    if name == 'logits_bias':
+    if names == ['final_logits_bias']:
         value = value[None]
     if leaf == 'position_embedding':
         missing_rows = family.position_rows(config) - len(value)
@@ -390,7 +396,7 @@ def _to_parameter(
 ) -> np.ndarray:
     """Combine Hugging Face tensors into one of our parameters; the inverse of `_to_tensors`."""
     if name == 'logits_bias':
-        parts = [parts[0][0]]
+        parts = [parts[0].reshape(-1)]
     if name.endswith(_VOCABULARY) and len(parts[0]) < shape[0]:
         parts = [np.concatenate([parts[0], np.zeros((shape[0] - len(parts[0]), *shape[1:]), np.float32)])]
     if has_linear_kernels and name.endswith('/kernel'):

@@ -42,6 +42,14 @@ def flatten(config: Mapping[str, Any]) -> dict[str, Any]:
     return flat
 
 
+def flatten_decoder(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Do the same for a decoder, in whose local layers a token attends to one token less than half of `local_attention`."""
+    flat = flatten(config)
+    if flat['sliding_window'] < 2:
+        raise UserError('config.json sets local_attention to less than 4, which cannot be converted.')
+    return flat | {'sliding_window': flat['sliding_window'] - 1}
+
+
 def nest(config: Mapping[str, Any]) -> dict[str, Any]:
     """Write the settings that `flatten` reads in the new form and, for older versions of transformers, in the old one."""
     nested = dict(config)
@@ -54,6 +62,12 @@ def nest(config: Mapping[str, Any]) -> dict[str, Any]:
         kind: {'rope_type': 'default', 'rope_theta': nested[key]} for kind, (key, _) in _ROPE_BASES.items()
     }
     return nested
+
+
+def nest_decoder(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Write the settings that `flatten_decoder` reads."""
+    window = config['sliding_window']
+    return nest({**config, 'sliding_window': window and window + 1})
 
 
 def _layer_types(every: int, layers: int) -> list[str]:

@@ -15,7 +15,6 @@ from bert_jax.modeling.dropout import fold_in
 from bert_jax.modeling.heads import LanguageModel, Output
 from bert_jax.modeling.layers import Dense, EncoderCache, token_embedding
 from bert_jax.modeling.masks import Mask
-from bert_jax.modeling.module import Bias
 from bert_jax.modeling.stack import EmbeddedStack
 
 # Layers of encoder and of decoder, width, heads, feed-forward width: base and large from section 2 of the
@@ -161,8 +160,7 @@ class BartForSeq2Seq(LanguageModel):
     bart: Bart
 
     def __init__(self, config: Config, rngs: nnx.Rngs):
-        super().__init__(config, rngs)
-        self.logits_bias = Bias(jnp.zeros(config.padded_vocab), axes=('vocab',))
+        super().__init__(config, rngs, bias=True)
 
     def init_cache(self, batch: int, slots: int, tokens: jax.Array, valid: jax.Array | None = None) -> Any:
         """Encode the source [B, S] and create a cache with room for `slots` decoder tokens."""

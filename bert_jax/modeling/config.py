@@ -34,8 +34,8 @@ class ModelConfig:
       use_bias: whether dense layers have a bias; classifiers always have one.
       activation: activation of the feed-forward layer; 'gelu' is exact, 'gelu_tanh' the tanh approximation.
       gated_mlp: whether the activation is multiplied by a second projection (Shazeer 2020, GLU variants).
-      prediction_head: whether classifiers of tokens, and the pooler of BERT, begin as BERT's masked-LM head does: with a
-        dense layer, activation and norm.
+      prediction_head: whether classifiers of tokens, the pooler of BERT and the heads of GPT and BART begin as BERT's
+        masked-LM head does: with a dense layer, activation and norm; a language-model head then ends with a bias.
       rope_base: base of the rotary position embedding (Su et al. 2021); 0 disables it.
       window: largest distance in tokens at which a token attends to another in local layers (Beltagy et al. 2020); 0 makes
         all layers global.

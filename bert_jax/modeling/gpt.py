@@ -29,10 +29,12 @@ class Config(ModelConfig):
 
     Attributes:
       size: name in `SIZES`, which sets layers, width and heads where they are 0; `mlp_width` 0 becomes 4 D.
+      embedding_norm: whether the embeddings are normalized before the first block.
     """
 
     causal: ClassVar[bool] = True
     size: str = 'small'
+    embedding_norm: bool = False
     max_positions: int = 1024
     norm_placement: Literal['post', 'pre'] = 'pre'
     norm_eps: float = 1e-5
@@ -53,7 +55,7 @@ class Gpt(EmbeddedStack):
 
     def __init__(self, config: Config, rngs: nnx.Rngs):
         self.token_embedding = token_embedding(config, rngs)
-        super().__init__(config, rngs, embedding_norm=False)
+        super().__init__(config, rngs, embedding_norm=config.embedding_norm)
 
     def __call__(
         self,

@@ -12,6 +12,7 @@ from bert_jax.modeling.config import ModelConfig
 from bert_jax.modeling.dropout import dropout, fold_in
 from bert_jax.modeling.layers import ACTIVATIONS, Dense, Norm
 from bert_jax.modeling.losses import sequence_loss
+from bert_jax.modeling.module import Bias
 
 
 class Output(NamedTuple):
@@ -75,7 +76,7 @@ class PredictionHead(nnx.Module):
 
 
 def _apply(head: PredictionHead | None, hidden: jax.Array) -> jax.Array:
-    """Apply a prediction head, if there is one, to hidden states [B, T, D]."""
+    """Apply a prediction head, if there is one, to hidden states [..., D]."""
     return hidden if head is None else head(hidden.reshape(-1, hidden.shape[-1])).reshape(hidden.shape)
 
 
@@ -123,10 +124,15 @@ class LanguageModel(Encoder):
     """A base model with a language-model head that shares its token embedding.
 
     Attributes:
+      head: prediction head between the base model and the token embedding, or None.
       logits_bias: output bias [V], or None.
     """
 
-    logits_bias: nnx.Param | None = None
+    def __init__(self, config: ModelConfig, rngs: nnx.Rngs, bias: bool = False):
+        super().__init__(config, rngs)
+        self.head = PredictionHead(config, rngs) if config.prediction_head else None
+        has_bias = bias or config.prediction_head
+        self.logits_bias = Bias(jnp.zeros(config.padded_vocab), axes=('vocab',)) if has_bias else None
 
     def __call__(self, *args: Any, **kwargs: Any) -> Output:
         """Run the base model and compute the logits of the next tokens; arguments as in the base model."""
@@ -136,12 +142,15 @@ class LanguageModel(Encoder):
     def _logits(self, hidden: jax.Array) -> jax.Array:
         """Map hidden states [..., D] to logits [..., V], float32."""
         bias = None if self.logits_bias is None else self.logits_bias[...]
+        hidden = _apply(self.head, hidden)
         return vocabulary_logits(hidden, self.base_model.token_embedding, self.config, bias)
 
     def token_loss(self, hidden: jax.Array, labels: jax.Array, chunk: int = 0) -> tuple[jax.Array, jax.Array]:
         """Apply `sequence_loss` to hidden states [B, T, D] and `labels` [B, T]."""
         bias = vocabulary_bias(self.config, None if self.logits_bias is None else self.logits_bias[...])
-        return sequence_loss(hidden, self.base_model.token_embedding[...], bias, labels, chunk)
+        return sequence_loss(
+            _apply(self.head, hidden), self.base_model.token_embedding[...], bias, labels, chunk
+        )
 
 
 class ForClassification(Encoder):

@@ -33,6 +33,8 @@ MODERNBERT = dict(
     hidden_size=32, num_hidden_layers=5, num_attention_heads=4, intermediate_size=48, max_position_embeddings=40,
     vocab_size=99, local_attention=12, pad_token_id=1, cls_token_id=0, bos_token_id=0, sep_token_id=2, eos_token_id=2,
 )  # fmt: skip
+# Tokens attend to 6 tokens before them at most.
+MODERNBERT_DECODER = MODERNBERT | {'local_attention': 14}
 CASES = {
     'BertModel': BERT,
     'BertForPreTraining': BERT,
@@ -54,6 +56,8 @@ CASES = {
     'ModernBertForSequenceClassification': MODERNBERT | {'num_labels': 3, 'classifier_pooling': 'mean'},
     'ModernBertForTokenClassification': MODERNBERT | {'num_labels': 5},
     'ModernBertForQuestionAnswering': MODERNBERT,
+    'ModernBertDecoderForCausalLM': MODERNBERT_DECODER,
+    'ModernBertDecoderModel': MODERNBERT_DECODER,
     'GPT2LMHeadModel': GPT2 | {'n_inner': 48},
     'GPT2Model': GPT2,
     'BartForConditionalGeneration': BART,
@@ -94,7 +98,7 @@ def run(name, settings, inputs):
             output_attentions=name in WITH_ATTENTIONS,
         )
     generated = {}
-    if name.endswith(('LMHeadModel', 'ForConditionalGeneration')):
+    if name.endswith(('LMHeadModel', 'ForCausalLM', 'ForConditionalGeneration')):
         model.generation_config.pad_token_id = 0
         for key, options in GENERATION_OPTIONS.items():
             prompts = torch.tensor(inputs['tokens'][:, :5])

@@ -298,7 +298,7 @@ def test_message_names_the_settings_that_export(name):
     with pytest.raises(UserError, match='cannot be exported') as error:
         model_type()
     overrides = re.findall(r'--config\.(\S+=[^\s`]+)', str(error.value))
-    assert model_type(*overrides) in ('modernbert', 'gpt2', 'bart')
+    assert model_type(*overrides) in ('modernbert', 'modernbert-decoder', 'gpt2', 'bart')
     exportable = experiment.read(f'configs/{name}', overrides)
     for _, length, _ in exportable.phases:
         exportable.model.check_length(length)

@@ -6,7 +6,7 @@ import pytest
 
 from bert_jax.core.errors import UserError
 from bert_jax.interop import huggingface
-from bert_jax.modeling import bert
+from bert_jax.modeling import bert, gpt
 
 TOKENIZER = types.SimpleNamespace(family='wordpiece', pad=0, cls=2, sep=3)
 BASE = {'model_type': 'modernbert', 'architectures': ['ModernBertForMaskedLM'], 'num_hidden_layers': 4}
@@ -86,6 +86,24 @@ def test_pre_norm_rotary_models_are_exported_as_modernbert(changes):
             theirs.rope_base,
             theirs.first_norm,
         )
+
+
+@pytest.mark.parametrize('window', [0, 8])
+def test_rotary_decoders_are_exported_as_decoders_of_modernbert(window):
+    settings = {k: v for k, v in SETTINGS.items() if k != 'segments'} | dict(rope_base=500.0, window=window)
+    model = gpt.Config(**settings, embedding_norm=True, activation='gelu_tanh')
+    exported = huggingface.to_hf_config(model, 'clm', (), TOKENIZER)
+    assert exported['architectures'] == ['ModernBertDecoderForCausalLM']
+    assert exported['classifier_activation'] == exported['hidden_activation'] == 'gelu_new'
+    read = huggingface.to_model_config(exported)
+    for i in range(model.layers):
+        ours, theirs = model.for_layer(i), read.for_layer(i)
+        assert (ours.window, ours.rope_base) == (theirs.window, theirs.rope_base)
+
+
+def test_a_window_of_one_token_is_refused():
+    with pytest.raises(UserError, match='local_attention to less than 4'):
+        huggingface.to_model_config({'model_type': 'modernbert-decoder', 'local_attention': 3})
 
 
 def test_the_error_names_the_settings_that_export():
