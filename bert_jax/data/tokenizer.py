@@ -1,4 +1,4 @@
-"""Tokenizers: WordPiece and byte-level BPE, trained or loaded with Hugging Face `tokenizers`."""
+"""Tokenizers: WordPiece and byte-level BPE, trained or loaded with Hugging Face `tokenizers`, and loaded SentencePiece."""
 
 import dataclasses
 import functools
@@ -23,7 +23,13 @@ SPECIAL = ('[PAD]', '[UNK]', '[CLS]', '[SEP]', '[MASK]')
 _FAMILIES = {
     'bert': SPECIAL,
     'roberta': ('<pad>', '<unk>', '<s>', '</s>', '<mask>'),
+    'gemma': ('<pad>', '<unk>', '<bos>', '<eos>', '<mask>'),
     'gpt2': ('<|endoftext|>',) * 4,  # one token for all roles, and no mask token
+}
+_KINDS: dict[type, Literal['wordpiece', 'bpe', 'unigram']] = {
+    models.WordPiece: 'wordpiece',
+    models.BPE: 'bpe',
+    models.Unigram: 'unigram',
 }
 FILE = 'tokenizer.json'
 _SENTENCE_END = re.compile('[.!?。！？]["\'”’»)]?\\s*$')
@@ -45,7 +51,8 @@ class TokenizerConfig:
       path: file to load: BERT's `vocab.txt`, the merges of a byte-level BPE (GPT-2's `merges.txt` or `vocab.bpe`,
         with `vocab.json` or `encoder.json` in the same folder), a `tokenizer.json`, or a folder with one of these.
         Empty trains a tokenizer.
-      kind: type of tokenizer to train: WordPiece as in BERT, or byte-level BPE as in GPT-2.
+      kind: type of tokenizer to train: WordPiece as in BERT, or byte-level BPE as in GPT-2. A loaded tokenizer may also be
+        a Unigram model.
       vocab_size: largest number of entries of a trained vocabulary, including special tokens.
       max_characters: largest number of entries of a trained WordPiece vocabulary that are single characters. The most
         frequent characters are kept; words with others become [UNK]. 0 uses half of `vocab_size`, at least 500, and
@@ -55,7 +62,7 @@ class TokenizerConfig:
     """
 
     path: str = ''
-    kind: Literal['wordpiece', 'bpe'] = 'wordpiece'
+    kind: Literal['wordpiece', 'bpe', 'unigram'] = 'wordpiece'
     vocab_size: int = 8192
     max_characters: int = 0
     lowercase: bool = True
@@ -69,13 +76,13 @@ class TokenizerConfig:
 
 
 class Tokenizer:
-    """A Hugging Face tokenizer with the special tokens of BERT, RoBERTa or GPT-2.
+    """A Hugging Face tokenizer with the special tokens of BERT, RoBERTa, Gemma or GPT-2.
 
-    The attributes of special tokens have the names from BERT in all three cases.
+    The attributes of special tokens have the names from BERT in all cases.
 
     Attributes:
       backend: the wrapped `tokenizers.Tokenizer`.
-      family: model that the special tokens come from: 'bert', 'roberta' or 'gpt2'.
+      family: model that the special tokens come from: 'bert', 'roberta', 'gemma' or 'gpt2'.
       special_tokens: strings of the special tokens: padding, unknown, start, end and, except for GPT-2, mask.
       pad, unk, cls, sep, mask: ids of the special tokens; `mask` is None for GPT-2.
       separators: ids between two texts: `sep` twice for RoBERTa, otherwise once.
@@ -140,8 +147,8 @@ class Tokenizer:
         return f'{type(self).__name__}(kind={self.kind!r}, size={len(self)}, lowercase={self.lowercase})'
 
     @property
-    def kind(self) -> Literal['wordpiece', 'bpe']:
-        return 'bpe' if self.is_byte_level else 'wordpiece'
+    def kind(self) -> Literal['wordpiece', 'bpe', 'unigram']:
+        return _KINDS[type(self.backend.model)]
 
     @property
     def lowercase(self) -> bool:
@@ -151,8 +158,8 @@ class Tokenizer:
 
     @property
     def is_byte_level(self) -> bool:
-        """Whether this is a byte-level BPE, in which the space before a word is part of its first token."""
-        return isinstance(self.backend.model, models.BPE)
+        """Whether this is a byte-level BPE, which writes each byte of a text as a character."""
+        return self.kind == 'bpe' and not _is_sentencepiece(self.backend)
 
     def encode(self, texts: Sequence[str], parse_special: bool = False) -> list[np.ndarray]:
         """Encode texts without adding [CLS] and [SEP].
@@ -171,13 +178,13 @@ class Tokenizer:
     def encode_words(self, words: Sequence[str]) -> list[np.ndarray]:
         """Encode the words of a text that is already split into words.
 
-        In byte-level BPE, the space before a word is part of its first token, so each word gets one, as with
+        Except in WordPiece, the space before a word is part of its first token, so each word gets one, as with
         `add_prefix_space=True` in transformers.
 
         Returns:
           The token ids of each word, [n] int32.
         """
-        if self.is_byte_level:
+        if self.kind != 'wordpiece':
             words = [word if word.startswith(' ') else f' {word}' for word in words]
         return self.encode(words)
 
@@ -209,14 +216,15 @@ class Tokenizer:
     def continues_word(self) -> np.ndarray:
         """[V] booleans: whether an entry continues the word of the token before it.
 
-        Words are split at spaces and, in WordPiece, at punctuation. Byte-level BPE writes a leading space as 'Ġ', so
-        there punctuation belongs to the word before it.
+        Words are split at spaces and, in WordPiece, at punctuation. Byte-level BPE writes a leading space as 'Ġ', and
+        SentencePiece as '▁', so there punctuation belongs to the word before it.
         """
         vocab = self.backend.get_vocab()
+        spaces = 'ĠĊ' if self.is_byte_level else '▁\n'
         flags = np.zeros(len(self), bool)
         for token, index in vocab.items():
             if token not in self.special_tokens:
-                flags[index] = token[0] not in 'ĠĊ' if self.is_byte_level else token.startswith('##')
+                flags[index] = token.startswith('##') if self.kind == 'wordpiece' else token[0] not in spaces
         return flags
 
     @functools.cached_property
@@ -261,7 +269,7 @@ def load(path: str | pathlib.Path) -> Tokenizer:
     uppercase letter.
 
     Raises:
-      UserError: if there is no tokenizer, it cannot be read, or it needs more than WordPiece and byte-level BPE.
+      UserError: if there is no tokenizer, it cannot be read, or it is none of WordPiece, byte-level BPE and SentencePiece.
     """
     path = pathlib.Path(path).expanduser()
     if path.is_dir():
@@ -319,10 +327,10 @@ def _load_json(path: pathlib.Path, text: str) -> tuple[Tokenizer, tokenizer_sett
         ) from e
     model = contents['model']
     is_byte_level = 'ByteLevel' in json.dumps(contents.get('pre_tokenizer'))
-    if not (isinstance(backend.model, models.WordPiece) or is_byte_level):
+    if not (isinstance(backend.model, models.WordPiece) or is_byte_level or _is_sentencepiece(backend)):
         raise UserError(
-            f'{str(path)!r} is a {type(backend.model).__name__} tokenizer, but only WordPiece and byte-level BPE are '
-            'supported. Set tokenizer.path to another tokenizer.'
+            f'{str(path)!r} is a {type(backend.model).__name__} tokenizer, but only WordPiece, byte-level BPE and '
+            'SentencePiece are supported. Set tokenizer.path to another tokenizer.'
         )
     settings = tokenizer_settings.read(path.parent, contents.get('added_tokens', ()))
     kinds = {'wordpiece': models.WordPiece, 'bpe': models.BPE}
@@ -342,6 +350,11 @@ def _load_json(path: pathlib.Path, text: str) -> tuple[Tokenizer, tokenizer_sett
     if backend.post_processor and backend.num_special_tokens_to_add(is_pair=True):
         _check_pair_layout(tokenizer, path)
     return tokenizer, settings
+
+
+def _is_sentencepiece(backend: tokenizers.Tokenizer) -> bool:
+    """Return whether a Unigram or BPE model is one of SentencePiece (Kudo & Richardson 2018), which writes spaces as '▁'."""
+    return backend.token_to_id('▁') is not None
 
 
 def _check_special_tokens(

@@ -25,6 +25,8 @@ _CLASSES = {
     'RobertaTokenizer': 'bpe',
     'BartTokenizer': 'bpe',
     'GPT2Tokenizer': 'bpe',
+    'XLMRobertaTokenizer': 'generic',
+    'GemmaTokenizer': 'generic',
     'PreTrainedTokenizer': 'generic',
     'TokenizersBackend': 'generic',
 }
@@ -38,6 +40,7 @@ _MODEL_TYPES = {
     'roberta': 'RobertaTokenizer',
     'bart': 'RobertaTokenizer',
     'gpt2': 'GPT2Tokenizer',
+    'xlm-roberta': 'XLMRobertaTokenizer',
 }
 _SPECIAL_TOKENS = ('bos_token', 'eos_token', 'unk_token', 'sep_token', 'pad_token', 'cls_token', 'mask_token')
 

@@ -81,6 +81,10 @@ def load_or_train(
 
 
 def _train_on(text: TextConfig, config: TokenizerConfig) -> Tokenizer:
+    if config.kind == 'unigram':
+        raise UserError(
+            "tokenizer.kind='unigram' cannot be trained. Choose wordpiece or bpe, or load a tokenizer with tokenizer.path."
+        )
     logging.info('training a %s tokenizer with %d entries', config.kind, config.vocab_size)
     paragraphs = _read_paragraphs(text, config.train_bytes)
     first = next(paragraphs, None)

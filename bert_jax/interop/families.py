@@ -411,6 +411,9 @@ FAMILIES['modernbert'] = Family(
     nest=modernbert.nest,
 )
 _DECODER_KEYS = {k: v for k, v in FAMILIES['modernbert'].config_keys.items() if k != 'pooling'}
+FAMILIES['xlm-roberta'] = dataclasses.replace(
+    FAMILIES['roberta'], defaults=_DEFAULTS | {'pad_token_id': 1}, class_prefix='XLMRoberta'
+)
 # The decoders of Ettin (Weller et al. 2025, arXiv 2507.11412).
 FAMILIES['modernbert-decoder'] = dataclasses.replace(
     FAMILIES['modernbert'],

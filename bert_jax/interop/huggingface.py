@@ -152,7 +152,7 @@ def to_model_config(config: Mapping[str, Any]) -> ModelConfig:
                 f'config.json sets {key} to {config[key]!r}, but only {required!r} can be converted.'
             )
     activation = values['activation']
-    if config['model_type'] == 'roberta' and task == 'mlm' and activation != 'gelu':
+    if config['model_type'].endswith('roberta') and task == 'mlm' and activation != 'gelu':
         raise UserError(
             f'config.json sets hidden_act to {activation!r}, but the masked-LM head of RoBERTa always uses gelu. '
             'Only models whose layers use gelu too can be converted.'
@@ -177,7 +177,7 @@ def export_model_type(config: Any, tokenizer: Tokenizer, has_next_sentence: bool
     """Choose the Hugging Face model type for the export of one of our models.
 
     A BERT without segment embeddings becomes a DistilBERT, and one whose position table begins with unused rows becomes
-    a RoBERTa. A BERT with pre-norm and a GPT with rotary positions become a ModernBERT.
+    a RoBERTa, or an XLM-R if its tokenizer is a Unigram model. A BERT with pre-norm and a GPT with rotary positions become a ModernBERT.
 
     Raises:
       UserError: for a setting that the model type does not support.
@@ -193,7 +193,8 @@ def export_model_type(config: Any, tokenizer: Tokenizer, has_next_sentence: bool
     elif config.name == 'gpt' and config.rope_base:
         model_type = 'modernbert-decoder'
     elif config.name == 'bert' and (config.position_offset or not config.segments):
-        model_type = 'roberta' if config.segments else 'distilbert'
+        roberta = 'xlm-roberta' if tokenizer.kind == 'unigram' else 'roberta'
+        model_type = roberta if config.segments else 'distilbert'
     offset = FAMILIES[model_type].position_offset({'pad_token_id': tokenizer.pad})
     required: dict[str, Any] = {
         'norm_placement': 'pre' if config.causal else 'post',
@@ -263,14 +264,14 @@ def to_hf_config(
             f'A {config.name} model of the task {task!r} cannot be exported to Hugging Face as {model_type!r}. Tasks '
             f'that can be are {", ".join(sorted(known))}.'
         )
-    if model_type == 'roberta' and task == 'mlm' and config.activation != 'gelu':
+    if model_type.endswith('roberta') and task == 'mlm' and config.activation != 'gelu':
         raise UserError(
-            f"model.activation={config.activation!r} cannot be exported to Hugging Face as 'roberta' for the task 'mlm'. "
+            f"model.activation={config.activation!r} cannot be exported to Hugging Face as {model_type!r} for the task 'mlm'. "
             "Only 'gelu' is supported, which the head of RoBERTa always uses."
         )
     values = {theirs: getattr(config, ours) for ours, theirs in family.config_keys.items()}
     values['pad_token_id'] = tokenizer.pad
-    if model_type in ('roberta', 'gpt2', 'bart'):
+    if model_type in ('roberta', 'xlm-roberta', 'gpt2', 'bart'):
         start = tokenizer.sep if task == 'clm' else tokenizer.cls  # rows of clm have no [CLS]
         values |= {'bos_token_id': start, 'eos_token_id': tokenizer.sep}
     if model_type in ('modernbert', 'modernbert-decoder'):

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import tokenizers
-from tokenizers import models, normalizers, pre_tokenizers, processors
+from tokenizers import decoders, models, normalizers, pre_tokenizers, processors
 
 FILE = pathlib.Path(__file__).with_name('golden_tokenizers.json')
 SIZES = (50, 2000)  # numbers of texts in a fast and in a thorough test
@@ -32,6 +32,7 @@ SPECIAL = {
     'bert': ('[PAD]', '[UNK]', '[CLS]', '[SEP]', '[MASK]'),
     'roberta': ('<s>', '<pad>', '</s>', '<unk>', '<mask>'),
     'gpt2': ('<|endoftext|>',),
+    'gemma': ('<pad>', '<eos>', '<bos>', '<unk>', '<mask>'),
 }
 WORDS = ['the', 'cat', 'hello', 'world', 'naive', 'naïve', 'run', '##ning', 'The', 'straße', 'angstrom']
 MERGES = [
@@ -71,6 +72,64 @@ def _wordpiece_vocab() -> dict[str, int]:
 
 def _bpe_vocab() -> list[str]:
     return [*sorted(pre_tokenizers.ByteLevel.alphabet()), *(a + b for a, b in MERGES)]
+
+
+SENTENCEPIECE_ROLES = {
+    family: {f'{role}_token': token for role, token in zip(roles, tokens, strict=True)}
+    for family, roles, tokens in (
+        ('roberta', ('bos', 'pad', 'eos', 'unk', 'mask', 'cls', 'sep'), (*SPECIAL['roberta'], '<s>', '</s>')),
+        ('gemma', ('pad', 'eos', 'bos', 'unk', 'mask', 'cls', 'sep'), (*SPECIAL['gemma'], '<bos>', '<eos>')),
+    )
+}
+
+
+def _unigram() -> tokenizers.Tokenizer:
+    """A tokenizer as that of XLM-R, without its map of characters."""
+    characters = sorted({c for fragment in FRAGMENTS for c in fragment if not c.isspace()})[:-9]
+    pieces = ['▁', '▁the', '▁cat', 's', '▁run', 'ning', '▁hello', 'ello', '▁world', '▁naïve', *characters]
+    entries = [(token, 0.0) for token in SPECIAL['roberta'][:4]]
+    entries += [(piece, -3.0 - i / 8) for i, piece in enumerate(dict.fromkeys(pieces))]
+    backend = tokenizers.Tokenizer(models.Unigram(entries, unk_id=3))
+    backend.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Metaspace()]
+    )
+    backend.decoder = decoders.Metaspace()
+    backend.add_special_tokens(
+        [*SPECIAL['roberta'][:4], tokenizers.AddedToken('<mask>', lstrip=True, special=True)]
+    )
+    backend.post_processor = processors.TemplateProcessing(
+        single='<s> $A </s>', pair='<s> $A </s> </s> $B </s>', special_tokens=[('<s>', 0), ('</s>', 2)]
+    )
+    return backend
+
+
+def _byte_fallback_bpe() -> tokenizers.Tokenizer:
+    """A tokenizer as that of Gemma and mmBERT: BPE of characters, and of bytes for the others."""
+    characters = sorted({c for fragment in FRAGMENTS for c in fragment if not c.isspace()})[:-9]
+    merges = [
+        ('▁', 't'),
+        ('h', 'e'),
+        ('▁t', 'he'),
+        ('c', 'a'),
+        ('ca', 't'),
+        ('▁', 'cat'),
+        ('l', 'l'),
+        ('▁', '▁'),
+    ]
+    entries = [*SPECIAL['gemma'], *(f'<0x{i:02X}>' for i in range(256)), '▁', '\n', *characters]
+    vocab = {entry: i for i, entry in enumerate(dict.fromkeys([*entries, *(a + b for a, b in merges)]))}
+    model = models.BPE(vocab, merges, unk_token='<unk>', fuse_unk=True, byte_fallback=True)
+    backend = tokenizers.Tokenizer(model)
+    backend.normalizer = normalizers.Replace(' ', '▁')
+    backend.pre_tokenizer = pre_tokenizers.Split(' ', 'merged_with_previous')
+    backend.decoder = decoders.Sequence(
+        [decoders.Replace('▁', ' '), decoders.ByteFallback(), decoders.Fuse()]
+    )
+    backend.add_special_tokens([*SPECIAL['gemma']])
+    backend.post_processor = processors.TemplateProcessing(
+        single='<bos> $A <eos>', pair='<bos> $A <eos> $B <eos>', special_tokens=[('<bos>', 2), ('<eos>', 1)]
+    )
+    return backend
 
 
 ADDED = {
@@ -160,6 +219,20 @@ def folders(parent: pathlib.Path) -> Iterator[tuple[str, pathlib.Path]]:
             yield make(
                 f'{class_name} {source} {settings} added {added}', {**files, 'tokenizer_config.json': config}
             )
+
+    for family, backend in (('roberta', _unigram()), ('gemma', _byte_fallback_bpe())):
+        classes = {'roberta': 'XLMRobertaTokenizerFast', 'gemma': 'GemmaTokenizer'}[family]
+        for class_name, (added, values) in itertools.product(
+            (classes, 'PreTrainedTokenizerFast'), ADDED.items()
+        ):
+            contents = json.loads(backend.to_str())
+            config = {'tokenizer_class': class_name, **SENTENCEPIECE_ROLES[family]}
+            if values:  # published settings list the special tokens too
+                tokens = contents['added_tokens']
+                special = {str(t['id']): {k: v for k, v in t.items() if k != 'id'} for t in tokens}
+                config['added_tokens_decoder'] = special | values['added_tokens_decoder']
+            files = {'tokenizer.json': contents, 'tokenizer_config.json': config}
+            yield make(f'{class_name} of {family} added {added}', files)
 
 
 def digest(backend: tokenizers.Tokenizer, texts: list[str]) -> str:

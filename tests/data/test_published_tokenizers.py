@@ -51,6 +51,21 @@ def test_words_of_byte_level_bpe_begin_with_a_space(tmp_path, size):
     assert checked == 3 * len(golden) == 18
 
 
+@pytest.mark.parametrize('class_name', ['XLMRobertaTokenizerFast of roberta', 'GemmaTokenizer of gemma'])
+def test_sentencepiece_words_begin_with_a_space(tmp_path, class_name):
+    folder = dict(made.folders(tmp_path))[f'{class_name} added none']
+    tokenizer = tokenizer_lib.load(folder)
+    words = ['hello', 'the', 'cats', '.']
+    ids = [word.tolist() for word in tokenizer.encode_words(words)]
+    assert [i for word in ids for i in word] == tokenizer.encode([' ' + ' '.join(words)])[0].tolist()
+    assert [[bool(tokenizer.continues_word[i]) for i in word] for word in ids] == [
+        [i > 0 for i in range(len(word))] for word in ids
+    ]
+    assert max(map(len, ids)) > 1, 'some words have several tokens'
+    (encoded,) = tokenizer.encode_with_offsets([' the cats'])
+    assert [' the cats'[a:b].strip() for a, b in encoded[1]][:2] == ['the', 'cat']
+
+
 @pytest.mark.parametrize(
     ('config', 'message'),
     [
@@ -77,7 +92,7 @@ def test_class_may_be_named_by_the_config_of_the_model(tmp_path):
         tokenizer_lib.load(tmp_path)
 
 
-def test_unigram_is_refused_by_name(tmp_path):
+def test_unigram_without_spaces_is_refused_by_name(tmp_path):
     special = [(token, 0.0) for token in made.SPECIAL['roberta']]
     backend = tokenizers.Tokenizer(models.Unigram([*special, ('a', -1.0)], unk_id=3))
     backend.save(str(tmp_path / 'tokenizer.json'))

@@ -11,7 +11,16 @@ import pathlib
 import transformers
 
 FILE = pathlib.Path(__file__).with_name('config_defaults.json')
-MODEL_TYPES = ('bert', 'roberta', 'distilbert', 'modernbert', 'gpt2', 'bart')
+MODEL_TYPES = (
+    'bert',
+    'roberta',
+    'distilbert',
+    'modernbert',
+    'modernbert-decoder',
+    'xlm-roberta',
+    'gpt2',
+    'bart',
+)
 
 
 def main():

@@ -46,6 +46,9 @@ CASES = {
     'RobertaForMaskedLM': ROBERTA,
     'RobertaForSequenceClassification': ROBERTA,
     'RobertaForTokenClassification': ROBERTA,
+    'XLMRobertaModel': ROBERTA,
+    'XLMRobertaForMaskedLM': ROBERTA,
+    'XLMRobertaForSequenceClassification': ROBERTA,
     'DistilBertModel': DISTILBERT,
     'DistilBertForMaskedLM': DISTILBERT,
     'DistilBertForSequenceClassification': DISTILBERT,
@@ -83,7 +86,12 @@ def run(name, settings, inputs):
     shapes = {}
     with torch.no_grad():
         buffers = [(k, v) for k, v in model.named_buffers() if k == 'final_logits_bias']
-        for tensor, value in [*model.named_parameters(), *buffers]:
+        stored = [
+            (k, v)
+            for k, v in model.named_parameters(remove_duplicate=False)
+            if k not in model.all_tied_weights_keys
+        ]
+        for tensor, value in [*stored, *buffers]:
             shapes[tensor] = list(value.shape)
             value.copy_(torch.tensor(random_weights(tensor, value.shape)))
         model = model.double()

@@ -15,6 +15,8 @@ CLASSES = {
     'roberta': ('RobertaForMaskedLM', 'RobertaForSequenceClassification'),
     'distilbert': ('DistilBertForMaskedLM', 'DistilBertForSequenceClassification'),
     'modernbert': ('ModernBertForMaskedLM', 'ModernBertForSequenceClassification'),
+    'modernbert-decoder': ('ModernBertDecoderForCausalLM',),
+    'xlm-roberta': ('XLMRobertaForMaskedLM', 'XLMRobertaForSequenceClassification'),
     'gpt2': ('GPT2LMHeadModel',),
     'bart': ('BartForConditionalGeneration',),
 }
@@ -37,19 +39,24 @@ GENERATOR = {
     'id2label': 'no classifier of this type is converted',
     'problem_type': 'no classifier of this type is converted',
 }
+MODERNBERT = {
+    'cls_token_id': 'the tokenizer has its id',
+    'sep_token_id': 'the tokenizer has its id',
+    'initializer_cutoff_factor': 'only the initialization',
+}
 IRRELEVANT = {
     'bert': ENCODER,
     'roberta': {'eos_token_id': 'the model does not generate'},
+    'xlm-roberta': {'eos_token_id': 'the model does not generate'},
     'distilbert': ENCODER | {'sinusoidal_pos_embds': 'position embeddings are read from the tensors'},
     'modernbert': ENCODER
+    | MODERNBERT
     | {
-        'cls_token_id': 'the tokenizer has its id',
-        'sep_token_id': 'the tokenizer has its id',
         'deterministic_flash_attn': 'only the kernel of attention',
-        'initializer_cutoff_factor': 'only the initialization',
         'sparse_prediction': 'computes fewer logits, with the same result',
         'sparse_pred_ignore_index': 'computes fewer logits, with the same result',
     },
+    'modernbert-decoder': GENERATOR | MODERNBERT | {'sliding_window': 'computed from local_attention'},
     'gpt2': GENERATOR
     | {
         'reorder_and_upcast_attn': 'attention is always computed in float32',

@@ -133,7 +133,8 @@ def test_exported_tensors_are_bitwise_equal(name):
         ours: config.get(f'{theirs}_token_id', 0)
         for ours, theirs in (('pad', 'pad'), ('cls', 'bos'), ('sep', 'eos'))
     }
-    tokenizer = types.SimpleNamespace(family=config['model_type'], **ids)
+    kind = 'unigram' if config['model_type'] == 'xlm-roberta' else 'bpe'
+    tokenizer = types.SimpleNamespace(kind=kind, **ids)
     has_next_sentence = 'cls.seq_relationship.weight' in tensors
     names = huggingface.class_names(config)
     exported = huggingface.to_hf_config(model, task, names, tokenizer, has_next_sentence)
@@ -194,7 +195,7 @@ def test_roberta_positions_begin_after_the_padding_id(pad):
 
 
 def test_the_model_type_follows_the_embeddings():
-    tokenizer = types.SimpleNamespace(family='roberta', pad=1, cls=0, sep=2)
+    tokenizer = types.SimpleNamespace(kind='bpe', pad=1, cls=0, sep=2)
     for model_type, changes in (
         ('bert', {}),
         ('bert', {'segments': 1}),
@@ -288,7 +289,7 @@ PRETRAINING = (
 
 @pytest.mark.parametrize('name', PRETRAINING)
 def test_message_names_the_settings_that_export(name):
-    tokenizer = types.SimpleNamespace(family='bert', pad=0)
+    tokenizer = types.SimpleNamespace(kind='wordpiece', pad=0)
 
     def model_type(*overrides):
         found = experiment.read(f'configs/{name}', overrides)

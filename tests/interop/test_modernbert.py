@@ -8,7 +8,7 @@ from bert_jax.core.errors import UserError
 from bert_jax.interop import huggingface
 from bert_jax.modeling import bert, gpt
 
-TOKENIZER = types.SimpleNamespace(family='wordpiece', pad=0, cls=2, sep=3)
+TOKENIZER = types.SimpleNamespace(kind='wordpiece', pad=0, cls=2, sep=3)
 BASE = {'model_type': 'modernbert', 'architectures': ['ModernBertForMaskedLM'], 'num_hidden_layers': 4}
 OLD = {'global_attn_every_n_layers': 2, 'global_rope_theta': 500.0, 'local_rope_theta': 50.0}
 NEW = {

@@ -17,7 +17,7 @@ from bert_jax.modeling.bert import BertForPretraining
 from bert_jax.modeling.gpt import GptForCausalLM
 
 CLASSES = ('no', 'yes', 'perhaps')
-TOKENIZER = types.SimpleNamespace(family='bert', pad=1, cls=2, sep=3)
+TOKENIZER = types.SimpleNamespace(kind='wordpiece', pad=1, cls=2, sep=3)
 # Settings that change how a model is computed, stored or initialized, but not its outputs.
 UNWRITTEN = ('size', 'dtype', 'scan_layers', 'pad_vocab_multiple', 'scaled_residual_init')
 SHAPE = dict(width=8, heads=2, mlp_width=20, layers=2, vocab_size=30, max_positions=5)
