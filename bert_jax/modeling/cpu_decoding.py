@@ -62,8 +62,8 @@ def matmul(
     supported = has_few_rows and w.size >= _MIN_ENTRIES and x.dtype == w.dtype == jnp.float32
     if _packing.get() and supported and (width := _panel_width(w.shape[0 if transposed else 1])):
         return _packed_matmul(x, w, transposed, width).astype(dtype or jnp.float32)
-    if transposed and x.ndim == 2 and len(x) <= 64:
-        # On a CPU, XLA reads the matrix faster, in order, if it is the first operand. The barrier keeps XLA
+    if transposed and x.ndim == 2 and len(x) <= 64 and partitioning.target_platform() == 'cpu':
+        # XLA for CPUs reads the matrix faster, in order, if it is the first operand. The barrier keeps XLA
         # from swapping the operands back.
         return jax.lax.optimization_barrier(jnp.matmul(w, x.T, preferred_element_type=dtype)).T
     return jnp.matmul(x, w.T if transposed else w, preferred_element_type=dtype)

@@ -21,7 +21,7 @@ from bert_jax.core.partitioning import constrain
 from bert_jax.modeling import cpu_decoding
 from bert_jax.modeling.attention import attend
 from bert_jax.modeling.config import Activation, ModelConfig
-from bert_jax.modeling.masks import Mask
+from bert_jax.modeling.masks import Mask, select_queries
 from bert_jax.modeling.module import Bias, NormScale
 from bert_jax.modeling.rotary import rotate
 
@@ -176,12 +176,8 @@ class Attention(nnx.Module):
         if c.window:
             mask = dataclasses.replace(mask if isinstance(mask, Mask) else Mask(), window=c.window)
         if output_positions is not None:
-            rows = output_positions[:, None, :, None]
-            q = jnp.take_along_axis(q, rows, axis=2)
-            mask = mask.to_array(k.shape[2], k.shape[2]) if isinstance(mask, Mask) else mask
-            if mask is not None and mask.shape[2] > 1:
-                mask = jnp.broadcast_to(mask, (len(output_positions), *mask.shape[1:]))
-                mask = jnp.take_along_axis(mask, rows, axis=2)
+            q = jnp.take_along_axis(q, output_positions[:, None, :, None], axis=2)
+            mask = select_queries(mask, output_positions, k.shape[2])
         implementation, rate = c.attention_implementation, c.attention_dropout
         y = attend(q, k, v, mask, implementation=implementation, dropout_rate=rate, key=key)
         return self.out(merge_heads(y))

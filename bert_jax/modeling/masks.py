@@ -17,7 +17,8 @@ class Mask:
     Attributes:
       key_documents: [B, Tk] integers, the document of each key, 0 for padding; None means one document
         without padding.
-      query_documents: [B, Tq] integers, the document of each query; None lets queries attend to all documents.
+      query_documents: [B, Tq] integers, the document of each query; None lets queries attend to all documents, and
+        promises that padding is at the end of the row.
       causal: whether a query attends only to itself and earlier tokens; requires Tq = Tk.
       window: largest distance in tokens between a query and the keys that it attends to, W; 0 is no limit. Requires
         Tq = Tk.
@@ -48,8 +49,8 @@ def padding(valid: jax.Array) -> Mask:
     """Create a mask in which every token attends to every real token of its document.
 
     Args:
-      valid: [B, T] booleans, false on padding, if each row is one document; for packed rows, integers: the
-        document of each token, counted from 1, and 0 on padding.
+      valid: [B, T] booleans, false on the padding at the end of each row, if each row is one document; for packed rows,
+        integers: the document of each token, counted from 1, and 0 on padding, which may be anywhere.
     """
     if valid.dtype == jnp.bool_:
         return Mask(valid.astype(jnp.int32))
@@ -78,6 +79,21 @@ def last_positions(documents: jax.Array) -> jax.Array:
     index = jnp.arange(documents.shape[1])
     is_last = documents != jnp.pad(documents, ((0, 0), (0, 1)), constant_values=-1)[:, 1:]
     return jax.lax.cummin(jnp.where(is_last, index, documents.shape[1]), axis=1, reverse=True)
+
+
+def select_queries(mask: Mask | jax.Array | None, positions: jax.Array, keys: int) -> Mask | jax.Array | None:
+    """Return the mask of the queries at `positions` [B, P] of rows of `keys` tokens.
+
+    A `Mask` that is the same for all queries is returned as it is; others become booleans [B, 1, P, Tk].
+    """
+    if isinstance(mask, Mask):
+        if mask.query_documents is None and not (mask.causal or mask.window):
+            return mask
+        mask = mask.to_array(keys, keys)
+    if mask is None or mask.shape[2] == 1:
+        return mask
+    mask = jnp.broadcast_to(mask, (len(positions), *mask.shape[1:]))
+    return jnp.take_along_axis(mask, positions[:, None, :, None], axis=2)
 
 
 def select(x: jax.Array, positions: jax.Array) -> jax.Array:
