@@ -1,10 +1,12 @@
 """Attention kernels: equal to plain attention, interpreted or compiled for absent devices."""
 
 import dataclasses
+import functools
 import importlib.util
 import os
 import subprocess
 import sys
+import types
 
 import jax
 import jax.numpy as jnp
@@ -14,9 +16,10 @@ from jax.sharding import AbstractDevice
 
 from bert_jax.core import partitioning
 from bert_jax.core.partitioning import MeshConfig
-from bert_jax.modeling import attention, local_attention, masks
+from bert_jax.modeling import attention, attention_kernels, local_attention, masks, module
 from bert_jax.modeling.attention import attend
 from bert_jax.modeling.masks import Mask
+from tests.modeling import attention_cases, tiny
 from tests.runs import ROOT
 
 B, T = 8, 128
@@ -86,20 +89,156 @@ def test_rows_of_padding_have_finite_outputs_and_gradients(mask, implementation,
     assert all(bool(jnp.isfinite(x).all()) for x in (value, *grads))
 
 
-@pytest.mark.parametrize('dtype', [jnp.bfloat16, jnp.float16])
-def test_bias_of_cudnn_is_finite(monkeypatch, dtype):
-    passed = {}
+@pytest.fixture
+def cudnn_calls(monkeypatch):
+    """Options of the calls of cuDNN's attention; the target device is an absent GPU, and XLA computes the results."""
+    calls, xla = [], jax.nn.dot_product_attention
 
     def dot_product_attention(q, k, v, implementation, **options):
-        passed.update(options)
-        return q
+        assert implementation == 'cudnn'
+        calls.append(dict(options))
+        bias = options.pop('bias', None)
+        inputs = [x if x is None else x.astype(jnp.float32) for x in (q, k, v, bias)]
+        exact = xla(*inputs, implementation='xla', **options)
+        return exact.astype(q.dtype)
 
     monkeypatch.setattr(jax.nn, 'dot_product_attention', dot_product_attention)
+    attention._log_once.cache_clear()
+    with partitioning.use(GPU):
+        yield calls
+    attention._log_once.cache_clear()
+
+
+GPU = partitioning.make_abstract(MeshConfig(), 1, AbstractDevice('NVIDIA H200', None, 'gpu'))
+TPU = partitioning.make_abstract(MeshConfig(), 1, AbstractDevice('TPU v5 lite', 1, 'tpu'))
+OPTIONS_OF_CUDNN = {
+    'none': set(),
+    'padding': {'is_causal', 'key_value_seq_lengths'},
+    'padding, few queries': {'is_causal', 'key_value_seq_lengths'},
+    'causal': {'is_causal'},
+    'causal, padding': {'is_causal', 'key_value_seq_lengths'},
+    'window, wide': {'mask'},
+    'window, causal, padding': {'is_causal', 'local_window_size'},
+    'packed, grouped heads': {'mask'},
+    'packed, causal': {'mask'},
+    'bias, packed': {'bias'},
+}
+
+
+@pytest.mark.parametrize('kind', OPTIONS_OF_CUDNN)
+def test_options_of_cudnn_mean_the_mask(kind, cudnn_calls):
+    """The options that cuDNN gets, computed by XLA, give output and gradients of plain attention."""
+    case = attention_cases.make_case(kind, jnp.bfloat16, 3, 4, 64, 16)
+    run = functools.partial(attention_cases.run.__wrapped__, implementation='auto')
+    ours = jax.jit(run)(case.arrays, case.mask, case.is_real)
+    assert [set(options) for options in cudnn_calls] == [OPTIONS_OF_CUDNN[kind]]
+    arrays = [x.astype(jnp.float32) for x in case.arrays]
+    exact = attention_cases.run(arrays, case.mask, case.is_real, 'xla', in_float32=True)
+    for a, b in zip(ours, exact, strict=True):
+        assert jnp.isfinite(a).all()
+        np.testing.assert_allclose(a, b, atol=0.03 * float(jnp.abs(b).max()))
+
+
+@pytest.mark.parametrize('dtype', [jnp.bfloat16, jnp.float16])
+def test_bias_of_cudnn_is_finite(cudnn_calls, dtype):
     bias = jnp.full((B, 1, T, T), jnp.finfo(jnp.float32).min).at[..., 0].set(-1.5)
-    attend(*(x.astype(dtype) for x in qkv()), bias, implementation='cudnn')
-    assert passed['bias'].dtype == dtype
-    assert jnp.isfinite(passed['bias']).all()
-    assert (passed['bias'][..., 0] == -1.5).all()
+    attend(*(x.astype(dtype) for x in qkv()), bias)
+    (options,) = cudnn_calls
+    assert options['bias'].dtype == dtype
+    assert jnp.isfinite(options['bias']).all()
+    assert (options['bias'][..., 0] == -1.5).all()
+
+
+LONG = jnp.ones((1, 512), bool)
+PACKED_LONG = masks.padding(jnp.ones((1, 512), jnp.int32))
+SPLASH_ODD = 'the fused kernel needs rows of a multiple of 128 tokens. Set data.length to one'
+
+
+@pytest.mark.parametrize(
+    ('device', 'expected', 'settings'),
+    [
+        (GPU, 'model.attention_dropout=0.1. Set it to 0', dict(dropout_rate=0.1)),
+        (GPU, 'model.dtype=float32. Set it to bfloat16', dict(dtype=jnp.float32)),
+        (GPU, 'odd lengths. Set data.length to an even number', dict(length=513, mask=PACKED_LONG)),
+        (GPU, 'a head width of 20', dict(width=20)),
+        (GPU, 'model.attention_implementation=xla. Set it to auto', dict(implementation='xla')),
+        (GPU, 'attention weights are recorded', dict(records=True)),
+        (GPU, 'Compare the speed of model.attention_implementation=pallas', dict(mask=PACKED_LONG)),
+        (GPU, 'a bias of the scores, [B, 2, T, T], for cuDNN', dict(mask=jnp.zeros((1, 2, 512, 512)))),
+        (GPU, None, dict(mask=masks.padding(LONG))),
+        (GPU, None, dict(mask=masks.causal(LONG))),
+        (GPU, None, dict(mask=PACKED_LONG, implementation='pallas')),
+        (GPU, None, dict(mask=Mask(window=64))),
+        (GPU, None, dict(dtype=jnp.float32, length=256)),
+        (TPU, 'model.attention_dropout=0.1. Set it to 0', dict(dropout_rate=0.1)),
+        (TPU, SPLASH_ODD, dict(length=520)),
+        (TPU, 'splash attention does not support a bias', dict(mask=jnp.zeros((1, 2, 512, 512)))),
+        (TPU, None, dict(mask=PACKED_LONG)),
+        (None, None, dict(dropout_rate=0.1)),
+    ],
+)
+def test_log_says_why_scores_of_long_rows_are_stored(cudnn_calls, caplog, device, expected, settings):
+    settings = dict(length=512, width=64, dtype=jnp.bfloat16, mask=None, records=False) | settings
+    length, width, dtype, mask, records = (
+        settings.pop(k) for k in ('length', 'width', 'dtype', 'mask', 'records')
+    )
+    mask = jax.tree.map(lambda x: jnp.ones((1, length), x.dtype) if x.ndim == 2 else x, mask)
+    x = jax.ShapeDtypeStruct((1, 2, length, width), dtype)
+
+    def f(q, k, v):
+        with attention.record_weights(records):
+            return attend(q, k, v, mask, key=jax.random.key(0), **settings)
+
+    caplog.set_level('INFO')
+    device = device or partitioning.make_abstract(MeshConfig(), 1)
+    with partitioning.use(device):
+        for _ in range(2):  # as for two layers
+            shape = jax.eval_shape(f, x, x, x)
+    assert shape.shape == x.shape
+    if expected is None:
+        assert not caplog.messages
+    else:
+        (line,) = caplog.messages
+        assert expected in line
+        assert line.startswith('Attention over rows of 512 tokens or more stores ')
+
+
+@pytest.mark.parametrize(
+    ('capability', 'width', 'expected'),
+    [
+        ('7.5', 64, 'xla'),
+        ('8.0', 128, 'cudnn'),
+        ('8.9', 256, 'xla'),
+        ('10.0', 256, 'cudnn'),
+        ('gfx90a', 64, 'xla'),
+    ],
+)
+def test_cudnn_depends_on_the_generation_of_the_gpu(monkeypatch, capability, width, expected):
+    monkeypatch.setattr(jax, 'devices', lambda: [types.SimpleNamespace(compute_capability=capability)])
+    x = jax.ShapeDtypeStruct((2, 4, 128, width), jnp.bfloat16)
+    with partitioning.use(GPU):
+        assert attention_kernels.choose('auto', x, x, None)[0] == expected
+
+
+@pytest.mark.parametrize('valid', [REAL, PACKED], ids=['padding', 'packed'])
+def test_losses_with_pallas_equal_those_of_plain_attention(valid):
+    """What the Pallas kernel computes for padding changes neither losses nor gradients."""
+    tokens, segments = (jnp.asarray(x) for x in tiny.tokens_and_segments(2, T))
+
+    def run(implementation):
+        graph, params = tiny.graph_and_params(
+            heads=2, layers=2, max_positions=T, attention_implementation=implementation
+        )
+
+        def loss(params):
+            out = module.merge(graph, params)(tokens, segments, jnp.asarray(valid[:2]))
+            is_real = jnp.asarray(valid[:2] != 0, jnp.float32)[..., None]
+            return (jnp.sin(out.hidden_states[-1]) * is_real).sum()
+
+        return jax.jit(jax.value_and_grad(loss))(params)
+
+    for a, b in zip(*(jax.tree.leaves(run(i)) for i in ('pallas', 'xla')), strict=True):
+        np.testing.assert_allclose(a, b, atol=2e-4 * float(jnp.abs(b).max()) + 1e-5)
 
 
 @pytest.mark.parametrize('name', [*MASKS, *LOCAL_MASKS])
@@ -127,11 +266,11 @@ def test_splash_on_a_mesh(mesh):
 
 def test_splash_rejects_unsupported_shapes_and_masks():
     q, k, _ = qkv()
-    assert attention._splash_supports(q, k, Mask())
-    assert attention._splash_supports(q, k, None)
-    assert not attention._splash_supports(q[:, :, :21], k, None)
-    assert not attention._splash_supports(q, k[:, :, :100], None)
-    assert not attention._splash_supports(q, k, jnp.ones((1, 1, 1, T), bool))
+    assert not attention_kernels._splash_unsupported(q, k, Mask())
+    assert not attention_kernels._splash_unsupported(q, k, None)
+    assert attention_kernels._splash_unsupported(q[:, :, :21], k, None)
+    assert attention_kernels._splash_unsupported(q, k[:, :, :100], None)
+    assert attention_kernels._splash_unsupported(q, k, jnp.ones((1, 1, 1, T), bool))
 
 
 def test_the_target_platform_is_that_of_the_mesh():
@@ -145,7 +284,7 @@ def test_the_target_platform_is_that_of_the_mesh():
         assert partitioning.target_platform() == 'cpu'
 
 
-TPU = """
+TPU_SCRIPT = """
 import jax, sys
 from bert_jax.planning import abstract_step, plan
 from bert_jax.core import partitioning
@@ -167,7 +306,7 @@ def test_train_steps_with_splash_compile_for_tpus(task, model):
         pytest.skip('needs the TPU compiler: pip install "jax[tpu]"')
     env = {**os.environ, 'PYTHONPATH': str(ROOT), 'JAX_NUMPY_DTYPE_PROMOTION': 'standard'}
     process = subprocess.run(
-        [sys.executable, '-c', TPU, task, model], cwd=ROOT, env=env, capture_output=True, text=True
+        [sys.executable, '-c', TPU_SCRIPT, task, model], cwd=ROOT, env=env, capture_output=True, text=True
     )
     assert process.returncode == 0, process.stderr[-2000:]
     assert int(process.stdout.split()[-1]) > 0
