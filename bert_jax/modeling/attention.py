@@ -62,14 +62,13 @@ def attend(
 ) -> jax.Array:
     """Compute attention of queries to keys.
 
-    With `implementation='auto'` and no dropout, TPUs use splash attention for masks by document and lengths
-    that are multiples of 128. NVIDIA GPUs of compute capability 8 or higher use cuDNN in half precision, which gets
-    the lengths of the rows if padding and causality are all that the mask says, and otherwise reads the mask as an
-    array; then the lengths of the rows must be even. Everything else uses XLA. A mask with a window is computed block
-    by block (`local_attention`), unless the row is hardly longer than the window or the kernel supports the window.
+    With `implementation='auto'` and no dropout, TPUs use splash attention for masks by document and lengths that are
+    multiples of 128. NVIDIA GPUs of compute capability 8 or higher use cuDNN in half precision. It gets the lengths of
+    the rows if the mask says no more than padding and causality, and otherwise reads the mask as an array, which needs
+    even lengths. Everything else uses XLA. A mask with a window is computed block by block (`local_attention`), unless
+    the row is hardly longer than the window or the kernel supports the window.
 
-    If the scores or the mask are stored for rows of 512 tokens or more on an accelerator, the log says why, once for
-    each reason.
+    If an accelerator stores scores or a mask of 512 x 512 numbers or more per row, the log says why, once per reason.
 
     Args:
       q: [B, N, Tq, H] queries.
@@ -102,9 +101,8 @@ def attend(
     if isinstance(mask, Mask) and not records_weights() and local_attention.saves_work(mask, k.shape[2]):
         return local_attention.attend(q, k, v, mask, dropout_rate, key)
     if q.shape[2] * k.shape[2] >= _LONG**2 and partitioning.target_platform() != 'cpu':
-        _log_once(
-            _describe_bias(mask) if kernel == 'cudnn' else f'all scores, [B, N, T, T], because {reason}'
-        )
+        stored = _describe_bias(mask) if kernel == 'cudnn' else f'all scores, [B, N, T, T], because {reason}'
+        _log_once(stored)
     if isinstance(mask, Mask):
         mask = mask.to_array(q.shape[2], k.shape[2])
     if kernel == 'cudnn':
@@ -126,15 +124,17 @@ def attend(
 
 def _describe_bias(mask: Mask | jax.Array | None) -> str:
     """Describe the array that cuDNN reads for a mask that is not only lengths, and what to do."""
-    if isinstance(mask, jax.Array):
-        return f'a bias of the scores, [B, {mask.shape[1]}, T, T], for cuDNN'
+    if not isinstance(mask, Mask):
+        return 'a bias of the scores, [B, N, T, T], because cuDNN reads relative positions from an array'
+    if mask.query_documents is None:
+        return 'a mask, [B, 1, T, T], because cuDNN has no window in both directions. Lower model.window'
     return (
-        'a mask, [B, 1, T, T], for cuDNN because rows are packed. '
+        'a mask, [B, 1, T, T], because cuDNN reads packed rows from an array. '
         'Compare the speed of model.attention_implementation=pallas'
     )
 
 
 @functools.cache
 def _log_once(message: str) -> None:
-    """Log that attention to long rows stores arrays of T x T numbers; a message is logged once in a process."""
+    """Log what attention over long rows stores; each message is logged once in a process."""
     logging.info('Attention over rows of %d tokens or more stores %s.', _LONG, message)

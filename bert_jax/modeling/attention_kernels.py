@@ -41,6 +41,12 @@ def choose(
     return ('xla', reason) if reason else ('splash' if platform == 'tpu' else 'cudnn', '')
 
 
+def supported(q: jax.Array, k: jax.Array, mask: AnyMask) -> list[Implementation]:
+    """Return the kernels that the target device runs for these arguments, to compare their speed; see `choose`."""
+    kernels: tuple[Implementation, ...] = ('xla', 'cudnn', 'splash', 'pallas')
+    return [kernel for kernel in kernels if choose(kernel, q, k, mask)[0] == kernel]
+
+
 def needs_bias(mask: AnyMask) -> bool:
     """Return whether cuDNN needs the mask as an array [B, 1, Tq, Tk], because lengths of rows cannot express it."""
     if not isinstance(mask, Mask):

@@ -51,7 +51,7 @@ class ModelConfig:
       scaled_residual_init: whether `init_std` is divided by sqrt(2 L) for projections into the residual
         stream (Radford et al. 2019, section 2.3).
       dtype: type of activations; parameters, softmax and losses are always float32.
-      attention_implementation: attention kernel, see `attention.attend`.
+      attention_implementation: attention kernel: 'auto', or one that is used where it applies, see `attention.attend`.
       scan_layers: whether the layers run as one `jax.lax.scan`, which compiles faster.
       remat: activations that the backward pass recomputes: none, all of a block but its matrix products
         ('dots'), or the whole block ('full').

@@ -68,7 +68,8 @@ class Model:
         Args:
           tokens: [B, T] token ids.
           segments: [B, T] 0 for the first text of a pair and 1 for the second; None means all 0.
-          valid: [B, T] booleans, false on padding; None means all true.
+          valid: [B, T] booleans, false on the padding at the end of each row, or document numbers of packed rows, see
+            `masks.padding`; None means all true.
           targets: [B, U] decoder input ids of an encoder-decoder with a language-model head; None uses `tokens`
             shifted right by one, so that the logits at a position are those of the restored token.
           key: random key of dropout; None disables dropout.
@@ -79,7 +80,8 @@ class Model:
           no meaning.
 
         Raises:
-          UserError: if an argument is not an array of ids of this shape, or an id is beyond the vocabulary.
+          UserError: if an argument is not an array of ids of this shape, an id is beyond the vocabulary, or padding is
+            not at the end of a row.
         """
         size, longest = self.config.vocab_size, self.config.longest_row
         inputs: dict[str, Any] = {'tokens': _check_ids('tokens', tokens, size, longest)}
@@ -91,6 +93,8 @@ class Model:
                     raise UserError(
                         f'{name} has the shape {inputs[name].shape}, but tokens has {shape}. {_HINT}'
                     )
+        if 'valid' in inputs:
+            _check_padding(inputs['valid'])
         if targets is not None:
             if not (hasattr(self.config, 'decoder_layers') and isinstance(self.module, LanguageModel)):
                 raise UserError('This model does not generate from a source text. Leave out targets.')
@@ -151,6 +155,14 @@ def _check_array(name: str, value: Any) -> Any:
     if value.dtype.kind not in 'biu':
         raise UserError(f'{name} has the type {value.dtype}, but must be integers. {_HINT}')
     return value
+
+
+def _check_padding(valid: Any) -> None:
+    """Raise a UserError if booleans [B, T] are true after padding, since GPUs get only the length of each row."""
+    if valid.dtype == bool and not isinstance(valid, jax.core.Tracer):
+        values = np.asarray(valid)
+        if (values[:, 1:] & ~values[:, :-1]).any():
+            raise UserError('valid has padding before a token. Move the padding to the end of each row.')
 
 
 def _check_ids(name: str, value: Any, vocab_size: int, longest_row: float) -> Any:
