@@ -84,6 +84,7 @@ def test_a_model_can_be_transformed(finetuned):
         ({'tokens': [[1]]}, {}, r'by name: model\(\*\*batch\)'),
         ([[1] * 70], {}, r'70 tokens are longer than the 64 positions .* max_length=64'),
         ([[1, 2]], {'valid': [[True]]}, r'valid has the shape \(1, 1\), but tokens has \(1, 2\)'),
+        ([[1, 2, 3]], {'valid': [[True, False, True]]}, 'Move the padding to the end of each row'),
         ([[1, 2]], {'targets': [[1]]}, 'Leave out targets'),
     ],
 )
