@@ -149,6 +149,14 @@ def test_bias_of_cudnn_is_finite(cudnn_calls, dtype):
     assert (options['bias'][..., 0] == -1.5).all()
 
 
+def test_cudnn_attends_to_one_key_in_rows_of_padding(cudnn_calls):
+    """The softmax over no key is NaN in cuDNN."""
+    valid = jnp.arange(T) < jnp.asarray([[0], [1], [5], [T]])
+    attend(*(x[:4].astype(jnp.bfloat16) for x in qkv()), masks.padding(valid))
+    (options,) = cudnn_calls
+    np.testing.assert_array_equal(options['key_value_seq_lengths'], [1, 1, 5, T])
+
+
 LONG = jnp.ones((1, 512), bool)
 PACKED_LONG = masks.padding(jnp.ones((1, 512), jnp.int32))
 SPLASH_ODD = 'the fused kernel needs rows of a multiple of 128 tokens. Set data.length to one'
