@@ -10,20 +10,16 @@ drift of the machine affects all of them. PyTorch is timed in two ways, both wit
 
 import importlib
 import importlib.util
-import json
-import os
-import signal
 import statistics
-import subprocess
-import sys
 from collections.abc import Sequence
 from typing import Any
 
+from bert_jax.benchmarks import processes
 from bert_jax.core.errors import UserError
 
 _KEEPS_MEMORY = {'MALLOC_ARENA_MAX': '1', 'MALLOC_MMAP_MAX_': '0', 'MALLOC_TRIM_THRESHOLD_': '-1'}
 # Timing function of each program, and environment variables of its process.
-_PROGRAMS: dict[str, tuple[str, dict[str, str]]] = {
+PROGRAMS: dict[str, tuple[str, dict[str, str]]] = {
     'bert_jax': ('time_bert_jax', {}),
     'tuned PyTorch': ('time_tuned_pytorch', _KEEPS_MEMORY),
     'transformers': ('time_transformers', {}),
@@ -31,7 +27,7 @@ _PROGRAMS: dict[str, tuple[str, dict[str, str]]] = {
 
 
 def compare(
-    sizes: Sequence[str], rounds: int, seconds: float, include_reference: bool, kind: str = 'pretraining'
+    sizes: Sequence[str], rounds: int, seconds: float, programs: Sequence[str], kind: str = 'pretraining'
 ) -> dict[str, Any]:
     """Time the programs alternately for each size, and print a table.
 
@@ -39,15 +35,14 @@ def compare(
       sizes: model sizes, such as 'tiny'.
       rounds: number of timings per program; the median of each result is reported.
       seconds: approximate duration of one timing.
-      include_reference: whether to time PyTorch too, if it and transformers are installed.
+      programs: programs to time, among `PROGRAMS`.
       kind: benchmark, 'pretraining', 'finetuning' or 'generation': a module of this package with the timing functions
-        of `_PROGRAMS`, the known `SIZES`, and `RATE`, the name of the result to compare.
+        of `PROGRAMS`, the known `SIZES`, and `RATE`, the name of the result to compare.
 
     Returns:
       Results by size and program.
     """
     benchmark: Any = importlib.import_module(f'bert_jax.benchmarks.{kind}')
-    programs = list(_PROGRAMS) if include_reference and _has_reference() else ['bert_jax']
     results: dict[str, Any] = {}
     for size in sizes:
         if size not in benchmark.SIZES:
@@ -65,47 +60,38 @@ def compare(
     return results
 
 
-def _has_reference() -> bool:
-    """Return whether PyTorch and transformers are installed, and print a note if not."""
-    is_installed = all(importlib.util.find_spec(name) for name in ('torch', 'transformers'))
-    if not is_installed:
-        print('PyTorch and transformers are not installed; timing bert_jax only.')
-    return is_installed
+def installed_programs() -> list[str]:
+    """Return the programs that can be timed: all, or without PyTorch and transformers bert_jax alone, with a note."""
+    if all(importlib.util.find_spec(name) for name in ('torch', 'transformers')):
+        return [*PROGRAMS]
+    print('PyTorch and transformers are not installed; timing bert_jax only.')
+    return ['bert_jax']
 
 
 def _format(size: str, result: dict[str, Any], benchmark: Any) -> str:
     """Format the results of one size: one line per program, and one for the details of bert_jax."""
-    ours, lines = result['bert_jax'], []
+    ours, lines = result.get('bert_jax'), []
     for program, timed in result.items():
         rate = timed[benchmark.RATE]
         line = f'{size:6} {program:13}  {rate:9,.0f} {benchmark.RATE.partition("_")[0]}/s'
         if 'seconds' in timed:
             line += f'  {1e3 * timed["seconds"]:6.0f} ms'
-        if timed is not ours:
+        if ours and timed is not ours:
             line += f'  {ours[benchmark.RATE] / rate:5.2f} times slower'
         lines.append(line + '  (torch.compile)' * bool(timed.get('compiled')))
-    if hasattr(benchmark, 'format_details'):
+    if ours and hasattr(benchmark, 'format_details'):
         lines.append(f'{size:6} {benchmark.format_details(ours)}')
     return '\n'.join(lines)
 
 
 def _time_in_process(kind: str, program: str, size: str, seconds: float) -> dict[str, float]:
     """Run one timing function in its own process."""
-    function, environment = _PROGRAMS[program]
-    command = [
-        sys.executable,
-        '-c',
-        f'import json; from bert_jax.benchmarks import {kind}; print(json.dumps({kind}.{function}({size!r}, {seconds})))',
-    ]
-    path = os.pathsep.join(p for p in sys.path if p)
-    done = subprocess.run(
-        command, capture_output=True, text=True, env={**os.environ, **environment, 'PYTHONPATH': path}
-    )
-    if done.returncode:
-        lines = [f'exit status {done.returncode}', *done.stderr.strip().splitlines()]
-        if done.returncode < 0:
-            lines.append(f'killed by {signal.Signals(-done.returncode).name}')
+    function, environment = PROGRAMS[program]
+    try:
+        return processes.call(
+            f'{__package__}.{kind}', function, {'size': size, 'seconds': seconds}, environment
+        )[-1]
+    except processes.Failure as e:
         raise UserError(
-            f'Timing {program} at size {size} failed ({lines[-1]}). Correct the cause, or choose another size.'
-        )
-    return json.loads(done.stdout.splitlines()[-1])
+            f'Timing {program} at size {size} failed ({e.reason}). Correct the cause, or choose another size.'
+        ) from e

@@ -7,14 +7,18 @@ from typing import Any
 from bert_jax.core.errors import first_line
 
 
-def make_bert(class_name: str, size: str, vocab_size: int, fused: bool = False) -> tuple[Any, Any]:
-    """Build a BERT of transformers without dropout, and its AdamW.
+def make_bert(
+    class_name: str, size: str, vocab_size: int, fused: bool = False, device: str = 'cpu', **settings: Any
+) -> tuple[Any, Any]:
+    """Build a BERT of transformers, and its AdamW.
 
     Args:
       class_name: class of transformers.
       size: size in `bert.SIZES`.
       vocab_size: vocabulary size.
       fused: whether AdamW updates all parameters in one kernel.
+      device: device of PyTorch.
+      **settings: further settings of `BertConfig`; by default there is no dropout.
     """
     import torch
     import transformers
@@ -24,9 +28,9 @@ def make_bert(class_name: str, size: str, vocab_size: int, fused: bool = False) 
     layers, width, heads, mlp = SIZES[size]
     config = transformers.BertConfig(
         vocab_size=vocab_size, hidden_size=width, num_hidden_layers=layers, num_attention_heads=heads,
-        intermediate_size=mlp, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0,
+        intermediate_size=mlp, **{'hidden_dropout_prob': 0.0, 'attention_probs_dropout_prob': 0.0, **settings},
     )  # fmt: skip
-    model = getattr(transformers, class_name)(config)
+    model = getattr(transformers, class_name)(config).to(device)
     return model, torch.optim.AdamW(model.parameters(), lr=1e-4, weight_decay=0.01, fused=fused)
 
 

@@ -13,7 +13,7 @@ from tests.runs import run_command
 def test_benchmark_times_a_step_and_its_parts(tmp_path):
     out = tmp_path / 'bench.json'
     done = run_command(
-        'bert_jax.bin.bench', 'tiny', '--rounds=1', '--seconds=0.1', '--no_reference', f'--out={out}'
+        'bert_jax.bin.bench', 'tiny', '--rounds=1', '--seconds=0.1', '--programs=bert_jax', f'--out={out}'
     )
     result = json.loads(out.read_text())['tiny']['bert_jax']
     assert 0 < result['forward'] < result['seconds']
@@ -37,14 +37,14 @@ def test_all_results_are_medians_over_the_rounds(monkeypatch):
     monkeypatch.setattr(
         comparison, '_time_in_process', lambda *_: dict(zip(names, next(rounds), strict=True))
     )
-    ours = comparison.compare(['tiny'], 3, 1, include_reference=False)['tiny']['bert_jax']
+    ours = comparison.compare(['tiny'], 3, 1, ['bert_jax'])['tiny']['bert_jax']
     assert ours == {'tokens_per_second': 15, 'seconds': 0.2, 'forward': 0.06, 'backward': 0.11, 'update': 0.03, 'flops': 1e9,
                     'peak_flops': 1e11, 'runs': [10, 15, 15]}  # fmt: skip
 
 
 def test_unknown_size_raises():
     with pytest.raises(UserError, match=r"no size 'huge'. Choose from tiny, mini"):
-        comparison.compare(['huge'], 1, 0.1, include_reference=False)
+        comparison.compare(['huge'], 1, 0.1, ['bert_jax'])
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,165 @@
+"""Compare the training loop, with its data, metrics and checkpoints, with the bare train step."""
+
+import logging
+import pathlib
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from bert_jax.benchmarks import processes, throughput
+from bert_jax.core import goodput, metrics
+from bert_jax.core.errors import UserError
+
+_ROOT = pathlib.Path(__file__).parents[2]
+_WORDS, _LOG_EVERY = 2000, 10
+_SKIPPED = 2  # lines of metrics at the start, while the first batches are made
+_BATCHES = 4  # number of different batches in the text
+
+
+def measure(
+    device: throughput.Device,
+    size: str,
+    length: int,
+    out: pathlib.Path | None,
+    *,
+    rows: int = 0,
+    model: Mapping[str, Any] | None = None,
+    seconds: float = 20,
+    limit: float = 300,
+) -> dict[str, Any]:
+    """Time steps of `bert_jax.bin.train` and the bare step with the same model and batch, and print both.
+
+    Args:
+      device: device to measure on.
+      size: size of BERT.
+      length: number of tokens in a row.
+      out: file of JSON lines, to which the result is appended; None writes no file.
+      rows: number of rows in the batch; 0 depends on size and length.
+      model: further settings of the model.
+      seconds: approximate duration of the steps of the loop.
+      limit: seconds after which either process is killed.
+
+    Returns:
+      `step_seconds` of the bare step, `loop_seconds`, the median over the lines of metrics, `share`, the former divided by
+      the latter, and `overhead`, the seconds of the loop in each category of `goodput` that steps do not contain.
+
+    Raises:
+      UserError: if either process fails.
+    """
+    rows = rows or throughput.first_rows(size, length, device.platform)
+    dtype = 'float32' if device.platform == 'cpu' else 'bfloat16'
+    settings = {'dtype': dtype, **(model or {})}
+    case = throughput.Case(
+        'bert_jax',
+        size,
+        length,
+        'full',
+        0.0,
+        rows,
+        device.platform,
+        settings['dtype'],
+        settings,
+        min(seconds, 8),
+    )
+    bare = throughput.time_case(case, device, limit)
+    if 'error' in bare:
+        raise UserError(f'The bare step failed ({bare["error"]}). Choose a smaller --batch.')
+    steps = (_SKIPPED + max(3, round(seconds / bare['step_seconds'] / _LOG_EVERY))) * _LOG_EVERY
+    with tempfile.TemporaryDirectory() as folder:
+        workdir = pathlib.Path(folder, 'run')
+        text = pathlib.Path(folder, 'text.txt')
+        text.write_text(_make_text(rows * length * _BATCHES))
+        _train(size, workdir, text, length, rows, steps, settings, device, limit)
+        lines = [line for line in metrics.read(workdir) if 'tokens_per_second' in line][_SKIPPED:]
+        overhead = goodput.read(workdir)['starts'][-1]['overhead']
+    loop_seconds = rows * length / statistics.median(line['tokens_per_second'] for line in lines)
+    result = {
+        'benchmark': 'loop',
+        **{
+            k: bare[k]
+            for k in ('size', 'length', 'rows', 'model', 'device', 'step_seconds', 'tokens_per_second')
+        },
+        'loop_seconds': loop_seconds,
+        'share': bare['step_seconds'] / loop_seconds,
+        'steps': steps,
+        'overhead': overhead,
+    }
+    if out is not None:
+        throughput.append(out, result)
+    print(
+        f'{size} {length}, {rows} rows: bare step {1e3 * bare["step_seconds"]:,.1f} ms, step of the loop '
+        f'{1e3 * loop_seconds:,.1f} ms, share {result["share"]:.1%}; saving a checkpoint took '
+        f'{overhead.get("checkpoints", 0):.1f} s'
+    )
+    return result
+
+
+def _make_text(tokens: int) -> str:
+    """Make one document without sentences, of which nearly all rows are full, with at least this number of words."""
+    rng = np.random.default_rng(0)
+    letters = np.array(list('abcdefghijklmnopqrstuvwxyz'))
+    words = [''.join(rng.choice(letters, 5)) for _ in range(_WORDS)]
+    return ' '.join(words[i] for i in rng.integers(0, _WORDS, tokens)) + '\n'
+
+
+def _train(
+    size: str,
+    workdir: pathlib.Path,
+    text: pathlib.Path,
+    length: int,
+    rows: int,
+    steps: int,
+    model: Mapping[str, Any],
+    device: throughput.Device,
+    limit: float,
+) -> None:
+    """Run the train command on a text."""
+    settings = {
+        'task.sentence_objective': 'none',
+        'task.short_sequence_rate': 0,
+        'data.sources': text,
+        'data.length': length,
+        'data.validation_fraction': 0,
+        'tokenizer.vocab_size': 4000,
+        'train.phases': '()',
+        'train.steps': steps,
+        'train.batch_size': rows,
+        'train.log_every': _LOG_EVERY,
+        'train.workers': 0 if device.platform == 'cpu' else 6,
+        'train.prng': 'rbg',
+        'optim.warmup': 0,
+        'optim.bias_correction': 'true',
+        'checkpoint.every': steps // 2,
+        **{f'model.{key}': value for key, value in _model_settings(length).items()},
+        **{f'model.{key}': value for key, value in model.items()},
+    }
+    command = [
+        sys.executable, '-m', 'bert_jax.bin.train', f'--config=configs/pretrain/bert.py:{size}', f'--workdir={workdir}',
+        *(f'--config.{key}={value}' for key, value in settings.items()),
+    ]  # fmt: skip
+    environment = processes.make_environment(device.environment)
+    try:
+        done = subprocess.run(
+            command,
+            cwd=_ROOT,
+            env=environment,
+            capture_output=True,
+            text=True,
+            errors='replace',
+            timeout=limit,
+        )
+    except subprocess.TimeoutExpired as e:
+        raise UserError(f'The training took longer than {limit:.0f} seconds. Raise --limit.') from e
+    if done.returncode:
+        logging.warning('%s', done.stderr[-4000:])
+        reason = (done.stderr.strip().splitlines() or [f'exit status {done.returncode}'])[-1]
+        raise UserError(f'The training failed ({reason}). Correct the cause.')
+
+
+def _model_settings(length: int) -> dict[str, Any]:
+    return {'dropout': 0.0, 'attention_dropout': 0.0, 'vocab_size': 30_522, 'max_positions': max(512, length)}
