@@ -29,9 +29,10 @@ PROGRAMS = {
     'tuned PyTorch': ('throughput_pytorch', 'time_tuned_pytorch'),
     'transformers': ('throughput_pytorch', 'time_transformers'),
 }
+_COLUMNS = ['size', 'tokens', 'rows', 'dropout', 'program', 'batch', 'step', 'speed', 'MFU', 'memory', 'relative']  # fmt: skip
 _UNSUPPORTED = [('transformers', 'packed')]  # programs and kinds of rows
 # Number of tokens in the first batch, by size, on an accelerator and on a CPU.
-_FIRST_TOKENS = {'base': 2**15, 'large': 2**14}
+_FIRST_TOKENS = {'base': 2**16, 'large': 2**15}
 _FIRST_TOKENS_SMALLER, _FIRST_TOKENS_CPU = 2**17, 2**10
 _MEMORY_OF_JAX = {'XLA_PYTHON_CLIENT_MEM_FRACTION': '0.92'}  # JAX takes 75 % of a GPU by default
 
@@ -273,6 +274,12 @@ def format_result(result: Result) -> str:
     return line
 
 
+def _label(result: Result) -> str:
+    """Return the name of the program and, for bert_jax, the settings of its model."""
+    settings = result['model'] if result['program'] == 'bert_jax' else {}
+    return ' '.join([result['program'], *(f'{key}={value}' for key, value in settings.items())])
+
+
 def _cells(result: Result) -> list[str]:
     memory, mfu = result.get('peak_memory'), result['mfu']
     return [
@@ -284,45 +291,20 @@ def _cells(result: Result) -> list[str]:
 
 
 def format_table(results: Sequence[Result]) -> str:
-    """Format the fastest batch of each program as a table, with its speed relative to bert_jax."""
-    lines = [
-        [
-            'size',
-            'tokens',
-            'rows',
-            'dropout',
-            'program',
-            'batch',
-            'step',
-            'speed',
-            'MFU',
-            'memory',
-            'relative',
-        ]
-    ]
+    """Format the fastest batch of each program as a table, with its speed relative to the fastest of bert_jax."""
+    lines = [_COLUMNS]
     for group in _groups(results):
-        ours = next((r for r in group if r['program'] == 'bert_jax'), None)
+        ours = max((r.get('tokens_per_second', 0) for r in group if r['program'] == 'bert_jax'), default=0)
         for result in group:
-            first = [
-                result['size'],
-                str(result['length']),
-                result['kind'],
-                f'{result["dropout"]:g}',
-                result['program'],
-            ]
+            cells = [result['size'], str(result['length']), result['kind'], f'{result["dropout"]:g}']
+            cells += [_label(result), str(result['rows'])]
             if 'error' in result:
-                reason = 'out of memory' if result['out_of_memory'] else 'failed'
-                lines.append([*first, str(result['rows']), reason])
-                continue
-            relative = result['tokens_per_second'] / ours['tokens_per_second'] if _is_timed(ours) else None  # type: ignore[index]
-            cells = [str(result['rows']), *_cells(result), '—' if relative is None else f'{relative:.2f}']
-            lines.append([*first, *cells])
-    width = len(lines[0])
-    return cli.format_table([line + [''] * (width - len(line)) for line in lines])
-
-
-def _is_timed(result: Result | None) -> bool:
-    return result is not None and 'error' not in result
+                cells.append('out of memory' if result['out_of_memory'] else 'failed')
+            else:
+                relative = f'{result["tokens_per_second"] / ours:.2f}' if ours else '—'
+                cells += [*_cells(result), relative]
+            lines.append([*cells, *[''] * (len(_COLUMNS) - len(cells))])
+    return cli.format_table(lines)
 
 
 def _groups(results: Sequence[Result]) -> Iterator[list[Result]]:
@@ -330,8 +312,9 @@ def _groups(results: Sequence[Result]) -> Iterator[list[Result]]:
     best: dict[tuple[Any, ...], dict[str, Result]] = {}
     for result in results:
         group = best.setdefault(tuple(result[key] for key in ('size', 'length', 'kind', 'dropout')), {})
-        known = group.get(result['program'])
-        speed, known_speed = (r.get('tokens_per_second', 0) if r else -1 for r in (result, known))
-        if speed > known_speed:
-            group[result['program']] = result
+        label = _label(result)
+        if label not in group or result.get('tokens_per_second', 0) > group[label].get(
+            'tokens_per_second', 0
+        ):
+            group[label] = result
     yield from ([*group.values()] for group in best.values())

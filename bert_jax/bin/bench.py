@@ -31,7 +31,7 @@ _SIZES = {
 }
 
 
-def main() -> None:
+def make_parser() -> argparse.ArgumentParser:
     parser = cli.make_parser(
         'bench',
         __doc__,
@@ -41,8 +41,12 @@ def main() -> None:
         'base --loop --lengths=512 --batch=64',
     )
     _add_flags(parser)
-    flags = parser.parse_args()
+    return parser
 
+
+def main() -> None:
+    parser = make_parser()
+    flags = parser.parse_args()
     if flags.out:
         cli.check_output(flags.out, '--out')
     from bert_jax.benchmarks import comparison, loop, throughput

@@ -84,7 +84,15 @@ def test_other_errors_end_the_search():
 def result(program, rows, speed=None, error=None, **fields):
     timed = {'step_seconds': 0.1, 'tokens_per_second': speed, 'mfu': 0.5, 'peak_memory': 3 * 2**30}
     failed = {'error': error, 'out_of_memory': error == 'full'}
-    case = {'size': 'base', 'length': 512, 'kind': 'full', 'dropout': 0.0, 'program': program, 'rows': rows}
+    case = {
+        'size': 'base',
+        'length': 512,
+        'kind': 'full',
+        'dropout': 0.0,
+        'program': program,
+        'rows': rows,
+        'model': {},
+    }
     return case | (failed if error else timed) | fields
 
 
@@ -96,6 +104,8 @@ def test_table_shows_the_fastest_batch_of_each_program():
             result('bert_jax', 256, error='full'),
             result('tuned PyTorch', 64, 1500),
             result('transformers', 64, error='no kernel'),
+            result('bert_jax', 64, 2500, model={'remat': 'dots'}, dropout=0.1),
+            result('bert_jax', 64, 5000, dropout=0.1),
             result('tuned PyTorch', 64, 1500, kind='padded'),
         ]
     ).splitlines()
@@ -106,6 +116,8 @@ def test_table_shows_the_fastest_batch_of_each_program():
         [*first, 'bert_jax', '128', '100.0 ms', '2,000 tokens/s', 'MFU 50.0%', '3.0 GiB', '1.00'],
         [*first, 'tuned PyTorch', '64', '100.0 ms', '1,500 tokens/s', 'MFU 50.0%', '3.0 GiB', '0.75'],
         [*first, 'transformers', '64', 'failed'],
+        ['base', '512', 'full', '0.1', 'bert_jax remat=dots', '64', '100.0 ms', '2,500 tokens/s', 'MFU 50.0%', '3.0 GiB', '0.50'],
+        ['base', '512', 'full', '0.1', 'bert_jax', '64', '100.0 ms', '5,000 tokens/s', 'MFU 50.0%', '3.0 GiB', '1.00'],
         ['base', '512', 'padded', '0', 'tuned PyTorch', '64', '100.0 ms', '1,500 tokens/s', 'MFU 50.0%', '3.0 GiB', '—'],
     ]  # fmt: skip
 
