@@ -35,10 +35,8 @@ def make_parser() -> argparse.ArgumentParser:
     parser = cli.make_parser(
         'bench',
         __doc__,
-        'tiny mini --device=cpu --rounds=1 --seconds=6',
-        'mini --generation --programs=bert_jax --out=speed.json',
+        'tiny mini --rounds=1 --seconds=6',
         'base --device=gpu --lengths=512 --rows=full,padded --batch=64 --out=speed.jsonl',
-        'base --loop --lengths=512 --batch=64',
     )
     _add_flags(parser)
     return parser
