@@ -34,7 +34,7 @@ part() {
     local name=$1 limit=$2 start=$SECONDS status=0
     shift 2
     if [ -n "${PARTS:-}" ] && [[ " $PARTS " != *" $name "* ]]; then return; fi
-    if ((deadline - SECONDS < 15)); then
+    if ((deadline - SECONDS < 40)); then
         echo "left-out 0 $name" >>"$out/parts.txt"
         return
     fi
@@ -52,7 +52,7 @@ bench() {
     ((limit > deadline - SECONDS)) && limit=$((deadline - SECONDS))
     for setting in ${MODEL:-}; do set -- "$@" --model="$setting"; done
     part "$name" "$limit" "$python" -m bert_jax.bin.bench "$@" --device="${DEVICE:-gpu}" --seconds="${DURATION:-4}" \
-        --limit=$((limit - 10)) --out="$out/results.jsonl"
+        --limit=$((limit - 25)) --out="$out/results.jsonl"
 }
 
 if [ -n "$wheels" ]; then
@@ -82,7 +82,7 @@ bench padded-tuned 100 "$base" "${at_long[@]}" --rows=padded --programs=tuned
 bench packed-tuned 100 "$base" "${at_long[@]}" --rows=packed --programs=tuned
 bench short 100 "$base" "${at_short[@]}" --rows=full --programs=bert_jax
 bench short-tuned 100 "$base" "${at_short[@]}" --rows=full --programs=tuned
-bench naive 60 "$base" "${at_long[@]}" --rows=full --programs=transformers
+bench naive 80 "$base" "${at_long[@]}" --rows=full --programs=transformers
 bench loop 150 "$base" --loop --lengths="$long"
 bench dropout 100 "$base" "${at_long[@]}" --rows=full --programs=bert_jax --dropout=0.1
 bench short-large 100 "$large" "${at_short[@]}" --rows=full --programs=bert_jax

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from bert_jax.benchmarks import processes, throughput
+from bert_jax.benchmarks import masked_rows, processes, throughput
 from bert_jax.core import goodput, metrics
 from bert_jax.core.errors import UserError
 
@@ -49,41 +49,28 @@ def measure(
       the latter, and `overhead`, the seconds of the loop in each category of `goodput` that steps do not contain.
 
     Raises:
-      UserError: if either process fails.
+      UserError: if either process fails, or there are several devices, all of which the training would use.
     """
+    if device.num_devices > 1:
+        raise UserError(
+            f'--loop needs a single device, but JAX finds {device.num_devices}. On GPUs, set CUDA_VISIBLE_DEVICES=0.'
+        )
     rows = rows or throughput.first_rows(size, length, device.platform)
     dtype = 'float32' if device.platform == 'cpu' else 'bfloat16'
     settings = {'dtype': dtype, **(model or {})}
     case = throughput.Case(
-        'bert_jax',
-        size,
-        length,
-        'full',
-        0.0,
-        rows,
-        device.platform,
-        settings['dtype'],
-        settings,
-        min(seconds, 8),
-    )
+        'bert_jax', size, length, 'full', 0.0, rows, device.platform, settings['dtype'], settings, min(seconds, 8)
+    )  # fmt: skip
     bare = throughput.time_case(case, device, limit)
     if 'error' in bare:
         raise UserError(f'The bare step failed ({bare["error"]}). Choose a smaller --batch.')
     steps = (_SKIPPED + max(3, round(seconds / bare['step_seconds'] / _LOG_EVERY))) * _LOG_EVERY
-    with tempfile.TemporaryDirectory() as folder:
-        workdir = pathlib.Path(folder, 'run')
-        text = pathlib.Path(folder, 'text.txt')
-        text.write_text(_make_text(rows * length * _BATCHES))
-        _train(size, workdir, text, length, rows, steps, settings, device, limit)
-        lines = [line for line in metrics.read(workdir) if 'tokens_per_second' in line][_SKIPPED:]
-        overhead = goodput.read(workdir)['starts'][-1]['overhead']
-    loop_seconds = rows * length / statistics.median(line['tokens_per_second'] for line in lines)
+    speed, overhead = _run_loop(case, steps, device, limit)
+    loop_seconds = rows * length / speed
+    kept = ('size', 'length', 'rows', 'model', 'device', 'step_seconds', 'tokens_per_second')
     result = {
         'benchmark': 'loop',
-        **{
-            k: bare[k]
-            for k in ('size', 'length', 'rows', 'model', 'device', 'step_seconds', 'tokens_per_second')
-        },
+        **{key: bare[key] for key in kept},
         'loop_seconds': loop_seconds,
         'share': bare['step_seconds'] / loop_seconds,
         'steps': steps,
@@ -99,6 +86,19 @@ def measure(
     return result
 
 
+def _run_loop(
+    case: throughput.Case, steps: int, device: throughput.Device, limit: float
+) -> tuple[float, dict[str, float]]:
+    """Train on random text; return the median of the tokens per second, and the seconds of overhead by category."""
+    with tempfile.TemporaryDirectory() as folder:
+        workdir, text = pathlib.Path(folder, 'run'), pathlib.Path(folder, 'text.txt')
+        text.write_text(_make_text(case.rows * case.length * _BATCHES))
+        _train(case, steps, text, workdir, device, limit)
+        lines = [line for line in metrics.read(workdir) if 'tokens_per_second' in line][_SKIPPED:]
+        overhead = goodput.read(workdir)['starts'][-1]['overhead']
+    return statistics.median(line['tokens_per_second'] for line in lines), overhead
+
+
 def _make_text(tokens: int) -> str:
     """Make one document without sentences, of which nearly all rows are full, with at least this number of words."""
     rng = np.random.default_rng(0)
@@ -108,13 +108,10 @@ def _make_text(tokens: int) -> str:
 
 
 def _train(
-    size: str,
-    workdir: pathlib.Path,
-    text: pathlib.Path,
-    length: int,
-    rows: int,
+    case: throughput.Case,
     steps: int,
-    model: Mapping[str, Any],
+    text: pathlib.Path,
+    workdir: pathlib.Path,
     device: throughput.Device,
     limit: float,
 ) -> None:
@@ -123,23 +120,26 @@ def _train(
         'task.sentence_objective': 'none',
         'task.short_sequence_rate': 0,
         'data.sources': text,
-        'data.length': length,
+        'data.length': case.length,
         'data.validation_fraction': 0,
         'tokenizer.vocab_size': 4000,
         'train.phases': '()',
         'train.steps': steps,
-        'train.batch_size': rows,
+        'train.batch_size': case.rows,
         'train.log_every': _LOG_EVERY,
         'train.workers': 0 if device.platform == 'cpu' else 6,
         'train.prng': 'rbg',
         'optim.warmup': 0,
         'optim.bias_correction': 'true',
         'checkpoint.every': steps // 2,
-        **{f'model.{key}': value for key, value in _model_settings(length).items()},
-        **{f'model.{key}': value for key, value in model.items()},
+        'model.dropout': 0,
+        'model.attention_dropout': 0,
+        'model.vocab_size': masked_rows.VOCAB,
+        'model.max_positions': max(512, case.length),
+        **{f'model.{key}': value for key, value in case.model.items()},
     }
     command = [
-        sys.executable, '-m', 'bert_jax.bin.train', f'--config=configs/pretrain/bert.py:{size}', f'--workdir={workdir}',
+        sys.executable, '-m', 'bert_jax.bin.train', f'--config=configs/pretrain/bert.py:{case.size}', f'--workdir={workdir}',
         *(f'--config.{key}={value}' for key, value in settings.items()),
     ]  # fmt: skip
     environment = processes.make_environment(device.environment)
@@ -159,7 +159,3 @@ def _train(
         logging.warning('%s', done.stderr[-4000:])
         reason = (done.stderr.strip().splitlines() or [f'exit status {done.returncode}'])[-1]
         raise UserError(f'The training failed ({reason}). Correct the cause.')
-
-
-def _model_settings(length: int) -> dict[str, Any]:
-    return {'dropout': 0.0, 'attention_dropout': 0.0, 'vocab_size': 30_522, 'max_positions': max(512, length)}

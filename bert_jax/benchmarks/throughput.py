@@ -45,12 +45,14 @@ class Device(NamedTuple):
       kind: name of the chip.
       peak_flops: peak FLOP/s, as in `runtime.peak_flops`.
       environment: environment variables of the processes that use it.
+      num_devices: number of such devices; only the first is used.
     """
 
     platform: str
     kind: str
     peak_flops: float
     environment: Mapping[str, str]
+    num_devices: int = 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,7 +107,7 @@ def find_device(name: str) -> Device:
         )
     if found['platform'] == 'gpu':
         environment |= {k: v for k, v in _MEMORY_OF_JAX.items() if k not in os.environ}
-    return Device(found['platform'], found['kind'], found['peak_flops'], environment)
+    return Device(found['platform'], found['kind'], found['peak_flops'], environment, found['count'])
 
 
 def measure(

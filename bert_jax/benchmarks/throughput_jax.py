@@ -14,14 +14,18 @@ _PROFILED_STEPS = 3
 
 
 def describe_device() -> dict[str, Any]:
-    """Describe the first device of JAX: its platform, kind, and peak speed in FLOP/s."""
+    """Describe the devices of JAX: their platform, kind, peak speed of one in FLOP/s, and number."""
     import jax
 
     from bert_jax.core import runtime
 
-    peak = runtime.peak_flops() / jax.device_count()
-    device = jax.devices()[0]
-    return {'platform': device.platform, 'kind': device.device_kind, 'peak_flops': peak}
+    count, device = jax.device_count(), jax.devices()[0]
+    return {
+        'platform': device.platform,
+        'kind': device.device_kind,
+        'peak_flops': runtime.peak_flops() / count,
+        'count': count,
+    }
 
 
 def model_config(case: Mapping[str, Any]) -> Any:

@@ -185,17 +185,37 @@ def test_missing_device_raises(device):
         throughput.find_device(device)
 
 
-def test_command_times_all_kinds_of_rows(tmp_path):
-    out = tmp_path / 'results.jsonl'
-    flags = ('--device=cpu', '--lengths=16', '--batch=2', '--doublings=0', '--seconds=0.01', '--dropout=0.1')
-    done = run_command(
-        'bert_jax.bin.bench', 'tiny', '--throughput', '--programs=bert_jax', '--model=scan_layers=true', *flags, f'--out={out}'
+SMALL = {'layers': 1, 'width': 16, 'heads': 2, 'mlp_width': 32}
+
+
+def check_timed(timed):
+    assert timed['tokens_per_second'] == pytest.approx(timed['tokens'] / timed['step_seconds'])
+    assert timed['mfu'] > 0
+    assert 9 < timed['loss'] < 11  # the logarithm of the vocabulary is 10.3
+    assert timed['model'] == SMALL
+
+
+def test_all_kinds_of_rows_are_timed(monkeypatch):
+    monkeypatch.setattr(
+        processes, 'call', lambda module, function, arguments, *_: [*throughput.throughput_jax.time_bert_jax(**arguments)]
     )  # fmt: skip
-    results = throughput.read_results(out)
+    results = throughput.measure(
+        CPU, ['tiny'], [16], masked_rows.KINDS, ['bert_jax'], None, dropout=0.1, rows=2, doublings=0, model=SMALL, seconds=0.01
+    )  # fmt: skip
     assert [r['kind'] for r in results] == [*masked_rows.KINDS]
     assert [r['tokens'] for r in results] == [32, 32, 22]
     for timed in results:
-        assert timed['tokens_per_second'] == pytest.approx(timed['tokens'] / timed['step_seconds'])
-        assert 8 < timed['loss'] < 12
-        assert timed['model'] == {'scan_layers': True}
-    assert 'relative' in done.stdout
+        check_timed(timed)
+
+
+def test_command(tmp_path):
+    out = tmp_path / 'results.jsonl'
+    flags = ('--rows=padded', '--lengths=16', '--batch=2', '--doublings=0', '--seconds=0.01', '--profile')
+    model = [f'--model={key}={value}' for key, value in SMALL.items()]
+    done = run_command(
+        'bert_jax.bin.bench', 'tiny', '--throughput', '--device=cpu', '--programs=bert_jax', *flags, *model, f'--out={out}'
+    )  # fmt: skip
+    (timed,) = throughput.read_results(out)
+    check_timed(timed)
+    assert timed['operations']
+    assert 'tiny  16      padded  0        bert_jax' in done.stdout
