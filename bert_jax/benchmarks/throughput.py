@@ -34,6 +34,7 @@ _UNSUPPORTED = [('transformers', 'packed')]  # programs and kinds of rows
 # Number of tokens in the first batch, by size, on an accelerator and on a CPU.
 _FIRST_TOKENS = {'base': 2**16, 'large': 2**15}
 _FIRST_TOKENS_SMALLER, _FIRST_TOKENS_CPU = 2**17, 2**10
+_TAKES_NO_MEMORY = {'XLA_PYTHON_CLIENT_PREALLOCATE': 'false'}
 _MEMORY_OF_JAX = {'XLA_PYTHON_CLIENT_MEM_FRACTION': '0.92'}  # JAX takes 75 % of a GPU by default
 
 
@@ -97,7 +98,9 @@ def find_device(name: str) -> Device:
     """
     environment = {'JAX_PLATFORMS': 'cpu' if name == 'cpu' else os.environ.get('JAX_PLATFORMS', '')}
     try:
-        found = processes.call(throughput_jax.__name__, 'describe_device', {}, environment)[-1]
+        found = processes.call(
+            throughput_jax.__name__, 'describe_device', {}, environment | _TAKES_NO_MEMORY
+        )[-1]
     except processes.Failure as e:
         raise UserError(f'JAX finds no device ({e.reason}). Install JAX for it, or set --device=cpu.') from e
     if name not in ('auto', found['platform']):
