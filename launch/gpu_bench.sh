@@ -71,7 +71,7 @@ for name in ("jax", "jax-cuda13-plugin", "flax", "optax", "torch", "transformers
         print(name, m.version(name))
     except m.PackageNotFoundError:
         print(name, "is not installed")'
-[ -d tests/gpu ] && part tests 100 "$python" -m pytest -q -p no:cacheprovider --noconftest --durations=5 tests/gpu
+[ -d tests/gpu ] && part tests 150 "$python" -m pytest -q -p no:cacheprovider --noconftest --durations=5 tests/gpu
 bench base 160 "$base" "${at_long[@]}" --rows=full --programs=bert_jax --doublings=1 --profile
 bench large 130 "$large" "${at_long[@]}" --rows=full --programs=bert_jax
 bench base-tuned 110 "$base" "${at_long[@]}" --rows=full --programs=tuned

@@ -1,11 +1,13 @@
 """Compare the speed of bert_jax with that of PyTorch on the same machine.
 
 Each timing runs in its own process, so that the programs share neither threads nor memory, and they alternate, so that a
-drift of the machine affects all of them. PyTorch is timed in two ways, both with models of Hugging Face transformers:
+drift of the machine affects all of them. PyTorch is timed in three ways, all with models of Hugging Face transformers:
 
 * 'transformers' follows the documentation of transformers.
 * 'tuned PyTorch' adds what an expert would: it computes only the outputs that the loss needs, uses fused AdamW, groups texts
   by length, generates with a static cache, runs `torch.compile` where that is faster, and keeps freed memory as bert_jax does.
+* 'tuned PyTorch, bfloat16' also computes matrix products in bfloat16, which some CPUs have units for. The others compute in
+  float32: XLA does not use these units.
 """
 
 import importlib
@@ -17,12 +19,14 @@ from typing import Any
 from bert_jax.benchmarks import processes
 from bert_jax.core.errors import UserError
 
+BFLOAT16 = 'tuned PyTorch, bfloat16'
 _KEEPS_MEMORY = {'MALLOC_ARENA_MAX': '1', 'MALLOC_MMAP_MAX_': '0', 'MALLOC_TRIM_THRESHOLD_': '-1'}
-# Timing function of each program, and environment variables of its process.
-PROGRAMS: dict[str, tuple[str, dict[str, str]]] = {
-    'bert_jax': ('time_bert_jax', {}),
-    'tuned PyTorch': ('time_tuned_pytorch', _KEEPS_MEMORY),
-    'transformers': ('time_transformers', {}),
+# Timing function of each program, its further arguments, and environment variables of its process.
+PROGRAMS: dict[str, tuple[str, dict[str, str], dict[str, str]]] = {
+    'bert_jax': ('time_bert_jax', {}, {}),
+    'tuned PyTorch': ('time_tuned_pytorch', {}, _KEEPS_MEMORY),
+    BFLOAT16: ('time_tuned_pytorch', {'dtype': 'bfloat16'}, _KEEPS_MEMORY),
+    'transformers': ('time_transformers', {}, {}),
 }
 
 
@@ -61,9 +65,9 @@ def compare(
 
 
 def installed_programs() -> list[str]:
-    """Return the programs that can be timed: all, or without PyTorch and transformers bert_jax alone, with a note."""
+    """Return the programs to time by default: bert_jax and, if they are installed, PyTorch and transformers, else a note."""
     if all(importlib.util.find_spec(name) for name in ('torch', 'transformers')):
-        return [*PROGRAMS]
+        return [program for program in PROGRAMS if program != BFLOAT16]
     print('PyTorch and transformers are not installed; timing bert_jax only.')
     return ['bert_jax']
 
@@ -71,9 +75,10 @@ def installed_programs() -> list[str]:
 def _format(size: str, result: dict[str, Any], benchmark: Any) -> str:
     """Format the results of one size: one line per program, and one for the details of bert_jax."""
     ours, lines = result.get('bert_jax'), []
+    width = max(map(len, result))
     for program, timed in result.items():
         rate = timed[benchmark.RATE]
-        line = f'{size:6} {program:13}  {rate:9,.0f} {benchmark.RATE.partition("_")[0]}/s'
+        line = f'{size:6} {program:{width}}  {rate:9,.0f} {benchmark.RATE.partition("_")[0]}/s'
         if 'seconds' in timed:
             line += f'  {1e3 * timed["seconds"]:6.0f} ms'
         if ours and timed is not ours:
@@ -86,11 +91,10 @@ def _format(size: str, result: dict[str, Any], benchmark: Any) -> str:
 
 def _time_in_process(kind: str, program: str, size: str, seconds: float) -> dict[str, float]:
     """Run one timing function in its own process."""
-    function, environment = PROGRAMS[program]
+    function, arguments, environment = PROGRAMS[program]
+    arguments = {'size': size, 'seconds': seconds, **arguments}
     try:
-        return processes.call(
-            f'{__package__}.{kind}', function, {'size': size, 'seconds': seconds}, environment
-        )[-1]
+        return processes.call(f'{__package__}.{kind}', function, arguments, environment)[-1]
     except processes.Failure as e:
         raise UserError(
             f'Timing {program} at size {size} failed ({e.reason}). Correct the cause, or choose another size.'

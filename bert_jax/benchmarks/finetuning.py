@@ -67,15 +67,15 @@ def time_transformers(size: str, seconds: float) -> dict[str, float]:
     return {RATE: _texts_per_second(size, seconds, lambda function: function, tuned=False)}
 
 
-def time_tuned_pytorch(size: str, seconds: float) -> dict[str, float]:
+def time_tuned_pytorch(size: str, seconds: float, dtype: str = 'float32') -> dict[str, float]:
     """Time fine-tuning epochs with batches of similar length, for about `seconds`."""
     best = pytorch.highest_rate(
-        lambda compile: _texts_per_second(size, seconds, compile, tuned=True), dynamic=True
+        lambda compile: _texts_per_second(size, seconds, compile, tuned=True, dtype=dtype), dynamic=True
     )
     return {RATE: best['rate'], 'compiled': best['compiled']}
 
 
-def _texts_per_second(size: str, seconds: float, compile: Any, tuned: bool) -> float:
+def _texts_per_second(size: str, seconds: float, compile: Any, tuned: bool, dtype: str = 'float32') -> float:
     """Time PyTorch.
 
     Args:
@@ -83,6 +83,7 @@ def _texts_per_second(size: str, seconds: float, compile: Any, tuned: bool) -> f
       seconds: approximate duration.
       compile: function applied to the function that computes the loss.
       tuned: whether to use fused AdamW and batches of similar length.
+      dtype: type of the matrix products.
     """
     import torch
 
@@ -103,7 +104,8 @@ def _texts_per_second(size: str, seconds: float, compile: Any, tuned: bool) -> f
             lengths = batch[:, 0]
             longest = int(lengths.max())
             mask = (torch.arange(longest) < lengths[:, None]).long()
-            loss = compute_loss(batch[:, HEADER : HEADER + longest], mask, batch[:, 2])
+            with pytorch.autocast(dtype):
+                loss = compute_loss(batch[:, HEADER : HEADER + longest], mask, batch[:, 2])
             pytorch.update(model, optimizer, loss)
 
     return TEXTS * runs_per_second(epoch, seconds)

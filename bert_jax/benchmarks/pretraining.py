@@ -129,7 +129,7 @@ def time_transformers(size: str, seconds: float) -> dict[str, float]:
     return {RATE: _tokens(size) / time, 'seconds': time}
 
 
-def time_tuned_pytorch(size: str, seconds: float) -> dict[str, float]:
+def time_tuned_pytorch(size: str, seconds: float, dtype: str = 'float32') -> dict[str, float]:
     """Time a train step that computes the vocabulary logits of the predicted positions alone, for about `seconds`."""
     import torch
 
@@ -149,7 +149,8 @@ def time_tuned_pytorch(size: str, seconds: float) -> dict[str, float]:
             return masked_loss + cross_entropy(next_sentence, batch['next_sentence_label'])
 
         def step() -> None:
-            loss = compute_loss()
+            with pytorch.autocast(dtype):
+                loss = compute_loss()
             pytorch.update(model, optimizer, loss)
             loss.item()
 

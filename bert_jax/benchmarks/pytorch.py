@@ -34,6 +34,13 @@ def make_bert(
     return model, torch.optim.AdamW(model.parameters(), lr=1e-4, weight_decay=0.01, fused=fused)
 
 
+def autocast(dtype: str) -> Any:
+    """Return a context in which matrix products on the CPU are computed in `dtype`."""
+    import torch
+
+    return torch.autocast('cpu', torch.bfloat16, enabled=dtype == 'bfloat16')
+
+
 def update(model: Any, optimizer: Any, loss: Any) -> None:
     """Update a model by the gradients of a loss, clipped to norm 1."""
     import torch

@@ -14,7 +14,12 @@ from typing import Any
 from bert_jax.core import cli, paths
 from bert_jax.core.errors import UserError
 
-_PROGRAMS = {'bert_jax': 'bert_jax', 'tuned': 'tuned PyTorch', 'transformers': 'transformers'}
+_PROGRAMS = {
+    'bert_jax': 'bert_jax',
+    'tuned': 'tuned PyTorch',
+    'tuned_bfloat16': 'tuned PyTorch, bfloat16',
+    'transformers': 'transformers',
+}
 _ROWS = ('full', 'packed', 'padded')
 _KINDS = {
     'finetuning': 'time fine-tuning on short texts with the lengths of SST-2 sentences, on the CPU',
@@ -61,7 +66,7 @@ def main() -> None:
     model = dict(_parse_setting(text) for text in flags.model)
     common: dict[str, Any] = {'rows': flags.batch, 'model': model, 'limit': flags.limit}
     if kind == 'throughput':
-        programs = _choose_programs(flags.programs, device.platform)
+        programs = _choose_programs(flags.programs, kind, device.platform)
         throughput.measure(
             device, sizes, flags.lengths, flags.rows, programs, flags.out, dropout=flags.dropout,
             doublings=flags.doublings, seconds=flags.seconds, profile=flags.profile, **common,
@@ -71,7 +76,7 @@ def main() -> None:
             for length in flags.lengths:
                 loop.measure(device, size, length, flags.out, seconds=flags.seconds, **common)
     else:
-        programs = _choose_programs(flags.programs, device.platform)
+        programs = _choose_programs(flags.programs, kind, device.platform)
         results = comparison.compare(sizes, flags.rounds, flags.seconds, programs, kind)
         if flags.out:
             paths.write_atomic(flags.out, json.dumps(results, indent=2) + '\n')
@@ -92,8 +97,8 @@ def _add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--programs',
         type=_list_of(_PROGRAMS),
-        help='programs to time, separated by commas: bert_jax, tuned (PyTorch tuned by hand), transformers; default: all '
-        'that are installed',
+        help='programs to time, separated by commas: bert_jax, tuned (PyTorch tuned by hand), tuned_bfloat16 (the same in '
+        'bfloat16, for training on CPUs), transformers; default: all that are installed but tuned_bfloat16',
     )
     parser.add_argument(
         '--rounds', type=int, default=2, help='CPU: number of timings per program, which alternate'
@@ -163,10 +168,14 @@ def _parse_setting(text: str) -> tuple[str, Any]:
     return key, config.parse_value(value)
 
 
-def _choose_programs(names: Sequence[str] | None, platform: str) -> list[str]:
+def _choose_programs(names: Sequence[str] | None, kind: str, platform: str) -> list[str]:
     """Return the programs to time; PyTorch does not run on TPUs."""
     from bert_jax.benchmarks import comparison
 
+    if names and 'tuned_bfloat16' in names and kind not in ('pretraining', 'finetuning'):
+        raise UserError(
+            f'--programs=tuned_bfloat16 is for pretraining and --finetuning on a CPU, not for --{kind}. Remove it.'
+        )
     if names:
         return [_PROGRAMS[name] for name in names]
     return ['bert_jax'] if platform == 'tpu' else comparison.installed_programs()

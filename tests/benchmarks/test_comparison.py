@@ -6,6 +6,7 @@ import subprocess
 import pytest
 
 from bert_jax.benchmarks import comparison
+from bert_jax.bin import bench
 from bert_jax.core.errors import UserError
 from tests.runs import run_command
 
@@ -61,3 +62,9 @@ def test_reason_of_a_failed_timing(monkeypatch, status, stderr, reason):
     monkeypatch.setattr(subprocess, 'run', lambda *_, **__: done)
     with pytest.raises(UserError, match=rf'Timing transformers at size large failed \({reason}\)'):
         comparison._time_in_process('pretraining', 'transformers', 'large', 0.1)
+
+
+def test_bfloat16_is_refused_where_it_is_not_timed():
+    with pytest.raises(UserError, match='not for --generation'):
+        bench._choose_programs(['bert_jax', 'tuned_bfloat16'], 'generation', 'cpu')
+    assert bench._choose_programs(['tuned_bfloat16'], 'finetuning', 'cpu') == [comparison.BFLOAT16]
