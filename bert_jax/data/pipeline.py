@@ -106,12 +106,12 @@ class Batches:
 
     def _packed_batch(self, step: int, packing: Packing) -> Batch:
         texts, positions = self._packed_window(step // self.window_size)[step % self.window_size]
-        rows, width = packing.assign_rows(texts)
+        rows, widths = packing.assign_rows(texts)
         batch = []
         for i in self._local_rows:
             pairs = zip(texts[rows[i]], positions[rows[i]], strict=True)
             examples = [self._example(*pair, None) for pair in pairs]
-            batch.append(packing_lib.pack_row(examples, width, packing.texts_per_row))
+            batch.append(packing_lib.pack_row(examples, widths, packing.texts_per_row))
         return stack(batch)
 
     @functools.lru_cache(1)  # noqa: B019
@@ -248,7 +248,7 @@ def packed_evaluation_batches(
     n = min(len(rows), limit or len(rows))
     sizes = [packing.batch_size] * -(-n // packing.batch_size)
     for texts in packing.split_batches(np.arange(n), sizes):
-        assigned, width = packing.assign_rows(texts)
+        assigned, widths = packing.assign_rows(texts)
         slots = np.full((packing.num_rows, packing.texts_per_row), -1)
         batch = []
         for i, positions in enumerate(assigned):
@@ -257,7 +257,7 @@ def packed_evaluation_batches(
                 # A row without texts has one of weight 0.
                 filled = texts[positions if len(positions) else [0]]
                 examples = [make_example(rows[t], np.random.default_rng((seed, t))) for t in filled]
-                batch.append(packing_lib.pack_row(examples, width, packing.texts_per_row))
+                batch.append(packing_lib.pack_row(examples, widths, packing.texts_per_row))
                 batch[-1]['row_weight'] *= np.float32(len(positions) > 0)
         yield slots.ravel(), stack(batch)
 

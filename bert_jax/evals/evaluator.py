@@ -55,14 +55,15 @@ class Evaluator:
         rows, self._metadata = examples
         self._mixture = mixture or {}
         self.num_rows = min(len(rows), config.eval_rows or len(rows))
-        self._is_packed = packing_lib.is_on(config, task, partitioner)
+        generate &= hasattr(task, 'generate')  # which reads one text a row
+        self._is_packed = packing_lib.is_on(config, task, partitioner) and not generate
         self.batches = self._make_batches(rows, config)
 
         def step(params: Mapping[str, jax.Array], batch: dict[str, jax.Array]) -> Any:
             with partitioning.use(partitioner):
                 model = module.merge(graph, params)
                 result = task.loss(model, batch, None)
-                generated = task.generate(model, batch) if generate and hasattr(task, 'generate') else {}
+                generated = task.generate(model, batch) if generate else {}
             return result.losses, result.metrics, result.outputs | generated
 
         self._step = jax.jit(step, out_shardings=partitioner.replicated)

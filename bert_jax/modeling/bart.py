@@ -93,6 +93,7 @@ class Bart(nnx.Module):
         key: jax.Array | None = None,
         positions: jax.Array | None = None,
         segments: jax.Array | None = None,
+        target_documents: jax.Array | None = None,
     ) -> Output:
         """Encode a source text and run the decoder on the target text.
 
@@ -100,22 +101,25 @@ class Bart(nnx.Module):
           tokens: [B, S] source token ids.
           targets: [B, T] decoder input ids; each attends to itself, earlier targets and the source. None uses the
             source shifted right by one, beginning with the last real token of the text, as in pretraining.
-          valid: [B, S] booleans, false on source padding, or document numbers of a packed row (see `masks.padding`),
-            which need `targets=None`; None means all true.
+          valid: [B, S] booleans, false on source padding, or document numbers of a packed row (see `masks.padding`); None
+            means all true.
           key: random key of dropout; None disables dropout.
-          positions: [B, T] positions of the targets; None means 0, 1, 2, ...
+          positions: [B, T] positions of the targets; None means 0, 1, 2, ..., restarted with each document of a packed
+            row.
           segments: ignored; all models share this argument.
+          target_documents: [B, T] document of each target of packed rows, which attends to the source and the targets
+            of its document; None means one document in each row. With `targets=None`, those of `valid` are used.
         """
-        documents = None if valid is None or valid.dtype == jnp.bool_ else valid
-        if targets is None and documents is not None:
-            last = masks.select(tokens, masks.last_positions(documents))
-            is_first = masks.restart_positions(documents) == 0
+        if targets is None and valid is not None and valid.dtype != jnp.bool_:
+            target_documents = valid
+            last = masks.select(tokens, masks.last_positions(valid))
+            is_first = masks.restart_positions(valid) == 0
             targets = jnp.where(is_first, last, jnp.roll(tokens, 1, 1))
         elif targets is None:
             targets = jnp.roll(tokens, 1, 1).at[:, 0].set(masks.select_last(tokens, valid))
         encoded, mask = self.encode_source(tokens, valid, fold_in(key, 0))
-        x, memory = self.token_embedding[...][targets], (encoded[-1], mask)
-        mask = masks.causal(documents)
+        memory = encoded[-1], dataclasses.replace(mask, query_documents=target_documents)
+        x, mask = self.token_embedding[...][targets], masks.causal(target_documents)
         decoded = self.decoder.run(x, mask, fold_in(key, 1), positions, memory=memory)
         return Output(decoded, encoder_hidden_states=encoded)
 

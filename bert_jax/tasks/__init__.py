@@ -184,7 +184,10 @@ class Downstream(Task):
         return Mistake(probability, f'{predicted} instead of {gold} ({probability:.1%})')
 
     def text_lengths(self, rows: np.ndarray) -> np.ndarray:
-        """Return the number of tokens of each example, [n]. The default reads the header of its first row."""
+        """Return the number of tokens of each example, [n], or [n, 2] if it has a target, whose tokens are counted apart.
+
+        The default reads the header of its first row.
+        """
         return rows.reshape(len(rows), -1)[:, 0].astype(np.int64)
 
     def flops(self, model_config: Any, batch: Batch) -> float:
@@ -270,12 +273,18 @@ def token_output(
     Returns:
       The loss NAME_loss, and the metrics NAME_accuracy and, for each corpus, NAME_loss/CORPUS.
     """
-    weights = batch['weights'] * batch['row_weight'][:, None]
+    weights = batch['weights'] * row_weight(batch)[:, None]
     metrics = {f'{name}_accuracy': mean(correct, weights)}
     for i, corpus in enumerate(corpora):
         is_from_corpus = (batch['corpus'] == i)[:, None].astype(weights.dtype)
         metrics[f'{name}_loss/{corpus}'] = mean(losses, weights * is_from_corpus)
     return TaskOutput({f'{name}_loss': mean(losses, weights)}, metrics, {})
+
+
+def row_weight(batch: Batch) -> jax.Array:
+    """Return the weight of each row, [B]; that of a packed row is 0 if none of its texts counts."""
+    weight = batch['row_weight']
+    return weight.max(1) if 'starts' in batch else weight
 
 
 def shorten(text: str, max_length: int = 200) -> str:

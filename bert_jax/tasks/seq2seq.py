@@ -21,7 +21,7 @@ from bert_jax.modeling import beam_search, decoding, module
 from bert_jax.modeling.bart import BartForSeq2Seq
 from bert_jax.modeling.gpt import GptForCausalLM
 from bert_jax.modeling.module import Rngs
-from bert_jax.tasks import Downstream, Examples, Mistake, TaskOutput, shorten, token_output
+from bert_jax.tasks import Downstream, Examples, Mistake, TaskOutput, attention_size, shorten, token_output
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,6 +58,7 @@ class Task(Downstream):
     """Generation of a target text with an encoder-decoder or a decoder."""
 
     Data = Seq2SeqConfig
+    supports_packing = True
 
     @property
     def _target_length(self) -> int:
@@ -71,34 +72,44 @@ class Task(Downstream):
         tokens, valid = source.tokens[: self.data.length], source.inputs()['valid'][: self.data.length]
         labels = target.tokens[: self._target_length]
         if self.config.decoder_only:
-            inputs, labels, weights = self._join(tokens, source.length, labels, target.length)
-        else:
-            # Generation ends at the first [SEP]. With GPT-2's vocabulary, in which [CLS] is the same token, labels begin
-            # with the text; [CLS] moves behind it, where it has no weight.
-            skipped = int(self.tokenizer.cls == self.tokenizer.sep)
-            labels = np.roll(labels, -skipped)
-            inputs = np.concatenate([[self.tokenizer.sep], labels[:-1]]).astype(np.int32)
-            weights = (np.arange(len(labels)) < target.length - skipped).astype(np.float32)
+            return self._join(tokens, source.length, labels, target.length)
+        # Generation ends at the first [SEP]. With GPT-2's vocabulary, in which [CLS] is the same token, labels begin with
+        # the text; [CLS] moves behind it, where it has no weight.
+        skipped = int(self.tokenizer.cls == self.tokenizer.sep)
+        labels = np.roll(labels, -skipped)
+        target_valid = np.arange(len(labels)) < target.length - skipped
         return {
             'tokens': tokens,
             'valid': valid,
-            'targets': inputs,
+            'targets': np.concatenate([[self.tokenizer.sep], labels[:-1]]).astype(np.int32),
+            'target_valid': target_valid,
             'labels': labels,
-            'weights': weights,
+            'weights': target_valid.astype(np.float32),
             'row_weight': np.float32(1),
         }
 
-    def _join(
-        self, tokens: np.ndarray, length: int, target: np.ndarray, target_length: int
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return inputs, labels and weights of a row [CLS] text [SEP] target [SEP], with weights only on the target."""
+    def _join(self, tokens: np.ndarray, length: int, target: np.ndarray, target_length: int) -> Batch:
+        """Return the example of a row [CLS] text [SEP] target [SEP], with weights only on the target."""
         target_tokens = target[1:target_length]
         joined = np.full(len(tokens) + len(target) - 1, self.tokenizer.pad, np.int32)
         joined[:length] = tokens[:length]
         joined[length : length + len(target_tokens)] = target_tokens
         index, first = np.arange(len(joined) - 1), length - 1
-        weights = ((index >= first) & (index < first + len(target_tokens))).astype(np.float32)
-        return joined[:-1], joined[1:], weights
+        valid = index < first + len(target_tokens)
+        return {
+            'tokens': joined[:-1],
+            'valid': valid,
+            'labels': joined[1:],
+            'weights': (valid & (index >= first)).astype(np.float32),
+            'prompt_length': np.int32(length),
+            'row_weight': np.float32(1),
+        }
+
+    def text_lengths(self, rows: np.ndarray) -> np.ndarray:
+        lengths = rows[..., 0].astype(np.int64)
+        if self.config.decoder_only:
+            return lengths.sum(1) - 2  # without the target's [CLS], and the last [SEP], which is only a label
+        return lengths - [0, int(self.tokenizer.cls == self.tokenizer.sep)]
 
     def build_model(self, model_config: Any, rngs: Rngs) -> BartForSeq2Seq | GptForCausalLM:
         required = 'gpt' if self.config.decoder_only else 'bart'
@@ -117,9 +128,11 @@ class Task(Downstream):
 
     def loss(self, model: Any, batch: Batch, key: jax.Array | None) -> TaskOutput:
         if self.config.decoder_only:
-            hidden = model.gpt(batch['targets'], key=key).hidden_states[-1]
+            hidden = model.gpt(batch['tokens'], None, batch['valid'], key).hidden_states[-1]
         else:
-            hidden = model.bart(batch['tokens'], batch['targets'], batch['valid'], key).hidden_states[-1]
+            documents = batch['target_valid'] if 'starts' in batch else None
+            inputs = batch['tokens'], batch['targets'], batch['valid'], key
+            hidden = model.bart(*inputs, target_documents=documents).hidden_states[-1]
         losses, correct = model.token_loss(hidden, batch['labels'], self.config.loss_chunk)
         return token_output('target', losses, correct, batch)
 
@@ -132,6 +145,8 @@ class Task(Downstream):
         tokens, valid = batch['tokens'], batch['valid']
         length = self._target_length
         if self.config.decoder_only:
+            tokens = tokens[:, : self.data.length]
+            valid = jnp.arange(tokens.shape[1]) < batch['prompt_length'][:, None]
             prompt = decoding.to_left_padding(tokens, valid)
         else:
             first = jnp.full((len(tokens), 1), self.tokenizer.sep, jnp.int32)
@@ -151,15 +166,15 @@ class Task(Downstream):
 
     def count_tokens(self, batch: Batch) -> float:
         """Return the number of tokens of the texts and the targets, without padding."""
-        return super().count_tokens(batch) + float(batch['weights'].sum())
+        tokens = super().count_tokens(batch)
+        return tokens if self.config.decoder_only else tokens + np.count_nonzero(batch['target_valid'])
 
     def flops(self, model_config: Any, batch: Batch) -> float:
-        tokens, targets = np.count_nonzero(batch['valid']), batch['weights'].sum()
-        source_length, target_length = batch['valid'].shape[1], batch['weights'].shape[1]
-        head = targets * 2 * model_config.width * model_config.vocab_size
+        head = float(batch['weights'].sum()) * 2 * model_config.width * model_config.vocab_size
+        source = attention_size(batch['valid'])
         if self.config.decoder_only:
-            return model_config.encode_flops(tokens + targets, target_length) + head
-        return model_config.seq2seq_flops(tokens, source_length, targets, target_length) + head
+            return model_config.encode_flops(*source) + head
+        return model_config.seq2seq_flops(*source, *attention_size(batch['target_valid'])) + head
 
     def predictions(self, outputs: dict[str, np.ndarray], metadata: Any) -> list[dict[str, Any]]:
         return [{'prediction': text} for text in self._decode(outputs['generated'])]

@@ -22,7 +22,7 @@ from bert_jax.modeling.feature_based import FeatureBasedTagger
 from bert_jax.modeling.heads import ForTokenClassification
 from bert_jax.modeling.losses import cross_entropy
 from bert_jax.modeling.module import Rngs
-from bert_jax.tasks import Downstream, Examples, Mistake, TaskOutput
+from bert_jax.tasks import Downstream, Examples, Mistake, TaskOutput, row_weight
 
 _COLUMNS = ('precision', 'recall', 'f1', 'support')
 
@@ -93,14 +93,12 @@ class Task(Downstream):
         predicted = logits.argmax(-1)
         losses = cross_entropy(logits, jnp.maximum(labels, 0))
         outputs = {'predicted': predicted, 'labels': labels, 'probability': jax.nn.softmax(logits).max(-1)}
-        row_weight = batch['row_weight']
         if 'starts' in batch:
-            row_weight = row_weight.max(1)  # 0 if no text of the row counts
             separate = functools.partial(
                 masks.separate_texts, documents=batch['valid'], starts=batch['starts']
             )
             outputs = {k: separate(v, length=self.data.length)[0] for k, v in outputs.items()}
-        weights = jnp.where(labels >= 0, row_weight[:, None], 0)
+        weights = jnp.where(labels >= 0, row_weight(batch)[:, None], 0)
         return TaskOutput(
             {'cross_entropy': mean(losses, weights)},
             {'accuracy': mean(predicted == labels, weights)},

@@ -229,18 +229,18 @@ def _run(
     Metrics are fetched a step late, so that the device need not wait.
     """
     pending: tuple[int, Any, tuple[float, float]] | None = None  # step, metrics and work to report
-    compiled: set[tuple[int, ...]] = set()
+    compiled: set[tuple[tuple[int, ...], ...]] = set()
     has_peers, stop_requested = jax.process_count() > 1, False
     for step, batch in monitor.time_batches(batches):
-        shape = batch['valid'].shape
+        shapes = tuple(array.shape for array in batch.values())
         if has_peers:
             # All processes learn of a signal from the metrics, so that they stop at the same step.
-            batch['stop'] = np.full(shape[0], bool(signals), np.float32)
+            batch['stop'] = np.full(len(batch['valid']), bool(signals), np.float32)
         if not compiled:
             logging.info('compiling the train step')
-        with contextlib.nullcontext() if shape in compiled else monitor.overhead('compilation'):
+        with contextlib.nullcontext() if shapes in compiled else monitor.overhead('compilation'):
             state, step_metrics = step_fn(state, partitioner.global_batch(batch))
-        compiled.add(shape)
+        compiled.add(shapes)
         if pending:
             stop_requested |= monitor.report(*pending, log=is_due['log'](pending[0]))
         pending = step, step_metrics, monitor.count_work(batch)

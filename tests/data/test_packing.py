@@ -93,14 +93,14 @@ def test_evaluation_yields_every_text_once(size, limit, multiple):
 @given(st.lists(st.integers(1, 50), min_size=1, max_size=40), st.integers(1, 6))
 def test_bins_hold_no_more_texts_than_their_size(lengths, num_bins):
     sizes = [-(-len(lengths) // num_bins)] * num_bins
-    bins = packing.balance(np.array(lengths), sizes)
+    bins = packing.balance(np.array(lengths)[:, None], sizes)
     assert np.bincount(bins, minlength=num_bins).max() <= sizes[0]
 
 
 def test_packed_row_joins_tokens_and_numbers_texts():
     examples = [make_example(ROWS[i], np.random.default_rng(i)) for i in (4, 9)]
     a, b = LENGTHS[[4, 9]]
-    row = packing.pack_row(examples, a + b + 5, 3)
+    row = packing.pack_row(examples, [a + b + 5], 3)
     np.testing.assert_array_equal(row['valid'], [1] * a + [2] * b + [0] * 5)
     np.testing.assert_array_equal(row['tokens'], [4] * a + [9] * b + [0] * 5)
     assert row['starts'].tolist() == [0, a, 0]

@@ -10,9 +10,10 @@ from bert_jax.data.multiple_choice import ChoiceConfig
 from bert_jax.data.pipeline import stack
 from bert_jax.data.question_answering import QuestionConfig
 from bert_jax.data.records import Record
+from bert_jax.data.seq2seq import Seq2SeqConfig
 from bert_jax.data.tagging import TaggingConfig
 from bert_jax.modeling import module
-from bert_jax.tasks import choice, qa, regress, tag
+from bert_jax.tasks import choice, qa, regress, seq2seq, tag
 from tests.modeling import tiny
 
 LENGTH = 12
@@ -63,12 +64,22 @@ def make_qa(tokenizer):
     ), records
 
 
+def make_seq2seq(tokenizer, **settings):
+    records = make_records(text=lambda i, w: ' '.join(w), target=lambda i, w: ' '.join(w[:: 1 + i % 3]))
+    data = Seq2SeqConfig('x.jsonl', length=LENGTH, target_length=LENGTH - 4)
+    return seq2seq.Task(seq2seq.Config(**settings), data, tokenizer), records
+
+
+def make_decoder_only(tokenizer):
+    return make_seq2seq(tokenizer, decoder_only=True)
+
+
 def pack(examples, lengths, num_rows):
     """Pack examples into rows; return the batch, and the example in each slot or -1."""
-    slots = len(examples)
-    shape = packing.Packing(lengths, slots, num_rows, slots, np.array([]), 1, 1.0)
-    rows, width = shape.assign_rows(np.arange(slots))
-    batch = stack([packing.pack_row([examples[i] for i in row], width, slots) for row in rows])
+    slots, lengths = len(examples), lengths.reshape(len(examples), -1)
+    shape = packing.Packing(lengths, slots, num_rows, slots, [np.array([])] * lengths.shape[1], 1, 1.0)
+    rows, widths = shape.assign_rows(np.arange(slots))
+    batch = stack([packing.pack_row([examples[i] for i in row], widths, slots) for row in rows])
     order = np.full((num_rows, slots), -1)
     for i, row in enumerate(rows):
         order[i, : len(row)] = row
@@ -81,6 +92,8 @@ def pack(examples, lengths, num_rows):
         *((make, 'bert', {}) for make in (make_regress, make_choice, make_tag, make_qa, make_lstm_tag)),
         (make_choice, 'gpt', {}),
         (make_tag, 'bart', {}),
+        *((make_seq2seq, 'bart', changes) for changes in ({}, tiny.MODERN, tiny.T5)),
+        (make_decoder_only, 'gpt', {}),
         (make_tag, 'bert', tiny.LOCAL),
         (make_choice, 'bert', {**tiny.LOCAL, 'pooling': 'mean'}),
     ],
@@ -90,7 +103,8 @@ def test_packing_changes_no_loss_gradient_or_output(word_tokenizer, make, model,
     rows = task.make_examples(records).rows
     examples = [task.example(row, np.random.default_rng(0)) for row in rows]
     lengths = task.text_lengths(rows)
-    assert lengths.tolist() == [int(e['valid'].sum()) for e in examples]
+    sides = [key for key in ('valid', 'target_valid') if key in examples[0]]
+    assert lengths.reshape(-1).tolist() == [int(e[side].sum()) for e in examples for side in sides]
     packed, order = pack(examples, lengths, 3)
     assert packed['tokens'].size < stack(examples)['tokens'].size
 

@@ -223,8 +223,9 @@ def test_decoder_only_row_is_text_then_target(word_tokenizer):
         *word_tokenizer.encode(['w7 w8'])[0],
         word_tokenizer.sep,
     ]
-    assert [*row['targets'][:6], row['labels'][5]] == joined
-    np.testing.assert_array_equal(row['labels'][:-1], row['targets'][1:])
+    assert [*row['tokens'][:6], row['labels'][5]] == joined
+    assert row['valid'].sum() == 6
+    np.testing.assert_array_equal(row['labels'][:-1], row['tokens'][1:])
     predicted = row['labels'][row['weights'] == 1]
     assert predicted.tolist() == joined[4:]
     assert row['weights'].shape == row['labels'].shape == (6 + 5 - 2,)
