@@ -1,6 +1,7 @@
 """Rows of running text: documents joined and cut for causal language models, one in a row for denoisers, or packed."""
 
 import dataclasses
+import heapq
 import math
 from collections.abc import Iterator
 from typing import ClassVar
@@ -79,17 +80,20 @@ def _cut_documents(
 class PackedRows:
     """Cut documents into texts [CLS] text [SEP] of at most a row, and fill the rows with several of them.
 
-    The longest text comes first, and each goes to the fullest row that has room for it (best fit decreasing). The texts
-    of a row are told apart by their separators, see `document_numbers`.
+    The longest text comes first, and each goes to the fullest row that has room for it (best fit decreasing). Then the
+    texts of the emptiest rows are cut to fill the others. The texts of a row are told apart by their separators, see
+    `document_numbers`.
 
     Attributes:
       length: T, number of tokens in a row.
       segmenter: marks the words in the token ids, see `rows.encode_sentences`; None leaves the ids as they are.
+      max_texts: largest number of texts in a row; None is no limit.
     """
 
     whole_documents: ClassVar[bool] = False
     length: int
     segmenter: Segmenter | None = None
+    max_texts: int | None = None
 
     def __post_init__(self) -> None:
         check_range(self, 'data', 4, math.inf, 'length')
@@ -99,16 +103,52 @@ class PackedRows:
     ) -> Iterator[np.ndarray]:
         pieces = _cut_documents(documents, self.length, tokenizer)
         texts = [np.concatenate([[tokenizer.cls], piece, [tokenizer.sep]]) for piece in pieces]
+        for row in self._fill_rows(self._fit_texts(texts)):
+            tokens = np.concatenate(row)
+            yield make_row(tokens, len(tokens), 0, self.length, tokenizer)
+
+    def _is_open(self, row: list[np.ndarray], room: int) -> bool:
+        """Return whether a row with room for `room` tokens takes part of another text."""
+        return room > max(2, self.length // 32) and len(row) != self.max_texts
+
+    def _fit_texts(self, texts: list[np.ndarray]) -> list[list[np.ndarray]]:
+        """Distribute whole texts over rows; return the texts of each row, with the fullest row first."""
         rows_by_room: list[list[list[np.ndarray]]] = [[] for _ in range(self.length + 1)]
+        complete = []
         for text in sorted(texts, key=len, reverse=True):
             fitting = (room for room in range(len(text), self.length) if rows_by_room[room])
             found = next(fitting, self.length)
-            row = rows_by_room[found].pop() if found < self.length else []
-            rows_by_room[found - len(text)].append([*row, text])
-        for rows in rows_by_room:
-            for row in rows:
-                tokens = np.concatenate(row)
-                yield make_row(tokens, len(tokens), 0, self.length, tokenizer)
+            row = [*(rows_by_room[found].pop() if found < self.length else []), text]
+            rows = complete if len(row) == self.max_texts else rows_by_room[found - len(text)]
+            rows.append(row)
+        return complete + [row for rows in rows_by_room for row in rows]
+
+    def _fill_rows(self, rows: list[list[np.ndarray]]) -> Iterator[list[np.ndarray]]:
+        """Cut the texts of the emptiest rows, so that they fill the other rows; yield the rows."""
+        open_rows: list[tuple[int, int, list[np.ndarray]]] = []  # a heap of (-room, number, row)
+        for number, row in enumerate(rows):
+            room = self.length - sum(map(len, row))
+            if self._is_open(row, room):
+                open_rows.append((-room, number, row))
+            else:
+                yield row
+        heapq.heapify(open_rows)
+        while open_rows:
+            remaining = heapq.heappop(open_rows)[2]
+            while remaining and open_rows:
+                text, (negative_room, number, row) = remaining.pop(), heapq.heappop(open_rows)
+                room = -negative_room
+                if len(text) > room:
+                    remaining.append(np.concatenate([text[:1], text[room - 1 :]]))
+                    text = np.concatenate([text[: room - 1], text[-1:]])
+                row.append(text)
+                room -= len(text)
+                if self._is_open(row, room):
+                    heapq.heappush(open_rows, (-room, number, row))
+                else:
+                    yield row
+            if remaining:
+                yield remaining
 
 
 def document_numbers(tokens: np.ndarray, length: int, separator: int) -> np.ndarray:

@@ -187,7 +187,7 @@ def pack_row(examples: Sequence[Batch], widths: Sequence[int], texts_per_row: in
         mask, width = ('target_valid', widths[-1]) if key in targets else ('valid', widths[0])
         valid = [example[mask] for example in examples]
         if key == mask:
-            counts = np.concatenate([v.reshape(-1, v.shape[-1]).sum(1) for v in valid])
+            counts = np.stack([v.sum(-1) for v in valid]).ravel()
             row[key] = _pad(np.repeat(np.arange(1, len(counts) + 1, dtype=np.int32), counts), width)
         elif np.shape(value) == valid[0].shape:
             row[key] = _pad(np.concatenate([x[v] for x, v in zip(values, valid, strict=True)]), width)

@@ -1,6 +1,7 @@
 """Denoising: restore a corrupted text, as in BART (Lewis et al. 2020, section 2.2), MASS and T5's span corruption."""
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -12,7 +13,8 @@ from bert_jax import tasks
 from bert_jax.core.config import check_range, did_you_mean
 from bert_jax.core.errors import UserError
 from bert_jax.data import corruption
-from bert_jax.data.causal_rows import DocumentRows
+from bert_jax.data.causal_rows import DocumentRows, PackedRows
+from bert_jax.data.packing import pack_row
 from bert_jax.data.pipeline import Batch
 from bert_jax.data.prepare import TextConfig
 from bert_jax.data.rows import unpack
@@ -47,6 +49,9 @@ class Config:
         0.3, MASS 0.5 and T5 0.15.
       mean_span_length: mean length of the spans of 'infill' and 'spans', in tokens.
       num_sentinels: number of sentinel tokens that 'spans' adds to the vocabulary.
+      pack_documents: whether several documents share a row, without attention between them, so that nearly no token is
+        padding. Each is corrupted separately. With `PARTIAL_TARGETS`, a row holds at most one document for each 64
+        tokens, which bounds the length of the targets.
       loss_chunk: number of positions per row whose vocabulary logits are computed at once. Small values save memory; 0
         computes all at once.
     """
@@ -56,6 +61,7 @@ class Config:
     rate: float = 0.3
     mean_span_length: float = 3.0
     num_sentinels: int = 100
+    pack_documents: bool = False
     loss_chunk: int = 0
 
     def __post_init__(self) -> None:
@@ -76,9 +82,14 @@ class Config:
                 raise UserError(f'task.rate=0 leaves {name} nothing to predict. Set task.rate above 0.')
 
     @property
+    def has_partial_target(self) -> bool:
+        """Whether the target is only a part of the text."""
+        return bool(self.noise) and self.noise[0] in PARTIAL_TARGETS
+
+    @property
     def has_fragment(self) -> bool:
         """Whether the target is one fragment of the text, whose tokens keep their positions."""
-        return self.noise[0] in _FRAGMENTS if self.noise else False
+        return bool(self.noise) and self.noise[0] in _FRAGMENTS
 
 
 class Task(tasks.Task):
@@ -99,9 +110,17 @@ class Task(tasks.Task):
         """Return the number of vocabulary entries beyond the tokenizer's: the sentinels."""
         return config.num_sentinels if config.noise == ('spans',) else 0
 
-    def row_maker(self, length: int) -> DocumentRows:
+    def row_maker(self, length: int) -> DocumentRows | PackedRows:
         """Return the function with which `prepare` cuts documents into rows of `length` tokens."""
-        return DocumentRows(length)
+        if not self.config.pack_documents:
+            return DocumentRows(length)
+        return PackedRows(
+            length, max_texts=self._max_texts(length) if self.config.has_partial_target else None
+        )
+
+    def _max_texts(self, length: int) -> int:
+        """Return the largest number of texts in a row of `length` tokens, if their targets are partial."""
+        return max(2, length // 64) if self.config.pack_documents else 1
 
     def make_pair(
         self, text: np.ndarray, rng: np.random.Generator
@@ -134,48 +153,57 @@ class Task(tasks.Task):
 
     def target_length(self, length: int) -> int:
         """Return the largest number of decoder tokens for rows of `length` tokens."""
-        c, size = self.config, length - 2
-        corrupted = min(size, int(c.rate * size) + 1)
+        c, size, n = self.config, length - 2, self._max_texts(length)
+        if not c.has_partial_target:
+            return length
+        corrupted = min(size, int(c.rate * size) + n)  # each text may round up
         if c.has_fragment:
             return corrupted
-        if c.noise == ('spans',):
-            spans = max(1, round(corrupted / c.mean_span_length))
-            return min(corrupted + spans + 2, 2 * size + 2)
-        return length
+        spans = max(1, round(corrupted / c.mean_span_length)) + n - 1
+        return min(corrupted + spans + 2 * n, 2 * size + 2 * n)
 
     def example(self, packed: np.ndarray, rng: np.random.Generator) -> Batch:
-        row = unpack(packed)
-        source, inputs, labels, first = self.make_pair(row.tokens[1 : row.length - 1], rng)
-        length = self.target_length(len(row.tokens))
-        return {
-            'tokens': self._pad(source, len(row.tokens)),
-            'valid': np.arange(len(row.tokens)) < len(source),
-            'targets': self._pad(inputs, length),
-            'positions': np.minimum(first + np.arange(length), len(row.tokens) - 1).astype(np.int32),
-            'labels': self._pad(labels, length),
-            'weights': (np.arange(length) < len(labels)).astype(np.float32),
-            'corpus': np.int32(row.corpus),
-            'row_weight': np.float32(1),
-        }
+        row, t = unpack(packed), self.tokenizer
+        ends = 1 + np.flatnonzero(row.tokens[: row.length] == t.sep)
+        if t.cls == t.sep:  # as in GPT-2's vocabulary: every text also begins with it
+            ends = ends[1::2]
+        starts = [0, *ends[:-1]]
+        texts = [self._corrupt(row.tokens[i + 1 : j - 1], rng) for i, j in zip(starts, ends, strict=True)]
+        length = len(row.tokens)
+        batch = pack_row(texts, [length, self.target_length(length)], len(texts))
+        del batch['starts']
+        if not self.config.pack_documents:
+            batch |= {name: batch[name] > 0 for name in ('valid', 'target_valid')}
+        return batch | {'corpus': np.int32(row.corpus), 'row_weight': np.float32(1)}
 
-    def _pad(self, tokens: np.ndarray, length: int) -> np.ndarray:
-        return np.pad(tokens, (0, length - len(tokens)), constant_values=self.tokenizer.pad).astype(np.int32)
+    def _corrupt(self, text: np.ndarray, rng: np.random.Generator) -> Batch:
+        """Return the arrays of a text, [n] tokens, without padding."""
+        source, inputs, labels, first = self.make_pair(text, rng)
+        arrays = {'tokens': source, 'targets': inputs, 'labels': labels}
+        if self.config.has_fragment:
+            arrays['positions'] = first + np.arange(len(labels))
+        return {
+            **{name: array.astype(np.int32) for name, array in arrays.items()},
+            'valid': np.ones(len(source), bool),
+            'target_valid': np.ones(len(labels), bool),
+            'weights': np.ones(len(labels), np.float32),
+        }
 
     def build_model(self, model_config: Any, rngs: Rngs) -> BartForSeq2Seq:
         return BartForSeq2Seq(model_config, rngs)
 
     def loss(self, model: BartForSeq2Seq, batch: Batch, key: jax.Array | None) -> TaskOutput:
-        positions = batch['positions'] if self.config.has_fragment else None
-        out = model.bart(batch['tokens'], batch['targets'], batch['valid'], key, positions)
-        losses, correct = model.token_loss(out.hidden_states[-1], batch['labels'], self.config.loss_chunk)
+        documents = batch['target_valid'] if self.config.pack_documents else None
+        inputs = batch['tokens'], batch['targets'], batch['valid'], key, batch.get('positions')
+        hidden = model.bart(*inputs, target_documents=documents).hidden_states[-1]
+        losses, correct = model.token_loss(hidden, batch['labels'], self.config.loss_chunk)
         return token_output('restore', losses, correct, batch, self.data.corpus_names)
 
     def count_tokens(self, batch: Batch) -> float:
         """Return the number of tokens of the texts and the targets, without padding."""
-        return super().count_tokens(batch) + float(batch['weights'].sum())
+        return super().count_tokens(batch) + np.count_nonzero(batch['target_valid'])
 
     def flops(self, model_config: Any, batch: Batch) -> float:
-        tokens, targets = np.count_nonzero(batch['valid']), batch['weights'].sum()
-        source_length, target_length = batch['valid'].shape[1], batch['weights'].shape[1]
-        head = targets * 2 * model_config.width * model_config.vocab_size
-        return model_config.seq2seq_flops(tokens, source_length, targets, target_length) + head
+        head = float(batch['weights'].sum()) * 2 * model_config.width * model_config.vocab_size
+        sides = (tasks.attention_size(batch[name]) for name in ('valid', 'target_valid'))
+        return model_config.seq2seq_flops(*itertools.chain(*sides)) + head

@@ -89,6 +89,70 @@ def test_one_token_for_start_and_end_is_no_label_before_the_last(noise):
         assert labels[:-1].tolist() == text.tolist()
 
 
+@pytest.mark.parametrize('noise', COMBINATIONS)
+@given(
+    st.lists(st.integers(1, 40), min_size=1, max_size=6),
+    st.integers(0, 1000),
+    st.floats(0, 1),
+    st.floats(0.5, 5),
+)
+def test_packed_documents_are_corrupted_separately(noise, sizes, seed, rate, span):
+    assume(rate or noise not in FRAGMENTS)
+    task = make_task(noise, rate=rate, mean_span_length=span, pack_documents=True)
+    documents = [[np.arange(5, 5 + n)] for n in sizes]
+    for row in task.row_maker(LENGTH)(documents, VOCABULARY, np.random.default_rng(seed)):
+        batch = task.example(row, np.random.default_rng(seed))
+        rng, tokens = np.random.default_rng(seed), unpack(row).tokens
+        texts = np.split(tokens, 1 + np.flatnonzero(tokens == VOCABULARY.sep))[:-1]
+        for number, text in enumerate(texts, 1):
+            source, inputs, labels, first = task.make_pair(text[1:-1], rng)
+            is_target = batch['target_valid'] == number
+            assert batch['tokens'][batch['valid'] == number].tolist() == source.tolist()
+            assert batch['targets'][is_target].tolist() == inputs.tolist()
+            assert batch['labels'][is_target].tolist() == labels.tolist()
+            if noise in FRAGMENTS:
+                positions = batch['positions'][is_target]
+                assert positions.tolist() == [*range(first, first + len(labels))]
+        assert batch['weights'].tolist() == (batch['target_valid'] > 0).tolist()
+        assert batch['valid'].max() == len(texts)
+
+
+@pytest.mark.parametrize('noise', [('permute', 'infill'), ('mass',), ('spans',)])
+def test_packed_documents_have_the_loss_of_single_rows(noise):
+    task = make_task(noise, rate=0.5, pack_documents=True)
+    alone = make_task(noise, rate=0.5)
+    documents = [[np.random.default_rng(n).integers(5, 79, n)] for n in (6, 11)]
+    (row,) = task.row_maker(LENGTH)(documents, VOCABULARY, np.random.default_rng(0))
+    rng = np.random.default_rng(1)
+    rows = [
+        *DocumentRows(LENGTH)(documents[::-1], VOCABULARY, rng)
+    ]  # the longest comes first in the packed row
+    batches = [
+        stack([task.example(row, np.random.default_rng(1))]),
+        stack([alone.example(row, rng) for row in rows]),
+    ]
+    graph, params = tiny.graph_and_params(BartForSeq2Seq)
+    packed, single = (
+        tiny.compute(graph, params, lambda m, t=t, b=b: t.loss(m, b, None).losses['restore_loss'])
+        for t, b in zip((task, alone), jax.tree.map(jnp.asarray, batches), strict=True)
+    )
+    assert float(packed.weight) == float(single.weight) > 0
+    assert float(packed.total) == pytest.approx(float(single.total), abs=1e-5, rel=1e-5)
+
+
+def test_packed_texts_end_where_one_token_is_start_and_end():
+    entries = dict.fromkeys([*tokenizer_lib._FAMILIES['gpt2'], *'abcdefghĠ.'])
+    tokenizer = tokenizer_lib.from_merges({t: i for i, t in enumerate(entries)}, [])
+    task = denoise.Task(denoise.Config(noise=('rotate',), pack_documents=True), TextConfig(), tokenizer)
+    documents = [[ids] for ids in tokenizer.encode(['abc. defgh', 'hag'])]
+    (row,) = task.row_maker(LENGTH)(documents, tokenizer, np.random.default_rng(0))
+    batch = task.example(row, np.random.default_rng(0))
+    assert [tokenizer.decode(batch['labels'][batch['target_valid'] == i]) for i in (1, 2)] == [
+        'abc. defgh',
+        'hag',
+    ]
+
+
 def test_documents_do_not_share_rows():
     documents = [[np.arange(10, 40)], [np.arange(50, 53)]]
     rows = [unpack(r) for r in DocumentRows(LENGTH)(documents, VOCABULARY, np.random.default_rng(0))]
@@ -107,9 +171,8 @@ def test_loss_matches_the_logits(noise, loss_chunk):
     batch = stack([task.example(r, np.random.default_rng(i)) for i, r in enumerate(rows)])
     parts = tiny.graph_and_params(BartForSeq2Seq)
     arrays = {k: jnp.asarray(v) for k, v in batch.items()}
-    positions = arrays['positions'] if noise in FRAGMENTS else None
     logits = tiny.runner(*parts)(
-        arrays['tokens'], arrays['targets'], arrays['valid'], positions=positions
+        arrays['tokens'], arrays['targets'], arrays['valid'], positions=arrays.get('positions')
     ).logits
     scores = np.asarray(jax.nn.log_softmax(logits))
     term = tiny.compute(*parts, lambda model: task.loss(model, arrays, None).losses['restore_loss'])
