@@ -54,7 +54,8 @@ def main() -> None:
         counts = {n: read_manifest(rows.prepare(n, run_shards))['counts'] for n in rows.lengths}
     for length, numbers in counts.items():
         described = ', '.join(f'{v:,} {k.replace("_", " ")}' for k, v in numbers.items())
-        print(f'{target / f"length{length}"}: {described}')
+        density = numbers['train_tokens'] / (length * numbers['train_rows'])
+        print(f'{target / f"length{length}"}: {described}; {1 - density:.1%} of the train rows is padding')
 
 
 if __name__ == '__main__':

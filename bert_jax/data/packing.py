@@ -69,12 +69,17 @@ class Packing(NamedTuple):
         """
         lengths = self.lengths[texts]
         row = balance(lengths, [self.texts_per_row] * self.num_rows)
-        step = 4 * self.multiple  # of lengths that are not usual; each one is compiled
-        widths = [
-            min([int(n) for n in usual if n >= longest] or [-(-int(longest) // step) * step])
-            for longest, usual in zip(_longest_row(row, lengths), self.row_lengths, strict=True)
-        ]
+        sides = zip(_longest_row(row, lengths).tolist(), self.row_lengths, strict=True)
+        widths = [self._padded_width(longest, usual) for longest, usual in sides]
         return [np.flatnonzero(row == i) for i in range(self.num_rows)], widths
+
+    def _padded_width(self, longest: int, usual: np.ndarray) -> int:
+        """Return the length of rows of which the longest has `longest` tokens."""
+        if longest <= usual[-1]:
+            return int(usual[np.searchsorted(usual, longest)])
+        # Lengths far from the usual ones are rare, and each is compiled, so that they have coarser steps.
+        step = self.multiple if longest <= usual[-1] + 4 * self.multiple else 4 * self.multiple
+        return -(-longest // step) * step
 
 
 def choose(

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from bert_jax.core.errors import UserError
 from bert_jax.data import rows as rows_lib
 from bert_jax.data import tokenizer as tokenizer_lib
-from bert_jax.data.causal_rows import JoinedRows, PackedRows, document_numbers
+from bert_jax.data.causal_rows import JoinedRows, document_numbers
 
 VOCABULARY = tokenizer_lib.from_vocab([*tokenizer_lib.SPECIAL, *(f'w{i}' for i in range(100))])
 DOCUMENTS = st.lists(
@@ -36,27 +36,3 @@ def test_separator_belongs_to_the_document_it_ends():
 def test_length_1_is_rejected():
     with pytest.raises(UserError, match='data.length=1 must be at least 2'):
         JoinedRows(1)
-
-
-@given(st.lists(st.lists(st.integers(1, 30), max_size=3), max_size=20), st.integers(4, 24))
-def test_packed_rows_hold_all_tokens_of_whole_texts(documents, length):
-    rng = np.random.default_rng(0)
-    arrays = [[rng.integers(5, len(VOCABULARY), n) for n in sentences] for sentences in documents]
-    rows = [rows_lib.unpack(r) for r in PackedRows(length)(arrays, VOCABULARY, rng)]
-    texts = []
-    for row in rows:
-        numbers = document_numbers(row.tokens, row.length, VOCABULARY.sep)
-        texts += [row.tokens[numbers == n] for n in range(1, numbers.max() + 1)]
-    assert all(text[0] == VOCABULARY.cls and text[-1] == VOCABULARY.sep for text in texts)
-    expected = [token for document in arrays for sentence in document for token in sentence]
-    assert sorted(np.concatenate([[], *(text[1:-1] for text in texts)])) == sorted(expected)
-    assert sum(len(text) < length for text in texts) <= sum(map(bool, documents)), (
-        'only ends of documents are short'
-    )
-
-
-def test_packed_rows_have_nearly_no_padding():
-    rng = np.random.default_rng(0)
-    documents = [[rng.integers(5, len(VOCABULARY), n)] for n in rng.geometric(1 / 60, 1000)]
-    lengths = [row[0] for row in PackedRows(128)(documents, VOCABULARY, rng)]
-    assert sum(lengths) > 0.99 * 128 * len(lengths)

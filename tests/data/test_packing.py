@@ -5,9 +5,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bert_jax.data import packing
+from bert_jax.data import labeled, packing, tokenizer_training
+from bert_jax.data import records as records_lib
+from bert_jax.data.labeled import LabeledConfig
 from bert_jax.data.pipeline import Batches, packed_evaluation_batches
 from bert_jax.data.rows import HEADER
+from bert_jax.data.tokenizer import TokenizerConfig
 
 LENGTH = 64
 # Lengths like those of SST-2 sentences: mean 13, 90th percentile 27.
@@ -45,6 +48,29 @@ def test_batches_hold_few_tokens_of_padding_in_few_lengths(multiple):
     assert len({batch['valid'].shape for batch in found}) <= 8
     assert len({len(batch['valid']) for batch in found}) == 1
     assert len(found[0]['valid']) % multiple == 0
+
+
+def test_batches_of_sst2_hold_at_most_three_percent_of_padding(sst2):
+    data = LabeledConfig(sst2, text='sentence', length=LENGTH)
+    records = records_lib.read(sst2, 'train', 10_000)
+    vocabulary = tokenizer_training.train([r.text('sentence') for r in records], TokenizerConfig())
+    rows = labeled.make_rows(records, [0] * len(records), data, vocabulary)
+    shape = packing.choose(rows[:, 0].astype(int), 32, LENGTH, 1, 8)
+    batches = Batches(rows, make_example, 32, 0, packing=shape)
+    found = [batches(step) for step in range(64)]
+    density = sum(np.count_nonzero(b['valid']) for b in found) / sum(b['valid'].size for b in found)
+    assert density >= 0.97
+    assert shape.density == pytest.approx(density, abs=0.01), 'as the log of a run says'
+
+
+def test_batches_of_two_sides_hold_little_padding_on_each():
+    sides = np.stack([LENGTHS, 2 + LENGTHS // 3], 1)
+    shape = packing.choose(sides, 32, LENGTH, 1, 8)
+    assert shape.density > 0.95
+    rows, widths = shape.assign_rows(np.arange(32))
+    totals = np.stack([sides[row].sum(0) for row in rows])
+    assert (totals.max(0) <= widths).all()
+    assert (totals.sum(0) > 0.9 * len(rows) * np.array(widths)).all()
 
 
 @pytest.mark.parametrize(('n', 'size'), [(100, 32), (100, 7), (300, 4), (20, 32), (3000, 32)])

@@ -77,7 +77,7 @@ def make_decoder_only(tokenizer):
 def pack(examples, lengths, num_rows):
     """Pack examples into rows; return the batch, and the example in each slot or -1."""
     slots, lengths = len(examples), lengths.reshape(len(examples), -1)
-    shape = packing.Packing(lengths, slots, num_rows, slots, [np.array([])] * lengths.shape[1], 1, 1.0)
+    shape = packing.Packing(lengths, slots, num_rows, slots, [np.zeros(1)] * lengths.shape[1], 1, 1.0)
     rows, widths = shape.assign_rows(np.arange(slots))
     batch = stack([packing.pack_row([examples[i] for i in row], widths, slots) for row in rows])
     order = np.full((num_rows, slots), -1)

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -72,6 +73,10 @@ def test_rows_are_prepared_in_a_bucket(bucket, tmp_path, corpus, monkeypatch):
     done = run_in_process('bert_jax.bin.prepare', *arguments, '--rows=s3://bucket/rows')
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith('s3://bucket/rows/length32: 97 train rows')
+    tokens, padding = re.search(
+        r'([\d,]+) train tokens.*; (.*)% of the train rows is padding\n', done.stdout
+    ).groups()
+    assert float(padding) == round(100 - 100 * int(tokens.replace(',', '')) / (97 * 32), 1)
     files = [str(p.relative_to(bucket / 'rows')) for p in paths.find_files(bucket / 'rows', '*')]
     assert {'length32/manifest.json', 'length32/train-00000.array_record', 'tokenizer.json'} < {*files}
     monkeypatch.setenv('BERT_JAX_CACHE', str(tmp_path / 'second machine'))
