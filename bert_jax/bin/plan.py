@@ -1,4 +1,4 @@
-"""Plan memory, communication and minimum time of a pretraining run, without the chips."""
+"""Plan memory, communication and minimum time of a run, without the chips."""
 
 from collections.abc import Iterable
 
@@ -13,9 +13,7 @@ def main() -> None:
         '--config=configs/pretrain/bert.py:base --topology=v5e:4x4 --price=1.2',
         '--config=configs/pretrain/bert.py:large --topology=h100:8,v5e:4x4 --strategies=dp,fsdp',
     )
-    parser.add_argument(
-        '--config', required=True, help='pretraining config file, with :arg if it takes an argument'
-    )
+    parser.add_argument('--config', required=True, help='config file, with :arg if it takes an argument')
     parser.add_argument(
         '--topology',
         required=True,
@@ -42,13 +40,16 @@ def main() -> None:
     if flags.price and (flags.search or makes_table):
         parser.error('--price takes a single --topology, and neither --search nor --strategies')
 
+    from bert_jax.data.prepare import TextConfig
     from bert_jax.planning import abstract_step, plan
     from bert_jax.train import experiment as experiment_lib
     from bert_jax.train import loop
 
     topologies = plan.parse_topologies(flags.topology)
     experiment, tokenizer = abstract_step.complete_experiment(experiment_lib.read(flags.config, overrides))
-    phases = loop.make_phases(experiment, 0)
+    is_pretraining = isinstance(experiment.data, TextConfig)
+    examples = 0 if is_pretraining else len(experiment.make_task(tokenizer).train_rows())
+    phases = loop.make_phases(experiment, examples)
     if flags.search or makes_table:
         print(f'{phases[0].batch_size:,} rows of {phases[0].length} tokens (first phase)')
     if flags.search:

@@ -114,7 +114,7 @@ class PackedRows:
     def _fit_texts(self, texts: list[np.ndarray]) -> list[list[np.ndarray]]:
         """Distribute whole texts over rows; return the texts of each row, with the fullest row first."""
         rows_by_room: list[list[list[np.ndarray]]] = [[] for _ in range(self.length + 1)]
-        complete = []
+        complete: list[list[np.ndarray]] = []
         for text in sorted(texts, key=len, reverse=True):
             fitting = (room for room in range(len(text), self.length) if rows_by_room[room])
             found = next(fitting, self.length)

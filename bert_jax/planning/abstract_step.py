@@ -1,22 +1,23 @@
-"""Build the train step of a pretraining config without data, for devices that may be absent."""
+"""Build the train step of a config for devices that may be absent; that of pretraining without data."""
 
 import dataclasses
 import functools
 import math
+import pathlib
 from typing import Any
 
 import jax
 import numpy as np
 
-from bert_jax.core.errors import UserError
 from bert_jax.core.partitioning import Partitioner
 from bert_jax.data import tokenizer as tokenizer_lib
 from bert_jax.data import tokenizer_training
-from bert_jax.data.pipeline import stack
+from bert_jax.data.pipeline import Batches, stack
 from bert_jax.data.prepare import TextConfig
 from bert_jax.data.tokenizer import Tokenizer
 from bert_jax.train import experiment as experiment_lib
-from bert_jax.train import flops
+from bert_jax.train import flops, inputs
+from bert_jax.train import packing as packing_lib
 from bert_jax.train import state as state_lib
 from bert_jax.train.checks import check_batch_shape
 from bert_jax.train.experiment import Experiment
@@ -68,20 +69,22 @@ def _bytes_per_device(tree: Any) -> int:
 
 
 def complete_experiment(experiment: Experiment) -> tuple[Experiment, Tokenizer]:
-    """Complete a pretraining config without training a tokenizer.
+    """Complete a config without training a tokenizer.
 
     Returns:
-      The completed config, and the tokenizer of `tokenizer.path`, or without a path one with made-up words and the
-      configured vocabulary size.
+      The completed config, and the tokenizer of `tokenizer.path` or `init.checkpoint`; for pretraining without a path,
+      one with made-up words and the configured vocabulary size.
 
     Raises:
-      UserError: for a downstream task, whose rows depend on its data and on a checkpoint.
+      UserError: for a downstream task without a tokenizer or data.
     """
     if not isinstance(experiment.data, TextConfig):
-        raise UserError(
-            f'The task {experiment.task.name} is not a pretraining task, and only pretraining can be planned. Plan the pretraining '
-            'config of the model with the data.length and train.batch_size of the fine-tuning config.'
-        )
+        if experiment.train.packing == 'auto':  # as on all accelerators
+            experiment = dataclasses.replace(
+                experiment, train=dataclasses.replace(experiment.train, packing='on')
+            )
+        experiment, tokenizer, _ = inputs.resolve(experiment, pathlib.Path())
+        return experiment, tokenizer
     path = experiment.tokenizer.path
     tokenizer = tokenizer_lib.load(path) if path else tokenizer_training.placeholder(experiment.tokenizer)
     return experiment_lib.complete(experiment, tokenizer), tokenizer
@@ -106,13 +109,31 @@ def make_step(
     train = experiment.train
     settings: Any = {'accumulation_steps': train.accumulation_steps, 'prng': train.prng}
     layout, jitted = make_train_step(task, model, experiment.optim, phase.stop, partitioner, **settings)
-    example = _make_example(task, tokenizer, phase.length)
+    part, copies = _make_part(task, tokenizer, experiment, phase, partitioner)
     batch = {
-        k: jax.ShapeDtypeStruct((phase.batch_size, *v.shape[1:]), v.dtype, sharding=partitioner.batch)
-        for k, v in example.items()
+        k: jax.ShapeDtypeStruct((copies * len(v), *v.shape[1:]), v.dtype, sharding=partitioner.batch)
+        for k, v in part.items()
     }
-    ratio = flops.training_ratio(task, model, layout, example)
-    return AbstractStep(jitted, layout, batch, ratio * phase.batch_size * task.flops(model, example))
+    ratio = flops.training_ratio(task, model, layout, part)
+    return AbstractStep(jitted, layout, batch, ratio * copies * task.flops(model, part))
+
+
+def _make_part(
+    task: Any, tokenizer: Tokenizer, experiment: Experiment, phase: Phase, partitioner: Partitioner
+) -> tuple[dict[str, np.ndarray], int]:
+    """Make a part of the batches of a phase, and count how often a batch holds it.
+
+    It is the first batch if texts are packed, otherwise one row: that of the longest text, or of random text.
+    """
+    if isinstance(experiment.data, TextConfig):
+        return _make_example(task, tokenizer, phase.length), phase.batch_size
+    rows, config = task.train_rows(), experiment.train
+    if not packing_lib.is_on(config, task, partitioner):
+        longest = rows[task.text_lengths(rows).reshape(len(rows), -1).sum(1).argmax()]
+        return stack([task.example(longest, np.random.default_rng(0))]), phase.batch_size
+    row_multiple = partitioner.num_batch_shards * config.accumulation_steps
+    packing = packing_lib.make(task, rows, phase.batch_size, row_multiple, config)
+    return Batches(rows, task.example, phase.batch_size, config.seed, packing=packing)(0), 1
 
 
 def _make_example(task: Any, tokenizer: Tokenizer, length: int) -> dict[str, np.ndarray]:

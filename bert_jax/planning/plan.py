@@ -18,6 +18,7 @@ from bert_jax.core.config import did_you_mean
 from bert_jax.core.errors import UserError
 from bert_jax.core.metrics import format_count
 from bert_jax.core.partitioning import MeshConfig
+from bert_jax.data.prepare import TextConfig
 from bert_jax.data.tokenizer import Tokenizer
 from bert_jax.planning import abstract_step
 from bert_jax.planning.collectives import Collective, sent_bytes
@@ -230,7 +231,7 @@ def plan_step(experiment: Experiment, tokenizer: Tokenizer, phase: Phase, topolo
     traffic = report.argument_bytes + report.output_bytes + report.donated_bytes + 2 * report.temporary_bytes
     return Plan(
         topology,
-        phase.batch_size * phase.length,
+        math.prod(step.batch['tokens'].shape),
         {name: devices * value for name, value in memory.items()},
         devices * max(step.flops / topology.num_devices, report.flops),
         devices * traffic,
@@ -252,6 +253,10 @@ def _plan_by_formula(experiment: Experiment, tokenizer: Tokenizer, phase: Phase,
     not modeled. The assumption is that collectives reduce within each node first, and so send little between
     nodes.
     """
+    if not isinstance(experiment.data, TextConfig):
+        raise UserError(
+            'The plan of a fine-tuning needs the TPU compiler. Set --topology to a TPU, such as v5e:2x2.'
+        )
     partitioner = partitioning.make_abstract(experiment.mesh, topology.num_devices)
     step = abstract_step.make_step(experiment, tokenizer, phase, partitioner)
     data, fsdp, tensor = partitioner.mesh.axis_sizes
@@ -364,8 +369,12 @@ def describe_run(
     seconds = 0.0
     for phase in phases:
         steps = phase.stop - phase.start
-        yield f'{steps:,} steps of {phase.batch_size:,} rows of {phase.length} tokens'
+        is_packed = experiment.train.packing == 'on'
+        rows = 'texts that share rows' if is_packed else f'rows of {phase.length} tokens'
+        yield f'{steps:,} steps of {phase.batch_size:,} {rows}'
         plan = plan_step(experiment, tokenizer, phase, topology)
+        if is_packed:
+            yield f'  {plan.tokens:,} tokens in the rows of a batch, with padding'
         yield from (f'  {line}' for line in plan.report())
         seconds += steps * plan.seconds
     for name, factor in (('at peak speed', 1), ('at half of peak speed', 2)):

@@ -51,8 +51,8 @@ class TrainConfig:
       length_buckets: largest number of different batch lengths, each of which is compiled; 1 uses only the full length.
         With more, rows of similar length share a batch, which is cut to the shortest length that fits them. Only
         applies to rows in memory, as in downstream tasks.
-      packing: whether the texts of a batch share rows, without attention between them; only in downstream tasks that
-        predict labels, numbers or spans. The losses and predictions are those of one text a row, and `length_buckets`
+      packing: whether the texts of a batch share rows, without attention between them; only in downstream tasks. The
+        losses and predictions are those of one text a row, and `length_buckets`
         limits the different lengths of packed rows. 'auto' packs on accelerators; on CPUs, rows of similar length are as
         fast. A run keeps what it began with.
       workers: number of processes that prepare batches; 0 uses a thread of the training process, which is enough to

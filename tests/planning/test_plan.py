@@ -3,6 +3,7 @@
 import dataclasses
 import importlib.metadata
 import importlib.util
+import json
 import math
 import os
 import subprocess
@@ -243,6 +244,26 @@ def test_command_prints_hours_and_cost():
     assert len(done.stdout.splitlines()) == 6
 
 
+def test_fine_tuning_is_planned_with_the_rows_of_its_data(tmp_path, word_tokenizer):
+    word_tokenizer.save(tmp_path / 'tokenizer.json')
+    records = [{'text': ' '.join(['w1'] * (2 + i % 9)), 'label': i % 2} for i in range(64)]
+    (tmp_path / 'train.jsonl').write_text(''.join(f'{json.dumps(r)}\n' for r in records))
+    settings = (f'data.source={tmp_path}/{{split}}.jsonl', f'tokenizer.path={tmp_path}/tokenizer.json')
+    steps = {}
+    for packing in ('auto', 'off'):
+        config = experiment_lib.read(f'{TINY}:classify', [*settings, f'train.packing={packing}'])
+        experiment, tokenizer = abstract_step.complete_experiment(config)
+        partitioner = partitioning.make_abstract(experiment.mesh, 2)
+        steps[packing] = abstract_step.make_step(experiment, tokenizer, PHASE, partitioner)
+    assert steps['off'].batch['tokens'].shape == (16, 32)
+    num_rows, length = steps['auto'].batch['tokens'].shape
+    assert num_rows % 2 == 0
+    assert num_rows * length < 16 * 12
+    assert steps['auto'].flops < steps['off'].flops
+    with pytest.raises(UserError, match='fine-tuning needs the TPU compiler'):
+        plan.plan_step(experiment, tokenizer, PHASE, Topology('h100:8'))
+
+
 @pytest.mark.parametrize(
     ('args', 'message'),
     [
@@ -259,7 +280,7 @@ def test_command_prints_hours_and_cost():
             ('--config=configs/pretrain/bert.py', '--topology=h100:8', '--config.train.accumulation_steps=7'),
             'accumulation_steps=7',
         ),
-        (('--config=configs/finetune/sst2.py', '--topology=h100:8'), 'is not a pretraining task'),
+        (('--config=configs/finetune/sst2.py', '--topology=v5e:2x2'), 'A downstream task needs a tokenizer'),
     ],
 )
 def test_bad_input_is_a_one_line_error(args, message):
