@@ -97,6 +97,7 @@ def choose(
         compiled.
     """
     lengths = lengths.reshape(len(lengths), -1)
+    num_lengths = round(num_lengths ** (1 / lengths.shape[1]))  # on each side
     multiple = max(2, row_length // 32)
     batches = _sample_batches(lengths, batch_size)
     per_row = np.array([2 * row_length, row_length // 2])
@@ -109,9 +110,7 @@ def choose(
         rows = [(balance(batch, [texts_per_row] * num_rows), batch) for batch in batches]
         usual, num_tokens = [], 0
         for longest in np.array([_longest_row(row, batch) for row, batch in rows]).T:
-            usual.append(
-                choose_bucket_lengths(longest, round(num_lengths ** (1 / lengths.shape[1])), multiple)
-            )
+            usual.append(choose_bucket_lengths(longest, num_lengths, multiple))
             num_tokens += num_rows * usual[-1][np.searchsorted(usual[-1], longest)].sum()
         density = float(sum(batch.sum() for batch in batches) / num_tokens)
         candidates.append(Packing(lengths, batch_size, num_rows, texts_per_row, usual, multiple, density))
@@ -123,12 +122,13 @@ def _sample_batches(lengths: np.ndarray, batch_size: int) -> list[np.ndarray]:
     """Return the lengths of the texts in the batches of some random windows."""
     num_batches = window_size(len(lengths), batch_size)
     size = num_batches * batch_size
-    shuffled = np.resize(np.random.default_rng(0).permutation(len(lengths)), max(len(lengths), size))
-    windows = [lengths[shuffled[i : i + size]] for i in range(0, len(shuffled) - size + 1, size)][
-        :_SAMPLED_WINDOWS
-    ]
-    batches = [(balance(window, [batch_size] * num_batches), window) for window in windows]
-    return [window[batch == i] for batch, window in batches for i in range(num_batches)]
+    num_windows = min(_SAMPLED_WINDOWS, max(1, len(lengths) // size))
+    shuffled = np.resize(np.random.default_rng(0).permutation(len(lengths)), (num_windows, size))
+    batches = []
+    for window in lengths[shuffled]:
+        batch = balance(window, [batch_size] * num_batches)
+        batches += [window[batch == i] for i in range(num_batches)]
+    return batches
 
 
 def window_size(num_texts: int, batch_size: int) -> int:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import logging
 import math
 import pathlib
 from typing import Any
@@ -133,6 +134,7 @@ def _make_part(
         return stack([task.example(longest, np.random.default_rng(0))]), phase.batch_size
     row_multiple = partitioner.num_batch_shards * config.accumulation_steps
     packing = packing_lib.make(task, rows, phase.batch_size, row_multiple, config)
+    logging.info('packing %s', packing.describe())
     return Batches(rows, task.example, phase.batch_size, config.seed, packing=packing)(0), 1
 
 

@@ -369,12 +369,9 @@ def describe_run(
     seconds = 0.0
     for phase in phases:
         steps = phase.stop - phase.start
-        is_packed = experiment.train.packing == 'on'
-        rows = 'texts that share rows' if is_packed else f'rows of {phase.length} tokens'
+        rows = 'texts' if experiment.train.packing == 'on' else f'rows of {phase.length} tokens'
         yield f'{steps:,} steps of {phase.batch_size:,} {rows}'
         plan = plan_step(experiment, tokenizer, phase, topology)
-        if is_packed:
-            yield f'  {plan.tokens:,} tokens in the rows of a batch, with padding'
         yield from (f'  {line}' for line in plan.report())
         seconds += steps * plan.seconds
     for name, factor in (('at peak speed', 1), ('at half of peak speed', 2)):
