@@ -52,9 +52,8 @@ class TrainConfig:
         With more, rows of similar length share a batch, which is cut to the shortest length that fits them. Only
         applies to rows in memory, as in downstream tasks.
       packing: whether the texts of a batch share rows, without attention between them; only in downstream tasks. The
-        losses and predictions are those of one text a row, and `length_buckets`
-        limits the different lengths of packed rows. 'auto' packs on accelerators; on CPUs, rows of similar length are as
-        fast. A run keeps what it began with.
+        losses and predictions are those of one text a row, and `length_buckets` limits the different lengths of packed
+        rows. 'auto' packs on accelerators and groups rows of similar length on CPUs. A run keeps what it began with.
       workers: number of processes that prepare batches; 0 uses a thread of the training process, which is enough to
         train on CPUs.
       accumulation_steps: number of parts into which a batch is split to save memory; their gradients are summed.
