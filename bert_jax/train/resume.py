@@ -55,6 +55,8 @@ def check_config(workdir: pathlib.Path, saved: Mapping[str, Any] | None, config:
     ignored = [*_CHANGEABLE, 'train.steps']
     if _keeps_warmup(before['optim'], config['optim']):
         ignored.append('optim.warmup')
+    if (before['train']['packing'], config['train']['packing']) == ('auto', 'off'):
+        ignored.append('train.packing')  # the run began when its task could not pack texts
     if describe_changes(before, dict(config), ignored):
         ignored.remove('train.steps')  # which may be a mistake as well
         changes = describe_changes(before, dict(config), ignored)

@@ -1,5 +1,6 @@
 """A run that packs its texts: it resumes exactly, records its choice, and is scored as without packing."""
 
+import contextlib
 import json
 import shutil
 
@@ -16,7 +17,7 @@ from bert_jax.evals.scoring import Scorer
 from bert_jax.modeling import module
 from bert_jax.tasks import classify
 from bert_jax.train import experiment as experiment_lib
-from bert_jax.train import packing
+from bert_jax.train import packing, resume
 from bert_jax.train.experiment import TrainConfig
 from tests.modeling import tiny
 from tests.runs import TINY, checkpoint_arrays, finetune, metric_lines
@@ -71,6 +72,15 @@ def test_run_keeps_the_choice_that_it_began_with(pretrained, labeled, packed):
     assert json.loads((packed / 'config.json').read_text())['train']['packing'] == 'on'
     with pytest.raises(UserError, match=r'train\.packing was .on., is .off.'):
         finetune(packed, pretrained, labeled, *SETTINGS, 'train.packing=auto')
+
+
+def test_a_run_of_a_task_that_could_not_pack_resumes_without_packing(packed):
+    saved = resume.read_saved_config(packed)
+    saved['train']['packing'] = 'auto'
+    for packing_now, message in (('off', None), ('on', r'train\.packing was .auto., is .on.')):
+        config = {**saved, 'train': {**saved['train'], 'packing': packing_now}}
+        with contextlib.nullcontext() if message is None else pytest.raises(UserError, match=message):
+            resume.check_config(packed, saved, config)
 
 
 def test_task_without_packed_rows_is_reported():
