@@ -13,6 +13,7 @@ from bert_jax.modeling.masks import Mask
 
 Implementation = Literal['auto', 'xla', 'cudnn', 'splash', 'pallas']
 AnyMask = Mask | jax.Array | None
+_PADDED_LENGTH = 512  # splash attention pads rows that are at least as long to a multiple of its blocks
 _HALF = (jnp.bfloat16, jnp.float16)
 
 
@@ -97,11 +98,20 @@ def pallas(q: jax.Array, k: jax.Array, v: jax.Array, mask: AnyMask) -> jax.Array
 
 
 def splash(q: jax.Array, k: jax.Array, v: jax.Array, mask: AnyMask) -> jax.Array:
-    """Run JAX's splash attention for TPUs on each device's rows and heads; other devices interpret it, for tests."""
+    """Run JAX's splash attention for TPUs on each device's rows and heads; other devices interpret it, for tests.
+
+    Rows are padded to a multiple of 128 tokens.
+    """
     from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_kernel as splash
     from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_mask
 
     mask = mask if isinstance(mask, Mask) else Mask()
+    queries, keys = mask.query_documents, mask.key_documents
+    num_queries, (pad_q, pad_k) = q.shape[2], (-x.shape[2] % 128 for x in (q, k))
+    if pad_k and keys is None:
+        keys = jnp.ones((len(k), k.shape[2]), jnp.int32)
+    q = jnp.pad(q, ((0, 0), (0, 0), (0, pad_q), (0, 0)))
+    k, v = (jnp.pad(x, ((0, 0), (0, 0), (0, pad_k), (0, 0))) for x in (k, v))
     (batch, _, tq, _), tk = q.shape, k.shape[2]
     block_q, block_k = (next(n for n in (512, 256, 128) if t % n == 0) for t in (tq, tk))
     block_sizes = splash.BlockSizes(
@@ -109,10 +119,10 @@ def splash(q: jax.Array, k: jax.Array, v: jax.Array, mask: AnyMask) -> jax.Array
         block_kv_dkv_compute=block_k, use_fused_bwd_kernel=True,
     )  # fmt: skip
     documents = None
-    queries, keys = mask.query_documents, mask.key_documents
     if keys is not None:
         if queries is None:  # number all documents 1, so that queries attend to every real key
-            queries, keys = jnp.ones((batch, tq), jnp.int32), jnp.minimum(keys, 1)
+            queries, keys = jnp.ones((batch, num_queries), jnp.int32), jnp.minimum(keys, 1)
+        queries, keys = (jnp.pad(x, ((0, 0), (0, pad))) for x, pad in ((queries, pad_q), (keys, pad_k)))
         documents = splash.SegmentIds(queries, keys)
 
     def kernel(q: jax.Array, k: jax.Array, v: jax.Array, documents: Any) -> jax.Array:
@@ -128,7 +138,7 @@ def splash(q: jax.Array, k: jax.Array, v: jax.Array, mask: AnyMask) -> jax.Array
         )
         return jax.vmap(attention)(q * q.shape[-1] ** -0.5, k, v, segment_ids=documents)
 
-    return _map_devices(kernel, q, k, v, documents)
+    return _map_devices(kernel, q, k, v, documents)[:, :, :num_queries]
 
 
 def _map_devices(
@@ -174,6 +184,8 @@ def _splash_unsupported(q: jax.Array, k: jax.Array, mask: AnyMask) -> str:
     """Return why splash attention does not support these arguments and what to do, or ''."""
     if not (mask is None or isinstance(mask, Mask)):
         return 'splash attention does not support a bias of the scores'
+    if min(q.shape[2], k.shape[2]) >= _PADDED_LENGTH:
+        return _split_unsupported(q, k)
     return _blocks_unsupported(q, k)
 
 
@@ -181,6 +193,11 @@ def _blocks_unsupported(q: jax.Array, k: jax.Array) -> str:
     """Return why a kernel that runs on each device in blocks of 128 tokens does not support these arguments, or ''."""
     if q.shape[2] % 128 or k.shape[2] % 128:
         return 'the fused kernel needs rows of a multiple of 128 tokens. Set data.length to one'
+    return _split_unsupported(q, k)
+
+
+def _split_unsupported(q: jax.Array, k: jax.Array) -> str:
+    """Return why a kernel that runs on each device does not support these heads, or ''."""
     partitioner = partitioning.active()
     if partitioner is not None and partitioner.mesh.shape['tensor'] > 1 and q.shape[1] != k.shape[1]:
         return 'the fused kernel does not split grouped heads over the tensor axis. Set mesh.tensor=1'

@@ -159,7 +159,6 @@ def test_cudnn_attends_to_one_key_in_rows_of_padding(cudnn_calls):
 
 LONG = jnp.ones((1, 512), bool)
 PACKED_LONG = masks.padding(jnp.ones((1, 512), jnp.int32))
-SPLASH_ODD = 'the fused kernel needs rows of a multiple of 128 tokens. Set data.length to one'
 
 
 @pytest.mark.parametrize(
@@ -180,7 +179,7 @@ SPLASH_ODD = 'the fused kernel needs rows of a multiple of 128 tokens. Set data.
         (GPU, None, dict(mask=Mask(window=64))),
         (GPU, None, dict(dtype=jnp.float32, length=256)),
         (TPU, 'model.attention_dropout=0.1. Set it to 0', dict(dropout_rate=0.1)),
-        (TPU, SPLASH_ODD, dict(length=520)),
+        (TPU, None, dict(length=520)),
         (TPU, 'splash attention does not support a bias', dict(mask=jnp.zeros((1, 2, 512, 512)))),
         (TPU, None, dict(mask=PACKED_LONG)),
         (None, None, dict(dropout_rate=0.1)),
@@ -258,6 +257,26 @@ def test_splash_equals_plain_attention(name):
         np.testing.assert_allclose(a, b, atol=2e-5)
 
 
+@pytest.mark.parametrize('name', [*MASKS, *LOCAL_MASKS])
+def test_splash_pads_rows_to_blocks(name):
+    def cut(x, axis=1):
+        return jax.lax.slice_in_dim(x, 0, 100, axis=axis)
+
+    mask = jax.tree.map(cut, {**MASKS, **LOCAL_MASKS}[name])
+    q, k, v = (cut(x, 2) for x in qkv())
+    documents = cut(PACKED if 'packed' in name else REAL if 'padding' in name else np.ones((B, T)))
+    is_real = jnp.asarray(documents.astype(int) != 0, jnp.float32)[:, None, :, None]
+
+    def run(kernel):
+        def f(*tensors):
+            return (jnp.sin(kernel(*tensors, mask)) * is_real).sum()
+
+        return jax.jit(jax.value_and_grad(f, (0, 1, 2)))(q, k, v)
+
+    for a, b in zip(*(jax.tree.leaves(run(f)) for f in (attention_kernels.splash, attend)), strict=True):
+        np.testing.assert_allclose(a, b, atol=2e-5 * max(1, abs(b).max()))
+
+
 def test_splash_supports_cross_attention_and_shared_key_heads():
     mask = masks.padding(jnp.asarray(REAL))
     for a, b in splash_and_xla(mask, qkv(tq=256, heads=4, kv_heads=2), jnp.float32(1)):
@@ -278,6 +297,7 @@ def test_splash_rejects_unsupported_shapes_and_masks():
     assert not attention_kernels._splash_unsupported(q, k, Mask())
     assert not attention_kernels._splash_unsupported(q, k, None)
     assert attention_kernels._splash_unsupported(q[:, :, :21], k, None)
+    assert not attention_kernels._splash_unsupported(*[jnp.ones((B, 4, 516, 32))] * 2, None)
     assert attention_kernels._splash_unsupported(q, k[:, :, :100], None)
     assert attention_kernels._splash_unsupported(q, k, jnp.ones((1, 1, 1, T), bool))
 
