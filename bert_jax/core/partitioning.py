@@ -12,10 +12,11 @@ import dataclasses
 import functools
 import itertools
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.experimental import mesh_utils
 from jax.sharding import AbstractDevice, AbstractMesh, AxisType, Mesh, NamedSharding
@@ -251,6 +252,30 @@ def constrain(x: jax.Array, *logical: str | None) -> jax.Array:
     if partitioner is None or partitioner.mesh.size == 1:
         return x
     return jax.lax.with_sharding_constraint(x, NamedSharding(partitioner.mesh, partitioner.spec(logical)))
+
+
+def map_shards(f: Callable[..., Any], params: Any, *arrays: jax.Array) -> Any:
+    """Apply a function to each shard of a batch, so that the gradients of its parameters are reduced once.
+
+    XLA reduces the gradient of each use of a replicated parameter over the devices, and in a loop once per iteration.
+    Here, each shard has a copy of the parameters. The gradient of the copies is one array per device, which is reduced
+    outside `f`. Without an active mesh, or if the mesh splits more than the batch, `f` is called once.
+
+    Args:
+      f: function of `params` and `arrays` that treats each row independently, and returns arrays of as many rows.
+      params: pytree of replicated parameters.
+      *arrays: arrays with the batch as their first dimension.
+
+    Returns:
+      What `f(params, *arrays)` returns.
+    """
+    partitioner = _active.get()
+    shards = partitioner.num_batch_shards if partitioner and set(partitioner.rules) == {'batch'} else 1
+    if shards == 1 or len(arrays[0]) % shards:
+        return f(params, *arrays)
+    copies = jax.tree.map(lambda x: constrain(jnp.broadcast_to(x, (shards, *x.shape)), 'batch'), params)
+    parts = [constrain(x.reshape(shards, -1, *x.shape[1:]), 'batch') for x in arrays]
+    return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), jax.vmap(f)(copies, *parts))
 
 
 def format_parameters(shardings: Mapping[str, NamedSharding], shapes: Mapping[str, Any]) -> str:

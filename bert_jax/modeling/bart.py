@@ -12,7 +12,7 @@ from bert_jax.modeling import masks
 from bert_jax.modeling.blocks import DecoderBlock
 from bert_jax.modeling.config import ModelConfig
 from bert_jax.modeling.dropout import fold_in
-from bert_jax.modeling.heads import LanguageModel, Output
+from bert_jax.modeling.heads import LanguageModel, Output, embed_tokens
 from bert_jax.modeling.layers import Dense, EncoderCache, token_embedding
 from bert_jax.modeling.masks import Mask
 from bert_jax.modeling.stack import EmbeddedStack
@@ -119,7 +119,7 @@ class Bart(nnx.Module):
             targets = jnp.roll(tokens, 1, 1).at[:, 0].set(masks.select_last(tokens, valid))
         encoded, mask = self.encode_source(tokens, valid, fold_in(key, 0))
         memory = encoded[-1], dataclasses.replace(mask, query_documents=target_documents)
-        x, mask = self.token_embedding[...][targets], masks.causal(target_documents)
+        x, mask = embed_tokens(self.token_embedding, targets), masks.causal(target_documents)
         decoded = self.decoder.run(x, mask, fold_in(key, 1), positions, memory=memory)
         return Output(decoded, encoder_hidden_states=encoded)
 
@@ -155,7 +155,7 @@ class Bart(nnx.Module):
     ) -> tuple[tuple[jax.Array, ...], Mask]:
         """Compute the L+1 hidden states of the encoder and the mask of the source; arguments as in a call."""
         mask = masks.padding(jnp.ones(tokens.shape, bool) if valid is None else valid)
-        return self.encoder.run(self.token_embedding[...][tokens], mask, key), mask
+        return self.encoder.run(embed_tokens(self.token_embedding, tokens), mask, key), mask
 
 
 class BartForSeq2Seq(LanguageModel):
@@ -180,6 +180,6 @@ class BartForSeq2Seq(LanguageModel):
     ) -> tuple[jax.Array, Any]:
         """Compute the logits [B, V] after the last of the new tokens [B, t]; see `Stack.extend`."""
         self_cache, encoder_cache = cache
-        x = self.bart.token_embedding[...][tokens]
+        x = embed_tokens(self.bart.token_embedding, tokens)
         hidden, self_cache = self.bart.decoder.extend(x, mask, positions, self_cache, index, encoder_cache)
         return self._logits(hidden[:, -1]), (self_cache, encoder_cache)

@@ -11,7 +11,14 @@ from flax import nnx
 from bert_jax.core.config import check_range
 from bert_jax.modeling import masks
 from bert_jax.modeling.config import ModelConfig
-from bert_jax.modeling.heads import Output, PredictionHead, head_logits, vocabulary_bias, vocabulary_logits
+from bert_jax.modeling.heads import (
+    Output,
+    PredictionHead,
+    embed_tokens,
+    head_logits,
+    vocabulary_bias,
+    vocabulary_logits,
+)
 from bert_jax.modeling.layers import Dense, token_embedding
 from bert_jax.modeling.losses import sequence_loss
 from bert_jax.modeling.module import Bias
@@ -92,7 +99,7 @@ class Bert(EmbeddedStack):
           UserError: if T exceeds the number of learned positions, unless the rows are packed.
         """
         c = self.config
-        x = self.token_embedding[...][tokens]
+        x = embed_tokens(self.token_embedding, tokens)
         if self.segment_embedding is not None:
             segments = jnp.zeros_like(tokens) if segments is None else jnp.minimum(segments, c.segments - 1)
             x = x + self.segment_embedding[...][segments]

@@ -8,7 +8,7 @@ from flax import nnx
 
 from bert_jax.modeling import masks
 from bert_jax.modeling.config import Activation, ModelConfig
-from bert_jax.modeling.heads import LanguageModel, Output
+from bert_jax.modeling.heads import LanguageModel, Output, embed_tokens
 from bert_jax.modeling.layers import Cache, token_embedding
 from bert_jax.modeling.stack import EmbeddedStack
 
@@ -78,7 +78,7 @@ class Gpt(EmbeddedStack):
         Raises:
           UserError: if T exceeds the number of learned positions, unless the rows are packed.
         """
-        hidden = self.run(self.token_embedding[...][tokens], masks.causal(valid), key)
+        hidden = self.run(embed_tokens(self.token_embedding, tokens), masks.causal(valid), key)
         return Output(hidden, masks.select_last(hidden[-1], valid))
 
     encode = __call__
@@ -103,5 +103,5 @@ class GptForCausalLM(LanguageModel):
 
     def extend(self, tokens: jax.Array, *args: Any) -> tuple[jax.Array, list[Cache]]:
         """Compute the logits [B, V] after the last of the new tokens [B, t]; other arguments as in `Stack.extend`."""
-        hidden, cache = self.gpt.extend(self.gpt.token_embedding[...][tokens], *args)
+        hidden, cache = self.gpt.extend(embed_tokens(self.gpt.token_embedding, tokens), *args)
         return self._logits(hidden[:, -1]), cache

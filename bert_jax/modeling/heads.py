@@ -1,4 +1,4 @@
-"""Heads for downstream tasks on any base model, and logits over the vocabulary."""
+"""Heads for downstream tasks on any base model, and the lookup and logits of the tied token embedding."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from bert_jax.core import partitioning
 from bert_jax.modeling import cpu_decoding
 from bert_jax.modeling.config import ModelConfig
 from bert_jax.modeling.dropout import dropout, fold_in
@@ -40,6 +41,11 @@ class Output(NamedTuple):
     attentions: Any = None
     encoder_attentions: Any = None
     cross_attentions: Any = None
+
+
+def embed_tokens(embedding: nnx.Param, tokens: jax.Array) -> jax.Array:
+    """Look up the vectors [B, T, D] of token ids [B, T] in the token embedding."""
+    return partitioning.map_shards(lambda table, ids: table[ids], embedding[...], tokens)
 
 
 def vocabulary_logits(

@@ -1,9 +1,12 @@
 """Cross-entropy losses, computed in float32."""
 
+import functools
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+
+from bert_jax.core import partitioning
 
 
 def cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
@@ -84,6 +87,15 @@ def sequence_loss(
     Returns:
       [B, T] losses, and [B, T] booleans: whether the label has the highest logit.
     """
+    loss = functools.partial(_sequence_loss, chunk=chunk)
+    return partitioning.map_shards(loss, (table, bias), hidden, labels)
+
+
+def _sequence_loss(
+    params: tuple[jax.Array, jax.Array], hidden: jax.Array, labels: jax.Array, chunk: int
+) -> tuple[jax.Array, jax.Array]:
+    """Compute `sequence_loss` with `params`, the table and the bias."""
+    table, bias = params
     batch, length, width = hidden.shape
 
     def chunk_loss(hidden: jax.Array, labels: jax.Array) -> tuple[jax.Array, jax.Array]:

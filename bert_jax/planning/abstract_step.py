@@ -22,7 +22,7 @@ from bert_jax.train import packing as packing_lib
 from bert_jax.train import state as state_lib
 from bert_jax.train.checks import check_batch_shape
 from bert_jax.train.experiment import Experiment
-from bert_jax.train.loop import Phase
+from bert_jax.train.loop import Phase, make_phases, optim_config
 from bert_jax.train.step import make_train_step
 
 
@@ -107,10 +107,18 @@ def make_step(
     """
     check_batch_shape(experiment, partitioner, phase.length, phase.batch_size)
     model, task = experiment.model, experiment.make_task(tokenizer)
-    train = experiment.train
-    settings: Any = {'accumulation_steps': train.accumulation_steps, 'prng': train.prng}
-    layout, jitted = make_train_step(task, model, experiment.optim, phase.stop, partitioner, **settings)
-    part, copies = _make_part(task, tokenizer, experiment, phase, partitioner)
+    rows = None if isinstance(experiment.data, TextConfig) else task.train_rows()
+    examples = 0 if rows is None else len(rows)
+    train, phases = experiment.train, make_phases(experiment, examples)
+    settings: Any = {
+        'accumulation_steps': train.accumulation_steps,
+        'prng': train.prng,
+        'batch_size': phases[0].batch_size,
+        'examples': examples,
+    }
+    optimizer, total = optim_config(experiment, task), phases[-1].stop
+    layout, jitted = make_train_step(task, model, optimizer, total, partitioner, **settings)
+    part, copies = _make_part(task, tokenizer, experiment, phase, partitioner, rows)
     batch = {
         k: jax.ShapeDtypeStruct((copies * len(v), *v.shape[1:]), v.dtype, sharding=partitioner.batch)
         for k, v in part.items()
@@ -120,15 +128,15 @@ def make_step(
 
 
 def _make_part(
-    task: Any, tokenizer: Tokenizer, experiment: Experiment, phase: Phase, partitioner: Partitioner
+    task: Any, tokenizer: Tokenizer, experiment: Experiment, phase: Phase, partitioner: Partitioner, rows: Any
 ) -> tuple[dict[str, np.ndarray], int]:
     """Make a part of the batches of a phase, and count how often a batch holds it.
 
     It is the first batch if texts are packed, otherwise one row: that of the longest text, or of random text.
     """
-    if isinstance(experiment.data, TextConfig):
+    if rows is None:
         return _make_example(task, tokenizer, phase.length), phase.batch_size
-    rows, config = task.train_rows(), experiment.train
+    config = experiment.train
     if not packing_lib.is_on(config, task, partitioner):
         longest = rows[task.text_lengths(rows).reshape(len(rows), -1).sum(1).argmax()]
         return stack([task.example(longest, np.random.default_rng(0))]), phase.batch_size

@@ -168,6 +168,25 @@ def test_abstract_step_has_the_memory_of_its_state(settings):
     assert sum(step.state_bytes) < stats.argument_size_in_bytes < sum(step.state_bytes) + 50_000
 
 
+@pytest.mark.parametrize('chunk', [0, 8])
+def test_gradient_of_the_token_embedding_is_reduced_once_for_each_use(chunk):
+    experiment, tokenizer = tiny_experiment('task.name=clm', 'model.name=gpt', f'task.loss_chunk={chunk}')
+    step = abstract_step.make_step(experiment, tokenizer, PHASE, partitioning.make(MeshConfig('dp')))
+    (found,) = count_collectives(step.lower().compile().as_text(), 8)
+    table = math.prod(step.layout.abstract.params['gpt/token_embedding'].shape) * 4
+    # For the lookup and for the logits. The compiler for TPUs adds both before the reduction.
+    assert found.data_bytes < step.gradient_bytes + 1.02 * table
+
+
+def test_step_has_the_schedule_of_the_whole_run():
+    experiment, tokenizer = tiny_experiment('train.phases=((10, 32, 16), (30, 32, 16))')
+    first, second = (
+        abstract_step.make_step(experiment, tokenizer, phase, partitioning.make(experiment.mesh)).lower()
+        for phase in (Phase(0, 10, 32, 16), Phase(10, 40, 32, 16))
+    )
+    assert first.as_text() == second.as_text()
+
+
 def test_formula_shards_parameters_and_counts_collectives():
     experiment, tokenizer = tiny_experiment()
     plans = {}
