@@ -32,6 +32,11 @@ def main() -> None:
     parser.add_argument(
         '--parameters', action='store_true', help='also list all parameters with their shapes and shardings'
     )
+    parser.add_argument(
+        '--full',
+        action='store_true',
+        help='for a TPU, also generate the machine code, whose size is estimated otherwise; takes several times as long',
+    )
     flags, overrides = cli.parse_args(parser, read_sections)
     cli.check_minimum(parser, flags, 'price', 0)
     makes_table = ',' in flags.topology.strip(', ') or flags.strategies
@@ -39,6 +44,9 @@ def main() -> None:
         parser.error('--search takes a single --topology and no --strategies')
     if flags.price and (flags.search or makes_table):
         parser.error('--price takes a single --topology, and neither --search nor --strategies')
+
+    if flags.full and (flags.search or makes_table):
+        parser.error('--full takes a single --topology, and neither --search nor --strategies')
 
     from bert_jax.data.prepare import TextConfig
     from bert_jax.planning import abstract_step, plan
@@ -61,7 +69,8 @@ def main() -> None:
         table = plan.compare_topologies(experiment, tokenizer, phases[0], topologies, meshes)
         lines = [cli.format_table(table)]
     else:
-        lines = plan.describe_run(experiment, tokenizer, phases, topologies[0], flags.price, flags.parameters)
+        options = (flags.price, flags.parameters, flags.full)
+        lines = plan.describe_run(experiment, tokenizer, phases, topologies[0], *options)
     for line in lines:
         print(line, flush=True)
 

@@ -5,6 +5,7 @@ For TPUs, the estimate comes from the real compiler, as libtpu compiles without 
 
 import contextlib
 import dataclasses
+import functools
 import logging
 import math
 import os
@@ -21,10 +22,14 @@ from bert_jax.core.partitioning import MeshConfig
 from bert_jax.data.prepare import TextConfig
 from bert_jax.data.tokenizer import Tokenizer
 from bert_jax.planning import abstract_step
+from bert_jax.planning.abstract_step import AbstractStep
 from bert_jax.planning.collectives import Collective, sent_bytes
 from bert_jax.planning.compilation import OutOfMemory, compile_program
 from bert_jax.train.experiment import Experiment
 from bert_jax.train.loop import Phase
+
+# Memory that the compiler for TPUs keeps for the system: 258.01 MiB of a v5e chip.
+_RESERVED_BYTES = 0.252 * GiB
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,6 +69,11 @@ class Topology:
     @property
     def num_chips(self) -> int:
         return math.prod(map(int, self.name.partition(':')[2].split('x')))
+
+    @property
+    def memory(self) -> float:
+        """Bytes of each chip that a program can use."""
+        return self.chip.memory - (_RESERVED_BYTES if self.kind in TPUS else 0)
 
     @property
     def num_devices(self) -> int:
@@ -141,7 +151,7 @@ class Plan:
     @property
     def fits(self) -> bool:
         """Whether the step fits into the memory of a chip."""
-        return self.memory_used <= self.topology.chip.memory
+        return self.memory_used <= self.topology.memory
 
     @property
     def bounds(self) -> dict[str, float]:
@@ -155,9 +165,21 @@ class Plan:
         }
 
     @property
-    def seconds(self) -> float:
+    def exposed_seconds(self) -> float:
+        """Seconds of communication without overlapping computation; 0 if there is no schedule."""
+        exposed = (c.exposed_bytes for c in self.collectives if not math.isnan(c.exposed_bytes))
+        return sum(exposed) / self.topology.chip.link_bandwidth
+
+    @property
+    def overlapped_seconds(self) -> float:
         """Minimum seconds of a step, if all resources work in parallel at peak speed (roofline, Williams et al. 2009)."""
         return max(self.bounds.values())
+
+    @property
+    def seconds(self) -> float:
+        """Minimum seconds of a step: as `overlapped_seconds`, but computation waits for the exposed communication."""
+        bounds = self.bounds
+        return max(max(bounds['compute'], bounds['memory']) + self.exposed_seconds, bounds['links'])
 
     @property
     def bottleneck(self) -> str:
@@ -166,11 +188,10 @@ class Plan:
 
     def report(self) -> list[str]:
         """Describe memory, compute, collectives and step time in lines of text."""
-        chip = self.topology.chip
         memory = ', '.join(f'{name} {value / GiB:.2f}' for name, value in self.memory.items())
         verdict = 'fits' if self.fits else 'DOES NOT FIT'
         lines = [
-            f'memory per chip: {self.memory_used / GiB:.2f} of {chip.memory / GiB:.0f} GiB, {verdict} ({memory})',
+            f'memory per chip: {self.memory_used / GiB:.2f} of {self.topology.memory / GiB:.4g} GiB, {verdict} ({memory})',
             f'compute per chip: {self.flops / 1e12:.3g} TFLOP',
         ]
         for c in self.collectives:
@@ -182,6 +203,9 @@ class Plan:
         if not self.collectives:
             lines.append('no collectives')
         bounds = ', '.join(f'{name} {1e3 * value:.2f} ms' for name, value in self.bounds.items())
+        if exposed := self.exposed_seconds:
+            bounds += f', of it {1e3 * exposed:.2f} ms without overlapping computation'
+            bounds += f'; {1e3 * self.overlapped_seconds:.2f} ms if all of it overlapped'
         lines.append(
             f'a step takes at least {1e3 * self.seconds:.2f} ms, limited by {self.bottleneck} ({bounds}): '
             f'at most {format_count(self.tokens / self.seconds)} tokens/s'
@@ -193,7 +217,9 @@ class TooLarge(UserError):
     """The step does not fit into the memory of a chip, according to the compiler."""
 
 
-def plan_step(experiment: Experiment, tokenizer: Tokenizer, phase: Phase, topology: Topology) -> Plan:
+def plan_step(
+    experiment: Experiment, tokenizer: Tokenizer, phase: Phase, topology: Topology, in_full: bool = False
+) -> Plan:
     """Plan the train step of a phase.
 
     Args:
@@ -201,6 +227,7 @@ def plan_step(experiment: Experiment, tokenizer: Tokenizer, phase: Phase, topolo
       tokenizer: tokenizer from `abstract_step.complete_experiment`.
       phase: row length and global batch size.
       topology: kind and number of chips.
+      in_full: whether to compile for a TPU in full, see `compilation`.
 
     Raises:
       TooLarge: if the step does not fit on a TPU; for GPUs see `Plan.fits`.
@@ -208,17 +235,14 @@ def plan_step(experiment: Experiment, tokenizer: Tokenizer, phase: Phase, topolo
     """
     if topology.kind in GPUS:
         return _plan_by_formula(experiment, tokenizer, phase, topology)
-    step = abstract_step.make_step(
-        experiment, tokenizer, phase, partitioning.make(experiment.mesh, topology.devices())
-    )
+    step = _make_tpu_step(experiment, tokenizer, phase, topology)
+    lower = functools.partial(_lower, experiment, tokenizer, phase, topology)
+    too_large = f'{phase.batch_size} rows of {phase.length} tokens do not fit'
+    advice = 'Set train.batch_size lower, train.accumulation_steps higher, model.remat=full or mesh.strategy=fsdp, or use more chips.'
     try:
-        report = compile_program(step.lower(), topology.name, topology.num_devices)
+        report = compile_program(lower, topology.name, topology.num_devices, in_full)
     except OutOfMemory as e:
-        raise TooLarge(
-            f'{phase.batch_size} rows of {phase.length} tokens do not fit'
-            + (f' ({e})' if str(e) else '')
-            + '. Set train.batch_size lower, train.accumulation_steps higher, model.remat=full or mesh.strategy=fsdp, or use more chips.'
-        ) from e
+        raise TooLarge(f'{too_large}' + (f' ({e})' if str(e) else '') + f'. {advice}') from e
     devices = topology.chip.devices_per_chip
     parameters, optimizer = step.state_bytes
     memory = {
@@ -226,10 +250,10 @@ def plan_step(experiment: Experiment, tokenizer: Tokenizer, phase: Phase, topolo
         'optimizer': optimizer,
         'batch': report.argument_bytes - parameters - optimizer + report.output_bytes,
         'activations and gradients': report.temporary_bytes,
-        'program': report.code_bytes,
+        'program' if in_full else 'program, estimated': report.code_bytes,
     }
     traffic = report.argument_bytes + report.output_bytes + report.donated_bytes + 2 * report.temporary_bytes
-    return Plan(
+    plan = Plan(
         topology,
         math.prod(step.batch['tokens'].shape),
         {name: devices * value for name, value in memory.items()},
@@ -237,6 +261,21 @@ def plan_step(experiment: Experiment, tokenizer: Tokenizer, phase: Phase, topolo
         devices * traffic,
         report.collectives,
     )
+    if not plan.fits:  # the compiler says so only after it has generated the code
+        need = f'each chip would need {plan.memory_used / GiB:.2f} of {topology.memory / GiB:.2f} GiB'
+        raise TooLarge(f'{too_large} ({need}). {advice}')
+    return plan
+
+
+def _make_tpu_step(
+    experiment: Experiment, tokenizer: Tokenizer, phase: Phase, topology: Topology
+) -> AbstractStep:
+    partitioner = partitioning.make(experiment.mesh, topology.devices())
+    return abstract_step.make_step(experiment, tokenizer, phase, partitioner)
+
+
+def _lower(experiment: Experiment, tokenizer: Tokenizer, phase: Phase, topology: Topology) -> Any:
+    return _make_tpu_step(experiment, tokenizer, phase, topology).lower()
 
 
 # Bytes per token and layer that a block saves for its backward pass in half precision, by model.remat, in units of the
@@ -344,6 +383,7 @@ def describe_run(
     topology: Topology,
     price: float = 0.0,
     lists_parameters: bool = False,
+    in_full: bool = False,
 ) -> Iterator[str]:
     """Describe the plan of a run, phase by phase.
 
@@ -354,6 +394,7 @@ def describe_run(
       topology: kind and number of chips.
       price: price of a chip-hour, in any currency; 0 omits the cost.
       lists_parameters: whether to list all parameters with their shapes and shardings.
+      in_full: whether to compile for a TPU in full, see `compilation`.
 
     Yields:
       Lines of text: parameters, a plan per phase, hours and cost.
@@ -371,7 +412,7 @@ def describe_run(
         steps = phase.stop - phase.start
         rows = 'texts' if experiment.train.packing == 'on' else f'rows of {phase.length} tokens'
         yield f'{steps:,} steps of {phase.batch_size:,} {rows}'
-        plan = plan_step(experiment, tokenizer, phase, topology)
+        plan = plan_step(experiment, tokenizer, phase, topology, in_full)
         yield from (f'  {line}' for line in plan.report())
         seconds += steps * plan.seconds
     for name, factor in (('at peak speed', 1), ('at half of peak speed', 2)):
@@ -392,7 +433,7 @@ def compare_topologies(
     Returns:
       Rows of the table, header first.
     """
-    memory_and_bounds = ['GiB per chip', 'compute ms', 'memory ms', 'links ms']
+    memory_and_bounds = ['GiB per chip', 'compute ms', 'memory ms', 'links ms', 'exposed ms', 'step ms']
     lines = [['topology', 'strategy', 'chips', *memory_and_bounds, 'bottleneck', 'tokens/s']]
     for topology in topologies:
         for mesh in meshes:
@@ -402,10 +443,11 @@ def compare_topologies(
                 plan = plan_step(dataclasses.replace(experiment, mesh=mesh), tokenizer, phase, topology)
             except UserError as e:
                 reason = 'does not fit' if isinstance(e, TooLarge) else str(e)
-                lines.append([*line, *[''] * 5, reason])
+                lines.append([*line, *[''] * 7, reason])
                 continue
             fits = '' if plan.fits else ', does not fit'
-            bounds = [f'{1e3 * value:.2f}' for value in plan.bounds.values()]
+            times = [*plan.bounds.values(), plan.exposed_seconds, plan.seconds]
+            bounds = [f'{1e3 * value:.2f}' for value in times]
             speed = format_count(plan.tokens / plan.seconds)
             lines.append([*line, f'{plan.memory_used / GiB:.2f}{fits}', *bounds, plan.bottleneck, speed])
     return lines
