@@ -136,10 +136,10 @@ def _schedule(lower: Callable[[], Any], num_devices: int) -> dict[str, Any]:
             while report is None and process.is_alive():
                 process.join(0.2)
                 report = _read_schedule(pathlib.Path(name), num_devices)
-            if report is None and not receiver.poll():
-                raise RuntimeError(f'The compiler ended with status {process.exitcode}.')
             # A program that does not fit may have no schedule, and another compiler may write none.
             return report or receiver.recv()
+        except EOFError as e:
+            raise RuntimeError(f'The compiler ended with status {process.exitcode}.') from e
         finally:
             process.kill()
             process.join()

@@ -195,16 +195,17 @@ class Plan:
             f'compute per chip: {self.flops / 1e12:.3g} TFLOP',
         ]
         for c in self.collectives:
+            is_scheduled = not math.isnan(c.exposed_bytes)
             exposed = f', {c.exposed_bytes / 1e6:,.0f} MB of them without overlapping computation'
             lines.append(
                 f'{c.kind}: {c.num_operations:,} per step, {c.data_bytes / 1e6:,.0f} MB, {c.sent_bytes / 1e6:,.0f} MB sent '
-                'by each chip' + ('' if math.isnan(c.exposed_bytes) else exposed)
+                'by each chip' + exposed * is_scheduled
             )
         if not self.collectives:
             lines.append('no collectives')
         bounds = ', '.join(f'{name} {1e3 * value:.2f} ms' for name, value in self.bounds.items())
-        if exposed := self.exposed_seconds:
-            bounds += f', of it {1e3 * exposed:.2f} ms without overlapping computation'
+        if seconds := self.exposed_seconds:
+            bounds += f', of it {1e3 * seconds:.2f} ms without overlapping computation'
             bounds += f'; {1e3 * self.overlapped_seconds:.2f} ms if all of it overlapped'
         lines.append(
             f'a step takes at least {1e3 * self.seconds:.2f} ms, limited by {self.bottleneck} ({bounds}): '

@@ -192,3 +192,21 @@ def test_parameter_table_joins_identical_layers():
     assert '(16, 4)' in lines[0]
     assert '(16, 8)' in lines[1]
     assert all("'fsdp'" in line for line in lines)
+
+
+def test_gradients_of_all_shards_are_added_before_the_reduction():
+    table, ids = jnp.arange(12.0).reshape(4, 3), jnp.arange(16).reshape(16, 1) % 4
+
+    def loss(table, ids):
+        rows = partitioning.map_shards(lambda table, ids: table[ids], table, ids)
+        return jnp.square(rows).sum(), rows
+
+    expected = jax.grad(loss, has_aux=True)(table, ids)
+    for strategy, splits in (('dp', True), ('fsdp', False)):
+        with partitioning.use(partitioning.make(MeshConfig(strategy))):
+            found = jax.jit(jax.grad(loss, has_aux=True))(table, ids)
+            jaxpr = str(jax.make_jaxpr(lambda *args: loss(*args))(table, ids))  # noqa: PLW0108  traced anew
+            odd = partitioning.map_shards(lambda table, ids: table[ids], table, ids[:3])
+        jax.tree.map(np.testing.assert_allclose, found, expected)
+        np.testing.assert_array_equal(odd, table[ids[:3]])
+        assert ('f32[8,4,3]' in jaxpr) == splits

@@ -23,7 +23,7 @@ from bert_jax.core import chips, partitioning
 from bert_jax.core.errors import UserError
 from bert_jax.core.partitioning import MeshConfig
 from bert_jax.planning import abstract_step, compilation, plan
-from bert_jax.planning.collectives import count_collectives
+from bert_jax.planning.collectives import Collective, count_collectives
 from bert_jax.planning.plan import Topology
 from bert_jax.train import experiment as experiment_lib
 from bert_jax.train.loop import Phase
@@ -115,28 +115,86 @@ ENTRY %main (p: bf16[64]) -> bf16[64] {{
 def test_a_program_is_compiled_once(monkeypatch, tmp_path):
     compiled = []
 
-    def compile_(lowered, num_devices):
-        compiled.append(lowered.as_text())
+    def schedule(lower, num_devices):
+        compiled.append(lower().as_text())
         if 'large' in compiled[-1]:
             return {'error': 'each chip would need 20G of 16G'}
         return {**sizes, 'collectives': [('all-reduce', 2, 8.0, 14.0, 14.0)]}
+
+    def compile_(lowered, num_devices):
+        compiled.append('in full')
+        return {**sizes, 'collectives': []}
 
     sizes = {
         f.name: i for i, f in enumerate(dataclasses.fields(compilation.Report)) if f.name != 'collectives'
     }
     monkeypatch.setenv('BERT_JAX_CACHE', str(tmp_path))
     monkeypatch.setattr(importlib.metadata, 'version', lambda name: '1')
+    monkeypatch.setattr(compilation, '_schedule', schedule)
     monkeypatch.setattr(compilation, '_compile', compile_)
-    small, large = (types.SimpleNamespace(as_text=lambda name=name: name) for name in ('small', 'large'))
+    small, large = (
+        lambda name=name: types.SimpleNamespace(as_text=lambda: name) for name in ('small', 'large')
+    )
     reports = [compilation.compile_program(small, name, 4) for name in ('v5e:2x2', 'v5e:2x2', 'v6e:2x2')]
     assert reports[0] == reports[1] == compilation.Report(**sizes, collectives=[('all-reduce', 2, 8, 14, 14)])
     for _ in range(2):
         with pytest.raises(compilation.OutOfMemory, match='20G of 16G'):
             compilation.compile_program(large, 'v5e:2x2', 4)
     assert compiled == ['small', 'small', 'large']
+    for _ in range(2):
+        compilation.compile_program(small, 'v5e:2x2', 4, in_full=True)
+    assert compiled[3:] == ['in full']
     monkeypatch.setattr(importlib.metadata, 'version', lambda name: '2')
     compilation.compile_program(small, 'v5e:2x2', 4)
-    assert compiled[3:] == ['small']
+    assert compiled[4:] == ['small']
+
+
+BUFFERS = """BufferAssignment:
+allocation 0: size 512, thread-local:
+allocation 1: size 1024, parameter 0, shape |f32[256]| at ShapeIndex {}, maybe-live-out:
+ value: <1848 param @0> (size=1024,offset=0): f32[256]{0}
+allocation 2: size 64, parameter 1, shape |s32[16]| at ShapeIndex {}:
+allocation 3: size 8, maybe-live-out:
+allocation 4: size 2048, preallocated-temp:
+allocation 5: size 4096, color 1, preallocated-temp:
+allocation 6: size 16, constant:
+"""
+
+
+def test_report_of_a_schedule(tmp_path):
+    x = jnp.ones((16, 16))
+    program = jax.jit(lambda x: jnp.tanh(x @ x)).lower(x).compile().as_text()
+    file = tmp_path / f'module_0003.jit_f.{compilation._DUMP}'
+    assert compilation._read_schedule(tmp_path, 1) is None
+    (tmp_path / f'module_0003.jit_f.{compilation._BUFFERS}').write_text(BUFFERS)
+    for end in range(0, len(program.rstrip()), 100):
+        file.write_text(program[:end])
+        assert compilation._read_schedule(tmp_path, 1) is None
+    file.write_text(program)
+    report = compilation.Report(**compilation._read_schedule(tmp_path, 1))
+    assert dataclasses.astuple(report)[:4] == (1024 + 64, 8, 1024, 2048 + 16)
+    assert report.flops == pytest.approx(2 * 16**3, rel=0.1)
+    assert report.code_bytes
+    assert report.collectives == []
+
+
+def lower_small_program():
+    return jax.jit(jnp.sin).lower(jnp.ones(8))
+
+
+def test_report_of_a_compiler_that_writes_no_schedule():
+    report = compilation._schedule(lower_small_program, 1)
+    assert report['argument_bytes'] == 32
+
+
+def lower_nothing():
+    raise ValueError('no program')
+
+
+def test_failure_of_the_compiler_is_reported(capfd):
+    with pytest.raises(RuntimeError, match='ended with status 1'):
+        compilation._schedule(lower_nothing, 1)
+    assert 'no program' in capfd.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -147,7 +205,7 @@ def test_memory_that_a_program_would_need_is_reported(message):
         raise jax.errors.JaxRuntimeError(f'RESOURCE_EXHAUSTED: {message}')
 
     with unittest.mock.patch.object(jax.config, 'update'):  # would stop the cache of later tests
-        report = compilation._compile(types.SimpleNamespace(compile=compile_), 4)
+        report = compilation._compile(types.SimpleNamespace(compile=lambda compiler_options: compile_()), 4)
     assert report == {'error': 'each chip would need 20G of 16G'}
 
 
@@ -201,6 +259,22 @@ def test_formula_shards_parameters_and_counts_collectives():
     assert 'overlapping' not in '\n'.join(plans['dp'].report())  # formulas have no schedule
     assert {c.kind for c in plans['fsdp'].collectives} == {'all-gather', 'reduce-scatter'}
     assert plans['dp'].seconds == max(plans['dp'].bounds.values())
+
+
+def test_computation_waits_for_exposed_communication():
+    def make_plan(*exposed):
+        reductions = [Collective('all-reduce', 1, 0.0, 0.4e9, bytes_) for bytes_ in exposed]
+        return plan.Plan(Topology('v5e:4x4'), 1, {'parameters': 15.8 * 2**30}, 1.97e12, 0.82e9, reductions)
+
+    assert make_plan(0.0).seconds == pytest.approx(10e-3)
+    assert make_plan(0.2e9).seconds == pytest.approx(11e-3)
+    assert make_plan(0.2e9, math.nan).seconds == pytest.approx(11e-3)  # without a schedule
+    assert make_plan(*[0.0] * 10).seconds == pytest.approx(20e-3)  # the links take longer than all else
+    assert make_plan(0.2e9).overlapped_seconds == pytest.approx(10e-3)
+    report = '\n'.join(make_plan(0.2e9).report())
+    assert 'takes at least 11.00 ms, limited by compute' in report
+    assert '10.00 ms if all of it overlapped' in report
+    assert 'DOES NOT FIT' in report  # the compiler keeps a part of the memory
 
 
 @pytest.mark.parametrize(
