@@ -205,7 +205,7 @@ def test_gradients_of_all_shards_are_added_before_the_reduction():
     for strategy, splits in (('dp', True), ('fsdp', False)):
         with partitioning.use(partitioning.make(MeshConfig(strategy))):
             found = jax.jit(jax.grad(loss, has_aux=True))(table, ids)
-            jaxpr = str(jax.make_jaxpr(lambda *args: loss(*args))(table, ids))  # noqa: PLW0108  traced anew
+            jaxpr = str(jax.make_jaxpr(lambda *args: loss(*args))(table, ids))  # traced anew
             odd = partitioning.map_shards(lambda table, ids: table[ids], table, ids[:3])
         jax.tree.map(np.testing.assert_allclose, found, expected)
         np.testing.assert_array_equal(odd, table[ids[:3]])

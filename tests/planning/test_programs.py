@@ -1,9 +1,15 @@
 """The train steps of the pretraining configs are those of programs.json, see make_programs.py."""
 
+import importlib.util
+
 import jax
 import pytest
 
+from bert_jax.planning import abstract_step, plan
+from bert_jax.train import experiment as experiment_lib
+from bert_jax.train import loop
 from tests.planning import make_programs as made
+from tests.runs import ROOT
 
 SMALL = 'configs/pretrain/bilingual.py'
 COMMAND = 'python -m tests.planning.make_programs'
@@ -56,3 +62,15 @@ def test_names_of_functions_do_not_matter():
     x = jax.ShapeDtypeStruct((8,), 'float32')
     assert lower(scale, x) == lower(double, x)
     assert lower(scale, x) != lower(scale, jax.ShapeDtypeStruct((4,), 'float32'))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    not importlib.util.find_spec('libtpu'), reason='needs the TPU compiler: pip install "jax[tpu]"'
+)
+@pytest.mark.parametrize('name', ['bert.py:base', 'bart.py:base', 'gpt.py:small'])
+def test_configs_for_accelerators_fit_into_16_chips(name):
+    experiment = experiment_lib.read(str(ROOT / 'configs/pretrain' / name), [])
+    experiment, tokenizer = abstract_step.complete_experiment(experiment)
+    for phase in loop.make_phases(experiment, 0):
+        assert plan.plan_step(experiment, tokenizer, phase, plan.Topology(made.TPU)).fits
