@@ -4,7 +4,7 @@ python -m bert_jax.bin.train --config=configs/pretrain/bert.py:base --workdir=ru
     --config.data.sources="wikipedia/20230601.en"
 
 1,000,000 updates of 256 rows: the first nine tenths with rows of 128 tokens, the rest with rows of 512. Needs
-accelerators: bert_jax.bin.plan estimates at least 2.0 hours for base on 16 TPU v5e chips. A complete run has not been
+accelerators: bert_jax.bin.plan estimates at least 2.7 hours for base on 16 TPU v5e chips. A complete run has not been
 made with this code. For CPU cores, use configs/pretrain/cpu.py.
 """
 
