@@ -5,8 +5,8 @@ python -m bert_jax.bin.train --config=configs/pretrain/bart.py:base --workdir=ru
 
 500,000 updates of 8,000 rows, as published for the large model. The learning rates are those of RoBERTa (Liu et al.
 2019, table 9), because those of BART were not published. Needs many accelerators: with gradient accumulation, base takes
-11.6 of 15.75 GiB on each of 16 TPU v5e chips, according to bert_jax.bin.plan. Has not been run with this code; for CPU
-cores, use configs/pretrain/cpu_bart.py. For other objectives, set --config.task.noise=mass
+11.6 and large 13.8 of 15.75 GiB on each of 16 TPU v5e chips, according to bert_jax.bin.plan. Has not been run with this
+code; for CPU cores, use configs/pretrain/cpu_bart.py. For other objectives, set --config.task.noise=mass
 --config.task.rate=0.5 (MASS) or --config.task.noise=spans --config.task.rate=0.15 (T5).
 """
 
