@@ -92,9 +92,10 @@ def _format(size: str, result: dict[str, Any], benchmark: Any) -> str:
 def _time_in_process(kind: str, program: str, size: str, seconds: float) -> dict[str, float]:
     """Run one timing function in its own process."""
     function, arguments, environment = PROGRAMS[program]
-    arguments = {'size': size, 'seconds': seconds, **arguments}
     try:
-        return processes.call(f'{__package__}.{kind}', function, arguments, environment)[-1]
+        return processes.call(
+            f'{__package__}.{kind}', function, {'size': size, 'seconds': seconds, **arguments}, environment
+        )[-1]
     except processes.Failure as e:
         raise UserError(
             f'Timing {program} at size {size} failed ({e.reason}). Correct the cause, or choose another size.'

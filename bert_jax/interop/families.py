@@ -410,7 +410,6 @@ FAMILIES['modernbert'] = Family(
     flatten=modernbert.flatten,
     nest=modernbert.nest,
 )
-_DECODER_KEYS = {k: v for k, v in FAMILIES['modernbert'].config_keys.items() if k != 'pooling'}
 FAMILIES['xlm-roberta'] = dataclasses.replace(
     FAMILIES['roberta'], defaults=_DEFAULTS | {'pad_token_id': 1}, class_prefix='XLMRoberta'
 )
@@ -418,16 +417,20 @@ FAMILIES['xlm-roberta'] = dataclasses.replace(
 FAMILIES['modernbert-decoder'] = dataclasses.replace(
     FAMILIES['modernbert'],
     model='gpt',
-    base_modules=FAMILIES['modernbert'].base_modules
-    | block_modules('layers.{}.', qkv=('attn.q_proj', 'attn.k_proj', 'attn.v_proj')),
+    base_modules={
+        **FAMILIES['modernbert'].base_modules,
+        **block_modules('layers.{}.', qkv=('attn.q_proj', 'attn.k_proj', 'attn.v_proj')),
+    },
     head_modules={
         'encode': {},
         'clm': {'head/dense': 'lm_head.dense', 'head/norm': 'lm_head.norm', 'logits_bias': 'decoder.bias'},
     },
     tied={'decoder.weight': 'gpt/token_embedding'},
-    config_keys=_DECODER_KEYS,
-    defaults={k: v for k, v in FAMILIES['modernbert'].defaults.items() if k != 'classifier_pooling'}
-    | {'eos_token_id': 50282},
+    config_keys={k: v for k, v in FAMILIES['modernbert'].config_keys.items() if k != 'pooling'},
+    defaults={
+        **{k: v for k, v in FAMILIES['modernbert'].defaults.items() if k != 'classifier_pooling'},
+        'eos_token_id': 50282,
+    },
     fixed_config={
         'norm_placement': 'pre',
         'first_norm': False,
