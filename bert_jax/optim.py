@@ -12,6 +12,7 @@ import optax
 from bert_jax.core.cadence import check_durations, duration_to_steps
 from bert_jax.core.config import check_range, did_you_mean
 from bert_jax.core.errors import UserError
+from bert_jax.core.stacking import is_stacked, layer_paths
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,17 +95,25 @@ def make_schedule(config: OptimConfig, total: int, **units: int) -> optax.Schedu
 def trained_paths(config: OptimConfig, paths: Collection[str]) -> frozenset[str]:
     """Return the paths of the parameters that are trained: those that begin with none of `config.frozen`.
 
-    Whole parts of a path are compared: 'bert/layers/blocks/1' does not match 'bert/layers/blocks/10'.
+    Whole parts of a path are compared: 'bert/layers/blocks/1' does not match 'bert/layers/blocks/10'. The paths of a
+    stacked parameter are those of its layers.
 
     Raises:
-      UserError: if no path begins with one of these prefixes, or every path begins with one.
+      UserError: if no path begins with one of these prefixes, or every path begins with one, or some layers of a stacked
+        parameter do.
     """
     prefixes = tuple(f'{prefix.rstrip("/")}/' for prefix in config.frozen)
     for prefix in prefixes:
-        if not any(f'{path}/'.startswith(prefix) for path in paths):
+        if not any(f'{layer}/'.startswith(prefix) for path in paths for layer in layer_paths(path)):
             modules = {f'{path.partition("/")[0]}/' for path in paths}
             raise UserError(f'optim.frozen={prefix!r} matches no parameter: {did_you_mean(prefix, modules)}')
-    trained = frozenset(path for path in paths if not f'{path}/'.startswith(prefixes))
+    is_frozen = {path: {f'{p}/'.startswith(prefixes) for p in layer_paths(path)} for path in paths}
+    if any(len(values) > 1 for values in is_frozen.values()):
+        raise UserError(
+            f'optim.frozen={config.frozen} freezes only some of the layers that model.scan_layers stores in one array. '
+            'Set model.scan_layers=False.'
+        )
+    trained = frozenset(path for path in paths if is_frozen[path] == {False})
     if not trained:
         raise UserError(
             f'optim.frozen={config.frozen} leaves no parameter to train. Remove one of the prefixes.'
@@ -150,6 +159,25 @@ def clip_by_global_norm(limit: float) -> optax.GradientTransformation:
     return optax.stateless(clip)
 
 
+def scale_by_trust_ratio() -> optax.GradientTransformation:
+    """Scale the update of each parameter to the norm of the parameter (You et al. 2020, algorithm 2).
+
+    Each layer of a stacked parameter has its own norms.
+    """
+    whole = optax.scale_by_trust_ratio()
+
+    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
+        def scale(update: jax.Array, param: jax.Array) -> jax.Array:
+            return whole.update(update, state, param)[0]  # type: ignore[return-value, arg-type]
+
+        def scale_layers(path: Any, update: jax.Array, param: jax.Array) -> jax.Array:
+            return (jax.vmap(scale) if is_stacked(path[0].key) else scale)(update, param)
+
+        return jax.tree_util.tree_map_with_path(scale_layers, updates, params), state
+
+    return optax.GradientTransformation(whole.init, update)
+
+
 def make_optimizer(
     config: OptimConfig, total: int, undecayed: Collection[str], **units: int
 ) -> optax.GradientTransformation:
@@ -170,6 +198,6 @@ def make_optimizer(
     if config.weight_decay:
         chain.append(optax.add_decayed_weights(config.weight_decay, is_decayed))
     if config.name == 'lamb':
-        chain.append(optax.masked(optax.scale_by_trust_ratio(), is_decayed))
+        chain.append(optax.masked(scale_by_trust_ratio(), is_decayed))
     chain.append(optax.scale_by_learning_rate(make_schedule(config, total, **units)))
     return optax.chain(*chain)

@@ -15,6 +15,7 @@ from bert_jax.modeling.dropout import fold_in
 from bert_jax.modeling.heads import LanguageModel, Output, embed_tokens
 from bert_jax.modeling.layers import Dense, EncoderCache, token_embedding
 from bert_jax.modeling.masks import Mask
+from bert_jax.modeling.scanned_blocks import unstack_blocks
 from bert_jax.modeling.stack import EmbeddedStack
 
 # Layers of encoder and of decoder, width, heads, feed-forward width: base and large from section 2 of the
@@ -171,7 +172,7 @@ class BartForSeq2Seq(LanguageModel):
         self.config.check_length(slots)
         hidden_states, mask = self.bart.encode_source(tokens, valid, None)
         layers = self.bart.decoder.layers
-        blocks: Any = layers.blocks
+        blocks: Any = unstack_blocks(layers.blocks)
         keys_and_values = [b.cross_attention.keys_and_values(hidden_states[-1]) for b in blocks]
         return layers.init_cache(batch, slots), EncoderCache(keys_and_values, mask)
 

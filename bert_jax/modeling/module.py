@@ -9,6 +9,8 @@ from typing import Any
 import jax
 from flax import nnx
 
+from bert_jax.core import stacking
+
 Params = dict[str, jax.Array]
 # For type annotations outside `modeling`.
 Module = nnx.Module
@@ -36,8 +38,16 @@ def split(module: nnx.Module) -> tuple[nnx.GraphDef, Params]:
 
 def merge(graph: nnx.GraphDef, params: Mapping[str, Any]) -> Any:
     """Rebuild a module from the structure that `split` returned and parameters in any order."""
-    flat = [(tuple(int(p) if p.isdigit() else p for p in name.split('/')), v) for name, v in params.items()]
-    return nnx.merge(graph, nnx.from_flat_state(sorted(flat, key=lambda item: [str(p) for p in item[0]])))
+    flat = sorted(params.items(), key=lambda item: item[0].split('/'))
+    # The keys of a list are integers. Those of the blocks of a stack are strings if parameters are stacked.
+    named = tuple({prefix for name in params if (prefix := stacking.container(name)) is not None})
+
+    def parse(name: str) -> tuple[str | int, ...]:
+        parts = name.split('/')
+        index = next((prefix.count('/') for prefix in named if name.startswith(prefix)), -1)
+        return tuple(int(p) if p.isdigit() and i != index else p for i, p in enumerate(parts))
+
+    return nnx.merge(graph, nnx.from_flat_state([(parse(name), value) for name, value in flat]))
 
 
 def abstract(

@@ -1,13 +1,13 @@
 """A stack of transformer blocks, run one by one or as a scan, with optional rematerialization."""
 
 import functools
-from collections.abc import Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from bert_jax.core.stacking import range_name
 from bert_jax.modeling import attention, masks, module
 from bert_jax.modeling.blocks import Block, DecoderBlock
 from bert_jax.modeling.config import ModelConfig
@@ -15,20 +15,20 @@ from bert_jax.modeling.dropout import dropout, fold_in
 from bert_jax.modeling.layers import Cache, EncoderCache, Norm, param
 from bert_jax.modeling.masks import Mask
 from bert_jax.modeling.relative_bias import RelativeBias
+from bert_jax.modeling.scanned_blocks import make_blocks, scanned_layers, unstack_blocks
 
 
 class Stack(nnx.Module):
     """A sequence of L blocks and, with pre-norm, a final norm.
 
-    Each block has its own parameters. With `scan_layers`, each call stacks them, so the setting does not change
-    parameter paths.
+    Each block has its own parameters. With `scan_layers`, those of repeated blocks are stored in stacked arrays.
     """
 
     def __init__(self, config: ModelConfig, rngs: nnx.Rngs, block: type[Block] = Block):
         self.config = config
         causal = config.causal or block is DecoderBlock
         self.relative_bias = RelativeBias(config, causal, rngs) if config.relative_buckets else None
-        self.blocks = nnx.List([block(config.for_layer(i), rngs) for i in range(config.layers)])
+        self.blocks = make_blocks(config, rngs, block)
         self.final_norm = Norm(config, rngs) if config.norm_placement == 'pre' else None
 
     def __call__(
@@ -56,7 +56,6 @@ class Stack(nnx.Module):
         """
         if self.relative_bias is not None:
             mask = self.relative_bias(mask, jnp.arange(positions.shape[1]), positions.shape[1])
-        graphs, params = zip(*map(module.split, self.blocks), strict=True)
 
         def run(
             graph: module.Graph,
@@ -71,6 +70,8 @@ class Stack(nnx.Module):
             return y, weights
 
         run = _REMAT[self.config.remat](run)
+        blocks: Any = self.blocks
+        last = self.config.layers - 1
         outputs: list[jax.Array] = []
 
         def append(y: jax.Array, weights: list[jax.Array]) -> jax.Array:
@@ -78,37 +79,37 @@ class Stack(nnx.Module):
             attention.add_weights(weights)
             return y
 
-        # The last block computes fewer positions with `output_positions`, so it cannot be part of the scan.
-        last = len(graphs) - 1
-        first, period = _find_repetition(graphs) if self.config.scan_layers else (len(graphs), 1)
-        num_scanned = max(0, last + (output_positions is None) - first) // period * period
-        for i in range(min(first, last)):
-            x = append(*run(graphs[i], params[i], x, jnp.asarray(i)))
-        if num_scanned:
-            groups = [params[first + i : first + num_scanned : period] for i in range(period)]
-            stacked = [jax.tree.map(lambda *leaves: jnp.stack(leaves), *group) for group in groups]
+        def run_layer(x: jax.Array, layer: int) -> jax.Array:
+            graph, params = module.split(blocks[layer if isinstance(blocks, nnx.List) else str(layer)])
+            at = output_positions if layer == last else None
+            return append(*run(graph, params, x, jnp.asarray(layer), at))
 
-            def step(
-                x: jax.Array, inputs: tuple[Sequence[module.Params], jax.Array]
-            ) -> tuple[jax.Array, Any]:
+        ranges = [] if isinstance(blocks, nnx.List) else scanned_layers(self.config)
+        for layer in range(ranges[0].start if ranges else last):
+            x = run_layer(x, layer)
+        if ranges:
+            graphs, params = zip(*(module.split(blocks[range_name(r)]) for r in ranges), strict=True)
+
+            def step(x: jax.Array, inputs: Any) -> tuple[jax.Array, Any]:
                 found = []
-                for i, block_params in enumerate(inputs[0]):
-                    found.append(run(graphs[first + i], block_params, x, inputs[1] + i))
+                for graph, params, layer in zip(graphs, *inputs, strict=True):
+                    found.append(run(graph, params, x, layer))
                     x = found[-1][0]
                 return x, found
 
-            _, found = jax.lax.scan(step, x, (stacked, first + jnp.arange(0, num_scanned, period)))
-            for i in range(num_scanned):
-                x = append(*jax.tree.map(lambda a, i=i: a[i // period], found[i % period]))
-        for i in range(len(outputs), len(graphs)):
-            x = append(*run(graphs[i], params[i], x, jnp.asarray(i), output_positions if i == last else None))
+            x, found = jax.lax.scan(step, x, (params, [jnp.asarray(r) for r in ranges]))
+            for group in range(len(ranges[0])):
+                for of_block in found:
+                    append(*jax.tree.map(lambda a, i=group: a[i], of_block))
+        for layer in range(len(outputs), last + 1):
+            x = run_layer(x, layer)
         if self.final_norm is not None:
             outputs[-1] = self.final_norm(outputs[-1])
         return outputs
 
     def init_cache(self, batch: int, slots: int) -> list[Cache]:
         """Create an empty cache per layer with room for `slots` tokens per row."""
-        return [block.init_cache(batch, slots) for block in self.blocks]
+        return [block.init_cache(batch, slots) for block in unstack_blocks(self.blocks)]
 
     def extend(
         self,
@@ -135,28 +136,19 @@ class Stack(nnx.Module):
         if self.relative_bias is not None:
             mask = self.relative_bias(mask, index + jnp.arange(positions.shape[1]), mask.shape[-1])
         new_cache = []
-        for i, block in enumerate(self.blocks):
+        for i, block in enumerate(unstack_blocks(self.blocks)):
             memory = encoder_cache and (encoder_cache.keys_and_values[i], encoder_cache.mask)
             x, layer_cache = block.extend(x, mask, positions, cache[i], index, memory)
             new_cache.append(layer_cache)
         return (x if self.final_norm is None else self.final_norm(x)), new_cache
 
 
-def _find_repetition(graphs: Sequence[module.Graph]) -> tuple[int, int]:
-    """Find the part of a stack that can run as a scan.
-
-    Returns:
-      The first block from which on the structures of the blocks repeat, and after how many blocks they do; the number of
-      blocks and 1 if they do not repeat.
-    """
-    n = len(graphs)
-    found = [
-        (first, period)
-        for first in range(n)
-        for period in range(1, (n - first) // 2 + 1)
-        if graphs[first : n - period] == graphs[first + period :]
-    ]
-    return min(found, key=sum, default=(n, 1))
+def unstack_model(model: nnx.Module) -> nnx.Module:
+    """Return a copy of a model without stacked parameters, for loops that run its layers many times."""
+    copy = module.merge(*module.split(model))
+    for stack in [part for _, part in nnx.iter_graph(copy) if isinstance(part, Stack)]:
+        stack.blocks = nnx.List(unstack_blocks(stack.blocks))
+    return copy
 
 
 # Functions whose first argument is static.

@@ -21,6 +21,7 @@ from bert_jax.modeling import beam_search, decoding, module
 from bert_jax.modeling.bart import BartForSeq2Seq
 from bert_jax.modeling.gpt import GptForCausalLM
 from bert_jax.modeling.module import Rngs
+from bert_jax.modeling.stack import unstack_model
 from bert_jax.tasks import Downstream, Examples, Mistake, TaskOutput, attention_size, shorten, token_output
 
 
@@ -154,7 +155,7 @@ class Task(Downstream):
             # The first decoder input takes one position. Nothing is lost: a target of full length ends in [SEP].
             length = int(min(length, model.config.longest_row - 1))
         generated = beam_search.search_rows(
-            *module.split(model),
+            *module.split(unstack_model(model)),
             *prompt,
             length,
             end=self.tokenizer.sep,

@@ -21,7 +21,7 @@ import jax
 import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, LatestN
 
-from bert_jax.core import buckets, paths
+from bert_jax.core import buckets, paths, stacking
 from bert_jax.core.config import did_you_mean
 from bert_jax.core.errors import UserError, first_line
 from bert_jax.train import orbax_s3
@@ -97,16 +97,17 @@ class Checkpointer:
           UserError: if there are checkpoints but none is readable, or they belong to another model.
         """
         abstract = layout.abstract
-        args = ocp.args.Composite(
-            params=ocp.args.StandardRestore(abstract.params),
-            training=ocp.args.StandardRestore({'step': abstract.step, 'opt_state': abstract.opt_state}),
-        )
         steps = sorted(self._manager.all_steps(), reverse=True)
         damaged: list[int] = []
         for step in steps:
             try:
                 saved = read_param_shapes(self._folder / str(step))
                 _check_shapes(saved, abstract.params, self._folder / str(step))
+                stored = stacking.convert(abstract, saved)
+                args = ocp.args.Composite(
+                    params=ocp.args.StandardRestore(stored.params),
+                    training=ocp.args.StandardRestore({'step': stored.step, 'opt_state': stored.opt_state}),
+                )
                 restored = self._manager.restore(step, args=args)
                 _read_metadata_file(self._folder / str(step))
             except UserError:
@@ -124,7 +125,8 @@ class Checkpointer:
                 set_aside(self._folder / str(number), f'damaged-{number}-{time.time():.0f}')
             self._manager.reload()
             training = restored['training']
-            return State(training['step'], restored['params'], training['opt_state'])
+            state = State(training['step'], restored['params'], training['opt_state'])
+            return stacking.convert_arrays(state, abstract)
         if steps:
             raise UserError(
                 f'None of the checkpoints in {str(self._folder)!r} can be read. Start again in another --workdir.'
@@ -272,8 +274,8 @@ def read_params(step: pathlib.Path, abstract: Mapping[str, Any]) -> dict[str, ja
 
     Args:
       step: folder of a step.
-      abstract: shapes and shardings of all parameters in the checkpoint. Parameters without a sharding are placed
-        on one device.
+      abstract: shapes and shardings of all parameters in the checkpoint, in which layers may be stacked or not.
+        Parameters without a sharding are placed on one device.
 
     Raises:
       UserError: if the checkpoint is damaged, or its parameters have other names or shapes.
@@ -281,8 +283,10 @@ def read_params(step: pathlib.Path, abstract: Mapping[str, Any]) -> dict[str, ja
     one_device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     placed = {n: s if s.sharding is not None else s.update(sharding=one_device) for n, s in abstract.items()}
     try:
+        stored = stacking.convert(placed, read_param_shapes(step))
         with ocp.StandardCheckpointer() as checkpointer:
-            return checkpointer.restore(_orbax_path(step) / 'params', placed)
+            restored = checkpointer.restore(_orbax_path(step) / 'params', stored)
+        return stacking.convert_arrays(restored, placed)
     except Exception as e:
         raise UserError(
             f'The parameters in {str(step)!r} cannot be read ({first_line(e)}). Use another checkpoint.'
@@ -292,6 +296,7 @@ def read_params(step: pathlib.Path, abstract: Mapping[str, Any]) -> dict[str, ja
 def _check_shapes(
     saved: Mapping[str, jax.ShapeDtypeStruct], expected: Mapping[str, Any], step: pathlib.Path
 ) -> None:
+    saved, expected = stacking.unstack(saved), stacking.unstack(expected)
     for name in sorted({*saved, *expected}):
         saved_shape, shape = (x[name].shape if name in x else 'missing' for x in (saved, expected))
         if saved_shape != shape:

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import AbstractDevice
 
-from bert_jax.core import partitioning
+from bert_jax.core import partitioning, stacking
 from bert_jax.modeling import module
 from bert_jax.train.state import Layout
 
@@ -44,7 +44,7 @@ def training_ratio(task: Any, model_config: Any, layout: Layout, batch: Mapping[
         return sum((term.value() for term in terms.values()), jnp.float32(0))
 
     params = layout.shapes.params
-    arguments = layout.select_trained(params), params, batch
+    arguments = stacking.unstack(layout.select_trained(params)), stacking.unstack(params), batch
     device = AbstractDevice(
         'cpu', None, 'cpu'
     )  # nothing runs, so the log need not say what an accelerator would store

@@ -12,7 +12,7 @@ from typing import Any
 import jax
 
 from bert_jax import tasks
-from bert_jax.core import buckets, distributed, paths
+from bert_jax.core import buckets, distributed, paths, stacking
 from bert_jax.core.errors import UserError
 from bert_jax.data import labeled, tokenizer_training
 from bert_jax.data import prepare as prepare_lib
@@ -106,7 +106,8 @@ def _read_pretrained(
     Heads with other shapes, such as one for another number of classes, and the parameters whose names begin with one of
     `reinitialized`, such as a head for other classes, are not read, so they keep their random initialization.
     """
-    saved, expected = checkpoint.read_param_shapes(step), layout.abstract.params
+    stored = layout.abstract.params
+    saved, expected = stacking.unstack(checkpoint.read_param_shapes(step)), stacking.unstack(stored)
     reshaped = [n for n in expected if n in saved and saved[n].shape != expected[n].shape]
     for name in reshaped:
         if name.startswith(f'{model}/'):
@@ -128,7 +129,8 @@ def _read_pretrained(
     replicated = layout.shardings.step
     abstract = {n: expected[n] if n in shared else saved[n].update(sharding=replicated) for n in saved}
     restored = checkpoint.read_params(step, abstract)
-    return {name: restored[name] for name in shared}
+    wanted = {path: value for path, value in stored.items() if stacking.layer_paths(path)[0] in shared}
+    return stacking.convert_arrays({name: restored[name] for name in shared}, wanted)
 
 
 def _list_modules(names: Iterable[str], model: str) -> str:

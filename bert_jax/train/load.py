@@ -1,5 +1,6 @@
 """Load a trained model from a checkpoint."""
 
+import dataclasses
 import json
 import pathlib
 from collections.abc import Sequence
@@ -39,6 +40,8 @@ def read(
 ) -> TrainedModel:
     """Load the newest readable checkpoint at `path`.
 
+    The parameters of each layer are apart, also if the run had `model.scan_layers`.
+
     Args:
       path: working directory, its `checkpoints` folder, or the folder of one step.
       partitioner: mesh on which to place the parameters; None places them on one device.
@@ -51,6 +54,9 @@ def read(
     experiment = experiment_lib.from_config(about['config'], overrides)
     tokenizer = tokenizer_lib.from_json(json.dumps(about['tokenizer']))
     experiment = experiment_lib.complete(experiment, tokenizer)
+    experiment = dataclasses.replace(
+        experiment, model=dataclasses.replace(experiment.model, scan_layers=False)
+    )
     task = experiment.make_task(tokenizer)
     graph, shapes, axes = module.abstract(lambda rngs: task.build_model(experiment.model, rngs))
     if partitioner is not None:

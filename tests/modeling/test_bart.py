@@ -12,7 +12,9 @@ from bert_jax.train.flops import matmul_flops
 from tests.modeling import tiny
 
 VARIANTS = pytest.mark.parametrize(
-    'variant', [{}, tiny.MODERN, tiny.T5, {'scan_layers': True}], ids=['bart', 'modern', 't5', 'scan']
+    'variant',
+    [{}, tiny.MODERN, tiny.T5, {'scan_layers': True, 'layers': 3}],
+    ids=['bart', 'modern', 't5', 'scan'],
 )
 S, T = 7, 5
 
@@ -55,7 +57,7 @@ def test_encoder_and_decoder_ignore_padding(variant):
     assert (norms[S:, :4] > 1e-4).all()
 
 
-@pytest.mark.parametrize('variant', [{}, tiny.MODERN, tiny.T5], ids=['bart', 'modern', 't5'])
+@VARIANTS
 def test_greedy_generation_equals_repeated_argmax_without_cache(variant):
     graph, params = tiny.graph_and_params(BartForSeq2Seq, **variant)
     tokens = tiny.tokens_and_segments(2, S)[0]

@@ -226,7 +226,7 @@ def test_merge_does_not_depend_on_the_order_of_parameters():
     [
         {},
         {'layers': 1},
-        {'scan_layers': True},
+        {'scan_layers': True, 'layers': 4},
         {'remat': 'full'},
         {'norm_placement': 'pre'},
         {'rope_base': 100.0},

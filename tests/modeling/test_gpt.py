@@ -14,7 +14,7 @@ from tests.modeling import tiny
 
 VARIANTS = pytest.mark.parametrize(
     'variant',
-    [{}, {**tiny.MODERN, 'kv_heads': 2}, {'norm_placement': 'post'}, {'scan_layers': True}],
+    [{}, {**tiny.MODERN, 'kv_heads': 2}, {'norm_placement': 'post'}, {'scan_layers': True, 'layers': 3}],
     ids=['gpt2', 'modern', 'post', 'scan'],
 )
 
@@ -45,7 +45,7 @@ def test_logits_do_not_depend_on_later_tokens(variant):
     tokens, _ = tiny.tokens_and_segments(2, 12)
     full = run(tokens)
     assert full.logits.shape == (2, 12, tiny.VOCAB)
-    assert len(full.hidden_states) == 3
+    assert len(full.hidden_states) == variant.get('layers', 2) + 1
     np.testing.assert_allclose(run(tokens[:, :7]).logits, full.logits[:, :7], atol=2e-5)
 
 
@@ -70,7 +70,7 @@ def test_shared_key_heads_equal_repeated_ones():
 
 def test_scanned_layers_equal_unrolled_ones():
     tokens, _ = tiny.tokens_and_segments()
-    one, other = tiny.model(Gpt)(tokens), tiny.model(Gpt, scan_layers=True)(tokens)
+    one, other = (tiny.model(Gpt, layers=4, scan_layers=scan)(tokens) for scan in (False, True))
     for a, b in zip(one.hidden_states, other.hidden_states, strict=True):
         np.testing.assert_allclose(a, b, atol=1e-5)
 

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from bert_jax.core import stacking
 from bert_jax.modeling import bart, bert, gpt, module
 from bert_jax.modeling.bert import Bert
 
@@ -63,13 +64,17 @@ def config(make=Bert, **changes):
 
 @functools.cache
 def graph_and_params(make=Bert, **changes):
-    """Structure and parameters of `make(config, rngs)`; no bias is zero and no norm scale one."""
-    graph, shapes, _ = module.abstract(functools.partial(make, config(make, **changes)))
+    """Structure and parameters of `make(config, rngs)`; no bias is zero and no norm scale one.
+
+    Each layer has the same parameters whether or not they are stacked.
+    """
+    graph, stored, _ = module.abstract(functools.partial(make, config(make, **changes)))
+    shapes = module.abstract(functools.partial(make, config(make, **changes | {'scan_layers': False})))[1]
     rng = np.random.default_rng(0)
     params = {
         name: rng.normal(name.endswith('scale'), 0.3, s.shape).astype(s.dtype) for name, s in shapes.items()
     }
-    return graph, jax.tree.map(jnp.asarray, params)
+    return graph, stacking.stack(jax.tree.map(jnp.asarray, params), stored)
 
 
 @functools.partial(jax.jit, static_argnums=0)
