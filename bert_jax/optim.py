@@ -33,7 +33,7 @@ class OptimConfig:
         exempt from LAMB's trust ratio; 0 disables the decay.
       clip_norm: maximum global norm of the gradients of all trained parameters; 0 disables clipping.
       frozen: path prefixes of parameters that are not trained, such as 'bert/'. Neither gradients nor moments of Adam
-        are computed for them.
+        are computed for them. Layers that `model.scan_layers` stacks are frozen together or not at all.
     """
 
     name: Literal['adamw', 'lamb'] = 'adamw'

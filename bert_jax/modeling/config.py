@@ -52,7 +52,8 @@ class ModelConfig:
         stream (Radford et al. 2019, section 2.3).
       dtype: type of activations; parameters, softmax and losses are always float32.
       attention_implementation: attention kernel: 'auto', or one that is used where it applies, see `attention.attend`.
-      scan_layers: whether the layers run as one `jax.lax.scan`, which compiles faster.
+      scan_layers: whether the repeated layers, all but the last, run as one `jax.lax.scan`, which compiles faster. Their
+        parameters are stored stacked, see `core.stacking`.
       remat: activations that the backward pass recomputes: none, all of a block but its matrix products
         ('dots'), or the whole block ('full').
       vocab_size: vocabulary size V; 0 takes the size of the tokenizer.

@@ -102,9 +102,10 @@ def read_model_config(*overrides):
     ).model
 
 
-def test_layers_of_the_new_model_share_their_blocks(install):
+@pytest.mark.parametrize('scan_layers', [False, True])
+def test_layers_of_the_new_model_share_their_blocks(install, scan_layers):
     install(modeling)
-    config = read_model_config('model.layers=4', 'model.groups=2')
+    config = read_model_config('model.layers=4', 'model.groups=2', f'model.scan_layers={scan_layers}')
     graph, shapes, _ = module.abstract(lambda rngs: heads.Encoder(config, rngs))
     params = random_params({name: shape.shape for name, shape in shapes.items()})
     assert {name.split('/')[3] for name in params if '/blocks/' in name} == {'0', '2'}

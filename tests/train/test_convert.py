@@ -8,6 +8,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 import bert_jax
+from bert_jax.core import stacking
 from bert_jax.core.errors import UserError
 from bert_jax.data import tokenizer as tokenizer_lib
 from bert_jax.modeling import module
@@ -166,6 +167,12 @@ def read_json(file):
         ),
         ('bart', {'num_beams': 1}, {'length': 40}, {'max_new_tokens': 39, 'num_beams': 1}),
         (
+            'bart scanned',
+            {'num_beams': 1},
+            {'length': 40},
+            {'max_new_tokens': 39, 'num_beams': 1},
+        ),
+        (
             'gpt',
             {'num_beams': 1, 'decoder_only': True},
             {'length': 15, 'target_length': 20},
@@ -174,7 +181,13 @@ def read_json(file):
     ],
 )
 def test_generation_stops_where_ours_stops(tmp_path, model, task, data, settings):
-    params = write_checkpoint(tmp_path / 'ours', {'name': model}, {'name': 'seq2seq', **task}, data)
+    model, _, scanned = model.partition(' ')
+    changes = {'layers': 4, 'scan_layers': True} if scanned else {}
+    params = write_checkpoint(
+        tmp_path / 'ours', {'name': model, **changes}, {'name': 'seq2seq', **task}, data
+    )
+    assert any(map(stacking.is_stacked, params)) == bool(scanned)
+    params = stacking.unstack(params)
     convert.to_hf(tmp_path / 'ours', tmp_path / 'theirs')
     written = read_json(tmp_path / 'theirs' / 'generation_config.json')
     ids = {'pad_token_id': 0, 'bos_token_id': 2, 'eos_token_id': 3}
@@ -188,6 +201,7 @@ def test_generation_stops_where_ours_stops(tmp_path, model, task, data, settings
     task_name = convert.from_hf(str(tmp_path / 'theirs'), tmp_path / 'again')
     assert task_name == {'bart': 'denoise', 'gpt': 'clm'}[model]
     again, _ = bert_jax.load(tmp_path / 'again')
+    assert again.params.keys() == params.keys()
     for name, value in again.params.items():
         rows = 99 if name.endswith(('token_embedding', 'logits_bias')) else None
         # BART in transformers always has two unused rows before its positions.

@@ -30,6 +30,6 @@ class Albert(bert.Bert):
     """ALBERT without a head. Token embeddings have the width of the model, unlike in the paper."""
 
     def __init__(self, config: Config, rngs: nnx.Rngs, pooler: bool = True):
-        super().__init__(config, rngs, pooler)
+        super().__init__(dataclasses.replace(config, scan_layers=False), rngs, pooler)
         blocks, c = self.layers.blocks, config
         self.layers.blocks = nnx.List([blocks[i * c.groups // c.layers] for i in range(c.layers)])
