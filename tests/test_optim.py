@@ -11,7 +11,7 @@ import pytest
 from flax import nnx
 
 from bert_jax import optim
-from bert_jax.core import partitioning
+from bert_jax.core import partitioning, stacking
 from bert_jax.core.errors import UserError
 from bert_jax.core.partitioning import MeshConfig
 from bert_jax.modeling.bart import BartForSeq2Seq
@@ -176,6 +176,23 @@ def test_lamb_differs_from_adamw_only_for_decayed_parameters():
     lamb, adamw = run(make(name='lamb'))[-1], run(make())[-1]
     for name in PARAMS:
         assert (abs(lamb[name] - adamw[name]).max() > 1e-3) == (name in DECAYS)
+
+
+@pytest.mark.parametrize('name', ['adamw', 'lamb'])
+def test_a_stacked_parameter_is_updated_as_its_layers(name):
+    rng = np.random.default_rng(0)
+    layers = {
+        f'blocks/{i}/mlp/kernel': jnp.asarray(rng.normal(0, 10.0**i, (4, 6)), jnp.float32) for i in range(3)
+    }
+    grads = {path: jnp.asarray(rng.normal(size=(4, 6)), jnp.float32) for path in layers}
+    tx, path = make(name=name, clip_norm=0.1), 'blocks/0:3:1/mlp/kernel'
+
+    def update(grads, params):
+        with jax.numpy_dtype_promotion('standard'):
+            return tx.update(grads, tx.init(params), params)[0]
+
+    stacked = update(stacking.stack(grads, [path]), stacking.stack(layers, [path]))
+    assert_close(stacking.unstack(stacked), update(grads, layers))
 
 
 def test_gradients_are_clipped_to_global_norm():

@@ -9,6 +9,7 @@ import jax
 import numpy as np
 import pytest
 
+from bert_jax.core import stacking
 from bert_jax.core.errors import UserError
 from bert_jax.interop import huggingface
 from bert_jax.modeling import beam_search, decoding, heads, module
@@ -75,8 +76,8 @@ def test_attention_weights_equal_theirs(name, changes):
     _, params = convert(config, tensors)
     settings = dataclasses.replace(huggingface.to_model_config(config), **changes)
     constructor = make(huggingface.family_and_task(config)[1], config, tensors)
-    graph, _, _ = module.abstract(lambda rngs: constructor(settings, rngs=rngs))
-    model, inputs = Model(params, graph, settings, None), dict(INPUTS)
+    graph, shapes, _ = module.abstract(lambda rngs: constructor(settings, rngs=rngs))
+    model, inputs = Model(stacking.stack(params, shapes), graph, settings, None), dict(INPUTS)
     if config['model_type'] == 'bart':
         inputs['targets'] = INPUTS['tokens'][::-1, :7]
     outputs = model(**inputs, output_attentions=True)._asdict()
