@@ -110,8 +110,7 @@ def splash(q: jax.Array, k: jax.Array, v: jax.Array, mask: AnyMask) -> jax.Array
     num_queries, (pad_q, pad_k) = q.shape[2], (-x.shape[2] % 128 for x in (q, k))
     if pad_k and keys is None:
         keys = jnp.ones((len(k), k.shape[2]), jnp.int32)
-    q = jnp.pad(q, ((0, 0), (0, 0), (0, pad_q), (0, 0)))
-    k, v = (jnp.pad(x, ((0, 0), (0, 0), (0, pad_k), (0, 0))) for x in (k, v))
+    q, k, v = _pad(q, pad_q, 2), _pad(k, pad_k, 2), _pad(v, pad_k, 2)
     (batch, _, tq, _), tk = q.shape, k.shape[2]
     block_q, block_k = (next(n for n in (512, 256, 128) if t % n == 0) for t in (tq, tk))
     block_sizes = splash.BlockSizes(
@@ -122,8 +121,7 @@ def splash(q: jax.Array, k: jax.Array, v: jax.Array, mask: AnyMask) -> jax.Array
     if keys is not None:
         if queries is None:  # number all documents 1, so that queries attend to every real key
             queries, keys = jnp.ones((batch, num_queries), jnp.int32), jnp.minimum(keys, 1)
-        queries, keys = (jnp.pad(x, ((0, 0), (0, pad))) for x, pad in ((queries, pad_q), (keys, pad_k)))
-        documents = splash.SegmentIds(queries, keys)
+        documents = splash.SegmentIds(_pad(queries, pad_q, 1), _pad(keys, pad_k, 1))
 
     def kernel(q: jax.Array, k: jax.Array, v: jax.Array, documents: Any) -> jax.Array:
         mask_type = splash_attention_mask.CausalMask if mask.causal else splash_attention_mask.FullMask
@@ -138,7 +136,13 @@ def splash(q: jax.Array, k: jax.Array, v: jax.Array, mask: AnyMask) -> jax.Array
         )
         return jax.vmap(attention)(q * q.shape[-1] ** -0.5, k, v, segment_ids=documents)
 
-    return _map_devices(kernel, q, k, v, documents)[:, :, :num_queries]
+    y = _map_devices(kernel, q, k, v, documents)
+    return y[:, :, :num_queries] if pad_q else y
+
+
+def _pad(x: jax.Array, count: int, axis: int) -> jax.Array:
+    """Append `count` zeros along an axis."""
+    return jnp.pad(x, [(0, count if i == axis else 0) for i in range(x.ndim)]) if count else x
 
 
 def _map_devices(
