@@ -8,7 +8,7 @@
 #   DIR/parts.txt      status, seconds and name of each part
 # Environment:
 #   PYTHON    Python to use (default: .venv/bin/python if it exists, else python3)
-#   WHEELS    folder of wheels to install first, into a folder of its own, for packages that this Python lacks
+#   WHEELS    folder of wheels of packages that this Python lacks, installed into a temporary folder first
 #   DEADLINE  seconds for all parts together (default: 540)
 #   PARTS     names of the parts to run, see below (default: all that fit)
 #   DEVICE    gpu, tpu or cpu (default: gpu)

@@ -56,8 +56,7 @@ def measure(
             f'--loop needs a single device, but JAX finds {device.num_devices}. On GPUs, set CUDA_VISIBLE_DEVICES=0.'
         )
     rows = rows or throughput.first_rows(size, length, device.platform)
-    dtype = 'float32' if device.platform == 'cpu' else 'bfloat16'
-    settings = {'dtype': dtype, **(model or {})}
+    settings = {'dtype': device.dtype, **(model or {})}
     case = throughput.Case(
         'bert_jax', size, length, 'full', 0.0, rows, device.platform, settings['dtype'], settings, min(seconds, 8)
     )  # fmt: skip

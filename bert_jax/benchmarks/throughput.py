@@ -55,6 +55,11 @@ class Device(NamedTuple):
     environment: Mapping[str, str]
     num_devices: int = 1
 
+    @property
+    def dtype(self) -> str:
+        """Default type of the activations."""
+        return 'float32' if self.platform == 'cpu' else 'bfloat16'
+
 
 @dataclasses.dataclass(frozen=True)
 class Case:
@@ -156,7 +161,7 @@ def measure(
     earlier = [] if out is None else read_results(out)
     results: list[Result] = []
     model = dict(model or {})
-    dtype = model.get('dtype', 'float32' if device.platform == 'cpu' else 'bfloat16')
+    dtype = model.get('dtype', device.dtype)
 
     def run(case: Case) -> Result:
         result = time_case(case, device, limit)

@@ -63,7 +63,7 @@ def attend(
     """Compute attention of queries to keys.
 
     With `implementation='auto'` and no dropout, TPUs use splash attention for masks by document and lengths that are
-    multiples of 128. NVIDIA GPUs of compute capability 8 or higher use cuDNN in half precision. It gets the lengths of
+    multiples of 128 or at least 512. NVIDIA GPUs of compute capability 8 or higher use cuDNN in half precision. It gets the lengths of
     the rows if the mask says no more than padding and causality, and otherwise reads the mask as an array, which needs
     even lengths. Everything else uses XLA. A mask with a window is computed block by block (`local_attention`), unless
     the row is hardly longer than the window or the kernel supports the window.

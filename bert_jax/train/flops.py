@@ -45,9 +45,8 @@ def training_ratio(task: Any, model_config: Any, layout: Layout, batch: Mapping[
 
     params = layout.shapes.params
     arguments = stacking.unstack(layout.select_trained(params)), stacking.unstack(params), batch
-    device = AbstractDevice(
-        'cpu', None, 'cpu'
-    )  # nothing runs, so the log need not say what an accelerator would store
+    # Nothing runs, so the log need not say what an accelerator would store.
+    device = AbstractDevice('cpu', None, 'cpu')
     with partitioning.use(partitioning.make_abstract(partitioning.MeshConfig(), 1, device)):
         forward, step = (matmul_flops(jax.make_jaxpr(f)(*arguments).jaxpr) for f in (loss, jax.grad(loss)))
     return step / forward

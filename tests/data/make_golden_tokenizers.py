@@ -144,6 +144,23 @@ ADDED = {
 }  # fmt: skip
 
 
+def _sentencepiece_files() -> Iterator[tuple[str, dict[str, object]]]:
+    """Yield the names and files of the folders of SentencePiece tokenizers."""
+    for family, backend in (('roberta', _unigram()), ('gemma', _byte_fallback_bpe())):
+        own_class = {'roberta': 'XLMRobertaTokenizerFast', 'gemma': 'GemmaTokenizer'}[family]
+        for class_name, (added, values) in itertools.product(
+            (own_class, 'PreTrainedTokenizerFast'), ADDED.items()
+        ):
+            contents = json.loads(backend.to_str())
+            config = {'tokenizer_class': class_name, **SENTENCEPIECE_ROLES[family]}
+            if values:  # published settings list the special tokens too
+                tokens = contents['added_tokens']
+                special = {str(t['id']): {k: v for k, v in t.items() if k != 'id'} for t in tokens}
+                config['added_tokens_decoder'] = special | values['added_tokens_decoder']
+            files = {'tokenizer.json': contents, 'tokenizer_config.json': config}
+            yield f'{class_name} of {family} added {added}', files
+
+
 def folders(parent: pathlib.Path) -> Iterator[tuple[str, pathlib.Path]]:
     """Write a folder for each combination of settings and yield its name and path."""
 
@@ -220,19 +237,8 @@ def folders(parent: pathlib.Path) -> Iterator[tuple[str, pathlib.Path]]:
                 f'{class_name} {source} {settings} added {added}', {**files, 'tokenizer_config.json': config}
             )
 
-    for family, backend in (('roberta', _unigram()), ('gemma', _byte_fallback_bpe())):
-        classes = {'roberta': 'XLMRobertaTokenizerFast', 'gemma': 'GemmaTokenizer'}[family]
-        for class_name, (added, values) in itertools.product(
-            (classes, 'PreTrainedTokenizerFast'), ADDED.items()
-        ):
-            contents = json.loads(backend.to_str())
-            config = {'tokenizer_class': class_name, **SENTENCEPIECE_ROLES[family]}
-            if values:  # published settings list the special tokens too
-                tokens = contents['added_tokens']
-                special = {str(t['id']): {k: v for k, v in t.items() if k != 'id'} for t in tokens}
-                config['added_tokens_decoder'] = special | values['added_tokens_decoder']
-            files = {'tokenizer.json': contents, 'tokenizer_config.json': config}
-            yield make(f'{class_name} of {family} added {added}', files)
+    for name, files in _sentencepiece_files():
+        yield make(name, files)
 
 
 def digest(backend: tokenizers.Tokenizer, texts: list[str]) -> str:

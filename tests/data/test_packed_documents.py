@@ -15,7 +15,7 @@ VOCABULARY = tokenizer_lib.from_vocab([*tokenizer_lib.SPECIAL, *(f'w{i}' for i i
 
 
 def pack(sizes, length, **settings):
-    """Return the rows of documents of the given sizes, each of a token of its own."""
+    """Return the rows of documents of the given sizes, each of which repeats another token."""
     documents = [[np.full(n, 5 + i % 500)] for i, n in enumerate(sizes)]
     rows = PackedRows(length, **settings)(documents, VOCABULARY, np.random.default_rng(0))
     return [unpack(row) for row in rows]
