@@ -128,21 +128,42 @@ class AdamState(NamedTuple):
     nu: optax.Updates
 
 
-def scale_by_adam(b1: float, b2: float, eps: float, bias_correction: bool) -> optax.GradientTransformation:
-    """Scale gradients by Adam, with optional bias correction, which the optimizer of the original BERT lacks."""
-    if bias_correction:
-        return optax.scale_by_adam(b1, b2, eps)
+def scale_by_adam(
+    b1: float, b2: float, eps: float, bias_correction: bool
+) -> optax.GradientTransformationExtraArgs:
+    """Scale gradients by Adam, with optional bias correction, which the optimizer of the original BERT lacks.
 
-    def init(params: optax.Params) -> AdamState:
-        return AdamState(optax.tree.zeros_like(params), optax.tree.zeros_like(params))
+    The update takes another argument `rows`. For a parameter path in `rows`, the gradient consists of the rows of the
+    parameter at the ascending, distinct indices `rows[path]`, and all others are zero. Indices past the end are ignored.
+    """
 
-    def update(grads: optax.Updates, state: AdamState, params: Any = None) -> tuple[optax.Updates, AdamState]:
-        mu = jax.tree.map(lambda m, g: b1 * m + (1 - b1) * g, state.mu, grads)
-        nu = jax.tree.map(lambda n, g: b2 * n + (1 - b2) * g * g, state.nu, grads)
-        updates = jax.tree.map(lambda m, n: m / (jnp.sqrt(n) + eps), mu, nu)
-        return updates, AdamState(mu, nu)
+    def init(params: optax.Params) -> Any:
+        moments = AdamState(optax.tree.zeros_like(params), optax.tree.zeros_like(params))
+        return optax.ScaleByAdamState(jnp.zeros((), jnp.int32), *moments) if bias_correction else moments
 
-    return optax.GradientTransformation(init, update)  # type: ignore[arg-type]
+    def update(
+        grads: Any, state: Any, params: Any = None, *, rows: Mapping[str, jax.Array] | None = None, **_: Any
+    ) -> tuple[Any, Any]:
+        def accumulate(moments: Any, decay: float, power: int) -> Any:
+            def add(path: Any, grad: jax.Array, moment: jax.Array) -> jax.Array:
+                new, old = (1 - decay) * grad**power, decay * moment
+                if not rows or path[-1].key not in rows:
+                    return new + old
+                indices = rows[path[-1].key]
+                return old.at[indices].add(new, mode='drop', indices_are_sorted=True, unique_indices=True)
+
+            return jax.tree_util.tree_map_with_path(add, grads, moments)
+
+        mu, nu = accumulate(state.mu, b1, 1), accumulate(state.nu, b2, 2)
+        state, means, variances = state._replace(mu=mu, nu=nu), mu, nu
+        if bias_correction:
+            state = state._replace(count=optax.safe_increment(state.count))
+            means, variances = (
+                optax.tree.bias_correction(x, b, state.count) for x, b in ((mu, b1), (nu, b2))
+            )
+        return jax.tree.map(lambda m, n: m / (jnp.sqrt(n) + eps), means, variances), state
+
+    return optax.GradientTransformationExtraArgs(init, update)
 
 
 def clip_by_global_norm(limit: float) -> optax.GradientTransformation:

@@ -83,7 +83,7 @@ def time_bert_jax(size: str, seconds: float) -> dict[str, float]:
 
     forward = jax.jit(lambda p: task.loss(module.merge(layout.graph, p), on_device, None).losses)
     # The values of the gradient do not affect the time.
-    apply = jax.jit(lambda s: apply_gradients(layout.tx, s.params, s.opt_state, s.params))
+    apply = jax.jit(lambda s: apply_gradients(layout.tx, s.params, s.opt_state, s.params, {}))
     total = median_time(step, seconds)
     forward_time = median_time(lambda: jax.block_until_ready(forward(state.params)), seconds / 4)
     update_time = median_time(lambda: jax.block_until_ready(apply(state)), seconds / 4)

@@ -83,13 +83,13 @@ class Batches:
     def __call__(self, step: int) -> Batch:
         if self._packing:
             return self._packed_batch(step, self._packing)
-        positions, width = self._positions(step, 1), None
-        if self._bucket_lengths is not None:
+        if self._bucket_lengths is None:
+            positions, width = self._positions(step, 1)[self._local_rows], None
+            texts = self._texts(positions)
+        else:
             window, longest = self._window(step // self.window_size)
-            positions = window[step % self.window_size]
+            texts, positions = window[:, step % self.window_size, self._local_rows]
             width = _padded_width(longest[step % self.window_size], self._bucket_lengths)
-        positions = positions[self._local_rows]
-        texts = self._texts(positions)
         return stack([self._example(*pair, width) for pair in zip(texts, positions, strict=True)])
 
     def _positions(self, step: int, num_steps: int) -> np.ndarray:
@@ -149,16 +149,16 @@ class Batches:
         """Regroup the rows of a window into batches of similar length.
 
         Returns:
-          The stream positions of the rows in each batch, [window size, batch size], and the length of the
-          longest row in each batch, [window size].
+          The indices in `rows` and the stream positions of the rows in each batch, [2, window size, batch size], and the
+          length of the longest row in each batch, [window size].
         """
         positions = self._positions(number * self.window_size, self.window_size)
-        epochs = positions // len(self._rows)
-        lengths = self._lengths[self._texts(positions)]
+        texts, epochs = self._texts(positions), positions // len(self._rows)
+        lengths = self._lengths[texts]
         batches = np.lexsort((lengths, epochs)).reshape(self.window_size, -1)
         batches = np.random.default_rng((self._seed, number)).permutation(batches)
         batches = batches[np.argsort(epochs[batches[:, 0]], kind='stable')]
-        return positions[batches], lengths[batches].max(1)
+        return np.stack([texts[batches], positions[batches]]), lengths[batches].max(1)
 
     def iterate(self, start: int, stop: int, prefetch: int = 4, workers: int = 0) -> Iterator[Batch]:
         """Return an iterator over the batches of steps `start` to `stop`, which makes them ahead of time.

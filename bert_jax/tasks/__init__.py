@@ -86,9 +86,12 @@ class Task(abc.ABC):
       config: the config's `task` section.
       data: the config's `data` section.
       tokenizer: tokenizer of the model.
+      only_embeds_tokens: whether `loss` uses `batch['tokens']` only to look up token embeddings, so that the gradient of all
+        other rows of the embedding is zero, see `train.embedding_rows`.
     """
 
     Data: type
+    only_embeds_tokens: bool = False
 
     def __init__(self, config: Any, data: Any, tokenizer: Tokenizer):
         self.config, self.data, self.tokenizer = config, data, tokenizer
@@ -230,6 +233,7 @@ class Pooled(Downstream):
 
     num_outputs: int = 1
     supports_packing = True
+    only_embeds_tokens = True
 
     def build_model(self, model_config: Any, rngs: Rngs) -> ForClassification:
         return ForClassification(model_config, self.num_outputs, rngs)
@@ -247,11 +251,10 @@ def attention_size(valid: np.ndarray) -> tuple[int, float]:
       valid: booleans [..., T], or the numbers of the texts in packed rows.
     """
     tokens = int(np.count_nonzero(valid))
-    if valid.dtype == bool:
-        return tokens, valid.shape[-1]
-    rows = np.arange(len(valid))[:, None] * (valid.max() + 1)
-    counts = np.bincount((rows + valid)[valid > 0])
-    return tokens, float((counts**2).sum() / tokens)
+    texts = valid.reshape(-1, valid.shape[-1]).astype(np.int64)
+    rows = np.arange(len(texts))[:, None] * (texts.max() + 1)
+    counts = np.bincount((rows + texts)[texts > 0])
+    return tokens, float((counts**2).sum() / max(1, tokens))
 
 
 # Fields of a task's `Config` that belong to a trained model. An evaluation takes them from the checkpoint.

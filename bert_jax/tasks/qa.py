@@ -54,6 +54,7 @@ class Task(Downstream):
 
     Data = QuestionConfig
     supports_packing = True
+    only_embeds_tokens = True
 
     def make_examples(self, records: Sequence[Record], with_labels: bool = True) -> Examples:
         return Examples(*question_answering.make_rows(records, self.data, self.tokenizer, with_labels))

@@ -53,6 +53,7 @@ class Task(Downstream):
 
     Data = TaggingConfig
     supports_packing = True
+    only_embeds_tokens = True
 
     def __init__(self, config: Config, data: TaggingConfig, tokenizer: Tokenizer):
         super().__init__(config, data, tokenizer)

@@ -1,6 +1,7 @@
 """The train step, a pure function of state and batch, and its compilation for a mesh."""
 
 import functools
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -13,6 +14,7 @@ from bert_jax.core import partitioning
 from bert_jax.core.metrics import Mean
 from bert_jax.core.partitioning import Partitioner
 from bert_jax.modeling import module
+from bert_jax.train import embedding_rows
 from bert_jax.train.state import Layout, State, make_layout
 
 Batch = dict[str, jax.Array]
@@ -32,6 +34,7 @@ def train_step(
     dropout: bool,
     prng: str,
     accumulation_steps: int,
+    table: str = '',
 ) -> tuple[State, Metrics]:
     """Compute loss and gradients of a batch and update the trained parameters.
 
@@ -51,12 +54,14 @@ def train_step(
       dropout: whether the model uses dropout.
       prng: random generator of dropout, see `TrainConfig`.
       accumulation_steps: number of parts of a batch.
+      table: path of the token embedding if its gradient is computed by rows, see `embedding_rows`.
 
     Returns:
       The state after the update, and metrics.
     """
     key = jax.random.fold_in(jax.random.key(seed, impl=_PRNG[prng]), state.step) if dropout else None
     trained = layout.select_trained(state.params)
+    rows: dict[str, jax.Array] = {}
 
     def loss(
         trained: module.Params, part: Batch, key: jax.Array | None, weights: dict[str, jax.Array]
@@ -66,7 +71,8 @@ def train_step(
         return sum(means, jnp.float32(0)), (result.losses, result.metrics)
 
     if accumulation_steps == 1:
-        grads, (terms, metrics) = jax.grad(loss, has_aux=True)(trained, batch, key, {})
+        selected, part, rows = embedding_rows.select(trained, batch, table)
+        grads, (terms, metrics) = jax.grad(loss, has_aux=True)(selected, part, key, {})
     else:
         # The weights depend only on the batch, so the compiler removes the rest of this forward pass.
         _, (terms, _) = loss(trained, batch, None, {})
@@ -82,7 +88,7 @@ def train_step(
         zeros = jax.tree.map(jnp.zeros_like, trained)
         grads, aux = jax.lax.scan(add_part, zeros, (parts, jnp.arange(accumulation_steps)))
         terms, metrics = jax.tree.map(lambda x: x.sum(0), aux)
-    trained, opt_state = apply_gradients(layout.tx, grads, state.opt_state, trained)
+    trained, opt_state = apply_gradients(layout.tx, grads, state.opt_state, trained, rows)
     with jax.numpy_dtype_promotion('standard'):
         learning_rate = jnp.asarray(schedule(state.step), jnp.float32)
     one = jnp.float32(1)
@@ -100,11 +106,15 @@ def train_step(
 
 
 def apply_gradients(
-    tx: optax.GradientTransformation, grads: module.Params, opt_state: Any, params: module.Params
+    tx: optax.GradientTransformation,
+    grads: module.Params,
+    opt_state: Any,
+    params: module.Params,
+    rows: Mapping[str, jax.Array],
 ) -> tuple[Any, Any]:
-    """Update parameters and optimizer state with the gradients."""
+    """Update parameters and optimizer state with the gradients; `rows` as in `optim.scale_by_adam`."""
     with jax.numpy_dtype_promotion('standard'):  # Optax mixes its integer counts with floats
-        updates, opt_state = tx.update(grads, opt_state, params)
+        updates, opt_state = tx.update(grads, opt_state, params, rows=rows)
         return optax.apply_updates(params, updates), opt_state
 
 
@@ -145,6 +155,7 @@ def make_train_step(
         dropout=model_config.dropout > 0 or model_config.attention_dropout > 0,
         prng=prng,
         accumulation_steps=accumulation_steps,
+        table=embedding_rows.table_path(task, model_config, partitioner),
     )
 
     def traced(seed: jax.Array, state: State, batch: Batch) -> tuple[State, Metrics]:

@@ -71,4 +71,4 @@ def test_flops_are_those_of_blocks_and_head():
     task, example = make_example(document_masking=False)
     config = tiny.config(GptForCausalLM)
     head = 2 * 12 * tiny.WIDTH * tiny.VOCAB
-    assert task.flops(config, stack([example])) == config.block_flops(13, 16) + head
+    assert task.flops(config, stack([example])) == config.block_flops(13, 13) + head

@@ -8,6 +8,7 @@ import jax
 import numpy as np
 import pytest
 
+from bert_jax import tasks
 from bert_jax.core import partitioning
 from bert_jax.core.errors import UserError
 from bert_jax.data.labeled import LabeledConfig
@@ -107,3 +108,11 @@ def test_packed_texts_take_less_than_half_of_the_flops_of_padded_rows():
 
     shape = packing.make(task, rows, 32, 1, TrainConfig())
     assert 1.8 * count_flops(shape) < count_flops(None)
+
+
+def test_operations_of_padded_and_packed_rows_count_each_text_alone():
+    lengths = np.array([3, 5])
+    padded = np.arange(8) < lengths[:, None]
+    packed = np.array([[1, 1, 1, 2, 2, 2, 2, 2]])
+    assert tasks.attention_size(padded) == tasks.attention_size(packed) == (8, (3**2 + 5**2) / 8)
+    assert tasks.attention_size(np.zeros((2, 3), bool)) == (0, 0)
