@@ -8,12 +8,13 @@ import os
 import pathlib
 import sys
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, TextIO
 
 import jax
 import jax.numpy as jnp
 
+from bert_jax.core import metric_writers
 from bert_jax.core.paths import write_atomic
 
 FILE = 'metrics.jsonl'
@@ -81,35 +82,45 @@ def format_duration(seconds: float) -> str:
 
 
 class Writer:
-    """Writer of metrics to `metrics.jsonl` and TensorBoard events in a working directory.
+    """Writer of metrics to `metrics.jsonl` in a working directory, and to other writers.
 
     Existing lines of steps after `step` are removed first, because a resumed run repeats the steps that followed
     its last checkpoint.
+
+    Args:
+      folder: folder for the files.
+      workdir: working directory of the run, which is `folder` unless it is in a bucket.
+      step: step at which the run starts or resumes.
+      writers: names of the other writers, see `metric_writers`.
+      config: config of the run, for the other writers.
     """
 
-    def __init__(self, workdir: pathlib.Path, step: int):
-        from tensorboardX import SummaryWriter
-
-        self._path = workdir / FILE
+    def __init__(
+        self,
+        folder: pathlib.Path,
+        workdir: pathlib.Path,
+        step: int,
+        writers: Sequence[str],
+        config: Mapping[str, Any],
+    ):
+        self._path, last_step = folder / FILE, 0.0
         if self._path.exists():
             lines = self._path.read_bytes().decode(errors='replace').splitlines()
-            kept = [line for line in lines if (values := _parse_line(line)) and values['step'] <= step]
-            write_atomic(self._path, ''.join(line + '\n' for line in kept))
+            valid = [(values['step'], line) for line in lines if (values := _parse_line(line))]
+            last_step = max((line_step for line_step, _ in valid), default=0.0)
+            write_atomic(self._path, ''.join(line + '\n' for line_step, line in valid if line_step <= step))
         self._file = self._path.open('a')
-        # Its thread ends if the disk is full. With a limit for the queue, the next values would then wait forever.
-        self._tensorboard = SummaryWriter(str(workdir / 'tensorboard'), purge_step=step + 1, max_queue=0)
+        self._others = metric_writers.Combined(writers, folder, workdir, step, int(last_step), config)
 
     def __call__(self, step: int, values: Mapping[str, float]) -> None:
         finite = {k: v if math.isfinite(v) else None for k, v in values.items()}  # JSON has no NaN
         self._file.write(json.dumps({'step': step, **finite}) + '\n')
         self._file.flush()
-        for name, value in values.items():
-            if math.isfinite(value):
-                self._tensorboard.add_scalar(name, value, step)
+        self._others(step, values)
 
     def close(self) -> None:
         self._file.close()
-        self._tensorboard.close()
+        self._others.close()
 
 
 def _parse_line(line: str) -> dict[str, float] | None:

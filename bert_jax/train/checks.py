@@ -3,6 +3,7 @@
 from typing import Any
 
 from bert_jax import optim
+from bert_jax.core import metric_writers
 from bert_jax.core.errors import UserError
 from bert_jax.core.partitioning import Partitioner
 from bert_jax.data.prepare import TextConfig
@@ -20,6 +21,7 @@ def check_experiment(experiment: Experiment, tokenizer: Tokenizer, partitioner: 
       tokenizer: its tokenizer, or a placeholder.
       partitioner: mesh of the run.
     """
+    metric_writers.check_installed(experiment.train.writers)
     task = check_task(experiment, tokenizer)
     partitioner.check_batch(experiment.train.eval_batch_size, 'train.eval_batch_size')
     for _, length, batch_size in experiment.phases:

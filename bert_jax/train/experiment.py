@@ -16,6 +16,7 @@ from bert_jax.core import metrics
 from bert_jax.core.cadence import check_durations, duration_to_steps
 from bert_jax.core.config import check_range
 from bert_jax.core.errors import UserError
+from bert_jax.core.metric_writers import WRITERS
 from bert_jax.core.partitioning import MeshConfig
 from bert_jax.data import tokenizer_training
 from bert_jax.data.fake_language import FakeLanguageTokenizer
@@ -30,6 +31,7 @@ RUNTIME_KEYS = ('dtype', 'attention_implementation', 'scan_layers', 'remat', 'dr
 KEYS_WITHOUT_EFFECT = (
     'mesh',
     'train.log_every',
+    'train.writers',
     'train.workers',
     'train.profile_steps',
     'model.attention_implementation',
@@ -61,6 +63,7 @@ class TrainConfig:
       prng: generator of the random bits of dropout. 'threefry' draws the same bits on all devices and meshes. 'rbg' is
         the generator of the hardware, which is cheaper on TPUs and GPUs; its bits depend on the device and the mesh.
       log_every: duration between two lines of metrics.
+      writers: writers of metrics in addition to `metrics.jsonl`: 'tensorboard', 'wandb' (Weights & Biases) and 'trackio'.
       eval_every: duration between two evaluations; 0 evaluates only at the end.
       eval_batch_size: number of rows in an evaluation batch; with packing, the number of texts.
       eval_rows: maximum number of rows to evaluate on; 0 uses all.
@@ -78,6 +81,7 @@ class TrainConfig:
     seed: int = 0
     prng: Literal['threefry', 'rbg'] = 'threefry'
     log_every: int | float | str = 10
+    writers: tuple[str, ...] = ('tensorboard',)
     eval_every: int | float | str = 0.2
     eval_batch_size: int = 32
     eval_rows: int = 0
@@ -89,6 +93,11 @@ class TrainConfig:
             raise UserError(
                 f'train.profile_steps={self.profile_steps} is not a range of steps. Set it to, for example, (100,105).'
             )
+        for writer in self.writers:
+            if writer not in WRITERS:
+                raise UserError(
+                    f'train.writers contains {writer!r}: {config_lib.did_you_mean(writer, WRITERS)}'
+                )
         check_durations(self, 'train', 'steps', 'log_every', 'eval_every')
         if not duration_to_steps(self.steps, batch_size=1, examples=1):
             raise UserError(

@@ -56,7 +56,8 @@ class Monitor:
         self._workdir = workdir
         self._mirror = buckets.Mirror(workdir, (metrics.FILE, goodput.FILE)) if is_lead else None
         folder = self._mirror.folder if self._mirror else workdir
-        self._writer = metrics.Writer(folder, start) if is_lead else None
+        writers, config = experiment.train.writers, experiment.as_dict()
+        self._writer = metrics.Writer(folder, workdir, start, writers, config) if is_lead else None
         self._progress = metrics.Progress(total, experiment.checkpoint.best_metric)
         self._ledger = goodput.Ledger(folder, start, total)
         self._global_batch_factor, self._flops_ratio = global_batch_factor, 0.0

@@ -38,11 +38,11 @@ def train_step(
 ) -> tuple[State, Metrics]:
     """Compute loss and gradients of a batch and update the trained parameters.
 
-    Only the trained parameters are differentiated, so XLA computes no gradient that only frozen parameters need, and
-    the metric `grad_norm` is the norm of the trained parameters' gradient before clipping.
+    Only the trained parameters are differentiated, so XLA computes no gradient that only frozen parameters need. The
+    metric `grad_norm` is the norm of all gradients before clipping.
 
-    The key for dropout is `fold_in(seed, step)`. With `accumulation_steps` > 1, the batch is processed in parts. The
-    gradient is still that of the mean over the whole batch, even if the parts have different weights.
+    The key for dropout is `fold_in(seed, step)`. With `accumulation_steps` > 1, the batch is processed in parts, but the
+    gradient is that of the mean over the whole batch.
 
     Args:
       state: state before the update.
@@ -61,7 +61,6 @@ def train_step(
     """
     key = jax.random.fold_in(jax.random.key(seed, impl=_PRNG[prng]), state.step) if dropout else None
     trained = layout.select_trained(state.params)
-    rows: dict[str, jax.Array] = {}
 
     def loss(
         trained: module.Params, part: Batch, key: jax.Array | None, weights: dict[str, jax.Array]
@@ -70,8 +69,8 @@ def train_step(
         means = (t.total / weights.get(k, t.weight) for k, t in result.losses.items())
         return sum(means, jnp.float32(0)), (result.losses, result.metrics)
 
+    selected, part, rows = embedding_rows.select(trained, batch, table if accumulation_steps == 1 else '')
     if accumulation_steps == 1:
-        selected, part, rows = embedding_rows.select(trained, batch, table)
         grads, (terms, metrics) = jax.grad(loss, has_aux=True)(selected, part, key, {})
     else:
         # The weights depend only on the batch, so the compiler removes the rest of this forward pass.

@@ -31,7 +31,7 @@ def test_mean_of_uneven_parts_equals_mean_of_all_values(parts):
 
 def test_metrics_do_not_wait_for_tensorboard_after_its_thread_has_failed(tmp_path, monkeypatch):
     monkeypatch.setattr(threading, 'excepthook', lambda _: None)
-    writer = metrics.Writer(tmp_path, 0)
+    writer = metrics.Writer(tmp_path, tmp_path, 0, ['tensorboard'], {})
     monkeypatch.setattr(EventsWriter, 'write_event', lambda *_: 1 / 0)
 
     def write():
@@ -109,7 +109,7 @@ def test_format_duration(seconds, text):
 
 
 def write(workdir, start, steps):
-    writer = metrics.Writer(workdir, start)
+    writer = metrics.Writer(workdir, workdir, start, ['tensorboard'], {})
     for step in steps:
         writer(step, {'loss': 10.0 - step})
     writer.close()
@@ -121,7 +121,7 @@ def test_read_returns_written_metrics(tmp_path):
 
 
 def test_metrics_are_on_disk_before_writer_is_closed(tmp_path):
-    writer = metrics.Writer(tmp_path, 0)
+    writer = metrics.Writer(tmp_path, tmp_path, 0, ['tensorboard'], {})
     writer(1, {'loss': 1.0})
     assert metrics.read(tmp_path) == [{'step': 1, 'loss': 1.0}]
     writer.close()
@@ -166,7 +166,7 @@ def read_events(workdir):
 
 
 def test_tensorboard_events_contain_finite_values(tmp_path):
-    writer = metrics.Writer(tmp_path, 0)
+    writer = metrics.Writer(tmp_path, tmp_path, 0, ['tensorboard'], {})
     writer(3, {'loss': 2.5, 'accuracy': 0.5})
     writer(4, {'loss': math.nan, 'accuracy': 0.75})
     writer.close()
@@ -174,7 +174,7 @@ def test_tensorboard_events_contain_finite_values(tmp_path):
 
 
 def test_missing_numbers_are_null_in_json(tmp_path):
-    writer = metrics.Writer(tmp_path, 0)
+    writer = metrics.Writer(tmp_path, tmp_path, 0, ['tensorboard'], {})
     writer(4, {'loss': math.inf, 'mfu': math.nan, 'accuracy': 0.75})
     writer.close()
     line = (tmp_path / 'metrics.jsonl').read_text()
