@@ -1,6 +1,7 @@
 """Convert a model from or to the Hugging Face format, or from a TensorFlow checkpoint."""
 
 import pathlib
+import re
 
 from bert_jax.core import cli
 
@@ -34,6 +35,11 @@ def main() -> None:
         metavar='PREFIX',
         help='with --from_hf: ignore tensors whose names start with PREFIX; may be repeated',
     )
+    parser.add_argument(
+        '--license',
+        default='unknown',
+        help='with --to_hf: license for the model card, by its identifier on the Hugging Face Hub, such as apache-2.0',
+    )
     flags = parser.parse_args()
     for name, value in vars(flags).items():
         if value == '' or (isinstance(value, list) and '' in value):  # such as --to=$UNSET_VARIABLE
@@ -44,6 +50,12 @@ def main() -> None:
         )
     if flags.workdir and (flags.tokenizer or flags.exclude):
         parser.error('--tokenizer and --exclude need --from_hf')
+    if flags.from_hf and flags.license != 'unknown':
+        parser.error('--license needs --to_hf')
+    if not re.fullmatch(r'[\w.-]+', flags.license):
+        parser.error(
+            f'--license={flags.license!r} is not an identifier; use one such as apache-2.0, mit or other'
+        )
 
     from bert_jax.core import paths, runtime
     from bert_jax.train import convert
@@ -55,7 +67,7 @@ def main() -> None:
         task = convert.from_hf(flags.from_hf, folder, flags.tokenizer or '', flags.exclude)
         print(f'{folder}: checkpoint for the task {task}')
     else:
-        convert.to_hf(paths.make_path(flags.workdir), folder)
+        convert.to_hf(paths.make_path(flags.workdir), folder, flags.license)
         print(f'{folder}: model for the transformers library')
 
 

@@ -18,7 +18,7 @@ from bert_jax.data.question_answering import QuestionConfig
 from bert_jax.data.tokenizer import Tokenizer
 from bert_jax.interop import files, huggingface, tokenizer_files
 from bert_jax.modeling import module
-from bert_jax.train import checkpoint, load
+from bert_jax.train import checkpoint, load, model_card
 from bert_jax.train import experiment as experiment_lib
 from bert_jax.train.experiment import Experiment
 
@@ -114,12 +114,13 @@ def log_export_limits(experiment: Experiment, tokenizer: Tokenizer) -> None:
         logging.info('%s', e)
 
 
-def to_hf(source: pathlib.Path, folder: pathlib.Path) -> None:
-    """Convert a checkpoint to a folder that the transformers library loads.
+def to_hf(source: pathlib.Path, folder: pathlib.Path, license: str = 'unknown') -> None:
+    """Convert a checkpoint to a folder that the transformers library loads, with a model card.
 
     Args:
       source: working directory, or the folder of one step.
       folder: new folder for the model.
+      license: identifier of its license on the Hugging Face Hub, for the model card.
 
     Raises:
       UserError: if transformers has no equivalent model, or the folder already contains a model.
@@ -149,6 +150,8 @@ def to_hf(source: pathlib.Path, folder: pathlib.Path) -> None:
     if task.name in ('clm', 'denoise', 'seq2seq'):
         _write_json(folder / 'generation_config.json', _generation_config(experiment, tokenizer))
     save_file(tensors, folder / 'model.safetensors', metadata={'format': 'pt'})
+    card = model_card.make(folder.name, trained, checkpoint.read_metadata(source)[1], hf_config, license)
+    (folder / 'README.md').write_text(card)
     # Written last: a folder counts as a model once it has a config.
     _write_json(folder / 'config.json', hf_config)
 
