@@ -8,7 +8,7 @@ import argparse
 import json
 import os
 import pathlib
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from bert_jax.core import cli, paths
@@ -96,7 +96,7 @@ def _add_flags(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         '--programs',
-        type=_list_of(_PROGRAMS),
+        type=cli.list_of(_PROGRAMS),
         help='programs to time, separated by commas: bert_jax, tuned (PyTorch tuned by hand), tuned_bfloat16 (the same in '
         'bfloat16, for training on CPUs), transformers; default: all that are installed but tuned_bfloat16',
     )
@@ -118,7 +118,7 @@ def _add_flags(parser: argparse.ArgumentParser) -> None:
     )
     steps.add_argument(
         '--rows',
-        type=_list_of(_ROWS),
+        type=cli.list_of(_ROWS),
         default=[*_ROWS],
         help=f'kinds of rows, separated by commas; default: {",".join(_ROWS)}',
     )
@@ -136,19 +136,6 @@ def _add_flags(parser: argparse.ArgumentParser) -> None:
     )
     steps.add_argument('--profile', action='store_true', help='list the slowest operations of bert_jax')
     steps.add_argument('--limit', type=float, default=300, help='seconds after which one timing is stopped')
-
-
-def _list_of(known: Collection[str]) -> Callable[[str], list[str]]:
-    """Return a parser of names that are separated by commas."""
-
-    def parse(text: str) -> list[str]:
-        names = text.split(',')
-        for name in names:
-            if name not in known:
-                raise argparse.ArgumentTypeError(f'{name!r} is not one of {", ".join(known)}')
-        return names
-
-    return parse
 
 
 def _parse_lengths(text: str) -> list[int]:

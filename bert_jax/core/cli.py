@@ -17,7 +17,7 @@ import threading
 import traceback
 import types
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from bert_jax.core import buckets, output
@@ -111,6 +111,19 @@ def parse_seed(text: str) -> int:
     if not text.isdecimal() or int(text) >= 2**32:
         raise argparse.ArgumentTypeError(f'{text!r} is not an integer from 0 to {2**32 - 1}')
     return int(text)
+
+
+def list_of(known: Collection[str]) -> Callable[[str], list[str]]:
+    """Return a parser of names that are separated by commas."""
+
+    def parse(text: str) -> list[str]:
+        names = text.split(',')
+        for name in names:
+            if name not in known:
+                raise argparse.ArgumentTypeError(f'{name!r} is not one of {", ".join(known)}')
+        return names
+
+    return parse
 
 
 def check_minimum(

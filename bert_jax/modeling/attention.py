@@ -100,7 +100,7 @@ def attend(
         return kernels.cudnn(q, k, v, mask)
     if isinstance(mask, Mask) and not records_weights() and local_attention.saves_work(mask, k.shape[2]):
         return local_attention.attend(q, k, v, mask, dropout_rate, key)
-    if q.shape[2] * k.shape[2] >= _LONG**2 and partitioning.target_platform() != 'cpu':
+    if partitioning.target_platform() != 'cpu' and q.shape[2] * k.shape[2] >= _LONG**2:
         stored = _describe_bias(mask) if kernel == 'cudnn' else f'all scores, [B, N, T, T], because {reason}'
         _log_once(stored)
     if isinstance(mask, Mask):

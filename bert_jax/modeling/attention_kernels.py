@@ -109,7 +109,7 @@ def splash(q: jax.Array, k: jax.Array, v: jax.Array, mask: AnyMask) -> jax.Array
     queries, keys = mask.query_documents, mask.key_documents
     num_queries, (pad_q, pad_k) = q.shape[2], (-x.shape[2] % 128 for x in (q, k))
     if pad_k and keys is None:
-        keys = jnp.ones((len(k), k.shape[2]), jnp.int32)
+        keys = jnp.ones((k.shape[0], k.shape[2]), jnp.int32)
     q, k, v = _pad(q, pad_q, 2), _pad(k, pad_k, 2), _pad(v, pad_k, 2)
     (batch, _, tq, _), tk = q.shape, k.shape[2]
     block_q, block_k = (next(n for n in (512, 256, 128) if t % n == 0) for t in (tq, tk))

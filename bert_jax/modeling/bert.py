@@ -139,7 +139,7 @@ class Bert(EmbeddedStack):
             out = self(tokens, segments, valid, key)
             last = out.hidden_states[-1]
             return out.pooled if starts is None else self._pool(_mean(last, valid, starts.shape[1]))
-        others = jnp.zeros((len(tokens), 0), jnp.int32) if starts is None else starts
+        others = jnp.zeros((tokens.shape[0], 0), jnp.int32) if starts is None else starts
         out = self(tokens, segments, valid, key, others)
         return out.pooled if starts is None else self._pool(out.hidden_states[-1][:, 1:])
 

@@ -37,7 +37,7 @@ class Block(nnx.Module):
         y = self._before_sublayer(x, self.attention_norm)
         y = self.attention(y, mask, positions, fold_in(key, 0), output_positions)
         if output_positions is not None:
-            rows = x.reshape(len(output_positions), -1, x.shape[-1])
+            rows = x.reshape(output_positions.shape[0], -1, x.shape[-1])
             x = jnp.take_along_axis(rows, output_positions[..., None], axis=1).reshape(y.shape)
         x = self._add_residual(x, y, self.attention_norm, fold_in(key, 1))
         return self._after_attention(x, key, memory)
@@ -99,7 +99,7 @@ class CrossAttention(nnx.Module):
     ) -> jax.Array:
         """Map decoder activations [B*T, D] to [B*T, D]; the mask is broadcastable to [B, 1, T, S]."""
         c, (k, v) = self.config, keys_and_values
-        (q,) = split_heads(self.q(x), 1, len(k), c)
+        (q,) = split_heads(self.q(x), 1, k.shape[0], c)
         implementation, rate = c.attention_implementation, c.attention_dropout
         y = attend(q, k, v, mask, implementation=implementation, dropout_rate=rate, key=key)
         return self.out(merge_heads(y))

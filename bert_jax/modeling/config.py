@@ -180,7 +180,7 @@ class ModelConfig:
 
     def check_length(self, length: int, setting: str = 'data.length') -> None:
         """Raise a `UserError` that names `setting` if rows of `length` tokens exceed the learned positions."""
-        if length > self.longest_row:
+        if self.longest_row < math.inf and length > self.longest_row:
             raise UserError(
                 f'Rows of {length} tokens are longer than the {self.max_positions} positions of the model. '
                 f'Lower {setting} or, for a new model, raise model.max_positions.'

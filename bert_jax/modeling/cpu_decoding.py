@@ -58,11 +58,14 @@ def matmul(
     Returns:
       [..., N] array.
     """
-    has_few_rows = x.ndim == 2 and 1 < len(x) <= _MAX_ROWS
+    num_rows = (
+        x.shape[0] if x.ndim == 2 and isinstance(x.shape[0], int) else 0
+    )  # 0 if unknown, as in `jax.export`
+    has_few_rows = 1 < num_rows <= _MAX_ROWS
     supported = has_few_rows and w.size >= _MIN_ENTRIES and x.dtype == w.dtype == jnp.float32
     if _packing.get() and supported and (width := _panel_width(w.shape[0 if transposed else 1])):
         return _packed_matmul(x, w, transposed, width).astype(dtype or jnp.float32)
-    if transposed and x.ndim == 2 and len(x) <= 64 and partitioning.target_platform() == 'cpu':
+    if transposed and 1 <= num_rows <= 64 and partitioning.target_platform() == 'cpu':
         # XLA for CPUs reads the matrix faster, in order, if it is the first operand. The barrier keeps XLA
         # from swapping the operands back.
         return jax.lax.optimization_barrier(jnp.matmul(w, x.T, preferred_element_type=dtype)).T

@@ -184,7 +184,7 @@ class ForClassification(Encoder):
         if 'starts' not in batch:
             return self._logits(self.base_model.encode_pooled(*inputs), key)
         starts = batch['starts']
-        pooled = self.base_model.encode_pooled(*inputs, starts.reshape(len(starts), -1))
+        pooled = self.base_model.encode_pooled(*inputs, starts.reshape(starts.shape[0], -1))
         return self._logits(pooled.reshape(*starts.shape, -1), key)
 
     def _logits(self, pooled: jax.Array, key: jax.Array | None) -> jax.Array:

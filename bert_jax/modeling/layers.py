@@ -202,7 +202,7 @@ class Attention(nnx.Module):
 
     def _project(self, x: jax.Array, positions: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
         """Project [B*T, D] to queries [B, N, T, H] and keys and values [B, K, T, H], rotated if configured."""
-        c, batch = self.config, len(positions)
+        c, batch = self.config, positions.shape[0]
         if c.kv_heads in (0, c.heads):
             q, k, v = split_heads(self.qkv(x), 3, batch, c)
         else:
@@ -214,13 +214,13 @@ class Attention(nnx.Module):
 
 def split_heads(y: jax.Array, parts: int, batch: int, config: ModelConfig) -> list[jax.Array]:
     """Split activations [B*T, parts * N * H] of B rows into `parts` arrays [B, N, T, H]."""
-    y = y.reshape(batch, len(y) // batch, parts, -1, config.width // config.heads)
+    y = y.reshape(batch, y.shape[0] // batch, parts, -1, config.width // config.heads)
     return [constrain(part, 'batch', 'heads', None, None) for part in y.transpose(2, 0, 3, 1, 4)]
 
 
 def merge_heads(y: jax.Array) -> jax.Array:
     """Merge the heads [B, N, T, H] of an attention to activations [B*T, N * H]."""
-    return y.transpose(0, 2, 1, 3).reshape(len(y) * y.shape[2], -1)
+    return y.transpose(0, 2, 1, 3).reshape(y.shape[0] * y.shape[2], -1)
 
 
 class FeedForward(nnx.Module):

@@ -9,7 +9,9 @@ from bert_jax.modeling.masks import Mask
 
 def saves_work(mask: Mask, length: int) -> bool:
     """Return whether `attend` computes fewer scores than dense attention for rows of `length` tokens."""
-    return bool(mask.window) and (2 if mask.causal else 3) * _block_size(mask.window) < length
+    if not mask.window or not isinstance(length, int):  # unknown, as in `jax.export`
+        return False
+    return (2 if mask.causal else 3) * _block_size(mask.window) < length
 
 
 def _block_size(window: int) -> int:

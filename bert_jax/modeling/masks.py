@@ -92,7 +92,7 @@ def select_queries(mask: Mask | jax.Array | None, positions: jax.Array, keys: in
         mask = mask.to_array(keys, keys)
     if mask is None or mask.shape[2] == 1:
         return mask
-    mask = jnp.broadcast_to(mask, (len(positions), *mask.shape[1:]))
+    mask = jnp.broadcast_to(mask, (positions.shape[0], *mask.shape[1:]))
     return jnp.take_along_axis(mask, positions[:, None, :, None], axis=2)
 
 
@@ -117,7 +117,7 @@ def separate_texts(
     """
     positions = starts[..., None] + jnp.arange(length)
     is_real = positions <= select(last_positions(documents), starts)[..., None]
-    flat = jnp.minimum(positions, x.shape[1] - 1).reshape(len(x), -1)
+    flat = jnp.minimum(positions, x.shape[1] - 1).reshape(x.shape[0], -1)
     return select(x, flat).reshape(*positions.shape, *x.shape[2:]), is_real
 
 
@@ -137,4 +137,4 @@ def select_last(x: jax.Array, valid: jax.Array | None, starts: jax.Array | None 
     if starts is not None:
         return select(x, select(last_positions(valid), starts))
     last = jnp.where(valid.astype(bool), jnp.arange(x.shape[1]), 0).max(1)
-    return x[jnp.arange(len(x)), last]
+    return select(x, last[:, None])[:, 0]

@@ -51,7 +51,7 @@ class RelativeBias(nnx.Module):
         """
         c = self.config
         if isinstance(mask, Mask):
-            mask = mask.to_array(len(query_positions), keys)
+            mask = mask.to_array(query_positions.shape[0], keys)
         distance = jnp.arange(keys) - query_positions[:, None]
         buckets = relative_position_bucket(distance, c.relative_buckets, c.relative_max_distance, self.causal)
         bias = self.table[...][buckets].transpose(2, 0, 1)[None]

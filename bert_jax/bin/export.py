@@ -1,0 +1,53 @@
+"""Export a model as a program for JAX or ONNX that runs without bert_jax."""
+
+import os
+import pathlib
+
+from bert_jax.core import cli
+
+_PLATFORMS = ('cpu', 'cuda', 'rocm', 'tpu')
+
+
+def main() -> None:
+    parser = cli.make_parser(
+        'export',
+        __doc__,
+        '--checkpoint=runs/sst2 --out=exported/sst2',
+        '--checkpoint=runs/sst2 --out=exported/sst2_onnx --format=onnx --length=64',
+    )
+    cli.add_checkpoint_flag(parser, 'a run')
+    parser.add_argument('--out', required=True, type=pathlib.Path, help='new folder for the program')
+    parser.add_argument(
+        '--format',
+        choices=('jax', 'onnx'),
+        default='jax',
+        help='jax: a StableHLO program for any length, by jax.export; onnx: a model for one length, by jax2onnx',
+    )
+    parser.add_argument(
+        '--platforms',
+        type=cli.list_of(_PLATFORMS),
+        default=['cpu', 'cuda', 'tpu'],
+        help='with --format=jax: platforms of the program, separated by commas: cpu, cuda, rocm or tpu; default: cpu,cuda,tpu',
+    )
+    parser.add_argument(
+        '--length', type=int, default=128, help='with --format=onnx: number of tokens in a row; default: 128'
+    )
+    flags = parser.parse_args()
+    cli.check_minimum(parser, flags, 'length', 1)
+    os.environ['JAX_PLATFORMS'] = 'cpu'  # kernels of a GPU or TPU cannot run elsewhere
+
+    from bert_jax.core import paths, runtime
+    from bert_jax.train import export
+
+    runtime.configure_process()
+    cli.check_writable(flags.out / 'README.md', '--out')
+    source = paths.make_path(flags.checkpoint)
+    if flags.format == 'jax':
+        export.to_jax(source, flags.out, flags.platforms)
+    else:
+        export.to_onnx(source, flags.out, flags.length)
+    print(f'{flags.out}: program with an example in README.md')
+
+
+if __name__ == '__main__':
+    cli.run(main)
