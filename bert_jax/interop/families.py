@@ -3,94 +3,50 @@
 import dataclasses
 from typing import Any
 
-from bert_jax.interop import modernbert
+from bert_jax.interop import encoders, modernbert
+from bert_jax.interop.bert_names import (
+    BERT_MODULES,
+    CLASSIFIER,
+    COMMON_HEADS,
+    CONFIG_KEYS,
+    DEFAULTS,
+    DROPOUT_KEYS,
+    EMBEDDINGS,
+    REQUIRED_CONFIG,
+)
 from bert_jax.interop.family import Family, block_modules
 
-# DistilBERT has no segment embeddings, but otherwise the same names.
-_EMBEDDINGS = {
-    'token_embedding': 'embeddings.word_embeddings',
-    'position_embedding': 'embeddings.position_embeddings',
-    'segment_embedding': 'embeddings.token_type_embeddings',
-    'embedding_norm': 'embeddings.LayerNorm',
-}
-_BERT_MODULES = {
-    **_EMBEDDINGS,
-    **block_modules(
-        'encoder.layer.{}.',
-        qkv=('attention.self.query', 'attention.self.key', 'attention.self.value'),
-        out='attention.output.dense',
-        attention_norm='attention.output.LayerNorm',
-        up='intermediate.dense',
-        down='output.dense',
-        mlp_norm='output.LayerNorm',
-    ),
-    'pooler': 'pooler.dense',
-}
-_CONFIG_KEYS = {
-    'width': 'hidden_size',
-    'heads': 'num_attention_heads',
-    'mlp_width': 'intermediate_size',
-    'layers': 'num_hidden_layers',
-    'activation': 'hidden_act',
-    'dropout': 'hidden_dropout_prob',
-    'attention_dropout': 'attention_probs_dropout_prob',
-    'max_positions': 'max_position_embeddings',
-    'segments': 'type_vocab_size',
-    'vocab_size': 'vocab_size',
-    'norm_eps': 'layer_norm_eps',
-    'init_std': 'initializer_range',
-}
-_DEFAULTS = {
-    'hidden_size': 768,
-    'num_attention_heads': 12,
-    'intermediate_size': 3072,
-    'num_hidden_layers': 12,
-    'hidden_act': 'gelu',
-    'hidden_dropout_prob': 0.1,
-    'attention_probs_dropout_prob': 0.1,
-    'max_position_embeddings': 512,
-    'type_vocab_size': 2,
-    'vocab_size': 30522,
-    'layer_norm_eps': 1e-12,
-    'initializer_range': 0.02,
-}
-# Options of BERT in Hugging Face that our model does not have.
-_REQUIRED_CONFIG = {'position_embedding_type': 'absolute', 'is_decoder': False, 'add_cross_attention': False}
-_DROPOUT_KEYS = {'classifier_dropout': 'hidden_dropout_prob'}
-_CLASSIFIER = {'classifier': 'classifier'}
-# Heads that BERT, RoBERTa and DistilBERT have under the same names.
-_COMMON_HEADS = {'encode': {}, 'tag': _CLASSIFIER, 'qa': {'span_classifier': 'qa_outputs'}}
 FAMILIES = {
     'bert': Family(
         prefix='bert.',
         model='bert',
-        base_modules=_BERT_MODULES,
+        base_modules=BERT_MODULES,
         head_modules={
-            **_COMMON_HEADS,
+            **COMMON_HEADS,
             'mlm': {
                 'masked_lm/dense': 'cls.predictions.transform.dense',
                 'masked_lm/norm': 'cls.predictions.transform.LayerNorm',
                 'masked_lm/bias': 'cls.predictions.bias',
                 'next_sentence': 'cls.seq_relationship',
             },
-            **dict.fromkeys(('classify', 'regress', 'choice'), _CLASSIFIER),
+            **dict.fromkeys(('classify', 'regress', 'choice'), CLASSIFIER),
         },
         tied={
             'cls.predictions.decoder.weight': 'bert/token_embedding',
             'cls.predictions.decoder.bias': 'masked_lm/bias',
         },
-        config_keys=_CONFIG_KEYS,
-        defaults=_DEFAULTS,
-        required_config=_REQUIRED_CONFIG,
-        dropout_keys=_DROPOUT_KEYS,
+        config_keys=CONFIG_KEYS,
+        defaults=DEFAULTS,
+        required_config=REQUIRED_CONFIG,
+        dropout_keys=DROPOUT_KEYS,
         class_prefix='Bert',
     ),
     'roberta': Family(
         prefix='roberta.',
         model='bert',
-        base_modules=_BERT_MODULES,
+        base_modules=BERT_MODULES,
         head_modules={
-            **_COMMON_HEADS,
+            **COMMON_HEADS,
             'mlm': {
                 'masked_lm/dense': 'lm_head.dense',
                 'masked_lm/norm': 'lm_head.layer_norm',
@@ -100,18 +56,19 @@ FAMILIES = {
             'regress': {'bert/pooler': 'classifier.dense', 'classifier': 'classifier.out_proj'},
         },
         tied={'lm_head.decoder.weight': 'bert/token_embedding', 'lm_head.decoder.bias': 'masked_lm/bias'},
-        config_keys=_CONFIG_KEYS,
-        defaults=_DEFAULTS | {'vocab_size': 50265, 'pad_token_id': 1},
-        required_config=_REQUIRED_CONFIG,
-        dropout_keys=_DROPOUT_KEYS,
+        config_keys=CONFIG_KEYS,
+        defaults=DEFAULTS | {'vocab_size': 50265, 'pad_token_id': 1},
+        required_config=REQUIRED_CONFIG,
+        dropout_keys=DROPOUT_KEYS,
         class_prefix='Roberta',
+        has_gelu_head=True,
         offset_follows_padding=True,
     ),
     'distilbert': Family(
         prefix='distilbert.',
         model='bert',
         base_modules={
-            **_EMBEDDINGS,
+            **EMBEDDINGS,
             **block_modules(
                 'transformer.layer.{}.',
                 qkv=('attention.q_lin', 'attention.k_lin', 'attention.v_lin'),
@@ -123,14 +80,14 @@ FAMILIES = {
             ),
         },
         head_modules={
-            **_COMMON_HEADS,
+            **COMMON_HEADS,
             'mlm': {
                 'masked_lm/dense': 'vocab_transform',
                 'masked_lm/norm': 'vocab_layer_norm',
                 'masked_lm/bias': 'vocab_projector.bias',
             },
             **dict.fromkeys(
-                ('classify', 'regress', 'choice'), _CLASSIFIER | {'bert/pooler': 'pre_classifier'}
+                ('classify', 'regress', 'choice'), CLASSIFIER | {'bert/pooler': 'pre_classifier'}
             ),
         },
         tied={'vocab_projector.weight': 'bert/token_embedding'},
@@ -348,9 +305,9 @@ FAMILIES['modernbert'] = Family(
             'masked_lm/norm': 'head.norm',
             'masked_lm/bias': 'decoder.bias',
         },
-        'tag': _CLASSIFIER | _MODERNBERT_HEAD,
+        'tag': CLASSIFIER | _MODERNBERT_HEAD,
         'qa': {'span_classifier': 'classifier'} | _MODERNBERT_HEAD,
-        **dict.fromkeys(('classify', 'regress', 'choice'), _CLASSIFIER | _MODERNBERT_POOLER),
+        **dict.fromkeys(('classify', 'regress', 'choice'), CLASSIFIER | _MODERNBERT_POOLER),
     },
     tied={'decoder.weight': 'bert/token_embedding'},
     config_keys={
@@ -411,7 +368,7 @@ FAMILIES['modernbert'] = Family(
     nest=modernbert.nest,
 )
 FAMILIES['xlm-roberta'] = dataclasses.replace(
-    FAMILIES['roberta'], defaults=_DEFAULTS | {'pad_token_id': 1}, class_prefix='XLMRoberta'
+    FAMILIES['roberta'], defaults=DEFAULTS | {'pad_token_id': 1}, class_prefix='XLMRoberta'
 )
 # The decoders of Ettin (Weller et al. 2025, arXiv 2507.11412).
 FAMILIES['modernbert-decoder'] = dataclasses.replace(
@@ -442,6 +399,7 @@ FAMILIES['modernbert-decoder'] = dataclasses.replace(
     flatten=modernbert.flatten_decoder,
     nest=modernbert.nest_decoder,
 )
+FAMILIES.update(encoders.FAMILIES)
 # Task by suffix of the class name; the first match counts.
 ARCHITECTURES = {
     'LMHeadModel': 'clm',

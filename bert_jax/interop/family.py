@@ -22,13 +22,17 @@ class Family:
         without a default must be present.
       aliases: other names that transformers accepts for keys of `config.json`.
       fixed_config: fields of our `Config` that are the same for the whole family.
+      architectures: task for suffixes of class names that differ from `families.ARCHITECTURES`.
       optional_tensors: tensors that are zero if missing.
+      unread_tensors: beginnings of the names of tensors that our model lacks, and which are not read; the value says what
+        they compute.
       has_linear_kernels: whether kernels are stored as [out, in]; ours are [in, out].
       required_config: for keys of `config.json`, the only value that our model supports.
       equal_config: keys of `config.json` whose value must equal that of another key.
       dropout_keys: for dropout rates of `config.json` that our `Config` lacks, the key of the rate that our model uses
         instead, or 0 where it has no dropout. They matter only in training, so they are written but not read.
       class_prefix: beginning of the class names in transformers; empty if models of this type are not exported.
+      has_gelu_head: whether the masked-LM head uses gelu, whatever the activation of the layers.
       offset_follows_padding: whether positions begin at `pad_token_id` + 1; the unused rows count towards
         `max_position_embeddings`.
       uncounted_position_rows: number of unused rows at the start of the position table that do not count
@@ -46,12 +50,15 @@ class Family:
     defaults: Mapping[str, Any]
     aliases: Mapping[str, str] = dataclasses.field(default_factory=dict)
     fixed_config: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    architectures: Mapping[str, str] = dataclasses.field(default_factory=dict)
     optional_tensors: Sequence[str] = ()
+    unread_tensors: Mapping[str, str] = dataclasses.field(default_factory=dict)
     has_linear_kernels: bool = True
     required_config: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     equal_config: Mapping[str, str] = dataclasses.field(default_factory=dict)
     dropout_keys: Mapping[str, str | float] = dataclasses.field(default_factory=dict)
     class_prefix: str = ''
+    has_gelu_head: bool = False
     offset_follows_padding: bool = False
     uncounted_position_rows: int = 0
     flatten: Callable[[Mapping[str, Any]], Mapping[str, Any]] = dict

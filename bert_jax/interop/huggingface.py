@@ -28,6 +28,8 @@ _BUFFERS = re.compile(r'(^|\.)(embeddings\.(position_ids|token_type_ids)|h\.\d+\
 # For each prefix of tensor names that only one model class has, the suffix of the class name.
 _ARCHITECTURE_BY_TENSOR = {
     'cls.predictions': 'ForPreTraining',
+    'discriminator_predictions': 'ForPreTraining',
+    'generator_predictions': 'ForMaskedLM',
     'final_logits_bias': 'ForConditionalGeneration',
     'lm_head.norm': 'ForCausalLM',
     'lm_head': 'ForMaskedLM',
@@ -51,7 +53,8 @@ def family_and_task(config: Mapping[str, Any]) -> tuple[Family, str]:
     """
     family = _family(config)
     name = (config.get('architectures') or ['Model'])[0]
-    task = next((t for suffix, t in ARCHITECTURES.items() if name.endswith(suffix)), '')
+    tasks = {**ARCHITECTURES, **family.architectures}
+    task = next((t for suffix, t in tasks.items() if name.endswith(suffix)), '')
     if task == 'classify':
         problem_type, classes = config.get('problem_type'), len(class_names(config))
         if problem_type not in (None, 'regression' if classes == 1 else 'single_label_classification'):
@@ -63,7 +66,7 @@ def family_and_task(config: Mapping[str, Any]) -> tuple[Family, str]:
     if task == 'encode' and 'encode' not in family.head_modules:
         task = next(iter(family.head_modules))  # a language model whose head has no required tensors
     if task not in family.head_modules:
-        known = [suffix for suffix, t in ARCHITECTURES.items() if t in family.head_modules]
+        known = [suffix for suffix, t in tasks.items() if t in family.head_modules]
         raise UserError(
             f'The architecture {name!r} cannot be converted. Supported names end in {" or ".join(known)}.'
         )
@@ -90,9 +93,10 @@ def infer_architecture(config: Mapping[str, Any], tensors: Mapping[str, np.ndarr
 
     A 'classifier' is taken to classify whole texts, as in Google's fine-tuning code for BERT.
     """
-    tasks = _family(config).head_modules
+    family = _family(config)
+    tasks = {**ARCHITECTURES, **family.architectures}
     for beginning, suffix in _ARCHITECTURE_BY_TENSOR.items():
-        if ARCHITECTURES[suffix] in tasks and any(name.startswith(beginning) for name in tensors):
+        if tasks[suffix] in family.head_modules and any(name.startswith(beginning) for name in tensors):
             return suffix
     return 'Model'
 
@@ -118,6 +122,12 @@ def class_names(config: Mapping[str, Any]) -> tuple[str, ...]:
 def end_token(config: Mapping[str, Any]) -> Any:
     """Return the id of the token with which a generative model of this `config.json` ends a text."""
     return _family(config).complete(config)['eos_token_id']
+
+
+def unread_tensors(config: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> dict[str, str]:
+    """Return what the tensors compute that are not read, by the beginning of their names."""
+    unread = _family(config).unread_tensors
+    return {start: use for start, use in unread.items() if any(name.startswith(start) for name in tensors)}
 
 
 def unread_dropout(config: Mapping[str, Any]) -> dict[str, float]:
@@ -152,9 +162,9 @@ def to_model_config(config: Mapping[str, Any]) -> ModelConfig:
                 f'config.json sets {key} to {config[key]!r}, but only {required!r} can be converted.'
             )
     activation = values['activation']
-    if config['model_type'].endswith('roberta') and task == 'mlm' and activation != 'gelu':
+    if family.has_gelu_head and task == 'mlm' and activation != 'gelu':
         raise UserError(
-            f'config.json sets hidden_act to {activation!r}, but the masked-LM head of RoBERTa always uses gelu. '
+            f'config.json sets hidden_act to {activation!r}, but the masked-LM head of {family.class_prefix} always uses gelu. '
             'Only models whose layers use gelu too can be converted.'
         )
     if activation not in ACTIVATIONS:
@@ -192,6 +202,8 @@ def export_model_type(config: Any, tokenizer: Tokenizer, has_next_sentence: bool
         model_type = 'modernbert'
     elif config.name == 'gpt' and config.rope_base:
         model_type = 'modernbert-decoder'
+    elif config.name == 'bert' and (config.embedding_width or config.pooler_activation == 'gelu'):
+        model_type = 'electra'
     elif config.name == 'bert' and (config.position_offset or not config.segments):
         roberta = 'xlm-roberta' if tokenizer.kind == 'unigram' else 'roberta'
         model_type = roberta if config.segments else 'distilbert'
@@ -210,7 +222,11 @@ def export_model_type(config: Any, tokenizer: Tokenizer, has_next_sentence: bool
         'relative_buckets': 0,
         'kv_heads': config.heads if config.kv_heads == config.heads else 0,
         'position_offset': offset if config.position_offset else 0,  # missing rows are exported as zeros
-        **({'pooler_activation': 'tanh', 'pooling': 'cls'} if config.name == 'bert' else {}),
+        **(
+            {'pooler_activation': 'tanh', 'pooling': 'cls', 'embedding_width': 0}
+            if config.name == 'bert'
+            else {}
+        ),
     }
     family = FAMILIES[model_type]
     required = {k: v for k, v in required.items() if k not in family.config_keys} | dict(family.fixed_config)
@@ -264,10 +280,10 @@ def to_hf_config(
             f'A {config.name} model of the task {task!r} cannot be exported to Hugging Face as {model_type!r}. Tasks '
             f'that can be are {", ".join(sorted(known))}.'
         )
-    if model_type.endswith('roberta') and task == 'mlm' and config.activation != 'gelu':
+    if family.has_gelu_head and task == 'mlm' and config.activation != 'gelu':
         raise UserError(
             f"model.activation={config.activation!r} cannot be exported to Hugging Face as {model_type!r} for the task 'mlm'. "
-            "Only 'gelu' is supported, which the head of RoBERTa always uses."
+            f"Only 'gelu' is supported, which the head of {family.class_prefix} always uses."
         )
     values = {theirs: getattr(config, ours) for ours, theirs in family.config_keys.items()}
     values['pad_token_id'] = tokenizer.pad
@@ -319,7 +335,12 @@ def from_tensors(
     """
     family, task = family_and_task(config)
     config = family.complete(config)
-    remaining = {_modernize(name): value for name, value in tensors.items() if not _BUFFERS.search(name)}
+    unread = tuple(family.unread_tensors)
+    remaining = {
+        _modernize(name): value
+        for name, value in tensors.items()
+        if not _BUFFERS.search(name) and not name.startswith(unread)
+    }
     prefix = family.prefix if any(name.startswith(family.prefix) for name in remaining) else ''
     params: Tensors = {}
     for name, shape in shapes.items():

@@ -19,7 +19,7 @@ from bert_jax.modeling.heads import (
     vocabulary_bias,
     vocabulary_logits,
 )
-from bert_jax.modeling.layers import Dense, token_embedding
+from bert_jax.modeling.layers import Dense, gelu, token_embedding
 from bert_jax.modeling.losses import sequence_loss
 from bert_jax.modeling.module import Bias
 from bert_jax.modeling.stack import EmbeddedStack
@@ -44,33 +44,56 @@ class Config(ModelConfig):
       size: name in `SIZES`, which sets layers, width, heads and mlp_width where they are 0.
       segments: number of segment embeddings; 0 disables them, 1 shares one between both texts of a pair.
       pooling: vector of a row that the pooler reads: the last hidden state of its first token ('cls'), or their mean.
-      pooler_activation: activation of the pooled vector; DistilBERT uses 'relu'.
+      pooler_activation: activation of the pooled vector; DistilBERT uses 'relu', ELECTRA 'gelu'.
+      embedding_width: width of the embeddings, which a dense layer then projects to `width` (Lan et al. 2020, arXiv
+        1909.11942, section 3.1); 0 uses `width` and no projection.
     """
 
     size: str = 'base'
     segments: int = 2
     pooling: Literal['cls', 'mean'] = 'cls'
-    pooler_activation: Literal['tanh', 'relu'] = 'tanh'
+    pooler_activation: Literal['tanh', 'relu', 'gelu'] = 'tanh'
+    embedding_width: int = 0
 
     def __post_init__(self) -> None:
         self._fill_in_size(SIZES, self.size, 'layers', 'width', 'heads', 'mlp_width')
-        check_range(self, 'model', 0, math.inf, 'segments')
+        check_range(self, 'model', 0, math.inf, 'segments', 'embedding_width')
         super().__post_init__()
+
+    @property
+    def token_width(self) -> int:
+        return self.embedding_width or self.width
+
+    def block_flops(self, tokens: float, length: float, output_tokens: float | None = None) -> float:
+        projection = 2 * tokens * self.embedding_width * self.width
+        return projection + super().block_flops(tokens, length, output_tokens)
 
     def base_model(self, rngs: nnx.Rngs, pooler: bool) -> 'Bert':
         return Bert(self, rngs, pooler)
 
 
 class Bert(EmbeddedStack):
-    """BERT without a head: embeddings, blocks and an optional pooler."""
+    """BERT without a head: embeddings, blocks and an optional pooler.
+
+    Attributes:
+      embedding_projection: dense layer from the embeddings to the first block, or None, see `Config.embedding_width`.
+    """
 
     config: Config
 
     def __init__(self, config: Config, rngs: nnx.Rngs, pooler: bool = True):
         self.token_embedding = token_embedding(config, rngs)
         super().__init__(config, rngs, segments=config.segments)
-        make_pooler = PredictionHead if config.prediction_head else _dense
-        self.pooler = make_pooler(config, rngs) if pooler else None
+        c = config
+        self.embedding_projection = (
+            Dense(c, {'': c.embedding_width}, {'embed': c.width}, rngs) if c.embedding_width else None
+        )
+        make_pooler = PredictionHead if c.prediction_head else _dense
+        self.pooler = make_pooler(c, rngs) if pooler else None
+
+    def embed(self, x: jax.Array, positions: jax.Array | None, key: jax.Array | None = None) -> jax.Array:
+        x = super().embed(x, positions, key)
+        return x if self.embedding_projection is None else self.embedding_projection(x)
 
     def __call__(
         self,
@@ -163,7 +186,7 @@ def _mean(hidden: jax.Array, valid: jax.Array | None, num_texts: int = 0) -> jax
     return means if num_texts else means[:, 0]
 
 
-_POOLER_ACTIVATIONS = {'tanh': jnp.tanh, 'relu': jax.nn.relu}
+_POOLER_ACTIVATIONS = {'tanh': jnp.tanh, 'relu': jax.nn.relu, 'gelu': gelu}
 
 
 def _dense(config: Config, rngs: nnx.Rngs) -> Dense:
@@ -174,7 +197,7 @@ class MaskedLM(PredictionHead):
     """Masked-LM head: a prediction head, then the tied token embedding and an output bias."""
 
     def __init__(self, config: Config, rngs: nnx.Rngs):
-        super().__init__(config, rngs)
+        super().__init__(config, rngs, config.token_width)
         self.bias = Bias(jnp.zeros(config.padded_vocab), axes=('vocab',))
 
 
@@ -213,6 +236,6 @@ class BertForPretraining(nnx.Module):
         Returns:
           [B, P] float32 losses, and [B, P] booleans: whether the label has the highest logit.
         """
-        features = self.masked_lm(hidden.reshape(-1, hidden.shape[-1])).reshape(hidden.shape)
+        features = self.masked_lm(hidden.reshape(-1, hidden.shape[-1])).reshape(*hidden.shape[:-1], -1)
         bias = vocabulary_bias(self.bert.config, self.masked_lm.bias[...])
         return sequence_loss(features, self.bert.token_embedding[...], bias, labels)

@@ -169,6 +169,11 @@ class ModelConfig:
         """Number of blocks, those of encoder and decoder together."""
         return self.layers
 
+    @property
+    def token_width(self) -> int:
+        """Width of the token embedding."""
+        return self.width
+
     def base_model(self, rngs: Any, pooler: bool) -> Any:
         """Build the model of this config without a head; see `heads.Encoder` for its methods."""
         raise NotImplementedError

@@ -70,12 +70,12 @@ def head_logits(dense: Dense, hidden: jax.Array) -> jax.Array:
 
 
 class PredictionHead(nnx.Module):
-    """Dense layer, activation and norm, [M, D] to [M, D]: the beginning of BERT's masked-LM head."""
+    """Dense layer, activation and norm, [M, D] to [M, D] or [M, width]: the beginning of BERT's masked-LM head."""
 
-    def __init__(self, config: ModelConfig, rngs: nnx.Rngs):
+    def __init__(self, config: ModelConfig, rngs: nnx.Rngs, width: int = 0):
         self.activation = ACTIVATIONS[config.activation]
-        self.dense = Dense(config, {'embed': config.width}, {'': config.width}, rngs)
-        self.norm = Norm(config, rngs)
+        self.dense = Dense(config, {'embed': config.width}, {'': width or config.width}, rngs)
+        self.norm = Norm(config, rngs, width)
 
     def __call__(self, x: jax.Array) -> jax.Array:
         return self.norm(self.activation(self.dense(x)))

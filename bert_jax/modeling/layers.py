@@ -63,18 +63,20 @@ def param(rngs: nnx.Rngs, shape: tuple[int, ...], axes: tuple[str | None, ...], 
 
 
 def token_embedding(config: ModelConfig, rngs: nnx.Rngs) -> nnx.Param:
-    """Create the token embedding [V, D] of the padded vocabulary."""
-    return param(rngs, (config.padded_vocab, config.width), ('vocab', 'embed'), config.init_std)
+    """Create the token embedding [V, D] of the padded vocabulary; D is `config.token_width`."""
+    return param(rngs, (config.padded_vocab, config.token_width), ('vocab', 'embed'), config.init_std)
 
 
 class Norm(nnx.Module):
     """Layer norm or RMS norm over the last dimension, computed in float32."""
 
-    def __init__(self, config: ModelConfig, rngs: nnx.Rngs):
+    def __init__(self, config: ModelConfig, rngs: nnx.Rngs, width: int = 0):
+        """Create scale and bias; `width` is the size of the dimension, 0 that of the model."""
+        width = width or config.width
         self.eps, self.is_rms = config.norm_eps, config.norm_kind == 'rms'
-        self.scale = NormScale(jnp.ones(config.width), axes=('embed',))
+        self.scale = NormScale(jnp.ones(width), axes=('embed',))
         has_bias = config.norm_bias and not self.is_rms
-        self.bias = Bias(jnp.zeros(config.width), axes=('embed',)) if has_bias else None
+        self.bias = Bias(jnp.zeros(width), axes=('embed',)) if has_bias else None
 
     def __call__(self, x: jax.Array) -> jax.Array:
         y = x.astype(jnp.float32)

@@ -182,12 +182,12 @@ class EmbeddedStack(nnx.Module):
           embedding_norm: whether the sum of the embeddings is normalized.
         """
         c = self.config = config
-        shape = (c.position_offset + c.max_positions, c.width)
+        shape = (c.position_offset + c.max_positions, c.token_width)
         has_table = not (c.rope_base or c.relative_buckets)
         self.position_embedding = param(rngs, shape, ('position', 'embed'), c.init_std) if has_table else None
-        shape = (segments, c.width)
+        shape = (segments, c.token_width)
         self.segment_embedding = param(rngs, shape, (None, 'embed'), c.init_std) if segments else None
-        self.embedding_norm = Norm(c, rngs) if embedding_norm else None
+        self.embedding_norm = Norm(c, rngs, c.token_width) if embedding_norm else None
         self.layers = Stack(c, rngs, block)
 
     def embed(self, x: jax.Array, positions: jax.Array | None, key: jax.Array | None = None) -> jax.Array:
@@ -206,7 +206,7 @@ class EmbeddedStack(nnx.Module):
             first, length = c.position_offset, x.shape[1]
             rows = slice(first, first + length) if positions is None else first + positions
             x = x + self.position_embedding[...][rows]
-        x = x.astype(c.dtype).reshape(-1, c.width)
+        x = x.astype(c.dtype).reshape(-1, c.token_width)
         return dropout(x if self.embedding_norm is None else self.embedding_norm(x), c.dropout, key)
 
     def extend(
@@ -230,7 +230,7 @@ class EmbeddedStack(nnx.Module):
         `positions` is that of `embed`, except that None restarts them with each document of a packed row; the other
         arguments are those of `Stack`.
         """
-        batch, length, width = x.shape
+        batch, length, _ = x.shape
         if positions is None and isinstance(mask, Mask) and mask.query_documents is not None:
             positions = masks.restart_positions(mask.query_documents)
         else:
@@ -238,4 +238,4 @@ class EmbeddedStack(nnx.Module):
         x = self.embed(x, positions, fold_in(key, 0))
         positions = jnp.broadcast_to(jnp.arange(length) if positions is None else positions, (batch, length))
         outputs = self.layers(x, mask, positions, fold_in(key, 1), output_positions, memory)
-        return tuple(h.reshape(batch, -1, width) for h in (x, *outputs))
+        return tuple(h.reshape(batch, -1, self.config.width) for h in (x, *outputs))

@@ -27,7 +27,7 @@ def last_bias(params: module.Params, model: Config, layer: int) -> str:
       UserError: if the layer has no such bias.
     """
     if layer == 0:
-        name = 'bert/embedding_norm/bias'
+        name = f'bert/embedding_{"projection" if model.embedding_width else "norm"}/bias'
     elif layer == model.layers and model.norm_placement == 'pre':
         name = 'bert/layers/final_norm/bias'
     else:

@@ -178,6 +178,6 @@ class Task(tasks.Task):
 
     def flops(self, model_config: Any, batch: Batch) -> float:
         (tokens, length), predicted = tasks.attention_size(batch['valid']), float(batch['weights'].sum())
-        head = predicted * 2 * (model_config.width**2 + model_config.width * model_config.vocab_size)
+        head = predicted * 2 * model_config.token_width * (model_config.width + model_config.vocab_size)
         outputs = predicted + len(batch['valid'])  # including those for the pooler
         return model_config.block_flops(tokens, length, outputs) + head

@@ -93,6 +93,13 @@ def from_hf(source: str, workdir: pathlib.Path, tokenizer_path: str = '', exclud
             huggingface.end_token(hf_config),
             tokenizer.sep,
         )
+    for start, use in huggingface.unread_tensors(hf_config, tensors).items():
+        logging.warning(
+            'The head that %s (%s*) is not converted, only the encoder. Fine-tune it with --config.init.checkpoint=%s.',
+            use,
+            start,
+            workdir,
+        )
     if unread := huggingface.unread_dropout(hf_config):
         logging.info('these dropout rates are not read, which matters only in training: %s', unread)
     experiment = experiment_lib.complete(experiment_lib.from_config(sections), tokenizer)

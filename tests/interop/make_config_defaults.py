@@ -20,6 +20,7 @@ MODEL_TYPES = (
     'xlm-roberta',
     'gpt2',
     'bart',
+    'electra',
 )
 
 

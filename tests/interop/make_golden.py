@@ -35,6 +35,8 @@ MODERNBERT = dict(
 )  # fmt: skip
 # Tokens attend to 6 tokens before them at most.
 MODERNBERT_DECODER = MODERNBERT | {'local_attention': 14}
+# Embeddings narrower than the model, which a dense layer projects; of the same width, without that layer.
+ELECTRA = BERT | {'embedding_size': 20}
 CASES = {
     'BertModel': BERT,
     'BertForPreTraining': BERT,
@@ -61,6 +63,13 @@ CASES = {
     'ModernBertForQuestionAnswering': MODERNBERT,
     'ModernBertDecoderForCausalLM': MODERNBERT_DECODER,
     'ModernBertDecoderModel': MODERNBERT_DECODER,
+    'ElectraModel': ELECTRA,
+    'ElectraForPreTraining': BERT | {'embedding_size': 32},
+    'ElectraForMaskedLM': ELECTRA,
+    'ElectraForSequenceClassification': ELECTRA | {'num_labels': 3},
+    'ElectraForMultipleChoice': ELECTRA,
+    'ElectraForTokenClassification': ELECTRA | {'num_labels': 5},
+    'ElectraForQuestionAnswering': ELECTRA,
     'GPT2LMHeadModel': GPT2 | {'n_inner': 48},
     'GPT2Model': GPT2,
     'BartForConditionalGeneration': BART,
@@ -100,6 +109,8 @@ def run(name, settings, inputs):
             model_inputs['decoder_input_ids'] = inputs['tokens'][::-1, :7].copy()
         if hasattr(config, 'type_vocab_size'):
             model_inputs['token_type_ids'] = inputs['segments'] * (config.type_vocab_size > 1)
+        if name.endswith('MultipleChoice'):  # one choice each
+            model_inputs = {k: v[:, None] for k, v in model_inputs.items()}
         out = model(
             **{k: torch.tensor(v.astype(np.int64)) for k, v in model_inputs.items()},
             output_hidden_states=True,
@@ -135,7 +146,7 @@ def run(name, settings, inputs):
         ('seq_relationship_logits', 'next_sentence'),
         ('pooler_output', 'pooled'),
     ):
-        if theirs in out:
+        if theirs in out and name != 'ElectraForPreTraining':  # whose head is not converted
             outputs[ours] = out[theirs].numpy()
     return json.loads(config.to_json_string(use_diff=False)), shapes, outputs | generated
 

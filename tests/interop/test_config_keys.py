@@ -19,6 +19,7 @@ CLASSES = {
     'xlm-roberta': ('XLMRobertaForMaskedLM', 'XLMRobertaForSequenceClassification'),
     'gpt2': ('GPT2LMHeadModel',),
     'bart': ('BartForConditionalGeneration',),
+    'electra': ('ElectraForMaskedLM', 'ElectraForSequenceClassification'),
 }
 # Keys that change neither the parameters nor the outputs of a converted model, and why.
 IRRELEVANT_EVERYWHERE = {
@@ -71,6 +72,7 @@ IRRELEVANT = {
         'forced_eos_token_id': 'only how a generated text of maximal length ends',
         'is_decoder': 'only BartForCausalLM, which is not converted',
     },
+    'electra': ENCODER,
 }
 OTHER_VALUES = {
     'id2label': {'0': 'a', '1': 'b', '2': 'c'},

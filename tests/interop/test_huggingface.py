@@ -36,6 +36,8 @@ def make(task, config, tensors):
         return functools.partial(BertForPretraining, next_sentence='cls.seq_relationship.weight' in tensors)
     if task in ('clm', 'denoise'):
         return {'clm': GptForCausalLM, 'denoise': BartForSeq2Seq}[task]
+    if task == 'choice':
+        return functools.partial(heads.ForClassification, classes=1)
     if task == 'qa':
         return heads.ForQuestionAnswering
     return functools.partial(heads.Encoder, pooler='pooler.dense.weight' in tensors)
@@ -123,8 +125,8 @@ def test_generated_tokens_equal_theirs(name):
 
 
 @pytest.mark.parametrize(
-    'name', [name for name in CASES if name not in ('GPT2Model', 'BartModel')]
-)  # these are exported with a language-model head
+    'name', [name for name in CASES if name not in ('GPT2Model', 'BartModel', 'ElectraForPreTraining')]
+)  # these are exported with a language-model head, or without a head
 def test_exported_tensors_are_bitwise_equal(name):
     config, tensors, _ = CASES[name]
     _, params = convert(config, tensors)
@@ -202,6 +204,8 @@ def test_the_model_type_follows_the_embeddings():
         ('bert', {'segments': 1}),
         ('roberta', {'position_offset': 2}),
         ('distilbert', {'segments': 0, 'pooler_activation': 'relu'}),
+        ('electra', {'pooler_activation': 'gelu'}),
+        ('electra', {'pooler_activation': 'gelu', 'embedding_width': 20, 'segments': 1}),
     ):
         assert huggingface.export_model_type(tiny.config(**changes), tokenizer) == model_type
     with pytest.raises(UserError, match=r"model\.position_offset=5 cannot be exported .* 'roberta'"):
@@ -270,7 +274,7 @@ def test_tied_copies_buffers_and_old_names_are_accepted():
         ),
         (
             {'model_type': 'roberta', 'architectures': ['RobertaForMaskedLM'], 'hidden_act': 'relu'},
-            'head of RoBERTa always uses gelu',
+            'head of Roberta always uses gelu',
         ),
     ],
 )

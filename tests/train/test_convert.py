@@ -31,7 +31,8 @@ def write_hf_folder(path, name='BertForPreTraining', **changes):
 
 
 ROUND_TRIPS = ['BertModel', 'BertForPreTraining', 'BertForMaskedLM', 'BertForSequenceClassification',
-        'BertForTokenClassification', 'BertForQuestionAnswering', 'DistilBertForSequenceClassification']  # fmt: skip
+        'BertForTokenClassification', 'BertForQuestionAnswering', 'DistilBertForSequenceClassification',
+        'ElectraModel', 'ElectraForMaskedLM', 'ElectraForSequenceClassification']  # fmt: skip
 
 
 @pytest.mark.parametrize('name', ROUND_TRIPS)
@@ -54,6 +55,16 @@ def test_round_trip_of_encoders(tmp_path, name):
         np.testing.assert_array_equal(written[key], value)
     assert (tmp_path / 'again' / 'vocab.txt').read_text().split() == VOCAB
     assert json.loads((tmp_path / 'again' / 'config.json').read_text())['architectures'] == [name]
+
+
+def test_a_head_that_is_not_converted_is_reported(tmp_path, caplog):
+    source = write_hf_folder(tmp_path / 'theirs', 'ElectraForPreTraining')
+    assert convert.from_hf(str(source), tmp_path / 'ours') == 'encode'
+    assert 'The head that detects replaced tokens (discriminator_predictions.*) is not converted' in caplog.text
+    model, _ = bert_jax.load(tmp_path / 'ours')
+    hidden = np.stack(model(**INPUTS).hidden_states)[:, INPUTS['valid']]
+    expected = CASES['ElectraForPreTraining'][2]['hidden_states'][:, INPUTS['valid']]
+    np.testing.assert_allclose(hidden, expected, atol=2e-5)
 
 
 @pytest.mark.parametrize(

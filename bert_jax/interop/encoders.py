@@ -1,0 +1,72 @@
+"""Tables of encoders that vary BERT's embeddings, positions or layers: ELECTRA; see `Family` for their fields."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from bert_jax.interop.bert_names import (
+    BERT_MODULES,
+    CLASSIFIER,
+    COMMON_HEADS,
+    CONFIG_KEYS,
+    DEFAULTS,
+    DROPOUT_KEYS,
+    REQUIRED_CONFIG,
+)
+from bert_jax.interop.family import Family
+
+
+def _flatten_electra(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Set `embedding_size` to 0 where ELECTRA has no projection, which is where it equals `hidden_size`."""
+    size, width = (
+        config.get(key, _ELECTRA_DEFAULTS[key]) for key in ('embedding_size', 'hidden_size')
+    )
+    return {**config, 'embedding_size': 0 if size == width else size}
+
+
+def _nest_electra(config: Mapping[str, Any]) -> dict[str, Any]:
+    return {**config, 'embedding_size': config['embedding_size'] or config['hidden_size']}
+
+
+_ELECTRA_DEFAULTS = {
+    **DEFAULTS,
+    'embedding_size': 128,
+    'hidden_size': 256,
+    'num_attention_heads': 4,
+    'intermediate_size': 1024,
+}
+_CLASSIFICATION_HEAD = {'bert/pooler': 'classifier.dense', 'classifier': 'classifier.out_proj'}
+FAMILIES = {
+    # Clark et al. 2020, arXiv 2003.10555. The pooled vector exists only in its classifiers.
+    'electra': Family(
+        prefix='electra.',
+        model='bert',
+        base_modules={
+            **{ours: theirs for ours, theirs in BERT_MODULES.items() if ours != 'pooler'},
+            'embedding_projection': 'embeddings_project',
+        },
+        head_modules={
+            **COMMON_HEADS,
+            'mlm': {
+                'masked_lm/dense': 'generator_predictions.dense',
+                'masked_lm/norm': 'generator_predictions.LayerNorm',
+                'masked_lm/bias': 'generator_lm_head.bias',
+            },
+            'classify': _CLASSIFICATION_HEAD,
+            'regress': _CLASSIFICATION_HEAD,
+            'choice': CLASSIFIER | {'bert/pooler': 'sequence_summary.summary'},
+        },
+        tied={'generator_lm_head.weight': 'bert/token_embedding'},
+        config_keys=CONFIG_KEYS | {'embedding_width': 'embedding_size'},
+        defaults=_ELECTRA_DEFAULTS,
+        fixed_config={'pooler_activation': 'gelu'},
+        architectures={'ForPreTraining': 'encode'},
+        unread_tensors={'discriminator_predictions.': 'detects replaced tokens'},
+        required_config=REQUIRED_CONFIG
+        | {'summary_type': 'first', 'summary_use_proj': True, 'summary_activation': 'gelu'},
+        dropout_keys=DROPOUT_KEYS | {'summary_last_dropout': 'hidden_dropout_prob'},
+        class_prefix='Electra',
+        has_gelu_head=True,
+        flatten=_flatten_electra,
+        nest=_nest_electra,
+    ),
+}
