@@ -17,9 +17,7 @@ from bert_jax.interop.family import Family
 
 def _flatten_electra(config: Mapping[str, Any]) -> dict[str, Any]:
     """Set `embedding_size` to 0 where ELECTRA has no projection, which is where it equals `hidden_size`."""
-    size, width = (
-        config.get(key, _ELECTRA_DEFAULTS[key]) for key in ('embedding_size', 'hidden_size')
-    )
+    size, width = (config.get(key, _ELECTRA_DEFAULTS[key]) for key in ('embedding_size', 'hidden_size'))
     return {**config, 'embedding_size': 0 if size == width else size}
 
 

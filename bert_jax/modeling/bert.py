@@ -9,7 +9,8 @@ import jax.numpy as jnp
 from flax import nnx
 
 from bert_jax.core.config import check_range
-from bert_jax.modeling import masks
+from bert_jax.core.errors import UserError
+from bert_jax.modeling import masks, pooling
 from bert_jax.modeling.config import ModelConfig
 from bert_jax.modeling.heads import (
     Output,
@@ -19,7 +20,7 @@ from bert_jax.modeling.heads import (
     vocabulary_bias,
     vocabulary_logits,
 )
-from bert_jax.modeling.layers import Dense, gelu, token_embedding
+from bert_jax.modeling.layers import Dense, token_embedding
 from bert_jax.modeling.losses import sequence_loss
 from bert_jax.modeling.module import Bias
 from bert_jax.modeling.stack import EmbeddedStack
@@ -47,6 +48,7 @@ class Config(ModelConfig):
       pooler_activation: activation of the pooled vector; DistilBERT uses 'relu', ELECTRA 'gelu'.
       embedding_width: width of the embeddings, which a dense layer then projects to `width` (Lan et al. 2020, arXiv
         1909.11942, section 3.1); 0 uses `width` and no projection.
+      layer_groups: number of blocks, each shared by consecutive layers (Lan et al. 2020, section 3.1); 0 shares none.
     """
 
     size: str = 'base'
@@ -54,15 +56,29 @@ class Config(ModelConfig):
     pooling: Literal['cls', 'mean'] = 'cls'
     pooler_activation: Literal['tanh', 'relu', 'gelu'] = 'tanh'
     embedding_width: int = 0
+    layer_groups: int = 0
 
     def __post_init__(self) -> None:
         self._fill_in_size(SIZES, self.size, 'layers', 'width', 'heads', 'mlp_width')
         check_range(self, 'model', 0, math.inf, 'segments', 'embedding_width')
         super().__post_init__()
+        check_range(self, 'model', 0, self.layers, 'layer_groups')
+        if self.layer_groups and (self.scan_layers or self.window or not self.first_norm):
+            raise UserError(
+                f'model.layer_groups={self.layer_groups} shares the parameters of layers, which needs '
+                'model.scan_layers=false, model.window=0 and model.first_norm=true. Set them, or model.layer_groups=0.'
+            )
 
     @property
     def token_width(self) -> int:
         return self.embedding_width or self.width
+
+    def first_shared_layer(self, layer: int) -> int:
+        if not self.layer_groups:
+            return layer
+        # As transformers rounds it where the groups do not divide the layers.
+        groups = [int(i / (self.layers / self.layer_groups)) for i in range(layer + 1)]
+        return groups.index(groups[layer])
 
     def block_flops(self, tokens: float, length: float, output_tokens: float | None = None) -> float:
         projection = 2 * tokens * self.embedding_width * self.width
@@ -88,8 +104,7 @@ class Bert(EmbeddedStack):
         self.embedding_projection = (
             Dense(c, {'': c.embedding_width}, {'embed': c.width}, rngs) if c.embedding_width else None
         )
-        make_pooler = PredictionHead if c.prediction_head else _dense
-        self.pooler = make_pooler(c, rngs) if pooler else None
+        self.pooler = pooling.make(c, rngs) if pooler else None
 
     def embed(self, x: jax.Array, positions: jax.Array | None, key: jax.Array | None = None) -> jax.Array:
         x = super().embed(x, positions, key)
@@ -133,7 +148,7 @@ class Bert(EmbeddedStack):
             return Output(self.run(x, mask, key, positions, output_positions))
         pools_all = c.pooling == 'mean'
         hidden = self.run(x, mask, key, positions, None if pools_all else output_positions)
-        pooled = self._pool(_mean(hidden[-1], valid) if pools_all else hidden[-1][:, 0])
+        pooled = self._pool(pooling.mean(hidden[-1], valid) if pools_all else hidden[-1][:, 0])
         if pools_all and output_positions is not None:
             last = jnp.take_along_axis(hidden[-1], output_positions[..., None], axis=1)
             hidden = (*hidden[:-1], last)
@@ -161,7 +176,7 @@ class Bert(EmbeddedStack):
         if self.config.pooling == 'mean':
             out = self(tokens, segments, valid, key)
             last = out.hidden_states[-1]
-            return out.pooled if starts is None else self._pool(_mean(last, valid, starts.shape[1]))
+            return out.pooled if starts is None else self._pool(pooling.mean(last, valid, starts.shape[1]))
         others = jnp.zeros((tokens.shape[0], 0), jnp.int32) if starts is None else starts
         out = self(tokens, segments, valid, key, others)
         return out.pooled if starts is None else self._pool(out.hidden_states[-1][:, 1:])
@@ -170,27 +185,7 @@ class Bert(EmbeddedStack):
         """Map the vectors [..., D] of texts to pooled vectors."""
         c = self.config
         y = self.pooler(x.reshape(-1, x.shape[-1]))  # type: ignore[misc]
-        return (y if c.prediction_head else _POOLER_ACTIVATIONS[c.pooler_activation](y)).reshape(x.shape)
-
-
-def _mean(hidden: jax.Array, valid: jax.Array | None, num_texts: int = 0) -> jax.Array:
-    """Return the means over the tokens of a row, [B, D]; or with `num_texts`, of each text of packed rows, [B, K, D]."""
-    if valid is None:
-        return hidden.mean(1)
-    is_token = (
-        valid[:, None] == jnp.arange(1, num_texts + 1)[:, None] if num_texts else valid.astype(bool)[:, None]
-    )
-    weights = is_token.astype(jnp.float32)
-    weights = weights / jnp.maximum(weights.sum(2, keepdims=True), 1)
-    means = jnp.einsum('btd,bkt->bkd', hidden.astype(jnp.float32), weights).astype(hidden.dtype)
-    return means if num_texts else means[:, 0]
-
-
-_POOLER_ACTIVATIONS = {'tanh': jnp.tanh, 'relu': jax.nn.relu, 'gelu': gelu}
-
-
-def _dense(config: Config, rngs: nnx.Rngs) -> Dense:
-    return Dense(config, {'embed': config.width}, {'': config.width}, rngs)
+        return (y if c.prediction_head else pooling.ACTIVATIONS[c.pooler_activation](y)).reshape(x.shape)
 
 
 class MaskedLM(PredictionHead):

@@ -32,6 +32,7 @@ class ModelConfig:
       first_norm: whether the first block normalizes the input of its attention; with 'pre', the embeddings may be
         normalized already.
       use_bias: whether dense layers have a bias; classifiers always have one.
+      head_bias: whether the pooler and prediction heads have a bias even without `use_bias`.
       activation: activation of the feed-forward layer; 'gelu' is exact, 'gelu_tanh' the tanh approximation.
       gated_mlp: whether the activation is multiplied by a second projection (Shazeer 2020, GLU variants).
       prediction_head: whether classifiers of tokens, the pooler of BERT and the heads of GPT and BART begin as BERT's
@@ -43,6 +44,7 @@ class ModelConfig:
       local_rope_base: base of the rotary position embedding in local layers; 0 uses `rope_base`.
       relative_buckets: number of relative-position buckets (Raffel et al. 2020), see `RelativeBias`; T5 has
         32, 0 disables the bias.
+      learned_positions: whether the model learns position embeddings even with `rope_base` or `relative_buckets`.
       relative_max_distance: distance in tokens; this and all larger distances share the last bucket.
       dropout: dropout rate of embeddings and of the output of each sublayer.
       attention_dropout: dropout rate of attention probabilities.
@@ -57,8 +59,8 @@ class ModelConfig:
       remat: activations that the backward pass recomputes: none, all of a block but its matrix products
         ('dots'), or the whole block ('full').
       vocab_size: vocabulary size V; 0 takes the size of the tokenizer.
-      max_positions: number of learned positions, which is the longest row in tokens; ignored with
-        `rope_base` or `relative_buckets`, which set no limit.
+      max_positions: number of learned positions, which is the longest row in tokens; ignored with `rope_base` or
+        `relative_buckets`, which set no limit, unless `learned_positions`.
       position_offset: number of unused rows at the start of the position table (2 in RoBERTa).
       pad_vocab_multiple: multiple to which the stored vocabulary is padded.
     """
@@ -75,6 +77,7 @@ class ModelConfig:
     norm_bias: bool = True
     first_norm: bool = True
     use_bias: bool = True
+    head_bias: bool = False
     activation: Activation = 'gelu'
     gated_mlp: bool = False
     prediction_head: bool = False
@@ -84,6 +87,7 @@ class ModelConfig:
     local_rope_base: float = 0.0
     relative_buckets: int = 0
     relative_max_distance: int = 128
+    learned_positions: bool = False
     dropout: float = 0.1
     attention_dropout: float = 0.1
     init_std: float = 0.02
@@ -164,6 +168,15 @@ class ModelConfig:
             first_norm=self.first_norm or layer > 0,
         )
 
+    def first_shared_layer(self, layer: int) -> int:
+        """Return the first layer that has the parameters of `layer`, which is itself unless layers share them."""
+        return layer
+
+    @property
+    def has_position_table(self) -> bool:
+        """Whether the model has learned position embeddings."""
+        return self.learned_positions or not (self.rope_base or self.relative_buckets)
+
     @property
     def num_blocks(self) -> int:
         """Number of blocks, those of encoder and decoder together."""
@@ -181,7 +194,7 @@ class ModelConfig:
     @property
     def longest_row(self) -> float:
         """Tokens in the longest row that the positions of the model allow; infinity without learned positions."""
-        return math.inf if self.rope_base or self.relative_buckets else self.max_positions
+        return self.max_positions if self.has_position_table else math.inf
 
     def check_length(self, length: int, setting: str = 'data.length') -> None:
         """Raise a `UserError` that names `setting` if rows of `length` tokens exceed the learned positions."""

@@ -74,7 +74,8 @@ class PredictionHead(nnx.Module):
 
     def __init__(self, config: ModelConfig, rngs: nnx.Rngs, width: int = 0):
         self.activation = ACTIVATIONS[config.activation]
-        self.dense = Dense(config, {'embed': config.width}, {'': width or config.width}, rngs)
+        sizes = {'embed': config.width}, {'': width or config.width}
+        self.dense = Dense(config, *sizes, rngs, use_bias=config.use_bias or config.head_bias)
         self.norm = Norm(config, rngs, width)
 
     def __call__(self, x: jax.Array) -> jax.Array:

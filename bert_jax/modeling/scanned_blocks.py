@@ -55,7 +55,11 @@ def make_blocks(
     """Create the blocks of all layers, with the same parameters whether or not they are stacked."""
     ranges = scanned_layers(config)
     if not ranges:
-        return nnx.List([block(config.for_layer(i), rngs) for i in range(config.layers)])
+        layers: list[Block] = []
+        for i in range(config.layers):
+            first = config.first_shared_layer(i)
+            layers.append(layers[first] if first < i else block(config.for_layer(i), rngs))
+        return nnx.List(layers)
     blocks = {str(i): block(config.for_layer(i), rngs) for i in range(ranges[0].start)}
     blocks |= _make_stacked(config, rngs, block, ranges)
     for i in range(ranges[0].stop, config.layers):

@@ -21,7 +21,7 @@ from bert_jax.modeling.scanned_blocks import make_blocks, scanned_layers, unstac
 class Stack(nnx.Module):
     """A sequence of L blocks and, with pre-norm, a final norm.
 
-    Each block has its own parameters. With `scan_layers`, those of repeated blocks are stored in stacked arrays.
+    Each block has its own parameters, unless the config says which layers share them. With `scan_layers`, those of repeated blocks are stored in stacked arrays.
     """
 
     def __init__(self, config: ModelConfig, rngs: nnx.Rngs, block: type[Block] = Block):
@@ -183,8 +183,8 @@ class EmbeddedStack(nnx.Module):
         """
         c = self.config = config
         shape = (c.position_offset + c.max_positions, c.token_width)
-        has_table = not (c.rope_base or c.relative_buckets)
-        self.position_embedding = param(rngs, shape, ('position', 'embed'), c.init_std) if has_table else None
+        axes = ('position', 'embed')
+        self.position_embedding = param(rngs, shape, axes, c.init_std) if c.has_position_table else None
         shape = (segments, c.token_width)
         self.segment_embedding = param(rngs, shape, (None, 'embed'), c.init_std) if segments else None
         self.embedding_norm = Norm(c, rngs, c.token_width) if embedding_norm else None

@@ -63,8 +63,7 @@ class Task(mlm.Task):
         return len(tokenizer)
 
     def build_model(self, model_config: Any, rngs: Rngs) -> BertForPretraining:
-        has_table = not (model_config.rope_base or model_config.relative_buckets)
-        if self.config.position_embeddings == 'separate' and not has_table:
+        if self.config.position_embeddings == 'separate' and not model_config.has_position_table:
             raise UserError(
                 'task.position_embeddings=separate needs learned position embeddings. Set model.rope_base=0 and '
                 'model.relative_buckets=0.'

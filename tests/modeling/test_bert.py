@@ -13,7 +13,11 @@ from bert_jax.modeling.bert import Bert, BertForPretraining
 from bert_jax.train.flops import matmul_flops
 from tests.modeling import tiny
 
-VARIANTS = pytest.mark.parametrize('variant', [{}, tiny.MODERN, tiny.LOCAL], ids=['bert', 'modern', 'local'])
+VARIANTS = pytest.mark.parametrize(
+    'variant',
+    [{}, tiny.MODERN, tiny.LOCAL, tiny.MPNET, tiny.NOMIC, tiny.ALBERT],
+    ids=['bert', 'modern', 'local', 'mpnet', 'nomic', 'albert'],
+)
 
 
 @VARIANTS
@@ -232,6 +236,9 @@ def test_merge_does_not_depend_on_the_order_of_parameters():
         {'rope_base': 100.0},
         tiny.T5,
         tiny.LOCAL,
+        tiny.MPNET,
+        tiny.NOMIC,
+        tiny.ALBERT,
         {'pooling': 'mean'},
     ],
 )
@@ -270,12 +277,69 @@ def test_local_layers_count_the_operations_of_their_window():
     assert everywhere.block_flops(600, 300) - config.block_flops(600, 300) == saved
 
 
+@VARIANTS
 @pytest.mark.parametrize('output_positions', [None, np.zeros((2, 3), np.int32)])
-def test_block_flops_equal_those_of_the_matrix_products(output_positions):
-    config = tiny.config()
+def test_block_flops_equal_those_of_the_matrix_products(output_positions, variant):
+    variant = variant | {'prediction_head': False, 'window': 0}  # local attention computes more than it needs
+    config = tiny.config(**variant)
     tokens, segments = tiny.tokens_and_segments(2, 16)
-    model = module.merge(*tiny.graph_and_params())
+    model = module.merge(*tiny.graph_and_params(**variant))
     jaxpr = jax.make_jaxpr(model)(tokens, segments, output_positions=output_positions).jaxpr
     pooler = 2 * 2 * config.width**2
     output_tokens = None if output_positions is None else 2 * (3 + 1)
     assert config.block_flops(2 * 16, 16, output_tokens) == matmul_flops(jaxpr) - pooler
+
+
+def test_embeddings_are_projected_after_their_norm():
+    _, params = tiny.graph_and_params(embedding_width=20)
+    tokens, segments = tiny.tokens_and_segments()
+    x = params['token_embedding'][tokens] + params['segment_embedding'][segments]
+    x = x + params['position_embedding'][: tokens.shape[1]]
+    assert x.shape[-1] == 20
+    x = (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + 1e-12)
+    x = x * params['embedding_norm/scale'] + params['embedding_norm/bias']
+    expected = x @ params['embedding_projection/kernel'] + params['embedding_projection/bias']
+    hidden = tiny.model(embedding_width=20)(tokens, segments).hidden_states[0]
+    np.testing.assert_allclose(hidden, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ('layers', 'groups', 'blocks'),
+    [(5, 1, [0] * 5), (4, 2, [0, 0, 2, 2]), (5, 2, [0, 0, 0, 3, 3]), (3, 3, [0, 1, 2]), (3, 0, [0, 1, 2])],
+)
+def test_layers_of_a_group_share_their_parameters(layers, groups, blocks):
+    config = tiny.config(layers=layers, layer_groups=groups)
+    assert [config.first_shared_layer(i) for i in range(layers)] == blocks
+    graph, params = tiny.graph_and_params(layers=layers, layer_groups=groups)
+    assert {int(name.split('/')[2]) for name in params if 'blocks/' in name} == {*blocks}
+    separate = tiny.graph_and_params(layers=layers)[0]
+    tokens, segments = tiny.tokens_and_segments()
+    copies = {**params}
+    for i, first in enumerate(blocks):
+        for name in [name for name in params if f'blocks/{first}/' in name]:
+            copies[name.replace(f'blocks/{first}/', f'blocks/{i}/')] = params[name]
+    shared, copied = (
+        tiny.runner(g, p)(tokens, segments).hidden_states for g, p in ((graph, params), (separate, copies))
+    )
+    for a, b in zip(shared, copied, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize(
+    'changes', [{'scan_layers': True}, {'window': 3}, {'norm_placement': 'pre', 'first_norm': False}]
+)
+def test_shared_layers_must_be_equal_and_unstacked(changes):
+    with pytest.raises(UserError, match='model.layer_groups=1 shares the parameters of layers'):
+        tiny.config(layer_groups=1, **changes)
+
+
+def test_learned_positions_limit_the_length():
+    assert tiny.config(**tiny.MPNET).longest_row == 40
+    assert 'position_embedding' in tiny.graph_and_params(**tiny.MPNET)[1]
+    assert 'position_embedding' not in tiny.graph_and_params(**tiny.NOMIC)[1]
+
+
+def test_only_heads_have_a_bias_with_head_bias():
+    names = tiny.graph_and_params(BertForPretraining, **tiny.NOMIC)[1]
+    biased = {name for name in names if name.endswith('/bias') and 'norm' not in name}
+    assert biased == {'bert/pooler/bias', 'masked_lm/dense/bias', 'masked_lm/bias'}

@@ -16,7 +16,12 @@ DOCUMENTS = np.repeat([1, 2, 3, 0], [*LENGTHS, 2])[None].astype(np.int32)
 TARGETS = np.repeat([1, 2, 3, 0], [3, 8, 2, 1])[None].astype(np.int32)
 MODELS = pytest.mark.parametrize(
     ('make', 'changes'),
-    [(Bert, {}), (Bert, tiny.MODERN), (Bert, tiny.LOCAL), (Bert, tiny.T5), (Gpt, {}), (Bart, {})],
+    [
+        *((Bert, changes) for changes in ({}, tiny.MODERN, tiny.LOCAL, tiny.T5)),
+        *((Bert, changes) for changes in (tiny.MPNET, tiny.NOMIC, tiny.ALBERT)),
+        (Gpt, {}),
+        (Bart, {}),
+    ],
 )
 
 

@@ -53,6 +53,10 @@ T5 = dict(
     relative_buckets=8,
     relative_max_distance=12,
 )
+# The variants of MPNet, NomicBERT and ALBERT. Here, ALBERT has two blocks for five layers.
+MPNET = dict(relative_buckets=8, relative_max_distance=12, learned_positions=True, segments=0)
+NOMIC = dict(rope_base=1000.0, gated_mlp=True, activation='silu', use_bias=False, head_bias=True)
+ALBERT = dict(embedding_width=20, layer_groups=2, layers=5, activation='gelu_tanh')
 
 
 def config(make=Bert, **changes):

@@ -95,6 +95,7 @@ def pack(examples, lengths, num_rows):
         *((make_seq2seq, 'bart', changes) for changes in ({}, tiny.MODERN, tiny.T5)),
         (make_decoder_only, 'gpt', {}),
         (make_tag, 'bert', tiny.LOCAL),
+        *((make_choice, 'bert', changes) for changes in (tiny.MPNET, tiny.NOMIC, tiny.ALBERT)),
         (make_choice, 'bert', {**tiny.LOCAL, 'pooling': 'mean'}),
     ],
 )

@@ -60,7 +60,9 @@ def test_round_trip_of_encoders(tmp_path, name):
 def test_a_head_that_is_not_converted_is_reported(tmp_path, caplog):
     source = write_hf_folder(tmp_path / 'theirs', 'ElectraForPreTraining')
     assert convert.from_hf(str(source), tmp_path / 'ours') == 'encode'
-    assert 'The head that detects replaced tokens (discriminator_predictions.*) is not converted' in caplog.text
+    assert (
+        'The head that detects replaced tokens (discriminator_predictions.*) is not converted' in caplog.text
+    )
     model, _ = bert_jax.load(tmp_path / 'ours')
     hidden = np.stack(model(**INPUTS).hidden_states)[:, INPUTS['valid']]
     expected = CASES['ElectraForPreTraining'][2]['hidden_states'][:, INPUTS['valid']]

@@ -18,6 +18,7 @@ from bert_jax.modeling import bert
 from bert_jax.tasks import mlm
 from bert_jax.train import state as state_lib
 from bert_jax.train.step import make_train_step
+from tests.modeling import tiny
 
 LENGTH, BATCH = 32, 16
 
@@ -107,6 +108,17 @@ MESHES = [
 @pytest.mark.parametrize('mesh', MESHES, ids=lambda m: f'{m.strategy}-{m.data}-{m.fsdp}-{m.tensor}')
 def test_sharded_step_equals_single_device(task, tokenizer, batch, mesh, single):
     assert_same(update(task, tokenizer, batch, mesh=mesh, dropout=0.1), single)
+
+
+@pytest.mark.parametrize('settings', [tiny.MPNET, tiny.NOMIC, tiny.ALBERT], ids=['mpnet', 'nomic', 'albert'])
+def test_sharded_step_of_other_encoders_equals_single_device(task, tokenizer, batch, settings):
+    mesh = MeshConfig('fsdp_tp', fsdp=4, tensor=2)
+    one, sharded = (
+        update(task, tokenizer, batch, **where, **settings) for where in ({'devices': 1}, {'mesh': mesh})
+    )
+    assert_same(sharded, one)
+    changed = update(task, tokenizer, batch, devices=1, remat='full', accumulation_steps=2, **settings)
+    assert_same(changed, one)
 
 
 def test_parameters_and_moments_are_sharded(task, tokenizer):
