@@ -22,6 +22,8 @@ from bert_jax.data import tokenizer_settings
 SPECIAL = ('[PAD]', '[UNK]', '[CLS]', '[SEP]', '[MASK]')
 _FAMILIES = {
     'bert': SPECIAL,
+    'mpnet': ('<pad>', '[UNK]', '<s>', '</s>', '<mask>'),
+    'albert': ('<pad>', '<unk>', '[CLS]', '[SEP]', '[MASK]'),
     'roberta': ('<pad>', '<unk>', '<s>', '</s>', '<mask>'),
     'gemma': ('<pad>', '<unk>', '<bos>', '<eos>', '<mask>'),
     'gpt2': ('<|endoftext|>',) * 4,  # one token for all roles, and no mask token
@@ -76,16 +78,17 @@ class TokenizerConfig:
 
 
 class Tokenizer:
-    """A Hugging Face tokenizer with the special tokens of BERT, RoBERTa, Gemma or GPT-2.
+    """A Hugging Face tokenizer with the special tokens of BERT, MPNet, ALBERT, RoBERTa, Gemma or GPT-2.
 
     The attributes of special tokens have the names from BERT in all cases.
 
     Attributes:
       backend: the wrapped `tokenizers.Tokenizer`.
-      family: model that the special tokens come from: 'bert', 'roberta', 'gemma' or 'gpt2'.
+      family: model that the special tokens come from: 'bert', 'mpnet', 'albert', 'roberta', 'gemma' or 'gpt2'. If a
+        vocabulary has those of several, it is the first whose tokens are all special.
       special_tokens: strings of the special tokens: padding, unknown, start, end and, except for GPT-2, mask.
       pad, unk, cls, sep, mask: ids of the special tokens; `mask` is None for GPT-2.
-      separators: ids between two texts: `sep` twice for RoBERTa, otherwise once.
+      separators: ids between two texts: `sep` twice for RoBERTa and MPNet, otherwise once.
       source: path of the file or the checkpoint that the tokenizer is from; empty if it is from neither.
       adds_special_tokens: whether a call adds [CLS] and [SEP]; `bert_jax.load` turns it off for a causal language
         model, which continues a text.
@@ -99,7 +102,13 @@ class Tokenizer:
         backend.no_truncation()
         backend.no_padding()
         vocab = backend.get_vocab()
-        matching = [family for family, special in _FAMILIES.items() if {*special} <= {*vocab}]
+        added = {token.content for token in backend.get_added_tokens_decoder().values() if token.special}
+        matching = [
+            family
+            for known in (added, {*vocab})
+            for family, special in _FAMILIES.items()
+            if {*special} <= known and (known is not added or family != 'gpt2')
+        ]
         if not matching:
             missing = next(token for token in SPECIAL if token not in vocab)
             raise UserError(
@@ -109,7 +118,7 @@ class Tokenizer:
         self._size = max(vocab.values()) + 1  # a published vocabulary may repeat an entry
         self.pad, self.unk, self.cls, self.sep = (vocab[token] for token in self.special_tokens[:4])
         self.mask = vocab[self.special_tokens[4]] if len(self.special_tokens) > 4 else None
-        self.separators = (self.sep,) * (2 if self.family == 'roberta' else 1)
+        self.separators = (self.sep,) * (2 if self.family in ('roberta', 'mpnet') else 1)
         self.adds_special_tokens, self.longest_row = True, math.inf
 
     def __call__(
@@ -404,7 +413,8 @@ def from_vocab(
     is_cased = any(e != e.lower() for e in vocab if not (e.startswith('[') and e.endswith(']')))
     normalizer = {NORMALIZER[k]: v for k, v in settings.values.items() if k in NORMALIZER and v is not None}
     is_lowercase = bool(settings.class_name) or not is_cased
-    backend = wordpiece_backend(vocab, **{'lowercase': is_lowercase, **normalizer})
+    family = 'mpnet' if settings.class_name == 'MPNetTokenizer' else 'bert'
+    backend = wordpiece_backend(vocab, _FAMILIES[family], **{'lowercase': is_lowercase, **normalizer})
     backend.add_tokens(settings.added)
     return Tokenizer(backend)
 
@@ -464,18 +474,22 @@ def byte_level_backend(model: models.BPE, add_prefix_space: bool = False) -> tok
     return backend
 
 
-def wordpiece_backend(vocab: dict[str, int], **normalizer: bool) -> tokenizers.Tokenizer:
+def wordpiece_backend(
+    vocab: dict[str, int], special: Sequence[str] = SPECIAL, **normalizer: bool
+) -> tokenizers.Tokenizer:
     """Make a WordPiece tokenizer that cleans texts and splits them into words as BERT does.
 
     Words are split at spaces, punctuation and CJK characters.
 
     Args:
       vocab: ids by entry.
+      special: special tokens, of which those in the vocabulary are read as such.
       **normalizer: options of `BertNormalizer`, such as `lowercase`.
     """
     backend = tokenizers.Tokenizer(models.WordPiece(vocab, unk_token='[UNK]', max_input_chars_per_word=100))
     backend.normalizer = normalizers.BertNormalizer(**normalizer)
     backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     backend.decoder = decoders.WordPiece()
-    backend.add_special_tokens([t for t in SPECIAL if t in vocab])
+    tokens = [mask_after_space(t) if t == '<mask>' else t for t in special]
+    backend.add_special_tokens([t for t, text in zip(tokens, special, strict=True) if text in vocab])
     return backend

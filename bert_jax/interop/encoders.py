@@ -1,4 +1,4 @@
-"""Tables of encoders that vary BERT's embeddings, positions or layers: ELECTRA; see `Family` for their fields."""
+"""Tables of encoders that vary BERT's embeddings, positions or layers: ELECTRA and MPNet; see `Family` for their fields."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -12,7 +12,7 @@ from bert_jax.interop.bert_names import (
     DROPOUT_KEYS,
     REQUIRED_CONFIG,
 )
-from bert_jax.interop.family import Family
+from bert_jax.interop.family import Family, block_modules
 
 
 def _flatten_electra(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -66,5 +66,48 @@ FAMILIES = {
         has_gelu_head=True,
         flatten=_flatten_electra,
         nest=_nest_electra,
+    ),
+    # Song et al. 2020, arXiv 2004.09297. In transformers, positions always begin at 2, and tokens with the id 1 have none.
+    'mpnet': Family(
+        prefix='mpnet.',
+        model='bert',
+        base_modules={
+            **{ours: theirs for ours, theirs in BERT_MODULES.items() if ours != 'segment_embedding'},
+            **block_modules(
+                'encoder.layer.{}.attention.',
+                qkv=('attn.q', 'attn.k', 'attn.v'),
+                out='attn.o',
+                attention_norm='LayerNorm',
+            ),
+            'layers/relative_bias': 'encoder.relative_attention_bias',
+        },
+        head_modules={
+            **COMMON_HEADS,
+            'mlm': {
+                'masked_lm/dense': 'lm_head.dense',
+                'masked_lm/norm': 'lm_head.layer_norm',
+                'masked_lm/bias': 'lm_head.bias',
+            },
+            'classify': _CLASSIFICATION_HEAD,
+            'regress': _CLASSIFICATION_HEAD,
+            'choice': CLASSIFIER,
+        },
+        tied={'lm_head.decoder.weight': 'bert/token_embedding', 'lm_head.decoder.bias': 'masked_lm/bias'},
+        config_keys={ours: theirs for ours, theirs in CONFIG_KEYS.items() if ours != 'segments'},
+        defaults={
+            **{key: value for key, value in DEFAULTS.items() if key != 'type_vocab_size'},
+            'vocab_size': 30527,
+            'pad_token_id': 1,
+        },
+        fixed_config={
+            'segments': 0,
+            'relative_buckets': 32,
+            'relative_max_distance': 128,
+            'learned_positions': True,
+        },
+        required_config={'relative_attention_num_buckets': 32, 'pad_token_id': 1},
+        class_prefix='MPNet',
+        has_gelu_head=True,
+        offset_follows_padding=True,
     ),
 }

@@ -204,34 +204,46 @@ def export_model_type(config: Any, tokenizer: Tokenizer, has_next_sentence: bool
         model_type = 'modernbert-decoder'
     elif config.name == 'bert' and (config.embedding_width or config.pooler_activation == 'gelu'):
         model_type = 'electra'
+    elif config.name == 'bert' and config.relative_buckets:
+        model_type = 'mpnet'
     elif config.name == 'bert' and (config.position_offset or not config.segments):
         roberta = 'xlm-roberta' if tokenizer.kind == 'unigram' else 'roberta'
         model_type = roberta if config.segments else 'distilbert'
-    offset = FAMILIES[model_type].position_offset({'pad_token_id': tokenizer.pad})
+    family = FAMILIES[model_type]
+    pad = family.required_config.get('pad_token_id', tokenizer.pad)
+    if tokenizer.pad != pad:
+        raise UserError(
+            f'A model whose padding token has the id {tokenizer.pad} cannot be exported to Hugging Face as {model_type!r}, '
+            f'where it has the id {pad}. Pretrain a model with another tokenizer.'
+        )
+    offset = family.position_offset({'pad_token_id': tokenizer.pad})
     required: dict[str, Any] = {
         'norm_placement': 'pre' if config.causal else 'post',
         'norm_kind': 'layer',
         'norm_bias': True,
         'first_norm': True,
         'use_bias': True,
+        'head_bias': config.head_bias and config.use_bias,  # has no effect with `use_bias`
         'gated_mlp': False,
         'prediction_head': False,
         **({'embedding_norm': False} if config.name == 'gpt' else {}),
         'window': 0,
         'rope_base': 0.0,
         'relative_buckets': 0,
+        'learned_positions': False,
         'kv_heads': config.heads if config.kv_heads == config.heads else 0,
         'position_offset': offset if config.position_offset else 0,  # missing rows are exported as zeros
         **(
-            {'pooler_activation': 'tanh', 'pooling': 'cls', 'embedding_width': 0}
+            {'pooler_activation': 'tanh', 'pooling': 'cls', 'embedding_width': 0, 'layer_groups': 0}
             if config.name == 'bert'
             else {}
         ),
     }
-    family = FAMILIES[model_type]
     required = {k: v for k, v in required.items() if k not in family.config_keys} | dict(family.fixed_config)
     if model_type == 'modernbert' and not config.rope_base:
         required['rope_base'] = 160_000.0
+    if model_type == 'electra' and config.embedding_width == config.width:  # which it does not project
+        required['embedding_width'] = 0
     unsupported = [field for field, value in required.items() if getattr(config, field) != value]
     changes = {f'model.{f}': (repr(getattr(config, f)), _as_flag(required[f])) for f in unsupported}
     if has_next_sentence and 'next_sentence' not in family.head_modules['mlm']:
@@ -287,7 +299,7 @@ def to_hf_config(
         )
     values = {theirs: getattr(config, ours) for ours, theirs in family.config_keys.items()}
     values['pad_token_id'] = tokenizer.pad
-    if model_type in ('roberta', 'xlm-roberta', 'gpt2', 'bart'):
+    if model_type in ('roberta', 'xlm-roberta', 'mpnet', 'gpt2', 'bart'):
         start = tokenizer.sep if task == 'clm' else tokenizer.cls  # rows of clm have no [CLS]
         values |= {'bos_token_id': start, 'eos_token_id': tokenizer.sep}
     if model_type in ('modernbert', 'modernbert-decoder'):

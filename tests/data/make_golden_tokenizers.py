@@ -32,6 +32,8 @@ SPECIAL = {
     'bert': ('[PAD]', '[UNK]', '[CLS]', '[SEP]', '[MASK]'),
     'roberta': ('<s>', '<pad>', '</s>', '<unk>', '<mask>'),
     'gpt2': ('<|endoftext|>',),
+    'mpnet': ('<s>', '<pad>', '</s>', '[UNK]', '<mask>'),
+    'albert': ('<pad>', '<unk>', '[CLS]', '[SEP]', '[MASK]'),
     'gemma': ('<pad>', '<eos>', '<bos>', '<unk>', '<mask>'),
 }
 WORDS = ['the', 'cat', 'hello', 'world', 'naive', 'naïve', 'run', '##ning', 'The', 'straße', 'angstrom']
@@ -161,6 +163,60 @@ def _sentencepiece_files() -> Iterator[tuple[str, dict[str, object]]]:
             yield f'{class_name} of {family} added {added}', files
 
 
+def _albert_files() -> Iterator[tuple[str, dict[str, object]]]:
+    """Yield the names and files of the folders of tokenizers as that of ALBERT, a Unigram model with BERT's special tokens."""
+    characters = sorted({c for fragment in FRAGMENTS for c in fragment if not c.isspace()})[:-9]
+    pieces = ['▁', '▁the', '▁cat', 's', '▁run', 'ning', '▁hello', 'ello', '▁world', '▁naive', *characters]
+    entries = [(token, 0.0) for token in SPECIAL['albert']]
+    entries += [(piece, -3.0 - i / 8) for i, piece in enumerate(dict.fromkeys(pieces))]
+    for lowercase, keeps_accents in itertools.product((True, False), repeat=2):
+        backend = tokenizers.Tokenizer(models.Unigram(entries, unk_id=1))
+        steps = [normalizers.Replace('``', '"'), normalizers.Replace("''", '"')]
+        steps += [] if keeps_accents else [normalizers.NFKD(), normalizers.StripAccents()]
+        backend.normalizer = normalizers.Sequence([*steps, *[normalizers.Lowercase()] * lowercase])
+        backend.pre_tokenizer = pre_tokenizers.Sequence(
+            [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Metaspace()]
+        )
+        backend.decoder = decoders.Metaspace()
+        mask = tokenizers.AddedToken('[MASK]', lstrip=True, special=True, normalized=False)
+        backend.add_special_tokens([*SPECIAL['albert'][:4], mask])
+        backend.post_processor = processors.TemplateProcessing(
+            single='[CLS]:0 $A:0 [SEP]:0',
+            pair='[CLS]:0 $A:0 [SEP]:0 $B:1 [SEP]:1',
+            special_tokens=[('[CLS]', 2), ('[SEP]', 3)],
+        )
+        options = {'do_lower_case': lowercase, 'keep_accents': keeps_accents}
+        config = {'tokenizer_class': 'AlbertTokenizer', **options}
+        yield (
+            f'AlbertTokenizer {options}',
+            {'tokenizer.json': backend.to_str(), 'tokenizer_config.json': config},
+        )
+
+
+def _mpnet_files() -> Iterator[tuple[str, dict[str, object]]]:
+    """Yield the names and files of the folders of tokenizers as that of MPNet: BERT's vocabulary and other special tokens."""
+    words = [word for word in _wordpiece_vocab() if word not in SPECIAL['mpnet']]
+    both = ['<s>', '<pad>', '</s>', '<unk>', '[PAD]', '[UNK]', *words[1:], '<mask>']
+    apart = [*SPECIAL['mpnet'], *(word for word in words if word not in SPECIAL['bert'])]
+    roles = ('bos_token', 'pad_token', 'eos_token', 'unk_token', 'mask_token')
+    special = dict(zip(roles, SPECIAL['mpnet'], strict=True)) | {'cls_token': '<s>', 'sep_token': '</s>'}
+    for (kind, entries), settings in itertools.product(
+        {'apart': apart, 'both': both}.items(), ({}, {'do_lower_case': False}, special)
+    ):
+        vocab = {entry: i for i, entry in enumerate(dict.fromkeys(entries))}
+        backend = tokenizers.Tokenizer(models.WordPiece(vocab, unk_token='[UNK]'))
+        backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+        backend.add_special_tokens([*SPECIAL['mpnet']])
+        config = {'tokenizer_class': 'MPNetTokenizer', **settings}
+        sources = (
+            {'vocab.txt': ''.join(f'{entry}\n' for entry in vocab)},
+            {'tokenizer.json': backend.to_str()},
+        )
+        for source in sources:
+            name = f'MPNetTokenizer {kind} {sorted(settings)} {next(iter(source))}'
+            yield name, {**source, 'tokenizer_config.json': config}
+
+
 def folders(parent: pathlib.Path) -> Iterator[tuple[str, pathlib.Path]]:
     """Write a folder for each combination of settings and yield its name and path."""
 
@@ -237,7 +293,7 @@ def folders(parent: pathlib.Path) -> Iterator[tuple[str, pathlib.Path]]:
                 f'{class_name} {source} {settings} added {added}', {**files, 'tokenizer_config.json': config}
             )
 
-    for name, files in _sentencepiece_files():
+    for name, files in itertools.chain(_sentencepiece_files(), _albert_files(), _mpnet_files()):
         yield make(name, files)
 
 

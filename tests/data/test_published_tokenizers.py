@@ -28,7 +28,7 @@ def test_folders_give_what_transformers_makes_of_them(tmp_path, size):
             a, b = tokenizer.encode(['the cat', 'hello'])
             row = rows.unpack(rows.pack(a, b, 0, len(ids), tokenizer))
             is_equal &= row.tokens.tolist() == ids
-            if tokenizer.family == 'bert':
+            if tokenizer.family in ('bert', 'albert'):
                 is_equal &= row.inputs()['segments'].tolist() == segments
         if not is_equal:
             different.append(name)
@@ -64,6 +64,20 @@ def test_sentencepiece_words_begin_with_a_space(tmp_path, class_name):
     assert max(map(len, ids)) > 1, 'some words have several tokens'
     (encoded,) = tokenizer.encode_with_offsets([' the cats'])
     assert [' the cats'[a:b].strip() for a, b in encoded[1]][:2] == ['the', 'cat']
+
+
+@pytest.mark.parametrize('source', ['vocab.txt', 'tokenizer.json'])
+def test_mpnet_keeps_its_special_tokens_beside_those_of_bert(tmp_path, source):
+    folder = dict(made.folders(tmp_path))[f'MPNetTokenizer both [] {source}']
+    loaded = tokenizer_lib.load(folder)
+    for tokenizer in (loaded, tokenizer_lib.from_json(loaded.to_json())):
+        assert tokenizer.family == 'mpnet'
+        ids = {
+            name: tokenizer.token(getattr(tokenizer, name)) for name in ('pad', 'unk', 'cls', 'sep', 'mask')
+        }
+        assert [*ids.values()] == ['<pad>', '[UNK]', '<s>', '</s>', '<mask>']
+        assert tokenizer.separators == (tokenizer.sep,) * 2
+        assert tokenizer.backend.token_to_id('[CLS]') is not None
 
 
 @pytest.mark.parametrize(

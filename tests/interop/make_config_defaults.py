@@ -21,6 +21,7 @@ MODEL_TYPES = (
     'gpt2',
     'bart',
     'electra',
+    'mpnet',
 )
 
 

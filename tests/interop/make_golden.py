@@ -37,6 +37,7 @@ MODERNBERT = dict(
 MODERNBERT_DECODER = MODERNBERT | {'local_attention': 14}
 # Embeddings narrower than the model, which a dense layer projects; of the same width, without that layer.
 ELECTRA = BERT | {'embedding_size': 20}
+MPNET = BERT | {'pad_token_id': 1}
 CASES = {
     'BertModel': BERT,
     'BertForPreTraining': BERT,
@@ -70,6 +71,12 @@ CASES = {
     'ElectraForMultipleChoice': ELECTRA,
     'ElectraForTokenClassification': ELECTRA | {'num_labels': 5},
     'ElectraForQuestionAnswering': ELECTRA,
+    'MPNetModel': MPNET,
+    'MPNetForMaskedLM': MPNET,
+    'MPNetForSequenceClassification': MPNET | {'num_labels': 3},
+    'MPNetForMultipleChoice': MPNET,
+    'MPNetForTokenClassification': MPNET | {'num_labels': 5},
+    'MPNetForQuestionAnswering': MPNET,
     'GPT2LMHeadModel': GPT2 | {'n_inner': 48},
     'GPT2Model': GPT2,
     'BartForConditionalGeneration': BART,

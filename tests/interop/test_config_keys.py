@@ -20,6 +20,7 @@ CLASSES = {
     'gpt2': ('GPT2LMHeadModel',),
     'bart': ('BartForConditionalGeneration',),
     'electra': ('ElectraForMaskedLM', 'ElectraForSequenceClassification'),
+    'mpnet': ('MPNetForMaskedLM', 'MPNetForSequenceClassification'),
 }
 # Keys that change neither the parameters nor the outputs of a converted model, and why.
 IRRELEVANT_EVERYWHERE = {
@@ -73,6 +74,7 @@ IRRELEVANT = {
         'is_decoder': 'only BartForCausalLM, which is not converted',
     },
     'electra': ENCODER,
+    'mpnet': {'eos_token_id': 'the model does not generate'},
 }
 OTHER_VALUES = {
     'id2label': {'0': 'a', '1': 'b', '2': 'c'},

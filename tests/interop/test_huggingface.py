@@ -94,8 +94,9 @@ def test_attention_weights_equal_theirs(name, changes):
     assert model(**inputs).attentions is None
 
 
-# As in `get_decay_parameter_names` of the Trainer of transformers: biases, and layer norms, whose class it tests.
-EXEMPT_FROM_DECAY = re.compile(r'bias|layer_?norm|(^|\.|_)norm(\.|$)|(^|\.)ln_')
+# As in `get_decay_parameter_names` of the Trainer of transformers: biases, and layer norms, whose class it tests. Unlike
+# there, the table of relative positions is not exempt because of its name.
+EXEMPT_FROM_DECAY = re.compile(r'(?<!relative_attention_)bias|layer_?norm|(^|\.|_)norm(\.|$)|(^|\.)ln_')
 
 
 @pytest.mark.parametrize('name', CASES)
@@ -205,6 +206,10 @@ def test_the_model_type_follows_the_embeddings():
         ('roberta', {'position_offset': 2}),
         ('distilbert', {'segments': 0, 'pooler_activation': 'relu'}),
         ('electra', {'pooler_activation': 'gelu'}),
+        (
+            'mpnet',
+            {'segments': 0, 'relative_buckets': 32, 'learned_positions': True, 'position_offset': 2},
+        ),
         ('electra', {'pooler_activation': 'gelu', 'embedding_width': 20, 'segments': 1}),
     ):
         assert huggingface.export_model_type(tiny.config(**changes), tokenizer) == model_type

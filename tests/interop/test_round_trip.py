@@ -36,6 +36,9 @@ MODELS = {
         'segments': st.integers(0, 3),
         'position_offset': st.sampled_from([0, 2]),
         'norm_eps': st.sampled_from([1e-12, 1e-5]),
+        'embedding_width': st.sampled_from([0, 0, 8, 12]),
+        'layer_groups': st.sampled_from([0, 0, 1, 2]),
+        'pooler_activation': st.sampled_from(['tanh', 'gelu']),
     },
     gpt: {**OPTIONS, 'norm_eps': st.sampled_from([1e-12, 1e-5]), 'scaled_residual_init': st.booleans()},
     bart: {**OPTIONS, 'decoder_layers': st.integers(1, 2), 'position_offset': st.sampled_from([0, 2])},
@@ -67,6 +70,7 @@ def shapes_of(library, name, **options):
 def param_shapes(library, name, config):
     """Shapes of the parameters of a model, which only few options affect."""
     fields = {'segments', 'position_offset', 'decoder_layers', 'pad_vocab_multiple'}
+    fields |= {'embedding_width', 'layer_groups'}
     return shapes_of(library, name, **{f: getattr(config, f) for f in fields & MODELS[library].keys()})
 
 
@@ -85,6 +89,8 @@ def test_exported_models_are_read_back_equal(library, data):
     name = data.draw(st.sampled_from([*TASKS[library]]))
     if not options.get('segments', 1):
         options['pooler_activation'] = 'relu'  # as in DistilBERT
+    if options.get('layer_groups'):
+        options['scan_layers'] = False
     config = library.Config(**SHAPE, **options)
     rng = np.random.default_rng(0)
     shapes = param_shapes(library, name, config)

@@ -21,18 +21,23 @@ INPUTS, CASES = golden.read()
 VOCAB = [*tokenizer_lib.SPECIAL, *(f'w{i}' for i in range(94))]
 
 
+MPNET_VOCAB = ['<s>', '<pad>', '</s>', '[UNK]', '<mask>', *VOCAB[5:]]
+
+
 def write_hf_folder(path, name='BertForPreTraining', **changes):
     config, tensors, _ = CASES[name]
     path.mkdir()
     (path / 'config.json').write_text(json.dumps(config | changes))
-    (path / 'vocab.txt').write_text('\n'.join(VOCAB))
+    (path / 'vocab.txt').write_text('\n'.join(MPNET_VOCAB if name.startswith('MPNet') else VOCAB))
+    if name.startswith('MPNet'):
+        (path / 'tokenizer_config.json').write_text('{"tokenizer_class": "MPNetTokenizer"}')
     save_file(tensors, path / 'model.safetensors')
     return path
 
 
 ROUND_TRIPS = ['BertModel', 'BertForPreTraining', 'BertForMaskedLM', 'BertForSequenceClassification',
         'BertForTokenClassification', 'BertForQuestionAnswering', 'DistilBertForSequenceClassification',
-        'ElectraModel', 'ElectraForMaskedLM', 'ElectraForSequenceClassification']  # fmt: skip
+        'ElectraModel', 'ElectraForMaskedLM', 'ElectraForSequenceClassification', 'MPNetModel']  # fmt: skip
 
 
 @pytest.mark.parametrize('name', ROUND_TRIPS)
@@ -53,7 +58,8 @@ def test_round_trip_of_encoders(tmp_path, name):
     assert written.keys() == tensors.keys()
     for key, value in tensors.items():
         np.testing.assert_array_equal(written[key], value)
-    assert (tmp_path / 'again' / 'vocab.txt').read_text().split() == VOCAB
+    vocab = MPNET_VOCAB if name.startswith('MPNet') else VOCAB
+    assert (tmp_path / 'again' / 'vocab.txt').read_text().split() == vocab
     assert json.loads((tmp_path / 'again' / 'config.json').read_text())['architectures'] == [name]
 
 
