@@ -1,8 +1,9 @@
-"""Tables of encoders that vary BERT's embeddings, positions or layers: ELECTRA and MPNet; see `Family` for their fields."""
+"""Tables of encoders that vary BERT's embeddings, positions or layers: ELECTRA, MPNet and NomicBERT; see `Family` for their fields."""
 
 from collections.abc import Mapping
 from typing import Any
 
+from bert_jax.interop import nomic
 from bert_jax.interop.bert_names import (
     BERT_MODULES,
     CLASSIFIER,
@@ -109,5 +110,48 @@ FAMILIES = {
         class_prefix='MPNet',
         has_gelu_head=True,
         offset_follows_padding=True,
+    ),
+    # Nussbaum et al. 2024, arXiv 2402.01613. The names are those of its files; transformers has others inside.
+    'nomic_bert': Family(
+        prefix='nomic_bert.',
+        model='bert',
+        base_modules={
+            'token_embedding': 'embeddings.word_embeddings',
+            'segment_embedding': 'embeddings.token_type_embeddings',
+            'embedding_norm': 'emb_ln',
+            **block_modules(
+                'encoder.layers.{}.',
+                qkv='attn.Wqkv',
+                out='attn.out_proj',
+                attention_norm='norm1',
+                up=('mlp.fc12', 'mlp.fc11'),  # fc12 is activated
+                down='mlp.fc2',
+                mlp_norm='norm2',
+            ),
+        },
+        head_modules={
+            'encode': {},
+            'tag': CLASSIFIER,
+            'mlm': {
+                'masked_lm/dense': 'cls.predictions.transform.dense',
+                'masked_lm/norm': 'cls.predictions.transform.layer_norm',
+                'masked_lm/bias': 'cls.predictions.bias',
+            },
+            **dict.fromkeys(('classify', 'regress'), CLASSIFIER | {'bert/pooler': 'nomic_bert.pooler.dense'}),
+        },
+        # The heads of the published model have no biases.
+        optional_tensors=('cls.predictions.bias', 'cls.predictions.transform.dense.bias'),
+        renames={r'^bert\.': 'nomic_bert.'},
+        tied={
+            'cls.predictions.decoder.weight': 'bert/token_embedding',
+            'cls.predictions.decoder.bias': 'masked_lm/bias',
+        },
+        config_keys=CONFIG_KEYS | {'rope_base': 'rope_theta'},
+        defaults=nomic.DEFAULTS,
+        fixed_config={'use_bias': False, 'head_bias': True, 'gated_mlp': True},
+        dropout_keys=DROPOUT_KEYS,
+        class_prefix='NomicBert',
+        flatten=nomic.flatten,
+        nest=nomic.nest,
     ),
 }

@@ -31,6 +31,8 @@ class Family:
       equal_config: keys of `config.json` whose value must equal that of another key.
       dropout_keys: for dropout rates of `config.json` that our `Config` lacks, the key of the rate that our model uses
         instead, or 0 where it has no dropout. They matter only in training, so they are written but not read.
+      sentence_objective: value of `task.sentence_objective` for a checkpoint with a head for pairs of sentences.
+      renames: patterns of tensor names, and what replaces them in names of checkpoints of other libraries.
       class_prefix: beginning of the class names in transformers; empty if models of this type are not exported.
       has_gelu_head: whether the masked-LM head uses gelu, whatever the activation of the layers.
       offset_follows_padding: whether positions begin at `pad_token_id` + 1; the unused rows count towards
@@ -57,6 +59,8 @@ class Family:
     required_config: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     equal_config: Mapping[str, str] = dataclasses.field(default_factory=dict)
     dropout_keys: Mapping[str, str | float] = dataclasses.field(default_factory=dict)
+    sentence_objective: str = 'random'
+    renames: Mapping[str, str] = dataclasses.field(default_factory=dict)
     class_prefix: str = ''
     has_gelu_head: bool = False
     offset_follows_padding: bool = False

@@ -206,6 +206,8 @@ def export_model_type(config: Any, tokenizer: Tokenizer, has_next_sentence: bool
         model_type = 'electra'
     elif config.name == 'bert' and config.relative_buckets:
         model_type = 'mpnet'
+    elif config.name == 'bert' and config.rope_base:
+        model_type = 'nomic_bert'
     elif config.name == 'bert' and (config.position_offset or not config.segments):
         roberta = 'xlm-roberta' if tokenizer.kind == 'unigram' else 'roberta'
         model_type = roberta if config.segments else 'distilbert'
@@ -349,7 +351,7 @@ def from_tensors(
     config = family.complete(config)
     unread = tuple(family.unread_tensors)
     remaining = {
-        _modernize(name): value
+        _modernize(name, family): value
         for name, value in tensors.items()
         if not _BUFFERS.search(name) and not name.startswith(unread)
     }
@@ -439,8 +441,10 @@ def _to_parameter(
     return np.ascontiguousarray(value.reshape(shape))
 
 
-def _modernize(name: str) -> str:
+def _modernize(name: str, family: Family) -> str:
     """Replace a tensor name of an old checkpoint with its current name."""
+    for pattern, replacement in family.renames.items():
+        name = re.sub(pattern, replacement, name)
     return name.replace('LayerNorm.gamma', 'LayerNorm.weight').replace('LayerNorm.beta', 'LayerNorm.bias')
 
 

@@ -3,7 +3,7 @@
 import json
 import logging
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -17,6 +17,7 @@ from bert_jax.data import tokenizer_settings
 from bert_jax.data.question_answering import QuestionConfig
 from bert_jax.data.tokenizer import Tokenizer
 from bert_jax.interop import files, huggingface, tokenizer_files
+from bert_jax.interop.family import Family
 from bert_jax.modeling import module
 from bert_jax.train import checkpoint, load, model_card
 from bert_jax.train import experiment as experiment_lib
@@ -59,14 +60,7 @@ def from_hf(source: str, workdir: pathlib.Path, tokenizer_path: str = '', exclud
         raise UserError(
             f'The config of {str(folder)!r} is invalid ({first_line(e)}). Fix its config.json.'
         ) from e
-    task: dict[str, Any] = {'name': task_name}
-    if task_name == 'mlm':
-        has_next_sentence = any('seq_relationship' in key for key in tensors)
-        task['sentence_objective'] = 'random' if has_next_sentence else 'none'
-    elif task_name == 'encode':
-        task['pooler'] = any(key.endswith('pooler.dense.weight') for key in tensors)
-    elif task_name in ('classify', 'tag'):
-        task['labels'] = huggingface.class_names(hf_config)
+    task = {'name': task_name, **_task_settings(task_name, family, hf_config, tensors)}
     sections = {'task': task, 'model': {'name': family.model, **as_dict(model)}}
     if task_name in ('mlm', 'clm', 'denoise'):
         # The pretraining data is unknown.
@@ -93,15 +87,7 @@ def from_hf(source: str, workdir: pathlib.Path, tokenizer_path: str = '', exclud
             huggingface.end_token(hf_config),
             tokenizer.sep,
         )
-    for start, use in huggingface.unread_tensors(hf_config, tensors).items():
-        logging.warning(
-            'The head that %s (%s*) is not converted, only the encoder. Fine-tune it with --config.init.checkpoint=%s.',
-            use,
-            start,
-            workdir,
-        )
-    if unread := huggingface.unread_dropout(hf_config):
-        logging.info('these dropout rates are not read, which matters only in training: %s', unread)
+    _log_unread(hf_config, tensors, workdir)
     experiment = experiment_lib.complete(experiment_lib.from_config(sections), tokenizer)
     head = experiment.make_task(tokenizer)
     _, shapes, _ = module.abstract(lambda rngs: head.build_model(experiment.model, rngs))
@@ -111,6 +97,35 @@ def from_hf(source: str, workdir: pathlib.Path, tokenizer_path: str = '', exclud
     num_params = sum(p.size for p in params.values())
     logging.info('converted %s parameters (%d tensors) from %s', f'{num_params:,}', len(tensors), folder)
     return task_name
+
+
+def _task_settings(
+    task_name: str, family: Family, hf_config: Mapping[str, Any], tensors: Mapping[str, np.ndarray]
+) -> dict[str, Any]:
+    """Return the settings of the task that the names of tensors and classes imply."""
+    if task_name == 'mlm':
+        head = family.head_modules['mlm'].get('next_sentence', '-')
+        has_head = any(key.startswith(f'{head}.') for key in tensors)
+        return {'sentence_objective': family.sentence_objective if has_head else 'none'}
+    if task_name == 'encode':
+        pooler = f'{family.base_modules.get("pooler", "-")}.weight'
+        return {'pooler': any(key.removeprefix(family.prefix) == pooler for key in tensors)}
+    return {'labels': huggingface.class_names(hf_config)} if task_name in ('classify', 'tag') else {}
+
+
+def _log_unread(
+    hf_config: Mapping[str, Any], tensors: Mapping[str, np.ndarray], workdir: pathlib.Path
+) -> None:
+    """Log the tensors and the dropout rates of a Hugging Face model that are not read."""
+    for start, use in huggingface.unread_tensors(hf_config, tensors).items():
+        logging.warning(
+            'The head that %s (%s*) is not converted, only the encoder. Fine-tune it with --config.init.checkpoint=%s.',
+            use,
+            start,
+            workdir,
+        )
+    if unread := huggingface.unread_dropout(hf_config):
+        logging.info('these dropout rates are not read, which matters only in training: %s', unread)
 
 
 def log_export_limits(experiment: Experiment, tokenizer: Tokenizer) -> None:

@@ -22,6 +22,7 @@ MODEL_TYPES = (
     'bart',
     'electra',
     'mpnet',
+    'nomic_bert',
 )
 
 

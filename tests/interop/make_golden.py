@@ -11,6 +11,7 @@ import tempfile
 import numpy as np
 import torch
 import transformers
+from safetensors.numpy import load_file, save_file
 
 from tests.interop.golden import FILE, random_weights
 
@@ -38,6 +39,7 @@ MODERNBERT_DECODER = MODERNBERT | {'local_attention': 14}
 # Embeddings narrower than the model, which a dense layer projects; of the same width, without that layer.
 ELECTRA = BERT | {'embedding_size': 20}
 MPNET = BERT | {'pad_token_id': 1}
+NOMIC = BERT | {'rope_parameters': {'rope_type': 'default', 'rope_theta': 50.0}}
 CASES = {
     'BertModel': BERT,
     'BertForPreTraining': BERT,
@@ -77,6 +79,10 @@ CASES = {
     'MPNetForMultipleChoice': MPNET,
     'MPNetForTokenClassification': MPNET | {'num_labels': 5},
     'MPNetForQuestionAnswering': MPNET,
+    'NomicBertModel': NOMIC,
+    'NomicBertForMaskedLM': BERT,
+    'NomicBertForSequenceClassification': NOMIC | {'num_labels': 3},
+    'NomicBertForTokenClassification': NOMIC | {'num_labels': 5},
     'GPT2LMHeadModel': GPT2 | {'n_inner': 48},
     'GPT2Model': GPT2,
     'BartForConditionalGeneration': BART,
@@ -94,22 +100,15 @@ def run(name, settings, inputs):
     model_class = getattr(transformers, name)
     with (
         tempfile.TemporaryDirectory() as folder
-    ):  # as users load it; constructors accept what files do not hold
-        model_class.config_class(**settings, architectures=[name]).save_pretrained(folder)
-        config = model_class.config_class.from_pretrained(folder)
-    config._attn_implementation = 'eager'
-    model = model_class(config).eval()
-    shapes = {}
+    ):  # as users load it; constructors accept what files do not hold, and files have other names for NomicBERT
+        model_class(model_class.config_class(**settings)).save_pretrained(folder)
+        file = f'{folder}/model.safetensors'
+        shapes = {tensor: list(value.shape) for tensor, value in load_file(file).items()}
+        tensors = {tensor: random_weights(tensor, shape) for tensor, shape in shapes.items()}
+        save_file(tensors, file, metadata={'format': 'pt'})
+        model = model_class.from_pretrained(folder, attn_implementation='eager').eval()
+    config = model.config
     with torch.no_grad():
-        buffers = [(k, v) for k, v in model.named_buffers() if k == 'final_logits_bias']
-        stored = [
-            (k, v)
-            for k, v in model.named_parameters(remove_duplicate=False)
-            if k not in model.all_tied_weights_keys
-        ]
-        for tensor, value in [*stored, *buffers]:
-            shapes[tensor] = list(value.shape)
-            value.copy_(torch.tensor(random_weights(tensor, value.shape)))
         model = model.double()
         model_inputs = {'input_ids': inputs['tokens'], 'attention_mask': inputs['valid']}
         if config.is_encoder_decoder:
@@ -155,7 +154,8 @@ def run(name, settings, inputs):
     ):
         if theirs in out and name != 'ElectraForPreTraining':  # whose head is not converted
             outputs[ours] = out[theirs].numpy()
-    return json.loads(config.to_json_string(use_diff=False)), shapes, outputs | generated
+    config = json.loads(config.to_json_string(use_diff=False)) | {'_name_or_path': '', 'dtype': None}
+    return config, shapes, outputs | generated
 
 
 def main():

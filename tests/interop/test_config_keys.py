@@ -21,6 +21,7 @@ CLASSES = {
     'bart': ('BartForConditionalGeneration',),
     'electra': ('ElectraForMaskedLM', 'ElectraForSequenceClassification'),
     'mpnet': ('MPNetForMaskedLM', 'MPNetForSequenceClassification'),
+    'nomic_bert': ('NomicBertForMaskedLM', 'NomicBertForSequenceClassification'),
 }
 # Keys that change neither the parameters nor the outputs of a converted model, and why.
 IRRELEVANT_EVERYWHERE = {
@@ -74,6 +75,7 @@ IRRELEVANT = {
         'is_decoder': 'only BartForCausalLM, which is not converted',
     },
     'electra': ENCODER,
+    'nomic_bert': ENCODER,
     'mpnet': {'eos_token_id': 'the model does not generate'},
 }
 OTHER_VALUES = {
@@ -81,7 +83,7 @@ OTHER_VALUES = {
     'label2id': {'a': 1, 'b': 0},
     'problem_type': 'multi_label_classification',
     'classifier_dropout': 0.3,
-    'rope_parameters': {'full_attention': {'rope_theta': 500.0}},
+    'rope_parameters': {'full_attention': {'rope_theta': 500.0}, 'rope_theta': 500.0},
     'layer_types': ['full_attention'] * 22,
     'classifier_pooling': 'mean',
 }

@@ -44,6 +44,12 @@ def test_embeddings_are_projected_if_their_width_differs(size):
         ('ElectraForMultipleChoice', {'summary_type': 'mean'}, 'summary_type'),
         ('ElectraForMultipleChoice', {'summary_activation': None}, 'summary_activation'),
         ('ElectraForMaskedLM', {'hidden_act': 'relu'}, 'head of Electra always uses gelu'),
+        (
+            'NomicBertModel',
+            {'rope_parameters': {'rope_type': 'yarn', 'factor': 2.0}},
+            'scales the rotary positions',
+        ),
+        ('NomicBertModel', {'head_dim': 16}, 'head_dim to 16, but only 8'),
         ('MPNetForMaskedLM', {'hidden_act': 'relu'}, 'head of MPNet always uses gelu'),
         ('MPNetModel', {'relative_attention_num_buckets': 16}, 'relative_attention_num_buckets to 16'),
         ('MPNetModel', {'pad_token_id': 0}, 'pad_token_id to 0'),
@@ -66,11 +72,80 @@ def test_mpnet_needs_a_padding_token_with_the_id_1():
         huggingface.to_hf_config(model, 'encode', (), ids)
 
 
+# The settings of nomic-embed-text-v1.5 that change the model, for a small one.
+PUBLISHED_NOMIC = {
+    'model_type': 'nomic_bert',
+    'architectures': ['NomicBertModel'],
+    **dict(n_embd=32, n_head=4, n_layer=2, n_inner=48, n_positions=8192, vocab_size=99, type_vocab_size=2),
+    **dict(
+        activation_function='swiglu',
+        layer_norm_epsilon=1e-12,
+        attn_pdrop=0.0,
+        resid_pdrop=0.0,
+        embd_pdrop=0.0,
+    ),
+    **dict(qkv_proj_bias=False, mlp_fc1_bias=False, mlp_fc2_bias=False, prenorm=False, parallel_block=False),
+    **dict(
+        rotary_emb_fraction=1.0, rotary_emb_interleaved=False, rotary_scaling_factor=None, use_rms_norm=False
+    ),
+}
+
+
+def test_published_and_new_keys_of_nomic_bert_are_read():
+    model = huggingface.to_model_config(PUBLISHED_NOMIC)
+    new = CASES['NomicBertModel'][0] | {
+        'max_position_embeddings': 8192,
+        'rope_parameters': None,
+        'hidden_dropout_prob': 0.0,
+        'attention_probs_dropout_prob': 0.0,
+    }
+    assert model == huggingface.to_model_config(new)
+    assert (model.rope_base, model.activation, model.gated_mlp, model.use_bias) == (1000, 'silu', True, False)
+    assert huggingface.to_model_config(PUBLISHED_NOMIC | {'rotary_emb_base': 50}).rope_base == 50
+    assert huggingface.to_model_config(PUBLISHED_NOMIC | {'n_inner': None}).mlp_width == 128
+
+
+@pytest.mark.parametrize(
+    ('change', 'message'),
+    [
+        ({'activation_function': 'gelu'}, "activation_function to 'gelu', but only 'swiglu'"),
+        ({'qkv_proj_bias': True}, 'qkv_proj_bias to True, but only False'),
+        ({'prenorm': True}, 'prenorm to True'),
+        ({'rotary_emb_fraction': 0.5}, 'rotary_emb_fraction to 0.5, but only 1.0'),
+        ({'rotary_scaling_factor': 2}, 'rotary_scaling_factor to 2'),
+    ],
+)
+def test_other_published_settings_of_nomic_bert_are_refused(change, message):
+    with pytest.raises(UserError, match=message):
+        huggingface.to_model_config(PUBLISHED_NOMIC | change)
+    absent = {k: v for k, v in PUBLISHED_NOMIC.items() if k not in change}
+    if 'prenorm' in change or 'rotary_scaling_factor' in change:
+        assert huggingface.to_model_config(absent) == huggingface.to_model_config(PUBLISHED_NOMIC)
+    else:  # the default of the published class is another
+        with pytest.raises(UserError, match=next(iter(change))):
+            huggingface.to_model_config(absent)
+
+
+def test_the_head_of_the_published_nomic_bert_has_no_biases():
+    config, tensors, _ = CASES['NomicBertForMaskedLM']
+    _, params = convert(config, tensors)
+    biases = ('cls.predictions.bias', 'cls.predictions.transform.dense.bias')
+    published = {k.replace('nomic_bert.', 'bert.'): v for k, v in tensors.items() if k not in biases}
+    _, read = convert(config | {'architectures': ['NomicBertForPreTraining']}, published)
+    assert read.keys() == params.keys()
+    for name, value in read.items():
+        expected = (
+            np.zeros_like(value) if name in ('masked_lm/bias', 'masked_lm/dense/bias') else params[name]
+        )
+        np.testing.assert_array_equal(value, expected, err_msg=name)
+
+
 @pytest.mark.parametrize(
     ('settings', 'message'),
     [
         ({'embedding_width': 20}, "pooler_activation='tanh' cannot be exported .* 'electra'"),
         ({'relative_buckets': 16}, "model.relative_buckets=16 and .*as 'mpnet'"),
+        ({'rope_base': 100.0}, "gated_mlp=False cannot be exported .*'nomic_bert'.*head_bias=true"),
         ({'embedding_width': 20, 'rope_base': 100.0}, 'model.rope_base=100.0'),
         ({'embedding_width': 128, 'pooler_activation': 'gelu'}, 'pretrain it with .*model.embedding_width=0'),
     ],

@@ -96,7 +96,9 @@ def test_attention_weights_equal_theirs(name, changes):
 
 # As in `get_decay_parameter_names` of the Trainer of transformers: biases, and layer norms, whose class it tests. Unlike
 # there, the table of relative positions is not exempt because of its name.
-EXEMPT_FROM_DECAY = re.compile(r'(?<!relative_attention_)bias|layer_?norm|(^|\.|_)norm(\.|$)|(^|\.)ln_')
+EXEMPT_FROM_DECAY = re.compile(
+    r'(?<!relative_attention_)bias|layer_?norm|(^|\.|_)norm\d?(\.|$)|(^|\.)ln_|emb_ln'
+)
 
 
 @pytest.mark.parametrize('name', CASES)
@@ -206,6 +208,7 @@ def test_the_model_type_follows_the_embeddings():
         ('roberta', {'position_offset': 2}),
         ('distilbert', {'segments': 0, 'pooler_activation': 'relu'}),
         ('electra', {'pooler_activation': 'gelu'}),
+        ('nomic_bert', {'rope_base': 50.0, 'gated_mlp': True, 'use_bias': False, 'head_bias': True}),
         (
             'mpnet',
             {'segments': 0, 'relative_buckets': 32, 'learned_positions': True, 'position_offset': 2},

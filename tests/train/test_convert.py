@@ -37,7 +37,8 @@ def write_hf_folder(path, name='BertForPreTraining', **changes):
 
 ROUND_TRIPS = ['BertModel', 'BertForPreTraining', 'BertForMaskedLM', 'BertForSequenceClassification',
         'BertForTokenClassification', 'BertForQuestionAnswering', 'DistilBertForSequenceClassification',
-        'ElectraModel', 'ElectraForMaskedLM', 'ElectraForSequenceClassification', 'MPNetModel']  # fmt: skip
+        'ElectraModel', 'ElectraForMaskedLM', 'ElectraForSequenceClassification', 'MPNetModel',
+        'NomicBertForMaskedLM', 'NomicBertForSequenceClassification']  # fmt: skip
 
 
 @pytest.mark.parametrize('name', ROUND_TRIPS)
