@@ -1,4 +1,4 @@
-"""Tables of encoders that vary BERT's embeddings, positions or layers: ELECTRA, MPNet and NomicBERT; see `Family` for their fields."""
+"""Tables of encoders that vary BERT's embeddings, positions or layers: ELECTRA, MPNet, NomicBERT and ALBERT; see `Family` for their fields."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -11,6 +11,7 @@ from bert_jax.interop.bert_names import (
     CONFIG_KEYS,
     DEFAULTS,
     DROPOUT_KEYS,
+    EMBEDDINGS,
     REQUIRED_CONFIG,
 )
 from bert_jax.interop.family import Family, block_modules
@@ -153,5 +154,56 @@ FAMILIES = {
         class_prefix='NomicBert',
         flatten=nomic.flatten,
         nest=nomic.nest,
+    ),
+    # Lan et al. 2020, arXiv 1909.11942. It has a projection even for embeddings of the width of the model.
+    'albert': Family(
+        prefix='albert.',
+        model='bert',
+        base_modules={
+            **EMBEDDINGS,
+            'embedding_projection': 'encoder.embedding_hidden_mapping_in',
+            **block_modules(
+                'encoder.albert_layer_groups.{}.albert_layers.0.',
+                qkv=('attention.query', 'attention.key', 'attention.value'),
+                out='attention.dense',
+                attention_norm='attention.LayerNorm',
+                up='ffn',
+                down='ffn_output',
+                mlp_norm='full_layer_layer_norm',
+            ),
+            'pooler': 'pooler',
+        },
+        head_modules={
+            **COMMON_HEADS,
+            'mlm': {
+                'masked_lm/dense': 'predictions.dense',
+                'masked_lm/norm': 'predictions.LayerNorm',
+                'masked_lm/bias': 'predictions.bias',
+                'next_sentence': 'sop_classifier.classifier',
+            },
+            **dict.fromkeys(('classify', 'regress', 'choice'), CLASSIFIER),
+        },
+        tied={
+            'predictions.decoder.weight': 'bert/token_embedding',
+            'predictions.decoder.bias': 'masked_lm/bias',
+        },
+        config_keys=CONFIG_KEYS | {'embedding_width': 'embedding_size', 'layer_groups': 'num_hidden_groups'},
+        defaults=DEFAULTS
+        | {
+            'embedding_size': 128,
+            'hidden_size': 4096,
+            'num_attention_heads': 64,
+            'intermediate_size': 16384,
+            'num_hidden_groups': 1,
+            'hidden_act': 'gelu_new',
+            'hidden_dropout_prob': 0.0,
+            'attention_probs_dropout_prob': 0.0,
+            'vocab_size': 30000,
+        },
+        required_config=REQUIRED_CONFIG | {'inner_group_num': 1},
+        dropout_keys={'classifier_dropout_prob': 'hidden_dropout_prob'},
+        sentence_objective='swap',
+        class_prefix='Albert',
+        groups_key='num_hidden_groups',
     ),
 }

@@ -34,6 +34,8 @@ class Family:
       sentence_objective: value of `task.sentence_objective` for a checkpoint with a head for pairs of sentences.
       renames: patterns of tensor names, and what replaces them in names of checkpoints of other libraries.
       class_prefix: beginning of the class names in transformers; empty if models of this type are not exported.
+      groups_key: key of `config.json` for the number of groups of layers that share their parameters, whose tensors have
+        the number of the group in place of that of the layer; empty if each layer has its own.
       has_gelu_head: whether the masked-LM head uses gelu, whatever the activation of the layers.
       offset_follows_padding: whether positions begin at `pad_token_id` + 1; the unused rows count towards
         `max_position_embeddings`.
@@ -62,6 +64,7 @@ class Family:
     sentence_objective: str = 'random'
     renames: Mapping[str, str] = dataclasses.field(default_factory=dict)
     class_prefix: str = ''
+    groups_key: str = ''
     has_gelu_head: bool = False
     offset_follows_padding: bool = False
     uncounted_position_rows: int = 0
@@ -87,6 +90,12 @@ class Family:
         if self.offset_follows_padding:
             return config['pad_token_id'] + 1
         return self.uncounted_position_rows
+
+    def layer_number(self, layer: int, config: Mapping[str, Any]) -> int:
+        """Return the number in the tensor names of our layer `layer`; `config` must be complete."""
+        if not self.groups_key:
+            return layer
+        return int(layer / (config[self.config_keys['layers']] / config[self.groups_key]))
 
     def position_rows(self, config: Mapping[str, Any]) -> int:
         """Return the number of rows of the position table; `config` must be complete."""

@@ -29,6 +29,8 @@ _BUFFERS = re.compile(r'(^|\.)(embeddings\.(position_ids|token_type_ids)|h\.\d+\
 _ARCHITECTURE_BY_TENSOR = {
     'cls.predictions': 'ForPreTraining',
     'discriminator_predictions': 'ForPreTraining',
+    'sop_classifier': 'ForPreTraining',
+    'predictions': 'ForMaskedLM',
     'generator_predictions': 'ForMaskedLM',
     'final_logits_bias': 'ForConditionalGeneration',
     'lm_head.norm': 'ForCausalLM',
@@ -202,6 +204,8 @@ def export_model_type(config: Any, tokenizer: Tokenizer, has_next_sentence: bool
         model_type = 'modernbert'
     elif config.name == 'gpt' and config.rope_base:
         model_type = 'modernbert-decoder'
+    elif config.name == 'bert' and config.layer_groups:
+        model_type = 'albert'
     elif config.name == 'bert' and (config.embedding_width or config.pooler_activation == 'gelu'):
         model_type = 'electra'
     elif config.name == 'bert' and config.relative_buckets:
@@ -246,6 +250,8 @@ def export_model_type(config: Any, tokenizer: Tokenizer, has_next_sentence: bool
         required['rope_base'] = 160_000.0
     if model_type == 'electra' and config.embedding_width == config.width:  # which it does not project
         required['embedding_width'] = 0
+    if model_type == 'albert' and not config.embedding_width:  # which it always projects
+        required['embedding_width'] = config.width
     unsupported = [field for field, value in required.items() if getattr(config, field) != value]
     changes = {f'model.{f}': (repr(getattr(config, f)), _as_flag(required[f])) for f in unsupported}
     if has_next_sentence and 'next_sentence' not in family.head_modules['mlm']:
@@ -301,7 +307,7 @@ def to_hf_config(
         )
     values = {theirs: getattr(config, ours) for ours, theirs in family.config_keys.items()}
     values['pad_token_id'] = tokenizer.pad
-    if model_type in ('roberta', 'xlm-roberta', 'mpnet', 'gpt2', 'bart'):
+    if model_type in ('roberta', 'xlm-roberta', 'mpnet', 'albert', 'gpt2', 'bart'):
         start = tokenizer.sep if task == 'clm' else tokenizer.cls  # rows of clm have no [CLS]
         values |= {'bos_token_id': start, 'eos_token_id': tokenizer.sep}
     if model_type in ('modernbert', 'modernbert-decoder'):
@@ -407,7 +413,7 @@ def _to_tensors(
     name: str, value: np.ndarray, family: Family, task: str, prefix: str, config: Mapping[str, Any]
 ) -> Tensors:
     """Convert one of our parameters to the Hugging Face tensors that it consists of."""
-    names = _tensor_names(name, family, task, prefix)
+    names = _tensor_names(name, family, task, prefix, config)
     leaf = name.rpartition('/')[2]
     if name.endswith(_VOCABULARY):
         value = value[: config['vocab_size']]
@@ -448,7 +454,7 @@ def _modernize(name: str, family: Family) -> str:
     return name.replace('LayerNorm.gamma', 'LayerNorm.weight').replace('LayerNorm.beta', 'LayerNorm.bias')
 
 
-def _tensor_names(name: str, family: Family, task: str, prefix: str) -> list[str]:
+def _tensor_names(name: str, family: Family, task: str, prefix: str, config: Mapping[str, Any]) -> list[str]:
     """Return the names of the Hugging Face tensors for our parameter `name`."""
     head = family.head_modules[task]
     if name in head:
@@ -465,4 +471,5 @@ def _tensor_names(name: str, family: Family, task: str, prefix: str) -> list[str
     if theirs is None:
         raise UserError(f'Hugging Face models of this type have no tensor for the parameter {name}.')
     names = theirs if isinstance(theirs, tuple) else (theirs,)
-    return [prefix + n.format(layer[1] if layer else '') + suffix for n in names]
+    number = family.layer_number(int(layer[1]), config) if layer else ''
+    return [prefix + n.format(number) + suffix for n in names]

@@ -33,6 +33,11 @@ def last_bias(params: module.Params, model: Config, layer: int) -> str:
     else:
         last = 'mlp/down' if model.norm_placement == 'pre' else 'mlp_norm'
         name = f'bert/layers/blocks/{layer - 1}/{last}/bias'
+    if layer and model.layer_groups:
+        raise UserError(
+            f'Layer {layer} shares its parameters with others (model.layer_groups={model.layer_groups}), so it cannot be '
+            'shifted alone. Use a model whose layers are separate.'
+        )
     if name not in params:
         raise UserError(
             f'This model lacks the bias {name}, through which hidden states are shifted. Use a model with biases.'

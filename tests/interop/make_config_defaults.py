@@ -23,6 +23,7 @@ MODEL_TYPES = (
     'electra',
     'mpnet',
     'nomic_bert',
+    'albert',
 )
 
 

@@ -40,6 +40,8 @@ MODERNBERT_DECODER = MODERNBERT | {'local_attention': 14}
 ELECTRA = BERT | {'embedding_size': 20}
 MPNET = BERT | {'pad_token_id': 1}
 NOMIC = BERT | {'rope_parameters': {'rope_type': 'default', 'rope_theta': 50.0}}
+# The first two of three layers share their parameters.
+ALBERT = BERT | {'embedding_size': 20, 'num_hidden_layers': 3, 'num_hidden_groups': 2}
 CASES = {
     'BertModel': BERT,
     'BertForPreTraining': BERT,
@@ -83,6 +85,13 @@ CASES = {
     'NomicBertForMaskedLM': BERT,
     'NomicBertForSequenceClassification': NOMIC | {'num_labels': 3},
     'NomicBertForTokenClassification': NOMIC | {'num_labels': 5},
+    'AlbertModel': ALBERT,
+    'AlbertForPreTraining': ALBERT,
+    'AlbertForMaskedLM': BERT | {'embedding_size': 32, 'num_hidden_layers': 3},
+    'AlbertForSequenceClassification': ALBERT | {'num_labels': 3},
+    'AlbertForMultipleChoice': BERT | {'embedding_size': 20},
+    'AlbertForTokenClassification': ALBERT | {'num_labels': 5},
+    'AlbertForQuestionAnswering': ALBERT,
     'GPT2LMHeadModel': GPT2 | {'n_inner': 48},
     'GPT2Model': GPT2,
     'BartForConditionalGeneration': BART,
@@ -150,6 +159,7 @@ def run(name, settings, inputs):
         ('logits', 'logits'),
         ('prediction_logits', 'logits'),
         ('seq_relationship_logits', 'next_sentence'),
+        ('sop_logits', 'next_sentence'),
         ('pooler_output', 'pooled'),
     ):
         if theirs in out and name != 'ElectraForPreTraining':  # whose head is not converted

@@ -22,6 +22,7 @@ CLASSES = {
     'electra': ('ElectraForMaskedLM', 'ElectraForSequenceClassification'),
     'mpnet': ('MPNetForMaskedLM', 'MPNetForSequenceClassification'),
     'nomic_bert': ('NomicBertForMaskedLM', 'NomicBertForSequenceClassification'),
+    'albert': ('AlbertForMaskedLM', 'AlbertForSequenceClassification'),
 }
 # Keys that change neither the parameters nor the outputs of a converted model, and why.
 IRRELEVANT_EVERYWHERE = {
@@ -76,6 +77,7 @@ IRRELEVANT = {
     },
     'electra': ENCODER,
     'nomic_bert': ENCODER,
+    'albert': ENCODER,
     'mpnet': {'eos_token_id': 'the model does not generate'},
 }
 OTHER_VALUES = {

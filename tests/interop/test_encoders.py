@@ -50,6 +50,8 @@ def test_embeddings_are_projected_if_their_width_differs(size):
             'scales the rotary positions',
         ),
         ('NomicBertModel', {'head_dim': 16}, 'head_dim to 16, but only 8'),
+        ('AlbertModel', {'inner_group_num': 2}, 'inner_group_num to 2'),
+        ('AlbertModel', {'num_hidden_groups': 4}, 'model.layer_groups=4 must be from 0 to 3'),
         ('MPNetForMaskedLM', {'hidden_act': 'relu'}, 'head of MPNet always uses gelu'),
         ('MPNetModel', {'relative_attention_num_buckets': 16}, 'relative_attention_num_buckets to 16'),
         ('MPNetModel', {'pad_token_id': 0}, 'pad_token_id to 0'),
@@ -140,11 +142,25 @@ def test_the_head_of_the_published_nomic_bert_has_no_biases():
         np.testing.assert_array_equal(value, expected, err_msg=name)
 
 
+@pytest.mark.parametrize(('layers', 'groups'), [(12, 1), (12, 12), (12, 5), (7, 3), (30, 11), (49, 49)])
+def test_layers_of_albert_are_in_the_groups_of_transformers(layers, groups):
+    config = CASES['AlbertModel'][0] | {'num_hidden_layers': layers, 'num_hidden_groups': groups}
+    model = huggingface.to_model_config(config)
+    first = {}
+    for layer in range(layers):
+        group = int(layer / (layers / groups))  # as in AlbertTransformer.forward
+        assert model.first_shared_layer(layer) == first.setdefault(group, layer)
+        shape = np.zeros(model.width, np.float32)
+        (tensor,) = huggingface.to_tensors({f'bert/layers/blocks/{layer}/mlp_norm/bias': shape}, config)
+        assert tensor == f'encoder.albert_layer_groups.{group}.albert_layers.0.full_layer_layer_norm.bias'
+
+
 @pytest.mark.parametrize(
     ('settings', 'message'),
     [
         ({'embedding_width': 20}, "pooler_activation='tanh' cannot be exported .* 'electra'"),
         ({'relative_buckets': 16}, "model.relative_buckets=16 and .*as 'mpnet'"),
+        ({'layer_groups': 1}, 'model.embedding_width=0 cannot .*model.embedding_width=128'),
         ({'rope_base': 100.0}, "gated_mlp=False cannot be exported .*'nomic_bert'.*head_bias=true"),
         ({'embedding_width': 20, 'rope_base': 100.0}, 'model.rope_base=100.0'),
         ({'embedding_width': 128, 'pooler_activation': 'gelu'}, 'pretrain it with .*model.embedding_width=0'),

@@ -28,19 +28,24 @@ HEADS = {
 }
 
 
+def has_next_sentence_head(tensors):
+    return any(name.startswith(('cls.seq_relationship', 'sop_classifier')) for name in tensors)
+
+
 def make(task, config, tensors):
     """The constructor of our model for a checkpoint, which takes its config and `rngs`."""
     if task in HEADS:
         return functools.partial(HEADS[task], classes=len(huggingface.class_names(config)))
     if task == 'mlm':
-        return functools.partial(BertForPretraining, next_sentence='cls.seq_relationship.weight' in tensors)
+        return functools.partial(BertForPretraining, next_sentence=has_next_sentence_head(tensors))
     if task in ('clm', 'denoise'):
         return {'clm': GptForCausalLM, 'denoise': BartForSeq2Seq}[task]
     if task == 'choice':
         return functools.partial(heads.ForClassification, classes=1)
     if task == 'qa':
         return heads.ForQuestionAnswering
-    return functools.partial(heads.Encoder, pooler='pooler.dense.weight' in tensors)
+    has_pooler = any(name.removeprefix('albert.').startswith('pooler.') for name in tensors)
+    return functools.partial(heads.Encoder, pooler=has_pooler)
 
 
 def convert(config, tensors):
@@ -141,7 +146,7 @@ def test_exported_tensors_are_bitwise_equal(name):
     }
     kind = 'unigram' if config['model_type'] == 'xlm-roberta' else 'bpe'
     tokenizer = types.SimpleNamespace(kind=kind, **ids)
-    has_next_sentence = 'cls.seq_relationship.weight' in tensors
+    has_next_sentence = has_next_sentence_head(tensors)
     names = huggingface.class_names(config)
     exported = huggingface.to_hf_config(model, task, names, tokenizer, has_next_sentence)
     common = exported.keys() & config.keys() - {'dtype', 'id2label', 'label2id', *family.dropout_keys}
@@ -208,6 +213,7 @@ def test_the_model_type_follows_the_embeddings():
         ('roberta', {'position_offset': 2}),
         ('distilbert', {'segments': 0, 'pooler_activation': 'relu'}),
         ('electra', {'pooler_activation': 'gelu'}),
+        ('albert', {'layer_groups': 1, 'embedding_width': 20}),
         ('nomic_bert', {'rope_base': 50.0, 'gated_mlp': True, 'use_bias': False, 'head_bias': True}),
         (
             'mpnet',

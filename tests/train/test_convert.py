@@ -38,7 +38,7 @@ def write_hf_folder(path, name='BertForPreTraining', **changes):
 ROUND_TRIPS = ['BertModel', 'BertForPreTraining', 'BertForMaskedLM', 'BertForSequenceClassification',
         'BertForTokenClassification', 'BertForQuestionAnswering', 'DistilBertForSequenceClassification',
         'ElectraModel', 'ElectraForMaskedLM', 'ElectraForSequenceClassification', 'MPNetModel',
-        'NomicBertForMaskedLM', 'NomicBertForSequenceClassification']  # fmt: skip
+        'NomicBertForMaskedLM', 'NomicBertForSequenceClassification', 'AlbertModel', 'AlbertForPreTraining']  # fmt: skip
 
 
 @pytest.mark.parametrize('name', ROUND_TRIPS)
