@@ -98,23 +98,29 @@ def test_settings_of_the_new_task_are_checked(example_tasks):
 
 def read_model_config(*overrides):
     return experiment.read(
-        f'{runs.TINY}:classify', ['model.name=albert', 'model.vocab_size=200', *overrides]
+        f'{runs.TINY}:classify', ['model.name=cyclic', 'model.vocab_size=200', *overrides]
     ).model
 
 
 @pytest.mark.parametrize('scan_layers', [False, True])
 def test_layers_of_the_new_model_share_their_blocks(install, scan_layers):
     install(modeling)
-    config = read_model_config('model.layers=4', 'model.groups=2', f'model.scan_layers={scan_layers}')
+    config = read_model_config('model.layers=4', 'model.cycle=2', f'model.scan_layers={scan_layers}')
     graph, shapes, _ = module.abstract(lambda rngs: heads.Encoder(config, rngs))
     params = random_params({name: shape.shape for name, shape in shapes.items()})
-    assert {name.split('/')[3] for name in params if '/blocks/' in name} == {'0', '2'}
+    assert {name.split('/')[3] for name in params if '/blocks/' in name} == {'0', '1'}
     tokens = np.arange(10, 20, dtype=np.int32)[None]
     before = tiny.runner(graph, params)(tokens).hidden_states
-    bias = 'albert/layers/blocks/2/mlp_norm/bias'
+    bias = 'cyclic/layers/blocks/1/mlp_norm/bias'
     params[bias] = params[bias] + 1  # not in place: the runner may still read the array
     after = tiny.runner(graph, params)(tokens).hidden_states
-    assert [np.allclose(x, y) for x, y in zip(before, after, strict=True)] == [True, True, True, False, False]
+    assert [np.allclose(x, y) for x, y in zip(before, after, strict=True)] == [
+        True,
+        True,
+        False,
+        False,
+        False,
+    ]
 
 
 @pytest.mark.parametrize('strategy', partitioning.STRATEGIES)
@@ -130,31 +136,31 @@ def test_parameters_of_the_new_model_are_sharded(install, strategy):
 def test_the_new_model_is_pretrained_and_fine_tuned(install, example_tasks, tmp_path, corpus, labeled):
     install(modeling)
     short = ('train.eval_every=0',)
-    settings = ('model.name=albert', 'task.name=random_token', 'train.steps=30', 'optim.learning_rate=0.01')
+    settings = ('model.name=cyclic', 'task.name=random_token', 'train.steps=30', 'optim.learning_rate=0.01')
     assert runs.pretrain(tmp_path / 'pretrained', corpus, tmp_path / 'rows', *settings, *short) == 0
     losses = read_losses(tmp_path / 'pretrained', 'detection_loss')
     assert np.mean(losses[-5:]) < 0.9 * np.mean(losses[:5])
     settings = ('train.steps=3', 'train.length_buckets=1')
     assert runs.finetune(tmp_path / 'tuned', tmp_path / 'pretrained', labeled, *settings, *short) == 0
     model, tokenizer = bert_jax.load(tmp_path / 'tuned')
-    assert type(model.module.albert).__name__ == 'Albert'
+    assert type(model.module.cyclic).__name__ == 'Cyclic'
     tokens = np.array([[tokenizer.cls, 50, tokenizer.sep]], np.int32)
     assert model(tokens).logits.shape == (1, 2)
 
 
 def test_settings_of_the_new_model_are_checked(install):
     install(modeling)
-    with pytest.raises(UserError, match=r'model.groups=3 must be from 1 to 2'):
-        read_model_config('model.groups=3')
+    with pytest.raises(UserError, match=r'model.cycle=3 must be from 1 to 2'):
+        read_model_config('model.cycle=3')
 
 
 # Add a loader.
 
-ELECTRA = {
-    'model_type': 'electra',
-    'architectures': ['ElectraForTokenClassification'],
+PRELAYERNORM = {
+    'model_type': 'roberta-prelayernorm',
+    'architectures': ['RobertaPreLayerNormForTokenClassification'],
     'vocab_size': 50,
-    'embedding_size': 16,
+    'pad_token_id': 0,
     'hidden_size': 16,
     'num_hidden_layers': 2,
     'num_attention_heads': 2,
@@ -166,10 +172,10 @@ ELECTRA = {
 
 
 @pytest.fixture
-def electra(monkeypatch):
+def prelayernorm(monkeypatch):
     """Run the example, which adds an entry to FAMILIES, and remove the entry after the test."""
-    monkeypatch.setitem(families.FAMILIES, 'electra', None)
-    runpy.run_path(str(EXAMPLES / 'electra.py'))
+    monkeypatch.setitem(families.FAMILIES, 'roberta-prelayernorm', None)
+    runpy.run_path(str(EXAMPLES / 'prelayernorm.py'))
 
 
 def param_shapes(config):
@@ -180,34 +186,35 @@ def param_shapes(config):
     return {name: shape.shape for name, shape in shapes.items()}
 
 
-def test_the_new_family_survives_a_round_trip(electra):
-    params = random_params(param_shapes(ELECTRA))
+def test_the_new_family_survives_a_round_trip(prelayernorm):
+    params = random_params(param_shapes(PRELAYERNORM))
     params['bert/token_embedding'][50:] = 0  # padding of the vocabulary, which is not exported
-    tensors = huggingface.to_tensors(params, ELECTRA)
-    assert tensors['electra.embeddings.word_embeddings.weight'].shape == (50, 16)
-    assert tensors['electra.encoder.layer.1.attention.self.key.weight'].shape == (16, 16)
+    tensors = huggingface.to_tensors(params, PRELAYERNORM)
+    assert tensors['roberta_prelayernorm.embeddings.word_embeddings.weight'].shape == (50, 16)
+    assert tensors['roberta_prelayernorm.encoder.layer.1.attention.self.key.weight'].shape == (16, 16)
+    assert tensors['roberta_prelayernorm.LayerNorm.weight'].shape == (16,)
     assert tensors['classifier.weight'].shape == (3, 16)
-    again = huggingface.from_tensors(tensors, ELECTRA, param_shapes(ELECTRA))
+    again = huggingface.from_tensors(tensors, PRELAYERNORM, param_shapes(PRELAYERNORM))
     assert again.keys() == params.keys()
     for name, value in params.items():
         np.testing.assert_array_equal(again[name], value)
 
 
-def test_the_new_family_rejects_what_our_model_lacks(electra):
-    with pytest.raises(UserError, match='embedding_size to 8, but hidden_size to 16'):
-        huggingface.to_model_config({**ELECTRA, 'embedding_size': 8})
-    with pytest.raises(UserError, match="architecture 'ElectraForPreTraining' cannot be converted"):
-        huggingface.family_and_task({**ELECTRA, 'architectures': ['ElectraForPreTraining']})
+def test_the_new_family_rejects_what_our_model_lacks(prelayernorm):
+    with pytest.raises(UserError, match='is_decoder to True'):
+        huggingface.to_model_config({**PRELAYERNORM, 'is_decoder': True})
+    with pytest.raises(UserError, match="architecture 'RobertaPreLayerNormForMaskedLM' cannot be converted"):
+        huggingface.family_and_task({**PRELAYERNORM, 'architectures': ['RobertaPreLayerNormForMaskedLM']})
 
 
-def test_a_folder_of_the_new_family_is_converted(electra, tmp_path):
+def test_a_folder_of_the_new_family_is_converted(prelayernorm, tmp_path):
     from safetensors.numpy import save_file
 
-    params = random_params(param_shapes(ELECTRA))
+    params = random_params(param_shapes(PRELAYERNORM))
     folder = tmp_path / 'theirs'
     folder.mkdir()
-    save_file(huggingface.to_tensors(params, ELECTRA), folder / 'model.safetensors')
-    (folder / 'config.json').write_text(json.dumps(ELECTRA))
+    save_file(huggingface.to_tensors(params, PRELAYERNORM), folder / 'model.safetensors')
+    (folder / 'config.json').write_text(json.dumps(PRELAYERNORM))
     (folder / 'vocab.txt').write_text('\n'.join([*tokenizer_lib.SPECIAL, *(f'w{i}' for i in range(45))]))
     done = runs.run_in_process('bert_jax.bin.convert', f'--from_hf={folder}', f'--to={tmp_path / "ours"}')
     assert done.returncode == 0, done.stderr
