@@ -1,4 +1,4 @@
-"""Conversion between our models and those of Hugging Face: BERT, RoBERTa, DistilBERT, ModernBERT and its decoder, GPT-2 and BART.
+"""Conversion between our models and those of Hugging Face, see `families.FAMILIES`.
 
 A `Family` maps our modules to Hugging Face modules. Our dense layers have a `kernel` [in, out]; those of Hugging
 Face have a `weight` [out, in], except in GPT-2, where it is [in, out]. Our models compute query, key and value in
@@ -189,7 +189,9 @@ def export_model_type(config: Any, tokenizer: Tokenizer, has_next_sentence: bool
     """Choose the Hugging Face model type for the export of one of our models.
 
     A BERT without segment embeddings becomes a DistilBERT, and one whose position table begins with unused rows becomes
-    a RoBERTa, or an XLM-R if its tokenizer is a Unigram model. A BERT with pre-norm and a GPT with rotary positions become a ModernBERT.
+    a RoBERTa, or an XLM-R if its tokenizer is a Unigram model. With shared layers it becomes an ALBERT, with projected
+    embeddings or a pooler with gelu an ELECTRA, with relative positions an MPNet, with rotary positions a NomicBERT. A
+    BERT with pre-norm and a GPT with rotary positions become a ModernBERT.
 
     Raises:
       UserError: for a setting that the model type does not support.
