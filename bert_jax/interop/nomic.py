@@ -6,7 +6,7 @@ from typing import Any
 from bert_jax.core.errors import UserError
 from bert_jax.interop import bert_names
 
-DEFAULTS = bert_names.DEFAULTS | {
+DEFAULTS: dict[str, Any] = bert_names.DEFAULTS | {
     'hidden_act': 'silu',
     'hidden_dropout_prob': 0.0,
     'attention_probs_dropout_prob': 0.0,

@@ -89,6 +89,18 @@ def test_stacked_layers_record_the_same_attention_weights(make):
         np.testing.assert_allclose(a, b, atol=1e-5)
 
 
+@pytest.mark.parametrize('settings', [tiny.MPNET, tiny.NOMIC], ids=['mpnet', 'nomic'])
+def test_stacked_layers_of_other_encoders_give_the_same_hidden_states(settings):
+    tokens, segments = tiny.tokens_and_segments()
+    valid = np.arange(9)[None] < np.array([[7], [9]])
+    apart, stacked = (
+        tiny.model(**settings, layers=5, scan_layers=s)(tokens, segments, valid).hidden_states
+        for s in (False, True)
+    )
+    for a, b in zip(apart, stacked, strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-5)
+
+
 @pytest.mark.parametrize('settings', [LAYERS, {**tiny.LOCAL, 'layers': 6}], ids=['plain', 'local'])
 def test_stacked_layers_generate_the_same_tokens(settings):
     prompts = [np.arange(7, 12), np.arange(30, 33)]
