@@ -416,6 +416,9 @@ def from_vocab(
     family = 'mpnet' if settings.class_name == 'MPNetTokenizer' else 'bert'
     backend = wordpiece_backend(vocab, _FAMILIES[family], **{'lowercase': is_lowercase, **normalizer})
     backend.add_tokens(settings.added)
+    if family == 'mpnet':
+        # Offsets exclude the space before a mask token.
+        backend.post_processor = processors.ByteLevel(add_prefix_space=False, trim_offsets=True)
     return Tokenizer(backend)
 
 
