@@ -104,6 +104,16 @@ def infer_architecture(config: Mapping[str, Any], tensors: Mapping[str, np.ndarr
     return 'Model'
 
 
+def is_saved_without_head(config: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> bool:
+    """Return whether the tensors are those of a bare encoder, but its `config.json` names a masked language model.
+
+    Folders of sentence-transformers may keep the architecture with which their encoder was pretrained.
+    """
+    family, task = family_and_task(config)
+    has_prefix = any(name.startswith(family.prefix) for name in tensors)
+    return task == 'mlm' and not has_prefix and infer_architecture(config, tensors) == 'Model'
+
+
 def class_names(config: Mapping[str, Any]) -> tuple[str, ...]:
     """Return the names of the classes in a `config.json`; without them, LABEL_0, LABEL_1, ..."""
     labels: Any = config.get('id2label')

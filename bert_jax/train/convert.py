@@ -52,6 +52,11 @@ def from_hf(source: str, workdir: pathlib.Path, tokenizer_path: str = '', exclud
             hf_config['model_type'] = huggingface.infer_model_type(tensors)
         if not hf_config.get('architectures'):
             hf_config['architectures'] = [huggingface.infer_architecture(hf_config, tensors)]
+        if huggingface.is_saved_without_head(hf_config, tensors):
+            logging.warning(
+                'the weights are those of an encoder without the head of %s', *hf_config['architectures']
+            )
+            hf_config['architectures'] = ['Model']
         family, task_name = huggingface.family_and_task(hf_config)
         model = huggingface.to_model_config(hf_config)
     except UserError:

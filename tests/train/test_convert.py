@@ -76,6 +76,14 @@ def test_a_head_that_is_not_converted_is_reported(tmp_path, caplog):
     np.testing.assert_allclose(hidden, expected, atol=2e-5)
 
 
+def test_an_encoder_saved_without_its_head_is_read_as_an_encoder(tmp_path, caplog):
+    source = write_hf_folder(tmp_path / 'theirs', 'MPNetModel', architectures=['MPNetForMaskedLM'])
+    assert convert.from_hf(str(source), tmp_path / 'ours') == 'encode'
+    assert 'an encoder without the head of MPNetForMaskedLM' in caplog.text
+    pooled = bert_jax.load(tmp_path / 'ours')[0](**INPUTS).pooled
+    np.testing.assert_allclose(pooled, CASES['MPNetModel'][2]['pooled'], atol=2e-5)
+
+
 @pytest.mark.parametrize(
     ('name', 'task'), [('GPT2LMHeadModel', 'clm'), ('BartForConditionalGeneration', 'denoise')]
 )
