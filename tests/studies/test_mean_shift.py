@@ -9,10 +9,11 @@ from bert_jax.train import load
 from tests.runs import hidden_states, pretrain
 
 
-@pytest.mark.parametrize('norm', ['post', 'pre'])
-def test_shift_changes_the_hidden_states_of_one_layer(norm, tmp_path, corpus, rows):
-    settings = (f'model.norm_placement={norm}', 'train.steps=1', 'optim.warmup=0')
-    assert pretrain(tmp_path, corpus, rows, *settings) == 0
+@pytest.mark.parametrize(
+    'setting', ['model.norm_placement=post', 'model.norm_placement=pre', 'model.embedding_width=20']
+)
+def test_shift_changes_the_hidden_states_of_one_layer(setting, tmp_path, corpus, rows):
+    assert pretrain(tmp_path, corpus, rows, setting, 'train.steps=1', 'optim.warmup=0') == 0
     trained = load.read(tmp_path)
     tokens = np.arange(6, 18, dtype=np.int32).reshape(2, 6)
     before = hidden_states(trained, tokens)
@@ -23,6 +24,14 @@ def test_shift_changes_the_hidden_states_of_one_layer(norm, tmp_path, corpus, ro
         np.testing.assert_allclose(after[layer], states + vector, atol=1e-5)
         for below in range(layer):
             np.testing.assert_array_equal(after[below], before[below])
+
+
+def test_a_layer_that_shares_its_parameters_cannot_be_shifted(tmp_path, corpus, rows):
+    settings = ('model.layer_groups=1', 'model.norm_placement=post', 'train.steps=1', 'optim.warmup=0')
+    assert pretrain(tmp_path, corpus, rows, *settings) == 0
+    trained = load.read(tmp_path)
+    with pytest.raises(UserError, match='Layer 1 shares its parameters with others'):
+        shift_layer(trained.params, trained.experiment.model, 1, np.ones(1))
 
 
 def test_model_without_biases_cannot_be_shifted(tmp_path, corpus, rows):
