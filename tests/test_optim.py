@@ -1,6 +1,8 @@
 """Schedules at key steps, and optimizers compared with Optax and with published formulas."""
 
+import dataclasses
 import functools
+import math
 import re
 
 import jax
@@ -14,6 +16,7 @@ from bert_jax import optim
 from bert_jax.core import partitioning, stacking
 from bert_jax.core.errors import UserError
 from bert_jax.core.partitioning import MeshConfig
+from bert_jax.modeling import module
 from bert_jax.modeling.bart import BartForSeq2Seq
 from bert_jax.modeling.bert import BertForPretraining
 from bert_jax.modeling.module import Bias, NormScale
@@ -41,6 +44,14 @@ def relative_rates(steps, total=TOTAL, **changes):
         (dict(schedule='wsd', decay=20), {10: 1, 50: 1, 80: 1, 85: 0.75, 90: 0.5, 100: 0, 120: 0}),
         (dict(schedule='wsd', decay=0.2, end_fraction=0.5), {10: 1, 80: 1, 90: 0.75, 100: 0.5}),
         (dict(schedule='wsd', decay=0), {10: 1, 100: 1}),
+        (
+            dict(schedule='wsd', decay=16, decay_shape='1-sqrt'),
+            {10: 1, 84: 1, 85: 0.75, 88: 0.5, 93: 0.25, 100: 0, 120: 0},
+        ),
+        (
+            dict(schedule='wsd', decay=16, decay_shape='1-sqrt', end_fraction=0.2),
+            {84: 1, 88: 0.6, 100: 0.2, 120: 0.2},
+        ),
     ],
     ids=str,
 )
@@ -108,9 +119,9 @@ def run(tx, steps=3, scale=1.0):
     return history
 
 
-def make(**changes):
+def make(axes=None, **changes):
     defaults = dict(learning_rate=0.1, schedule='constant', warmup=0, clip_norm=0.0, weight_decay=0.05)
-    return optim.make_optimizer(OptimConfig(**{**defaults, **changes}), TOTAL, UNDECAYED)
+    return optim.make_optimizer(OptimConfig(**{**defaults, **changes}), TOTAL, UNDECAYED, axes)
 
 
 def assert_close(a, b, rtol=1e-5):
@@ -178,16 +189,121 @@ def test_lamb_differs_from_adamw_only_for_decayed_parameters():
         assert (abs(lamb[name] - adamw[name]).max() > 1e-3) == (name in DECAYS)
 
 
-@pytest.mark.parametrize('name', ['adamw', 'lamb'])
+@pytest.mark.parametrize('bias_correction', [True, False])
+def test_stable_adamw_equals_algorithm_2(bias_correction):
+    """Wortsman et al. 2023, algorithm 2, in NumPy. The third gradient is large, so that its update is clipped."""
+    b1, b2, eps, rate, decay = 0.9, 0.95, 1e-4, 0.1, 0.05
+    tx = make(name='stable_adamw', b1=b1, b2=b2, eps=eps, bias_correction=bias_correction)
+    params = jax.tree.map(jnp.asarray, arrays(0))
+    expected = jax.tree.map(np.asarray, params)
+    v, u = ({name: np.zeros(shape) for name, shape in PARAMS.items()} for _ in range(2))
+    state, clipped = tx.init(params), set()
+    for t, scale in enumerate((1.0, 1.0, 30.0, 1.0), start=1):
+        grads = {name: g * scale for name, g in arrays(t).items()}
+        with jax.numpy_dtype_promotion('standard'):
+            updates, state = tx.update(jax.tree.map(jnp.asarray, grads), state, params)
+        params = optax.apply_updates(params, updates)
+        for name, g in grads.items():
+            beta1, beta2 = b1, b2
+            if bias_correction:
+                beta1, beta2 = (b * (1 - b ** (t - 1)) / (1 - b**t) for b in (b1, b2))
+            v[name] = beta1 * v[name] + (1 - beta1) * g
+            u[name] = beta2 * u[name] + (1 - beta2) * g**2
+            rms = np.sqrt(np.mean(g**2 / np.maximum(u[name], eps**2)))
+            if rms > 1.01:
+                clipped.add(t)
+            eta = rate / max(1, rms)
+            shrunk = eta * decay * expected[name] if name in DECAYS else 0
+            expected[name] = expected[name] - shrunk - eta * v[name] / (np.sqrt(u[name]) + eps)
+        assert_close(params, expected, rtol=1e-4)
+    assert 3 in clipped
+
+
+AXES = {
+    'blocks/0/attention/qkv/kernel': ('embed', None, 'heads', 'kv'),
+    'blocks/0/attention/out/kernel': ('heads', 'kv', 'embed'),
+    'blocks/0/attention/out/bias': ('embed',),
+    'blocks/0/attention/qkv/bias': (None, 'heads', 'kv'),
+    'blocks/0/mlp/up/kernel': ('embed', 'mlp'),
+    'token_embedding': ('vocab', 'embed'),
+    'head/kernel': ('embed', None),
+}
+SHAPES = ((8, 3, 2, 4), (2, 4, 8), (8,), (3, 2, 4), (8, 20), (30, 8), (8, 5))
+
+
+def orthogonalize(matrix):
+    """Newton-Schulz iteration of Jordan et al. 2024, with more rows than columns transposed as there."""
+    x = matrix / (np.linalg.norm(matrix) + 1e-8)
+    x = x.T if x.shape[0] > x.shape[1] else x
+    for _ in range(5):
+        gram = x @ x.T
+        x = 3.4445 * x + (-4.7750 * gram + 2.0315 * gram @ gram) @ x
+    return x.T if matrix.shape[0] > matrix.shape[1] else x
+
+
+def test_muon_equals_its_algorithm_for_matrices_and_adamw_for_the_rest():
+    rng = np.random.default_rng(0)
+    params, *grads = (
+        {name: rng.normal(size=shape).astype(np.float32) for name, shape in zip(AXES, SHAPES, strict=True)}
+        for _ in range(3)
+    )
+    config = OptimConfig('muon', learning_rate=0.1, schedule='constant', warmup=0, clip_norm=0.0)
+    results = {}
+    for name in ('muon', 'adamw'):
+        tx = optim.make_optimizer(dataclasses.replace(config, name=name), TOTAL, {'blocks/0/mlp'}, AXES)
+        new, state = jax.tree.map(jnp.asarray, params), tx.init(params)
+        for g in grads:
+            with jax.numpy_dtype_promotion('standard'):
+                updates, state = tx.update(jax.tree.map(jnp.asarray, g), state, new)
+            new = optax.apply_updates(new, updates)
+        results[name] = new
+    matrices = {'blocks/0/attention/qkv/kernel', 'blocks/0/attention/out/kernel', 'blocks/0/mlp/up/kernel'}
+    for name in {*AXES} - matrices:
+        np.testing.assert_array_equal(results['muon'][name], results['adamw'][name], err_msg=name)
+
+    def expected(path, select, width):
+        """Update the matrix `select(array)`, [width, n], twice."""
+        w, m = select(params[path]).reshape(width, -1), 0.0
+        for t, g in enumerate((select(g[path]).reshape(width, -1) for g in grads), start=1):
+            m = 0.95 * m + 0.05 * g
+            nesterov = 0.95 * m / (1 - 0.95 ** (t + 1)) + 0.05 * g / (1 - 0.95**t)
+            update = orthogonalize(nesterov) * 0.2 * np.sqrt(max(w.shape))
+            w = w - 0.1 * (update + 0.01 * w)
+        return w
+
+    muon = results['muon']
+    for i in range(3):  # queries, keys and values are three matrices
+        path = 'blocks/0/attention/qkv/kernel'
+        found = np.asarray(muon[path][:, i]).reshape(8, -1)
+        np.testing.assert_allclose(found, expected(path, lambda x, i=i: x[:, i], 8), rtol=1e-3, atol=1e-4)
+    for path, width in (('blocks/0/attention/out/kernel', 8), ('blocks/0/mlp/up/kernel', 8)):
+        found = np.asarray(muon[path]).reshape(width, -1)
+        np.testing.assert_allclose(found, expected(path, lambda x: x, width), rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize('make_model', [BertForPretraining, BartForSeq2Seq], ids=['bert', 'bart'])
+def test_matrices_of_muon_are_the_kernels_of_the_blocks(make_model):
+    config = tiny.config(make_model, gated_mlp=True)
+    _, shapes, axes = module.abstract(functools.partial(make_model, config))
+    found = optim.hidden_matrices(axes)
+    assert found.keys() == {path for path in axes if '/blocks/' in path and path.endswith('/kernel')}
+    for path, (embed, others) in found.items():
+        assert [shapes[path].shape[i] for i in embed] == [config.width], path
+        assert math.prod(shapes[path].shape[i] for i in others) in (config.width, config.mlp_width), path
+
+
+@pytest.mark.parametrize('name', ['adamw', 'lamb', 'stable_adamw', 'muon'])
 def test_a_stacked_parameter_is_updated_as_its_layers(name):
     rng = np.random.default_rng(0)
     layers = {
         f'blocks/{i}/mlp/kernel': jnp.asarray(rng.normal(0, 10.0**i, (4, 6)), jnp.float32) for i in range(3)
     }
     grads = {path: jnp.asarray(rng.normal(size=(4, 6)), jnp.float32) for path in layers}
-    tx, path = make(name=name, clip_norm=0.1), 'blocks/0:3:1/mlp/kernel'
+    path = 'blocks/0:3:1/mlp/kernel'
 
     def update(grads, params):
+        axes = {p: (*[None] * stacking.is_stacked(p), 'embed', 'mlp') for p in params}
+        tx = make(axes, name=name, clip_norm=0.1)
         with jax.numpy_dtype_promotion('standard'):
             return tx.update(grads, tx.init(params), params)[0]
 
@@ -215,7 +331,7 @@ class Unusual(nnx.Module):
 NAMED_BIAS_OR_SCALE = re.compile('(bias|scale)$')
 
 
-@pytest.mark.parametrize('name', ['adamw', 'lamb'])
+@pytest.mark.parametrize('name', ['adamw', 'lamb', 'stable_adamw', 'muon'])
 @pytest.mark.parametrize(
     ('make_model', 'settings', 'is_exempt'),
     [
@@ -256,6 +372,9 @@ def test_biases_and_norm_scales_of_models_are_not_decayed(name, make_model, sett
         (dict(eps=0.0), r'optim\.eps=0.0 must be at least 1e-30'),
         (dict(warmup='abc'), r"optim\.warmup='abc' is not a duration"),
         (dict(decay='1.5 steps'), r"optim\.decay='1.5 steps' is not a duration"),
+        (dict(muon_momentum=1.0), r'optim\.muon_momentum=1.0 must be from 0 to 0.999999'),
+        (dict(muon_rms=-1.0), r'optim\.muon_rms=-1.0 must be'),
+        (dict(decay_shape='1-sqrt'), r"optim\.decay_shape='1-sqrt' has no effect on optim\.schedule='linear'"),
     ],
     ids=str,
 )
@@ -264,10 +383,11 @@ def test_settings_that_make_no_update_or_nan_are_rejected(setting, limits):
         OptimConfig(**setting)
 
 
+@pytest.mark.parametrize('name', ['adamw', 'stable_adamw'])
 @pytest.mark.parametrize('bias_correction', [True, False])
 @pytest.mark.parametrize('limit', [dict(b1=0.999999), dict(b2=0.999999), dict(eps=1e-30)], ids=str)
-def test_updates_at_the_limits_are_finite(limit, bias_correction):
-    tx = make(bias_correction=bias_correction, **limit)
+def test_updates_at_the_limits_are_finite(limit, bias_correction, name):
+    tx = make(name=name, bias_correction=bias_correction, **limit)
     params = {'words': jnp.ones(2), 'blocks/0/mlp/bias': jnp.zeros(2)}
     grads = {'words': jnp.array([0.0, 1.0]), 'blocks/0/mlp/bias': jnp.array([0.0, -1.0])}
     with jax.numpy_dtype_promotion('standard'):

@@ -95,17 +95,16 @@ def make_layout(
       UserError: if a prefix in `config.frozen` matches no parameter, or a parameter cannot be sharded.
     """
     graph, shapes, axes = module.abstract(make_model)
-    tx = optim.make_optimizer(config, total, module.undecayed(graph, shapes), **units)
+    tx = optim.make_optimizer(config, total, module.undecayed(graph, shapes), axes, **units)
     trained = optim.trained_paths(config, shapes)
     params = {name: partitioner.sharding(axes[name], shapes[name].shape, name) for name in shapes}
     opt_shapes = jax.eval_shape(tx.init, {name: shapes[name] for name in trained})
-    opt = optax.tree_map_params(
-        tx,
-        lambda _, s: s,
-        opt_shapes,
-        {name: params[name] for name in trained},
-        transform_non_params=lambda _: partitioner.replicated,
-    )
+
+    def place(part: Any) -> Any:
+        return {name: params[name] for name in part} if isinstance(part, dict) else partitioner.replicated
+
+    # Each dict in the state of the optimizer holds moments of all or some parameters, by path.
+    opt = jax.tree.map(place, opt_shapes, is_leaf=lambda part: isinstance(part, dict))
     step = jax.ShapeDtypeStruct((), jnp.int32)
     make_state: Any = State  # its annotations name arrays, not shapes and shardings
     state_shapes = make_state(step, shapes, opt_shapes)

@@ -42,8 +42,10 @@ def update(task, tokenizer, batch, **settings):  # noqa: F811
     [
         ({'dropout': 0.1}, {'remat': 'full', 'devices': 1}),
         ({'optimizer': 'lamb'}, {'mesh': MeshConfig('fsdp_tp', fsdp=4, tensor=2), 'accumulation_steps': 2}),
+        ({'optimizer': 'muon'}, {'mesh': MeshConfig('fsdp_tp', fsdp=4, tensor=2)}),
+        ({'optimizer': 'stable_adamw'}, {'mesh': MeshConfig('fsdp')}),
     ],
-    ids=['adamw', 'lamb'],
+    ids=['adamw', 'lamb', 'muon', 'stable_adamw'],
 )
 def test_two_steps_equal_those_with_separate_layers(task, tokenizer, batch, settings, stacked):  # noqa: F811
     expected, metrics = update(task, tokenizer, batch, devices=1, **settings)

@@ -121,6 +121,14 @@ def test_sharded_step_of_other_encoders_equals_single_device(task, tokenizer, ba
     assert_same(changed, one)
 
 
+@pytest.mark.parametrize('mesh', MESHES[1:], ids=lambda m: f'{m.strategy}-{m.data}-{m.fsdp}-{m.tensor}')
+@pytest.mark.parametrize('optimizer', ['muon', 'stable_adamw'])
+def test_sharded_optimizer_equals_single_device(task, tokenizer, batch, mesh, optimizer):
+    settings = {'optimizer': optimizer, 'gated_mlp': True, 'kv_heads': 2, 'heads': 4}
+    sharded = update(task, tokenizer, batch, mesh=mesh, **settings)
+    assert_same(sharded, update(task, tokenizer, batch, devices=1, **settings))
+
+
 def test_parameters_and_moments_are_sharded(task, tokenizer):
     config = bert.Config(size='tiny', width=32, mlp_width=64, max_positions=LENGTH, vocab_size=len(tokenizer))
     make = functools.partial(task.build_model, config)
