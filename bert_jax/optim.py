@@ -71,12 +71,12 @@ class OptimConfig:
         check_durations(self, 'optim', 'warmup', 'decay')
         if self.decay_shape != 'linear' and self.schedule != 'wsd':
             raise UserError(
-                f"optim.decay_shape={self.decay_shape!r} has no effect on optim.schedule={self.schedule!r}. Set "
+                f'optim.decay_shape={self.decay_shape!r} has no effect on optim.schedule={self.schedule!r}. Set '
                 "optim.schedule='wsd', or optim.decay_shape='linear'."
             )
 
 
-def make_schedule(config: OptimConfig, total: int, **units: int) -> optax.Schedule:
+def make_schedule(config: OptimConfig, total: int, **units: Any) -> optax.Schedule:
     """Build the learning rate as a function of the step, from 0 to `total`.
 
     Args:
@@ -98,7 +98,7 @@ def make_schedule(config: OptimConfig, total: int, **units: int) -> optax.Schedu
         after = optax.constant_schedule(peak)
     else:
         is_wsd = config.schedule == 'wsd'
-        decay = duration_to_steps(config.decay, total=total, **units) if is_wsd else rest
+        decay = duration_to_steps(config.decay, total=total, from_end=True, **units) if is_wsd else rest
         if decay > rest:
             raise UserError(
                 f'optim.decay is {decay} steps, but only {rest} remain after the warmup. Shorten the decay.'
@@ -334,7 +334,7 @@ def make_optimizer(
     total: int,
     undecayed: Collection[str],
     axes: Mapping[str, Sequence[str | None]] | None = None,
-    **units: int,
+    **units: Any,
 ) -> optax.GradientTransformation:
     """Build the optimizer of the trained parameters: clipping, Adam, weight decay, LAMB's trust ratio, learning rate.
 

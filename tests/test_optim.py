@@ -71,6 +71,14 @@ def test_warmup_in_fractions_epochs_examples_or_steps():
         assert [float(schedule(step)) for step in (5, 10, 55)] == pytest.approx([0.5, 1, 0.5])
 
 
+def test_warmup_and_decay_in_examples_follow_the_batch_size():
+    config = OptimConfig(learning_rate=1.0, warmup='60 examples', schedule='wsd', decay='60 examples')
+    schedule = optim.make_schedule(config, 40, batch_size=((10, 4), (20, 8), (10, 2)), examples=0)
+    # 10 steps of 4 and 3 of 8 for the warmup; the decay has 10 steps of 2 and 5 of 8.
+    rates = {0: 0, 13: 1, 14: 1, 25: 1, 26: 14 / 15, 39: 1 / 15, 40: 0}
+    assert [float(schedule(step)) for step in rates] == pytest.approx([*rates.values()], abs=1e-6)
+
+
 @pytest.mark.parametrize('warmup', [100, 150])
 def test_warmup_longer_than_run_is_rejected(warmup):
     with pytest.raises(UserError, match=rf'optim\.warmup is {warmup} steps, but the whole run has 100'):
@@ -374,7 +382,10 @@ def test_biases_and_norm_scales_of_models_are_not_decayed(name, make_model, sett
         (dict(decay='1.5 steps'), r"optim\.decay='1.5 steps' is not a duration"),
         (dict(muon_momentum=1.0), r'optim\.muon_momentum=1.0 must be from 0 to 0.999999'),
         (dict(muon_rms=-1.0), r'optim\.muon_rms=-1.0 must be'),
-        (dict(decay_shape='1-sqrt'), r"optim\.decay_shape='1-sqrt' has no effect on optim\.schedule='linear'"),
+        (
+            dict(decay_shape='1-sqrt'),
+            r"optim\.decay_shape='1-sqrt' has no effect on optim\.schedule='linear'",
+        ),
     ],
     ids=str,
 )

@@ -4,6 +4,7 @@ import contextlib
 import json
 import logging
 import pathlib
+from typing import Any
 
 from bert_jax.core import cli, paths
 from bert_jax.train.settings import read_sections
@@ -51,6 +52,7 @@ def _run(spec: str, workdir: pathlib.Path, overrides: list[str], stack: contextl
     from bert_jax.evals.evaluator import Evaluator
     from bert_jax.train import experiment as experiment_lib
     from bert_jax.train import loop, record, setup
+    from bert_jax.train.experiment import Experiment
     from bert_jax.train.state import Layout
 
     runtime.configure_process()
@@ -67,7 +69,7 @@ def _run(spec: str, workdir: pathlib.Path, overrides: list[str], stack: contextl
     examples = run.rows.validation(length)  # their errors should not wait for a compilation
     best_metric = experiment.checkpoint.best_metric
 
-    def make_evaluator(layout: Layout) -> Evaluator | None:
+    def make_evaluator(config: Experiment, task: Any, layout: Layout) -> Evaluator | None:
         if not len(examples.rows):
             if best_metric:
                 raise UserError(
@@ -77,12 +79,12 @@ def _run(spec: str, workdir: pathlib.Path, overrides: list[str], stack: contextl
             logging.warning('The data has no evaluation rows, so the model is not evaluated.')
             return None
         evaluator = Evaluator(
-            run.task,
+            task,
             layout.graph,
             examples,
             partitioner,
-            experiment.train,
-            mixture=run.rows.mixture(length),
+            config.train,
+            mixture=run.rows.mixture(length, getattr(config.data, 'sampling_exponent', 1.0)),
         )
         if best_metric:
             evaluator.check_score(best_metric, layout.shapes.params)

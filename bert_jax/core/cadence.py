@@ -2,6 +2,7 @@
 
 import dataclasses
 import fractions
+import itertools
 import re
 from typing import Any
 
@@ -10,8 +11,17 @@ from bert_jax.core.errors import UserError
 _DURATION = re.compile(r'\s*(\d[\d_]*(?:\.\d+)?(?:[eE]\d+)?)\s*(steps?|epochs?|examples?)\s*')
 
 
+# The global batch size, or (steps, batch size) of each phase of a run in which it changes.
+BatchSize = int | tuple[tuple[int, int], ...]
+
+
 def duration_to_steps(
-    duration: int | float | str, *, total: int = 0, batch_size: int = 0, examples: int = 0
+    duration: int | float | str,
+    *,
+    total: int = 0,
+    batch_size: BatchSize = 0,
+    examples: int = 0,
+    from_end: bool = False,
 ) -> int:
     """Convert a duration of a config to a number of steps.
 
@@ -21,6 +31,7 @@ def duration_to_steps(
       total: steps of the whole run, needed for fractions.
       batch_size: global batch size, needed for epochs and examples.
       examples: number of training examples, needed for epochs.
+      from_end: whether the duration is at the end of the run, not at its start, which matters if the batch size changes.
 
     Returns:
       The number of steps. Epochs and examples are rounded up, fractions to the nearest step.
@@ -50,7 +61,18 @@ def duration_to_steps(
         )
     if unit == 'epoch':
         number *= examples
-    return -int(-number // batch_size)
+    return _examples_to_steps(number, batch_size, from_end)
+
+
+def _examples_to_steps(number: fractions.Fraction, batch_size: BatchSize, from_end: bool = False) -> int:
+    """Return the number of steps that read `number` examples, rounded up."""
+    sizes = ((0, batch_size),) if isinstance(batch_size, int) else batch_size[:: -1 if from_end else 1]
+    steps = 0
+    for phase_steps, size in sizes[:-1]:
+        if number <= phase_steps * size:
+            return steps - int(-number // size)
+        steps, number = steps + phase_steps, number - phase_steps * size
+    return steps - int(-number // sizes[-1][1])
 
 
 def check_durations(section: Any, prefix: str, *names: str) -> None:
@@ -77,11 +99,27 @@ class Every:
     Attributes:
       steps: interval in steps; with 0, only the last step is due.
       total: the last step of the run.
+      at: steps that take the place of the multiples, if an interval in examples has different numbers of steps.
     """
 
     steps: int
     total: int
+    at: frozenset[int] | None = None
 
     def __call__(self, step: int) -> bool:
         is_multiple = self.steps > 0 and step > 0 and step % self.steps == 0
-        return is_multiple or step == self.total
+        return (is_multiple if self.at is None else step in self.at) or step == self.total
+
+
+def make_every(duration: int | float | str, *, total: int, batch_size: BatchSize, examples: int) -> Every:
+    """Return when the end of an interval of a config is due. The arguments are those of `duration_to_steps`."""
+    steps = duration_to_steps(duration, total=total, batch_size=batch_size, examples=examples)
+    match = _DURATION.fullmatch(duration) if isinstance(duration, str) else None
+    if not steps or isinstance(batch_size, int) or match is None or match[2].startswith('step'):
+        return Every(steps, total)
+    interval = fractions.Fraction(match[1]) * (examples if match[2].startswith('epoch') else 1)
+    seen = itertools.accumulate(size for phase_steps, size in batch_size for _ in range(phase_steps))
+    # Number of whole intervals after each step.
+    counts = [0, *(int(n // interval) for n in seen)]
+    due = (step for step, (a, b) in enumerate(itertools.pairwise(counts), start=1) if b > a)
+    return Every(steps, total, frozenset(due))

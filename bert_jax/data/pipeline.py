@@ -50,6 +50,8 @@ class Batches:
       local_rows: indices of the rows of each global batch to return, in order; None returns all.
       first_position: position of the stream at which step 0 starts: the number of rows that earlier `Batches` of the
         same rows and seed have returned.
+      make_example_at: returns the function that takes the place of `make_example` in the batch of a step, for noise
+        that changes during a run; None uses `make_example` at each step.
 
     Attributes:
       batch_size: number of texts in the global batch, which are its rows without packing.
@@ -67,12 +69,14 @@ class Batches:
         packing: Packing | None = None,
         local_rows: np.ndarray | None = None,
         first_position: int = 0,
+        make_example_at: Callable[[int], MakeExample] | None = None,
     ):
         if not len(rows):
             raise UserError('No rows to train on. Prepare some text first.')
         self.batch_size, self._first_position = batch_size, first_position
         self.window_size = max(1, min(MAX_WINDOW_SIZE, len(rows) // batch_size))
         self._rows, self._make_example, self._seed = rows, make_example, seed
+        self._make_example_at = make_example_at
         self._stream = _shuffled_stream(rows, seed)
         self._lengths, self._bucket_lengths = _lengths_and_buckets(rows, length_buckets)
         self._packing, num_rows = packing, batch_size
@@ -90,7 +94,9 @@ class Batches:
             window, longest = self._window(step // self.window_size)
             texts, positions = window[:, step % self.window_size, self._local_rows]
             width = _padded_width(longest[step % self.window_size], self._bucket_lengths)
-        return stack([self._example(*pair, width) for pair in zip(texts, positions, strict=True)])
+        make_example = self._make_example_at(step) if self._make_example_at else self._make_example
+        pairs = zip(texts, positions, strict=True)
+        return stack([self._example(make_example, *pair, width) for pair in pairs])
 
     def _positions(self, step: int, num_steps: int) -> np.ndarray:
         """Return the stream positions of the texts of `num_steps` batches from `step` on."""
@@ -100,9 +106,9 @@ class Batches:
         """Return the index in `rows` of each position of the stream."""
         return np.array([self._stream[int(i)] for i in positions], np.int64)
 
-    def _example(self, text: int, position: int, width: int | None) -> Batch:
+    def _example(self, make_example: MakeExample, text: int, position: int, width: int | None) -> Batch:
         row = self._rows[int(text)][..., :width]
-        return self._make_example(row, np.random.default_rng((self._seed, int(position))))
+        return make_example(row, np.random.default_rng((self._seed, int(position))))
 
     def _packed_batch(self, step: int, packing: Packing) -> Batch:
         texts, positions = self._packed_window(step // self.window_size)[step % self.window_size]
@@ -110,7 +116,7 @@ class Batches:
         batch = []
         for i in self._local_rows:
             pairs = zip(texts[rows[i]], positions[rows[i]], strict=True)
-            examples = [self._example(*pair, None) for pair in pairs]
+            examples = [self._example(self._make_example, *pair, None) for pair in pairs]
             batch.append(packing_lib.pack_row(examples, widths, packing.texts_per_row))
         return stack(batch)
 

@@ -51,7 +51,7 @@ class Evaluator:
         mixture: Mapping[str, float] | None = None,
     ):
         partitioner.check_batch(config.eval_batch_size, 'train.eval_batch_size')
-        self._task, self._partitioner = task, partitioner
+        self._task, self._partitioner = task.for_evaluation(), partitioner
         rows, self._metadata = examples
         self._mixture = mixture or {}
         self.num_rows = min(len(rows), config.eval_rows or len(rows))

@@ -22,7 +22,7 @@ from bert_jax.train import packing as packing_lib
 from bert_jax.train import state as state_lib
 from bert_jax.train.checks import check_batch_shape
 from bert_jax.train.experiment import Experiment
-from bert_jax.train.loop import Phase, make_phases, optim_config
+from bert_jax.train.phases import Phase, duration_units, make_phases, optim_config
 from bert_jax.train.step import make_train_step
 
 
@@ -105,6 +105,7 @@ def make_step(
     Raises:
       UserError: if the batch does not divide over the mesh, or a row is longer than the model allows.
     """
+    experiment = experiment.in_phase(phase.settings)
     check_batch_shape(experiment, partitioner, phase.length, phase.batch_size)
     model, task = experiment.model, experiment.make_task(tokenizer)
     rows = None if isinstance(experiment.data, TextConfig) else task.train_rows()
@@ -113,8 +114,7 @@ def make_step(
     settings: Any = {
         'accumulation_steps': train.accumulation_steps,
         'prng': train.prng,
-        'batch_size': phases[0].batch_size,
-        'examples': examples,
+        **duration_units(phases, examples),
     }
     optimizer, total = optim_config(experiment, task), phases[-1].stop
     layout, jitted = make_train_step(task, model, optimizer, total, partitioner, **settings)

@@ -26,7 +26,7 @@ from bert_jax.planning.abstract_step import AbstractStep
 from bert_jax.planning.collectives import Collective, sent_bytes
 from bert_jax.planning.compilation import OutOfMemory, compile_program
 from bert_jax.train.experiment import Experiment
-from bert_jax.train.loop import Phase
+from bert_jax.train.phases import Phase
 
 # Memory that the compiler for TPUs keeps for the system: 258.01 MiB of a v5e chip.
 _RESERVED_BYTES = 0.252 * GiB
@@ -412,7 +412,7 @@ def describe_run(
     for phase in phases:
         steps = phase.stop - phase.start
         rows = 'texts' if experiment.train.packing == 'on' else f'rows of {phase.length} tokens'
-        yield f'{steps:,} steps of {phase.batch_size:,} {rows}'
+        yield ', '.join([f'{steps:,} steps of {phase.batch_size:,} {rows}', *phase.settings])
         plan = plan_step(experiment, tokenizer, phase, topology, in_full)
         yield from (f'  {line}' for line in plan.report())
         seconds += steps * plan.seconds

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from bert_jax.core import metrics
+from bert_jax.core.cadence import duration_to_steps
 from bert_jax.data import formats
 from bert_jax.experiments.runs import Run, distinguish_data, mean_and_spread
 from bert_jax.reports import export
@@ -271,12 +272,17 @@ def _describe_phases(run: Run) -> str:
     """List the phases of a pretraining run with the steps that were trained in each."""
     train, steps = run.config['train'], run.train[-1]['step'] if run.train else 0
     phases = train['phases'] or [[steps, run.config['data']['length'], train['batch_size']]]
-    parts, start = [], 0
-    for duration, length, batch_size in phases:
-        trained = min(duration, steps - start)
+    start = 0
+    parts: list[str] = []
+    for duration, length, batch_size, *settings in phases:
+        # Epochs of a phase need the number of rows, which is unknown here.
+        is_known = 'epoch' not in str(duration)
+        planned = duration_to_steps(duration, batch_size=batch_size) if is_known else int(steps) - start
+        trained = min(planned, steps - start)
         if trained > 0 or not start:
-            parts.append(f'{trained:,} steps of {batch_size:,} rows of {length:,} tokens')
-        start += duration
+            of = ', '.join([f'{batch_size:,} rows of {length:,} tokens', *settings])
+            parts.append(f'{trained:,} steps of {html.escape(of)}')
+        start += planned
     return ', then '.join(parts)
 
 

@@ -23,7 +23,7 @@ from bert_jax.core.errors import UserError
 from bert_jax.core.metrics import Mean, mean
 from bert_jax.data import records as records_lib
 from bert_jax.data import text_checks
-from bert_jax.data.pipeline import Batch
+from bert_jax.data.pipeline import Batch, MakeExample
 from bert_jax.data.records import Record
 from bert_jax.data.tokenizer import Tokenizer
 from bert_jax.modeling.heads import ForClassification
@@ -104,6 +104,18 @@ class Task(abc.ABC):
           packed: row or rows of integers, [..., 4 + T], see `data.rows`.
           rng: generator for the example's noise, seeded anew for each example.
         """
+
+    def example_at(self, progress: float) -> MakeExample:
+        """Return the function that makes the examples of a training batch; the default is `example` throughout.
+
+        Args:
+          progress: part of the run that is over before the step of the batch, from 0 to below 1.
+        """
+        return self.example
+
+    def for_evaluation(self) -> 'Task':
+        """Return the task whose examples evaluate a model; the default is this task."""
+        return self
 
     @abc.abstractmethod
     def build_model(self, model_config: Any, rngs: Rngs) -> Module:

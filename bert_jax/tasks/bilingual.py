@@ -70,16 +70,18 @@ class Task(mlm.Task):
             )
         return super().build_model(model_config, rngs)
 
-    def example(self, packed: np.ndarray, rng: np.random.Generator) -> Batch:
+    def example(self, packed: np.ndarray, rng: np.random.Generator, rate: float | None = None) -> Batch:
         is_fake = rng.integers(2) if self.config.parallel_corpus else packed[HEADER:].sum() % 2
-        return self.example_in_language(packed, rng, bool(is_fake))
+        return self.example_in_language(packed, rng, bool(is_fake), rate)
 
-    def example_in_language(self, packed: np.ndarray, rng: np.random.Generator, is_fake: bool) -> Batch:
+    def example_in_language(
+        self, packed: np.ndarray, rng: np.random.Generator, is_fake: bool, rate: float | None = None
+    ) -> Batch:
         """Make an example from a row, in the fake language if `is_fake`. The random choices are the same in both languages."""
         if is_fake:
             source_positions = self.fake_language.source_positions(unpack(packed))
             packed = np.concatenate([packed[:HEADER], packed[HEADER:][source_positions]])
-        batch = super().example(packed, rng) | {'corpus': np.int32(is_fake)}
+        batch = super().example(packed, rng, rate) | {'corpus': np.int32(is_fake)}
         if is_fake:
             batch |= {k: self.fake_language.map_ids(batch[k]).astype(np.int32) for k in ('tokens', 'labels')}
         return batch

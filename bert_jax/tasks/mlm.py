@@ -1,6 +1,7 @@
 """Masked language modeling with next-sentence prediction (Devlin et al. 2019, section 3.1)."""
 
 import dataclasses
+import functools
 import itertools
 import logging
 from collections.abc import Sequence
@@ -10,12 +11,13 @@ import jax
 import numpy as np
 
 from bert_jax import tasks
+from bert_jax.core.config import check_range
 from bert_jax.core.errors import UserError
 from bert_jax.core.metrics import mean
 from bert_jax.data import scripts, segmentation, sources
 from bert_jax.data.causal_rows import PackedRows, document_numbers
 from bert_jax.data.masking import MaskRates, mask_tokens
-from bert_jax.data.pipeline import Batch
+from bert_jax.data.pipeline import Batch, MakeExample
 from bert_jax.data.prepare import TextConfig
 from bert_jax.data.rows import SegmentRows, unpack
 from bert_jax.data.tokenizer import Tokenizer
@@ -32,6 +34,9 @@ class Config:
 
     Attributes:
       mask_rate: share of the tokens to predict.
+      final_mask_rate: share of the tokens to predict at the end of the run. The share changes linearly from `mask_rate`
+        at its start (masking ratio decay, Yang et al. 2023, lowers it); 0 keeps `mask_rate`.
+      eval_mask_rate: share of the tokens to predict in evaluations, so that runs with other rates are comparable.
       mask_fraction: share of the predicted tokens that are replaced by [MASK].
       random_fraction: share of the predicted tokens that are replaced by a random token; the rest is kept.
       whole_word_masking: whether all pieces of a word are masked together.
@@ -49,6 +54,8 @@ class Config:
 
     name: str = 'mlm'
     mask_rate: float = 0.15
+    final_mask_rate: float = 0.0
+    eval_mask_rate: float = 0.15
     mask_fraction: float = 0.8
     random_fraction: float = 0.1
     whole_word_masking: bool = False
@@ -60,6 +67,8 @@ class Config:
     shuffle_tokens: bool = False
 
     def __post_init__(self) -> None:
+        check_range(self, 'task', 0, 1, 'final_mask_rate')
+        check_range(self, 'task', 1e-6, 1, 'eval_mask_rate')
         if self.segmenter and not self.whole_word_masking:
             raise UserError(
                 f'task.segmenter={self.segmenter!r} has no effect without task.whole_word_masking=true. Set both, or neither.'
@@ -85,6 +94,7 @@ class Task(tasks.Task):
                 'tokenizer that has one.'
             )
         self.rates = MaskRates(config.mask_rate, config.mask_fraction, config.random_fraction)
+        self._final_rate = config.final_mask_rate or config.mask_rate
 
     def row_maker(self, length: int) -> SegmentRows | PackedRows:
         """Return the function with which `prepare` packs documents into rows of `length` tokens."""
@@ -118,9 +128,22 @@ class Task(tasks.Task):
 
     def max_predictions(self, length: int) -> int:
         """Return P, the maximum number of predicted positions per row: 20 of 128 and 77 of 512 at a rate of 0.15."""
-        return int(np.ceil(self.rates.rate * length))
+        return int(np.ceil(max(self.rates.rate, self._final_rate) * length))
 
-    def example(self, packed: np.ndarray, rng: np.random.Generator) -> Batch:
+    def example_at(self, progress: float) -> MakeExample:
+        if self._final_rate == self.rates.rate:
+            return self.example
+        rate = self.rates.rate + (self._final_rate - self.rates.rate) * progress
+        return functools.partial(self.example, rate=rate)
+
+    def for_evaluation(self) -> 'Task':
+        rate = self.config.eval_mask_rate
+        config = dataclasses.replace(self.config, mask_rate=rate, final_mask_rate=0.0)
+        return self if config == self.config else type(self)(config, self.data, self.tokenizer)
+
+    def example(self, packed: np.ndarray, rng: np.random.Generator, rate: float | None = None) -> Batch:
+        """Return the arrays of one example; `rate` takes the place of `task.mask_rate`."""
+        rates = self.rates if rate is None else dataclasses.replace(self.rates, rate=rate)
         row, vocab_size = unpack(packed), len(self.tokenizer)
         if self.config.shuffle_tokens:
             ordinary = np.flatnonzero(np.isin(row.tokens % vocab_size, self.tokenizer.ordinary_ids))
@@ -131,7 +154,7 @@ class Task(tasks.Task):
         if self.config.whole_word_masking:
             continues_word = marks > 0 if self.config.segmenter else self.tokenizer.continues_word[tokens]
         size = self.max_predictions(len(row.tokens))
-        tokens, masked = mask_tokens(row, self.rates, size, self.tokenizer, rng, continues_word)
+        tokens, masked = mask_tokens(row, rates, size, self.tokenizer, rng, continues_word)
         positions = np.zeros(size, np.int32)
         positions[: len(masked)] = masked
         inputs = row.inputs()

@@ -63,8 +63,13 @@ class Checkpointer:
         _save_whole_arrays()
         self._manager = ocp.CheckpointManager(self._folder, options=options)
 
-    def save(self, state: State, scores: Mapping[str, Any]) -> None:
+    def save(self, state: State, scores: Mapping[str, Any], config: Mapping[str, Any] | None = None) -> None:
         """Start saving a state in the background.
+
+        Args:
+          state: the state.
+          scores: scores of its parameters.
+          config: JSON-ready config that replaces that of the metadata, such as that of a phase.
 
         Raises:
           UserError: if `checkpoint.best_metric` is not among the scores; the checkpoint is saved nevertheless.
@@ -72,13 +77,14 @@ class Checkpointer:
         step = int(state.step)
         best_metric = self.best_metric
         score = scores.get(best_metric)
+        metadata = {**self._metadata, **({} if config is None else {'config': config})}
         with self._report_lost_bucket():
             self._manager.save(
                 step,
                 args=ocp.args.Composite(
                     params=ocp.args.StandardSave(state.params),
                     training=ocp.args.StandardSave({'step': state.step, 'opt_state': state.opt_state}),
-                    metadata=ocp.args.JsonSave({**self._metadata, 'step': step, 'scores': dict(scores)}),
+                    metadata=ocp.args.JsonSave({**metadata, 'step': step, 'scores': dict(scores)}),
                 ),
                 metrics={'score': score} if score is not None and math.isfinite(score) else None,
                 force=True,

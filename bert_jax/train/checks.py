@@ -1,5 +1,7 @@
 """Check settings of several sections together, before a run reads data or compiles."""
 
+import functools
+from collections.abc import Mapping
 from typing import Any
 
 from bert_jax import optim
@@ -10,7 +12,7 @@ from bert_jax.data.prepare import TextConfig
 from bert_jax.data.tokenizer import Tokenizer
 from bert_jax.modeling import module
 from bert_jax.train.experiment import Experiment
-from bert_jax.train.loop import make_phases, optim_config
+from bert_jax.train.phases import duration_units, make_phases, optim_config, phase_task
 
 
 def check_experiment(experiment: Experiment, tokenizer: Tokenizer, partitioner: Partitioner) -> None:
@@ -24,17 +26,18 @@ def check_experiment(experiment: Experiment, tokenizer: Tokenizer, partitioner: 
     metric_writers.check_installed(experiment.train.writers)
     task = check_task(experiment, tokenizer)
     partitioner.check_batch(experiment.train.eval_batch_size, 'train.eval_batch_size')
-    for _, length, batch_size in experiment.phases:
-        check_batch_shape(experiment, partitioner, length, batch_size)
+    for phase in experiment.phases:
+        check_batch_shape(experiment.in_phase(phase.settings), partitioner, phase.length, phase.batch_size)
     _, shapes, axes = module.abstract(lambda rngs: task.build_model(experiment.model, rngs))
     for name, shape in shapes.items():
         partitioner.sharding(axes[name], shape.shape, name)
     optimizer = optim_config(experiment, task)
     optim.trained_paths(optimizer, shapes)
-    durations = [optimizer.warmup, optimizer.decay, *(duration for duration, _, _ in experiment.phases)]
+    durations = [optimizer.warmup, optimizer.decay, *(phase.duration for phase in experiment.phases)]
     if not any('epoch' in str(duration) for duration in durations):  # their steps depend on the data
         phases = make_phases(experiment, examples=0)
-        optim.make_schedule(optimizer, phases[-1].stop, batch_size=phases[0].batch_size, examples=0)
+        optim.make_schedule(optimizer, phases[-1].stop, **duration_units(phases, examples=0))
+    _check_phases(experiment, task, shapes)
 
 
 def check_task(experiment: Experiment, tokenizer: Tokenizer) -> Any:
@@ -45,9 +48,33 @@ def check_task(experiment: Experiment, tokenizer: Tokenizer) -> Any:
     """
     task = experiment.make_task(tokenizer)
     if isinstance(experiment.data, TextConfig):
-        for _, length, _ in experiment.phases:
-            task.row_maker(length)
+        for phase in experiment.phases:
+            task.row_maker(phase.length)
     return task
+
+
+def _check_phases(experiment: Experiment, task: Any, shapes: Mapping[str, Any]) -> None:
+    """Raise UserError if the settings of a phase change the prepared rows or the parameters of the model.
+
+    Args:
+      experiment: complete config.
+      task: its task without the settings of a phase.
+      shapes: shapes of its parameters.
+    """
+    for phase in experiment.phases:
+        if not phase.settings:
+            continue
+        other, model = phase_task(experiment, task, phase.settings), experiment.in_phase(phase.settings).model
+        if other.row_maker(phase.length) != task.row_maker(phase.length):
+            what = 'the prepared rows'
+        elif module.abstract(functools.partial(other.build_model, model))[1] != shapes:
+            what = 'the parameters of the model'
+        else:
+            continue
+        raise UserError(
+            f'A phase of train.phases changes {what} with its settings {", ".join(phase.settings)}. Set them for the '
+            'whole run instead.'
+        )
 
 
 def check_batch_shape(experiment: Experiment, partitioner: Partitioner, length: int, batch_size: int) -> None:

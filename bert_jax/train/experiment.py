@@ -6,7 +6,7 @@ import importlib
 import math
 import pkgutil
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from ml_collections import ConfigDict
 
@@ -39,6 +39,32 @@ KEYS_WITHOUT_EFFECT = (
     'model.remat',
     'data.workers',
 )
+# Beginnings of the keys that may change between the phases of a run. Others would change the rows or the parameters.
+PHASE_KEYS = (
+    'task.',
+    'data.sampling_exponent',
+    'model.rope_base',
+    'model.local_rope_base',
+    'model.window',
+    'model.dropout',
+    'model.attention_dropout',
+)
+
+
+class PhaseConfig(NamedTuple):
+    """One entry of `train.phases`.
+
+    Attributes:
+      duration: number of steps, or a duration such as '5e6 examples'.
+      length: number of tokens in a row.
+      batch_size: number of rows in the global batch.
+      settings: `section.key=value` settings that apply in this phase only, of the keys in `PHASE_KEYS`.
+    """
+
+    duration: int | float | str
+    length: int
+    batch_size: int
+    settings: tuple[str, ...]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,8 +74,11 @@ class TrainConfig:
     Attributes:
       steps: duration of the run: steps, '3 epochs' or '5e6 examples'.
       batch_size: number of rows in the global batch, over all devices and hosts; with packing, the number of texts.
-      phases: consecutive phases with different row lengths, each (steps, length, batch size). Replaces steps,
-        batch_size and data.length. Devlin et al. 2019, appendix A.2: 900k steps of length 128, then 100k of 512.
+      phases: consecutive phases, each (steps, length, batch size). Replaces steps, batch_size and data.length. Devlin et
+        al. 2019, appendix A.2: 900k steps of length 128, then 100k of 512. After the three numbers, a phase may list
+        settings that apply in it alone, such as 'task.mask_rate=0.15': those of the task, data.sampling_exponent,
+        model.rope_base, local_rope_base, window, dropout and attention_dropout. The steps may be a duration such as
+        '5e6 examples'.
       length_buckets: largest number of different batch lengths, each of which is compiled; 1 uses only the full length.
         With more, rows of similar length share a batch, which is cut to the shortest length that fits them. Only
         applies to rows in memory, as in downstream tasks.
@@ -73,7 +102,7 @@ class TrainConfig:
 
     steps: int | float | str = 1000
     batch_size: int = 32
-    phases: tuple[tuple[int, ...], ...] = ()
+    phases: tuple[tuple[int | str, ...], ...] = ()
     length_buckets: int = 8
     packing: Literal['auto', 'on', 'off'] = 'auto'
     workers: int = 0
@@ -108,10 +137,22 @@ class TrainConfig:
         check_range(self, 'train', 0, math.inf, 'eval_rows', 'workers')
         check_range(self, 'train', 0, 2**32 - 1, 'seed')
         for phase in self.phases:
-            if len(phase) != 3 or min(phase) < 1:
-                raise UserError(
-                    f'train.phases contains {phase}. Each phase must be (steps, length, batch size), all at least 1.'
-                )
+            _check_phase(phase)
+
+
+def _check_phase(phase: tuple[Any, ...]) -> None:
+    """Raise UserError if an entry of `train.phases` is not (steps, length, batch size, *settings)."""
+    duration, sizes, settings = phase[:1], phase[1:3], phase[3:]
+    try:
+        steps = [duration_to_steps(d, batch_size=1, examples=1) for d in duration]
+    except UserError as e:
+        raise UserError(f'train.phases contains {phase}: {e}') from e
+    numbers = [*steps, *(size if isinstance(size, int) else 0 for size in sizes)]
+    if len(numbers) != 3 or min(numbers) < 1 or not all('=' in str(setting) for setting in settings):
+        raise UserError(
+            f'train.phases contains {phase}. Each phase must be (steps, length, batch size), all at least 1, with '
+            'settings such as "task.mask_rate=0.3" after them.'
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -177,10 +218,36 @@ class Experiment:
             )
 
     @property
-    def phases(self) -> Sequence[tuple[int | float | str, int, int]]:
-        """Duration, row length and batch size of each phase: `train.phases`, or one phase of `train.steps`."""
+    def phases(self) -> Sequence[PhaseConfig]:
+        """The phases of the run: `train.phases`, or one phase of `train.steps`."""
         train: Any = self.train
-        return train.phases or ((train.steps, self.data.length, train.batch_size),)
+        if not train.phases:
+            return (PhaseConfig(train.steps, self.data.length, train.batch_size, ()),)
+        return tuple(PhaseConfig(steps, n, b, tuple(settings)) for steps, n, b, *settings in train.phases)
+
+    def in_phase(self, settings: Sequence[str]) -> 'Experiment':
+        """Return the config of a phase with these settings.
+
+        Raises:
+          UserError: if a key is unknown or must not change between phases, or a value is invalid.
+        """
+        if not settings:
+            return self
+        for key in (setting.partition('=')[0] for setting in settings):
+            if not key.startswith(PHASE_KEYS) or key == 'task.name':
+                raise UserError(
+                    f'train.phases cannot change {key} within a run. It can change task settings, '
+                    f'{", ".join(PHASE_KEYS[1:])}.'
+                )
+        names = dict.fromkeys(setting.partition('.')[0] for setting in settings)
+        full = ConfigDict()
+        for name in names:
+            full[name] = ConfigDict(vars(getattr(self, name)), convert_dict=False)
+        config_lib.override(full, settings)
+        sections = {
+            name: config_lib.build_section(type(getattr(self, name)), full[name], name) for name in names
+        }
+        return dataclasses.replace(self, **sections)
 
     @property
     def trains_tokenizer(self) -> bool:

@@ -189,12 +189,15 @@ class TaskRows:
         self._folder = rows_folder(experiment, workdir)
         self._can_replace = can_replace_rows(experiment, workdir)
         self._is_pretraining = isinstance(experiment.data, TextConfig)
-        self.lengths = sorted({length for _, length, _ in experiment.phases})
+        self.lengths = sorted({phase.length for phase in experiment.phases})
+
+    def train(self, length: int, sampling_exponent: float = 1.0) -> Any:
+        return self._train(length, sampling_exponent if self._is_pretraining else 1.0)
 
     @functools.cache  # noqa: B019
-    def train(self, length: int) -> Any:
+    def _train(self, length: int, sampling_exponent: float) -> Any:
         if self._is_pretraining:
-            return Rows(self.prepare(length), 'train', self._data.sampling_exponent)
+            return Rows(self.prepare(length), 'train', sampling_exponent)
         return self._task.train_rows()
 
     @functools.cache  # noqa: B019
@@ -203,10 +206,12 @@ class TaskRows:
             return Examples(Rows(self.prepare(length), 'validation', mix_corpora=True))
         return self._task.eval_examples()
 
-    def mixture(self, length: int) -> dict[str, float]:
+    def mixture(self, length: int, sampling_exponent: float = 1.0) -> dict[str, float]:
         """Return the share of each named corpus in the training rows; empty without named corpora."""
         names: Sequence[str] = self._data.corpus_names if self._is_pretraining else ()
-        return dict(zip(names, self.train(length).corpus_shares, strict=True)) if names else {}
+        if not names:
+            return {}
+        return dict(zip(names, self.train(length, sampling_exponent).corpus_shares, strict=True))
 
     def prepare_all(self) -> None:
         """Prepare missing rows of all lengths."""

@@ -2,7 +2,6 @@
 
 import collections
 import contextlib
-import dataclasses
 import functools
 import logging
 import math
@@ -17,57 +16,25 @@ import jax.numpy as jnp
 import numpy as np
 
 from bert_jax.core import metrics
-from bert_jax.core.cadence import Every, duration_to_steps
+from bert_jax.core.cadence import Every, make_every
 from bert_jax.core.errors import UserError
 from bert_jax.core.partitioning import Partitioner
 from bert_jax.core.worker_pool import STOP_SIGNALS
-from bert_jax.data.pipeline import Batches
-from bert_jax.optim import OptimConfig
+from bert_jax.data.pipeline import Batches, MakeExample
 from bert_jax.train import checkpoint as checkpoint_lib
 from bert_jax.train import packing as packing_lib
 from bert_jax.train import state as state_lib
 from bert_jax.train.checkpoint import Checkpointer
-from bert_jax.train.experiment import Experiment, TrainConfig
+from bert_jax.train.experiment import Experiment
 from bert_jax.train.inputs import ReadParams
 from bert_jax.train.monitor import Monitor, diverged
-from bert_jax.train.step import make_train_step
+from bert_jax.train.phases import MakeEvaluator, Phase, Program, Programs, duration_units, make_phases
 
 # Exit status of a run that was stopped by a signal after saving a checkpoint: "temporary failure, try again".
 EXIT_STOPPED = os.EX_TEMPFAIL
 
-Evaluate = Callable[[Mapping[str, jax.Array]], dict[str, Any]]
-GetRows = Callable[[int], Sequence[np.ndarray]]
-
-
-@dataclasses.dataclass(frozen=True)
-class Phase:
-    """Part of a run, from step `start` to step `stop`, with one row length and batch size."""
-
-    start: int
-    stop: int
-    length: int
-    batch_size: int
-
-
-def make_phases(experiment: Experiment, examples: int) -> list[Phase]:
-    """Compute the phases of a run, see `Experiment.phases`.
-
-    Args:
-      experiment: config of the run.
-      examples: number of training examples, for durations in epochs.
-    """
-    phases, start = [], 0
-    for duration, length, batch_size in experiment.phases:
-        steps = duration_to_steps(duration, batch_size=batch_size, examples=examples)
-        phases.append(Phase(start, start + steps, length, batch_size))
-        start += steps
-    return phases
-
-
-def optim_config(experiment: Experiment, task: Any) -> OptimConfig:
-    """Return the optimizer of a run, with the parameters that its task does not train among the frozen ones."""
-    frozen_encoder = [f'{experiment.model.name}/'] if getattr(task, 'freezes_encoder', False) else []
-    return dataclasses.replace(experiment.optim, frozen=(*experiment.optim.frozen, *frozen_encoder))
+# Returns the training rows of a length and a sampling exponent.
+GetRows = Callable[[int, float], Sequence[np.ndarray]]
 
 
 def train(
@@ -78,7 +45,7 @@ def train(
     workdir: pathlib.Path,
     metadata: Mapping[str, Any],
     read_params: ReadParams | None,
-    make_evaluator: Callable[[state_lib.Layout], Evaluate | None],
+    make_evaluator: MakeEvaluator,
     on_start: Callable[[int], None],
 ) -> int:
     """Train until the end of the run or until a signal to stop, resuming from the newest checkpoint in `workdir`.
@@ -86,14 +53,14 @@ def train(
     Args:
       experiment: complete config.
       task: task to train.
-      get_rows: returns the training rows of a length.
+      get_rows: returns the training rows of a length and a sampling exponent.
       partitioner: mesh.
       workdir: working directory for metrics and checkpoints.
       metadata: description of the run to store in each checkpoint: `config` and `tokenizer`.
       read_params: reads pretrained parameters for a layout, which replace the random ones; None for random
         initialization.
-      make_evaluator: creates, from the layout of the state, the function that evaluates its parameters; it may return
-        None for no evaluation.
+      make_evaluator: creates the function that evaluates the parameters of a phase, from the config, the task and the
+        layout of the phase; it may return None for no evaluation.
       on_start: called with the step at which the training starts or resumes, unless the run has finished.
 
     Returns:
@@ -103,16 +70,13 @@ def train(
       UserError: if training cannot continue, for example because the loss is not finite. Earlier checkpoints are kept.
     """
     c = experiment.train
-    first_rows = get_rows(experiment.phases[0][1])
-    phases = make_phases(experiment, len(first_rows))
-    total = phases[-1].stop
-    units = {'batch_size': phases[0].batch_size, 'examples': len(first_rows)}
-
-    optimizer = optim_config(experiment, task)
-    layout, step_fn = make_train_step(
-        task, experiment.model, optimizer, total, partitioner, c.seed, c.accumulation_steps, c.prng, **units
-    )
+    examples = len(get_rows(experiment.phases[0].length, 1.0))
+    phases = make_phases(experiment, examples)
+    total, units = phases[-1].stop, duration_units(phases, examples)
+    programs = Programs(experiment, task, phases, units, partitioner)
+    layout = programs.layout
     _log_summary(layout, partitioner, total)
+    programs.log()
     checkpointer = Checkpointer(workdir, experiment.checkpoint, {**metadata, 'total_steps': total})
     state = checkpointer.restore(layout) or _create_state(layout, c.seed, read_params)
     if (start := int(state.step)) >= total:
@@ -123,18 +87,19 @@ def train(
     if start:
         logging.info('resuming at step %d of %d in %s', start, total, workdir)
 
-    evaluate = make_evaluator(layout)
+    program = programs.make(_phase_of(phases, start + 1), make_evaluator)
     on_start(start)
     monitor = Monitor(task, experiment, layout, workdir, start, total, partitioner.global_batch_factor)
     with contextlib.closing(monitor), record_signals() as signals:
         try:
             with contextlib.closing(checkpointer):  # which waits until the last checkpoint is on disk
-                batches = _batches(phases, get_rows, task, c, start, partitioner)
+                batches = _batches(phases, get_rows, programs, experiment, start, partitioner)
                 is_due = _make_schedule(experiment, total, units)
-                if evaluate and checkpointer.needs_scores:
+                if program.evaluate and checkpointer.needs_scores:
                     _log_added_evaluations(is_due, start, experiment.checkpoint.best_metric)
+                get_program = _program_of_step(program, phases, programs, make_evaluator, start)
                 stopped_at = _run(
-                    state, batches, step_fn, partitioner, evaluate, checkpointer, monitor, is_due, signals
+                    state, batches, get_program, partitioner, checkpointer, monitor, is_due, signals
                 )
             if not stopped_at:
                 _log_checkpoints(workdir, total, checkpointer)
@@ -149,6 +114,37 @@ def train(
             if isinstance(e, UserError):
                 raise type(e)(f'{e} {_describe_kept(workdir)}'.rstrip()) from e
             raise
+
+
+def _phase_of(phases: Sequence[Phase], step: int) -> Phase:
+    """Return the phase whose batch the update to `step` uses."""
+    return next(phase for phase in phases if step <= phase.stop)
+
+
+def _program_of_step(
+    program: Program, phases: Sequence[Phase], programs: Programs, make_evaluator: MakeEvaluator, start: int
+) -> Callable[[int], Program]:
+    """Return a function of the step, which makes the program of a phase when the phase begins.
+
+    Args:
+      program: program of the phase in which the run starts or resumes.
+      phases: phases of the run.
+      programs: makes the program of a phase.
+      make_evaluator: see `train`.
+      start: step at which the run starts or resumes.
+    """
+    by_settings = {_phase_of(phases, start + 1).settings: program}
+
+    def get_program(step: int) -> Program:
+        phase = _phase_of(phases, step)
+        if step == phase.start + 1 and len(phases) > 1:
+            logging.info('step %s: a phase of %s begins', f'{phase.start:,}', phase.describe())
+        if phase.settings not in by_settings:
+            by_settings.clear()  # evaluators hold batches
+            by_settings[phase.settings] = programs.make(phase, make_evaluator)
+        return by_settings[phase.settings]
+
+    return get_program
 
 
 def _create_state(layout: state_lib.Layout, seed: int, read_params: ReadParams | None) -> state_lib.State:
@@ -171,21 +167,18 @@ def _log_checkpoints(workdir: pathlib.Path, last: int, checkpointer: Checkpointe
     logging.info('checkpoint: %s%s', folder / str(last), note)
 
 
-def _make_schedule(experiment: Experiment, total: int, units: Mapping[str, int]) -> dict[str, Every]:
+def _make_schedule(experiment: Experiment, total: int, units: Mapping[str, Any]) -> dict[str, Every]:
     """Return when to log, evaluate and save."""
     train = experiment.train
     durations = {'log': train.log_every, 'evaluate': train.eval_every, 'save': experiment.checkpoint.every}
-    return {
-        name: Every(duration_to_steps(duration, total=total, **units), total)
-        for name, duration in durations.items()
-    }
+    return {name: make_every(duration, total=total, **units) for name, duration in durations.items()}
 
 
 def _log_added_evaluations(is_due: Mapping[str, Every], start: int, best_metric: str) -> None:
     """Say how many evaluations take place only because a checkpoint needs its score."""
     save = is_due['save']
-    steps = range(save.steps, save.total, save.steps) if save.steps else ()
-    if added := sum(step > start and not is_due['evaluate'](step) for step in steps):
+    steps = range(start + 1, save.total)
+    if added := sum(save(step) and not is_due['evaluate'](step) for step in steps):
         logging.info(
             'evaluations for checkpoint.best_metric=%s in addition to those of train.eval_every: %d',
             best_metric,
@@ -216,9 +209,8 @@ def _log_summary(layout: state_lib.Layout, partitioner: Partitioner, total: int)
 def _run(
     state: state_lib.State,
     batches: Iterator[tuple[int, dict[str, np.ndarray]]],
-    step_fn: Any,
+    get_program: Callable[[int], Program],
     partitioner: Partitioner,
-    evaluate: Evaluate | None,
     checkpointer: Checkpointer,
     monitor: Monitor,
     is_due: Mapping[str, Every],
@@ -229,10 +221,11 @@ def _run(
     Metrics are fetched a step late, so that the device need not wait.
     """
     pending: tuple[int, Any, tuple[float, float]] | None = None  # step, metrics and work to report
-    compiled: set[tuple[tuple[int, ...], ...]] = set()
+    compiled: set[tuple[Any, ...]] = set()  # train steps and the shapes of their batches
     has_peers, stop_requested = jax.process_count() > 1, False
     for step, batch in monitor.time_batches(batches):
-        shapes = tuple(array.shape for array in batch.values())
+        config, step_fn, evaluate = get_program(step)
+        shapes = (step_fn, *(array.shape for array in batch.values()))
         if has_peers:
             # All processes learn of a signal from the metrics, so that they stop at the same step.
             batch['stop'] = np.full(len(batch['valid']), bool(signals), np.float32)
@@ -263,7 +256,7 @@ def _run(
         if saves:
             with monitor.overhead('checkpoints'):
                 monitor.upload()  # so that the metrics of a resumed run have no gap
-                checkpointer.save(state, scores)
+                checkpointer.save(state, scores, config)
         monitor.record_step(step)
         if is_stopping and step < is_due['save'].total:
             return step
@@ -278,12 +271,13 @@ def _all_finite(params: Mapping[str, jax.Array]) -> jax.Array:
 def _batches(
     phases: Sequence[Phase],
     get_rows: GetRows,
-    task: Any,
-    config: TrainConfig,
+    programs: Programs,
+    experiment: Experiment,
     start: int,
     partitioner: Partitioner,
 ) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
     """Yield (step, this process's rows of the batch) for each update after step `start`."""
+    config, total = experiment.train, phases[-1].stop
     # Number of rows of each length that the phases so far have read.
     num_read: collections.Counter[int] = collections.Counter()
     for phase in phases:
@@ -291,7 +285,8 @@ def _batches(
         num_read[phase.length] += (phase.stop - phase.start) * phase.batch_size
         if phase.stop <= start:
             continue
-        rows, packing = get_rows(phase.length), None
+        task, data = programs.task(phase), experiment.in_phase(phase.settings).data
+        rows, packing = get_rows(phase.length, getattr(data, 'sampling_exponent', 1.0)), None
         if packing_lib.is_on(config, task, partitioner):
             row_multiple = partitioner.num_batch_shards * config.accumulation_steps
             packing = packing_lib.make(task, rows, phase.batch_size, row_multiple, config)
@@ -305,10 +300,23 @@ def _batches(
             packing=packing,
             local_rows=partitioner.local_rows(packing.num_rows if packing else phase.batch_size),
             first_position=first_position,
+            make_example_at=functools.partial(_make_example_at, task, phase.start, total),
         )
         first = max(start, phase.start)
         stream = batches.iterate(first - phase.start, phase.stop - phase.start, workers=config.workers)
         yield from enumerate(stream, first + 1)
+
+
+def _make_example_at(task: Any, start: int, total: int, step: int) -> MakeExample:
+    """Return the function that makes the examples of a batch.
+
+    Args:
+      task: task of the phase.
+      start: first step of the phase.
+      total: steps of the run.
+      step: step of the batch, counted from the start of the phase.
+    """
+    return task.example_at((start + step) / total)
 
 
 @contextlib.contextmanager

@@ -15,7 +15,7 @@ from bert_jax.core.errors import UserError
 from bert_jax.train import checkpoint
 from bert_jax.train import experiment as experiment_lib
 from bert_jax.train.experiment import KEYS_WITHOUT_EFFECT, Experiment, describe_changes
-from bert_jax.train.loop import make_phases
+from bert_jax.train.phases import duration_units, make_phases
 
 # Prefixes of keys that may change when a run is resumed.
 _CHANGEABLE = (*KEYS_WITHOUT_EFFECT, 'checkpoint', 'train.eval_every')
@@ -127,7 +127,7 @@ def train_longer(
         return experiment
     examples = count_examples()
     old, new = (make_phases(e, examples)[-1].stop for e in (before, experiment))
-    units = {'batch_size': experiment.phases[0][2], 'examples': examples}
+    units = duration_units(make_phases(experiment, examples), examples)
     warmup = duration_to_steps(before.optim.warmup, total=old, **units)
     steps = checkpoint.list_saved(workdir)
     reached = int(steps[-1].name)

@@ -98,7 +98,7 @@ def _set_up(
     if saved is not None:
         record.check(workdir, earlier, made_from)
         make_command = functools.partial(resume.command_from_checkpoint, spec, workdir, overrides, experiment)
-        length = experiment.phases[0][1]
+        length = experiment.phases[0].length
         experiment = resume.train_longer(
             workdir, saved, experiment, lambda: len(rows.train(length)), make_command
         )

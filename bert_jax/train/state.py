@@ -80,7 +80,7 @@ def count_params(params: Mapping[str, Any]) -> int:
 
 
 def make_layout(
-    make_model: MakeModel, config: optim.OptimConfig, total: int, partitioner: Partitioner, **units: int
+    make_model: MakeModel, config: optim.OptimConfig, total: int, partitioner: Partitioner, **units: Any
 ) -> Layout:
     """Compute shapes and shardings of a state without allocating arrays.
 

@@ -126,7 +126,7 @@ def make_train_step(
     seed: int = 0,
     accumulation_steps: int = 1,
     prng: str = 'threefry',
-    **units: int,
+    **units: Any,
 ) -> tuple[Layout, functools.partial[tuple[State, Metrics]]]:
     """Lay out the state of a run, and jit `train_step` with explicit shardings and a donated state.
 

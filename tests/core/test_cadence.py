@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bert_jax.core.cadence import Every, duration_to_steps
+from bert_jax.core.cadence import Every, duration_to_steps, make_every
 from bert_jax.core.errors import UserError
 
 COUNT = st.integers(1, 10**9)
@@ -104,3 +104,36 @@ def test_every_is_true_on_multiples_and_last_step(steps, total):
 
 def test_every_zero_steps_is_true_only_on_last_step():
     assert [step for step in range(11) if Every(0, 10)(step)] == [10]
+
+
+RAMP = ((4, 2), (2, 4), (4, 8))
+
+
+@pytest.mark.parametrize(
+    ('number', 'from_start', 'from_end'),
+    [(1, 1, 1), (8, 4, 1), (9, 5, 2), (16, 6, 2), (17, 7, 3), (32, 8, 4), (33, 9, 5), (48, 10, 10), (60, 12, 16)],
+)  # fmt: skip
+def test_examples_are_counted_over_phases_of_different_batch_sizes(number, from_start, from_end):
+    for end, expected in ((False, from_start), (True, from_end)):
+        found = duration_to_steps(f'{number} examples', batch_size=RAMP, from_end=end)
+        assert found == expected
+        assert duration_to_steps('3 epochs', batch_size=RAMP, examples=number, from_end=end) == (
+            duration_to_steps(f'{3 * number} examples', batch_size=RAMP, from_end=end)
+        )
+
+
+@pytest.mark.parametrize(
+    ('duration', 'expected'),
+    [
+        ('8 examples', [4, 6, 7, 8, 9, 10]),  # 8, 16, 24, ... examples
+        ('12 examples', [5, 7, 9, 10]),
+        ('2 epochs', [4, 6, 7, 8, 9, 10]),
+        ('3 steps', [3, 6, 9, 10]),
+        (0.4, [4, 8, 10]),
+        ('0 examples', [10]),
+    ],
+)
+def test_intervals_of_examples_over_phases_of_different_batch_sizes(duration, expected):
+    every = make_every(duration, total=10, batch_size=RAMP, examples=4)
+    assert [step for step in range(11) if every(step)] == expected
+    assert make_every('8 examples', total=10, batch_size=4, examples=0) == Every(2, 10)

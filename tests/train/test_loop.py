@@ -10,13 +10,25 @@ from bert_jax.train.loop import Phase, _batches
 
 ROWS = np.zeros((64, HEADER + 8), np.uint32)
 ROWS[:, 0], ROWS[:, HEADER] = 8, np.arange(64)
-TASK = types.SimpleNamespace(example=lambda row, rng: {'number': int(row[HEADER]), 'noise': rng.random()})
+
+
+def make_example(row, rng):
+    return {'number': int(row[HEADER]), 'noise': rng.random()}
+
+
+TASK = types.SimpleNamespace(example=make_example, example_at=lambda progress: make_example)
+PROGRAMS = types.SimpleNamespace(task=lambda phase: TASK)
+EXPERIMENT = types.SimpleNamespace(
+    train=TrainConfig(), in_phase=lambda settings: types.SimpleNamespace(data=None)
+)
 MESH = types.SimpleNamespace(local_rows=np.arange)
 
 
 def read(phases, start=0):
     """Return the rows and the noise of each step."""
-    batches = _batches(phases, lambda length: [*ROWS[:, : HEADER + length]], TASK, TrainConfig(), start, MESH)
+    batches = _batches(
+        phases, lambda length, _: [*ROWS[:, : HEADER + length]], PROGRAMS, EXPERIMENT, start, MESH
+    )
     return {
         step: list(zip(batch['number'].tolist(), batch['noise'].tolist(), strict=True))
         for step, batch in batches
