@@ -176,15 +176,17 @@ def _save_whole_arrays() -> None:
         ocp.type_handlers.register_type_handler(jax.Array, handler, override=True)
 
 
-def write_params(workdir: pathlib.Path, params: Mapping[str, Any], metadata: Mapping[str, Any]) -> None:
-    """Write a checkpoint of step 0 without optimizer state, from which other runs can start."""
-    step = paths.absolute(workdir) / FOLDER / '0'
+def write_params(
+    workdir: pathlib.Path, params: Mapping[str, Any], metadata: Mapping[str, Any], number: int = 0
+) -> None:
+    """Write a checkpoint of step `number` without optimizer state, from which other runs can start."""
+    step = paths.absolute(workdir) / FOLDER / str(number)
     shutil.rmtree(step, ignore_errors=True)  # left by an interrupted conversion
     with ocp.StandardCheckpointer() as checkpointer:
         checkpointer.save(step / 'params', dict(params))
     with ocp.Checkpointer(ocp.JsonCheckpointHandler()) as checkpointer:
         # Written last: a folder counts as a checkpoint once it has metadata.
-        content = {**metadata, 'step': 0, 'total_steps': 0, 'scores': {}}
+        content = {**metadata, 'step': number, 'total_steps': number, 'scores': {}}
         checkpointer.save(step / 'metadata', args=ocp.args.JsonSave(content))
 
 
