@@ -297,6 +297,9 @@ def scale_by_muon(
       momentum: decay rate of the average of gradients.
       rms: root mean square of an update.
       others: transformation of all other parameters.
+
+    Raises:
+      UserError: from `init`, if none of the parameters is such a matrix.
     """
 
     def split(params: Any) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -318,6 +321,11 @@ def scale_by_muon(
     transforms = (optax.chain(orthogonalize, optax.stateless(scale)), others)
 
     def init(params: Any) -> Any:
+        if not split(params)[0]:
+            raise UserError(
+                'optim.name=muon has no weight matrix to update: no trained parameter is one of a block. Set '
+                'optim.name=adamw.'
+            )
         return tuple(t.init(part) for t, part in zip(transforms, split(params), strict=True))
 
     def update(grads: Any, state: Any, params: Any = None) -> tuple[Any, Any]:

@@ -17,7 +17,7 @@ from tests.runs import ROOT
 
 ARGUMENTS = {
     'pretrain/bert': ['tiny', 'base', 'large'],
-    'pretrain/cpu': ['128', '192'],
+    'pretrain/cpu': ['128', '192', 'modern'],
     'pretrain/gpt': ['small', 'medium'],
     'pretrain/bart': ['base', 'large'],
     'pretrain/multilingual': ['cpu', 'base'],

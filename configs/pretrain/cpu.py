@@ -17,8 +17,10 @@ MODERN_BLOCKS = dict(norm_placement='pre', rope_base=10_000.0, dropout=0.0, atte
 
 
 def get_config(arg: str = '128') -> ConfigDict:
-    """`arg` is the width: 128 (as in BERT-Tiny), 192, or 256 (as in BERT-Mini)."""
-    check_argument(arg, ('128', '192', '256'))
+    """`arg` is the width: 128 (as in BERT-Tiny), 192, or 256 (as in BERT-Mini); or 'modern', a recipe of today."""
+    check_argument(arg, ('128', '192', '256', 'modern'))
+    if arg == 'modern':
+        return _get_modern_config()
     width = int(arg)
     config = new_config()
     config.task = dict(name='mlm')
@@ -32,4 +34,39 @@ def get_config(arg: str = '128') -> ConfigDict:
     if width > 128:  # the last tenth in rows as long as the windows of question answering
         config.train.phases = ((8_000, 128, 32), (800, 384, 10))
     config.checkpoint = dict(every=1000)
+    return config
+
+
+def _get_modern_config() -> ConfigDict:
+    """The recipe of ModernBERT (Warner et al. 2024) with Muon in 400 steps: phases, a stable learning rate, a decay."""
+    config = new_config()
+    # Documents share rows without attention between them; there is no next-sentence prediction.
+    config.task = dict(name='mlm', sentence_objective='none', pack_documents=True)
+    blocks = dict(norm_bias=False, first_norm=False, use_bias=False, gated_mlp=True, prediction_head=True)
+    attention = dict(window=64, global_every=3, local_rope_base=10_000.0)  # layers 0 and 3 are global
+    config.model = dict(
+        name='bert',
+        size='mini',
+        width=128,
+        heads=2,
+        mlp_width=256,
+        **MODERN_BLOCKS,
+        **blocks,
+        **attention,
+    )
+    config.data = dict(sources=('pydocs/text',))
+    config.tokenizer = dict(vocab_size=8192)
+    schedule = dict(schedule='wsd', warmup=40, decay=80, decay_shape='1-sqrt')
+    config.optim = dict(name='muon', learning_rate=2e-3, b2=0.98, **schedule)
+    config.train = dict(
+        phases=(
+            (50, 128, 16, 'task.mask_rate=0.3'),  # the batch size grows
+            (270, 128, 32, 'task.mask_rate=0.3'),
+            (80, 512, 8, 'model.rope_base=40_000.0'),  # longer rows, while the learning rate decays
+        ),
+        log_every=10,
+        eval_every=100,
+        eval_rows=256,
+    )
+    config.checkpoint = dict(every=20, keep=5)
     return config
