@@ -50,6 +50,7 @@ def _get_modern_config() -> ConfigDict:
         width=128,
         heads=2,
         mlp_width=256,
+        segments=0,
         **MODERN_BLOCKS,
         **blocks,
         **attention,
