@@ -234,8 +234,8 @@ def _map_layers(f: Callable[..., jax.Array], tree: Any, *rest: Any) -> Any:
 
 
 def clip_by_rms(
-    adam: optax.GradientTransformation, b2: float, eps: float, bias_correction: bool
-) -> optax.GradientTransformation:
+    adam: optax.GradientTransformationExtraArgs, b2: float, eps: float, bias_correction: bool
+) -> optax.GradientTransformationExtraArgs:
     """Divide the updates of AdamW by max(1, RMS), as StableAdamW does (Wortsman et al. 2023, algorithm 2).
 
     RMS is the root mean square, over the entries of one parameter, of the gradient divided by the root of Adam's
@@ -247,20 +247,24 @@ def clip_by_rms(
       b2, eps, bias_correction: settings of `adam`.
     """
 
-    def update(grads: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
-        updates, state = adam.update(grads, state, params)
+    def update(
+        grads: Any, state: Any, params: Any = None, *, rows: Mapping[str, jax.Array] | None = None, **_: Any
+    ) -> tuple[Any, Any]:
+        updates, state = adam.update(grads, state, params, rows=rows)
         nu = optax.tree.get(state, 'nu')
         if bias_correction:
             nu = optax.tree.bias_correction(nu, b2, optax.tree.get(state, 'count'))
+        for path, indices in (rows or {}).items():
+            nu = nu | {path: nu[path].at[indices].get(mode='clip', indices_are_sorted=True)}
 
         def clip(update: jax.Array, grad: jax.Array, nu: jax.Array) -> jax.Array:
             floor = max(eps**2, 1e-30)  # the square of a small eps is 0 in float32
-            rms = jnp.sqrt(jnp.mean(jnp.square(grad) / jnp.maximum(nu, floor)))
-            return update / jnp.maximum(1.0, rms)
+            total = jnp.sum(jnp.square(grad) / jnp.maximum(nu, floor))
+            return update / jnp.maximum(1.0, jnp.sqrt(total / update.size))
 
         return _map_layers(clip, updates, grads, nu), state
 
-    return optax.GradientTransformation(adam.init, update)
+    return optax.GradientTransformationExtraArgs(adam.init, update)
 
 
 def hidden_matrices(
@@ -288,8 +292,8 @@ def scale_by_muon(
     matrices: Mapping[str, optax.contrib.MuonDimensionNumbers],
     momentum: float,
     rms: float,
-    others: optax.GradientTransformation,
-) -> optax.GradientTransformation:
+    others: optax.GradientTransformationExtraArgs,
+) -> optax.GradientTransformationExtraArgs:
     """Orthogonalize the momentum of matrices (Jordan et al. 2024), scaled to an RMS of about `rms` (Liu et al. 2025, eq. 4).
 
     Args:
@@ -318,7 +322,8 @@ def scale_by_muon(
         return {path: rms * math.sqrt(sizes[path]) * update for path, update in updates.items()}
 
     orthogonalize = optax.contrib.scale_by_muon(beta=momentum, weight_dimension_numbers=numbers)
-    transforms = (optax.chain(orthogonalize, optax.stateless(scale)), others)
+    muon = optax.with_extra_args_support(optax.chain(orthogonalize, optax.stateless(scale)))
+    transforms = (muon, others)
 
     def init(params: Any) -> Any:
         if not split(params)[0]:
@@ -328,13 +333,13 @@ def scale_by_muon(
             )
         return tuple(t.init(part) for t, part in zip(transforms, split(params), strict=True))
 
-    def update(grads: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
+    def update(grads: Any, state: Any, params: Any = None, **extra: Any) -> tuple[Any, Any]:
         parts = zip(transforms, split(grads), state, split(params), strict=True)
-        updates, states = zip(*(t.update(g, s, p) for t, g, s, p in parts), strict=True)
+        updates, states = zip(*(t.update(g, s, p, **extra) for t, g, s, p in parts), strict=True)
         merged = updates[0] | updates[1]
         return {path: merged[path] for path in grads}, states
 
-    return optax.GradientTransformation(init, update)
+    return optax.GradientTransformationExtraArgs(init, update)
 
 
 def make_optimizer(

@@ -127,9 +127,9 @@ class Programs:
         @functools.cache
         def make_step(settings: tuple[str, ...]) -> tuple[Any, state_lib.Layout, Any]:
             phase_experiment = experiment.in_phase(settings)
-            phase_task_ = phase_task(experiment, task, settings)
+            trained_task = phase_task(experiment, task, settings)
             layout, step_fn = make_train_step(
-                phase_task_,
+                trained_task,
                 phase_experiment.model,
                 optimizer,
                 total,
@@ -139,7 +139,7 @@ class Programs:
                 train.prng,
                 **units,
             )
-            return phase_task_, layout, step_fn
+            return trained_task, layout, step_fn
 
         self._make_step = make_step
 

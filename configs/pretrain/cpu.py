@@ -58,7 +58,7 @@ def _get_modern_config() -> ConfigDict:
     config.data = dict(sources=('pydocs/text',))
     config.tokenizer = dict(vocab_size=8192)
     schedule = dict(schedule='wsd', warmup=40, decay=80, decay_shape='1-sqrt')
-    config.optim = dict(name='muon', learning_rate=2e-3, b2=0.98, **schedule)
+    config.optim = dict(name='muon', learning_rate=2e-3, muon_rms=1.0, b2=0.98, **schedule)
     config.train = dict(
         phases=(
             (50, 128, 16, 'task.mask_rate=0.3'),  # the batch size grows

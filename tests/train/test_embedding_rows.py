@@ -73,6 +73,8 @@ def run(task, model, devices=1, **optimizer):
         ('classify', 'bart', {}),
         ('classify', 'bert', dict(bias_correction=False, clip_norm=0.1)),
         ('classify', 'bert', dict(name='lamb', clip_norm=0.0)),
+        ('classify', 'bert', dict(name='stable_adamw', learning_rate=0.1, b2=0.9, clip_norm=0.0)),
+        ('classify', 'bert', dict(name='muon')),
         ('classify', 'bert', dict(frozen=('bert/token_embedding',))),
     ],
     ids=str,
