@@ -87,7 +87,10 @@ def _training(experiment: Experiment, step: int) -> str:
         'data': _data_names(experiment),
         'initial weights': initial,
         'steps': f'{step:,}',
-        'batches': '; '.join(f'{phase[2]:,} × {phase[1]:,} tokens' for phase in c.phases),
+        'batches': '; '.join(
+            ', '.join([f'{phase.batch_size:,} × {phase.length:,} tokens', *phase.settings])
+            for phase in c.phases
+        ),
         'optimizer': c.optim.name,
         'learning rate': f'{c.optim.learning_rate:g}, schedule {c.optim.schedule}, warmup {c.optim.warmup}',
         'weight decay': f'{c.optim.weight_decay:g}',

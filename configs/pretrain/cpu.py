@@ -6,6 +6,9 @@ python -m bert_jax.bin.train --config=configs/pretrain/cpu.py --workdir=runs/eng
 On 66 MB of novels and Wikipedia articles (docs/results/models.md): masked-LM loss 3.38 and next-sentence accuracy 72 %
 in 50 minutes on two cores; 192 wide (cpu.py:192), 3.30 and 78 % in 64 minutes (one seed each). In place of these files,
 pass your own text (docs/guides/own_text.md).
+
+cpu.py:modern shows a modern recipe (docs/guides/recipes.md): masked-LM loss 3.99 in 400 steps on 4M tokens of the
+documentation of the installed packages, in a few minutes (one seed).
 """
 
 from ml_collections import ConfigDict
