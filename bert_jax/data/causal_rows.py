@@ -102,8 +102,8 @@ class PackedRows:
         self, documents: list[list[np.ndarray]], tokenizer: Tokenizer, rng: np.random.Generator
     ) -> Iterator[np.ndarray]:
         pieces = _cut_documents(documents, self.length, tokenizer)
-        texts = [np.concatenate([[tokenizer.cls], piece, [tokenizer.sep]]) for piece in pieces]
-        for row in self._fill_rows(self._fit_texts(texts)):
+        texts = [np.concatenate([tokenizer.prefix, piece, [tokenizer.sep]]) for piece in pieces]
+        for row in self._fill_rows(self._fit_texts(texts), len(tokenizer.prefix)):
             tokens = np.concatenate(row)
             yield make_row(tokens, len(tokens), 0, self.length, tokenizer)
 
@@ -123,8 +123,11 @@ class PackedRows:
             rows.append(row)
         return complete + [row for rows in rows_by_room for row in rows]
 
-    def _fill_rows(self, rows: list[list[np.ndarray]]) -> Iterator[list[np.ndarray]]:
-        """Cut the texts of the emptiest rows, so that they fill the other rows; yield the rows."""
+    def _fill_rows(self, rows: list[list[np.ndarray]], prefix: int) -> Iterator[list[np.ndarray]]:
+        """Cut the texts of the emptiest rows, so that they fill the other rows; yield the rows.
+
+        Each part of a text begins with the same `prefix` tokens and ends with the same token as the text.
+        """
         open_rows: list[tuple[int, int, list[np.ndarray]]] = []  # a heap of (-room, number, row)
         for number, row in enumerate(rows):
             room = self.length - sum(map(len, row))
@@ -139,7 +142,7 @@ class PackedRows:
                 text, (negative_room, number, row) = remaining.pop(), heapq.heappop(open_rows)
                 room = -negative_room
                 if len(text) > room:
-                    remaining.append(np.concatenate([text[:1], text[room - 1 :]]))
+                    remaining.append(np.concatenate([text[:prefix], text[room - 1 :]]))
                     text = np.concatenate([text[: room - 1], text[-1:]])
                 row.append(text)
                 room -= len(text)

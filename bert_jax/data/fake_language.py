@@ -26,7 +26,7 @@ class FakeLanguage:
         special = [t.pad, t.unk, t.cls, t.sep, t.mask] if shared_special else [t.pad]
         self._shared_ids = [i for i in special if i is not None]
         self._vocab_size, self._inverted = len(t), inverted
-        self._num_separators = len(t.separators)
+        self._first, self._num_separators = len(t.prefix), len(t.separators)
 
     def map_ids(self, tokens: np.ndarray) -> np.ndarray:
         """Map real token ids, an array of any shape, to fake ones."""
@@ -37,7 +37,7 @@ class FakeLanguage:
         index = np.arange(len(row.tokens))
         if self._inverted:
             second = row.first_length - 1 + self._num_separators
-            for start, stop in ((1, row.first_length - 1), (second, row.length - 1)):
+            for start, stop in ((self._first, row.first_length - 1), (second, row.length - 1)):
                 index[start:stop] = index[start:stop][::-1]
         return index
 
@@ -56,6 +56,7 @@ class FakeLanguageTokenizer(Tokenizer):
         self._language = FakeLanguage(tokenizer, shared_special)
         real = np.array([self.unk, self.cls, self.sep])
         self.unk, self.cls, self.sep = self._language.map_ids(real).tolist()
+        self.prefix = (self.cls,) * len(self.prefix)
         self.separators = (self.sep,) * len(self.separators)
 
     def encode(self, texts: Sequence[str], parse_special: bool = False) -> list[np.ndarray]:

@@ -133,7 +133,7 @@ def make_rows(
         ids, offsets = encoded[context]
         answers, span = ((), None) if not with_answers else _read_answers(record, data, context, offsets)
         capacity = room - len(question)
-        row_offset = 1 + len(question) + len(tokenizer.separators)
+        row_offset = len(tokenizer.prefix) + len(question) + len(tokenizer.separators)
         windows = _windows(len(ids), capacity, min(data.stride, capacity), row_offset)
         question_id = read_id(record, data, i)
         result.append(Question(question_id, context, offsets, len(rows), windows, answers))

@@ -68,11 +68,11 @@ def unpack(row: np.ndarray) -> Row:
 def pack(a: np.ndarray, b: np.ndarray | None, label: int, length: int, tokenizer: Tokenizer) -> np.ndarray:
     """Pack [CLS] a [SEP], or [CLS] a [SEP] b [SEP], into a row of `length` tokens.
 
-    The tokenizer determines the special tokens and the separators between the two texts.
+    The tokenizer determines the special tokens and the separators between the two texts. T5 has no [CLS].
     """
     second: list[Any] = [] if b is None else [tokenizer.separators, b]
-    tokens = np.concatenate([[tokenizer.cls], a, *second, [tokenizer.sep]])
-    return make_row(tokens, len(a) + 2, label, length, tokenizer)
+    tokens = np.concatenate([tokenizer.prefix, a, *second, [tokenizer.sep]])
+    return make_row(tokens, len(tokenizer.prefix) + len(a) + 1, label, length, tokenizer)
 
 
 def make_row(
@@ -91,7 +91,7 @@ def max_text_tokens(length: int, tokenizer: Tokenizer, num_texts: int) -> int:
     Raises:
       UserError: if fewer than one token of each text fits.
     """
-    special = 2 + (num_texts - 1) * len(tokenizer.separators)
+    special = len(tokenizer.prefix) + 1 + (num_texts - 1) * len(tokenizer.separators)
     if length < special + num_texts:
         raise UserError(
             f'data.length={length} leaves no room for text between {special} special tokens. '

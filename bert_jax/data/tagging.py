@@ -15,7 +15,7 @@ from bert_jax.data import labeled
 from bert_jax.data.formats.common import log_once
 from bert_jax.data.labeled import ClassesConfig, LabelMap
 from bert_jax.data.records import Record
-from bert_jax.data.rows import HEADER, pack
+from bert_jax.data.rows import HEADER, max_text_tokens, pack
 from bert_jax.data.text_checks import warn_of_unknown
 from bert_jax.data.tokenizer import Tokenizer
 
@@ -71,6 +71,7 @@ def make_rows(
     if with_labels:
         labeled.check_label_fields(records, data.label)
     label_map = labeled.LabelMap(data, labels) if with_labels else None
+    capacity = max_text_tokens(data.length, tokenizer, 1)
     rows: list[np.ndarray] = []
     sentences = []
     encoded: list[np.ndarray] = []
@@ -86,12 +87,12 @@ def make_rows(
         ]
         encoded += subwords
         positions = np.zeros((len(words), 2), np.int32)
-        for window in _split_words([len(s) for s in subwords], data.length - 2):
+        for window in _split_words([len(s) for s in subwords], capacity):
             row = np.zeros((2, HEADER + data.length), np.uint32)
-            tokens = np.concatenate([subwords[i] for i in window])[: data.length - 2]
+            tokens = np.concatenate([subwords[i] for i in window])[:capacity]
             row[0] = pack(tokens, None, 0, data.length, tokenizer)
             row[1, :HEADER] = row[0, :HEADER]
-            starts = 1 + np.cumsum([0, *(len(subwords[i]) for i in window[:-1])])
+            starts = len(tokenizer.prefix) + np.cumsum([0, *(len(subwords[i]) for i in window[:-1])])
             row[1, HEADER + starts] = [tags[i] + 1 for i in window]
             positions[window] = np.stack([np.full(len(window), len(rows)), starts], 1)
             rows.append(row)

@@ -28,7 +28,7 @@ def make(
             )
     num_special = 0
     if tokenizer.adds_special_tokens:
-        num_special = 2 if pairs is None else 2 + len(tokenizer.separators)
+        num_special = len(tokenizer.prefix) + 1 + (0 if pairs is None else len(tokenizer.separators))
     examples = [*zip(*columns, strict=True)]
     if max_length is not None:
         if max_length < num_special + len(columns):

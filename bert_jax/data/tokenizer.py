@@ -17,7 +17,7 @@ from tokenizers import decoders, models, normalizers, pre_tokenizers, processors
 
 from bert_jax.core.config import check_range
 from bert_jax.core.errors import UserError
-from bert_jax.data import tokenizer_settings
+from bert_jax.data import sentencepiece, tokenizer_checks, tokenizer_settings
 
 SPECIAL = ('[PAD]', '[UNK]', '[CLS]', '[SEP]', '[MASK]')
 _FAMILIES = {
@@ -26,6 +26,8 @@ _FAMILIES = {
     'albert': ('<pad>', '<unk>', '[CLS]', '[SEP]', '[MASK]'),
     'roberta': ('<pad>', '<unk>', '<s>', '</s>', '<mask>'),
     'gemma': ('<pad>', '<unk>', '<bos>', '<eos>', '<mask>'),
+    't5': ('<pad>', '<unk>', '</s>', '</s>'),  # no start token, and no mask token
+    'eurobert': (*('<|end_of_text|>',) * 2, '<|begin_of_text|>', '<|end_of_text|>', '<|mask|>'),
     'gpt2': ('<|endoftext|>',) * 4,  # one token for all roles, and no mask token
 }
 _KINDS: dict[type, Literal['wordpiece', 'bpe', 'unigram']] = {
@@ -51,7 +53,8 @@ class TokenizerConfig:
 
     Attributes:
       path: file to load: BERT's `vocab.txt`, the merges of a byte-level BPE (GPT-2's `merges.txt` or `vocab.bpe`,
-        with `vocab.json` or `encoder.json` in the same folder), a `tokenizer.json`, or a folder with one of these.
+        with `vocab.json` or `encoder.json` in the same folder), a `tokenizer.json`, a SentencePiece model
+        (`sentencepiece.bpe.model`, `spiece.model` or `spm.model`), or a folder with one of these.
         Empty trains a tokenizer.
       kind: type of tokenizer to train: WordPiece as in BERT, or byte-level BPE as in GPT-2. A loaded tokenizer may also be
         a Unigram model.
@@ -78,16 +81,19 @@ class TokenizerConfig:
 
 
 class Tokenizer:
-    """A Hugging Face tokenizer with the special tokens of BERT, MPNet, ALBERT, RoBERTa, Gemma or GPT-2.
+    """A Hugging Face tokenizer with the special tokens of BERT, MPNet, ALBERT, RoBERTa, Gemma, T5, EuroBERT or GPT-2.
 
     The attributes of special tokens have the names from BERT in all cases.
 
     Attributes:
       backend: the wrapped `tokenizers.Tokenizer`.
-      family: model that the special tokens come from: 'bert', 'mpnet', 'albert', 'roberta', 'gemma' or 'gpt2'. If a
-        vocabulary has those of several, it is the first whose tokens are all special.
-      special_tokens: strings of the special tokens: padding, unknown, start, end and, except for GPT-2, mask.
-      pad, unk, cls, sep, mask: ids of the special tokens; `mask` is None for GPT-2.
+      family: model that the special tokens come from: 'bert', 'mpnet', 'albert', 'roberta', 'gemma', 't5', 'eurobert' or
+        'gpt2'. If a vocabulary has those of several, it is the first whose tokens are all special.
+      special_tokens: strings of the special tokens: padding, unknown, start, end and, except for T5 and GPT-2, mask.
+      pad, unk, cls, sep, mask: ids of the special tokens; `mask` is None for T5 and GPT-2.
+      prefix: ids before a text: `cls`; none for T5, whose `cls` is `sep`.
+      decoder_start: id with which the decoder of an encoder-decoder begins: `pad` for T5, otherwise `sep`.
+      sentinels: ids of the tokens '<extra_id_0>', '<extra_id_1>', ..., by which T5 replaces spans of a text; often none.
       separators: ids between two texts: `sep` twice for RoBERTa and MPNet, otherwise once.
       source: path of the file or the checkpoint that the tokenizer is from; empty if it is from neither.
       adds_special_tokens: whether a call adds [CLS] and [SEP]; `bert_jax.load` turns it off for a causal language
@@ -118,7 +124,10 @@ class Tokenizer:
         self._size = max(vocab.values()) + 1  # a published vocabulary may repeat an entry
         self.pad, self.unk, self.cls, self.sep = (vocab[token] for token in self.special_tokens[:4])
         self.mask = vocab[self.special_tokens[4]] if len(self.special_tokens) > 4 else None
+        self.prefix: tuple[int, ...] = () if self.family == 't5' else (self.cls,)
+        self.decoder_start = self.pad if self.family == 't5' else self.sep
         self.separators = (self.sep,) * (2 if self.family in ('roberta', 'mpnet') else 1)
+        self.sentinels = _find_sentinels(vocab)
         self.adds_special_tokens, self.longest_row = True, math.inf
 
     def __call__(
@@ -265,13 +274,19 @@ class Tokenizer:
         path.write_text(self.to_json(), encoding='utf-8')
 
 
+def _find_sentinels(vocab: Mapping[str, int]) -> tuple[int, ...]:
+    """Return the ids of the tokens '<extra_id_0>', '<extra_id_1>', ...; those of mT5 begin with a space."""
+    ids = (vocab.get(f'<extra_id_{i}>', vocab.get(f'▁<extra_id_{i}>')) for i in itertools.count())
+    return tuple(i for i in itertools.takewhile(lambda i: i is not None, ids) if i is not None)
+
+
 def from_json(text: str) -> Tokenizer:
     """Make a tokenizer from the text of a `tokenizer.json`."""
     return Tokenizer(tokenizers.Tokenizer.from_str(text))
 
 
 def load(path: str | pathlib.Path) -> Tokenizer:
-    """Load a `vocab.txt`, a `merges.txt`, a `tokenizer.json`, or a folder with one of these.
+    """Load a `vocab.txt`, a `merges.txt`, a `tokenizer.json`, a SentencePiece model, or a folder with one of these.
 
     The settings files next to it (`tokenizer_config.json`, `special_tokens_map.json`, `added_tokens.json`) are read as
     transformers reads them. With a `vocab.txt` but no `tokenizer_config.json`, texts are lowercased if no entry has an
@@ -282,16 +297,21 @@ def load(path: str | pathlib.Path) -> Tokenizer:
     """
     path = pathlib.Path(path).expanduser()
     if path.is_dir():
-        found = [p for name in (FILE, 'vocab.txt', *_MERGES) if (p := path / name).is_file()]
+        found = [
+            p for name in (FILE, 'vocab.txt', *_MERGES, *sentencepiece.FILES) if (p := path / name).is_file()
+        ]
         if not found:
             raise UserError(
-                f'The folder {str(path)!r} contains no {FILE}, vocab.txt or merges.txt. '
+                f'The folder {str(path)!r} contains no {FILE}, vocab.txt, merges.txt or SentencePiece model. '
                 'Set tokenizer.path to another folder or file.'
             )
         path = found[0]
     hint = f'Set tokenizer.path to a vocab.txt or {FILE}.'
     if not path.is_file():
         raise UserError(f'There is no tokenizer at {str(path)!r}. {hint}')
+    if path.name in sentencepiece.FILES:
+        backend, settings = sentencepiece.load_backend(path)
+        return _finish(Tokenizer(backend), settings, path)
     try:
         text = path.read_text(encoding='utf-8-sig')
     except UnicodeDecodeError as e:
@@ -305,7 +325,12 @@ def load(path: str | pathlib.Path) -> Tokenizer:
         tokenizer = from_vocab(text.rstrip('\n').split('\n'), settings)
     else:
         tokenizer, settings = _load_json(path, text)
-    _check_special_tokens(tokenizer, settings, path)
+    return _finish(tokenizer, settings, path)
+
+
+def _finish(tokenizer: Tokenizer, settings: tokenizer_settings.Settings, path: pathlib.Path) -> Tokenizer:
+    """Check the special tokens of a tokenizer that was read from `path`, and note the path."""
+    tokenizer_checks.check_special_tokens(tokenizer, settings, path)
     tokenizer.source = str(path)
     return tokenizer
 
@@ -357,45 +382,13 @@ def _load_json(path: pathlib.Path, text: str) -> tuple[Tokenizer, tokenizer_sett
     backend.add_tokens([token for token in settings.added if token.content not in known])
     tokenizer = Tokenizer(backend)
     if backend.post_processor and backend.num_special_tokens_to_add(is_pair=True):
-        _check_pair_layout(tokenizer, path)
+        tokenizer_checks.check_pair_layout(tokenizer, path)
     return tokenizer, settings
 
 
 def _is_sentencepiece(backend: tokenizers.Tokenizer) -> bool:
     """Return whether a Unigram or BPE model is one of SentencePiece (Kudo & Richardson 2018), which writes spaces as '▁'."""
     return backend.token_to_id('▁') is not None
-
-
-def _check_special_tokens(
-    tokenizer: Tokenizer, settings: tokenizer_settings.Settings, path: pathlib.Path
-) -> None:
-    """Raise UserError if the settings name a different padding, [UNK], [CLS], [SEP] or mask token than `tokenizer`."""
-    keys = ('pad_token', 'unk_token', 'cls_token', 'sep_token', 'mask_token')
-    for key, token in zip(keys, tokenizer.special_tokens, strict=False):
-        theirs = tokenizer_settings.content(settings.values.get(key) or token)
-        if theirs != token and tokenizer.family != 'gpt2':
-            raise UserError(
-                f'The settings files next to {str(path)!r} set {key} to {theirs!r}, but only {token!r} is supported. '
-                'Set tokenizer.path to another tokenizer.'
-            )
-
-
-def _check_pair_layout(tokenizer: Tokenizer, path: pathlib.Path) -> None:
-    """Raise UserError if the post-processor of a tokenizer joins two texts differently than `rows.pack`."""
-    a, b = tokenizer.encode(['a', 'b'])
-    expected = [tokenizer.cls, *a, *tokenizer.separators, *b, tokenizer.sep]
-    found = tokenizer.backend.encode('a', 'b')
-    if found.ids != expected:
-        raise UserError(
-            f'{str(path)!r} joins two texts as {" ".join(found.tokens)!r}, but only '
-            f'{" ".join(map(tokenizer.token, expected))!r} is supported. Set tokenizer.path to another tokenizer.'
-        )
-    segments = [0] * (len(a) + 2) + [1] * (len(expected) - len(a) - 2)
-    if any(found.type_ids) and found.type_ids != segments:  # all are 0 for models without segments
-        raise UserError(
-            f'{str(path)!r} gives two texts the token type ids {found.type_ids}, but only {segments} are supported. '
-            'Set tokenizer.path to another tokenizer.'
-        )
 
 
 def from_vocab(

@@ -29,6 +29,8 @@ _CLASSES = {
     'XLMRobertaTokenizer': 'generic',
     'AlbertTokenizer': 'generic',
     'GemmaTokenizer': 'generic',
+    'T5Tokenizer': 'generic',
+    'DebertaV2Tokenizer': 'generic',
     'PreTrainedTokenizer': 'generic',
     'TokenizersBackend': 'generic',
 }
@@ -46,6 +48,9 @@ _MODEL_TYPES = {
     'bart': 'RobertaTokenizer',
     'gpt2': 'GPT2Tokenizer',
     'xlm-roberta': 'XLMRobertaTokenizer',
+    't5': 'T5Tokenizer',
+    'mt5': 'T5Tokenizer',
+    'deberta-v2': 'DebertaV2Tokenizer',
 }
 _SPECIAL_TOKENS = ('bos_token', 'eos_token', 'unk_token', 'sep_token', 'pad_token', 'cls_token', 'mask_token')
 
@@ -107,6 +112,11 @@ def read(folder: pathlib.Path, added_tokens: Iterable[Mapping[str, Any]] = ()) -
         for token in added_tokens:
             added[int(token['id'])] = _added_token(token)
     return Settings(name, _CLASSES.get(name, 'generic'), values, _in_order(added, values))
+
+
+def class_of_model(folder: pathlib.Path) -> str:
+    """Return the class of transformers for the model type in the `config.json` of a folder; '' without one."""
+    return _MODEL_TYPES.get((read_json(folder / 'config.json') or {}).get('model_type', ''), '')
 
 
 def _in_order(added: Mapping[int, AddedToken], values: Mapping[str, Any]) -> list[AddedToken]:

@@ -55,7 +55,7 @@ class MaskFiller:
         tokenizer = self._tokenizer
         with_own_masks = re.sub(r'\[MASK]|<mask>', tokenizer.special_tokens[4], text)
         (ids,) = tokenizer.encode([with_own_masks], parse_special=True)
-        tokens = np.concatenate([[tokenizer.cls], ids, [tokenizer.sep]])
+        tokens = np.concatenate([tokenizer.prefix, ids, [tokenizer.sep]])
         masked = np.flatnonzero(tokens == tokenizer.mask)
         if not len(masked):
             raise UserError(f'{text!r} has no [MASK]. Write [MASK] in place of the token to predict.')

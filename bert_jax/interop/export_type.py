@@ -5,6 +5,7 @@ from typing import Any
 from bert_jax.core.errors import UserError
 from bert_jax.data.tokenizer import Tokenizer
 from bert_jax.interop.families import FAMILIES
+from bert_jax.interop.family import Family
 
 
 def export_model_type(config: Any, tokenizer: Tokenizer, has_next_sentence: bool = False) -> str:
@@ -13,7 +14,9 @@ def export_model_type(config: Any, tokenizer: Tokenizer, has_next_sentence: bool
     A BERT without segment embeddings becomes a DistilBERT, and one whose position table begins with unused rows becomes
     a RoBERTa, or an XLM-R if its tokenizer is a Unigram model. With shared layers it becomes an ALBERT, with projected
     embeddings or a pooler with gelu an ELECTRA, with relative positions an MPNet, with rotary positions a NomicBERT. A
-    BERT with pre-norm and a GPT with rotary positions become a ModernBERT.
+    BERT with pre-norm and a GPT with rotary positions become a ModernBERT, and a BERT with RMS norms a EuroBERT. A BERT with
+    disentangled attention becomes a DeBERTa. A BART with relative positions becomes a T5, and such a BERT with RMS norms
+    the encoder of a T5.
 
     Raises:
       UserError: for a setting that the model type does not support.
@@ -24,7 +27,7 @@ def export_model_type(config: Any, tokenizer: Tokenizer, has_next_sentence: bool
             f'A {config.name} model cannot be exported to Hugging Face. Models that can are {", ".join(sorted(exported))}.'
         )
     model_type = _choose(config, tokenizer) or exported[config.name]
-    family = FAMILIES[model_type]
+    family = family_for_export(model_type, config)
     pad = family.required_config.get('pad_token_id', tokenizer.pad)
     if tokenizer.pad != pad:
         raise UserError(
@@ -41,22 +44,25 @@ def export_model_type(config: Any, tokenizer: Tokenizer, has_next_sentence: bool
         'head_bias': config.head_bias and config.use_bias,  # has no effect with `use_bias`
         'gated_mlp': False,
         'prediction_head': False,
-        **({'embedding_norm': False} if config.name == 'gpt' else {}),
         'window': 0,
         'rope_base': 0.0,
         'relative_buckets': 0,
         'learned_positions': False,
+        'disentangled_buckets': 0,
         'kv_heads': config.heads if config.kv_heads == config.heads else 0,
+        'head_width': config.head_width if config.head_width * config.heads == config.width else 0,
+        'scale_attention': True,
+        'tied_embeddings': True,
+        'scale_logits': False,
         'position_offset': offset if config.position_offset else 0,  # missing rows are exported as zeros
-        **(
-            {'pooler_activation': 'tanh', 'pooling': 'cls', 'embedding_width': 0, 'layer_groups': 0}
-            if config.name == 'bert'
-            else {}
-        ),
+        **_MODEL_DEFAULTS[config.name],
     }
     required = {k: v for k, v in required.items() if k not in family.config_keys} | dict(family.fixed_config)
-    if model_type == 'modernbert' and not config.rope_base:
-        required['rope_base'] = 160_000.0
+    required.pop('dropout', None)  # of importance only in training
+    if model_type in ('modernbert', 'eurobert') and not config.rope_base:
+        required['rope_base'] = 160_000.0 if model_type == 'modernbert' else 10_000.0
+    if config.norm_kind == required['norm_kind'] == 'rms':  # which has no bias
+        del required['norm_bias']
     if model_type == 'electra' and config.embedding_width == config.width:  # which it does not project
         required['embedding_width'] = 0
     if model_type == 'albert' and not config.embedding_width:  # which it always projects
@@ -75,6 +81,29 @@ def export_model_type(config: Any, tokenizer: Tokenizer, has_next_sentence: bool
     return model_type
 
 
+# Settings that only some of our models have, and their values in the families that do not set them.
+_MODEL_DEFAULTS: dict[str, dict[str, Any]] = {
+    'bert': {
+        'pooler_activation': 'tanh',
+        'pooling': 'cls',
+        'embedding_norm': True,
+        'masked_lm_transform': True,
+        'embedding_width': 0,
+        'layer_groups': 0,
+    },
+    'gpt': {'embedding_norm': False},
+    'bart': {'logits_bias': True},
+}
+
+
+def family_for_export(model_type: str, config: Any) -> Family:
+    """Return the table of a model type for one of our models, which is an encoder if it is a BERT."""
+    suffix = 'EncoderModel' if config.name == 'bert' else 'Model'
+    family = FAMILIES[model_type]
+    about = {'model_type': model_type, 'architectures': [suffix], 'is_gated_act': config.gated_mlp}
+    return family if family.variant is None else family.variant(about)
+
+
 def _as_flag(value: Any) -> str:
     """Format a setting as the value of a command-line flag."""
     return f'{value:g}' if isinstance(value, float) else str(value).lower()
@@ -84,10 +113,18 @@ def _choose(config: Any, tokenizer: Tokenizer) -> str:
     """Return the model type to which the settings of a model point, even if it lacks others of them; '' if to none."""
     if config.name == 'gpt':
         return 'modernbert-decoder' if config.rope_base else ''
+    if config.relative_buckets and (config.name, config.norm_kind) in (
+        ('bart', 'layer'),
+        ('bart', 'rms'),
+        ('bert', 'rms'),
+    ):
+        return 't5'
     if config.name != 'bert':
         return ''
+    if config.disentangled_buckets:
+        return 'deberta-v2'
     if config.norm_placement == 'pre':
-        return 'modernbert'
+        return 'eurobert' if config.norm_kind == 'rms' else 'modernbert'
     if config.layer_groups:
         return 'albert'
     if config.embedding_width or config.pooler_activation == 'gelu':

@@ -43,6 +43,7 @@ class Family:
         towards `max_position_embeddings`.
       flatten: converts a `config.json` with nested settings to one with a separate key for each setting.
       nest: the inverse of `flatten`.
+      variant: returns the table for a `config.json`, where the tensors of a model type depend on it; None if they do not.
     """
 
     prefix: str
@@ -70,6 +71,7 @@ class Family:
     uncounted_position_rows: int = 0
     flatten: Callable[[Mapping[str, Any]], Mapping[str, Any]] = dict
     nest: Callable[[Mapping[str, Any]], Mapping[str, Any]] = dict
+    variant: Callable[[Mapping[str, Any]], 'Family'] | None = None
 
     def complete(self, config: Mapping[str, Any]) -> dict[str, Any]:
         """Return a `config.json` with the defaults of transformers for absent keys.
@@ -103,7 +105,7 @@ class Family:
 
 
 _BLOCK_MODULES = {
-    'qkv': 'attention/qkv', 'out': 'attention/out', 'attention_norm': 'attention_norm',
+    'qkv': 'attention/qkv', 'q': 'attention/q', 'kv': 'attention/kv', 'out': 'attention/out', 'attention_norm': 'attention_norm',
     'cross_q': 'cross_attention/q', 'cross_kv': 'cross_attention/kv', 'cross_out': 'cross_attention/out',
     'cross_norm': 'cross_attention_norm', 'up': 'mlp/up', 'down': 'mlp/down', 'mlp_norm': 'mlp_norm',
 }  # fmt: skip

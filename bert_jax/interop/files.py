@@ -27,7 +27,7 @@ def find_folder(name: str) -> pathlib.Path:
 
     try:
         for weights in ('*.safetensors', 'pytorch_model*.bin'):  # PyTorch's only without safetensors
-            patterns = ['*.json', '*.txt', weights]
+            patterns = ['*.json', '*.txt', '*.model', weights]
             downloaded = pathlib.Path(huggingface_hub.snapshot_download(name, allow_patterns=patterns))
             if any(downloaded.glob(weights)):
                 break

@@ -17,7 +17,7 @@ import numpy as np
 from bert_jax.core.config import did_you_mean
 from bert_jax.core.errors import UserError
 from bert_jax.data.tokenizer import Tokenizer
-from bert_jax.interop.export_type import export_model_type
+from bert_jax.interop.export_type import export_model_type, family_for_export
 from bert_jax.interop.families import ACTIVATIONS, ARCHITECTURES, FAMILIES
 from bert_jax.interop.family import Family
 from bert_jax.modeling.config import ModelConfig
@@ -25,7 +25,10 @@ from bert_jax.modeling.config import ModelConfig
 Tensors = dict[str, np.ndarray]
 
 # Tensors of old checkpoints that are not parameters.
-_BUFFERS = re.compile(r'(^|\.)(embeddings\.(position_ids|token_type_ids)|h\.\d+\.attn\.(bias|masked_bias))$')
+_BUFFERS = re.compile(
+    r'(^|\.)(embeddings\.(position_ids|token_type_ids)|h\.\d+\.attn\.(bias|masked_bias)'
+    r'|EncDecAttention\.relative_attention_bias\.weight)$'
+)
 # For each prefix of tensor names that only one model class has, the suffix of the class name.
 _ARCHITECTURE_BY_TENSOR = {
     'cls.predictions': 'ForPreTraining',
@@ -40,12 +43,13 @@ _ARCHITECTURE_BY_TENSOR = {
     'decoder.bias': 'ForMaskedLM',
     'qa_outputs': 'ForQuestionAnswering',
     'classifier': 'ForSequenceClassification',
+    'shared': 'ForConditionalGeneration',
 }
 # Tasks whose head shares its weights with the token embedding.
 _LANGUAGE_MODELS = ('mlm', 'clm', 'denoise')
 _EMBEDDINGS = ('token_embedding', 'position_embedding', 'segment_embedding')
 # Suffixes of the names of our parameters that have one entry per token of the vocabulary.
-_VOCABULARY = ('/token_embedding', 'masked_lm/bias', 'logits_bias')
+_VOCABULARY = ('/token_embedding', 'output_embedding', 'masked_lm/bias', 'logits_bias')
 
 
 def family_and_task(config: Mapping[str, Any]) -> tuple[Family, str]:
@@ -82,13 +86,14 @@ def _family(config: Mapping[str, Any]) -> Family:
         raise UserError(
             f'Models of the type {model_type!r} cannot be converted: {did_you_mean(model_type, FAMILIES)}'
         )
-    return FAMILIES[model_type]
+    family = FAMILIES[model_type]
+    return family if family.variant is None else family.variant(config)
 
 
 def infer_model_type(tensors: Mapping[str, np.ndarray]) -> str:
     """Infer the model type from the first part of the tensor names, for a `config.json` that has none; '' if unknown."""
-    found = (n for n, family in FAMILIES.items() if any(t.startswith(family.prefix) for t in tensors))
-    return next(found, '')
+    prefixes = {n: family.prefix for n, family in FAMILIES.items() if family.prefix}
+    return next((n for n, prefix in prefixes.items() if any(t.startswith(prefix) for t in tensors)), '')
 
 
 def infer_architecture(config: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> str:
@@ -137,6 +142,12 @@ def end_token(config: Mapping[str, Any]) -> Any:
     return _family(config).complete(config)['eos_token_id']
 
 
+def decoder_start_token(config: Mapping[str, Any]) -> Any:
+    """Return the id of the token with which the decoder of an encoder-decoder begins; None for other models."""
+    family = _family(config)
+    return family.complete(config).get('decoder_start_token_id') if family.model == 'bart' else None
+
+
 def unread_tensors(config: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> dict[str, str]:
     """Return what the tensors compute that are not read, by the beginning of their names."""
     unread = _family(config).unread_tensors
@@ -167,7 +178,7 @@ def to_model_config(config: Mapping[str, Any]) -> ModelConfig:
     values = {ours: config[theirs] for ours, theirs in family.config_keys.items()}
     values = {ours: value for ours, value in values.items() if value is not None}
     required_config = {'per_layer_config': None, **family.required_config}
-    if task in _LANGUAGE_MODELS:
+    if task in _LANGUAGE_MODELS and 'tied_embeddings' not in family.config_keys:
         required_config['tie_word_embeddings'] = True
     for key, required in required_config.items():
         if config.get(key, required) != required:
@@ -191,8 +202,9 @@ def to_model_config(config: Mapping[str, Any]) -> ModelConfig:
                 f'config.json sets {key} to {config[key]}, but {other} to {config[other]}. Only equal values can '
                 'be converted.'
             )
-    offset = family.position_offset(config)
-    values |= {'position_offset': offset, 'max_positions': family.position_rows(config) - offset}
+    if 'max_positions' in family.config_keys:
+        offset = family.position_offset(config)
+        values |= {'position_offset': offset, 'max_positions': family.position_rows(config) - offset}
     return importlib.import_module(f'bert_jax.modeling.{family.model}').Config(**values)
 
 
@@ -212,7 +224,7 @@ def to_hf_config(
       UserError: if the model or its task has no counterpart.
     """
     model_type = export_model_type(config, tokenizer, has_next_sentence)
-    family = FAMILIES[model_type]
+    family = family_for_export(model_type, config)
     same_head = {'regress': 'classify', 'seq2seq': 'clm' if config.causal else 'denoise'}
     their_task = same_head.get(task, task)
     suffixes = {name: suffix for suffix, name in reversed(ARCHITECTURES.items())}
@@ -238,8 +250,17 @@ def to_hf_config(
     if model_type in ('modernbert', 'modernbert-decoder'):
         values |= {f'{name}_token_id': tokenizer.cls for name in ('cls', 'bos')}
         values |= {f'{name}_token_id': tokenizer.sep for name in ('sep', 'eos')}
-    counted_rows = family.position_offset(values) - family.uncounted_position_rows
-    values[family.config_keys['max_positions']] += counted_rows
+    if model_type == 'eurobert':
+        values |= {
+            'bos_token_id': tokenizer.cls,
+            'eos_token_id': tokenizer.sep,
+            'mask_token_id': tokenizer.mask,
+        }
+    if model_type == 't5':
+        values |= {'eos_token_id': tokenizer.sep, 'decoder_start_token_id': tokenizer.decoder_start}
+    if 'max_positions' in family.config_keys:
+        counted_rows = family.position_offset(values) - family.uncounted_position_rows
+        values[family.config_keys['max_positions']] += counted_rows
     their_activations = {ours: theirs for theirs, ours in reversed(ACTIVATIONS.items())}
     values[family.config_keys['activation']] = their_activations[config.activation]
     values |= {key: values[other] for key, other in family.equal_config.items()}
@@ -251,6 +272,8 @@ def to_hf_config(
     suffix = 'ForMaskedLM' if task == 'mlm' and not has_next_sentence else suffixes[their_task]
     if model_type == 'modernbert-decoder':
         suffix = {'clm': 'ForCausalLM'}.get(their_task, suffix)
+    if model_type == 't5' and their_task == 'encode':
+        suffix = 'EncoderModel'
     architectures = [family.class_prefix + suffix]
     values |= {'model_type': model_type, 'architectures': architectures, 'dtype': 'float32'}
     if task == 'regress':

@@ -42,16 +42,17 @@ def write(
     if special_tokens:
         # As in `rows.pack`, the first text includes one separator.
         second = int(segments)
+        start = f'{cls}:0 ' if tokenizer.prefix else ''
         between = f'{sep}:0' + f' {sep}:{second}' * (len(tokenizer.separators) - 1)
         template = processors.TemplateProcessing(
-            single=f'{cls}:0 $A:0 {sep}:0',
-            pair=f'{cls}:0 $A:0 {between} $B:{second} {sep}:{second}',
+            single=f'{start}$A:0 {sep}:0',
+            pair=f'{start}$A:0 {between} $B:{second} {sep}:{second}',
             special_tokens=[(cls, tokenizer.cls), (sep, tokenizer.sep)],
         )
         steps.append(template)
     backend.post_processor = processors.Sequence(steps)
     backend.save(str(folder / FILE), pretty=False)
-    ends = {'cls_token': cls, 'sep_token': sep}
+    ends = {'cls_token': cls, 'sep_token': sep} if tokenizer.prefix else {'eos_token': sep}
     config: dict[str, Any] = {
         'pad_token': pad,
         'unk_token': unk,

@@ -122,6 +122,11 @@ def attend(
     return jnp.einsum('bnqk,bnkh->bnqh', weights, v)
 
 
+def unscaled(q: jax.Array) -> jax.Array:
+    """Multiply queries [B, N, T, H] by the root of H, by which attention divides its scores."""
+    return q * q.shape[-1] ** 0.5
+
+
 def _describe_bias(mask: Mask | jax.Array | None) -> str:
     """Describe the array that cuDNN reads for a mask that is not only lengths, and what to do."""
     if not isinstance(mask, Mask):

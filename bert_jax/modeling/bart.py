@@ -35,10 +35,12 @@ class Config(ModelConfig):
     Attributes:
       size: name in `SIZES`, which sets layers, width, heads and mlp_width where they are 0.
       decoder_layers: number of decoder blocks; 0 uses `layers`.
+      logits_bias: whether the language-model head has a bias.
     """
 
     size: str = 'base'
     decoder_layers: int = 0
+    logits_bias: bool = True
     max_positions: int = 1024
     norm_eps: float = 1e-5
 
@@ -67,10 +69,12 @@ class Config(ModelConfig):
           targets: number of decoder input tokens in the batch.
           target_length: number of tokens in a decoder row.
         """
-        w = self.width
+        w, inner_width = self.width, self.heads * self.width_per_head
         decoder = dataclasses.replace(self, layers=self.decoder_layers).block_flops(targets, target_length)
-        decoder -= self.decoder_layers * targets * 2 * target_length * w  # causal attention counts half
-        cross_attention = targets * 4 * w**2 + tokens * 4 * w**2 + targets * 4 * length * w
+        decoder -= (
+            self.decoder_layers * targets * 2 * target_length * inner_width
+        )  # causal attention counts half
+        cross_attention = (targets + tokens) * 4 * w * inner_width + targets * 4 * length * inner_width
         return self.block_flops(tokens, length) + decoder + self.decoder_layers * cross_attention
 
 
@@ -160,12 +164,12 @@ class Bart(nnx.Module):
 
 
 class BartForSeq2Seq(LanguageModel):
-    """BART with a language-model head that has a bias."""
+    """BART with a language-model head."""
 
     bart: Bart
 
     def __init__(self, config: Config, rngs: nnx.Rngs):
-        super().__init__(config, rngs, bias=True)
+        super().__init__(config, rngs, bias=config.logits_bias)
 
     def init_cache(self, batch: int, slots: int, tokens: jax.Array, valid: jax.Array | None = None) -> Any:
         """Encode the source [B, S] and create a cache with room for `slots` decoder tokens."""

@@ -10,11 +10,10 @@ from flax import nnx
 
 from bert_jax.core.config import check_range
 from bert_jax.core.errors import UserError
-from bert_jax.modeling import masks, pooling
+from bert_jax.modeling import disentangled, masks, pooling
 from bert_jax.modeling.config import ModelConfig
 from bert_jax.modeling.heads import (
     Output,
-    PredictionHead,
     embed_tokens,
     head_logits,
     vocabulary_bias,
@@ -22,7 +21,7 @@ from bert_jax.modeling.heads import (
 )
 from bert_jax.modeling.layers import Dense, token_embedding
 from bert_jax.modeling.losses import sequence_loss
-from bert_jax.modeling.module import Bias
+from bert_jax.modeling.masked_lm import MaskedLM
 from bert_jax.modeling.stack import EmbeddedStack
 
 # Layers, width, heads, feed-forward width: base and large from section 3 of the paper, the smaller ones
@@ -44,8 +43,12 @@ class Config(ModelConfig):
     Attributes:
       size: name in `SIZES`, which sets layers, width, heads and mlp_width where they are 0.
       segments: number of segment embeddings; 0 disables them, 1 shares one between both texts of a pair.
-      pooling: vector of a row that the pooler reads: the last hidden state of its first token ('cls'), or their mean.
-      pooler_activation: activation of the pooled vector; DistilBERT uses 'relu', ELECTRA 'gelu'.
+      pooling: vector of a row that the pooler reads: the last hidden state of its first token ('cls'), or their mean;
+        'late' applies the pooler to each token and takes the mean of its outputs.
+      pooler_activation: activation of the pooled vector; DistilBERT uses 'relu', ELECTRA and EuroBERT 'gelu'.
+      masked_lm_transform: whether the masked-LM head begins with a dense layer, activation and norm, and ends with a bias;
+        otherwise it is only the output embedding, with a bias if other dense layers have one.
+      embedding_norm: whether the sum of the embeddings is normalized.
       embedding_width: width of the embeddings, which a dense layer then projects to `width` (Lan et al. 2020, arXiv
         1909.11942, section 3.1); 0 uses `width` and no projection.
       layer_groups: number of blocks, each shared by consecutive layers (Lan et al. 2020, section 3.1); 0 shares none.
@@ -53,8 +56,10 @@ class Config(ModelConfig):
 
     size: str = 'base'
     segments: int = 2
-    pooling: Literal['cls', 'mean'] = 'cls'
+    pooling: Literal['cls', 'mean', 'late'] = 'cls'
     pooler_activation: Literal['tanh', 'relu', 'gelu'] = 'tanh'
+    masked_lm_transform: bool = True
+    embedding_norm: bool = True
     embedding_width: int = 0
     layer_groups: int = 0
 
@@ -82,7 +87,8 @@ class Config(ModelConfig):
 
     def block_flops(self, tokens: float, length: float, output_tokens: float | None = None) -> float:
         projection = 2 * tokens * self.embedding_width * self.width
-        return projection + super().block_flops(tokens, length, output_tokens)
+        positions = disentangled.flops(self, tokens, length, output_tokens)
+        return projection + positions + super().block_flops(tokens, length, output_tokens)
 
     def base_model(self, rngs: nnx.Rngs, pooler: bool) -> 'Bert':
         return Bert(self, rngs, pooler)
@@ -99,7 +105,7 @@ class Bert(EmbeddedStack):
 
     def __init__(self, config: Config, rngs: nnx.Rngs, pooler: bool = True):
         self.token_embedding = token_embedding(config, rngs)
-        super().__init__(config, rngs, segments=config.segments)
+        super().__init__(config, rngs, segments=config.segments, embedding_norm=config.embedding_norm)
         c = config
         self.embedding_projection = (
             Dense(c, {'': c.embedding_width}, {'embed': c.width}, rngs) if c.embedding_width else None
@@ -146,9 +152,9 @@ class Bert(EmbeddedStack):
             output_positions = jnp.pad(output_positions, ((0, 0), (1, 0)))  # the pooler reads position 0
         if self.pooler is None:
             return Output(self.run(x, mask, key, positions, output_positions))
-        pools_all = c.pooling == 'mean'
+        pools_all = c.pooling != 'cls'
         hidden = self.run(x, mask, key, positions, None if pools_all else output_positions)
-        pooled = self._pool(pooling.mean(hidden[-1], valid) if pools_all else hidden[-1][:, 0])
+        pooled = self._pool_all(hidden[-1], valid) if pools_all else self._pool(hidden[-1][:, 0])
         if pools_all and output_positions is not None:
             last = jnp.take_along_axis(hidden[-1], output_positions[..., None], axis=1)
             hidden = (*hidden[:-1], last)
@@ -173,27 +179,28 @@ class Bert(EmbeddedStack):
         Returns:
           [B, D], or [B, K, D] for packed rows.
         """
-        if self.config.pooling == 'mean':
+        if self.config.pooling != 'cls':
             out = self(tokens, segments, valid, key)
-            last = out.hidden_states[-1]
-            return out.pooled if starts is None else self._pool(pooling.mean(last, valid, starts.shape[1]))
+            return (
+                out.pooled
+                if starts is None
+                else self._pool_all(out.hidden_states[-1], valid, starts.shape[1])
+            )
         others = jnp.zeros((tokens.shape[0], 0), jnp.int32) if starts is None else starts
         out = self(tokens, segments, valid, key, others)
         return out.pooled if starts is None else self._pool(out.hidden_states[-1][:, 1:])
+
+    def _pool_all(self, hidden: jax.Array, valid: jax.Array | None, num_texts: int = 0) -> jax.Array:
+        """Compute pooled vectors from all tokens; arguments as in `pooling.mean`."""
+        if self.config.pooling == 'late':
+            return pooling.mean(self._pool(hidden), valid, num_texts)
+        return self._pool(pooling.mean(hidden, valid, num_texts))
 
     def _pool(self, x: jax.Array) -> jax.Array:
         """Map the vectors [..., D] of texts to pooled vectors."""
         c = self.config
         y = self.pooler(x.reshape(-1, x.shape[-1]))  # type: ignore[misc]
         return (y if c.prediction_head else pooling.ACTIVATIONS[c.pooler_activation](y)).reshape(x.shape)
-
-
-class MaskedLM(PredictionHead):
-    """Masked-LM head: a prediction head, then the tied token embedding and an output bias."""
-
-    def __init__(self, config: Config, rngs: nnx.Rngs):
-        super().__init__(config, rngs, config.token_width)
-        self.bias = Bias(jnp.zeros(config.padded_vocab), axes=('vocab',))
 
 
 class BertForPretraining(nnx.Module):
@@ -213,7 +220,7 @@ class BertForPretraining(nnx.Module):
     def masked_lm_logits(self, hidden: jax.Array) -> jax.Array:
         """Map last hidden states [..., D] to masked-LM logits [..., V], float32."""
         features = self.masked_lm(hidden.reshape(-1, hidden.shape[-1]))
-        table, bias = self.bert.token_embedding, self.masked_lm.bias[...]
+        table, bias = self.masked_lm.table_and_bias(self.bert.token_embedding)
         logits = vocabulary_logits(features, table, self.bert.config, bias)
         return logits.reshape(*hidden.shape[:-1], -1)
 
@@ -232,5 +239,5 @@ class BertForPretraining(nnx.Module):
           [B, P] float32 losses, and [B, P] booleans: whether the label has the highest logit.
         """
         features = self.masked_lm(hidden.reshape(-1, hidden.shape[-1])).reshape(*hidden.shape[:-1], -1)
-        bias = vocabulary_bias(self.bert.config, self.masked_lm.bias[...])
-        return sequence_loss(features, self.bert.token_embedding[...], bias, labels)
+        table, bias = self.masked_lm.table_and_bias(self.bert.token_embedding)
+        return sequence_loss(features, table[...], vocabulary_bias(self.bert.config, bias), labels)

@@ -7,10 +7,19 @@ import jax.numpy as jnp
 from flax import nnx
 
 from bert_jax.core.partitioning import constrain
-from bert_jax.modeling.attention import attend
+from bert_jax.modeling.attention import attend, unscaled
 from bert_jax.modeling.config import ModelConfig
+from bert_jax.modeling.disentangled import DisentangledAttention
 from bert_jax.modeling.dropout import dropout, fold_in
-from bert_jax.modeling.layers import Attention, Cache, Dense, FeedForward, Norm, merge_heads, split_heads
+from bert_jax.modeling.layers import (
+    Attention,
+    Cache,
+    Dense,
+    FeedForward,
+    Norm,
+    merge_heads,
+    split_heads,
+)
 from bert_jax.modeling.masks import Mask
 
 
@@ -19,7 +28,8 @@ class Block(nnx.Module):
 
     def __init__(self, config: ModelConfig, rngs: nnx.Rngs):
         self.config = config
-        self.attention = Attention(config, rngs)
+        attention = DisentangledAttention if config.disentangled_buckets else Attention
+        self.attention = attention(config, rngs)
         self.attention_norm = Norm(config, rngs) if config.first_norm else None
         self.mlp = FeedForward(config, rngs)
         self.mlp_norm = Norm(config, rngs)
@@ -61,7 +71,7 @@ class Block(nnx.Module):
     def init_cache(self, batch: int, slots: int) -> Cache:
         """Create an empty cache with room for `slots` tokens in each of `batch` rows."""
         c = self.config
-        shape = (batch, c.kv_heads or c.heads, slots, c.width // c.heads)
+        shape = (batch, c.kv_heads or c.heads, slots, c.width_per_head)
         return jnp.zeros(shape, c.dtype), jnp.zeros(shape, c.dtype)
 
     def extend(
@@ -83,7 +93,7 @@ class CrossAttention(nnx.Module):
 
     def __init__(self, config: ModelConfig, rngs: nnx.Rngs):
         c = self.config = config
-        heads = {'heads': c.heads, 'kv': c.width // c.heads}
+        heads = {'heads': c.heads, 'kv': c.width_per_head}
         self.q = Dense(c, {'embed': c.width}, heads, rngs)
         self.kv = Dense(c, {'embed': c.width}, {'': 2, **heads}, rngs)
         self.out = Dense(c, heads, {'embed': c.width}, rngs, residual=True)
@@ -100,6 +110,7 @@ class CrossAttention(nnx.Module):
         """Map decoder activations [B*T, D] to [B*T, D]; the mask is broadcastable to [B, 1, T, S]."""
         c, (k, v) = self.config, keys_and_values
         (q,) = split_heads(self.q(x), 1, k.shape[0], c)
+        q = q if c.scale_attention else unscaled(q)
         implementation, rate = c.attention_implementation, c.attention_dropout
         y = attend(q, k, v, mask, implementation=implementation, dropout_rate=rate, key=key)
         return self.out(merge_heads(y))

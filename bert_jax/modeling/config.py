@@ -19,7 +19,8 @@ class ModelConfig:
     Attributes:
       causal: whether a token attends only to itself and earlier tokens; fixed for each model class.
       width: model width D.
-      heads: number of attention heads N, a divisor of `width`.
+      heads: number of attention heads N, a divisor of `width` unless `head_width` is set.
+      head_width: head width H; 0 uses `width` / `heads`.
       kv_heads: number of key and value heads, each shared by a group of query heads (Ainslie et al. 2023);
         0 uses `heads`.
       mlp_width: feed-forward width F.
@@ -46,6 +47,11 @@ class ModelConfig:
         32, 0 disables the bias.
       learned_positions: whether the model learns position embeddings even with `rope_base` or `relative_buckets`.
       relative_max_distance: distance in tokens; this and all larger distances share the last bucket.
+      disentangled_buckets: number of buckets in each direction of disentangled attention, see `DisentangledAttention`;
+        DeBERTa has 256 and a largest distance of 512, 0 disables it.
+      scale_attention: whether the scores of attention are divided by the root of the head width; T5 does not.
+      tied_embeddings: whether language-model heads share the token embedding; otherwise they have their own output embedding.
+      scale_logits: whether the heads of GPT and BART multiply hidden states by D^-0.5 before the output embedding, as in T5.
       dropout: dropout rate of embeddings and of the output of each sublayer.
       attention_dropout: dropout rate of attention probabilities.
       init_std: standard deviation of the normal distribution of initial parameters, before it is truncated at two
@@ -59,8 +65,8 @@ class ModelConfig:
       remat: activations that the backward pass recomputes: none, all of a block but its matrix products
         ('dots'), or the whole block ('full').
       vocab_size: vocabulary size V; 0 takes the size of the tokenizer.
-      max_positions: number of learned positions, which is the longest row in tokens; ignored with `rope_base` or
-        `relative_buckets`, which set no limit, unless `learned_positions`.
+      max_positions: number of learned positions, which is the longest row in tokens; ignored with
+        `rope_base`, `relative_buckets` or `disentangled_buckets`, which set no limit, unless `learned_positions`.
       position_offset: number of unused rows at the start of the position table (2 in RoBERTa).
       pad_vocab_multiple: multiple to which the stored vocabulary is padded.
     """
@@ -68,6 +74,7 @@ class ModelConfig:
     causal: ClassVar[bool] = False
     width: int = 0
     heads: int = 0
+    head_width: int = 0
     kv_heads: int = 0
     mlp_width: int = 0
     layers: int = 0
@@ -87,6 +94,10 @@ class ModelConfig:
     local_rope_base: float = 0.0
     relative_buckets: int = 0
     relative_max_distance: int = 128
+    disentangled_buckets: int = 0
+    scale_attention: bool = True
+    tied_embeddings: bool = True
+    scale_logits: bool = False
     learned_positions: bool = False
     dropout: float = 0.1
     attention_dropout: float = 0.1
@@ -102,18 +113,9 @@ class ModelConfig:
     pad_vocab_multiple: int = 128
 
     def __post_init__(self) -> None:
-        check_range(self, 'model', 0, math.inf, 'vocab_size', 'position_offset', 'kv_heads', 'norm_eps')
-        check_range(
-            self,
-            'model',
-            0,
-            math.inf,
-            'rope_base',
-            'local_rope_base',
-            'relative_buckets',
-            'init_std',
-            'window',
-        )
+        check_range(self, 'model', 0, math.inf, 'vocab_size', 'position_offset', 'kv_heads', 'head_width')
+        check_range(self, 'model', 0, math.inf, 'rope_base', 'local_rope_base', 'init_std', 'norm_eps')
+        check_range(self, 'model', 0, math.inf, 'relative_buckets', 'disentangled_buckets', 'window')
         check_range(self, 'model', 1, math.inf, 'width', 'heads', 'mlp_width', 'layers')
         check_range(self, 'model', 1, math.inf, 'max_positions', 'pad_vocab_multiple', 'global_every')
         check_range(self, 'model', 0, 0.99, 'dropout', 'attention_dropout')
@@ -129,14 +131,14 @@ class ModelConfig:
             )
         if not self.first_norm and self.norm_placement == 'post':
             raise UserError("model.first_norm=False needs model.norm_placement='pre'. Set one of the two.")
-        if self.width % self.heads:
+        if self.width % self.heads and not self.head_width:
             raise UserError(f'model.width={self.width} is not divisible by model.heads={self.heads}.')
         if self.kv_heads and self.heads % self.kv_heads:
             raise UserError(f'model.heads={self.heads} is not divisible by model.kv_heads={self.kv_heads}.')
-        if self.rope_base and self.width // self.heads % 2:
+        if self.rope_base and self.width_per_head % 2:
+            setting = 'model.head_width' if self.head_width else 'model.width / model.heads'
             raise UserError(
-                f'model.rope_base={self.rope_base:g} needs an even head width, but model.width / model.heads '
-                f'is {self.width // self.heads}.'
+                f'model.rope_base={self.rope_base:g} needs an even head width, but {setting} is {self.width_per_head}.'
             )
 
     @property
@@ -152,6 +154,11 @@ class ModelConfig:
             )
         for field, value in zip(fields, sizes[size], strict=True):
             object.__setattr__(self, field, getattr(self, field) or value)
+
+    @property
+    def width_per_head(self) -> int:
+        """Head width H."""
+        return self.head_width or self.width // self.heads
 
     @property
     def padded_vocab(self) -> int:
@@ -175,7 +182,8 @@ class ModelConfig:
     @property
     def has_position_table(self) -> bool:
         """Whether the model has learned position embeddings."""
-        return self.learned_positions or not (self.rope_base or self.relative_buckets)
+        others = self.rope_base or self.relative_buckets or self.disentangled_buckets
+        return self.learned_positions or not others
 
     @property
     def num_blocks(self) -> int:
@@ -223,13 +231,14 @@ class ModelConfig:
           output_tokens: number of tokens for which the last layer computes its output; None means all.
         """
         kv_share = (self.kv_heads or self.heads) / self.heads
-        per_key = (2 + 4 * kv_share) * self.width**2
-        per_query = 2 * self.width**2 + (6 if self.gated_mlp else 4) * self.width * self.mlp_width
+        inner_width = self.heads * self.width_per_head
+        per_key = (2 + 4 * kv_share) * self.width * inner_width
+        per_query = 2 * self.width * inner_width + (6 if self.gated_mlp else 4) * self.width * self.mlp_width
         total = self.layers * tokens * per_key
         for layer in range(self.layers):
             window = self.for_layer(layer).window
             num_keys = min(length, 2 * window + 1) if window else length
-            attention = (2 if self.causal else 4) * num_keys * self.width
+            attention = (2 if self.causal else 4) * num_keys * inner_width
             queries = tokens if output_tokens is None or layer < self.layers - 1 else output_tokens
             total += queries * (per_query + attention)
         return total

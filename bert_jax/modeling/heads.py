@@ -11,7 +11,7 @@ from bert_jax.core import partitioning
 from bert_jax.modeling import cpu_decoding
 from bert_jax.modeling.config import ModelConfig
 from bert_jax.modeling.dropout import dropout, fold_in
-from bert_jax.modeling.layers import ACTIVATIONS, Dense, Norm
+from bert_jax.modeling.layers import ACTIVATIONS, Dense, Norm, token_embedding
 from bert_jax.modeling.losses import sequence_loss
 from bert_jax.modeling.module import Bias
 
@@ -51,7 +51,7 @@ def embed_tokens(embedding: nnx.Param, tokens: jax.Array) -> jax.Array:
 def vocabulary_logits(
     hidden: jax.Array, embedding: nnx.Param, config: ModelConfig, bias: jax.Array | None = None
 ) -> jax.Array:
-    """Map hidden states [..., D] to float32 logits [..., V] with the tied token embedding."""
+    """Map hidden states [..., D] to float32 logits [..., V] with the token embedding or an output embedding."""
     table = embedding[...].astype(hidden.dtype)
     logits = cpu_decoding.matmul(hidden, table, transposed=True, dtype=jnp.float32)
     return (logits if bias is None else logits + bias)[..., : config.vocab_size]
@@ -128,16 +128,18 @@ class Encoder(nnx.Module):
 
 
 class LanguageModel(Encoder):
-    """A base model with a language-model head that shares its token embedding.
+    """A base model with a language-model head.
 
     Attributes:
-      head: prediction head between the base model and the token embedding, or None.
+      head: prediction head between the base model and the output embedding, or None.
+      output_embedding: output embedding [V, D]; None if the head shares the token embedding.
       logits_bias: output bias [V], or None.
     """
 
     def __init__(self, config: ModelConfig, rngs: nnx.Rngs, bias: bool = False):
         super().__init__(config, rngs)
         self.head = PredictionHead(config, rngs) if config.prediction_head else None
+        self.output_embedding = None if config.tied_embeddings else token_embedding(config, rngs)
         has_bias = bias or config.prediction_head
         self.logits_bias = Bias(jnp.zeros(config.padded_vocab), axes=('vocab',)) if has_bias else None
 
@@ -146,18 +148,25 @@ class LanguageModel(Encoder):
         out = self.base_model(*args, **kwargs)
         return out._replace(logits=self._logits(out.hidden_states[-1]))
 
+    @property
+    def _table(self) -> nnx.Param:
+        """The output embedding [V, D]."""
+        return self.base_model.token_embedding if self.output_embedding is None else self.output_embedding
+
+    def _features(self, hidden: jax.Array) -> jax.Array:
+        """Map hidden states [..., D] to the vectors [..., D] that the output embedding multiplies."""
+        features = _apply(self.head, hidden)
+        return features * self.config.width**-0.5 if self.config.scale_logits else features
+
     def _logits(self, hidden: jax.Array) -> jax.Array:
         """Map hidden states [..., D] to logits [..., V], float32."""
         bias = None if self.logits_bias is None else self.logits_bias[...]
-        hidden = _apply(self.head, hidden)
-        return vocabulary_logits(hidden, self.base_model.token_embedding, self.config, bias)
+        return vocabulary_logits(self._features(hidden), self._table, self.config, bias)
 
     def token_loss(self, hidden: jax.Array, labels: jax.Array, chunk: int = 0) -> tuple[jax.Array, jax.Array]:
         """Apply `sequence_loss` to hidden states [B, T, D] and `labels` [B, T]."""
         bias = vocabulary_bias(self.config, None if self.logits_bias is None else self.logits_bias[...])
-        return sequence_loss(
-            _apply(self.head, hidden), self.base_model.token_embedding[...], bias, labels, chunk
-        )
+        return sequence_loss(self._features(hidden), self._table[...], bias, labels, chunk)
 
 
 class ForClassification(Encoder):

@@ -19,7 +19,7 @@ from flax import nnx
 from bert_jax.core import partitioning
 from bert_jax.core.partitioning import constrain
 from bert_jax.modeling import cpu_decoding
-from bert_jax.modeling.attention import attend
+from bert_jax.modeling.attention import attend, unscaled
 from bert_jax.modeling.config import Activation, ModelConfig
 from bert_jax.modeling.masks import Mask, select_queries
 from bert_jax.modeling.module import Bias, NormScale
@@ -156,7 +156,7 @@ class Attention(nnx.Module):
 
     def __init__(self, config: ModelConfig, rngs: nnx.Rngs):
         c = self.config = config
-        heads = {'heads': c.heads, 'kv': c.width // c.heads}
+        heads = {'heads': c.heads, 'kv': c.width_per_head}
         if c.kv_heads in (0, c.heads):
             self.qkv = Dense(c, {'embed': c.width}, {'': 3, **heads}, rngs)
         else:
@@ -211,12 +211,12 @@ class Attention(nnx.Module):
             q, k, v = *split_heads(self.q(x), 1, batch, c), *split_heads(self.kv(x), 2, batch, c)
         if c.rope_base:
             q, k = rotate(q, positions, c.rope_base), rotate(k, positions, c.rope_base)
-        return q, k, v
+        return (q if c.scale_attention else unscaled(q)), k, v
 
 
 def split_heads(y: jax.Array, parts: int, batch: int, config: ModelConfig) -> list[jax.Array]:
     """Split activations [B*T, parts * N * H] of B rows into `parts` arrays [B, N, T, H]."""
-    y = y.reshape(batch, y.shape[0] // batch, parts, -1, config.width // config.heads)
+    y = y.reshape(batch, y.shape[0] // batch, parts, -1, config.width_per_head)
     return [constrain(part, 'batch', 'heads', None, None) for part in y.transpose(2, 0, 3, 1, 4)]
 
 

@@ -11,6 +11,7 @@ from bert_jax.core.stacking import range_name
 from bert_jax.modeling import attention, masks, module
 from bert_jax.modeling.blocks import Block, DecoderBlock
 from bert_jax.modeling.config import ModelConfig
+from bert_jax.modeling.disentangled import PositionEmbeddings
 from bert_jax.modeling.dropout import dropout, fold_in
 from bert_jax.modeling.layers import Cache, EncoderCache, Norm, param
 from bert_jax.modeling.masks import Mask
@@ -28,6 +29,9 @@ class Stack(nnx.Module):
         self.config = config
         causal = config.causal or block is DecoderBlock
         self.relative_bias = RelativeBias(config, causal, rngs) if config.relative_buckets else None
+        self.relative_embedding = (
+            PositionEmbeddings(config, causal, rngs) if config.disentangled_buckets else None
+        )
         self.blocks = make_blocks(config, rngs, block)
         self.final_norm = Norm(config, rngs) if config.norm_placement == 'pre' else None
 
@@ -56,6 +60,7 @@ class Stack(nnx.Module):
         """
         if self.relative_bias is not None:
             mask = self.relative_bias(mask, jnp.arange(positions.shape[1]), positions.shape[1])
+        layer_mask = mask if self.relative_embedding is None else self.relative_embedding(mask)
 
         def run(
             graph: module.Graph,
@@ -66,7 +71,7 @@ class Stack(nnx.Module):
         ) -> tuple[jax.Array, list[jax.Array]]:
             block = module.merge(graph, params)
             with attention.record_weights(attention.records_weights()) as weights:
-                y = block(x, mask, positions, fold_in(key, layer), output_positions, memory)
+                y = block(x, layer_mask, positions, fold_in(key, layer), output_positions, memory)
             return y, weights
 
         run = _REMAT[self.config.remat](run)

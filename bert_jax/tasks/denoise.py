@@ -48,7 +48,8 @@ class Config:
       rate: share of the tokens that 'mask', 'delete', 'infill', 'mass', 'masked_seq2seq' and 'spans' corrupt. BART uses
         0.3, MASS 0.5 and T5 0.15.
       mean_span_length: mean length of the spans of 'infill' and 'spans', in tokens.
-      num_sentinels: number of sentinel tokens that 'spans' adds to the vocabulary.
+      num_sentinels: number of sentinel tokens that 'spans' adds to the vocabulary, unless the tokenizer has them: those
+        of T5 have the names <extra_id_0>, <extra_id_1>, ...
       pack_documents: whether several documents share a row, without attention between them, so that nearly no token is
         padding. Each is corrupted separately. With `PARTIAL_TARGETS`, a row holds at most one document for each 64
         tokens, which bounds the length of the targets.
@@ -107,8 +108,8 @@ class Task(tasks.Task):
 
     @staticmethod
     def num_extra_tokens(config: Config, tokenizer: Tokenizer) -> int:
-        """Return the number of vocabulary entries beyond the tokenizer's: the sentinels."""
-        return config.num_sentinels if config.noise == ('spans',) else 0
+        """Return the number of vocabulary entries beyond the tokenizer's: the sentinels that it does not have."""
+        return config.num_sentinels if config.noise == ('spans',) and not tokenizer.sentinels else 0
 
     def row_maker(self, length: int) -> DocumentRows | PackedRows:
         """Return the function with which `prepare` cuts documents into rows of `length` tokens."""
@@ -132,7 +133,7 @@ class Task(tasks.Task):
           decoder token: the start of the fragment, otherwise 0.
         """
         c, t = self.config, self.tokenizer
-        cls, sep = [t.cls], [t.sep]
+        cls, sep = [*t.prefix], [t.sep]
         if c.has_fragment:
             replacements = t.ordinary_ids if c.noise == ('mass',) else None
             fragment = corruption.mask_fragment(text, c.rate, t.mask, replacements, rng)  # type: ignore[arg-type]
@@ -140,7 +141,7 @@ class Task(tasks.Task):
             inputs = np.concatenate([cls, text])[fragment.start : fragment.stop]
             return np.concatenate([cls, fragment.text, sep]), inputs, labels, fragment.start
         if c.noise == ('spans',):
-            sentinels = np.arange(c.num_sentinels) + len(t)
+            sentinels = np.array(t.sentinels) if t.sentinels else np.arange(c.num_sentinels) + len(t)
             source, target = corruption.corrupt_spans(text, c.rate, c.mean_span_length, sentinels, rng)
             labels = np.concatenate([target, sep])
         else:
@@ -149,11 +150,13 @@ class Task(tasks.Task):
                 source = NOISES[name](c, t, source, rng)
             # With GPT-2's vocabulary, in which [CLS] is [SEP], generation would end at a [CLS] label.
             labels = np.concatenate([cls, text, sep])[int(cls == sep) :]
-        return np.concatenate([cls, source, sep]), np.concatenate([sep, labels[:-1]]), labels, 0
+        inputs = np.concatenate([[t.decoder_start], labels[:-1]])
+        return np.concatenate([cls, source, sep]), inputs, labels, 0
 
     def target_length(self, length: int) -> int:
         """Return the largest number of decoder tokens for rows of `length` tokens."""
-        c, size, n = self.config, length - 2, self._max_texts(length)
+        size = length - 1 - len(self.tokenizer.prefix)
+        c, n = self.config, self._max_texts(length)
         if not c.has_partial_target:
             return length
         corrupted = min(size, int(c.rate * size) + n)  # each text may round up
@@ -165,10 +168,13 @@ class Task(tasks.Task):
     def example(self, packed: np.ndarray, rng: np.random.Generator) -> Batch:
         row, t = unpack(packed), self.tokenizer
         ends = 1 + np.flatnonzero(row.tokens[: row.length] == t.sep)
-        if t.cls == t.sep:  # as in GPT-2's vocabulary: every text also begins with it
+        if t.prefix == (t.sep,):  # as in GPT-2's vocabulary: every text also begins with it
             ends = ends[1::2]
         starts = [0, *ends[:-1]]
-        texts = [self._corrupt(row.tokens[i + 1 : j - 1], rng) for i, j in zip(starts, ends, strict=True)]
+        texts = [
+            self._corrupt(row.tokens[i + len(t.prefix) : j - 1], rng)
+            for i, j in zip(starts, ends, strict=True)
+        ]
         length = len(row.tokens)
         batch = pack_row(texts, [length, self.target_length(length)], len(texts))
         del batch['starts']

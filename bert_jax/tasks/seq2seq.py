@@ -65,6 +65,11 @@ class Task(Downstream):
     def _target_length(self) -> int:
         return self.data.target_length or self.data.length
 
+    @property
+    def _begins_with_end(self) -> bool:
+        """Whether the first token of a target is the one that ends it, as in GPT-2's vocabulary."""
+        return self.tokenizer.prefix == (self.tokenizer.sep,)
+
     def make_examples(self, records: Sequence[Record], with_labels: bool = True) -> Examples:
         return Examples(*seq2seq.make_rows(records, self.data, self.tokenizer, with_labels))
 
@@ -76,13 +81,13 @@ class Task(Downstream):
             return self._join(tokens, source.length, labels, target.length)
         # Generation ends at the first [SEP]. With GPT-2's vocabulary, in which [CLS] is the same token, labels begin with
         # the text; [CLS] moves behind it, where it has no weight.
-        skipped = int(self.tokenizer.cls == self.tokenizer.sep)
+        skipped = int(self._begins_with_end)
         labels = np.roll(labels, -skipped)
         target_valid = np.arange(len(labels)) < target.length - skipped
         return {
             'tokens': tokens,
             'valid': valid,
-            'targets': np.concatenate([[self.tokenizer.sep], labels[:-1]]).astype(np.int32),
+            'targets': np.concatenate([[self.tokenizer.decoder_start], labels[:-1]]).astype(np.int32),
             'target_valid': target_valid,
             'labels': labels,
             'weights': target_valid.astype(np.float32),
@@ -110,7 +115,7 @@ class Task(Downstream):
         lengths = rows[..., 0].astype(np.int64)
         if self.config.decoder_only:
             return lengths.sum(1) - 2  # without the target's [CLS], and the last [SEP], which is only a label
-        return lengths - [0, int(self.tokenizer.cls == self.tokenizer.sep)]
+        return lengths - [0, int(self._begins_with_end)]
 
     def build_model(self, model_config: Any, rngs: Rngs) -> BartForSeq2Seq | GptForCausalLM:
         required = 'gpt' if self.config.decoder_only else 'bart'
@@ -150,7 +155,7 @@ class Task(Downstream):
             valid = jnp.arange(tokens.shape[1]) < batch['prompt_length'][:, None]
             prompt = decoding.to_left_padding(tokens, valid)
         else:
-            first = jnp.full((len(tokens), 1), self.tokenizer.sep, jnp.int32)
+            first = jnp.full((len(tokens), 1), self.tokenizer.decoder_start, jnp.int32)
             prompt = first, jnp.ones(first.shape, bool)
             # The first decoder input takes one position. Nothing is lost: a target of full length ends in [SEP].
             length = int(min(length, model.config.longest_row - 1))

@@ -18,6 +18,7 @@ from bert_jax.data.question_answering import QuestionConfig
 from bert_jax.data.tokenizer import Tokenizer
 from bert_jax.interop import files, huggingface, tokenizer_files
 from bert_jax.interop.family import Family
+from bert_jax.interop.output_embedding import find_tied_embeddings
 from bert_jax.modeling import module
 from bert_jax.train import checkpoint, load, model_card
 from bert_jax.train import experiment as experiment_lib
@@ -58,6 +59,7 @@ def from_hf(source: str, workdir: pathlib.Path, tokenizer_path: str = '', exclud
             )
             hf_config['architectures'] = ['Model']
         family, task_name = huggingface.family_and_task(hf_config)
+        hf_config = {**find_tied_embeddings(hf_config, tensors)}
         model = huggingface.to_model_config(hf_config)
     except UserError:
         raise
@@ -78,6 +80,24 @@ def from_hf(source: str, workdir: pathlib.Path, tokenizer_path: str = '', exclud
         tokenizer = tokenizer_lib.load(tokenizer_path or folder)
     except UserError as e:
         raise UserError(str(e).replace('tokenizer.path', '--tokenizer')) from e
+    if task_name == 'denoise' and tokenizer.sentinels:  # T5 has no mask token
+        task |= {'noise': ('spans',), 'rate': 0.15}
+    _warn_of_mismatch(hf_config, model, tokenizer)
+    _log_unread(hf_config, tensors, workdir)
+    experiment = experiment_lib.complete(experiment_lib.from_config(sections), tokenizer)
+    head = experiment.make_task(tokenizer)
+    _, shapes, _ = module.abstract(lambda rngs: head.build_model(experiment.model, rngs))
+    params = huggingface.from_tensors(tensors, hf_config, {n: s.shape for n, s in shapes.items()})
+    metadata = {'config': experiment.as_dict(), 'tokenizer': json.loads(tokenizer.to_json())}
+    checkpoint.write_params(workdir, jax.tree.map(jax.numpy.asarray, params), metadata)
+    num_params = sum(p.size for p in params.values())
+    logging.info('converted %s parameters (%d tensors) from %s', f'{num_params:,}', len(tensors), folder)
+    return task_name
+
+
+def _warn_of_mismatch(hf_config: dict[str, Any], model: Any, tokenizer: Tokenizer) -> None:
+    """Warn of a tokenizer that seems to belong to another model than that of a `config.json`."""
+    task_name = huggingface.family_and_task(hf_config)[1]
     if len(tokenizer) < model.vocab_size - model.pad_vocab_multiple:
         logging.warning(
             'The vocabulary of the model has %d tokens, but that of the tokenizer has only %d. '
@@ -92,16 +112,14 @@ def from_hf(source: str, workdir: pathlib.Path, tokenizer_path: str = '', exclud
             huggingface.end_token(hf_config),
             tokenizer.sep,
         )
-    _log_unread(hf_config, tensors, workdir)
-    experiment = experiment_lib.complete(experiment_lib.from_config(sections), tokenizer)
-    head = experiment.make_task(tokenizer)
-    _, shapes, _ = module.abstract(lambda rngs: head.build_model(experiment.model, rngs))
-    params = huggingface.from_tensors(tensors, hf_config, {n: s.shape for n, s in shapes.items()})
-    metadata = {'config': experiment.as_dict(), 'tokenizer': json.loads(tokenizer.to_json())}
-    checkpoint.write_params(workdir, jax.tree.map(jax.numpy.asarray, params), metadata)
-    num_params = sum(p.size for p in params.values())
-    logging.info('converted %s parameters (%d tensors) from %s', f'{num_params:,}', len(tensors), folder)
-    return task_name
+    start = huggingface.decoder_start_token(hf_config)
+    if start not in (None, tokenizer.decoder_start):
+        logging.warning(
+            'config.json begins generated texts with the token %s, but generation here begins with %d. '
+            'Check that the tokenizer belongs to the model.',
+            start,
+            tokenizer.decoder_start,
+        )
 
 
 def _task_settings(
@@ -168,7 +186,9 @@ def to_hf(source: pathlib.Path, folder: pathlib.Path, license: str = 'unknown') 
     tokenizer_files.write(
         tokenizer,
         folder,
-        min(model.max_positions, experiment.data.length) if task.name in _TRUNCATING else model.max_positions,
+        int(min(model.longest_row, experiment.data.length))
+        if task.name in _TRUNCATING
+        else model.max_positions,
         segments=hf_config.get('type_vocab_size', 0) > 1,
         special_tokens=task.name != 'clm',
         prefix_space=task.name == 'tag',
@@ -202,10 +222,12 @@ def _generation_config(experiment: Experiment, tokenizer: Tokenizer) -> dict[str
     start = tokenizer.sep if task.name == 'clm' else tokenizer.cls  # rows of clm have no [CLS]
     settings = {'pad_token_id': tokenizer.pad, 'bos_token_id': start, 'eos_token_id': tokenizer.sep}
     if not model.causal:
-        settings['decoder_start_token_id'] = tokenizer.sep
+        settings['decoder_start_token_id'] = tokenizer.decoder_start
+    if not tokenizer.prefix:
+        del settings['bos_token_id']
     if task.name == 'seq2seq':
         length = data.target_length or data.length
-        settings['max_new_tokens'] = length if task.decoder_only else min(length, model.max_positions - 1)
+        settings['max_new_tokens'] = length if task.decoder_only else int(min(length, model.longest_row - 1))
         settings |= {'do_sample': False, 'num_beams': task.num_beams}
         if task.num_beams > 1:
             settings |= {'length_penalty': task.length_penalty, 'early_stopping': False}

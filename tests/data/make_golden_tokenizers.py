@@ -1,16 +1,19 @@
 """Write golden_tokenizers.json: what transformers makes of folders of tokenizers with all combinations of settings.
 
-Usage: python tests/data/make_golden_tokenizers.py. Needs transformers 5. The file holds hashes of the
+Usage: python tests/data/make_golden_tokenizers.py. Needs transformers 5, sentencepiece and protobuf. The file holds hashes of the
 ids and offsets of all texts, and one pair, for each folder; the tests build the same folders and texts.
 """
 
 import array
+import base64
 import hashlib
 import itertools
 import json
 import pathlib
 import random
+import struct
 import tempfile
+import zlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -35,6 +38,7 @@ SPECIAL = {
     'mpnet': ('<s>', '<pad>', '</s>', '[UNK]', '<mask>'),
     'albert': ('<pad>', '<unk>', '[CLS]', '[SEP]', '[MASK]'),
     'gemma': ('<pad>', '<eos>', '<bos>', '<unk>', '<mask>'),
+    't5': ('<pad>', '</s>', '<unk>'),
 }
 WORDS = ['the', 'cat', 'hello', 'world', 'naive', 'naïve', 'run', '##ning', 'The', 'straße', 'angstrom']
 MERGES = [
@@ -81,24 +85,32 @@ SENTENCEPIECE_ROLES = {
     for family, roles, tokens in (
         ('roberta', ('bos', 'pad', 'eos', 'unk', 'mask', 'cls', 'sep'), (*SPECIAL['roberta'], '<s>', '</s>')),
         ('gemma', ('pad', 'eos', 'bos', 'unk', 'mask', 'cls', 'sep'), (*SPECIAL['gemma'], '<bos>', '<eos>')),
+        ('t5', ('pad', 'eos', 'unk'), SPECIAL['t5']),
     )
 }
 
 
-def _unigram() -> tokenizers.Tokenizer:
-    """A tokenizer as that of XLM-R, without its map of characters."""
+def _unigram(family: str) -> tokenizers.Tokenizer:
+    """A tokenizer as that of XLM-R ('roberta') or T5, without its map of characters."""
+    special = SPECIAL['roberta'][:4] if family == 'roberta' else SPECIAL[family]
     characters = sorted({c for fragment in FRAGMENTS for c in fragment if not c.isspace()})[:-9]
     pieces = ['▁', '▁the', '▁cat', 's', '▁run', 'ning', '▁hello', 'ello', '▁world', '▁naïve', *characters]
-    entries = [(token, 0.0) for token in SPECIAL['roberta'][:4]]
+    entries = [(token, 0.0) for token in special]
     entries += [(piece, -3.0 - i / 8) for i, piece in enumerate(dict.fromkeys(pieces))]
-    backend = tokenizers.Tokenizer(models.Unigram(entries, unk_id=3))
+    sentinels = [f'<extra_id_{i}>' for i in reversed(range(3))] if family == 't5' else []
+    entries += [(token, 0.0) for token in sentinels]
+    backend = tokenizers.Tokenizer(models.Unigram(entries, unk_id=special.index('<unk>')))
     backend.pre_tokenizer = pre_tokenizers.Sequence(
         [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Metaspace()]
     )
     backend.decoder = decoders.Metaspace()
-    backend.add_special_tokens(
-        [*SPECIAL['roberta'][:4], tokenizers.AddedToken('<mask>', lstrip=True, special=True)]
-    )
+    backend.add_special_tokens([*special, *sentinels])
+    if family == 't5':
+        backend.post_processor = processors.TemplateProcessing(
+            single='$A </s>', pair='$A </s> $B </s>', special_tokens=[('</s>', 1)]
+        )
+        return backend
+    backend.add_special_tokens([tokenizers.AddedToken('<mask>', lstrip=True, special=True)])
     backend.post_processor = processors.TemplateProcessing(
         single='<s> $A </s>', pair='<s> $A </s> </s> $B </s>', special_tokens=[('<s>', 0), ('</s>', 2)]
     )
@@ -134,6 +146,104 @@ def _byte_fallback_bpe() -> tokenizers.Tokenizer:
     return backend
 
 
+# A table of normalized characters that SentencePiece has made of the rules ﬁ -> fi, ² -> 2, ½ -> 1/2, ™ -> TM, … -> ...,
+# e and an accent -> é, Ａ -> A, ß -> ss, and of U+3000, U+200B and a tab to a space.
+CHARACTERS = zlib.decompress(
+    base64.b64decode(
+        'eNod0w1w13McB/DP/kd33Ljrzp3FklOI+I9FUakmJIzSJExSGeOqMQ8VZWM0zWMpysPaaCyjjMjDIvN4N6zQg8IyXXPXk6fMU/X6+d297v3+3u'
+        'd3v/ve/b7fOCAijo446JBInrKWrFSUHxhxuN4oD5bVZk100Q+j6syIlKw1P1SWFaaiLJO8iK7WFW2+0S2ixjzTWo0sjuQIupNND46ioTUVda9G'
+        '9NSP4Vh6cTzHcQK96cOJnMxJ5JDm3exUnCL7ksvpnEZ/+mG7cQYDGcBZDGIIg7HtGMowzuZczmE45zGC87mQC8jnIi7hYkYxktFcymUUcDljuI'
+        'KxXMWVXE0h1zCOaxnPRCZwHZO4niKKuYGbuJHJyTuVqZgqp3AzJZRyC7dxK3dwO9OZxp3MYCZ3cTezKE9+PPdyD/dRwWzu5wEqqWIOD/Egj/Aw'
+        'j/Eo85jLfB7nCRawkCd5ikU8w9NU8yw1LOY5alnC87xAHfW8yEss5eXkzLCMV3B0Yjmv0cgKXudN3uAtVvIOb9OUnBneYxWreZ9mPuAjPuQTPu'
+        'YzPk1mnRnRXJIRn+stfMkXrKGVr1jLN3zNetaxkQ1s4lu+YzM/8D1baKOdH9nKT2xjV0NG/Cw7kllHRrSzQ9+ezNjJL+zmN37lD37nT/bwF538'
+        'w9/8x7/sY+//1z+dTsepObluT14U5EdRcZSWRnN97Ac3+Jpp'
+    )
+)
+
+
+def _message(*fields: tuple[int, Any]) -> bytes:
+    """Write a protocol buffer of numbered fields: integers, floats, texts and bytes."""
+
+    def integer(value: int) -> bytes:
+        return integer_bytes(value & 127 | 128) + integer(value >> 7) if value > 127 else integer_bytes(value)
+
+    def integer_bytes(value: int) -> bytes:
+        return bytes([value])
+
+    data = b''
+    for number, value in fields:
+        if isinstance(value, int):
+            data += integer(number << 3) + integer(value)
+        elif isinstance(value, float):
+            data += integer(number << 3 | 5) + struct.pack('<f', value)
+        else:
+            value = value.encode() if isinstance(value, str) else value
+            data += integer(number << 3 | 2) + integer(len(value)) + value
+    return data
+
+
+# Class, name of the file, special pieces with their types, id of the unknown token, and settings.
+MODELS: dict[str, tuple[str, str, dict[str, int], tuple[dict[str, Any], ...]]] = {
+    'xlm-roberta': (
+        'XLMRobertaTokenizer',
+        'sentencepiece.bpe.model',
+        {'<unk>': 2, '<s>': 3, '</s>': 3},
+        ({}, {'add_prefix_space': False}),
+    ),
+    't5': ('T5Tokenizer', 'spiece.model', {'<pad>': 3, '</s>': 3, '<unk>': 2}, ({}, {'extra_ids': 3})),
+    'deberta-v2': (
+        'DebertaV2Tokenizer',
+        'spm.model',
+        {'[PAD]': 3, '[CLS]': 3, '[SEP]': 3, '[UNK]': 2},
+        ({}, {'do_lower_case': True}, {'split_by_punct': True}, {'add_prefix_space': False}),
+    ),
+}
+
+
+def sentencepiece_model(model_type: str, characters: bytes) -> bytes:
+    """Make a Unigram model of SentencePiece with the special tokens of a model type."""
+    special = MODELS[model_type][2]
+    ordinary = sorted({c for fragment in FRAGMENTS for c in fragment if not c.isspace()})[:-9]
+    words = [
+        '▁',
+        '▁the',
+        '▁cat',
+        's',
+        '▁run',
+        'ning',
+        '▁hello',
+        'ello',
+        '▁world',
+        '▁naïve',
+        'fi',
+        'TM',
+        '...',
+    ]
+    pieces = [(1, _message((1, piece), (2, 0.0), (3, kind))) for piece, kind in special.items()]
+    for i, piece in enumerate(dict.fromkeys([*words, *ordinary])):
+        pieces.append((1, _message((1, piece), (2, -3.0 - i / 8))))
+    pieces.append((1, _message((1, 'addedword'), (2, 0.0), (3, 4))))
+    trainer = _message((3, 1), (40, [*special.values()].index(2)))
+    return _message(
+        *pieces, (2, trainer), (3, _message((1, 'rules'), *([(2, characters)] if characters else [])))
+    )
+
+
+def _model_folders() -> Iterator[tuple[str, dict[str, object]]]:
+    """Yield the names and files of folders with a SentencePiece model and no tokenizer.json."""
+    for model_type, (class_name, file, _, all_settings) in MODELS.items():
+        for characters in (b'', CHARACTERS):
+            files = {
+                file: sentencepiece_model(model_type, characters),
+                'config.json': {'model_type': model_type},
+            }
+            name = f'{class_name} of {file} with {len(characters)} bytes'
+            yield f'{name} alone', files
+            for settings in all_settings:
+                config = {'tokenizer_class': class_name, **settings}
+                yield f'{name} and {settings}', {**files, 'tokenizer_config.json': config}
+
+
 ADDED = {
     'none': {},
     'decoder': {
@@ -148,13 +258,16 @@ ADDED = {
 
 def _sentencepiece_files() -> Iterator[tuple[str, dict[str, object]]]:
     """Yield the names and files of the folders of SentencePiece tokenizers."""
-    for family, backend in (('roberta', _unigram()), ('gemma', _byte_fallback_bpe())):
-        own_class = {'roberta': 'XLMRobertaTokenizerFast', 'gemma': 'GemmaTokenizer'}[family]
+    own_classes = {'roberta': 'XLMRobertaTokenizerFast', 'gemma': 'GemmaTokenizer', 't5': 'T5TokenizerFast'}
+    for family, own_class in own_classes.items():
+        backend = _byte_fallback_bpe() if family == 'gemma' else _unigram(family)
         for class_name, (added, values) in itertools.product(
             (own_class, 'PreTrainedTokenizerFast'), ADDED.items()
         ):
             contents = json.loads(backend.to_str())
             config = {'tokenizer_class': class_name, **SENTENCEPIECE_ROLES[family]}
+            if family == 't5':
+                config['extra_ids'] = 3
             if values:  # published settings list the special tokens too
                 tokens = contents['added_tokens']
                 special = {str(t['id']): {k: v for k, v in t.items() if k != 'id'} for t in tokens}
@@ -224,6 +337,9 @@ def folders(parent: pathlib.Path) -> Iterator[tuple[str, pathlib.Path]]:
         folder = parent / hashlib.sha256(name.encode()).hexdigest()[:16]
         folder.mkdir()
         for file, content in files.items():
+            if isinstance(content, bytes):
+                (folder / file).write_bytes(content)
+                continue
             text = content if isinstance(content, str) else json.dumps(content)
             (folder / file).write_text(text, encoding='utf-8')
         return name, folder
@@ -293,7 +409,9 @@ def folders(parent: pathlib.Path) -> Iterator[tuple[str, pathlib.Path]]:
                 f'{class_name} {source} {settings} added {added}', {**files, 'tokenizer_config.json': config}
             )
 
-    for name, files in itertools.chain(_sentencepiece_files(), _albert_files(), _mpnet_files()):
+    for name, files in itertools.chain(
+        _sentencepiece_files(), _model_folders(), _albert_files(), _mpnet_files()
+    ):
         yield make(name, files)
 
 

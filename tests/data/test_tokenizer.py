@@ -243,7 +243,7 @@ def test_folder_without_a_tokenizer_is_named(tmp_path):
     (tmp_path / 'other.json').write_text('{}')
     with pytest.raises(
         UserError,
-        match=r'contains no tokenizer\.json, vocab\.txt or merges\.txt\. Set tokenizer\.path to another folder or file',
+        match=r'contains no tokenizer\.json, vocab\.txt, merges\.txt or SentencePiece model\. Set tokenizer\.path to another folder or file',
     ):
         tokenizer_lib.load(tmp_path)
 

@@ -24,6 +24,10 @@ MODEL_TYPES = (
     'mpnet',
     'nomic_bert',
     'albert',
+    't5',
+    'mt5',
+    'eurobert',
+    'deberta-v2',
 )
 
 

@@ -6,6 +6,7 @@ Run it by hand where PyTorch and transformers are installed; the tests that read
 """
 
 import json
+import pathlib
 import tempfile
 
 import numpy as np
@@ -42,6 +43,22 @@ MPNET = BERT | {'pad_token_id': 1}
 NOMIC = BERT | {'rope_parameters': {'rope_type': 'default', 'rope_theta': 50.0}}
 # The first two of three layers share their parameters.
 ALBERT = BERT | {'embedding_size': 20, 'num_hidden_layers': 3, 'num_hidden_groups': 2}
+# Heads are not a divisor of the width, and rows are longer than the last bucket begins.
+T5 = dict(
+    d_model=32, num_layers=3, num_decoder_layers=2, num_heads=3, d_kv=10, d_ff=48, vocab_size=99, pad_token_id=0, eos_token_id=37,
+    decoder_start_token_id=0, relative_attention_num_buckets=8, relative_attention_max_distance=12,
+)  # fmt: skip
+EUROBERT = dict(
+    hidden_size=32, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2, intermediate_size=48, vocab_size=99,
+    max_position_embeddings=40, rope_theta=50.0, bos_token_id=0, pad_token_id=1, eos_token_id=1, mask_token_id=2,
+)  # fmt: skip
+# The rows are longer than the last bucket begins.
+DEBERTA = dict(
+    hidden_size=32, num_hidden_layers=3, num_attention_heads=4, intermediate_size=48, vocab_size=99, max_position_embeddings=40,
+    relative_attention=True, position_biased_input=False, pos_att_type='p2c|c2p', position_buckets=6, share_att_key=True,
+    norm_rel_ebd='layer_norm', max_relative_positions=12,
+)  # fmt: skip
+# What follows a dash in the name of a case is not part of the name of the class.
 CASES = {
     'BertModel': BERT,
     'BertForPreTraining': BERT,
@@ -96,29 +113,70 @@ CASES = {
     'GPT2Model': GPT2,
     'BartForConditionalGeneration': BART,
     'BartModel': BART,
+    'T5ForConditionalGeneration': T5,
+    'T5ForConditionalGeneration-untied': T5
+    | {'tie_word_embeddings': False, 'feed_forward_proj': 'gated-gelu'},
+    'MT5ForConditionalGeneration': T5 | {'tie_word_embeddings': False},
+    'T5Model': T5 | {'feed_forward_proj': 'gelu'},
+    'T5EncoderModel': T5 | {'feed_forward_proj': 'gated-silu'},
+    'T5ForTokenClassification': T5 | {'num_labels': 5},
+    'EuroBertModel': EUROBERT | {'head_dim': 10},
+    'EuroBertForMaskedLM': EUROBERT,
+    'EuroBertForMaskedLM-tied': EUROBERT
+    | {'tie_word_embeddings': True, 'attention_bias': True, 'mlp_bias': True, 'num_key_value_heads': 4},
+    'EuroBertForSequenceClassification': EUROBERT | {'num_labels': 3},
+    'EuroBertForSequenceClassification-mean': EUROBERT | {'num_labels': 3, 'classifier_pooling': 'mean'},
+    'EuroBertForSequenceClassification-bos': EUROBERT | {'num_labels': 3, 'classifier_pooling': 'bos'},
+    'EuroBertForTokenClassification': EUROBERT | {'num_labels': 5},
+    'DebertaV2Model': DEBERTA | {'max_relative_positions': -1, 'max_position_embeddings': 12},
+    'DebertaV2ForSequenceClassification': DEBERTA | {'num_labels': 3, 'type_vocab_size': 2},
+    'DebertaV2ForTokenClassification': DEBERTA | {'num_labels': 5},
+    'DebertaV2ForQuestionAnswering': DEBERTA,
 }
-WITH_ATTENTIONS = ('BertModel', 'ModernBertModel', 'GPT2LMHeadModel', 'BartForConditionalGeneration')
+# Tensors that files have although transformers ties them otherwise.
+UNTIED = {
+    'T5ForConditionalGeneration-untied': 'lm_head.weight',
+    'MT5ForConditionalGeneration': 'lm_head.weight',
+}
+WITH_ATTENTIONS = (
+    'BertModel', 'ModernBertModel', 'GPT2LMHeadModel', 'BartForConditionalGeneration', 'T5ForConditionalGeneration',
+    'DebertaV2Model',
+)  # fmt: skip
 GENERATION_OPTIONS = {
     'greedy': {'do_sample': False},
     'beams': {'do_sample': False, 'num_beams': 4, 'length_penalty': 0.6},
 }
 
 
+def load(name, settings):
+    """Return config, shapes of tensors and model, read from a folder as users read it; constructors hide what files lack."""
+    class_name = name.partition('-')[0]
+    model_class = getattr(transformers, class_name)
+    with tempfile.TemporaryDirectory() as folder:
+        file = pathlib.Path(folder, 'config.json')
+        about = {'model_type': model_class.config_class.model_type, 'architectures': [class_name]}
+        file.write_text(json.dumps(about | settings))
+        config = model_class.config_class.from_pretrained(folder)
+        written = file.read_text()
+        model_class(config).save_pretrained(folder)  # for the names of tensors in files
+        tensors_file = f'{folder}/model.safetensors'
+        shapes = {tensor: list(value.shape) for tensor, value in load_file(tensors_file).items()}
+        if name in UNTIED:
+            shapes[UNTIED[name]] = shapes['shared.weight']
+        tensors = {tensor: random_weights(tensor, shape) for tensor, shape in shapes.items()}
+        save_file(tensors, tensors_file, metadata={'format': 'pt'})
+        file.write_text(written)
+        model, about = model_class.from_pretrained(
+            folder, attn_implementation='eager', output_loading_info=True
+        )
+    assert not any(about.values()), about
+    return config, shapes, model.eval().double()
+
+
 def run(name, settings, inputs):
     """Return the config of a model, the shapes of its tensors, and its outputs in double precision."""
-    model_class = getattr(transformers, name)
-    with (
-        tempfile.TemporaryDirectory() as folder
-    ):  # as users load it; constructors accept what files do not hold, and files have other names for NomicBERT
-        model_class(model_class.config_class(**settings)).save_pretrained(folder)
-        file = f'{folder}/model.safetensors'
-        shapes = {tensor: list(value.shape) for tensor, value in load_file(file).items()}
-        tensors = {tensor: random_weights(tensor, shape) for tensor, shape in shapes.items()}
-        save_file(tensors, file, metadata={'format': 'pt'})
-        model = model_class.from_pretrained(folder, attn_implementation='eager').eval()
-    config = model.config
+    config, shapes, model = load(name, settings)
     with torch.no_grad():
-        model = model.double()
         model_inputs = {'input_ids': inputs['tokens'], 'attention_mask': inputs['valid']}
         if config.is_encoder_decoder:
             model_inputs['decoder_input_ids'] = inputs['tokens'][::-1, :7].copy()
@@ -132,7 +190,7 @@ def run(name, settings, inputs):
             output_attentions=name in WITH_ATTENTIONS,
         )
     generated = {}
-    if name.endswith(('LMHeadModel', 'ForCausalLM', 'ForConditionalGeneration')):
+    if name.partition('-')[0].endswith(('LMHeadModel', 'ForCausalLM', 'ForConditionalGeneration')):
         model.generation_config.pad_token_id = 0
         for key, options in GENERATION_OPTIONS.items():
             prompts = torch.tensor(inputs['tokens'][:, :5])

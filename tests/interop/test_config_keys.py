@@ -23,6 +23,21 @@ CLASSES = {
     'mpnet': ('MPNetForMaskedLM', 'MPNetForSequenceClassification'),
     'nomic_bert': ('NomicBertForMaskedLM', 'NomicBertForSequenceClassification'),
     'albert': ('AlbertForMaskedLM', 'AlbertForSequenceClassification'),
+    't5': ('T5ForConditionalGeneration', 'T5ForTokenClassification'),
+    'mt5': ('MT5ForConditionalGeneration',),
+    'eurobert': ('EuroBertForMaskedLM', 'EuroBertForSequenceClassification'),
+    'deberta-v2': ('DebertaV2ForSequenceClassification', 'DebertaV2ForTokenClassification'),
+}
+# Settings without which the class in transformers makes a model that cannot be converted.
+NEEDED = {
+    'deberta-v2': {
+        'relative_attention': True,
+        'position_biased_input': False,
+        'pos_att_type': ['p2c', 'c2p'],
+        'position_buckets': 8,
+        'share_att_key': True,
+        'norm_rel_ebd': 'layer_norm',
+    }
 }
 # Keys that change neither the parameters nor the outputs of a converted model, and why.
 IRRELEVANT_EVERYWHERE = {
@@ -47,6 +62,12 @@ MODERNBERT = {
     'cls_token_id': 'the tokenizer has its id',
     'sep_token_id': 'the tokenizer has its id',
     'initializer_cutoff_factor': 'only the initialization',
+}
+T5 = {
+    'pad_token_id': 'padding is masked',
+    'decoder_start_token_id': 'generation begins with the padding token of the tokenizer; convert warns of others',
+    'feed_forward_proj': 'dense_act_fn and is_gated_act take precedence',
+    'initializer_factor': 'only the initialization',
 }
 IRRELEVANT = {
     'bert': ENCODER,
@@ -79,15 +100,32 @@ IRRELEVANT = {
     'nomic_bert': ENCODER,
     'albert': ENCODER,
     'mpnet': {'eos_token_id': 'the model does not generate'},
+    't5': {k: v for k, v in T5.items() if k != 'decoder_start_token_id'}
+    | {'problem_type': 'only for classifiers of texts'},
+    'mt5': GENERATOR | T5,
+    'eurobert': ENCODER
+    | {
+        'mask_token_id': 'the tokenizer has its id',
+        'pretraining_tp': 'how the published weights were trained',
+    },
+    'deberta-v2': ENCODER
+    | {
+        'legacy': 'only which masked-LM head there is, and none is converted',
+        'tie_word_embeddings': 'no language model is converted',
+    },
 }
 OTHER_VALUES = {
     'id2label': {'0': 'a', '1': 'b', '2': 'c'},
     'label2id': {'a': 1, 'b': 0},
     'problem_type': 'multi_label_classification',
     'classifier_dropout': 0.3,
-    'rope_parameters': {'full_attention': {'rope_theta': 500.0}, 'rope_theta': 500.0},
+    'rope_parameters': {'rope_theta': 500.0, 'full_attention': {'rope_theta': 500.0}},
     'layer_types': ['full_attention'] * 22,
     'classifier_pooling': 'mean',
+    'dense_act_fn': 'silu',
+    'pos_att_type': ['c2p'],
+    'max_relative_positions': 600,
+    'norm_rel_ebd': 'none',
 }
 
 
@@ -109,20 +147,21 @@ def read(config):
         model = huggingface.to_model_config(config)
     except UserError as e:
         return str(e)
-    classes = huggingface.class_names(config) if task == 'classify' else ()
+    classes = huggingface.class_names(config) if task in ('classify', 'tag') else ()
     end = huggingface.end_token(config) if task in ('clm', 'denoise') else None
     return task, model, classes, end, huggingface.unread_dropout(config)
 
 
 @pytest.mark.parametrize('model_type', PUBLISHED)
 def test_an_absent_key_has_the_default_of_transformers(model_type):
-    defaults = PUBLISHED[model_type]['defaults']
+    defaults, needed = PUBLISHED[model_type]['defaults'], NEEDED.get(model_type, {})
     for name in CLASSES[model_type]:
-        config = {**defaults, 'architectures': [name]}
+        config = {**defaults, **needed, 'architectures': [name]}
+        assert not isinstance(read(config), str), read(config)
         *expected, _ = read(config)
-        for key in defaults.keys() - {'model_type', 'architectures'}:
+        for key in defaults.keys() - {'model_type', 'architectures'} - needed.keys():
             assert [*read({k: v for k, v in config.items() if k != key})][:-1] == expected, key
-        assert [*read({'model_type': model_type, 'architectures': [name]})][:-1] == expected
+        assert [*read({'model_type': model_type, 'architectures': [name], **needed})][:-1] == expected
     family = FAMILIES[model_type]
     assert family.defaults.items() <= defaults.items()
     assert family.aliases == PUBLISHED[model_type]['aliases']
@@ -130,7 +169,7 @@ def test_an_absent_key_has_the_default_of_transformers(model_type):
 
 @pytest.mark.parametrize('model_type', PUBLISHED)
 def test_each_key_is_read_refused_or_irrelevant(model_type):
-    defaults = PUBLISHED[model_type]['defaults']
+    defaults = PUBLISHED[model_type]['defaults'] | NEEDED.get(model_type, {})
     irrelevant = IRRELEVANT_EVERYWHERE | IRRELEVANT[model_type]
     assert IRRELEVANT[model_type].keys() <= defaults.keys()
     for key in defaults.keys() - {'model_type', 'architectures'}:

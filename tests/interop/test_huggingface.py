@@ -12,6 +12,7 @@ import pytest
 from bert_jax.core import stacking
 from bert_jax.core.errors import UserError
 from bert_jax.interop import huggingface
+from bert_jax.interop.output_embedding import find_tied_embeddings
 from bert_jax.modeling import beam_search, decoding, heads, module
 from bert_jax.modeling.bart import BartForSeq2Seq
 from bert_jax.modeling.bert import BertForPretraining
@@ -48,9 +49,14 @@ def make(task, config, tensors):
     return functools.partial(heads.Encoder, pooler=has_pooler)
 
 
+def is_seq2seq(config):
+    return huggingface.family_and_task(config)[0].model == 'bart'
+
+
 def convert(config, tensors):
     """Structure and parameters of our model for a checkpoint."""
     _, task = huggingface.family_and_task(config)
+    config = find_tied_embeddings(config, tensors)
     model = huggingface.to_model_config(config)
     constructor = make(task, config, tensors)
     graph, shapes, _ = module.abstract(lambda rngs: constructor(model, rngs=rngs))
@@ -63,7 +69,7 @@ def test_outputs_equal_theirs(name):
     graph, params = convert(config, tensors)
     valid = INPUTS['valid']
     tokens, segments = (INPUTS[k].astype(np.int32) for k in ('tokens', 'segments'))
-    second_input = tokens[::-1, :7] if config['model_type'] == 'bart' else segments
+    second_input = tokens[::-1, :7] if is_seq2seq(config) else segments
     outputs = tiny.runner(graph, params)(tokens, second_input, valid)._asdict()
     assert len(expected) >= 1
     for key, theirs in expected.items():
@@ -85,11 +91,11 @@ def test_attention_weights_equal_theirs(name, changes):
     constructor = make(huggingface.family_and_task(config)[1], config, tensors)
     graph, shapes, _ = module.abstract(lambda rngs: constructor(settings, rngs=rngs))
     model, inputs = Model(stacking.stack(params, shapes), graph, settings, None), dict(INPUTS)
-    if config['model_type'] == 'bart':
+    if is_seq2seq(config):
         inputs['targets'] = INPUTS['tokens'][::-1, :7]
     outputs = model(**inputs, output_attentions=True)._asdict()
     keys = [key for key in expected if key.endswith('attentions')]
-    assert len(keys) == (3 if config['model_type'] == 'bart' else 1)
+    assert len(keys) == (3 if is_seq2seq(config) else 1)
     for key in keys:
         ours, theirs = np.stack(outputs[key]).swapaxes(2, 3), expected[key].swapaxes(2, 3)
         if ours.shape[1:3] == INPUTS['valid'].shape:  # the weights of padding queries may differ
@@ -112,6 +118,8 @@ def test_weight_decay_exempts_the_same_parameters_as_theirs(name):
     graph, params = convert(config, tensors)
     undecayed = module.undecayed(graph, params)
     for path, value in params.items():
+        if 'relative_bias' in path:  # an embedding of distances, whose name in T5 has the word 'bias'
+            continue
         theirs = [name.lower() for name in huggingface.to_tensors({path: value}, config)]
         assert [bool(EXEMPT_FROM_DECAY.search(name)) for name in theirs] == [path in undecayed] * len(theirs)
 
@@ -123,8 +131,9 @@ def test_generated_tokens_equal_theirs(name):
     params = jax.tree.map(jax.numpy.asarray, params)
     prompts, end = [*INPUTS['tokens'][:, :5]], config['eos_token_id']
     options = {'end': end}
-    if config['model_type'] == 'bart':
-        prompts, options['source'] = [np.array([end])] * 2, (np.stack(prompts), np.ones((2, 5), bool))
+    if is_seq2seq(config):
+        options['source'] = np.stack(prompts), np.ones((2, 5), bool)
+        prompts = [np.array([config['decoder_start_token_id']])] * 2
     greedy = decoding.generate(graph, params, prompts, 30, **options)
     searched = beam_search.search(graph, params, prompts, 30, **options, num_beams=4, length_penalty=0.6)
     for key, ours in (('greedy', greedy), ('beams', searched)):
@@ -133,26 +142,31 @@ def test_generated_tokens_equal_theirs(name):
 
 
 @pytest.mark.parametrize(
-    'name', [name for name in CASES if name not in ('GPT2Model', 'BartModel', 'ElectraForPreTraining')]
+    'name',
+    [name for name in CASES if name not in ('GPT2Model', 'BartModel', 'T5Model', 'ElectraForPreTraining')],
 )  # these are exported with a language-model head, or without a head
 def test_exported_tensors_are_bitwise_equal(name):
     config, tensors, _ = CASES[name]
     _, params = convert(config, tensors)
+    config = dict(find_tied_embeddings(config, tensors))
     family, task = huggingface.family_and_task(config)
     model = huggingface.to_model_config(config)
     ids = {
         ours: config.get(f'{theirs}_token_id', 0)
-        for ours, theirs in (('pad', 'pad'), ('cls', 'bos'), ('sep', 'eos'))
+        for ours, theirs in (('pad', 'pad'), ('cls', 'bos'), ('sep', 'eos'), ('mask', 'mask'))
     }
     kind = 'unigram' if config['model_type'] == 'xlm-roberta' else 'bpe'
-    tokenizer = types.SimpleNamespace(kind=kind, **ids)
+    tokenizer = types.SimpleNamespace(kind=kind, decoder_start=config.get('decoder_start_token_id'), **ids)
     has_next_sentence = has_next_sentence_head(tensors)
     names = huggingface.class_names(config)
     exported = huggingface.to_hf_config(model, task, names, tokenizer, has_next_sentence)
     common = exported.keys() & config.keys() - {'dtype', 'id2label', 'label2id', *family.dropout_keys}
     assert len(common) > 10
+    if config['model_type'] == 'mt5':  # which differs from T5 only in defaults
+        common -= {'model_type', 'architectures'}
+    else:
+        assert huggingface.family_and_task(exported) == (family, task)
     assert {k: exported[k] for k in common} == {k: config[k] for k in common}
-    assert huggingface.family_and_task(exported) == (family, task)
     assert huggingface.to_model_config(exported) == model
     exported_tensors = huggingface.to_tensors(params, exported)
     assert exported_tensors.keys() == tensors.keys()
@@ -270,7 +284,7 @@ def test_tied_copies_buffers_and_old_names_are_accepted():
 @pytest.mark.parametrize(
     ('change', 'message'),
     [
-        ({'model_type': 't5'}, "type 't5' cannot be converted"),
+        ({'model_type': 'xlnet'}, "type 'xlnet' cannot be converted"),
         ({'architectures': ['BertForNothing']}, "'BertForNothing' cannot be converted"),
         ({'hidden_act': 'swiglu'}, "'swiglu' cannot be converted"),
         ({'is_decoder': True}, 'sets is_decoder to True'),

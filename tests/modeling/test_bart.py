@@ -107,12 +107,13 @@ def test_the_decoder_can_have_another_number_of_layers():
     assert out.hidden_states[-1].shape == (1, T, tiny.WIDTH)
 
 
-def test_seq2seq_flops_equal_those_of_the_matrix_products():
-    config = tiny.config(Bart, decoder_layers=3)
-    model = module.merge(*tiny.graph_and_params(Bart, decoder_layers=3))
+@pytest.mark.parametrize('changes', [{}, {'head_width': 6}])
+def test_seq2seq_flops_equal_those_of_the_matrix_products(changes):
+    config = tiny.config(Bart, decoder_layers=3, **changes)
+    model = module.merge(*tiny.graph_and_params(Bart, decoder_layers=3, **changes))
     tokens, targets = (jnp.asarray(tiny.tokens_and_segments(2, n)[0]) for n in (S, T))
     flops = matmul_flops(jax.make_jaxpr(model)(tokens, targets).jaxpr)
-    flops -= 3 * 2 * T * 2 * T * tiny.WIDTH  # causal attention counts half
+    flops -= 3 * 2 * T * 2 * T * config.heads * config.width_per_head  # causal attention counts half
     assert config.seq2seq_flops(2 * S, S, 2 * T, T) == flops
 
 

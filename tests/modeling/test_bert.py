@@ -240,6 +240,9 @@ def test_merge_does_not_depend_on_the_order_of_parameters():
         tiny.NOMIC,
         tiny.ALBERT,
         {'pooling': 'mean'},
+        tiny.EUROBERT,
+        tiny.DEBERTA,
+        tiny.DEBERTA | {'scan_layers': True, 'layers': 4, 'remat': 'full'},
     ],
 )
 def test_output_positions_equal_those_of_the_full_output(settings):

@@ -18,7 +18,7 @@ MODELS = pytest.mark.parametrize(
     ('make', 'changes'),
     [
         *((Bert, changes) for changes in ({}, tiny.MODERN, tiny.LOCAL, tiny.T5)),
-        *((Bert, changes) for changes in (tiny.MPNET, tiny.NOMIC, tiny.ALBERT)),
+        *((Bert, changes) for changes in (tiny.MPNET, tiny.NOMIC, tiny.ALBERT, tiny.DEBERTA)),
         (Gpt, {}),
         (Bart, {}),
     ],

@@ -34,10 +34,11 @@ def test_the_repeated_layers_but_the_last_are_scanned():
     [
         (Bert, LAYERS),
         (Bert, {**tiny.LOCAL, 'layers': 8}),
+        (Bert, {**tiny.DEBERTA, 'layers': 4}),
         (Gpt, LAYERS),
         (BartForSeq2Seq, {**tiny.T5, 'layers': 3, 'decoder_layers': 4}),
     ],
-    ids=['bert', 'local', 'gpt', 'bart'],
+    ids=['bert', 'local', 'deberta', 'gpt', 'bart'],
 )
 def test_stacked_layers_have_the_same_initial_parameters(make, settings):
     apart, stacked = (

@@ -44,7 +44,19 @@ LOCAL = dict(
     global_every=2,
     layers=4,
 )
-# The variants of T5, with relative position biases.
+# The variants of EuroBERT.
+EUROBERT = MODERN | dict(
+    kv_heads=2,
+    embedding_norm=False,
+    tied_embeddings=False,
+    masked_lm_transform=False,
+    pooling='late',
+    pooler_activation='gelu',
+    head_bias=True,
+)
+# The variants of DeBERTa, with disentangled attention.
+DEBERTA = dict(disentangled_buckets=6, relative_max_distance=12, pooler_activation='gelu')
+# The variants of T5, with relative position biases and heads that are narrower than a quarter of the width.
 T5 = dict(
     norm_placement='pre',
     norm_kind='rms',
@@ -52,6 +64,9 @@ T5 = dict(
     activation='relu',
     relative_buckets=8,
     relative_max_distance=12,
+    head_width=6,
+    tied_embeddings=False,
+    scale_logits=True,
 )
 # The variants of MPNet, NomicBERT and ALBERT. Here, ALBERT has two blocks for five layers.
 MPNET = dict(relative_buckets=8, relative_max_distance=12, learned_positions=True, segments=0)

@@ -97,6 +97,8 @@ def pack(examples, lengths, num_rows):
         (make_tag, 'bert', tiny.LOCAL),
         *((make_choice, 'bert', changes) for changes in (tiny.MPNET, tiny.NOMIC, tiny.ALBERT)),
         (make_choice, 'bert', {**tiny.LOCAL, 'pooling': 'mean'}),
+        (make_choice, 'bert', tiny.EUROBERT),
+        (make_tag, 'bert', tiny.DEBERTA),
     ],
 )
 def test_packing_changes_no_loss_gradient_or_output(word_tokenizer, make, model, changes):

@@ -91,9 +91,11 @@ def test_no_label_before_the_last_ends_the_generation(family):
         batch = task.example(row, np.random.default_rng(0))
         labels = batch['labels'][batch['weights'] == 1]
         assert labels.tolist().index(tokenizer.sep) == len(labels) - 1
-        first = [] if family == 'gpt2' else [tokenizer.cls]
-        assert labels[:-1].tolist() == [*first, *tokenizer.encode([target])[0][:4]]
-        assert batch['targets'][: len(labels)].tolist() == [tokenizer.sep, *labels[:-1]]
+        first = [] if family == 'gpt2' else [*tokenizer.prefix]
+        room = 6 - len(tokenizer.prefix) - 1
+        assert labels[:-1].tolist() == [*first, *tokenizer.encode([target])[0][:room]]
+        start = tokenizer.pad if family == 't5' else tokenizer.sep
+        assert batch['targets'][: len(labels)].tolist() == [start, *labels[:-1]]
 
 
 def test_scores_match_the_libraries(word_tokenizer):

@@ -5,7 +5,9 @@ import json
 import jax
 import numpy as np
 import pytest
+import tokenizers
 from safetensors.numpy import load_file, save_file
+from tokenizers import models, pre_tokenizers
 
 import bert_jax
 from bert_jax.core import stacking
@@ -85,7 +87,13 @@ def test_an_encoder_saved_without_its_head_is_read_as_an_encoder(tmp_path, caplo
 
 
 @pytest.mark.parametrize(
-    ('name', 'task'), [('GPT2LMHeadModel', 'clm'), ('BartForConditionalGeneration', 'denoise')]
+    ('name', 'task'),
+    [
+        ('GPT2LMHeadModel', 'clm'),
+        ('BartForConditionalGeneration', 'denoise'),
+        ('T5ForConditionalGeneration', 'denoise'),
+        ('T5ForConditionalGeneration-untied', 'denoise'),
+    ],
 )
 def test_round_trip_of_generative_models(tmp_path, name, task):
     source = write_hf_folder(tmp_path / 'theirs', name)
@@ -103,7 +111,33 @@ def test_round_trip_of_generative_models(tmp_path, name, task):
     assert written.keys() == tensors.keys()
     for key, value in tensors.items():
         np.testing.assert_array_equal(written[key], value)
-    assert json.loads((tmp_path / 'again' / 'config.json').read_text())['architectures'] == [name]
+    assert json.loads((tmp_path / 'again' / 'config.json').read_text())['architectures'] == [
+        name.partition('-')[0]
+    ]
+
+
+def test_a_t5_is_trained_to_restore_spans_with_its_own_sentinels(tmp_path, caplog):
+    source = write_hf_folder(tmp_path / 'theirs', 'T5ForConditionalGeneration', eos_token_id=1)
+    (source / 'vocab.txt').unlink()
+    pieces = ['<pad>', '</s>', '<unk>', '▁', *(f'▁w{i}' for i in range(85)), '<extra_id_1>', '<extra_id_0>']
+    backend = tokenizers.Tokenizer(models.Unigram([(piece, -1.0) for piece in pieces], unk_id=2))
+    backend.pre_tokenizer = pre_tokenizers.Metaspace()
+    backend.save(str(source / 'tokenizer.json'))
+    assert convert.from_hf(str(source), tmp_path / 'ours') == 'denoise'
+    assert not caplog.records
+    trained = load.read(tmp_path / 'ours')
+    assert (trained.experiment.task.noise, trained.experiment.task.rate) == (('spans',), 0.15)
+    assert (trained.tokenizer.sentinels, trained.tokenizer.decoder_start) == ((90, 89), 0)
+    convert.to_hf(tmp_path / 'ours', tmp_path / 'again')
+    settings = json.loads((tmp_path / 'again' / 'generation_config.json').read_text())
+    assert settings == {'pad_token_id': 0, 'eos_token_id': 1, 'decoder_start_token_id': 0}
+    exported = tokenizers.Tokenizer.from_file(str(tmp_path / 'again' / 'tokenizer.json'))
+    assert exported.encode('w0 w1').tokens == ['▁w0', '▁w1', '</s>']
+    (source / 'config.json').write_text(
+        json.dumps(CASES['T5ForConditionalGeneration'][0] | {'decoder_start_token_id': 5})
+    )
+    convert.from_hf(str(source), tmp_path / 'other')
+    assert 'begins generated texts with the token 5, but generation here begins with 0' in caplog.text
 
 
 def test_commands_accept_converted_model(tmp_path, labeled):

@@ -30,6 +30,8 @@ CASES = {
     'masked language model': ('mlm', {}),
     'local attention': ('mlm', {**tiny.LOCAL, 'window': 2}),
     'relative positions': ('encode', tiny.T5),
+    'late pooling': ('classify', tiny.EUROBERT),
+    'disentangled attention': ('classify', tiny.DEBERTA),
     'gpt': ('clm', dict(name='gpt')),
     'classifying gpt': ('classify', dict(name='gpt')),
     'bart': ('denoise', dict(name='bart')),

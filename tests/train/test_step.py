@@ -110,8 +110,9 @@ def test_sharded_step_equals_single_device(task, tokenizer, batch, mesh, single)
     assert_same(update(task, tokenizer, batch, mesh=mesh, dropout=0.1), single)
 
 
-@pytest.mark.parametrize('settings', [tiny.MPNET, tiny.NOMIC, tiny.ALBERT], ids=['mpnet', 'nomic', 'albert'])
-def test_sharded_step_of_other_encoders_equals_single_device(task, tokenizer, batch, settings):
+@pytest.mark.parametrize('name', ['MPNET', 'NOMIC', 'ALBERT', 'DEBERTA', 'EUROBERT', 'T5'])
+def test_sharded_step_of_other_encoders_equals_single_device(task, tokenizer, batch, name):
+    settings = getattr(tiny, name)
     mesh = MeshConfig('fsdp_tp', fsdp=4, tensor=2)
     one, sharded = (
         update(task, tokenizer, batch, **where, **settings) for where in ({'devices': 1}, {'mesh': mesh})
