@@ -14,8 +14,9 @@ def export_model_type(config: Any, tokenizer: Tokenizer, has_next_sentence: bool
     A BERT without segment embeddings becomes a DistilBERT, and one whose position table begins with unused rows becomes
     a RoBERTa, or an XLM-R if its tokenizer is a Unigram model. With shared layers it becomes an ALBERT, with projected
     embeddings or a pooler with gelu an ELECTRA, with relative positions an MPNet, with rotary positions a NomicBERT. A
-    BERT with pre-norm and a GPT with rotary positions become a ModernBERT, and a BERT with RMS norms a EuroBERT. A BERT with
-    disentangled attention becomes a DeBERTa. A BART with relative positions becomes a T5, and such a BERT with RMS norms
+    BERT with pre-norm becomes a ModernBERT, and with RMS norms a EuroBERT. A GPT with rotary positions becomes a StarCoder2,
+    with RMS norms a Llama, and with other settings of ModernBERT its decoder. A BERT with disentangled attention becomes a
+    DeBERTa. A BART with relative positions becomes a T5, and such a BERT with RMS norms
     the encoder of a T5.
 
     Raises:
@@ -112,7 +113,15 @@ def _as_flag(value: Any) -> str:
 def _choose(config: Any, tokenizer: Tokenizer) -> str:
     """Return the model type to which the settings of a model point, even if it lacks others of them; '' if to none."""
     if config.name == 'gpt':
-        return 'modernbert-decoder' if config.rope_base else ''
+        if not config.rope_base:
+            return ''
+        if config.norm_kind == 'rms':
+            return 'llama'
+        return (
+            'modernbert-decoder'
+            if config.gated_mlp or config.window or config.prediction_head
+            else 'starcoder2'
+        )
     if config.relative_buckets and (config.name, config.norm_kind) in (
         ('bart', 'layer'),
         ('bart', 'rms'),

@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Any
 
-from bert_jax.interop import deberta, encoders, eurobert, modernbert, t5
+from bert_jax.interop import deberta, decoders, encoders, eurobert, modernbert, t5
 from bert_jax.interop.bert_names import (
     BERT_MODULES,
     CLASSIFIER,
@@ -400,11 +400,11 @@ FAMILIES['modernbert-decoder'] = dataclasses.replace(
     nest=modernbert.nest_decoder,
 )
 FAMILIES.update(encoders.FAMILIES)
-FAMILIES |= t5.FAMILIES | {'eurobert': eurobert.FAMILY, 'deberta-v2': deberta.FAMILY}
+FAMILIES |= t5.FAMILIES | decoders.FAMILIES | {'eurobert': eurobert.FAMILY, 'deberta-v2': deberta.FAMILY}
 # Task by suffix of the class name; the first match counts.
 ARCHITECTURES = {
-    'LMHeadModel': 'clm',
     'ForCausalLM': 'clm',
+    'LMHeadModel': 'clm',
     'ForConditionalGeneration': 'denoise',
     'Model': 'encode',
     'ForPreTraining': 'mlm',

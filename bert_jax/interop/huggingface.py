@@ -244,7 +244,7 @@ def to_hf_config(
         )
     values = {theirs: getattr(config, ours) for ours, theirs in family.config_keys.items()}
     values['pad_token_id'] = tokenizer.pad
-    if model_type in ('roberta', 'xlm-roberta', 'mpnet', 'albert', 'gpt2', 'bart'):
+    if model_type in ('roberta', 'xlm-roberta', 'mpnet', 'albert', 'gpt2', 'llama', 'starcoder2', 'bart'):
         start = tokenizer.sep if task == 'clm' else tokenizer.cls  # rows of clm have no [CLS]
         values |= {'bos_token_id': start, 'eos_token_id': tokenizer.sep}
     if model_type in ('modernbert', 'modernbert-decoder'):
@@ -270,8 +270,8 @@ def to_hf_config(
         values['forced_eos_token_id'] = None
     values = dict(family.nest(values))
     suffix = 'ForMaskedLM' if task == 'mlm' and not has_next_sentence else suffixes[their_task]
-    if model_type == 'modernbert-decoder':
-        suffix = {'clm': 'ForCausalLM'}.get(their_task, suffix)
+    if model_type == 'gpt2':
+        suffix = 'LMHeadModel'
     if model_type == 't5' and their_task == 'encode':
         suffix = 'EncoderModel'
     architectures = [family.class_prefix + suffix]

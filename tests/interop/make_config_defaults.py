@@ -28,6 +28,8 @@ MODEL_TYPES = (
     'mt5',
     'eurobert',
     'deberta-v2',
+    'llama',
+    'starcoder2',
 )
 
 

@@ -52,6 +52,11 @@ EUROBERT = dict(
     hidden_size=32, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2, intermediate_size=48, vocab_size=99,
     max_position_embeddings=40, rope_theta=50.0, bos_token_id=0, pad_token_id=1, eos_token_id=1, mask_token_id=2,
 )  # fmt: skip
+LLAMA = dict(
+    hidden_size=32, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2, intermediate_size=48, vocab_size=99,
+    max_position_embeddings=40, rope_theta=50.0, bos_token_id=37, eos_token_id=37,
+)  # fmt: skip
+STARCODER2 = LLAMA | {'hidden_act': 'gelu'}
 # The rows are longer than the last bucket begins.
 DEBERTA = dict(
     hidden_size=32, num_hidden_layers=3, num_attention_heads=4, intermediate_size=48, vocab_size=99, max_position_embeddings=40,
@@ -109,6 +114,14 @@ CASES = {
     'AlbertForMultipleChoice': BERT | {'embedding_size': 20},
     'AlbertForTokenClassification': ALBERT | {'num_labels': 5},
     'AlbertForQuestionAnswering': ALBERT,
+    'LlamaForCausalLM': LLAMA,
+    'LlamaForCausalLM-tied': LLAMA
+    | {'tie_word_embeddings': True, 'attention_bias': True, 'mlp_bias': True, 'num_key_value_heads': 4},
+    'LlamaModel': LLAMA | {'head_dim': 10},
+    'Starcoder2ForCausalLM': STARCODER2,
+    'Starcoder2ForCausalLM-untied': STARCODER2
+    | {'tie_word_embeddings': False, 'use_bias': False, 'num_key_value_heads': 4},
+    'Starcoder2Model': LLAMA,
     'GPT2LMHeadModel': GPT2 | {'n_inner': 48},
     'GPT2Model': GPT2,
     'BartForConditionalGeneration': BART,

@@ -90,6 +90,8 @@ def test_an_encoder_saved_without_its_head_is_read_as_an_encoder(tmp_path, caplo
     ('name', 'task'),
     [
         ('GPT2LMHeadModel', 'clm'),
+        ('LlamaForCausalLM', 'clm'),
+        ('Starcoder2ForCausalLM', 'clm'),
         ('BartForConditionalGeneration', 'denoise'),
         ('T5ForConditionalGeneration', 'denoise'),
         ('T5ForConditionalGeneration-untied', 'denoise'),
