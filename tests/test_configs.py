@@ -72,7 +72,7 @@ def test_config_builds_and_shards(spec, tokenizer):
     make_model = functools.partial(task.build_model, experiment.model)
     partitioner = partitioning.make(experiment.mesh)
     layout = state_lib.make_layout(
-        make_model, experiment.optim, 1_000_000, partitioner, batch_size=8, examples=80
+        make_model, experiment.optim, 1_000_000, partitioner, batch_size=64, examples=640
     )
     assert all(isinstance(s, jax.ShapeDtypeStruct) for s in jax.tree.leaves(layout.shapes))
     graph, shapes, axes = module.abstract(make_model)

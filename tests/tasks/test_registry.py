@@ -37,5 +37,7 @@ def test_every_task_implements_the_protocol(name):
     assert list(inspect.signature(module.Task).parameters) == ['config', 'data', 'tokenizer']
     methods = ('example', 'build_model', 'loss', 'flops', 'scores')
     for method in methods if name != 'encode' else ('build_model',):
-        expected = inspect.signature(getattr(tasks.Task, method)).parameters
-        assert list(inspect.signature(getattr(module.Task, method)).parameters) == list(expected)
+        expected = [*inspect.signature(getattr(tasks.Task, method)).parameters]
+        actual = inspect.signature(getattr(module.Task, method)).parameters
+        assert [*actual][: len(expected)] == expected
+        assert all(p.default is not p.empty for p in [*actual.values()][len(expected) :])

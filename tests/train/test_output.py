@@ -55,8 +55,8 @@ def test_log_file_has_only_expected_lines(run_train):
 
 def test_new_model_that_cannot_be_exported_is_named_at_the_start(tmp_path, corpus, rows, caplog):
     caplog.set_level(logging.INFO)
-    pretrain(tmp_path, corpus, rows, *SHORT, 'train.steps=1', 'model.rope_base=10000')
-    expected = r'A model with model\.rope_base=10000\.0 cannot be exported .* pretrain it with `--config\.model\.rope_base=0`\.'
+    pretrain(tmp_path, corpus, rows, *SHORT, 'train.steps=1', 'model.gated_mlp=true')
+    expected = r'A model with model\.gated_mlp=True cannot be exported .* pretrain it with `--config\.model\.gated_mlp=false`\.'
     assert any(re.fullmatch(expected, record.getMessage()) for record in caplog.records)
 
 
