@@ -16,7 +16,7 @@ def main() -> None:
         '--checkpoint=runs/sst2 --out=exported/sst2_onnx --format=onnx --length=64',
     )
     cli.add_checkpoint_flag(parser, 'a run')
-    parser.add_argument('--out', required=True, type=pathlib.Path, help='new folder for the program')
+    parser.add_argument('--out', required=True, help='new folder for the program')
     parser.add_argument(
         '--format',
         choices=('jax', 'onnx'),
@@ -34,19 +34,21 @@ def main() -> None:
     )
     flags = parser.parse_args()
     cli.check_minimum(parser, flags, 'length', 1)
+    if '' in (flags.checkpoint, flags.out):  # such as --out=$UNSET_VARIABLE
+        parser.error(f'--{"out" if flags.checkpoint else "checkpoint"} is empty; set it to a value')
     os.environ['JAX_PLATFORMS'] = 'cpu'  # kernels of a GPU or TPU cannot run elsewhere
 
     from bert_jax.core import paths, runtime
     from bert_jax.train import export
 
     runtime.configure_process()
-    cli.check_writable(flags.out / 'README.md', '--out')
-    source = paths.make_path(flags.checkpoint)
+    source, folder = paths.make_path(flags.checkpoint), pathlib.Path(flags.out)
+    cli.check_writable(folder / 'README.md', '--out')
     if flags.format == 'jax':
-        export.to_jax(source, flags.out, flags.platforms)
+        export.to_jax(source, folder, flags.platforms)
     else:
-        export.to_onnx(source, flags.out, flags.length)
-    print(f'{flags.out}: program with an example in README.md')
+        export.to_onnx(source, folder, flags.length)
+    print(f'{folder}: program with an example in README.md')
 
 
 if __name__ == '__main__':

@@ -27,6 +27,12 @@ def absolute(path: pathlib.Path) -> pathlib.Path:
     return path if buckets.is_in_bucket(path) else path.absolute()
 
 
+def check_new_folder(folder: pathlib.Path, flag: str) -> None:
+    """Raise UserError that names `flag` if a folder exists and is not empty, so that no file in it is replaced."""
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UserError(f'{str(folder)!r} exists and is not empty. Choose another {flag}.')
+
+
 def find_files(folder: pathlib.Path, name: str) -> list[pathlib.Path]:
     """Find the files with a name such as config.json or *.md in a folder and its subfolders, sorted."""
     return buckets.find_files(folder, name) if buckets.is_in_bucket(folder) else sorted(folder.rglob(name))

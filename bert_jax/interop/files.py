@@ -8,7 +8,7 @@ import re
 from typing import Any
 
 import numpy as np
-from safetensors.numpy import load_file
+from safetensors.numpy import load_file, save_file
 
 from bert_jax.core.errors import UserError, first_line
 from bert_jax.interop.huggingface import Tensors
@@ -131,6 +131,14 @@ def _read_pytorch(file: pathlib.Path) -> Tensors:
 
 
 # Replacements that turn the variable names of Google's BERT into those of old Hugging Face checkpoints, applied in order.
+def write_tensors(tensors: Tensors, file: pathlib.Path, metadata: dict[str, str] | None = None) -> None:
+    """Write a safetensors file that other users may read as they may other files; safetensors makes it private."""
+    save_file(tensors, file, metadata)
+    umask = os.umask(0)
+    os.umask(umask)
+    file.chmod(0o666 & ~umask)
+
+
 _TENSORFLOW_NAMES = (
     (r'^bert/embeddings/(word|position|token_type)_embeddings$', r'bert/embeddings/\1_embeddings/weight'),
     (r'/layer_(\d+)/', r'/layer/\1/'),

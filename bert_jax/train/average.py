@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from bert_jax.core import config as config_lib
-from bert_jax.core import stacking
+from bert_jax.core import paths, stacking
 from bert_jax.core.errors import UserError
 from bert_jax.train import checkpoint
 from bert_jax.train import experiment as experiment_lib
@@ -36,6 +36,8 @@ def find_checkpoints(sources: Sequence[pathlib.Path], last: int) -> list[pathlib
                 'with a larger checkpoint.keep.'
             )
         found += steps[-last:]
+    if len({*map(paths.absolute, found)}) < len(found):
+        raise UserError('The checkpoints of --from overlap. Pass each run or step once.')
     if len(found) < 2:
         raise UserError(
             f'{str(found[0])!r} is the only checkpoint. Pass the --workdir of a run that keeps several.'

@@ -168,12 +168,9 @@ def to_hf(source: pathlib.Path, folder: pathlib.Path, license: str = 'unknown') 
       license: identifier of its license on the Hugging Face Hub, for the model card.
 
     Raises:
-      UserError: if transformers has no equivalent model, or the folder already contains a model.
+      UserError: if transformers has no equivalent model, or the folder is not empty.
     """
-    from safetensors.numpy import save_file
-
-    if (folder / 'config.json').exists():
-        raise UserError(f'{str(folder)!r} already contains a model. Choose another --to_hf.')
+    paths.check_new_folder(folder, '--to_hf')
     trained = load.read(source)
     experiment, tokenizer = trained.experiment, trained.tokenizer
     task, model = experiment.task, experiment.model
@@ -196,7 +193,7 @@ def to_hf(source: pathlib.Path, folder: pathlib.Path, license: str = 'unknown') 
     )
     if task.name in ('clm', 'denoise', 'seq2seq'):
         _write_json(folder / 'generation_config.json', _generation_config(experiment, tokenizer))
-    save_file(tensors, folder / 'model.safetensors', metadata={'format': 'pt'})
+    files.write_tensors(tensors, folder / 'model.safetensors', {'format': 'pt'})
     card = model_card.make(folder.name, trained, checkpoint.read_metadata(source)[1], hf_config, license)
     (folder / 'README.md').write_text(card)
     # Written last: a folder counts as a model once it has a config.

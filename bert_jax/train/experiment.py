@@ -411,10 +411,17 @@ def describe_changes(before: Any, now: Any, ignored: Sequence[str] = ()) -> list
         if isinstance(a, dict) and isinstance(b, dict):
             for key in sorted({*a, *b}):
                 yield from compare(a.get(key), b.get(key), f'{path}.{key}'.lstrip('.'))
+        elif isinstance(a, list) and isinstance(b, list) and len(a) == len(b) and _has_lists(a):
+            for i, pair in enumerate(zip(a, b, strict=True)):
+                yield from compare(*pair, f'{path}[{i}]')
         elif a != b and not path.startswith(tuple(ignored)):
             yield f'{path} was {_shorten(a)}, is {_shorten(b)}'
 
     return [*compare(before, now)]
+
+
+def _has_lists(values: Sequence[Any]) -> bool:
+    return any(isinstance(value, list) for value in values)
 
 
 def _shorten(value: Any) -> str:

@@ -12,8 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import export as jax_export
 
+from bert_jax.core import paths
 from bert_jax.core.errors import UserError, first_line
-from bert_jax.interop import tokenizer_files
+from bert_jax.interop import files, tokenizer_files
 from bert_jax.modeling import module
 from bert_jax.modeling.heads import LanguageModel
 from bert_jax.train import load
@@ -82,11 +83,9 @@ def to_jax(source: pathlib.Path, folder: pathlib.Path, platforms: Sequence[str])
       platforms: platforms of the program: 'cpu', 'cuda', 'rocm' or 'tpu'.
 
     Raises:
-      UserError: if there is no checkpoint, or the folder already contains a program.
+      UserError: if there is no checkpoint, or the folder is not empty.
     """
-    from safetensors.numpy import save_file
-
-    _check_new(folder / PROGRAM)
+    paths.check_new_folder(folder, '--out')
     program = _load(source)
     longest = program.trained.experiment.model.longest_row
     lengths = ['t', 'u'][: 1 + ('targets' in program.inputs)]
@@ -100,7 +99,7 @@ def to_jax(source: pathlib.Path, folder: pathlib.Path, platforms: Sequence[str])
     )
     arguments = ', '.join('tokens' if name == 'targets' else name for name in program.inputs)
     _write_folder(program, folder, _JAX_USAGE, arguments=arguments)
-    save_file(params, folder / PARAMS)
+    files.write_tensors(params, folder / PARAMS)
     (folder / PROGRAM).write_bytes(exported.serialize())
 
 
@@ -113,14 +112,13 @@ def to_onnx(source: pathlib.Path, folder: pathlib.Path, length: int) -> None:
       length: number of tokens in a row, padding included.
 
     Raises:
-      UserError: if there is no checkpoint, jax2onnx is missing or cannot convert the model, or the folder already
-        contains a model.
+      UserError: if there is no checkpoint, jax2onnx is missing or cannot convert the model, or the folder is not empty.
     """
     if importlib.util.find_spec('jax2onnx') is None:
         raise UserError('The export to ONNX needs jax2onnx. Run `pip install jax2onnx onnxruntime`.')
     import jax2onnx
 
-    _check_new(folder / ONNX)
+    paths.check_new_folder(folder, '--out')
     program = _load(source)
     program.trained.experiment.model.check_length(length, '--length')
 
@@ -140,11 +138,6 @@ def to_onnx(source: pathlib.Path, folder: pathlib.Path, length: int) -> None:
         logging.disable(logging.NOTSET)
     _write_folder(program, folder, _ONNX_USAGE, length=length)
     (folder / ONNX).write_bytes(model.SerializeToString())
-
-
-def _check_new(file: pathlib.Path) -> None:
-    if file.exists():
-        raise UserError(f'{str(file.parent)!r} already contains a model. Choose another --out.')
 
 
 def _dtype(name: str) -> Any:

@@ -9,11 +9,14 @@ from typing import Any, NamedTuple
 import jax
 
 from bert_jax.core.cadence import duration_to_steps
+from bert_jax.core.errors import UserError
 from bert_jax.core.partitioning import Partitioner
 from bert_jax.optim import OptimConfig
 from bert_jax.train import state as state_lib
 from bert_jax.train.experiment import Experiment
 from bert_jax.train.step import make_train_step
+
+_MAX_STEPS = 2**31 - 1  # a step is an int32
 
 Evaluate = Callable[[Mapping[str, jax.Array]], dict[str, Any]]
 MakeEvaluator = Callable[[Experiment, Any, state_lib.Layout], Evaluate | None]
@@ -54,6 +57,10 @@ def make_phases(experiment: Experiment, examples: int) -> list[Phase]:
         steps = duration_to_steps(duration, batch_size=batch_size, examples=examples)
         phases.append(Phase(start, start + steps, length, batch_size, settings))
         start += steps
+    if start > _MAX_STEPS:
+        raise UserError(
+            f'The run has {start:,} steps, but {_MAX_STEPS:,} is the limit. Train for fewer steps.'
+        )
     return phases
 
 

@@ -55,8 +55,4 @@ def get_config(arg: str = 'base') -> ConfigDict:
         eval_rows=4096,
     )
     config.checkpoint = dict(every=5_000)
-    if arg == 'large':
-        config.mesh = dict(
-            strategy='fsdp'
-        )  # 16 chips of 16 GiB do not hold it whole in the phase of long rows
     return config

@@ -1,6 +1,7 @@
 """The average of checkpoints equals NumPy's mean and is a checkpoint like any other."""
 
 import json
+import re
 import shutil
 
 import numpy as np
@@ -133,3 +134,23 @@ def test_bad_flags_end_in_one_message(tmp_path, pretrained, arguments, message):
     assert done.returncode in (1, 2)
     assert message in done.stderr
     assert 'Traceback' not in done.stderr
+
+
+def test_a_checkpoint_is_not_averaged_with_itself(tmp_path, pretrained):
+    step = pretrained / 'checkpoints' / '20'
+    done = run(f'--from={step}', f'--from={pretrained}', f'--to={tmp_path / "mean"}')
+    assert done.returncode
+    assert 'overlap. Pass each run or step once.' in done.stderr
+
+
+def test_an_incomplete_checkpoint_is_named(tmp_path, pretrained):
+    shutil.copytree(pretrained, tmp_path / 'copy')
+    (tmp_path / 'copy' / 'checkpoints' / '20' / 'params' / 'manifest.ocdbt').unlink()
+    done = run(f'--from={tmp_path / "copy"}', f'--to={tmp_path / "mean"}')
+    assert done.returncode
+    assert re.search(
+        r"^error: The parameters in '.*/20' are damaged or incomplete\. Use another",
+        done.stderr,
+        re.MULTILINE,
+    )
+    assert not (tmp_path / 'mean').exists()

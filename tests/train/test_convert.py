@@ -447,7 +447,7 @@ def test_existing_folders_are_not_overwritten(tmp_path):
     convert.from_hf(str(source), tmp_path / 'ours')
     with pytest.raises(UserError, match='already contains a checkpoint'):
         convert.from_hf(str(source), tmp_path / 'ours')
-    with pytest.raises(UserError, match='already contains a model'):
+    with pytest.raises(UserError, match='exists and is not empty'):
         convert.to_hf(tmp_path / 'ours', source)
 
 

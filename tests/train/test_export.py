@@ -19,6 +19,7 @@ from bert_jax.modeling import bart, bert, gpt, module
 from bert_jax.train import checkpoint, export
 from bert_jax.train import experiment as experiment_lib
 from tests.modeling import tiny
+from tests.runs import run_in_process
 
 VOCAB = [*tokenizer_lib.SPECIAL, *(f'w{i}' for i in range(40))]
 MODELS = {'bert': bert, 'gpt': gpt, 'bart': bart}
@@ -110,7 +111,7 @@ def test_example_runs_without_bert_jax(tmp_path):
     export.to_jax(tmp_path / 'run', tmp_path / 'out', ['cpu'])
     assert "'logits': (2, 3)" in run_example(tmp_path / 'out')
     assert 'the classes `a`, `b`, `c`' in (tmp_path / 'out' / 'README.md').read_text()
-    with pytest.raises(UserError, match=r"out' already contains a model\. Choose another --out"):
+    with pytest.raises(UserError, match=r"out' exists and is not empty\. Choose another --out"):
         export.to_jax(tmp_path / 'run', tmp_path / 'out', ['cpu'])
 
 
@@ -137,3 +138,23 @@ def test_onnx_without_its_package_is_an_error(tmp_path, monkeypatch):
     monkeypatch.setattr(export.importlib.util, 'find_spec', lambda _: None)
     with pytest.raises(UserError, match='Run `pip install jax2onnx onnxruntime`'):
         export.to_onnx(tmp_path, tmp_path / 'out', 8)
+
+
+@pytest.mark.parametrize('flag', ['checkpoint', 'out'])
+def test_empty_flags_are_errors(flag, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    flags = {'checkpoint': 'run', 'out': 'out'} | {flag: ''}
+    done = run_in_process('bert_jax.bin.export', *(f'--{name}={value}' for name, value in flags.items()))
+    assert done.returncode == 2
+    assert f'--{flag} is empty; set it to a value' in done.stderr
+    assert not [*tmp_path.iterdir()]
+
+
+def test_other_users_may_read_the_parameters(tmp_path):
+    write_checkpoint(tmp_path / 'run', 'bert')
+    old = os.umask(0o022)
+    try:
+        export.to_jax(tmp_path / 'run', tmp_path / 'out', ['cpu'])
+    finally:
+        os.umask(old)
+    assert {file.stat().st_mode & 0o777 for file in (tmp_path / 'out').iterdir()} == {0o644}

@@ -160,6 +160,7 @@ def test_units_of_durations_follow_the_batch_size():
         ('((3, "32", 8),)', r'all at least 1'),
         ('((3, 32, 8, "mask_rate"),)', r'settings such as "task\.mask_rate=0\.3" after them'),
         ('(("3 hours", 32, 8),)', r"train\.phases contains .*'3 hours' is not a duration"),
+        ('((3_000_000_000, 32, 8),)', r'The run has 3,000,000,000 steps, but 2,147,483,647 is the limit'),
         ('((3, 32, 8, "task.mask_rat=0.3"),)', r"Unknown config key 'task\.mask_rat': did you mean 'mask_rate'"),
         ('((3, 32, 8, "task.mask_rate=many"),)', r"task\.mask_rate='many' is of type str"),
         ('((3, 32, 8, "task.mask_rate=2.0"),)', r'Invalid task\.mask_rate=2\.0'),
@@ -184,3 +185,10 @@ def test_phase_settings_are_kept_in_the_config(corpus):
     ]
     saved = json.loads(json.dumps(experiment.as_dict()))
     assert experiment_lib.from_config(saved) == experiment
+
+
+def test_a_changed_phase_is_named():
+    before = {'train': {'phases': [[40, 32, 4, 'task.mask_rate=0.3'], [60, 32, 4, 'task.mask_rate=0.15']]}}
+    now = {'train': {'phases': [[40, 32, 4, 'task.mask_rate=0.3'], [70, 32, 4, 'task.mask_rate=0.15']]}}
+    (change,) = experiment_lib.describe_changes(before, now)
+    assert change.startswith("train.phases[1] was [60, 32, 4, 'task.mask_rate=0.15'], is [70, 32")
