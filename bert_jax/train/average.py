@@ -62,7 +62,7 @@ def average(steps: Sequence[pathlib.Path], workdir: pathlib.Path) -> None:
     metadata = [checkpoint.read_metadata(step)[1] for step in steps]
     for step, other in zip(steps, metadata, strict=True):
         _check_equal(steps[-1], metadata[-1], step, other)
-    shapes = [stacking.unstack(checkpoint.read_param_shapes(step)) for step in steps]
+    shapes = [_read_shapes(step) for step in steps]
     for step, others in zip(steps, shapes, strict=True):
         _check_shapes(steps[0], shapes[0], step, others)
     sums = {name: np.zeros(shape.shape, np.float32) for name, shape in shapes[0].items()}
@@ -79,6 +79,15 @@ def average(steps: Sequence[pathlib.Path], workdir: pathlib.Path) -> None:
         'averaged': [str(step) for step in steps],
     }
     checkpoint.write_params(workdir, jax.tree.map(jax.numpy.asarray, means), about, newest['step'])
+
+
+def _read_shapes(step: pathlib.Path) -> dict[str, Any]:
+    try:
+        return stacking.unstack(checkpoint.read_param_shapes(step))
+    except Exception as e:  # such as a missing file
+        raise UserError(
+            f'The parameters in {str(step)!r} are damaged or incomplete. Use another checkpoint.'
+        ) from e
 
 
 def _check_equal(

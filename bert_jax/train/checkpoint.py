@@ -295,8 +295,6 @@ def read_params(step: pathlib.Path, abstract: Mapping[str, Any]) -> dict[str, ja
         with ocp.StandardCheckpointer() as checkpointer:
             restored = checkpointer.restore(_orbax_path(step) / 'params', stored)
         return stacking.convert_arrays(restored, placed)
-    except UserError:
-        raise
     except Exception as e:
         raise UserError(
             f'The parameters in {str(step)!r} cannot be read ({first_line(e)}). Use another checkpoint.'
@@ -317,14 +315,9 @@ def _check_shapes(
 
 
 def read_param_shapes(step: pathlib.Path) -> dict[str, jax.ShapeDtypeStruct]:
-    """Read the shapes of the parameters in a checkpoint; raises UserError if it is damaged."""
-    try:
-        with ocp.StandardCheckpointer() as checkpointer:
-            tree = checkpointer.metadata(_orbax_path(step) / 'params').item_metadata.tree
-    except Exception as e:  # such as a missing file
-        raise UserError(
-            f'The parameters in {str(step)!r} are damaged or incomplete. Use another checkpoint.'
-        ) from e
+    """Read the shapes of the parameters in a checkpoint; raises various errors if it is damaged."""
+    with ocp.StandardCheckpointer() as checkpointer:
+        tree = checkpointer.metadata(_orbax_path(step) / 'params').item_metadata.tree
     return {name: jax.ShapeDtypeStruct(m.shape, m.dtype) for name, m in tree.items()}
 
 
