@@ -30,8 +30,7 @@ def main() -> None:
         '--to', required=True, help='new working directory, for use as init.checkpoint or --checkpoint'
     )
     flags = parser.parse_args()
-    if '' in (flags.to, *flags.sources):  # such as --to=$UNSET_VARIABLE
-        parser.error(f'--{"from" if flags.to else "to"} is empty; set it to a value')
+    cli.check_not_empty(parser, flags, sources='from')
     cli.check_minimum(parser, flags, 'last', 0)
 
     from bert_jax.core import paths, runtime

@@ -41,9 +41,7 @@ def main() -> None:
         help='with --to_hf: license for the model card, by its identifier on the Hugging Face Hub, such as apache-2.0',
     )
     flags = parser.parse_args()
-    for name, value in vars(flags).items():
-        if value == '' or (isinstance(value, list) and '' in value):  # such as --to=$UNSET_VARIABLE
-            parser.error(f'--{"from" if name == "workdir" else name} is empty; set it to a value')
+    cli.check_not_empty(parser, flags, workdir='from')
     if (flags.from_hf is None) != (flags.to is None):
         parser.error(
             '--from_hf needs --to, not --to_hf' if flags.from_hf else '--from needs --to_hf, not --to'

@@ -34,8 +34,7 @@ def main() -> None:
     )
     flags = parser.parse_args()
     cli.check_minimum(parser, flags, 'length', 1)
-    if '' in (flags.checkpoint, flags.out):  # such as --out=$UNSET_VARIABLE
-        parser.error(f'--{"out" if flags.checkpoint else "checkpoint"} is empty; set it to a value')
+    cli.check_not_empty(parser, flags)
     os.environ['JAX_PLATFORMS'] = 'cpu'  # kernels of a GPU or TPU cannot run elsewhere
 
     from bert_jax.core import paths, runtime

@@ -126,6 +126,19 @@ def list_of(known: Collection[str]) -> Callable[[str], list[str]]:
     return parse
 
 
+def check_not_empty(parser: argparse.ArgumentParser, flags: argparse.Namespace, **names: str) -> None:
+    """Exit with an error if a flag is empty, such as --to=$UNSET_VARIABLE.
+
+    Args:
+      parser: parser of the flags.
+      flags: parsed flags; those without text are not checked.
+      **names: names on the command line of flags that are stored under other names.
+    """
+    for name, value in vars(flags).items():
+        if value == '' or (isinstance(value, list) and '' in value):
+            parser.error(f'--{names.get(name, name)} is empty; set it to a value')
+
+
 def check_minimum(
     parser: argparse.ArgumentParser, flags: argparse.Namespace, name: str, minimum: float
 ) -> None:

@@ -93,7 +93,7 @@ class Tokenizer:
       pad, unk, cls, sep, mask: ids of the special tokens; `mask` is None for T5 and GPT-2.
       prefix: ids before a text: `cls`; none for T5, whose `cls` is `sep`.
       decoder_start: id with which the decoder of an encoder-decoder begins: `pad` for T5, otherwise `sep`.
-      sentinels: ids of the tokens '<extra_id_0>', '<extra_id_1>', ..., by which T5 replaces spans of a text; often none.
+      sentinels: ids of the tokens '<extra_id_0>', '<extra_id_1>', ..., which replace spans of a text in T5; often none.
       separators: ids between two texts: `sep` twice for RoBERTa and MPNet, otherwise once.
       source: path of the file or the checkpoint that the tokenizer is from; empty if it is from neither.
       adds_special_tokens: whether a call adds [CLS] and [SEP]; `bert_jax.load` turns it off for a causal language

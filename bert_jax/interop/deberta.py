@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from bert_jax.core.errors import UserError
+from bert_jax.interop.bert_names import BERT_MODULES, CLASSIFIER, COMMON_HEADS, CONFIG_KEYS
 from bert_jax.interop.family import Family, block_modules
 
 # Settings that transformers takes from config.json, but whose defaults its class does not list.
@@ -64,47 +65,30 @@ _DEFAULTS = {
     'position_biased_input': True,
     'pooler_hidden_act': 'gelu',
 }
-_CLASSIFIER = {'classifier': 'classifier'}
 FAMILY = Family(
     prefix='deberta.',
     model='bert',
     base_modules={
-        'token_embedding': 'embeddings.word_embeddings',
-        'segment_embedding': 'embeddings.token_type_embeddings',
-        'embedding_norm': 'embeddings.LayerNorm',
+        **{
+            ours: theirs
+            for ours, theirs in BERT_MODULES.items()
+            if ours not in ('position_embedding', 'pooler')
+        },
         'layers/relative_embedding': 'encoder.rel_embeddings',
         'layers/relative_embedding/norm': 'encoder.LayerNorm',
         **block_modules(
             'encoder.layer.{}.',
             qkv=('attention.self.query_proj', 'attention.self.key_proj', 'attention.self.value_proj'),
-            out='attention.output.dense',
-            attention_norm='attention.output.LayerNorm',
-            up='intermediate.dense',
-            down='output.dense',
-            mlp_norm='output.LayerNorm',
         ),
     },
     # The masked-LM head of transformers is not the one with which the models were trained.
     head_modules={
-        'encode': {},
-        'tag': _CLASSIFIER,
-        'qa': {'span_classifier': 'qa_outputs'},
-        **dict.fromkeys(('classify', 'regress', 'choice'), _CLASSIFIER | {'bert/pooler': 'pooler.dense'}),
+        **COMMON_HEADS,
+        **dict.fromkeys(('classify', 'regress', 'choice'), CLASSIFIER | {'bert/pooler': 'pooler.dense'}),
     },
     tied={},
-    config_keys={
-        'width': 'hidden_size',
-        'heads': 'num_attention_heads',
-        'mlp_width': 'intermediate_size',
-        'layers': 'num_hidden_layers',
-        'activation': 'hidden_act',
-        'dropout': 'hidden_dropout_prob',
-        'attention_dropout': 'attention_probs_dropout_prob',
-        'max_positions': 'max_position_embeddings',
-        'segments': 'type_vocab_size',
-        'vocab_size': 'vocab_size',
-        'norm_eps': 'layer_norm_eps',
-        'init_std': 'initializer_range',
+    config_keys=CONFIG_KEYS
+    | {
         'disentangled_buckets': 'position_buckets',
         'relative_max_distance': 'max_relative_positions',
     },

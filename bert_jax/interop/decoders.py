@@ -44,7 +44,8 @@ def _nest(config: Mapping[str, Any]) -> dict[str, Any]:
     return nested
 
 
-def _nest_llama(config: Mapping[str, Any]) -> dict[str, Any]:
+def nest_llama(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Write the settings of Llama's blocks: those that `_flatten_llama` reads."""
     nested = _nest(config)
     return nested | {'head_dim': nested['head_dim'] or nested['hidden_size'] // nested['num_attention_heads']}
 
@@ -72,22 +73,25 @@ _ATTENTION: dict[str, Any] = {
     'mlp_norm': 'post_attention_layernorm',
 }
 _EMBEDDING_AND_NORM = {'token_embedding': 'embed_tokens', 'layers/final_norm': 'norm'}
+LLAMA_MODULES = {
+    **_EMBEDDING_AND_NORM,
+    **block_modules('layers.{}.', **_ATTENTION, up=('mlp.gate_proj', 'mlp.up_proj'), down='mlp.down_proj'),
+}
+LLAMA_KEYS = _CONFIG_KEYS | {
+    'head_width': 'head_dim',
+    'norm_eps': 'rms_norm_eps',
+    'use_bias': 'attention_bias',
+}
 _HEADS = {'clm': {'output_embedding': 'lm_head.weight'}}
 FAMILIES = {
     # Touvron et al. 2023, arXiv 2302.13971.
     'llama': Family(
         prefix='model.',
         model='gpt',
-        base_modules={
-            **_EMBEDDING_AND_NORM,
-            **block_modules(
-                'layers.{}.', **_ATTENTION, up=('mlp.gate_proj', 'mlp.up_proj'), down='mlp.down_proj'
-            ),
-        },
+        base_modules=LLAMA_MODULES,
         head_modules=_HEADS,
         tied={'lm_head.weight': 'gpt/token_embedding'},
-        config_keys=_CONFIG_KEYS
-        | {'head_width': 'head_dim', 'norm_eps': 'rms_norm_eps', 'use_bias': 'attention_bias'},
+        config_keys=LLAMA_KEYS,
         defaults={
             'hidden_size': 4096,
             'num_attention_heads': 32,
@@ -108,7 +112,7 @@ FAMILIES = {
         equal_config={'mlp_bias': 'attention_bias'},
         class_prefix='Llama',
         flatten=_flatten_llama,
-        nest=_nest_llama,
+        nest=nest_llama,
     ),
     # Lozhkov et al. 2024, arXiv 2402.19173.
     'starcoder2': Family(

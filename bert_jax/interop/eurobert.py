@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from bert_jax.core.errors import UserError
-from bert_jax.interop.family import Family, block_modules
+from bert_jax.interop import decoders
+from bert_jax.interop.family import Family
 
 # Our poolings by the names in transformers and in the code that is published with the models.
 _POOLING = {'late': 'late', 'mean': 'mean', 'bos': 'cls', 'cls': 'cls'}
@@ -36,12 +37,8 @@ def flatten(config: Mapping[str, Any]) -> dict[str, Any]:
 
 def nest(config: Mapping[str, Any]) -> dict[str, Any]:
     """Write the settings that `flatten` reads."""
-    nested = dict(config)
-    nested['num_key_value_heads'] = nested['num_key_value_heads'] or nested['num_attention_heads']
-    nested['head_dim'] = nested['head_dim'] or nested['hidden_size'] // nested['num_attention_heads']
-    nested['rope_parameters'] = {'rope_type': 'default', 'rope_theta': nested['rope_theta']}
     pooling = {ours: theirs for theirs, ours in reversed(_POOLING.items())}
-    return nested | {'classifier_pooling': pooling[nested['classifier_pooling']]}
+    return decoders.nest_llama(config) | {'classifier_pooling': pooling[config['classifier_pooling']]}
 
 
 _DEFAULTS = {
@@ -63,21 +60,7 @@ _POOLED = {'bert/pooler': 'dense', 'classifier': 'classifier'}
 FAMILY = Family(
     prefix='model.',
     model='bert',
-    base_modules={
-        'token_embedding': 'embed_tokens',
-        **block_modules(
-            'layers.{}.',
-            qkv=('self_attn.q_proj', 'self_attn.k_proj', 'self_attn.v_proj'),
-            q='self_attn.q_proj',
-            kv=('self_attn.k_proj', 'self_attn.v_proj'),
-            out='self_attn.o_proj',
-            attention_norm='input_layernorm',
-            up=('mlp.gate_proj', 'mlp.up_proj'),
-            down='mlp.down_proj',
-            mlp_norm='post_attention_layernorm',
-        ),
-        'layers/final_norm': 'norm',
-    },
+    base_modules=decoders.LLAMA_MODULES,
     head_modules={
         'encode': {},
         'mlm': {'masked_lm/output_embedding': 'lm_head.weight', 'masked_lm/bias': 'lm_head.bias'},
@@ -85,24 +68,7 @@ FAMILY = Family(
         **dict.fromkeys(('classify', 'regress'), _POOLED),
     },
     tied={'lm_head.weight': 'bert/token_embedding'},
-    config_keys={
-        'width': 'hidden_size',
-        'heads': 'num_attention_heads',
-        'kv_heads': 'num_key_value_heads',
-        'head_width': 'head_dim',
-        'mlp_width': 'intermediate_size',
-        'layers': 'num_hidden_layers',
-        'activation': 'hidden_act',
-        'attention_dropout': 'attention_dropout',
-        'max_positions': 'max_position_embeddings',
-        'vocab_size': 'vocab_size',
-        'norm_eps': 'rms_norm_eps',
-        'use_bias': 'attention_bias',
-        'init_std': 'initializer_range',
-        'pooling': 'classifier_pooling',
-        'rope_base': 'rope_theta',
-        'tied_embeddings': 'tie_word_embeddings',
-    },
+    config_keys=decoders.LLAMA_KEYS | {'pooling': 'classifier_pooling'},
     defaults=_DEFAULTS,
     fixed_config={
         'norm_placement': 'pre',

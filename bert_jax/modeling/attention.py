@@ -123,7 +123,7 @@ def attend(
 
 
 def unscaled(q: jax.Array) -> jax.Array:
-    """Multiply queries [B, N, T, H] by the root of H, by which attention divides its scores."""
+    """Multiply queries [B, N, T, H] by the root of H, so that the scores are not scaled: `attend` divides by it."""
     return q * q.shape[-1] ** 0.5
 
 
