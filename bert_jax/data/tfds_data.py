@@ -103,6 +103,16 @@ def _read_error(name: str, split: str, e: Exception) -> UserError:
     )
 
 
+def list_configs(name: str) -> list[str]:
+    """Return the names of all prepared configs of a TFDS data set; `[name]` for anything else, such as a path.
+
+    Args:
+      name: name of a TFDS data set, such as 'blimp', or of one of its configs, such as 'blimp/adjunct_island'.
+    """
+    configs = [] if '/' in name else [config for folder in folders() for config in _configs(folder, name)]
+    return [f'{name}/{config}' for config in configs] or [name]
+
+
 def load_features(name: str) -> dict[str, Any]:
     """Return the TFDS features of a data set, by field."""
     return dict(_builder(name).info.features.items())

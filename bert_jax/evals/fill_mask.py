@@ -25,12 +25,8 @@ class MaskFiller:
     """
 
     def __init__(self, checkpoint: str):
-        trained = load.read(checkpoint)
+        trained = load.read_masked(checkpoint)
         model, self._tokenizer = module.merge(trained.graph, trained.params), trained.tokenizer
-        if not hasattr(model, 'masked_lm'):
-            raise UserError(
-                f'{checkpoint!r} is not a masked language model. Set --checkpoint to the --workdir of a pretraining run.'
-            )
         self._num_entries, self._token_name = len(self._tokenizer), self._tokenizer.token
         if trained.experiment.task.name == 'bilingual':
             self._num_entries *= 2

@@ -1,12 +1,17 @@
-"""Evaluate a causal language model: perplexity, LAMBADA, multiple choice, few-shot prompts."""
+"""Evaluate a language model.
+
+Causal ones: perplexity, LAMBADA, multiple choice, few-shot prompts. Masked ones: the loss of masked tokens. Both: minimal
+pairs.
+"""
 
 import dataclasses
+import functools
 import logging
 import math
 import re
 import string
-from collections.abc import Iterable, Sequence
-from typing import Any, Literal, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
 
 import numpy as np
 from ml_collections import ConfigDict
@@ -14,22 +19,34 @@ from ml_collections import ConfigDict
 from bert_jax.core import config as config_lib
 from bert_jax.core.config import check_range
 from bert_jax.core.errors import UserError
-from bert_jax.data import formats, labeled, multiple_choice, prepare, scripts, sources
+from bert_jax.data import formats, labeled, multiple_choice, scripts
 from bert_jax.data import records as records_lib
 from bert_jax.data.records import Record
 from bert_jax.data.tokenizer import Tokenizer
-from bert_jax.evals.token_scores import Query, TokenScorer, TokenScores, windows
+from bert_jax.evals import masked_text, minimal_pairs
+from bert_jax.evals.token_scores import (
+    CausalScorer,
+    MaskedScorer,
+    Query,
+    Scored,
+    TokenScores,
+    begin_document,
+    windows,
+)
+from bert_jax.train import load
 
 
 @dataclasses.dataclass(frozen=True)
 class LmConfig:
-    """Settings of an evaluation of a causal language model: the section `eval` of a config.
+    """Settings of an evaluation of a language model: the section `eval` of a config.
 
     Attributes:
-      kind: what the model predicts: each token of running text ('perplexity'), the last word of a passage ('last_word',
-        as in LAMBADA, Paperno et al. 2016), or one of several answers ('choice', as in Brown et al. 2020, section 2.4).
-      source: text files, labeled files or a TFDS name. For perplexity, empty means the documents held out from the
-        checkpoint's pretraining.
+      kind: what the model predicts. A causal language model: each token of running text ('perplexity'), the last word of
+        a passage ('last_word', as in LAMBADA, Paperno et al. 2016), or one of several answers ('choice', as in Brown et
+        al. 2020, section 2.4). A masked language model: masked tokens of running text ('masked_loss'). Both: which of two
+        sentences is more likely ('minimal_pairs', as in BLiMP, Warstadt et al. 2020).
+      source: text files, labeled files or a TFDS name. For running text, empty means the documents held out from the
+        checkpoint's pretraining. For minimal pairs, the name of a TFDS data set without a config means all its configs.
       split: split to evaluate, see `records.read`.
       train_split: split of the examples in few-shot prompts.
       text: field of the text or passage.
@@ -40,18 +57,23 @@ class LmConfig:
         records have the same answers.
       ending_prefix: see `multiple_choice.ChoiceConfig`.
       label: field with the correct class or, with `endings`, the index of the correct answer.
+      good: field with the better sentence of a minimal pair.
+      bad: field with the worse sentence of a minimal pair.
+      group: field by which the accuracy on minimal pairs is also reported; empty for none.
+      mask_rate: share of the tokens that 'masked_loss' masks, in the way of BERT's pretraining.
       num_shots: number of random examples from `train_split` that precede each prompt, with their answers.
       separator: text between the examples of a prompt.
       length: maximum number of tokens that the model sees at once; 0 uses the length of its pretraining rows, or all
-        positions of a converted model.
+        positions of a converted model. Minimal pairs are never cut.
       stride: if a text is longer than `length`, the number of new tokens in each window after the first; 0
         uses half of `length`.
-      limit: maximum number of records or documents to evaluate; 0 evaluates all.
+      limit: maximum number of records or documents to evaluate, for minimal pairs in each config of the data set; 0
+        evaluates all.
       batch_size: rows per batch.
-      seed: seed for the random choice of the few-shot examples.
+      seed: seed for the random choice of the few-shot examples and of the masked tokens.
     """
 
-    kind: Literal['perplexity', 'last_word', 'choice'] = 'perplexity'
+    kind: Literal['perplexity', 'last_word', 'choice', 'masked_loss', 'minimal_pairs'] = 'perplexity'
     source: str = ''
     split: str = 'validation'
     train_split: str = 'train'
@@ -61,6 +83,10 @@ class LmConfig:
     endings: tuple[str, ...] = ()
     ending_prefix: str = ''
     label: str = 'label'
+    good: str = 'sentence_good'
+    bad: str = 'sentence_bad'
+    group: str = ''
+    mask_rate: float = 0.15
     num_shots: int = 0
     separator: str = '\n\n'
     length: int = 0
@@ -72,6 +98,7 @@ class LmConfig:
     def __post_init__(self) -> None:
         check_range(self, 'eval', 0, math.inf, 'num_shots', 'length', 'stride', 'limit', 'seed')
         check_range(self, 'eval', 1, math.inf, 'batch_size')
+        check_range(self, 'eval', 1e-6, 1, 'mask_rate')
         if self.kind == 'choice':
             self._check_template()
         if len({*self.answers}) < len(self.answers):
@@ -97,6 +124,15 @@ class LmConfig:
             )
 
 
+@functools.cache
+def is_config(spec: str) -> bool:
+    """Return whether a config file is one of `eval_lm`: whether it has only the section `eval`."""
+    try:
+        return [*config_lib.load(spec)] == ['eval']
+    except UserError:  # reading the config reports what is wrong with it
+        return False
+
+
 def read_config(spec: str, overrides: Sequence[str] = ()) -> LmConfig:
     """Read the `eval` section of a config file.
 
@@ -105,7 +141,7 @@ def read_config(spec: str, overrides: Sequence[str] = ()) -> LmConfig:
       overrides: `eval.KEY=VALUE` changes.
     """
     config = config_lib.load(spec)
-    if [*config] != ['eval']:
+    if not is_config(spec):
         raise UserError(
             f'{spec!r} has the sections {", ".join(config)}, but eval_lm accepts only '
             'the section eval. Use a config from configs/eval.'
@@ -115,24 +151,8 @@ def read_config(spec: str, overrides: Sequence[str] = ()) -> LmConfig:
     return config_lib.build_section(LmConfig, full.eval, 'eval')
 
 
-class _Scored(NamedTuple):
-    """What was scored, and the scores.
-
-    Attributes:
-      rows: number of documents or records.
-      tokens: number of scored tokens.
-      bytes: number of bytes of the scored text.
-      scores: scores by name.
-    """
-
-    rows: int
-    tokens: int
-    bytes: int
-    scores: dict[str, float]
-
-
 class Scorer:
-    """Score checkpoints of causal language models with the settings of an `eval` section.
+    """Score checkpoints of language models with the settings of an `eval` section.
 
     Args:
       spec: config file, see `read_config`.
@@ -145,8 +165,9 @@ class Scorer:
     def __call__(self, path: Any) -> dict[str, Any]:
         """Return the scores of the newest checkpoint in `path`, with its step and a description of the data."""
         c = self.config
-        scorer = TokenScorer(path, c.batch_size)
-        trained = scorer.trained
+        read = {'masked_loss': load.read_masked, 'minimal_pairs': load.read_language_model}
+        trained = read.get(c.kind, load.read_causal)(path)
+        scorer: Any = (CausalScorer if trained.is_causal else MaskedScorer)(trained, c.batch_size)
         length = c.length or trained.experiment.data.length
         trained.experiment.model.check_length(length, 'eval.length')
         if length < 2:
@@ -156,7 +177,13 @@ class Scorer:
                 f'eval.stride={c.stride} must be less than the window of {length} tokens. Lower eval.stride or raise '
                 'eval.length.'
             )
-        evaluate = {'perplexity': _perplexity, 'last_word': _last_word, 'choice': _choice}[c.kind]
+        evaluate: Callable[[LmConfig, Any, int], Scored] = {
+            'perplexity': _perplexity,
+            'last_word': _last_word,
+            'choice': _choice,
+            'masked_loss': masked_text.score,
+            'minimal_pairs': minimal_pairs.score,
+        }[c.kind]
         try:
             scored = evaluate(c, scorer, length)
         except UserError as e:
@@ -200,11 +227,10 @@ def _stride(config: LmConfig, length: int) -> int:
     return config.stride or max(1, length // 2)
 
 
-def _perplexity(config: LmConfig, scorer: TokenScorer, length: int) -> _Scored:
+def _perplexity(config: LmConfig, scorer: CausalScorer, length: int) -> Scored:
     """Score whole documents. Each follows an end-of-document token, which is not scored."""
-    data, tokenizer = scorer.trained.experiment.data, scorer.trained.tokenizer
-    documents = _read_documents(config, data)
-    texts = documents[: config.limit or len(documents)]
+    tokenizer = scorer.trained.tokenizer
+    texts = masked_text.read_documents(config, scorer.trained.experiment.data)
     encoded = tokenizer.encode(texts)
     if not all(tokenizer.decode(ids) == text for ids, text in zip(encoded[:8], texts, strict=False)):
         logging.warning(
@@ -212,7 +238,7 @@ def _perplexity(config: LmConfig, scorer: TokenScorer, length: int) -> _Scored:
         )
     queries = [
         Query(tokens[start:stop], first - start)
-        for tokens in (_begin_document(ids, tokenizer) for ids in encoded)
+        for tokens in (begin_document(ids, tokenizer) for ids in encoded)
         for start, stop, first in windows(len(tokens), length, _stride(config, length))
         if stop > first
     ]
@@ -228,26 +254,7 @@ def _perplexity(config: LmConfig, scorer: TokenScorer, length: int) -> _Scored:
         'accuracy': float(is_greedy.mean()),
         'unknown': 0.0 if tokenizer.family == 'gpt2' else float(np.mean(all_ids == tokenizer.unk)),
     }
-    return _Scored(len(texts), len(losses), num_bytes, scores)
-
-
-def _read_documents(config: LmConfig, pretraining_data: Any) -> list[str]:
-    """Return the documents to score, one paragraph per line."""
-    if not config.source:
-        documents: Iterable[Sequence[str]] = prepare.read_documents(pretraining_data, 'validation')
-    else:
-        documents = (d.paragraphs for d in sources.read_documents(config.source, config.split, config.text))
-    texts = ['\n'.join(paragraphs) for paragraphs in documents]
-    if not texts:
-        raise UserError(
-            f'eval.source={config.source!r} has no text to evaluate. Set it to text files or a TFDS name.'
-        )
-    return texts
-
-
-def _begin_document(ids: np.ndarray, tokenizer: Tokenizer) -> np.ndarray:
-    """Prepend the token that separates documents, so that the first token of the text has a context."""
-    return np.concatenate([np.array([tokenizer.sep], np.int32), ids])
+    return Scored(len(texts), len(losses), num_bytes, scores)
 
 
 def _exp(mean: float) -> float:
@@ -255,7 +262,7 @@ def _exp(mean: float) -> float:
     return math.exp(min(mean, 700.0))
 
 
-def _last_word(config: LmConfig, scorer: TokenScorer, length: int) -> _Scored:
+def _last_word(config: LmConfig, scorer: CausalScorer, length: int) -> Scored:
     """Score the last word of each record.
 
     A word is correct if each of its tokens has the highest probability given the tokens before it.
@@ -272,7 +279,7 @@ def _last_word(config: LmConfig, scorer: TokenScorer, length: int) -> _Scored:
         'accuracy': float(np.mean([s.is_greedy.all() for s in scores])),
         'perplexity': _exp(float(np.mean([s.losses.sum() for s in scores]))),
     }
-    return _Scored(len(records), *_sizes(continuations, scores), values)
+    return Scored(len(records), *_sizes(continuations, scores), values)
 
 
 def _sizes(continuations: Sequence[tuple[str, str, str]], scores: Sequence[TokenScores]) -> tuple[int, int]:
@@ -304,13 +311,13 @@ def _make_queries(
                 f'{location} has the answer {continuation[:40]!r}, which is longer than the window of {length} tokens. '
                 'Raise eval.length, or remove the record.'
             )
-        tokens = _begin_document(text, tokenizer)
+        tokens = begin_document(text, tokenizer)
         cut = max(0, len(tokens) - length)
         queries.append(Query(tokens[cut:], first + 1 - cut))
     return queries
 
 
-def _choice(config: LmConfig, scorer: TokenScorer, length: int) -> _Scored:
+def _choice(config: LmConfig, scorer: CausalScorer, length: int) -> Scored:
     """Score multiple choice. The answer with the highest log-likelihood, in total, per token or per byte, is chosen."""
     records = records_lib.read(config.source, config.split, config.limit)
     options, correct_options = _options(config, records)
@@ -333,7 +340,7 @@ def _choice(config: LmConfig, scorer: TokenScorer, length: int) -> _Scored:
     names = ('accuracy', 'accuracy_token_normalized', 'accuracy_byte_normalized')
     accuracies = {name: float(x) for name, x in zip(names, np.mean(is_correct, axis=0), strict=True)}
     majority = np.bincount(correct_options).max() / len(correct_options)
-    return _Scored(len(records), *_sizes(continuations, scored), accuracies | {'majority': float(majority)})
+    return Scored(len(records), *_sizes(continuations, scored), accuracies | {'majority': float(majority)})
 
 
 def _options(config: LmConfig, records: Sequence[Record]) -> tuple[list[list[str]], list[int]]:

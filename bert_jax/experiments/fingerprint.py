@@ -13,10 +13,12 @@ import pathlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from bert_jax.core import config as config_lib
 from bert_jax.core import paths as path_lib
 from bert_jax.core.errors import UserError
 from bert_jax.data import files as files_lib
 from bert_jax.data import formats, sources
+from bert_jax.evals import language_model
 from bert_jax.train import checkpoint as checkpoint_lib
 from bert_jax.train import experiment
 
@@ -67,7 +69,8 @@ def read(config: str, settings: Sequence[str], checkpoint: str = '') -> Fingerpr
     """Compute the current fingerprint of a job.
 
     Args:
-      config: config file of a training run or an evaluation, with its argument; for a study, `bin/STUDY.py`.
+      config: config file of a training run or an evaluation, also of `eval_lm`, with its argument; for a study,
+        `bin/STUDY.py`.
       settings: config overrides `a.b=value`; for a study, its flags `name=value`.
       checkpoint: checkpoint to evaluate or study; empty for a training run.
 
@@ -84,6 +87,7 @@ def read(config: str, settings: Sequence[str], checkpoint: str = '') -> Fingerpr
     flags: dict[str, str] = {}
     paths, files = {'checkpoint': checkpoint}, []
     is_study = config.startswith('bin/')
+    is_lm = not is_study and language_model.is_config(config)
     if is_study:
         flags = {name: value for name, _, value in (setting.partition('=') for setting in settings)}
         overrides = tuple(s.removeprefix('config.') for s in settings if s.startswith('config.'))
@@ -91,13 +95,15 @@ def read(config: str, settings: Sequence[str], checkpoint: str = '') -> Fingerpr
         paths |= {k: v for k, v in flags.items() if k == 'control'}
         values = [sources.parse_source(value)[1] for name, value in flags.items() if name not in configs]
         files += [_File(value.replace('{split}', '*'), True) for value in values if value]
+    elif is_lm:
+        configs = {'': {'eval': config_lib.as_dict(language_model.read_config(config, settings))}}
     else:
         configs = {'': _read_config(config, tuple(settings))}
         paths['checkpoint'] = checkpoint or configs['']['init']['checkpoint']
     checkpoints = {name: _read_checkpoint(path) for name, path in paths.items()}
     for sections in configs.values():
         files += _data_files(sections, is_training=not checkpoint)
-    if is_study:  # it may read the text that was held out from pretraining
+    if is_study or is_lm:  # it may read the text that was held out from pretraining
         files += [file for found in checkpoints.values() if found for file in _text_files(found.text_sources)]
     return {
         'is_training': not checkpoint,
@@ -186,6 +192,11 @@ def _read_unchanged_checkpoint(path: str, modified: tuple[Any, ...]) -> _Checkpo
 
 def _data_files(config: Mapping[str, Any], is_training: bool) -> Iterator[_File]:
     """Yield the files of data and tokenizer that a training run or an evaluation reads."""
+    if 'eval' in config:  # of eval_lm
+        source, split = config['eval']['source'], config['eval']['split']
+        if formats.is_path(source):
+            yield _File(source.replace('{split}', split), True)
+        return
     data, tokenizer = config['data'], config['tokenizer']['path']
     yield from _text_files(data.get('sources', ()))
     if formats.is_path(data.get('source', '')):

@@ -20,6 +20,7 @@ from typing import NamedTuple
 from bert_jax.core import cli, paths
 from bert_jax.core import config as config_lib
 from bert_jax.core.errors import UserError
+from bert_jax.evals import language_model
 from bert_jax.experiments import fingerprint, runs
 from bert_jax.train import experiment
 
@@ -34,7 +35,8 @@ class Job(NamedTuple):
 
     Attributes:
       folder: the working directory of a training run, or the folder for the scores of an evaluation or study.
-      config: the config file, with its argument; for a study, its command, written `bin/STUDY.py`.
+      config: the config file, with its argument, that of `eval_lm` too; for a study, its command, written
+        `bin/STUDY.py`.
       settings: config overrides `a.b=value`; for a study, its flags `name=value`.
       depends_on: the folder of a job that must finish first; None for no dependency.
       checkpoint: the checkpoint to evaluate or study; empty for a training run.
@@ -83,6 +85,19 @@ class Job(NamedTuple):
     def is_study(self) -> bool:
         return self.config.startswith('bin/')
 
+    def read_experiment(self) -> experiment.Experiment | None:
+        """Read the config; None for a study or an evaluation with `eval_lm`, whose settings are checked as well.
+
+        Raises:
+          UserError: if the config is invalid.
+        """
+        if self.is_study:
+            return None
+        if language_model.is_config(self.config):
+            language_model.read_config(self.config, self.settings)
+            return None
+        return experiment.read(self.config, self.settings)
+
     @property
     def arguments(self) -> list[str]:
         """The module to run and its command-line arguments.
@@ -97,7 +112,8 @@ class Job(NamedTuple):
         config = [f'--config={self.config}', *(f'--config.{s}' for s in self.settings)]
         if not self.checkpoint:
             return ['bert_jax.bin.train', f'--workdir={self.folder}', *config]
-        task = experiment.read(self.config, self.settings).task.name
+        read = self.read_experiment()
+        task = read.task.name if read else 'lm'
         if importlib.util.find_spec(f'bert_jax.bin.eval_{task}') is None:
             raise UserError(
                 f'{self.config!r} has the task {task!r}, which no eval command scores. Choose the config of a downstream task.'
@@ -162,7 +178,7 @@ def validate(jobs: Sequence[Job]) -> list[str]:
     """
     checkpoints = []
     for job in jobs:
-        config = None if job.is_study else experiment.read(job.config, job.settings)
+        config = job.read_experiment()
         if config and not job.checkpoint:
             config.check_splits()
         checkpoints.append(job.checkpoint or (config.init.checkpoint if config else ''))

@@ -18,6 +18,7 @@ from ml_collections import ConfigDict
 
 from bert_jax.core import config as config_lib
 from bert_jax.core.errors import UserError
+from bert_jax.evals import language_model
 from bert_jax.experiments import runs, significance
 from bert_jax.experiments.jobs import Job, distinct_reasons, find_unfinished
 from bert_jax.train import experiment
@@ -59,8 +60,8 @@ class Column:
     Attributes:
       name: name in the table.
       config: config of the fine-tuning runs; with `source_column`, the config with which to evaluate the
-        fine-tuned models of that column. For a study, its command, such as `bin/study_language.py`; it
-        studies those models or, without `source_column`, the pretrained ones.
+        fine-tuned models of that column. For a study, its command, such as `bin/study_language.py`; it studies those
+        models or, without `source_column`, the pretrained ones. A config of `eval_lm` evaluates the same models.
       score: name of the score; its value is taken from the last evaluation.
       settings: config overrides `a.b=value`, or the flags of the study.
       format: 'percent' multiplies a fraction by 100, 'exp' turns a loss into a perplexity; empty leaves the
@@ -89,8 +90,11 @@ class Column:
     x: float | str = 0.0
 
     @property
-    def is_study(self) -> bool:
-        return self.config.startswith('bin/')
+    def trains(self) -> bool:
+        """Whether the column has its own training runs, and is not a study or an evaluation with `eval_lm`."""
+        return not self.config.startswith('bin/') and not (
+            self.config and language_model.is_config(self.config)
+        )
 
     def convert(self, score: float) -> float:
         """Convert a score to the unit of the table."""
@@ -186,7 +190,7 @@ class Table:
             *(([name], ['', *rows]) for name in (self.baseline, *(c.until_score_of for c in self.columns))),
         ]
         with_runs = [c for c in self.columns if not c.source_column]
-        fine_tuned = [c for c in with_runs if not c.is_study]
+        fine_tuned = [c for c in with_runs if c.trains]
         for column in self.columns:
             sources = [c.name for c in (fine_tuned if column.config else with_runs)]
             references.append(([column.source_column], ['', PRETRAINING, *sources]))
@@ -235,7 +239,7 @@ class Table:
             if column.source_column:
                 tuned = _folder(workdir, column.source_column, row, seed)
                 found.append(Job(folder, column.config, settings, tuned, str(tuned)))
-            elif column.is_study:
+            elif not column.trains:
                 found.append(Job(folder, column.config, settings, pretraining, str(checkpoint)))
             else:
                 init = (f'init.checkpoint={checkpoint}', f'init.weights={row.weights}')
@@ -265,7 +269,7 @@ class Table:
 
     def _num_seeds(self, row: Row, column: Column) -> int:
         """The number of runs of a column with its own runs. A study of a checkpoint that all seeds share runs once."""
-        studies_checkpoint = column.is_study and not column.source_column and not row.config
+        studies_checkpoint = not column.trains and not column.source_column and not row.config
         return 1 if studies_checkpoint else self.seeds
 
     def _finished_folders(self, workdir: pathlib.Path) -> set[pathlib.Path]:

@@ -34,6 +34,11 @@ class TrainedModel(NamedTuple):
     params: module.Params
     step: int
 
+    @property
+    def is_causal(self) -> bool:
+        """Whether the model is a causal language model."""
+        return self.experiment.task.name == 'clm'
+
 
 def read(
     path: str | pathlib.Path, partitioner: Partitioner | None = None, overrides: Sequence[str] = ()
@@ -71,9 +76,37 @@ def read_causal(path: str | pathlib.Path) -> TrainedModel:
       UserError: if there is no checkpoint, or its model is not a causal language model.
     """
     trained = read(path)
-    if trained.experiment.task.name != 'clm':
+    if not trained.is_causal:
         raise UserError(
             f'{str(path)!r} is not a causal language model. Set --checkpoint to the --workdir of a run with '
             'task.name=clm.'
+        )
+    return trained
+
+
+def read_masked(path: str | pathlib.Path) -> TrainedModel:
+    """Load a masked language model from `path`, as `read` does.
+
+    Raises:
+      UserError: if there is no checkpoint, or its model is not a masked language model.
+    """
+    return _check_masked(read(path), path)
+
+
+def read_language_model(path: str | pathlib.Path) -> TrainedModel:
+    """Load a causal or a masked language model from `path`, as `read` does.
+
+    Raises:
+      UserError: if there is no checkpoint, or its model is neither.
+    """
+    trained = read(path)
+    return trained if trained.is_causal else _check_masked(trained, path)
+
+
+def _check_masked(trained: TrainedModel, path: str | pathlib.Path) -> TrainedModel:
+    """Return `trained`; raise UserError if it is not a masked language model."""
+    if not hasattr(module.merge(trained.graph, trained.params), 'masked_lm'):
+        raise UserError(
+            f'{str(path)!r} is not a masked language model. Set --checkpoint to the --workdir of a pretraining run.'
         )
     return trained

@@ -1,4 +1,4 @@
-"""Evaluate a causal language model: perplexity, LAMBADA, HellaSwag, few-shot classification.
+"""Evaluate a language model: perplexity, LAMBADA, HellaSwag, few-shot classification, masked tokens, BLiMP.
 
 python -m bert_jax.bin.eval_lm --config=configs/eval/lm.py:text --checkpoint=runs/gpt --out=runs/gpt/text.json
 python -m bert_jax.bin.eval_lm --config=configs/eval/lm.py:lambada --checkpoint=runs/gpt --out=runs/gpt/lambada.json
@@ -10,7 +10,13 @@ held-out novels, 0.1 % accuracy on LAMBADA and 29.1 % on HellaSwag, where chance
 minutes on two cores. `:text` scores the documents that were held out of the checkpoint's pretraining, or
 --config.eval.source=FILES. `:lambada` predicts the last word of a passage, and `:hellaswag` chooses an
 ending. `:sst2` and `:nli` classify with a prompt and examples (Brown et al. 2020, section 2.4); for other
-data, set --config.eval.template and --config.eval.source.
+data, set --config.eval.template and --config.eval.source. These need a causal language model.
+
+python -m bert_jax.bin.eval_lm --config=configs/eval/lm.py:masked --checkpoint=runs/english --out=runs/english/masked.json
+python -m bert_jax.bin.eval_lm --config=configs/eval/lm.py:blimp --checkpoint=runs/english --out=runs/english/blimp.json
+
+`:masked` is the loss of a masked language model on 15 % of the held-out tokens. `:blimp` is the accuracy on 67,000 minimal
+pairs of grammar (Warstadt et al. 2020), for masked and causal language models; chance is 50 %.
 """
 
 from ml_collections import ConfigDict
@@ -35,11 +41,15 @@ EVALUATIONS = {
         template='{premise.en}\nQuestion: {hypothesis.en} True, False or Neither?\nAnswer: {answer}',
         answers=('True', 'Neither', 'False'),
     ),
+    'masked': dict(kind='masked_loss', batch_size=32),
+    'blimp': dict(
+        kind='minimal_pairs', source='blimp', split='train', group='linguistics_term', batch_size=256
+    ),
 }
 
 
 def get_config(arg: str = 'text') -> ConfigDict:
-    """`arg` is text, lambada, hellaswag, sst2 or nli."""
+    """`arg` is text, lambada, hellaswag, sst2, nli, masked or blimp."""
     check_argument(arg, tuple(EVALUATIONS))
     config = new_config()
     config.eval = EVALUATIONS[arg]

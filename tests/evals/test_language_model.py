@@ -29,7 +29,7 @@ CONFIG = ROOT / 'configs' / 'eval' / 'lm.py'
 
 @pytest.fixture(scope='module')
 def scorer(gpt):
-    return token_scores.TokenScorer(gpt, batch_size=3)
+    return token_scores.CausalScorer(load.read_causal(gpt), batch_size=3)
 
 
 @pytest.fixture(scope='module')
@@ -71,17 +71,16 @@ def test_windows_predict_each_token_once_with_enough_context(size, length, data)
     assert new == [*range(1, size)]
 
 
-def test_texts_as_long_as_the_positions_are_scored(monkeypatch):
+def test_texts_as_long_as_the_positions_are_scored():
     graph, params = tiny.graph_and_params(GptForCausalLM, max_positions=13)
     experiment = types.SimpleNamespace(model=tiny.config(GptForCausalLM, max_positions=13))
     trained = load.TrainedModel(experiment, None, graph, params, 0)
-    monkeypatch.setattr(load, 'read_causal', lambda _: trained)
-    (scores,) = token_scores.TokenScorer('')([token_scores.Query(np.arange(13), 1)])
+    (scores,) = token_scores.CausalScorer(trained)([token_scores.Query(np.arange(13), 1)])
     assert scores.losses.shape == (12,)
 
 
 def test_loss_that_is_not_finite_is_an_error(gpt, monkeypatch):
-    scorer = token_scores.TokenScorer(gpt)
+    scorer = token_scores.CausalScorer(load.read_causal(gpt))
     nan = np.full((16, 7), np.nan)
     monkeypatch.setattr(
         scorer, '_score', lambda rows: (nan[:, : rows.shape[1] - 1], nan[:, : rows.shape[1] - 1] > 0)
@@ -320,4 +319,4 @@ def test_messages_name_settings_of_eval(gpt, tmp_path):
 
 def test_bert_is_no_causal_language_model(pretrained):
     with pytest.raises(UserError, match='is not a causal language model'):
-        token_scores.TokenScorer(pretrained)
+        load.read_causal(pretrained)

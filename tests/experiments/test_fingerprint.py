@@ -7,7 +7,7 @@ import shutil
 import pytest
 
 from bert_jax.experiments import fingerprint
-from tests.runs import TINY
+from tests.runs import ROOT, TINY
 
 CLASSIFY, PRETRAIN = f'{TINY}:classify', f'{TINY}:pretrain'
 CONFIG = """
@@ -158,5 +158,27 @@ def test_study_depends_on_its_flags_configs_and_texts(tmp_path):
         "limit was '50', is '60'",
         'target_config: data.limit was 0, is 9',
         f'the file {text} has changed',
+        f'the file {tmp_path}/corpus.txt has changed',
+    ]
+
+
+def test_language_evaluation_depends_on_its_settings_and_texts(tmp_path):
+    pairs = tmp_path / 'pairs.jsonl'
+    pairs.write_text('one')
+    write_checkpoint(tmp_path, 5, config={'data': {'sources': [f'{tmp_path}/corpus.txt']}})
+    (tmp_path / 'corpus.txt').write_text('one')
+    job = (
+        f'{ROOT}/configs/eval/lm.py:blimp',
+        ('eval.limit=50', f'eval.source={tmp_path}/*.jsonl'),
+        str(tmp_path),
+    )
+    before = fingerprint.read(*job)
+    assert find_changes(before, *job) == []
+    pairs.write_text('two')
+    os.utime(pairs, (1, 1))
+    (tmp_path / 'corpus.txt').write_text('three')
+    assert find_changes(before, job[0], ('eval.limit=60', job[1][1]), str(tmp_path)) == [
+        'eval.limit was 50, is 60',
+        f'the file {pairs} has changed',
         f'the file {tmp_path}/corpus.txt has changed',
     ]

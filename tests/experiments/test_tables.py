@@ -90,6 +90,29 @@ def test_column_can_score_or_study_the_pretraining(tmp_path):
     assert table.values(tmp_path)['r', 'Loss'] == [2.0]
 
 
+def test_column_can_evaluate_the_pretraining_as_a_language_model(tmp_path):
+    blimp = f'{ROOT}/configs/eval/lm.py:blimp'
+    columns = (
+        Column('BLiMP', blimp, settings=('eval.limit=50',), format='percent'),
+        Column('anaphors', score='accuracy/anaphor_agreement', source_column='BLiMP'),
+    )
+    rows = (Row('r', PRETRAIN), Row('own', checkpoint='runs/own'))
+    table = make_table(rows=rows, columns=columns, seeds=2)
+    pretraining, evaluation, other = table.jobs(tmp_path)[:3]
+    assert (evaluation.depends_on, other.checkpoint) == (pretraining.folder, 'runs/own')
+    assert evaluation.arguments == [
+        'bert_jax.bin.eval_lm', f'--checkpoint={pretraining.folder}', f'--out={evaluation.folder}/scores.json',
+        f'--config={blimp}', '--config.eval.limit=50',
+    ]  # fmt: skip
+    assert sum(job.checkpoint == 'runs/own' for job in table.jobs(tmp_path)) == 1, 'without randomness, once'
+    evaluation.folder.mkdir(parents=True)
+    scores = {'accuracy': 0.75, 'accuracy/anaphor_agreement': 0.5}
+    (evaluation.folder / 'scores.json').write_text(json.dumps({'source': 'x', 'split': '', 'scores': scores}))
+    finish(evaluation)
+    values = table.values(tmp_path)
+    assert (values['r', 'BLiMP'], values['r', 'anaphors']) == ([75.0], [0.5])
+
+
 def test_column_can_study_the_runs_of_another(tmp_path):
     columns = (
         Column('tags', 'pos.py'),
