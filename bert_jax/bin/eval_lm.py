@@ -1,4 +1,4 @@
-"""Score a causal language model on running text, the last words of passages, or multiple-choice questions."""
+"""Score a language model on running text, the last words of passages, multiple-choice questions or minimal pairs."""
 
 from collections.abc import Sequence
 
@@ -12,7 +12,7 @@ def main() -> int:
         'lm',
         __doc__,
         '--config=configs/eval/lm.py:text --checkpoint=runs/gpt --out=runs/gpt/text.json',
-        '--config=configs/eval/lm.py:sst2 --checkpoint=runs/gpt --out=runs/gpt/sst2.json --config.eval.num_shots=8',
+        '--config=configs/eval/lm.py:blimp --checkpoint=runs/english --out=runs/english/blimp.json',
     )
     flags, overrides = cli.parse_args(parser, _read_sections)
 

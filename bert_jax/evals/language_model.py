@@ -274,7 +274,7 @@ def _last_word(config: LmConfig, scorer: CausalScorer, length: int) -> Scored:
         if not space:
             raise record.error('has fewer than two words')
         continuations.append((record.location, context, space + word))
-    scores = scorer(_make_queries(continuations, scorer.trained.tokenizer, length))
+    scores = scorer(make_queries(continuations, scorer.trained.tokenizer, length))
     values = {
         'accuracy': float(np.mean([s.is_greedy.all() for s in scores])),
         'perplexity': _exp(float(np.mean([s.losses.sum() for s in scores]))),
@@ -287,7 +287,7 @@ def _sizes(continuations: Sequence[tuple[str, str, str]], scores: Sequence[Token
     return sum(len(s.losses) for s in scores), sum(len(text.encode()) for _, _, text in continuations)
 
 
-def _make_queries(
+def make_queries(
     continuations: Sequence[tuple[str, str, str]], tokenizer: Tokenizer, length: int
 ) -> list[Query]:
     """Encode each context with its continuation, and cut off the beginning of a context that is too long.
@@ -326,7 +326,7 @@ def _choice(config: LmConfig, scorer: CausalScorer, length: int) -> Scored:
     for record, prompt, answers in zip(records, prompts, options, strict=True):
         context = prompt.rstrip(' ')
         continuations += [(record.location, context, prompt[len(context) :] + answer) for answer in answers]
-    scored = scorer(_make_queries(continuations, scorer.trained.tokenizer, length))
+    scored = scorer(make_queries(continuations, scorer.trained.tokenizer, length))
     scores = iter(scored)
     is_correct = []
     for answers, label in zip(options, correct_options, strict=True):

@@ -40,7 +40,8 @@ class Row:
       weights: which weights of the model fine-tuning starts from; see `experiment.InitConfig`.
       checkpoint: a pretrained or converted model, or `{NAME}` for one of the table's `checkpoints`; by default, the
         table's `checkpoint`.
-      x: position on the x axis of the figure; if it is 0 in all rows, the columns are on the x axis.
+      x: position on the x axis of the figure, a number or a name; if it is 0 in all rows, the columns are on the x axis.
+      series: name of the line that connects this row with others in the figure, if the rows are on the x axis.
     """
 
     name: str
@@ -50,7 +51,8 @@ class Row:
     column_settings: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
     weights: Literal['pretrained', 'reinit_embeddings', 'random'] = 'pretrained'
     checkpoint: str = ''
-    x: float = 0.0
+    x: float | str = 0.0
+    series: str = ''
 
 
 @dataclasses.dataclass(frozen=True)

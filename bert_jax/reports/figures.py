@@ -22,7 +22,8 @@ def plot_table(table: Table, workdir: pathlib.Path) -> Any:
             ours = values[row.name, column.name]
             if ours and (row.x if rows_on_x else column.panel):
                 panel = panels.setdefault(column.panel or column.name, {})
-                label = (column.name if column.panel else '') if rows_on_x else row.name
+                of_row = ', '.join(filter(None, [column.panel and column.name, row.series]))
+                label = of_row if rows_on_x else row.name
                 x = row.x if rows_on_x else column.x
                 panel.setdefault(label, []).append((x, ours))
                 if (published := table.published.get(row.name, {}).get(column.name)) is not None:

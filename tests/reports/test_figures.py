@@ -49,6 +49,21 @@ def test_figure_with_names_on_the_x_axis(tmp_path):
     }
 
 
+def test_figure_with_series_of_rows(tmp_path):
+    rows = tuple(
+        Row(f'{recipe}, {name}', checkpoint='x', x=recipe, series=name)
+        for recipe in ('old', 'new')
+        for name in ('AdamW', 'Muon')
+    )
+    table = make_table(rows=rows, columns=(Column('SST-2', CLASSIFY),), x_label='recipe', seeds=1)
+    for i, name in enumerate(('old_adamw', 'old_muon', 'new_adamw', 'new_muon')):
+        write_run(table, tmp_path, f'sst_2/{name}/seed0', accuracy=i / 10)
+    (axes,) = figures.plot_table(table, tmp_path).axes
+    assert [x.get_text() for x in axes.get_xticklabels()] == ['old', 'new']
+    drawn = {c.get_label(): c.lines[0].get_ydata().round(1).tolist() for c in axes.containers}
+    assert drawn == {'AdamW': [0.0, 0.2], 'Muon': [0.1, 0.3]}
+
+
 def make_summary(**values):
     """A sweep of one key, whose trials have two seeds with the scores 0.5 and 0.7."""
     ((key, choices),) = values.items()

@@ -1,0 +1,133 @@
+"""Three recipes of pretraining at equal CPU time, each with AdamW and with Muon: BERT, BERT with new blocks, ModernBERT.
+
+python -m bert_jax.bin.table --config=configs/tables/recipes.py --jobs=2 \
+    --config.text=encyclopedia_en.txt.gz,dialogue_en.txt.gz
+
+Each run pretrains a model of 4 layers, 128 wide, for four minutes of one core of an Intel Xeon (Sapphire Rapids): its number
+of steps follows from the speed of its recipe there. `:rates` compares learning rates in two minutes each.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import check_argument, new_config
+
+# Steps per second on one core, and the learning rates of `:rates`, the best first.
+OPTIMIZERS = {
+    ('BERT', 'AdamW'): (3.4, (1e-3, 5e-4, 2e-3)),
+    ('BERT', 'Muon'): (3.15, (2e-3, 1e-3)),
+    ('BERT, new blocks', 'AdamW'): (3.2, (2e-3, 1e-3)),
+    ('BERT, new blocks', 'Muon'): (3.0, (2e-3, 4e-3)),
+    ('ModernBERT', 'AdamW'): (3.0, (2e-3, 4e-3)),
+    ('ModernBERT', 'Muon'): (2.8, (2e-3, 4e-3)),
+}
+COMMON = (
+    'data.sources={text}',
+    'model.width=128',
+    'model.heads=2',
+    'tokenizer.vocab_size=8192',
+    'optim.warmup=0.05',
+    'optim.b2=0.98',
+    'train.log_every=50',
+    'train.eval_every=0',
+    'train.eval_rows=1024',
+    'checkpoint.every=1.0',
+)
+BERT = (
+    'data.rows_dir={workdir}/rows/pairs',
+    'model.mlp_width=512',
+    'model.dtype=float32',
+    'optim.bias_correction=true',
+    'train.phases=()',
+    'train.batch_size=32',
+)
+NEW_BLOCKS = (
+    'model.norm_placement=pre',
+    'model.rope_base=10_000.0',
+    'model.dropout=0.0',
+    'model.attention_dropout=0.0',
+)
+FINE_TUNING = (
+    'data.limit=3000',
+    'optim.learning_rate=3e-4',
+    'train.steps="2 epochs"',
+    'train.length_buckets=3',
+    'train.eval_every=0',
+    'checkpoint.every=1.0',
+)
+
+
+def get_config(arg: str = 'mini') -> ConfigDict:
+    """`arg` is mini, or rates to compare learning rates."""
+    check_argument(arg, ('mini', 'rates'))
+    config = new_config()
+    config.title = 'Recipes of pretraining at equal CPU time'
+    config.description = (
+        'Loss: masked-LM loss on held-out documents, 15 % masked. BLiMP: minimal pairs, 50 of each of 67 phenomena, percent. '
+        'Accuracy on SST-2 and parts of speech, F1 of entities: percent, fine-tuned on 3,000 examples.'
+    )
+    loss = dict(
+        name='loss', config='configs/eval/lm.py:masked', score='masked_loss', settings=('eval.length=128',)
+    )
+    if arg == 'rates':
+        config.rows = tuple(
+            _row(f'{recipe}, {optimizer}, {rate:g}', recipe, optimizer, rate, 120)
+            for (recipe, optimizer), (_, rates) in OPTIMIZERS.items()
+            for rate in rates
+        )
+        config.columns = (loss,)
+        return config
+    config.rows = tuple(
+        _row(f'{recipe}, {optimizer}', recipe, optimizer, rates[0], 240)
+        for (recipe, optimizer), (_, rates) in OPTIMIZERS.items()
+    )
+    config.columns = (loss, *_columns())
+    config.seeds = 3
+    config.baseline = 'BERT, AdamW'
+    config.x_label = 'recipe'
+    return config
+
+
+def _row(name: str, recipe: str, optimizer: str, rate: float, seconds: float) -> dict:
+    """Return the pretraining run of a recipe for some seconds of one core."""
+    steps = round(OPTIMIZERS[recipe, optimizer][0] * seconds)
+    settings = [*COMMON, f'optim.name={optimizer.lower()}', f'optim.learning_rate={rate}']
+    if optimizer == 'Muon':
+        settings.append('optim.muon_rms=1.0')
+    if recipe == 'ModernBERT':
+        config, half = 'cpu.py:modern', steps // 8  # the first steps have half as many rows
+        phases = (
+            f"(({half}, 128, 16, 'task.mask_rate=0.3'), ({steps - half // 2}, 128, 32, 'task.mask_rate=0.3'))"
+        )
+        settings += ['data.rows_dir={workdir}/rows/packed', f'train.phases={phases}', 'optim.decay=0.2']
+    else:
+        config = 'bert.py:mini'
+        settings += [*BERT, f'train.steps={steps}', *(NEW_BLOCKS if recipe != 'BERT' else ())]
+    return dict(
+        name=name,
+        x=recipe,
+        series=optimizer,
+        config=f'configs/pretrain/{config}',
+        settings=tuple(settings),
+    )
+
+
+def _columns() -> list[dict]:
+    blimp = dict(config='configs/eval/lm.py:blimp', settings=('eval.limit=50',))
+    tuned = (
+        ('SST-2', 'glue.py:sst2', 'accuracy'),
+        ('tags', 'pos.py:en_ewt', 'accuracy'),
+        ('entities', 'ner.py:en', 'entity_f1'),
+    )
+    return [
+        dict(name='BLiMP', **blimp, format='percent'),
+        *(
+            dict(
+                name=name,
+                config=f'configs/finetune/{file}',
+                score=score,
+                settings=FINE_TUNING,
+                format='percent',
+            )
+            for name, file, score in tuned
+        ),
+    ]
