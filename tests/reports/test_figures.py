@@ -60,7 +60,7 @@ def test_figure_with_series_of_rows(tmp_path):
         write_run(table, tmp_path, f'sst_2/{name}/seed0', accuracy=i / 10)
     (axes,) = figures.plot_table(table, tmp_path).axes
     assert [x.get_text() for x in axes.get_xticklabels()] == ['old', 'new']
-    drawn = {c.get_label(): c.lines[0].get_ydata().round(1).tolist() for c in axes.containers}
+    drawn = {c.get_label(): c.lines[0].get_xydata()[:, 1].round(1).tolist() for c in axes.containers}
     assert drawn == {'AdamW': [0.0, 0.2], 'Muon': [0.1, 0.3]}
 
 
