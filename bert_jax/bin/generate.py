@@ -1,4 +1,4 @@
-"""Continue a prompt with a causal language model."""
+"""Continue a prompt with a causal language model, or replace the masks of a text with a masked one."""
 
 from bert_jax.core import cli
 
@@ -8,10 +8,19 @@ def main() -> None:
         'generate',
         __doc__,
         '--checkpoint=runs/gpt "The captain looked at the"',
-        '--checkpoint=runs/gpt --length=200 --temperature=0.7 --top_p=0.9 --seed=1 "Once upon a time"',
+        '--checkpoint=runs/diffusion --steps=16 "The captain [MASK:20] home."',
     )
-    cli.add_checkpoint_flag(parser, 'a run of the task clm')
+    cli.add_checkpoint_flag(parser, 'a run of the task clm or mlm')
     parser.add_argument('--length', type=int, default=100, help='maximum number of new tokens')
+    parser.add_argument(
+        '--steps',
+        type=int,
+        default=0,
+        help='masked language models: number of steps in which the masks are replaced; by default one per mask',
+    )
+    parser.add_argument(
+        '--show_steps', action='store_true', help='masked language models: print the text after each step'
+    )
     parser.add_argument(
         '--temperature',
         type=float,
@@ -29,10 +38,15 @@ def main() -> None:
     )
     parser.add_argument('--seed', type=cli.parse_seed, default=0, help='seed of the sampling')
     parser.add_argument(
-        'prompt', nargs='?', default='', help='text to continue; without it, a new document is started'
+        'prompt',
+        nargs='?',
+        default='',
+        help='text to continue; without it, a new document is started. For a masked language model, a text with [MASK] for '
+        'one token and [MASK:8] for eight; without masks, --length of them follow',
     )
     flags = parser.parse_args()
     cli.check_minimum(parser, flags, 'length', 1)
+    cli.check_minimum(parser, flags, 'steps', 0)
 
     from bert_jax.core import runtime
     from bert_jax.evals import generation
@@ -41,7 +55,15 @@ def main() -> None:
 
     runtime.configure_process()
     sampling = Sampling(flags.temperature, flags.top_k, flags.top_p)
-    trained = load.read_causal(flags.checkpoint)
+    trained = load.read_language_model(flags.checkpoint)
+    if not trained.is_causal:
+        options = (flags.prompt, flags.length, flags.steps, sampling, flags.seed)
+        for text in generation.unmask(trained, *options):
+            if flags.show_steps:
+                print(text, flush=True)
+        if not flags.show_steps:
+            print(text)
+        return
     for piece in generation.stream(trained, flags.prompt, flags.length, sampling, flags.seed):
         print(piece, end='', flush=True)
     print()

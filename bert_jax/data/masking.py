@@ -79,6 +79,28 @@ def mask_tokens(
     return tokens, positions
 
 
+def diffuse_tokens(
+    row: Row, rate: float, tokenizer: Tokenizer, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Mask each token of a row with probability `rate`: the noise of masked diffusion (Sahoo et al. 2024, section 3.1).
+
+    Args:
+      row: the row; its [CLS], [SEP] and padding are never masked.
+      rate: probability of each token, in (0, 1].
+      tokenizer: defines the special tokens.
+      rng: random generator of the choices.
+
+    Returns:
+      The masked tokens [T], and the masked positions [n], ascending; n may be 0.
+    """
+    tokens = row.tokens.copy()
+    real = tokens[: row.length]
+    candidates = np.flatnonzero((real != tokenizer.cls) & (real != tokenizer.sep))
+    positions = candidates[rng.random(len(candidates)) < rate]
+    tokens[positions] = tokenizer.mask
+    return tokens, positions
+
+
 def _select_fitting(sizes: np.ndarray, capacity: int) -> np.ndarray:
     """Select items greedily in order, skipping those that no longer fit into `capacity`: booleans [n]."""
     is_selected = np.zeros(len(sizes), bool)

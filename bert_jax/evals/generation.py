@@ -1,10 +1,14 @@
-"""Continue a prompt with a causal language model."""
+"""Continue a prompt with a causal language model, or replace the masks of a text with a masked one."""
 
+import itertools
+import re
 from collections.abc import Iterator
 
 import numpy as np
 
-from bert_jax.modeling import decoding
+from bert_jax.core.errors import UserError
+from bert_jax.data.tokenizer import Tokenizer
+from bert_jax.modeling import decoding, unmasking
 from bert_jax.modeling.decoding import Sampling
 from bert_jax.train.load import TrainedModel
 
@@ -37,3 +41,58 @@ def stream(
         if not text.endswith('\ufffd'):  # otherwise the last character is incomplete
             yield text[len(previous) :]
             previous = text
+
+
+def unmask(
+    trained: TrainedModel, text: str, length: int, steps: int, sampling: Sampling, seed: int = 0
+) -> Iterator[str]:
+    """Yield a text with masks, and then the text after each step in which some of them are replaced.
+
+    Args:
+      trained: model from `load.read_masked`.
+      text: text with masks: `[MASK]` for one token, `[MASK:8]` for eight. `<mask>` means the same as `[MASK]`.
+      length: number of masks that are added at the end of a text without masks.
+      steps: number of steps; 0 replaces one mask per step.
+      sampling: temperature, top-k and top-p of the sampling.
+      seed: seed of the sampling.
+
+    Raises:
+      UserError: if the text is too long for the model, or has a number of masks that is not positive.
+    """
+    tokenizer = trained.tokenizer
+    mask = tokenizer.special_tokens[4]
+    if not re.search(r'\[MASK(:\d+)?]|<mask>', text):
+        text = f'{text} [MASK:{length}]'
+
+    def expand(match: re.Match[str]) -> str:
+        if (count := int(match[2] or 1)) < 1:
+            raise UserError(f'{match[0]} stands for no token. Write a number of 1 or more.')
+        return ' '.join([mask] * count)
+
+    (ids,) = tokenizer.encode([re.sub(r'\[MASK(:(\d+))?]|<mask>', expand, text)], parse_special=True)
+    tokens = np.concatenate([tokenizer.prefix, ids, [tokenizer.sep]])
+    longest = trained.experiment.model.longest_row
+    if len(tokens) > longest:
+        raise UserError(
+            f'The text has {len(tokens)} tokens, but the model reads at most {longest}. Shorten it.'
+        )
+    options = dict(steps=steps, sampling=sampling, seed=seed)
+    rows = unmasking.unmask(
+        trained.graph,
+        trained.params,
+        tokens,
+        tokenizer.mask,
+        tokenizer.ordinary_ids,
+        **options,  # type: ignore[arg-type]
+    )
+    for row in itertools.chain([tokens], rows):
+        yield _decode_masked(row[len(tokenizer.prefix) : -1], tokenizer)
+
+
+def _decode_masked(ids: np.ndarray, tokenizer: Tokenizer) -> str:
+    """Decode token ids to text in which each mask is the name of the mask token."""
+    first, *others = np.split(ids, np.flatnonzero(ids == tokenizer.mask))
+    words = [tokenizer.decode(first)]
+    for part in others:  # begins with a mask
+        words += [tokenizer.special_tokens[4], tokenizer.decode(part[1:])]
+    return ' '.join(stripped for word in words if (stripped := word.strip()))

@@ -8,15 +8,16 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from bert_jax import tasks
 from bert_jax.core.config import check_range
 from bert_jax.core.errors import UserError
-from bert_jax.core.metrics import mean
+from bert_jax.core.metrics import Mean, mean
 from bert_jax.data import scripts, segmentation, sources
 from bert_jax.data.causal_rows import PackedRows, document_numbers
-from bert_jax.data.masking import MaskRates, mask_tokens
+from bert_jax.data.masking import MaskRates, diffuse_tokens, mask_tokens
 from bert_jax.data.pipeline import Batch, MakeExample
 from bert_jax.data.prepare import TextConfig
 from bert_jax.data.rows import SegmentRows, unpack
@@ -50,6 +51,10 @@ class Config:
         padding; needs sentence_objective='none'. short_sequence_rate then has no effect.
       shuffle_tokens: whether the ordinary tokens of each row are shuffled, to train a control model that sees words
         without their order.
+      diffusion: whether to train a masked diffusion model (Sahoo et al. 2024, arXiv 2406.07524), which can write text. Each
+        row has its own masking rate, uniform in (0, 1], each token becomes [MASK] with this probability, and the loss of a
+        row is divided by its rate. The loss per token, `diffusion_loss`, is then an upper bound of the negative
+        log-likelihood. Needs sentence_objective='none'; the settings of other masks have no effect.
     """
 
     name: str = 'mlm'
@@ -65,6 +70,7 @@ class Config:
     short_sequence_rate: float = 0.1
     pack_documents: bool = False
     shuffle_tokens: bool = False
+    diffusion: bool = False
 
     def __post_init__(self) -> None:
         check_range(self, 'task', 0, 1, 'final_mask_rate')
@@ -77,6 +83,13 @@ class Config:
             raise UserError(
                 'task.pack_documents=true needs task.sentence_objective=none and task.shuffle_tokens=false. Set them, or '
                 'task.pack_documents=false.'
+            )
+        if self.diffusion and (
+            self.sentence_objective != 'none' or self.whole_word_masking or self.final_mask_rate
+        ):
+            raise UserError(
+                'task.diffusion=true needs task.sentence_objective=none, task.whole_word_masking=false and '
+                'task.final_mask_rate=0. Set them, or task.diffusion=false.'
             )
 
 
@@ -128,6 +141,8 @@ class Task(tasks.Task):
 
     def max_predictions(self, length: int) -> int:
         """Return P, the maximum number of predicted positions per row: 20 of 128 and 77 of 512 at a rate of 0.15."""
+        if self.config.diffusion:
+            return length
         return int(np.ceil(max(self.rates.rate, self._final_rate) * length))
 
     def example_at(self, progress: float) -> MakeExample:
@@ -154,7 +169,11 @@ class Task(tasks.Task):
         if self.config.whole_word_masking:
             continues_word = marks > 0 if self.config.segmenter else self.tokenizer.continues_word[tokens]
         size = self.max_predictions(len(row.tokens))
-        tokens, masked = mask_tokens(row, rates, size, self.tokenizer, rng, continues_word)
+        if self.config.diffusion:
+            rate = 1 - rng.random()  # in (0, 1]
+            tokens, masked = diffuse_tokens(row, rate, self.tokenizer, rng)
+        else:
+            tokens, masked = mask_tokens(row, rates, size, self.tokenizer, rng, continues_word)
         positions = np.zeros(size, np.int32)
         positions[: len(masked)] = masked
         inputs = row.inputs()
@@ -165,7 +184,8 @@ class Task(tasks.Task):
             'tokens': tokens,
             'positions': positions,
             'labels': row.tokens[positions],
-            'weights': (np.arange(size) < len(masked)).astype(np.float32),
+            'weights': (np.arange(size) < len(masked)).astype(np.float32)
+            / (rate if self.config.diffusion else 1),
             'next_sentence_label': np.int32(row.label),
             'corpus': np.int32(row.corpus),
             'row_weight': np.float32(1),
@@ -177,12 +197,36 @@ class Task(tasks.Task):
     def loss(self, model: BertForPretraining, batch: Batch, key: jax.Array | None) -> TaskOutput:
         encoded = self.encode(model, batch, key, batch['positions'])
         losses, correct = model.masked_loss(encoded.hidden_states[-1][:, 1:], batch['labels'])
+        if self.config.diffusion:
+            return self._diffusion_output(losses, correct, batch)
         output = token_output('mlm', losses, correct, batch, self.corpora)
         if self.config.sentence_objective != 'none':
             logits, labels = model.next_sentence_logits(encoded.pooled), batch['next_sentence_label']
             output.losses['next_loss'] = mean(cross_entropy(logits, labels), batch['row_weight'])
             output.metrics['next_accuracy'] = mean(logits.argmax(-1) == labels, batch['row_weight'])
         return output
+
+    def _diffusion_output(self, losses: jax.Array, correct: jax.Array, batch: Batch) -> TaskOutput:
+        """Average the loss over all tokens that could be masked, and the accuracy over those that are.
+
+        The arguments are those of `token_output`, with the weights of the loss.
+        """
+        special = jnp.array([self.tokenizer.cls, self.tokenizer.sep], jnp.int32)
+        is_token = jnp.isin(batch['tokens'], special, invert=True) & batch['valid'].astype(bool)
+
+        def mean_loss(row_weights: jax.Array) -> Mean:
+            total = (losses * batch['weights'] * row_weights[:, None]).sum()
+            return Mean(total, (is_token.sum(1).astype(jnp.float32) * row_weights).sum())
+
+        weights = batch['row_weight']
+        metrics = {
+            'mlm_accuracy': mean(correct, (batch['weights'] > 0).astype(jnp.float32) * weights[:, None])
+        }
+        for i, corpus in enumerate(self.corpora):
+            metrics[f'diffusion_loss/{corpus}'] = mean_loss(
+                weights * (batch['corpus'] == i).astype(jnp.float32)
+            )
+        return TaskOutput({'diffusion_loss': mean_loss(weights)}, metrics, {})
 
     def encode(
         self,
@@ -200,7 +244,10 @@ class Task(tasks.Task):
         return None
 
     def flops(self, model_config: Any, batch: Batch) -> float:
-        (tokens, length), predicted = tasks.attention_size(batch['valid']), float(batch['weights'].sum())
+        (tokens, length), predicted = (
+            tasks.attention_size(batch['valid']),
+            float(np.count_nonzero(batch['weights'])),
+        )
         head = predicted * 2 * model_config.token_width * (model_config.width + model_config.vocab_size)
         outputs = predicted + len(batch['valid'])  # including those for the pooler
         return model_config.block_flops(tokens, length, outputs) + head

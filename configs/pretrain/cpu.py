@@ -8,7 +8,8 @@ in 50 minutes on two cores; 192 wide (cpu.py:192), 3.30 and 78 % in 64 minutes (
 pass your own text (docs/guides/own_text.md).
 
 cpu.py:modern shows a modern recipe (docs/guides/recipes.md): masked-LM loss 3.99 in 400 steps on 4M tokens of the
-documentation of the installed packages, in a few minutes (one seed).
+documentation of the installed packages, in a few minutes (one seed). cpu.py:diffusion trains the same model to write text
+(docs/guides/generation.md).
 """
 
 from ml_collections import ConfigDict
@@ -20,10 +21,15 @@ MODERN_BLOCKS = dict(norm_placement='pre', rope_base=10_000.0, dropout=0.0, atte
 
 
 def get_config(arg: str = '128') -> ConfigDict:
-    """`arg` is the width: 128 (as in BERT-Tiny), 192, or 256 (as in BERT-Mini); or 'modern', a recipe of today."""
-    check_argument(arg, ('128', '192', '256', 'modern'))
+    """`arg` is the width: 128 (as in BERT-Tiny), 192, or 256 (as in BERT-Mini); 'modern', a recipe of today; or 'diffusion'."""
+    check_argument(arg, ('128', '192', '256', 'modern', 'diffusion'))
     if arg == 'modern':
         return _get_modern_config()
+    if arg == 'diffusion':
+        config = _get_modern_config()
+        config.task.diffusion = True
+        config.train.phases = ((50, 128, 16), (350, 128, 32))
+        return config
     width = int(arg)
     config = new_config()
     config.task = dict(name='mlm')
