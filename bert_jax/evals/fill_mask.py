@@ -27,6 +27,7 @@ class MaskFiller:
     def __init__(self, checkpoint: str):
         trained = load.read_masked(checkpoint)
         model, self._tokenizer = module.merge(trained.graph, trained.params), trained.tokenizer
+        self._mask_offset = trained.mask_offset
         self._num_entries, self._token_name = len(self._tokenizer), self._tokenizer.token
         if trained.experiment.task.name == 'bilingual':
             self._num_entries *= 2
@@ -60,7 +61,7 @@ class MaskFiller:
                 f'{text[:60]!r}... has {len(tokens)} tokens, but the model reads at most {self._max_tokens}. '
                 'Shorten the text.'
             )
-        at_masks = self._probabilities(jnp.asarray(tokens[None], jnp.int32))[masked]
+        at_masks = self._probabilities(jnp.asarray(tokens[None], jnp.int32))[masked - self._mask_offset]
         values, best = map(np.asarray, jax.lax.top_k(at_masks, min(top, self._num_entries)))
         names = [[self._token_name(int(i)) for i in row] for row in best]
         return [list(zip(row, ps, strict=True)) for row, ps in zip(names, values.tolist(), strict=True)]

@@ -76,7 +76,7 @@ def unmask(
         raise UserError(
             f'The text has {len(tokens)} tokens, but the model reads at most {longest}. Shorten it.'
         )
-    options = dict(steps=steps, sampling=sampling, seed=seed)
+    options = dict(steps=steps, sampling=sampling, seed=seed, mask_offset=trained.mask_offset)
     rows = unmasking.unmask(
         trained.graph,
         trained.params,

@@ -48,7 +48,7 @@ class LanguageModel:
             (f'request {i}', kept := context.rstrip(' '), context[len(kept) :] + text)
             for i, (context, text) in enumerate(pairs)
         ]
-        scores = self._scorer(make_queries(continuations, self._trained.tokenizer, self._length))
+        scores = self._scorer(make_queries(continuations, self._trained, self._length))
         return [(-float(s.losses.sum()), bool(s.is_greedy.all())) for s in scores]
 
     def loglikelihood_rolling(self, requests: Sequence[Any]) -> list[float]:
@@ -57,7 +57,7 @@ class LanguageModel:
         totals = []
         for request in requests:
             (ids,) = self._trained.tokenizer.encode([request.args[0]])
-            tokens = begin_document(ids, self._trained.tokenizer)
+            tokens = begin_document(ids, self._trained)
             queries = [
                 Query(tokens[start:stop], first - start)
                 for start, stop, first in windows(len(tokens), self._length, max(1, self._length // 2))
@@ -81,7 +81,7 @@ class LanguageModel:
         if longest < 1:
             raise UserError(f'max_gen_toks={length} leaves no room for a context. Lower it in the task.')
         (ids,) = tokenizer.encode([context])
-        prompt = begin_document(ids, tokenizer)[-int(longest) :]
+        prompt = begin_document(ids, self._trained)[-int(longest) :]
         (new,) = decoding.generate(
             self._trained.graph, self._trained.params, [prompt], length, end=tokenizer.sep
         )

@@ -22,7 +22,6 @@ from bert_jax.core.errors import UserError
 from bert_jax.data import formats, labeled, multiple_choice, scripts
 from bert_jax.data import records as records_lib
 from bert_jax.data.records import Record
-from bert_jax.data.tokenizer import Tokenizer
 from bert_jax.evals import masked_text, minimal_pairs
 from bert_jax.evals.token_scores import (
     CausalScorer,
@@ -34,6 +33,7 @@ from bert_jax.evals.token_scores import (
     windows,
 )
 from bert_jax.train import load
+from bert_jax.train.load import TrainedModel
 
 
 @dataclasses.dataclass(frozen=True)
@@ -166,8 +166,9 @@ class Scorer:
         """Return the scores of the newest checkpoint in `path`, with its step and a description of the data."""
         c = self.config
         read = {'masked_loss': load.read_masked, 'minimal_pairs': load.read_language_model}
-        trained = read.get(c.kind, load.read_causal)(path)
-        scorer: Any = (CausalScorer if trained.is_causal else MaskedScorer)(trained, c.batch_size)
+        trained = read.get(c.kind, load.read_next_token_model)(path)
+        is_causal = trained.is_causal or c.kind not in read
+        scorer: Any = (CausalScorer if is_causal else MaskedScorer)(trained, c.batch_size)
         length = c.length or trained.experiment.data.length
         trained.experiment.model.check_length(length, 'eval.length')
         if length < 2:
@@ -238,7 +239,7 @@ def _perplexity(config: LmConfig, scorer: CausalScorer, length: int) -> Scored:
         )
     queries = [
         Query(tokens[start:stop], first - start)
-        for tokens in (begin_document(ids, tokenizer) for ids in encoded)
+        for tokens in (begin_document(ids, scorer.trained) for ids in encoded)
         for start, stop, first in windows(len(tokens), length, _stride(config, length))
         if stop > first
     ]
@@ -274,7 +275,7 @@ def _last_word(config: LmConfig, scorer: CausalScorer, length: int) -> Scored:
         if not space:
             raise record.error('has fewer than two words')
         continuations.append((record.location, context, space + word))
-    scores = scorer(make_queries(continuations, scorer.trained.tokenizer, length))
+    scores = scorer(make_queries(continuations, scorer.trained, length))
     values = {
         'accuracy': float(np.mean([s.is_greedy.all() for s in scores])),
         'perplexity': _exp(float(np.mean([s.losses.sum() for s in scores]))),
@@ -288,16 +289,17 @@ def _sizes(continuations: Sequence[tuple[str, str, str]], scores: Sequence[Token
 
 
 def make_queries(
-    continuations: Sequence[tuple[str, str, str]], tokenizer: Tokenizer, length: int
+    continuations: Sequence[tuple[str, str, str]], trained: TrainedModel, length: int
 ) -> list[Query]:
     """Encode each context with its continuation, and cut off the beginning of a context that is too long.
 
     Args:
       continuations: for each query, the location of its record, its context and its continuation. The continuation
         begins with the space that separates it from the context.
-      tokenizer: tokenizer of the model.
+      trained: the model.
       length: maximum number of tokens of a query.
     """
+    tokenizer = trained.tokenizer
     contexts = tokenizer.encode([context for _, context, _ in continuations])
     texts = tokenizer.encode([context + continuation for _, context, continuation in continuations])
     queries = []
@@ -311,7 +313,7 @@ def make_queries(
                 f'{location} has the answer {continuation[:40]!r}, which is longer than the window of {length} tokens. '
                 'Raise eval.length, or remove the record.'
             )
-        tokens = begin_document(text, tokenizer)
+        tokens = begin_document(text, trained)
         cut = max(0, len(tokens) - length)
         queries.append(Query(tokens[cut:], first + 1 - cut))
     return queries
@@ -326,7 +328,7 @@ def _choice(config: LmConfig, scorer: CausalScorer, length: int) -> Scored:
     for record, prompt, answers in zip(records, prompts, options, strict=True):
         context = prompt.rstrip(' ')
         continuations += [(record.location, context, prompt[len(context) :] + answer) for answer in answers]
-    scored = scorer(make_queries(continuations, scorer.trained.tokenizer, length))
+    scored = scorer(make_queries(continuations, scorer.trained, length))
     scores = iter(scored)
     is_correct = []
     for answers, label in zip(options, correct_options, strict=True):

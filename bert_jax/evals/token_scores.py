@@ -10,7 +10,6 @@ import numpy as np
 
 from bert_jax.core.errors import UserError
 from bert_jax.data.pipeline import choose_bucket_lengths
-from bert_jax.data.tokenizer import Tokenizer
 from bert_jax.modeling import module
 from bert_jax.train.load import TrainedModel
 
@@ -61,7 +60,7 @@ class CausalScorer:
     """Score given tokens with a causal language model.
 
     Args:
-      trained: model from `load.read_causal`.
+      trained: model from `load.read_next_token_model`.
       batch_size: rows per batch.
     """
 
@@ -72,8 +71,11 @@ class CausalScorer:
         @jax.jit
         def score(params: module.Params, tokens: jax.Array) -> tuple[jax.Array, jax.Array]:
             model = module.merge(trained.graph, params)
-            hidden = model.gpt(tokens).hidden_states[-1][:, :-1]
-            return model.token_loss(hidden, tokens[:, 1:], LOSS_CHUNK)
+            if trained.is_causal:
+                hidden = model.gpt(tokens).hidden_states[-1][:, :-1]
+                return model.token_loss(hidden, tokens[:, 1:], LOSS_CHUNK)
+            hidden = model.bert(tokens, causal=True).hidden_states[-1][:, :-1]
+            return model.masked_loss(hidden, tokens[:, 1:])
 
         self._score = functools.partial(score, trained.params)
 
@@ -106,12 +108,12 @@ class CausalScorer:
         """Compute the log-likelihood of each text, in nats.
 
         Args:
-          texts: N texts as token ids; each follows the token that separates documents.
+          texts: N texts as token ids, without special tokens.
 
         Returns:
           [N] sums over the tokens of a text.
         """
-        queries = [Query(begin_document(text, self.trained.tokenizer), 1) for text in texts]
+        queries = [Query(begin_document(text, self.trained), 1) for text in texts]
         return np.array([-scores.losses.sum() for scores in self(queries)])
 
 
@@ -137,7 +139,7 @@ class MaskedScorer:
         ) -> tuple[jax.Array, jax.Array]:
             model = module.merge(trained.graph, params)
             valid = jnp.arange(tokens.shape[1]) < lengths[:, None]
-            encoded = model.bert(tokens, None, valid, None, positions)
+            encoded = model.bert(tokens, None, valid, None, jnp.maximum(positions - trained.mask_offset, 0))
             return model.masked_loss(encoded.hidden_states[-1][:, 1:], labels)
 
         self._score = functools.partial(score, trained.params)
@@ -200,9 +202,11 @@ class MaskedScorer:
         return found
 
 
-def begin_document(ids: np.ndarray, tokenizer: Tokenizer) -> np.ndarray:
-    """Prepend the token that separates documents, so that the first token of the text has a context."""
-    return np.concatenate([np.array([tokenizer.sep], np.int32), ids])
+def begin_document(ids: np.ndarray, trained: TrainedModel) -> np.ndarray:
+    """Prepend the token with which documents begin in training, so that the first token of the text has a context."""
+    tokenizer = trained.tokenizer
+    start = tokenizer.sep if trained.is_causal else tokenizer.cls  # rows of clm separate documents
+    return np.concatenate([np.array([start], np.int32), ids])
 
 
 def _choose_widths(lengths: np.ndarray, trained: TrainedModel, multiple: int) -> np.ndarray:

@@ -124,6 +124,7 @@ class Bert(EmbeddedStack):
         key: jax.Array | None = None,
         output_positions: jax.Array | None = None,
         positions: jax.Array | None = None,
+        causal: bool = False,
     ) -> Output:
         """Encode a batch.
 
@@ -138,6 +139,7 @@ class Bert(EmbeddedStack):
             most of the last layer.
           positions: [B, T] position of each token; None means 0, 1, 2, ..., restarted with each document of a packed
             row.
+          causal: whether a token attends only to itself and earlier tokens.
 
         Raises:
           UserError: if T exceeds the number of learned positions, unless the rows are packed.
@@ -147,7 +149,7 @@ class Bert(EmbeddedStack):
         if self.segment_embedding is not None:
             segments = jnp.zeros_like(tokens) if segments is None else jnp.minimum(segments, c.segments - 1)
             x = x + self.segment_embedding[...][segments]
-        mask = None if valid is None else masks.padding(valid)
+        mask = masks.causal(valid) if causal else None if valid is None else masks.padding(valid)
         if output_positions is not None:
             output_positions = jnp.pad(output_positions, ((0, 0), (1, 0)))  # the pooler reads position 0
         if self.pooler is None:

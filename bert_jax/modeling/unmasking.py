@@ -22,6 +22,7 @@ def unmask(
     sampling: Sampling,
     steps: int = 0,
     seed: int = 0,
+    mask_offset: int = 0,
 ) -> Iterator[np.ndarray]:
     """Replace the masks of a text, those with the most confident predictions first.
 
@@ -34,6 +35,7 @@ def unmask(
       sampling: how the token of a mask is chosen. Its confidence is its probability.
       steps: number of steps, between which the masks are divided equally; 0 replaces one mask per step.
       seed: seed of the sampling.
+      mask_offset: see `tasks.mlm.Task`.
 
     Yields:
       [T] token ids after each step.
@@ -42,9 +44,8 @@ def unmask(
     remaining = int((tokens == mask).sum())
     steps = min(steps, remaining) or remaining
     for step in range(steps):
-        choices, confidence = _predict(
-            graph, params, tokens, allowed, jax.random.fold_in(key, step), sampling
-        )
+        options = (jax.random.fold_in(key, step), sampling, mask_offset)
+        choices, confidence = _predict(graph, params, tokens, allowed, *options)
         count = math.ceil(remaining / (steps - step))
         confidence = np.where(tokens == mask, np.asarray(confidence), -np.inf)
         best = np.argsort(-confidence, kind='stable')[:count]
@@ -54,7 +55,7 @@ def unmask(
         yield tokens
 
 
-@functools.partial(jax.jit, static_argnums=(0, 5))
+@functools.partial(jax.jit, static_argnums=(0, 5, 6))
 def _predict(
     graph: module.Graph,
     params: Mapping[str, jax.Array],
@@ -62,9 +63,11 @@ def _predict(
     allowed: jax.Array,
     key: jax.Array,
     sampling: Sampling,
+    mask_offset: int,
 ) -> tuple[jax.Array, jax.Array]:
     """Choose a token for each position [T]; return the tokens and their log-probabilities."""
     logits = module.merge(graph, params)(tokens[None]).logits[0]
+    logits = logits[jnp.maximum(jnp.arange(len(tokens)) - mask_offset, 0)]
     is_allowed = jnp.zeros(logits.shape[-1], bool).at[allowed].set(True)
     logits = jnp.where(is_allowed, logits, -jnp.inf)
     choices = sample(logits, sampling, key)

@@ -94,9 +94,14 @@ class Config:
 
 
 class Task(tasks.Task):
-    """Masked language modeling, and next-sentence prediction unless it is turned off."""
+    """Masked language modeling, and next-sentence prediction unless it is turned off.
+
+    Attributes:
+      mask_offset: number of positions between the output that predicts a masked token and the token.
+    """
 
     Data = TextConfig
+    mask_offset: int = 0
 
     def __init__(self, config: Config, data: TextConfig, tokenizer: Tokenizer):
         super().__init__(config, data, tokenizer)

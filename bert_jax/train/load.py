@@ -6,6 +6,7 @@ import pathlib
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from bert_jax import tasks
 from bert_jax.core import paths
 from bert_jax.core.errors import UserError
 from bert_jax.core.partitioning import Partitioner
@@ -38,6 +39,11 @@ class TrainedModel(NamedTuple):
     def is_causal(self) -> bool:
         """Whether the model is a causal language model."""
         return self.experiment.task.name == 'clm'
+
+    @property
+    def mask_offset(self) -> int:
+        """Number of positions between the output that predicts a masked token and the token; see `tasks.hybrid`."""
+        return getattr(tasks.get(self.experiment.task.name).Task, 'mask_offset', 0)
 
 
 def read(
@@ -75,13 +81,17 @@ def read_causal(path: str | pathlib.Path) -> TrainedModel:
     Raises:
       UserError: if there is no checkpoint, or its model is not a causal language model.
     """
+    return _check_causal(read(path), path)
+
+
+def read_next_token_model(path: str | pathlib.Path) -> TrainedModel:
+    """Load a causal language model, or an encoder of the task `hybrid`, from `path`, as `read` does.
+
+    Raises:
+      UserError: if there is no checkpoint, or its model does not predict next tokens.
+    """
     trained = read(path)
-    if not trained.is_causal:
-        raise UserError(
-            f'{str(path)!r} is not a causal language model. Set --checkpoint to the --workdir of a run with '
-            'task.name=clm.'
-        )
-    return trained
+    return trained if trained.experiment.task.name == 'hybrid' else _check_causal(trained, path)
 
 
 def read_masked(path: str | pathlib.Path) -> TrainedModel:
@@ -101,6 +111,16 @@ def read_language_model(path: str | pathlib.Path) -> TrainedModel:
     """
     trained = read(path)
     return trained if trained.is_causal else _check_masked(trained, path)
+
+
+def _check_causal(trained: TrainedModel, path: str | pathlib.Path) -> TrainedModel:
+    """Return `trained`; raise UserError if it is not a causal language model."""
+    if not trained.is_causal:
+        raise UserError(
+            f'{str(path)!r} is not a causal language model. Set --checkpoint to the --workdir of a run with '
+            'task.name=clm.'
+        )
+    return trained
 
 
 def _check_masked(trained: TrainedModel, path: str | pathlib.Path) -> TrainedModel:
