@@ -60,6 +60,7 @@ class LmConfig:
       good: field with the better sentence of a minimal pair.
       bad: field with the worse sentence of a minimal pair.
       group: field by which the accuracy on minimal pairs is also reported; empty for none.
+      likelihood: how a model of the task `hybrid` scores minimal pairs: 'masked' by pseudo-log-likelihood, or 'causal'.
       mask_rate: share of the tokens that 'masked_loss' masks, in the way of BERT's pretraining.
       num_shots: number of random examples from `train_split` that precede each prompt, with their answers.
       separator: text between the examples of a prompt.
@@ -86,6 +87,7 @@ class LmConfig:
     good: str = 'sentence_good'
     bad: str = 'sentence_bad'
     group: str = ''
+    likelihood: Literal['masked', 'causal'] = 'masked'
     mask_rate: float = 0.15
     num_shots: int = 0
     separator: str = '\n\n'
@@ -165,10 +167,8 @@ class Scorer:
     def __call__(self, path: Any) -> dict[str, Any]:
         """Return the scores of the newest checkpoint in `path`, with its step and a description of the data."""
         c = self.config
-        read = {'masked_loss': load.read_masked, 'minimal_pairs': load.read_language_model}
-        trained = read.get(c.kind, load.read_next_token_model)(path)
-        is_causal = trained.is_causal or c.kind not in read
-        scorer: Any = (CausalScorer if is_causal else MaskedScorer)(trained, c.batch_size)
+        scorer: Any = _make_scorer(c, path)
+        trained = scorer.trained
         length = c.length or trained.experiment.data.length
         trained.experiment.model.check_length(length, 'eval.length')
         if length < 2:
@@ -221,6 +221,17 @@ class Scorer:
         """Format scores as a plain-text table."""
         width = max(map(len, scores))
         return '\n'.join(f'{name:>{width}}  {value:,.4f}' for name, value in scores.items())
+
+
+def _make_scorer(config: LmConfig, path: Any) -> CausalScorer | MaskedScorer:
+    """Load the newest checkpoint in `path`; raises UserError if the evaluation needs a model of another kind."""
+    if config.kind == 'masked_loss':
+        return MaskedScorer(load.read_masked(path), config.batch_size)
+    if config.kind != 'minimal_pairs':
+        return CausalScorer(load.read_next_token_model(path), config.batch_size)
+    trained = load.read_language_model(path)
+    is_causal = trained.is_causal or (config.likelihood == 'causal' and trained.predicts_next_tokens)
+    return (CausalScorer if is_causal else MaskedScorer)(trained, config.batch_size)
 
 
 def _stride(config: LmConfig, length: int) -> int:

@@ -41,6 +41,11 @@ class TrainedModel(NamedTuple):
         return self.experiment.task.name == 'clm'
 
     @property
+    def predicts_next_tokens(self) -> bool:
+        """Whether the model is a causal language model, or an encoder of the task `hybrid`."""
+        return self.experiment.task.name in ('clm', 'hybrid')
+
+    @property
     def mask_offset(self) -> int:
         """Number of positions between the output that predicts a masked token and the token; see `tasks.hybrid`."""
         return getattr(tasks.get(self.experiment.task.name).Task, 'mask_offset', 0)
@@ -91,7 +96,7 @@ def read_next_token_model(path: str | pathlib.Path) -> TrainedModel:
       UserError: if there is no checkpoint, or its model does not predict next tokens.
     """
     trained = read(path)
-    return trained if trained.experiment.task.name == 'hybrid' else _check_causal(trained, path)
+    return trained if trained.predicts_next_tokens else _check_causal(trained, path)
 
 
 def read_masked(path: str | pathlib.Path) -> TrainedModel:

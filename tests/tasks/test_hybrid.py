@@ -1,6 +1,8 @@
 """Causal and masked language modeling with one encoder: both losses, the split of a batch, evaluation and phases."""
 
+import json
 import math
+import random
 
 import jax
 import numpy as np
@@ -15,6 +17,7 @@ from bert_jax.evals import fill_mask, language_model, token_scores
 from bert_jax.modeling import module
 from bert_jax.tasks import hybrid
 from bert_jax.train import load
+from tests.conftest import sentences
 from tests.modeling import tiny
 from tests.runs import ROOT, pretrain
 from tests.tasks.test_diffusion import make_bert
@@ -122,8 +125,28 @@ def test_both_objectives_are_evaluated(trained, corpus):
     masked = language_model.Scorer(f'{config}:masked')(trained)['scores']
     assert text['perplexity'] < 60, 'chance is 200'
     assert masked['masked_loss'] < math.log(200)
-    scorer = token_scores.MaskedScorer(load.read_masked(trained))
-    assert scorer.trained.mask_offset == 1
+    assert load.read_masked(trained).mask_offset == 1
+
+
+def test_minimal_pairs_are_scored_by_either_likelihood(trained, tmp_path):
+    texts = sentences(random.Random(7), 6)
+    with (tmp_path / 'x.jsonl').open('w') as file:
+        for text in texts:
+            file.write(
+                json.dumps({'sentence_good': text, 'sentence_bad': text[::-1], 'linguistics_term': 'x'})
+                + '\n'
+            )
+    totals = {}
+    for name, cls in (('masked', token_scores.MaskedScorer), ('causal', token_scores.CausalScorer)):
+        with pytest.MonkeyPatch.context() as patch:
+            original = cls.log_likelihoods
+            patch.setattr(
+                cls, 'log_likelihoods', lambda self, x, f=original, n=name: totals.setdefault(n, f(self, x))
+            )
+            settings = (f'eval.source={tmp_path}/x.jsonl', f'eval.likelihood={name}')
+            scores = language_model.Scorer(f'{ROOT}/configs/eval/lm.py:blimp', settings)(trained)['scores']
+        assert scores['accuracy'] == np.mean(totals[name][::2] > totals[name][1::2])
+    assert (totals['masked'] != totals['causal']).all()
 
 
 def test_masks_are_filled_from_the_position_before(trained):
