@@ -23,6 +23,10 @@ def find_folder(name: str) -> pathlib.Path:
     folder = pathlib.Path(name).expanduser()
     if folder.is_dir():
         return folder
+    if folder.is_file():
+        raise UserError(f'{name!r} is a file. Pass its folder, with config.json and model.safetensors.')
+    if name.startswith(('/', '.', '~')) or name.count('/') > 1:  # no name on the hub
+        raise UserError(f'The folder {name!r} does not exist. Correct the path.')
     import huggingface_hub
 
     try:

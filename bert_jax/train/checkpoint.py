@@ -316,8 +316,8 @@ def _check_shapes(
 
 def read_param_shapes(step: pathlib.Path) -> dict[str, jax.ShapeDtypeStruct]:
     """Read the shapes of the parameters in a checkpoint; raises various errors if it is damaged."""
-    with ocp.StandardCheckpointer() as checkpointer:
-        tree = checkpointer.metadata(_orbax_path(step) / 'params').item_metadata.tree
+    # A Checkpointer would log a warning that `params`, as a part of a checkpoint, has no metadata file of a whole one.
+    tree = ocp.StandardCheckpointHandler().metadata(_orbax_path(step) / 'params').tree
     return {name: jax.ShapeDtypeStruct(m.shape, m.dtype) for name, m in tree.items()}
 
 

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from bert_jax.core import paths
-from bert_jax.core.config import as_dict
+from bert_jax.core.config import as_dict, did_you_mean
 from bert_jax.core.errors import UserError, first_line
 from bert_jax.data import tokenizer as tokenizer_lib
 from bert_jax.data import tokenizer_settings
@@ -47,7 +47,13 @@ def from_hf(source: str, workdir: pathlib.Path, tokenizer_path: str = '', exclud
         raise UserError(f'{str(workdir)!r} already contains a checkpoint. Choose another --to.')
     folder = files.find_folder(source)
     hf_config = files.read_config(folder)
-    tensors = {k: v for k, v in files.read_tensors(folder).items() if not k.startswith(tuple(exclude))}
+    tensors = files.read_tensors(folder)
+    for prefix in exclude:
+        if not any(name.startswith(prefix) for name in tensors):
+            raise UserError(
+                f'No tensor of {str(folder)!r} begins with {prefix!r}: {did_you_mean(prefix, tensors)} Correct --exclude.'
+            )
+    tensors = {name: tensor for name, tensor in tensors.items() if not name.startswith(tuple(exclude))}
     try:
         if not hf_config.get('model_type'):
             hf_config['model_type'] = huggingface.infer_model_type(tensors)

@@ -383,6 +383,17 @@ def test_unexpected_tensors_can_be_excluded(tmp_path):
     assert done.returncode == 1
     assert '--exclude=bert.pooler.dense.bias' in done.stderr
     assert run_in_process(*arguments, '--exclude=bert.pooler').returncode == 0
+    with pytest.raises(UserError, match=r"begins with 'bert.poler': did you mean.*Correct --exclude"):
+        convert.from_hf(str(source), tmp_path / 'again', exclude=['bert.pooler', 'bert.poler'])
+
+
+def test_sources_that_are_no_folder_are_errors(tmp_path):
+    source = write_hf_folder(tmp_path / 'theirs')
+    with pytest.raises(UserError, match='is a file. Pass its folder'):
+        convert.from_hf(str(source / 'config.json'), tmp_path / 'ours')
+    for missing in (f'{tmp_path}/nothing', './nothing', 'models/of/mine'):
+        with pytest.raises(UserError, match='The folder .* does not exist'):
+            convert.from_hf(missing, tmp_path / 'ours')
 
 
 def test_tokenizer_settings_added_tokens_and_row_length(tmp_path):
