@@ -34,6 +34,8 @@ _SIZES = {
     'throughput': ('base', 'large'),
     'loop': ('base',),
 }
+# Least values of flags.
+_MINIMA = {'rounds': 1, 'seconds': 0.1, 'batch': 0, 'doublings': 0, 'dropout': 0, 'limit': 1}
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -50,6 +52,9 @@ def make_parser() -> argparse.ArgumentParser:
 def main() -> None:
     parser = make_parser()
     flags = parser.parse_args()
+    for name, minimum in _MINIMA.items():
+        cli.check_minimum(parser, flags, name, minimum)
+    model = dict(_parse_setting(text) for text in flags.model)
     if flags.out:
         cli.check_output(flags.out, '--out')
     from bert_jax.benchmarks import comparison, loop, throughput
@@ -63,7 +68,6 @@ def main() -> None:
     kind = flags.kind or ('pretraining' if device.platform == 'cpu' else 'throughput')
     print(f'device: {device.kind} ({device.platform})')
     sizes = flags.sizes or _SIZES[kind]
-    model = dict(_parse_setting(text) for text in flags.model)
     common: dict[str, Any] = {'rows': flags.batch, 'model': model, 'limit': flags.limit}
     if kind == 'throughput':
         programs = _choose_programs(flags.programs, kind, device.platform)

@@ -142,9 +142,9 @@ def check_not_empty(parser: argparse.ArgumentParser, flags: argparse.Namespace, 
 def check_minimum(
     parser: argparse.ArgumentParser, flags: argparse.Namespace, name: str, minimum: float
 ) -> None:
-    """Exit with an error of the parser if the flag `name` is less than `minimum`."""
+    """Exit with an error of the parser if the flag `name` is less than `minimum`, or not finite."""
     value = vars(flags)[name]
-    if value < minimum:
+    if not minimum <= value < math.inf:
         parser.error(f'--{name}={value:g} must be at least {minimum:g}')
 
 

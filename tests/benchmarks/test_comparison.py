@@ -8,7 +8,7 @@ import pytest
 from bert_jax.benchmarks import comparison
 from bert_jax.bin import bench
 from bert_jax.core.errors import UserError
-from tests.runs import run_command
+from tests.runs import run_command, run_in_process
 
 
 def test_benchmark_times_a_step_and_its_parts(tmp_path):
@@ -68,3 +68,12 @@ def test_bfloat16_is_refused_where_it_is_not_timed():
     with pytest.raises(UserError, match='not for --generation'):
         bench._choose_programs(['bert_jax', 'tuned_bfloat16'], 'generation', 'cpu')
     assert bench._choose_programs(['tuned_bfloat16'], 'finetuning', 'cpu') == [comparison.BFLOAT16]
+
+
+@pytest.mark.parametrize('flag', ['--rounds=0', '--seconds=nan', '--batch=-1', '--dropout=-0.1', '--limit=0'])
+def test_flags_out_of_range_are_errors(flag):
+    done = run_in_process('bert_jax.bin.bench', flag)
+    assert done.returncode == 2
+    assert f'{flag.partition("=")[0]}=' in done.stderr
+    assert 'must be at least' in done.stderr
+    assert 'device' not in done.stdout
