@@ -153,6 +153,13 @@ def read_config(spec: str, overrides: Sequence[str] = ()) -> LmConfig:
     return config_lib.build_section(LmConfig, full.eval, 'eval')
 
 
+def add_defaults(saved: Any) -> dict[str, Any] | None:
+    """Add the defaults of newer settings to a saved config `{'eval': ...}`; return None if it is another config."""
+    if not isinstance(saved, dict) or [*saved] != ['eval']:
+        return None
+    return {'eval': {**config_lib.as_dict(LmConfig()), **saved['eval']}}
+
+
 class Scorer:
     """Score checkpoints of language models with the settings of an `eval` section.
 

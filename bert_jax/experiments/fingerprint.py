@@ -129,7 +129,7 @@ def describe_changes(before: Mapping[str, Any], now: Fingerprint) -> list[str]:
     for name, config in now['configs'].items():
         earlier = before['configs'].get(name)
         if earlier != config:
-            earlier = experiment.add_defaults(earlier)
+            earlier = language_model.add_defaults(earlier) or experiment.add_defaults(earlier)
         prefix = f'{name}: ' if name else ''
         changes += [prefix + change for change in experiment.describe_changes(earlier, config, ignored)]
     for name, found in now['checkpoints'].items():

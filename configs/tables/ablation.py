@@ -21,6 +21,7 @@ TASKS = {
     'NER': ('ner.py:en', 'entity_f1', (RATE, *LIMIT_5K)),
     'NER, features': ('ner.py:en,concat_last_four', 'entity_f1', LIMIT_5K),
 }
+BLIMP = 'BLiMP'
 BUCKETS = 'train.length_buckets=3'  # compiling more batch lengths takes longer than the shorter batches save
 # Pretraining steps.
 STEPS = {'mini': 800, 'small': 8000}
@@ -45,6 +46,14 @@ def fine_tunings(names: tuple[str, ...], arg: str) -> list[dict]:
         )
         for name, (file, score, short) in ((n, TASKS[n]) for n in names)
     ]
+
+
+def blimp(arg: str) -> dict:
+    """Create the column of minimal pairs, 50 of each of the 67 sets of BLiMP, or all if `arg` is paper."""
+    limit = 0 if shape(arg) == 'paper' else 50
+    return dict(
+        name=BLIMP, config='configs/eval/lm.py:blimp', settings=(f'eval.limit={limit}',), format='percent'
+    )
 
 
 def pretraining(
@@ -74,14 +83,14 @@ def table(
     rows: list[dict],
     columns: list[dict],
     published: dict,
-    description: str = 'Accuracy on GLUE (the small sizes use nli_small in place of MNLI), F1 on SQuAD and named entities. '
+    description: str = 'Minimal pairs of BLiMP, accuracy on GLUE (the small sizes use nli_small in place of MNLI), F1 on SQuAD and named entities. '
     'Published: Devlin et al. 2019. Ours: mean ± standard deviation (number of runs).',
 ) -> ConfigDict:
-    """The config of a table; `published` maps a row to its published scores, in the order of the columns."""
+    """The config of a table; `published` maps a row to its published scores, in the order of the columns after BLiMP."""
     config = new_config()
     config.title, config.description = title, description
     config.rows, config.columns = tuple(rows), tuple(columns)
-    names = [column['name'] for column in columns]
+    names = [column['name'] for column in columns if column['name'] != BLIMP]
     config.published = {
         row: {name: float(score) for name, score in zip(names, scores, strict=False)}
         for row, scores in published.items()

@@ -50,5 +50,5 @@ def get_config(arg: str = 'mini') -> ConfigDict:
         ablation.pretraining('left to right, no NSP', arg, gpt, model='gpt', rows_dir='joined'),
         ablation.pretraining('sentence order', arg, ('task.sentence_objective=swap',), rows_dir='order'),
     ]
-    columns = ablation.fine_tunings(TASKS, arg)
+    columns = [ablation.blimp(arg), *ablation.fine_tunings(TASKS, arg)]
     return ablation.table('BERT, table 5: pretraining tasks', rows, columns, PUBLISHED)

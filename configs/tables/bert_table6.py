@@ -43,7 +43,7 @@ def get_config(arg: str = 'mini') -> ConfigDict:
         for layers, width, heads in shapes
     ]
     perplexity = dict(name='perplexity', score='mlm_loss', format='exp', source_column='pretraining')
-    columns = [perplexity, *ablation.fine_tunings(('MNLI', 'MRPC', 'SST-2'), arg)]
+    columns = [ablation.blimp(arg), perplexity, *ablation.fine_tunings(('MNLI', 'MRPC', 'SST-2'), arg)]
     published = {_name(*shape): scores for shape, scores in PUBLISHED.items() if shape in shapes}
     return ablation.table('BERT, table 6: model size', rows, columns, published)
 

@@ -40,7 +40,7 @@ def get_config(arg: str = 'mini') -> ConfigDict:
         ablation.pretraining(f'masking rate {rate:.0%} instead of 15%', arg, (f'task.mask_rate={rate}',))
         for rate in RATES
     ]
-    columns = ablation.fine_tunings(('MNLI', 'NER', 'NER, features'), arg)
+    columns = [ablation.blimp(arg), *ablation.fine_tunings(('MNLI', 'NER', 'NER, features'), arg)]
     published = {_name(*shares): scores for shares, scores in PUBLISHED.items()}
     return ablation.table('BERT, table 8: masking', rows, columns, published)
 

@@ -46,7 +46,7 @@ def get_config(arg: str = 'mini') -> ConfigDict:
     config.baseline = 'masked LM'
     config.rows = tuple(_row(name, STEPS[arg]) for name in OBJECTIVES)
     config.columns = (
-        dict(name='BLiMP', config='configs/eval/lm.py:blimp', settings=('eval.limit=50',), format='percent'),
+        ablation.blimp('mini'),
         dict(name='bits per byte', config='configs/eval/lm.py:text', score='bits_per_byte'),
         *ablation.fine_tunings(('SST-2', 'MNLI'), 'mini'),
         dict(

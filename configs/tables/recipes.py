@@ -10,6 +10,7 @@ of steps follows from the speed of its recipe there. `:rates` compares learning 
 from ml_collections import ConfigDict
 
 from configs import check_argument, new_config
+from configs.tables import ablation
 
 # Steps per second on one core, and the learning rates of `:rates`, the best first.
 OPTIMIZERS = {
@@ -112,14 +113,13 @@ def _row(name: str, recipe: str, optimizer: str, rate: float, seconds: float) ->
 
 
 def _columns() -> list[dict]:
-    blimp = dict(config='configs/eval/lm.py:blimp', settings=('eval.limit=50',))
     tuned = (
         ('SST-2', 'glue.py:sst2', 'accuracy'),
         ('tags', 'pos.py:en_ewt', 'accuracy'),
         ('entities', 'ner.py:en', 'entity_f1'),
     )
     return [
-        dict(name='BLiMP', **blimp, format='percent'),
+        ablation.blimp('mini'),
         *(
             dict(
                 name=name,

@@ -174,6 +174,9 @@ def test_language_evaluation_depends_on_its_settings_and_texts(tmp_path):
     )
     before = fingerprint.read(*job)
     assert find_changes(before, *job) == []
+    earlier = json.loads(json.dumps(before))
+    del earlier['configs']['']['eval']['likelihood']
+    assert find_changes(earlier, *job) == [], 'a new setting with its default is no change'
     pairs.write_text('two')
     os.utime(pairs, (1, 1))
     (tmp_path / 'corpus.txt').write_text('three')
