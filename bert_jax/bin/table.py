@@ -59,7 +59,7 @@ def _read_sections(spec: str, overrides: Sequence[str]) -> list[Section]:
 def main() -> int:
     flags, overrides = _parse()
 
-    from bert_jax.experiments import jobs, slurm, tables
+    from bert_jax.experiments import comparisons, jobs, slurm, tables
     from bert_jax.reports import export, figures, page
 
     path, _, arg = flags.config.partition(':')
@@ -79,7 +79,11 @@ def main() -> int:
     else:
         failures = jobs.run(todo, workdir, flags.jobs)
     lines = table.lines(workdir, failures)
-    notes = [*jobs.footnotes(failures), *table.rank_correlations(workdir), *table.differences(workdir)]
+    notes = [
+        *jobs.footnotes(failures),
+        *comparisons.rank_correlations(table, workdir),
+        *comparisons.differences(table, workdir),
+    ]
     text = '\n'.join([f'# {table.title}\n\n{table.description}\n\n{export.to_markdown(lines)}', *notes, ''])
     if not flags.list:
         figure = figures.plot_table(table, workdir)

@@ -80,14 +80,21 @@ def read(workdir: pathlib.Path) -> dict[str, Any]:
 
 
 def time_shares(starts: list[dict[str, Any]]) -> dict[str, float]:
+    """Return the shares of the categories of `time_by_category`, which add up to 1; empty without a start."""
+    seconds = time_by_category(starts)
+    total = sum(seconds.values())
+    return {category: value / total for category, value in seconds.items()} if total else {}
+
+
+def time_by_category(starts: list[dict[str, Any]]) -> dict[str, float]:
     """Divide the time between the first start and the last update of a run into categories.
 
     Args:
       starts: entries of `Ledger`, in order.
 
     Returns:
-      Shares that add up to 1: 'steps' (goodput), 'downtime' (from the last update of a process to the start of the next),
-      'repeated steps' (lost because the process ended before the next checkpoint), and the categories of overhead.
+      Seconds of 'steps' (goodput), 'downtime' (from the last update of a process to the start of the next), 'repeated
+      steps' (lost because the process ended before the next checkpoint), and the categories of overhead.
     """
     seconds: dict[str, float] = collections.defaultdict(float)
     for start, following in itertools.zip_longest(starts, starts[1:]):
@@ -101,5 +108,4 @@ def time_shares(starts: list[dict[str, Any]]) -> dict[str, float]:
         seconds['repeated steps'] += all_steps * (1 - kept_share)
         for category, value in start['overhead'].items():
             seconds[category] += max(0.0, value)
-    total = sum(seconds.values())
-    return {category: value / total for category, value in seconds.items()} if total else {}
+    return dict(seconds)

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from bert_jax.core import metrics, paths
+from bert_jax.core import goodput, metrics, paths
 from bert_jax.core.errors import UserError
 from bert_jax.data import formats, records
 from bert_jax.train import experiment, record
@@ -228,12 +228,16 @@ def final_scores(folder: pathlib.Path) -> dict[str, float]:
 def final_score(folder: pathlib.Path, name: str) -> float | None:
     """Read the score `name` from a folder: from the last evaluation of a run, or from the output of an eval command.
 
+    The score 'training_minutes' is the time that the steps of a run took, without overhead and repeated steps.
+
     Returns:
       The score; None if the folder contains no scores.
 
     Raises:
       UserError: if the folder contains scores, but none of this name.
     """
+    if name == 'training_minutes' and (starts := goodput.read(folder).get('starts')):
+        return goodput.time_by_category(starts)['steps'] / 60
     scores = final_scores(folder) or next((dict(file.scores) for file in _read_eval_files(folder)), {})
     if scores and name not in scores:
         known = ', '.join(k for k in scores if k != 'step')

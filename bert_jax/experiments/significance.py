@@ -16,6 +16,16 @@ def welch(a: Sequence[float], b: Sequence[float]) -> float:
     return float(stats.ttest_ind_from_stats(*moments, equal_var=False).pvalue)
 
 
+def better_than(values: Sequence[float], target: float, lower_is_better: bool) -> float:
+    """The p-value of a one-sided t-test: the probability of such values if their mean were not better than the target."""
+    from scipy import stats
+
+    if len({*values}) == 1:  # without variance, SciPy returns NaN
+        return float(values[0] > target if lower_is_better else values[0] < target)
+    side = 'less' if lower_is_better else 'greater'
+    return float(stats.ttest_1samp(values, target, alternative=side).pvalue)
+
+
 def mann_whitney(a: Sequence[float], b: Sequence[float]) -> float:
     """The p-value of a Mann-Whitney U permutation test; exact, even with ties, if each sample has at most 8 values."""
     from scipy import stats

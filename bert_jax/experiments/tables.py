@@ -1,7 +1,4 @@
-"""Reproduce tables from papers: define the jobs, and compare our scores with the published ones.
-
-A table can also test whether its rows differ significantly from a baseline row.
-"""
+"""Reproduce tables from papers: define the jobs, and print our scores next to the published ones."""
 
 import collections
 import dataclasses
@@ -19,7 +16,7 @@ from ml_collections import ConfigDict
 from bert_jax.core import config as config_lib
 from bert_jax.core.errors import UserError
 from bert_jax.evals import language_model
-from bert_jax.experiments import runs, significance
+from bert_jax.experiments import runs
 from bert_jax.experiments.jobs import Job, distinct_reasons, find_unfinished
 from bert_jax.train import experiment
 
@@ -42,6 +39,7 @@ class Row:
         table's `checkpoint`.
       x: position on the x axis of the figure, a number or a name; if it is 0 in all rows, the columns are on the x axis.
       series: name of the line that connects this row with others in the figure, if the rows are on the x axis.
+      baseline: name of the row that this row is tested against; empty takes the table's `baseline`.
     """
 
     name: str
@@ -53,6 +51,7 @@ class Row:
     checkpoint: str = ''
     x: float | str = 0.0
     series: str = ''
+    baseline: str = ''
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,7 +63,8 @@ class Column:
       config: config of the fine-tuning runs; with `source_column`, the config with which to evaluate the
         fine-tuned models of that column. For a study, its command, such as `bin/study_language.py`; it studies those
         models or, without `source_column`, the pretrained ones. A config of `eval_lm` evaluates the same models.
-      score: name of the score; its value is taken from the last evaluation.
+      score: name of the score; its value is taken from the last evaluation. With a `source_column` of training runs,
+        'training_minutes' is the time that their steps took, without compilation, evaluation and other overhead.
       settings: config overrides `a.b=value`, or the flags of the study.
       format: 'percent' multiplies a fraction by 100, 'exp' turns a loss into a perplexity; empty leaves the
         score unchanged.
@@ -75,6 +75,7 @@ class Column:
       until_score_of: name of a row. The value of a run is then the first step at which it reaches the best
         score of that row (the mean over its runs), or infinity. The table shows the step at which half of the
         runs have reached it.
+      target: value that the mean of each row must reach, which is tested; 0 for none.
       panel: title of the panel that shows this column in the figure. If empty, the column is not plotted or,
         if the rows are on the x axis, has its own panel.
       x: position on the x axis of that panel, a number or a name.
@@ -88,6 +89,7 @@ class Column:
     published_name: str = ''
     source_column: str = ''
     until_score_of: str = ''
+    target: float = 0.0
     panel: str = ''
     x: float | str = 0.0
 
@@ -189,6 +191,7 @@ class Table:
             *((r.skipped_columns, columns) for r in self.rows),
             *((r.column_settings, columns) for r in self.rows),
             *((scores, columns) for scores in self.published.values()),
+            *(([r.baseline], ['', *rows]) for r in self.rows),
             *(([name], ['', *rows]) for name in (self.baseline, *(c.until_score_of for c in self.columns))),
         ]
         with_runs = [c for c in self.columns if not c.source_column]
@@ -310,7 +313,7 @@ class Table:
         job = next(job for job in self.jobs(workdir) if job.folder in folders)
         return runs.is_lower_better(column.score, experiment.read(job.config, job.settings).checkpoint)
 
-    def _loss_terms(self, workdir: pathlib.Path, column: Column, *rows: str) -> set[tuple[str, ...]]:
+    def loss_terms(self, workdir: pathlib.Path, column: Column, *rows: str) -> set[tuple[str, ...]]:
         """The different terms of the losses that a column shows for these rows; losses with other terms are not comparable."""
         folders = (
             f for row in self.rows if row.name in rows for f in self._cell_folders(workdir, row, column)
@@ -381,69 +384,6 @@ class Table:
                 cells = cell(y, x) if self.transposed else cell(x, y)
                 line += cells if has_published else cells[1:2]
         return out
-
-    def rank_correlations(self, workdir: pathlib.Path) -> list[str]:
-        """For each column, describe the rank correlation (Spearman) of the rows' mean scores with the published ones."""
-        from scipy import stats
-
-        values = self.values(workdir)
-        found = []
-        for column in self.columns:
-            pairs = [
-                (self.published[row.name][column.name], statistics.fmean(values[row.name, column.name]))
-                for row in self.rows
-                if column.name in self.published.get(row.name, {}) and values[row.name, column.name]
-            ]
-            pairs = [pair for pair in pairs if math.isfinite(pair[1])]
-            if column.score == 'loss' and len(self._loss_terms(workdir, column, *self.published)) > 1:
-                found.append(
-                    f'{column.name}: no rank correlation, since the losses are sums of different terms'
-                )
-            elif len(pairs) > 2:
-                rank = float(stats.spearmanr(*zip(*pairs, strict=True)).statistic)
-                found.append(
-                    f'{column.name}: rank correlation with the published scores {rank:+.2f} ({len(pairs)} rows)'
-                )
-        return found
-
-    def differences(self, workdir: pathlib.Path) -> list[str]:
-        """For each column, test whether each row differs from the `baseline`.
-
-        The test is Welch's t-test, or the Mann-Whitney U test for columns with `until_score_of`, whose values may be
-        infinite. The last line lists the differences that remain significant after correction for all tests of the table
-        (Holm 1979).
-        """
-        if not self.baseline:
-            return []
-        values, found, p_values = self.values(workdir), [], dict[str, float]()
-        for column in self.columns:
-            base = values[self.baseline, column.name]
-            for row in self.rows:
-                ours = values[row.name, column.name]
-                if row.name == self.baseline or min(len(ours), len(base)) < 2:
-                    continue
-                both = f'{row.name} {column.cell(ours)}, {self.baseline} {column.cell(base)}'
-                reason = '' if column.until_score_of else significance.reason_not_to_test(ours, base)
-                if (
-                    column.score == 'loss'
-                    and len(self._loss_terms(workdir, column, row.name, self.baseline)) > 1
-                ):
-                    reason = 'the losses are sums of different terms'
-                if reason:
-                    found.append(f'{column.name}: {both}, {reason}, not tested')
-                    continue
-                if column.until_score_of:
-                    p, test = significance.mann_whitney(ours, base), 'Mann-Whitney U test'
-                else:
-                    p, test = significance.welch(ours, base), "Welch's t-test"
-                p_values[f'{column.name} of {row.name}'] = p
-                found.append(f'{column.name}: {both}, p = {p:.2g} ({test})')
-        if len(p_values) > 1:
-            significant = '; '.join(significance.holm(p_values)) or 'none'
-            found.append(
-                f'Significant at 5 % after correction for {len(p_values)} tests (Holm): {significant}'
-            )
-        return found
 
 
 def _final_score(folder: pathlib.Path, name: str) -> float | None:

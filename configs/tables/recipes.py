@@ -21,6 +21,8 @@ OPTIMIZERS = {
     ('ModernBERT', 'AdamW'): (3.0, (2e-3, 4e-3)),
     ('ModernBERT', 'Muon'): (2.8, (2e-3, 4e-3)),
 }
+# With AdamW, a recipe is tested against the one before it; with Muon, against itself with AdamW.
+BEFORE = {'BERT, new blocks': 'BERT', 'ModernBERT': 'BERT, new blocks'}
 COMMON = (
     'data.sources={text}',
     'model.width=128',
@@ -78,12 +80,16 @@ def get_config(arg: str = 'mini') -> ConfigDict:
         config.columns = (loss,)
         return config
     config.rows = tuple(
-        _row(f'{recipe}, {optimizer}', recipe, optimizer, rates[0], 240)
+        dict(
+            _row(f'{recipe}, {optimizer}', recipe, optimizer, rates[0], 240),
+            baseline=f'{recipe if optimizer == "Muon" else BEFORE.get(recipe, "")}, AdamW'.removeprefix(
+                ', AdamW'
+            ),
+        )
         for (recipe, optimizer), (_, rates) in OPTIMIZERS.items()
     )
     config.columns = (loss, *_columns())
     config.seeds = 3
-    config.baseline = 'BERT, AdamW'
     config.x_label = 'recipe'
     return config
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from bert_jax.experiments import significance
+from bert_jax.experiments import comparisons, significance
 from tests.experiments.made_tables import table_of_one_checkpoint, write_run
 
 
@@ -18,7 +18,7 @@ def test_step_at_which_a_row_reaches_the_score_of_another(tmp_path):
     assert values['pretrained', 'Updates'] == [2.0, np.inf]
     assert values['random', 'Updates'] == [3.0, np.inf]
     assert values['pretrained', 'Share'] == pytest.approx([90, 69])
-    share, updates, together = table.differences(tmp_path)
+    share, updates, together = comparisons.differences(table, tmp_path)
     assert together.endswith('after correction for 2 tests (Holm): none')
     assert significance.holm({'a': 0.03, 'b': 0.01, 'c': 0.02, 'd': 0.2}) == ['b']
     assert significance.holm({'a': 0.04, 'b': 0.01}) == ['b', 'a'], 'the second test has the whole level'
@@ -39,7 +39,7 @@ def test_runs_without_variance_are_not_tested(tmp_path):
     for row in ('random', 'pretrained'):
         for seed in (0, 1):
             write_run(table, tmp_path, f'share/{row}/seed{seed}', 0.5)
-    assert table.differences(tmp_path)[0].endswith('no variance, not tested')
+    assert comparisons.differences(table, tmp_path)[0].endswith('no variance, not tested')
 
 
 def test_scores_that_are_not_finite_are_not_tested(tmp_path):
@@ -48,7 +48,7 @@ def test_scores_that_are_not_finite_are_not_tested(tmp_path):
     write_run(table, tmp_path, 'share/random/seed1', None, 0.6, 0.4)
     for seed, accuracy in enumerate((0.7, 0.9)):
         write_run(table, tmp_path, f'share/pretrained/seed{seed}', accuracy, None)
-    share, updates = table.differences(tmp_path)
+    share, updates = comparisons.differences(table, tmp_path)
     assert (
         share == 'Share: pretrained nan ± nan (2), random 60.0 ± 28.3 (2), a score is not finite, not tested'
     )

@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 
-from bert_jax.experiments import runs
+from bert_jax.experiments import comparisons, runs
 from bert_jax.experiments.tables import Column, Row
 from bert_jax.reports import export
 from tests.experiments.made_tables import CLASSIFY, PRETRAIN, make_table, table_of_one_checkpoint, write_run
@@ -64,7 +64,7 @@ def test_rank_correlation_with_the_published_scores(tmp_path):
     table = make_table(rows=rows, published=published)
     for i, accuracy in enumerate((0.1, 0.3, 0.2, 0.4)):
         write_run(table, tmp_path, f'share/r{i}/seed0', accuracy=accuracy)
-    (line,) = table.rank_correlations(tmp_path)
+    (line,) = comparisons.rank_correlations(table, tmp_path)
     assert line == 'Share: rank correlation with the published scores +0.80 (4 rows)'
 
 
@@ -73,7 +73,7 @@ def test_rank_correlation_leaves_out_rows_without_a_finite_score(tmp_path):
     table = make_table(rows=rows, published={f'r{i}': {'Share': 10.0 * i} for i in range(4)})
     for i, accuracy in enumerate((0.1, 0.3, None, 0.4)):
         write_run(table, tmp_path, f'share/r{i}/seed0', accuracy=accuracy)
-    (line,) = table.rank_correlations(tmp_path)
+    (line,) = comparisons.rank_correlations(table, tmp_path)
     assert line == 'Share: rank correlation with the published scores +1.00 (3 rows)'
 
 
@@ -138,8 +138,40 @@ def test_losses_with_different_terms_are_not_compared(tmp_path):
             )
             folder = f'pretrain/{row}/seed{seed}'
             write_run(table, tmp_path, folder, loss=sum(terms.values()), **terms)
-    second, third = table.differences(tmp_path)[:2]
+    second, third = comparisons.differences(table, tmp_path)[:2]
     assert second.endswith('(2), the losses are sums of different terms, not tested')
     assert third.endswith("(Welch's t-test)")
-    (line,) = table.rank_correlations(tmp_path)
+    (line,) = comparisons.rank_correlations(table, tmp_path)
     assert line == 'Loss: no rank correlation, since the losses are sums of different terms'
+
+
+def test_rows_have_their_own_baselines_and_targets(tmp_path):
+    rows = (Row('a', PRETRAIN), Row('b', PRETRAIN, baseline='a'), Row('c', PRETRAIN, baseline='b'))
+    columns = (Column('Loss', score='mlm_loss', source_column='pretraining', target=2.0),)
+    table = make_table(rows=rows, columns=columns, seeds=3)
+    for row, loss in zip('abc', (2.5, 1.99, 1.0), strict=True):
+        for seed in range(3):
+            write_run(table, tmp_path, f'pretrain/{row}/seed{seed}', loss=loss, mlm_loss=loss + seed / 50)
+    b, c, holm, *targets = comparisons.differences(table, tmp_path)
+    assert b.startswith('Loss: b 2.01 ± 0.02 (3), a 2.52 ± 0.02 (3), p = ')
+    assert c.startswith('Loss: c 1.02 ± 0.02 (3), b 2.01 ± 0.02 (3), p = ')
+    assert holm.endswith('Loss of b; Loss of c') or holm.endswith('Loss of c; Loss of b')
+    assert [line.split(',')[0] for line in targets] == [
+        f'Loss: {row} {loss} ± 0.02 (3)' for row, loss in zip('abc', ('2.52', '2.01', '1.02'), strict=True)
+    ]
+    p_values = [float(line.rpartition('p = ')[2].split()[0]) for line in targets]
+    assert p_values[0] > 0.99
+    assert 0.5 < p_values[1] < 0.9
+    assert p_values[2] < 1e-3
+
+
+def test_time_of_training_without_overhead(tmp_path):
+    columns = (Column('minutes', score='training_minutes', source_column='pretraining'),)
+    table = make_table(rows=(Row('r', PRETRAIN),), columns=columns, seeds=1)
+    write_run(table, tmp_path, 'pretrain/r/seed0', loss=1.0)
+    starts = [
+        {'began': 0, 'time': 200, 'from': 0, 'step': 10, 'overhead': {'start': 20.0, 'compilation': 60.0}},
+        {'began': 300, 'time': 400, 'from': 5, 'step': 20, 'overhead': {'start': 10.0}},
+    ]
+    (tmp_path / 'pretrain/r/seed0/progress.json').write_text(json.dumps({'total': 20, 'starts': starts}))
+    assert table.values(tmp_path)['r', 'minutes'] == [(120 / 2 + 90) / 60]
