@@ -11,6 +11,7 @@ import typing
 
 if typing.TYPE_CHECKING:
     from bert_jax.data.tokenizer import Tokenizer
+    from bert_jax.evals.embedder import Embedder
     from bert_jax.train.model import Model
 
 __version__ = '0.1.0'
@@ -57,3 +58,29 @@ def load(path: str | pathlib.Path) -> 'tuple[Model, Tokenizer]':
     from bert_jax.train import model
 
     return model.load(path)
+
+
+def load_embedder(path: str | pathlib.Path, pooling: typing.Any = None, length: int = 0) -> 'Embedder':
+    """Load an encoder that maps texts to vectors.
+
+    Example:
+      Find the sentence that is most similar to another:
+
+      >>> import bert_jax
+      >>> embedder = bert_jax.load_embedder('runs/embed')
+      >>> vectors = embedder.encode(['A cat sleeps.', 'Stocks fell.'])  # NumPy [n, D], of length 1
+      >>> query = embedder.encode('A kitten naps.')  # [D]
+      >>> best = (vectors @ query).argmax()
+
+    Args:
+      path: working directory of a run, or the folder of one of its checkpoints: of the task `embed`, or another encoder or
+        decoder, whose head is not used.
+      pooling: 'mean', 'cls', 'max', 'last' or 'weighted'; by default that of training, and 'mean' for other tasks.
+      length: maximum number of tokens of a text; 0 takes that of training.
+
+    Raises:
+      UserError: if there is no readable checkpoint, or it has no encoder.
+    """
+    from bert_jax.evals import embedder
+
+    return embedder.Embedder(path, pooling, length)

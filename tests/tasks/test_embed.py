@@ -1,0 +1,286 @@
+"""Text embeddings: pooling, the losses and their gradients, and vectors of texts from trained models."""
+
+import json
+import random
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+import bert_jax
+from bert_jax.core.errors import UserError
+from bert_jax.data.pipeline import stack
+from bert_jax.data.records import Record
+from bert_jax.data.text_tuples import TupleConfig
+from bert_jax.evals import scoring
+from bert_jax.modeling import module, sentence_vectors
+from bert_jax.modeling.sentence_vectors import ForEmbedding
+from bert_jax.tasks import embed
+from tests.conftest import sentences
+from tests.modeling import tiny
+from tests.runs import ROOT, train_command
+
+CONFIG = ROOT / 'configs' / 'finetune' / 'embed.py'
+
+LENGTH = 8
+
+
+def make_task(tokenizer, texts=('a', 'b'), data=None, **settings):
+    return embed.Task(
+        embed.Config(**settings),
+        TupleConfig('x.jsonl', texts=texts, length=LENGTH, **(data or {})),
+        tokenizer,
+    )
+
+
+@pytest.fixture(scope='module')
+def graph_and_params():
+    config = tiny.config(vocab_size=4000)
+    graph, shapes, _ = module.abstract(lambda rngs: ForEmbedding(config, rngs, 'mean', 3))
+    rng = np.random.default_rng(0)
+    return graph, {
+        n: jnp.asarray(rng.normal(n.endswith('scale'), 0.3, s.shape), s.dtype) for n, s in shapes.items()
+    }
+
+
+@pytest.fixture(scope='module')
+def model(graph_and_params):
+    return module.merge(*graph_and_params)
+
+
+def make_records(n=8, texts=('a', 'b')):
+    rng = np.random.default_rng(1)
+    return [
+        Record(
+            f'record {i}',
+            {t: ' '.join(f'w{j}' for j in rng.integers(0, 90, rng.choice([2, 5, 8]))) for t in texts}
+            | {'label': i % 3},
+        )
+        for i in range(n)
+    ]
+
+
+def make_batch(task, records):
+    return {
+        k: jnp.asarray(x)
+        for k, x in stack([task.example(row, None) for row in task.make_examples(records).rows]).items()
+    }
+
+
+def encode(model, batch, column):
+    """Vectors of one column of texts, one text at a time, without padding."""
+    found = []
+    for tokens, valid in zip(batch['tokens'][:, column], batch['valid'][:, column], strict=True):
+        hidden = model(tokens[None, : int(valid.sum())]).hidden_states[-1][0]
+        found.append(np.asarray(hidden, np.float64).mean(0))
+    return np.stack(found)
+
+
+def unit(x):
+    return x / np.linalg.norm(x, axis=-1, keepdims=True)
+
+
+def value(output, name):
+    return float(output.losses[name].value())
+
+
+@pytest.mark.parametrize(
+    ('kind', 'function'),
+    [
+        ('mean', lambda h: h.mean(0)),
+        ('cls', lambda h: h[0]),
+        ('max', lambda h: h.max(0)),
+        ('last', lambda h: h[-1]),
+        (
+            'weighted',
+            lambda h: (h * np.arange(1, len(h) + 1)[:, None]).sum(0) / np.arange(1, len(h) + 1).sum(),
+        ),
+    ],
+)
+def test_pooling_leaves_out_padding(kind, function):
+    hidden = np.random.default_rng(0).normal(size=(4, 6, 5)).astype(np.float32)
+    sizes = [6, 3, 1, 5]
+    valid = np.arange(6) < np.array(sizes)[:, None]
+    found = sentence_vectors.pool(jnp.asarray(hidden), jnp.asarray(valid), kind)
+    np.testing.assert_allclose(
+        found, [function(h[:n]) for h, n in zip(hidden, sizes, strict=True)], rtol=1e-5, atol=1e-6
+    )
+    whole = sentence_vectors.pool(jnp.asarray(hidden), None, kind)
+    np.testing.assert_allclose(whole, [function(h) for h in hidden], rtol=1e-5, atol=1e-6)
+
+
+def test_contrastive_loss_ranks_all_texts_of_the_batch(word_tokenizer, model):
+    texts = ('a', 'b', 'hard')
+    task = make_task(word_tokenizer, texts, temperature=0.1)
+    records = make_records(texts=texts)
+    batch = make_batch(task, records)
+    anchors, positives, hard = (unit(encode(model, batch, i)) for i in range(3))
+    logits = anchors @ np.concatenate([positives, hard]).T / 0.1
+    logs = logits - np.log(np.exp(logits).sum(1, keepdims=True))
+    assert value(task.loss(model, batch, None), 'contrastive_loss') == pytest.approx(
+        -np.diag(logs).mean(), rel=1e-4
+    )
+    pair_task = make_task(word_tokenizer, temperature=0.1, symmetric=True)
+    pairs = make_batch(pair_task, records)
+    logits = anchors @ positives.T / 0.1
+    both = [-np.diag(x - np.log(np.exp(x).sum(1, keepdims=True))).mean() for x in (logits, logits.T)]
+    assert value(pair_task.loss(model, pairs, None), 'contrastive_loss') == pytest.approx(
+        np.mean(both), rel=1e-4
+    )
+    padded = pairs | {'row_weight': jnp.array([1.0] * 5 + [0.0] * 3)}
+    first = make_batch(pair_task, records[:5])
+    expected = value(pair_task.loss(model, first, None), 'contrastive_loss')
+    assert value(pair_task.loss(model, padded, None), 'contrastive_loss') == pytest.approx(expected, rel=1e-5)
+
+
+def test_cosine_and_class_losses(word_tokenizer, model, graph_and_params):
+    task = make_task(word_tokenizer, objective='cosine', data={'label_scale': 2.0})
+    batch = make_batch(task, make_records())
+    u, v = encode(model, batch, 0), encode(model, batch, 1)
+    cosines = (unit(u) * unit(v)).sum(1)
+    expected = np.mean((cosines - np.arange(8) % 3 / 2) ** 2)
+    output = task.loss(model, batch, None)
+    assert value(output, 'squared_error') == pytest.approx(expected, rel=1e-4)
+    np.testing.assert_allclose(output.outputs['similarity'], cosines, atol=1e-5)
+    scores = task.scores({k: np.asarray(x) for k, x in output.outputs.items()}, None)
+    assert scores['pearson'] == pytest.approx(np.corrcoef(cosines, np.arange(8) % 3)[0, 1], abs=1e-4)
+    classes = make_task(
+        word_tokenizer, objective='classes', labels=('x', 'y', 'z'), data={'label_names': ('x', 'y', 'z')}
+    )
+    batch = make_batch(classes, make_records())
+    params = graph_and_params[1]
+    logits = np.concatenate([u, v, np.abs(u - v)], 1) @ np.asarray(params['classifier/kernel']) + np.asarray(
+        params['classifier/bias']
+    )
+    logs = logits - np.log(np.exp(logits).sum(1, keepdims=True))
+    expected = -logs[np.arange(8), np.arange(8) % 3].mean()
+    assert value(classes.loss(model, batch, None), 'cross_entropy') == pytest.approx(expected, rel=1e-4)
+
+
+def test_narrow_vectors_add_their_losses(word_tokenizer, model):
+    task = make_task(word_tokenizer, widths=(8, 16))
+    batch = make_batch(task, make_records())
+    output = task.loss(model, batch, None)
+    for width in (8, 16):
+        a, b = (unit(encode(model, batch, i)[:, :width]) for i in (0, 1))
+        logits = a @ b.T / 0.05
+        expected = -np.diag(logits - np.log(np.exp(logits).sum(1, keepdims=True))).mean()
+        assert value(output, f'contrastive_loss/{width}') == pytest.approx(expected, rel=1e-3)
+    assert {*output.losses} == {'contrastive_loss', 'contrastive_loss/8', 'contrastive_loss/16'}
+
+
+def test_chunks_and_devices_do_not_change_loss_and_gradients(word_tokenizer, graph_and_params):
+    graph, params = graph_and_params
+    records = make_records(16)
+    results = []
+    mesh = Mesh(np.array(jax.devices()[:4]), ('data',))
+    for chunks, sharding in ((1, None), (4, None), (8, None), (2, NamedSharding(mesh, P('data')))):
+        task = make_task(word_tokenizer, chunks=chunks)
+        batch = make_batch(task, records)
+        if sharding:
+            batch = jax.device_put(batch, sharding)
+
+        @jax.jit
+        def loss(params, batch, task=task):
+            return (
+                task.loss(module.merge(graph, params), batch, jax.random.key(0))
+                .losses['contrastive_loss']
+                .value()
+            )
+
+        results.append(jax.value_and_grad(loss)(params, batch))
+    for found in results[1:]:
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), found, results[0])
+    task = make_task(word_tokenizer, chunks=5)
+    with pytest.raises(UserError, match='task.chunks=5 does not divide the 32 texts'):
+        task.loss(module.merge(graph, params), make_batch(task, records), jax.random.key(0))
+
+
+def test_single_texts_are_their_own_positives(word_tokenizer, model):
+    task = make_task(word_tokenizer, ('a',))
+    batch = make_batch(task, make_records())
+    a = unit(encode(model, batch, 0))
+    logits = a @ a.T / 0.05
+    expected = -np.diag(logits - np.log(np.exp(logits).sum(1, keepdims=True))).mean()
+    assert value(task.loss(model, batch, None), 'contrastive_loss') == pytest.approx(
+        expected, rel=1e-3, abs=1e-5
+    )
+
+
+def test_inconsistent_settings_are_errors(word_tokenizer):
+    for texts, settings, data, message in (
+        (('a',), {'objective': 'cosine'}, {}, 'needs a pair'),
+        (('a', 'b', 'c'), {'objective': 'cosine'}, {}, 'needs a pair'),
+        ((), {}, {}, 'data.texts is empty'),
+        (('a', 'b'), {}, {'prompts': ('q: ',)}, 'data.prompts has 1 prompts for the 2 fields'),
+        (('a', 'b'), {}, {'label_scale': 0.0}, 'data.label_scale=0.0 must be above 0'),
+        (('a', 'b'), {'widths': (0,)}, {}, 'a width below 1'),
+    ):
+        with pytest.raises(UserError, match=message):
+            make_task(word_tokenizer, texts, data, **settings)
+
+
+@pytest.fixture(scope='module')
+def trained(tmp_path_factory, pretrained):
+    """Working directory of an encoder that has learned which sentences have the same subject."""
+    folder = tmp_path_factory.mktemp('embed')
+    rng = random.Random(0)
+    texts = sentences(rng, 120)
+    for split, part in (('train', texts[:96]), ('validation', texts[96:])):
+        with (folder / f'{split}.jsonl').open('w') as file:
+            for text in part:
+                other = rng.choice(part)
+                label = float(text.split()[:2] == other.split()[:2])
+                file.write(json.dumps({'sentence1': text, 'sentence2': other, 'label': label}) + '\n')
+    source = f'{folder}/{{split}}.jsonl'
+    settings = (
+        'data.label_scale=1.0',
+        'data.length=32',
+        'train.steps=40',
+        'train.batch_size=16',
+        'optim.learning_rate=0.005',
+    )
+    settings = (*settings, f'data.source={source}', f'init.checkpoint={pretrained}', 'train.length_buckets=1')
+    assert train_command.run(f'{CONFIG}:stsb', folder / 'run', settings) == 0
+    return folder / 'run', source
+
+
+def test_training_separates_subjects(trained, pretrained):
+    workdir, source = trained
+    scorer = scoring.Scorer(
+        f'{CONFIG}:stsb', (f'data.source={source}', 'data.label_scale=1.0', 'data.length=32'), 'embed'
+    )
+    scores = scorer(workdir)['scores']
+    assert scores['spearman'] > 0.5
+    with (workdir.parent / 'validation.jsonl').open() as file:
+        records = [json.loads(line) for line in file]
+    embedder = bert_jax.load_embedder(workdir)
+    a, b = (embedder.encode([r[k] for r in records]) for k in ('sentence1', 'sentence2'))
+    error = np.mean(((a * b).sum(1) - [r['label'] for r in records]) ** 2)
+    assert scores['squared_error'] == pytest.approx(error, rel=1e-3)
+    before = bert_jax.load_embedder(pretrained)
+    a, b = (before.encode([r[k] for r in records]) for k in ('sentence1', 'sentence2'))
+    assert error < np.mean(((a * b).sum(1) - [r['label'] for r in records]) ** 2)
+
+
+def test_vectors_do_not_depend_on_the_batch(pretrained):
+    embedder = bert_jax.load_embedder(pretrained)
+    texts = [' '.join(sentences(random.Random(i), 1 + i % 3))[: 5 + 7 * i] for i in range(23)]
+    vectors = embedder.encode(texts, batch_size=5)
+    assert vectors.shape == (23, embedder.width)
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, rtol=1e-5)
+    for i in (0, 7, 22):
+        np.testing.assert_allclose(embedder.encode(texts[i]), vectors[i], atol=1e-5)
+    model, tokenizer = bert_jax.load(pretrained)
+    batch = tokenizer([texts[3]], max_length=32)
+    hidden = np.asarray(model(**batch).hidden_states[-1])[0][batch['valid'][0]]
+    np.testing.assert_allclose(embedder.encode(texts[3], normalize=False), hidden.mean(0), atol=1e-5)
+    np.testing.assert_allclose(
+        embedder.encode('student', prompt='every '), embedder.encode('every student'), atol=1e-6
+    )
+    assert embedder.encode([]).shape == (0, embedder.width)
+    with pytest.raises(UserError, match=r'texts\[1\] is None'):
+        embedder.encode(['a', None])
