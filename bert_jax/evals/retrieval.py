@@ -1,0 +1,170 @@
+"""Search with text embeddings: exact nearest vectors, and the scores of BEIR test collections (Thakur et al. 2021)."""
+
+import functools
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from bert_jax.core.errors import UserError
+from bert_jax.data import records as records_lib
+from bert_jax.data import tfds_data
+
+CUTOFF = 10  # of nDCG, MRR and precision
+RECALL_CUTOFF = 100
+_QUERIES, _PASSAGES = 256, 1 << 16  # sizes of the blocks of similarities that are computed at once
+
+
+class Collection(NamedTuple):
+    """A test collection.
+
+    Attributes:
+      queries: texts of the queries by id.
+      passages: texts of the passages by id, each after its title, if it has one.
+      judgments: relevance of passages for a query, by query id and passage id; higher is better, 0 is irrelevant.
+    """
+
+    queries: Mapping[str, str]
+    passages: Mapping[str, str]
+    judgments: Mapping[str, Mapping[str, int]]
+
+
+def read_collection(source: str, split: str = 'test') -> Collection:
+    """Read a test collection.
+
+    Args:
+      source: a TFDS data set with the features of `beir`, or a folder in the format of BEIR: corpus.jsonl with _id, title and
+        text, queries.jsonl with _id and text, and qrels/SPLIT.tsv with the ids of query and passage, and a score.
+      split: split of the judgments.
+
+    Raises:
+      UserError: if a file is missing or invalid, or a judgment names a query or passage that does not exist.
+    """
+    folder = pathlib.Path(source).expanduser()
+    if folder.is_dir():
+        queries = {str(r.get('_id')): r.text('text') for r in records_lib.read(f'{folder}/queries.jsonl', '')}
+        passages = {str(r.get('_id')): _join(r) for r in records_lib.read(f'{folder}/corpus.jsonl', '')}
+        rows = records_lib.read(f'{folder}/qrels/{split}.tsv', '')
+        found = [(r, str(r.get('query-id')), str(r.get('corpus-id')), r.get('score')) for r in rows]
+    else:
+        tfds_data.load_features(source)  # raises the error for a data set that is missing
+        queries = {r.text('query_id'): r.text('query') for r in records_lib.read(source, 'query')}
+        passages = {r.text('passage_id'): r.text('passage') for r in records_lib.read(source, 'passage')}
+        rows = records_lib.read(source, split)
+        found = [(r, r.text('query_id'), r.text('passage_id'), r.get('score')) for r in rows]
+    judgments: dict[str, dict[str, int]] = {}
+    for record, query, passage, score in found:
+        for name, number, known in (('query', query, queries), ('passage', passage, passages)):
+            if number not in known:
+                raise record.error(f'names the {name} {number!r}, which does not exist')
+        try:
+            judgments.setdefault(query, {})[passage] = int(score)
+        except (TypeError, ValueError) as e:
+            raise record.error(f'has the score {score!r}, which is not an integer') from e
+    return Collection(queries, passages, judgments)
+
+
+def _join(record: records_lib.Record) -> str:
+    """Return the title and the text of a passage."""
+    title = record.fields.get('title') or ''
+    return f'{title} {record.text("text")}'.strip()
+
+
+def nearest(queries: np.ndarray, passages: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """Find the passages with the largest inner products, exactly; the vectors of the passages are split over all devices.
+
+    Args:
+      queries: [Q, D] vectors.
+      passages: [N, D] vectors.
+      k: number of passages per query.
+
+    Returns:
+      [Q, K] indices, the best first, and [Q, K] float32 inner products; K is at most N.
+    """
+    k = min(k, len(passages))
+    best = np.zeros((len(queries), 0), np.int64), np.zeros((len(queries), 0), np.float32)
+    for start in range(0, len(passages), _PASSAGES):
+        block = jax.device_put(_pad(passages[start : start + _PASSAGES]), _by_rows())
+        size = min(_PASSAGES, len(passages) - start)
+        parts = [
+            _top(jnp.asarray(queries[i : i + _QUERIES]), block, size, min(k, size))
+            for i in range(0, len(queries), _QUERIES)
+        ]
+        scores, indices = (np.concatenate([np.asarray(part[j]) for part in parts]) for j in (0, 1))
+        indices = np.concatenate([best[0], indices + start], axis=1)
+        scores = np.concatenate([best[1], scores], axis=1)
+        order = np.argsort(-scores, axis=1, kind='stable')[:, :k]
+        best = np.take_along_axis(indices, order, 1), np.take_along_axis(scores, order, 1)
+    return best
+
+
+def _by_rows() -> jax.sharding.NamedSharding:
+    mesh = jax.sharding.Mesh(np.array(jax.local_devices()), ('data',))
+    return jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec('data'))
+
+
+def _pad(vectors: np.ndarray) -> np.ndarray:
+    """Add rows of zeros up to a multiple of the number of devices."""
+    return np.pad(vectors, [(0, -len(vectors) % jax.local_device_count()), (0, 0)])
+
+
+@functools.partial(jax.jit, static_argnums=(2, 3))
+def _top(queries: jax.Array, passages: jax.Array, size: int, k: int) -> list[jax.Array]:
+    """Return the k largest inner products with the first `size` passages, and their indices, each [Q, k]."""
+    scores = jnp.where(jnp.arange(len(passages)) < size, queries @ passages.T, -jnp.inf)
+    return jax.lax.top_k(scores, k)
+
+
+def measure(
+    rankings: Mapping[str, Sequence[str]], judgments: Mapping[str, Mapping[str, int]]
+) -> dict[str, float]:
+    """Compute the mean scores of rankings, as trec_eval does.
+
+    Args:
+      rankings: ids of passages, the best first, by query id; at least `RECALL_CUTOFF` of them, if there are so many.
+      judgments: see `Collection`. Only queries with a relevant passage count.
+
+    Returns:
+      ndcg_at_10 (Järvelin & Kekäläinen 2002, with the relevance as the gain), recall_at_100, mrr_at_10 and precision_at_10.
+    """
+    totals: dict[str, list[float]] = {
+        'ndcg_at_10': [],
+        'recall_at_100': [],
+        'mrr_at_10': [],
+        'precision_at_10': [],
+    }
+    for query, relevance in judgments.items():
+        ideal = sorted((score for score in relevance.values() if score > 0), reverse=True)
+        if not ideal:
+            continue
+        ranking = rankings[query]
+        gains = [max(0, relevance.get(passage, 0)) for passage in ranking]
+        ranks = [rank for rank, gain in enumerate(gains[:CUTOFF], 1) if gain]
+        totals['ndcg_at_10'].append(_discounted(gains[:CUTOFF]) / _discounted(ideal[:CUTOFF]))
+        totals['recall_at_100'].append(sum(gain > 0 for gain in gains[:RECALL_CUTOFF]) / len(ideal))
+        totals['mrr_at_10'].append(1 / ranks[0] if ranks else 0.0)
+        totals['precision_at_10'].append(len(ranks) / CUTOFF)
+    if not totals['ndcg_at_10']:
+        raise UserError('No query has a relevant passage. Correct the judgments.')
+    return {name: float(np.mean(values)) for name, values in totals.items()}
+
+
+def _discounted(gains: Sequence[int]) -> float:
+    """Sum gains divided by log2(1 + rank)."""
+    return float(sum(gain / np.log2(1 + rank) for rank, gain in enumerate(gains, 1)))
+
+
+def score(
+    embedder: Any, collection: Collection, query_prompt: str = '', passage_prompt: str = ''
+) -> dict[str, float]:
+    """Score an `Embedder` on a test collection, by the cosine similarities of queries and passages; see `measure`."""
+    judged = [query for query in collection.queries if query in collection.judgments]
+    names = [*collection.passages]
+    passages = embedder.encode([*collection.passages.values()], passage_prompt)
+    queries = embedder.encode([collection.queries[query] for query in judged], query_prompt)
+    indices, _ = nearest(queries, passages, RECALL_CUTOFF)
+    rankings = {query: [names[i] for i in row] for query, row in zip(judged, indices, strict=True)}
+    return measure(rankings, collection.judgments)

@@ -1,0 +1,81 @@
+"""Exact search, the scores of rankings, and test collections from folders and TFDS."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+
+from bert_jax.core.errors import UserError
+from bert_jax.evals import retrieval
+from tests.runs import run_in_process
+
+
+@pytest.mark.parametrize('block', [7, 1000])
+def test_nearest_is_exact(block, monkeypatch):
+    monkeypatch.setattr(retrieval, '_PASSAGES', block)
+    monkeypatch.setattr(retrieval, '_QUERIES', 3)
+    rng = np.random.default_rng(0)
+    queries, passages = (
+        rng.normal(size=(5, 4)).astype(np.float32),
+        rng.normal(size=(30, 4)).astype(np.float32),
+    )
+    indices, scores = retrieval.nearest(queries, passages, 9)
+    products = queries @ passages.T
+    np.testing.assert_array_equal(indices, np.argsort(-products, axis=1)[:, :9])
+    np.testing.assert_allclose(scores, -np.sort(-products, axis=1)[:, :9], rtol=1e-5)
+    assert retrieval.nearest(queries, passages[:3], 9)[0].shape == (5, 3)
+
+
+def test_scores_of_rankings_by_hand():
+    judgments = {'q1': {'a': 2, 'b': 1, 'x': 0}, 'q2': {'c': 1}, 'q3': {'a': 0}}
+    rankings = {'q1': ['b', 'x', 'a'], 'q2': [*'abdefghijk', 'c']}
+    found = retrieval.measure(rankings, judgments)
+    ideal = 2 / math.log2(2) + 1 / math.log2(3)
+    assert found['ndcg_at_10'] == pytest.approx((1 / math.log2(2) + 2 / math.log2(4)) / ideal / 2)
+    assert found['recall_at_100'] == 1
+    assert found['mrr_at_10'] == pytest.approx(0.5)
+    assert found['precision_at_10'] == pytest.approx(0.1)
+    with pytest.raises(UserError, match='No query has a relevant passage'):
+        retrieval.measure({}, {'q3': {'a': 0}})
+
+
+@pytest.fixture
+def collection(tmp_path):
+    """A folder in the format of BEIR, in which each query is the beginning of its passage."""
+    texts = ['the old dog sleeps', 'every student carries a letter', 'a quiet sailor watches the birds']
+    (tmp_path / 'qrels').mkdir()
+    with (tmp_path / 'corpus.jsonl').open('w') as file:
+        for i, text in enumerate(texts):
+            file.write(json.dumps({'_id': f'p{i}', 'title': '', 'text': text}) + '\n')
+    with (tmp_path / 'queries.jsonl').open('w') as file:
+        for i, text in enumerate(texts):
+            file.write(json.dumps({'_id': f'q{i}', 'text': text[:12]}) + '\n')
+    rows = ''.join(f'q{i}\tp{i}\t1\n' for i in range(3))
+    (tmp_path / 'qrels' / 'test.tsv').write_text('query-id\tcorpus-id\tscore\n' + rows)
+    return tmp_path
+
+
+def test_command_scores_a_folder(collection, pretrained, tmp_path):
+    words = (f'--checkpoint={pretrained}', f'--source={collection}', f'--out={tmp_path}/scores.json')
+    done = run_in_process('bert_jax.bin.eval_retrieval', *words)
+    assert done.returncode == 0, done.stderr
+    result = json.loads((tmp_path / 'scores.json').read_text())
+    assert (result['queries'], result['passages']) == (3, 3)
+    assert result['scores']['recall_at_100'] == 1
+    assert result['scores']['ndcg_at_10'] > 0.7
+    assert f'ndcg_at_10  {result["scores"]["ndcg_at_10"]:.4f}' in done.stdout
+
+
+def test_invalid_collections_are_errors(collection):
+    path = collection / 'qrels' / 'test.tsv'
+    path.write_text(path.read_text() + 'q1\tp9\t1\n')
+    with pytest.raises(UserError, match="test.tsv, line 5, names the passage 'p9', which does not exist"):
+        retrieval.read_collection(str(collection))
+    path.write_text('query-id\tcorpus-id\tscore\nq1\tp1\tgood\n')
+    with pytest.raises(UserError, match="has the score 'good', which is not an integer"):
+        retrieval.read_collection(str(collection))
+    with pytest.raises(UserError, match='dev.tsv'):
+        retrieval.read_collection(str(collection), 'dev')
+    with pytest.raises(UserError, match='nothing'):
+        retrieval.read_collection('nothing/here')
