@@ -12,6 +12,7 @@ def main() -> None:
         __doc__,
         '--from_hf=bert-base-uncased --to=runs/bert_base',
         '--from=runs/sst2 --to_hf=exported/sst2',
+        '--from=runs/electra --to_hf=exported/generator --part=generator',
     )
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument(
@@ -40,6 +41,11 @@ def main() -> None:
         default='unknown',
         help='with --to_hf: license for the model card, by its identifier on the Hugging Face Hub, such as apache-2.0',
     )
+    parser.add_argument(
+        '--part',
+        choices=('discriminator', 'generator'),
+        help='with --to_hf of a run with task.name=rtd: the model to convert (default: discriminator)',
+    )
     flags = parser.parse_args()
     cli.check_not_empty(parser, flags, workdir='from')
     if (flags.from_hf is None) != (flags.to is None):
@@ -50,6 +56,8 @@ def main() -> None:
         parser.error('--tokenizer and --exclude need --from_hf')
     if flags.from_hf and flags.license != 'unknown':
         parser.error('--license needs --to_hf')
+    if flags.from_hf and flags.part:
+        parser.error('--part needs --to_hf')
     if not re.fullmatch(r'[\w.-]+', flags.license):
         parser.error(
             f'--license={flags.license!r} is not an identifier; use one such as apache-2.0, mit or other'
@@ -65,7 +73,7 @@ def main() -> None:
         task = convert.from_hf(flags.from_hf, folder, flags.tokenizer or '', flags.exclude)
         print(f'{folder}: checkpoint for the task {task}')
     else:
-        convert.to_hf(paths.make_path(flags.workdir), folder, flags.license)
+        convert.to_hf(paths.make_path(flags.workdir), folder, flags.license, flags.part or '')
         print(f'{folder}: model for the transformers library')
 
 

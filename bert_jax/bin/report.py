@@ -43,7 +43,9 @@ def main() -> None:
         for workdir in workdirs
     }
     masked_lms = [
-        w for w, found in runs.items() if found and found[0].config['task']['name'] in ('mlm', 'bilingual')
+        w
+        for w, found in runs.items()
+        if found and found[0].config['task']['name'] in ('mlm', 'bilingual', 'rtd')
     ]
     if flags.fill and not masked_lms:
         parser.error(

@@ -18,7 +18,8 @@ class MaskFiller:
     """Find the most likely tokens at the masks of texts.
 
     Args:
-      checkpoint: working directory of a pretraining run, or the folder of one of its checkpoints.
+      checkpoint: working directory of a pretraining run, or the folder of one of its checkpoints. In a run of
+        replaced-token detection, the generator fills the masks.
 
     Raises:
       UserError: if the model is not a masked language model.

@@ -54,6 +54,10 @@ FAMILIES = {
             'classify': _CLASSIFICATION_HEAD,
             'regress': _CLASSIFICATION_HEAD,
             'choice': CLASSIFIER | {'bert/pooler': 'sequence_summary.summary'},
+            'rtd': {
+                'detector/dense': 'discriminator_predictions.dense',
+                'detector/classifier': 'discriminator_predictions.dense_prediction',
+            },
         },
         tied={'generator_lm_head.weight': 'bert/token_embedding'},
         config_keys=CONFIG_KEYS | {'embedding_width': 'embedding_size'},

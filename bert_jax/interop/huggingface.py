@@ -227,7 +227,7 @@ def to_hf_config(
     family = family_for_export(model_type, config)
     same_head = {'regress': 'classify', 'seq2seq': 'clm' if config.causal else 'denoise'}
     their_task = same_head.get(task, task)
-    suffixes = {name: suffix for suffix, name in reversed(ARCHITECTURES.items())}
+    suffixes = {name: suffix for suffix, name in reversed(ARCHITECTURES.items())} | {'rtd': 'ForPreTraining'}
     if their_task not in family.head_modules or their_task not in suffixes:
         known = {
             *family.head_modules,
@@ -346,10 +346,16 @@ def from_tensors(
     return params
 
 
-def to_tensors(params: Mapping[str, np.ndarray], config: Mapping[str, Any]) -> Tensors:
-    """Convert the parameters of our model to Hugging Face tensors; the inverse of `from_tensors`."""
-    family, task = family_and_task(config)
-    config = family.complete(config)
+def to_tensors(params: Mapping[str, np.ndarray], config: Mapping[str, Any], task: str = '') -> Tensors:
+    """Convert the parameters of our model to Hugging Face tensors; the inverse of `from_tensors`.
+
+    Args:
+      params: parameters of our model by path.
+      config: its `config.json`.
+      task: task whose head the model has; empty is that of `family_and_task`.
+    """
+    family, read_as = family_and_task(config)
+    config, task = family.complete(config), task or read_as
     prefix = '' if task == 'encode' else family.prefix
     tensors: Tensors = {}
     for name, value in params.items():

@@ -24,7 +24,8 @@ class Output(NamedTuple):
         an encoder-decoder.
       pooled: [B, D] vector of each row; None without a pooler, or if the head does not use it.
       logits: float32 logits of the head: [B, T, V] for language models, [B, classes] for classes of a row,
-        [B, T, classes] for classes of tokens, [B, T, 2] for start and end of a span; None without a head.
+        [B, T, classes] for classes of tokens, [B, T] for the detection of replaced tokens, [B, T, 2] for start and end
+        of a span; None without a head.
       next_sentence: [B, 2] logits (is next, is random) of next-sentence prediction, or None.
       encoder_hidden_states: L+1 arrays [B, S, D] of the encoder in an encoder-decoder, or None.
       attentions: L arrays [B, N, T, T], float32: the weight that each query (third axis) gives to each key; those of

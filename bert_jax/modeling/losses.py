@@ -16,6 +16,12 @@ def cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
     return jax.nn.logsumexp(logits, axis=-1) - label_logits
 
 
+def binary_cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
+    """Compute the negative log-likelihood of boolean `labels` [...] under the log-odds `logits` [...]."""
+    logits = logits.astype(jnp.float32)
+    return jax.nn.softplus(jnp.where(labels, -logits, logits))
+
+
 @jax.custom_vjp
 def vocabulary_loss(
     x: jax.Array, table: jax.Array, bias: jax.Array, labels: jax.Array

@@ -308,9 +308,11 @@ def _plan_by_formula(experiment: Experiment, tokenizer: Tokenizer, phase: Phase,
     rows = phase.batch_size // (data * fsdp) // accumulation_steps
     itemsize = 2 if model.dtype == 'bfloat16' else 4
     tokens = rows * phase.length
-    layers = model.num_blocks
+    architectures = experiment.make_task(tokenizer).architectures(model)
+    layers = sum(m.num_blocks for m in architectures)
+    widths = sum(m.num_blocks * m.width for m in architectures)  # of all layers
     replicated, split = _SAVED_ACTIVATIONS[model.remat]
-    activations = tokens * layers * model.width * (replicated + split / tensor) * itemsize / 2
+    activations = tokens * widths * (replicated + split / tensor) * itemsize / 2
     positions = step.batch['weights'].shape[1]
     positions = min(positions, getattr(experiment.task, 'loss_chunk', 0) or positions)
     logits = 2 * 4 * rows * positions * model.padded_vocab / tensor  # and their gradients
@@ -328,8 +330,8 @@ def _plan_by_formula(experiment: Experiment, tokenizer: Tokenizer, phase: Phase,
     add('all-gather', 2, 2 * all_parameters * itemsize / 4, sharded)
     add('reduce-scatter', 1, all_gradients, sharded)
     add('all-reduce', 1, all_gradients / sharded, data * fsdp // sharded)
-    reductions = 4 * layers * accumulation_steps
-    add('all-reduce', reductions, reductions * tokens * model.width * itemsize, tensor)
+    size = 4 * accumulation_steps * tokens * widths * itemsize
+    add('all-reduce', 4 * layers * accumulation_steps, size, tensor)
     memory = {
         'parameters': parameters,
         'optimizer': optimizer,

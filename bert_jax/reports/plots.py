@@ -12,7 +12,7 @@ _COLORS = ('#0072b2', '#d55e00', '#009e73', '#cc79a7', '#56b4e9', '#e69f00')
 # Initial weights have the same color in all figures; see `Run.initialization`.
 _FIXED_COLORS = {'random weights': _COLORS[0], 'pretrained weights': _COLORS[1], 'pretrained': _COLORS[1]}
 # Parts of metric names, as written in labels.
-_WORDS = {'mlm': 'masked-LM', 'next': 'next-sentence', 'lm': 'LM', 'f1': 'F1'}
+_WORDS = {'mlm': 'masked-LM', 'next': 'next-sentence', 'rtd': 'replaced-token', 'lm': 'LM', 'f1': 'F1'}
 
 
 def metric_label(name: str) -> str:

@@ -267,7 +267,7 @@ def load_encoder(
 
 def check_masked_lm(trained: TrainedModel, name: str) -> None:
     """Raise UserError if a model is not a masked language model; the message starts with `name`."""
-    if not isinstance(trained.experiment.make_task(trained.tokenizer), mlm.Task):
+    if type(trained.experiment.make_task(trained.tokenizer)) not in (mlm.Task, bilingual.Task):
         model, task = trained.experiment.model.name, trained.experiment.task.name
         raise UserError(
             f'{name} is a {model} trained on the task {task}. Pass the --workdir of a BERT pretraining run (task mlm or '

@@ -121,6 +121,10 @@ class Task(abc.ABC):
     def build_model(self, model_config: Any, rngs: Rngs) -> Module:
         """Return the model with the head that this task trains."""
 
+    def architectures(self, model_config: Any) -> Sequence[Any]:
+        """Return the settings of all models that a step runs; the default is the one of the `model` section."""
+        return (model_config,)
+
     @abc.abstractmethod
     def loss(self, model: Any, batch: Batch, key: jax.Array | None) -> TaskOutput:
         """Compute losses, metrics and outputs of a batch.

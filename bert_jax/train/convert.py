@@ -1,5 +1,6 @@
 """Convert models of other libraries to checkpoints, and checkpoints to Hugging Face folders."""
 
+import dataclasses
 import json
 import logging
 import pathlib
@@ -23,6 +24,7 @@ from bert_jax.modeling import module
 from bert_jax.train import checkpoint, load, model_card
 from bert_jax.train import experiment as experiment_lib
 from bert_jax.train.experiment import Experiment
+from bert_jax.train.load import TrainedModel
 
 # Tasks that truncate a text to `data.length`.
 _TRUNCATING = ('classify', 'regress', 'choice', 'seq2seq')
@@ -160,31 +162,34 @@ def _log_unread(
 def log_export_limits(experiment: Experiment, tokenizer: Tokenizer) -> None:
     """Log why a new model cannot be exported to Hugging Face, and the settings with which it could be."""
     try:
-        huggingface.export_model_type(experiment.model, tokenizer, _has_next_sentence(experiment.task))
+        huggingface.export_model_type(
+            _exported_model(experiment), tokenizer, _has_next_sentence(experiment.task)
+        )
     except UserError as e:
         logging.info('%s', e)
 
 
-def to_hf(source: pathlib.Path, folder: pathlib.Path, license: str = 'unknown') -> None:
+def to_hf(source: pathlib.Path, folder: pathlib.Path, license: str = 'unknown', part: str = '') -> None:
     """Convert a checkpoint to a folder that the transformers library loads, with a model card.
 
     Args:
       source: working directory, or the folder of one step.
       folder: new folder for the model.
       license: identifier of its license on the Hugging Face Hub, for the model card.
+      part: 'discriminator' or 'generator' of a run of replaced-token detection; empty is the discriminator.
 
     Raises:
       UserError: if transformers has no equivalent model, or the folder is not empty.
     """
     paths.check_new_folder(folder, '--to_hf')
-    trained = load.read(source)
+    trained = _select_part(load.read(source), part)
     experiment, tokenizer = trained.experiment, trained.tokenizer
     task, model = experiment.task, experiment.model
     has_next_sentence = _has_next_sentence(task)
     labels = getattr(task, 'labels', ())
     hf_config = huggingface.to_hf_config(model, task.name, labels, tokenizer, has_next_sentence)
     params = {name: np.asarray(value) for name, value in trained.params.items()}
-    tensors = huggingface.to_tensors(params, hf_config)
+    tensors = huggingface.to_tensors(params, hf_config, 'rtd' if task.name == 'rtd' else '')
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer_files.write(
         tokenizer,
@@ -204,6 +209,38 @@ def to_hf(source: pathlib.Path, folder: pathlib.Path, license: str = 'unknown') 
     (folder / 'README.md').write_text(card)
     # Written last: a folder counts as a model once it has a config.
     _write_json(folder / 'config.json', hf_config)
+
+
+def _exported_model(experiment: Experiment) -> Any:
+    """Return the settings with which the model is exported. ELECTRA has a pooler with gelu, but only if it is fine-tuned."""
+    model = experiment.model
+    if experiment.task.name != 'rtd' or model.name != 'bert':
+        return model
+    return dataclasses.replace(model, pooler_activation='gelu')
+
+
+def _select_part(trained: TrainedModel, part: str) -> TrainedModel:
+    """Return one part of a model for replaced-token detection; other models are returned as they are.
+
+    Raises:
+      UserError: if `part` is set for a model that has no parts.
+    """
+    experiment = trained.experiment
+    if experiment.task.name != 'rtd':
+        if part:
+            raise UserError(
+                f'--part={part} needs a run with task.name=rtd, but this one has task.name={experiment.task.name}. '
+                'Remove --part.'
+            )
+        return trained
+    model: Any = module.merge(trained.graph, trained.params)
+    params = model.part_params(part or 'discriminator')
+    task, config = experiment.task, _exported_model(experiment)
+    if part == 'generator':
+        task, config = task.masked_lm, task.generator(config)
+    return trained._replace(
+        params=params, experiment=dataclasses.replace(experiment, task=task, model=config)
+    )
 
 
 def _has_next_sentence(task: Any) -> bool:

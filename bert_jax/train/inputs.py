@@ -5,8 +5,9 @@ import dataclasses
 import functools
 import json
 import logging
+import operator
 import pathlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -108,29 +109,45 @@ def _read_pretrained(
     """
     stored = layout.abstract.params
     saved, expected = stacking.unstack(checkpoint.read_param_shapes(step)), stacking.unstack(stored)
-    reshaped = [n for n in expected if n in saved and saved[n].shape != expected[n].shape]
+    sources = {name: found for name in expected if (found := _find_sources(name, saved))}
+    shapes = {name: saved[found[0]].shape for name, found in sources.items()}
+    reshaped = [n for n, shape in shapes.items() if shape != expected[n].shape]
     for name in reshaped:
         if name.startswith(f'{model}/'):
             raise UserError(
-                f'{name} has shape {saved[name].shape} in the checkpoint, but {expected[name].shape} in the model. '
+                f'{name} has shape {shapes[name]} in the checkpoint, but {expected[name].shape} in the model. '
                 'Remove the overrides of model keys.'
             )
     heads = {name.split('/')[0] for name in reshaped}
     kept = [n for n in expected if not n.startswith(reinitialized)]
-    shared = [n for n in kept if n in saved and n.split('/')[0] not in heads]
+    shared = {n: sources[n] for n in kept if n in sources and n.split('/')[0] not in heads}
     if not shared:
         raise UserError(
             f'The model has no parameter of {str(step)!r}. Set init.checkpoint to a checkpoint of the same architecture.'
         )
-    new, unused = (_list_modules({*names} - {*shared}, model) for names in (expected, saved))
+    placed = {source: expected[name] for name, found in shared.items() for source in found}
+    new, unused = _list_modules({*expected} - {*shared}, model), _list_modules({*saved} - {*placed}, model)
     message = 'read %d parameter arrays from %s; randomly initialized: %s; unused: %s'
     logging.info(message, len(shared), step, new, unused)
     # Orbax reads all parameters of a checkpoint. Those that are not used need a sharding that exists on these devices.
     replicated = layout.shardings.step
-    abstract = {n: expected[n] if n in shared else saved[n].update(sharding=replicated) for n in saved}
+    abstract = {n: placed[n] if n in placed else saved[n].update(sharding=replicated) for n in saved}
     restored = checkpoint.read_params(step, abstract)
+    params = {
+        name: functools.reduce(operator.add, map(restored.get, found)) for name, found in shared.items()
+    }
     wanted = {path: value for path, value in stored.items() if stacking.layer_paths(path)[0] in shared}
-    return stacking.convert_arrays({name: restored[name] for name in shared}, wanted)
+    return stacking.convert_arrays(params, wanted)
+
+
+def _find_sources(name: str, saved: Mapping[str, Any]) -> list[str]:
+    """Return the saved parameters whose sum is the parameter `name`; empty if there are none.
+
+    An embedding may be saved as a base and an offset, and any embedding can be read as a base, see
+    `modeling.replaced_tokens.OffsetEmbedding`.
+    """
+    candidates = [name], [f'{name}/base', f'{name}/delta'], [name.removesuffix('/base')]
+    return next((names for names in candidates if saved.keys() >= {*names}), [])
 
 
 def _list_modules(names: Iterable[str], model: str) -> str:

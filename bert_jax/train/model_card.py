@@ -13,6 +13,7 @@ from bert_jax.train.load import TrainedModel
 # Task of the Hub, class of transformers and purpose of each of our tasks.
 _TASKS = {
     'mlm': ('fill-mask', 'AutoModelForMaskedLM', 'masked language modeling'),
+    'rtd': ('feature-extraction', 'AutoModelForPreTraining', 'detecting replaced tokens'),
     'clm': ('text-generation', 'AutoModelForCausalLM', 'language modeling'),
     'denoise': ('text2text-generation', 'AutoModelForSeq2SeqLM', 'restoring corrupted text'),
     'seq2seq': ('text2text-generation', 'AutoModelForSeq2SeqLM', 'generating a text from another'),

@@ -2,12 +2,13 @@
 
 import types
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from bert_jax.core.errors import UserError
 from bert_jax.interop import huggingface
-from bert_jax.modeling import bert
+from bert_jax.modeling import bert, module, replaced_tokens
 from tests.interop.test_huggingface import CASES, convert
 
 TOKENIZER = types.SimpleNamespace(kind='wordpiece', pad=1, cls=2, sep=3)
@@ -28,6 +29,37 @@ def test_a_discriminator_is_read_as_an_encoder():
     assert {f'electra.{name}' for name in written} == kept.keys()
     for name, value in written.items():
         np.testing.assert_array_equal(value, kept[f'electra.{name}'])
+
+
+# Logits of `ElectraForPreTraining` in transformers for the first row of the stored inputs, which has no padding.
+DISCRIMINATOR_LOGITS = [
+    -1.62024, -1.93469, -1.64774, -1.62257, -1.79177, -1.75311, -1.19126, -0.67541, -1.44651, -1.18401, -1.37065, -1.45684,
+    -1.37681, -1.8606, -1.73313, -1.60579, -1.93315,
+]  # fmt: skip
+
+
+def test_a_discriminator_is_exported_with_its_head():
+    config, tensors, outputs = CASES['ElectraForPreTraining']
+    _, params = convert(config, tensors)
+    dense, classifier = (f'discriminator_predictions.{name}' for name in ('dense', 'dense_prediction'))
+    head = {
+        'dense/kernel': tensors[f'{dense}.weight'].T,
+        'dense/bias': tensors[f'{dense}.bias'],
+        'classifier/kernel': tensors[f'{classifier}.weight'].T,
+        'classifier/bias': tensors[f'{classifier}.bias'],
+    }
+    model = huggingface.to_model_config(config)
+    graph, shapes, _ = module.abstract(lambda rngs: replaced_tokens.Detector(model, rngs))
+    assert {name: value.shape for name, value in head.items()} == {n: s.shape for n, s in shapes.items()}
+    logits = module.merge(graph, head)(jnp.asarray(outputs['hidden_states'][-1]))
+    np.testing.assert_allclose(logits[0], DISCRIMINATOR_LOGITS, atol=2e-5)
+    exported = huggingface.to_hf_config(model, 'rtd', (), TOKENIZER)
+    assert exported['architectures'] == ['ElectraForPreTraining']
+    params = params | {f'detector/{name}': value for name, value in head.items()}
+    written = huggingface.to_tensors(params, exported, 'rtd')
+    assert written.keys() == tensors.keys()
+    for name, value in written.items():
+        np.testing.assert_array_equal(value, tensors[name])
 
 
 @pytest.mark.parametrize('size', [20, 32, 48])
