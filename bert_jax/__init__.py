@@ -25,8 +25,8 @@ def load(path: str | pathlib.Path) -> 'tuple[Model, Tokenizer]':
 
     The model maps a batch to its outputs: `model(**batch)` has `hidden_states`, L+1 arrays [B, T, D]; `pooled` [B, D],
     where the model has a pooler; and the `logits` of its head. These are [B, T, V] of a language model, [B, classes] of
-    a classifier, [B, 1] of a regression, [B, T, classes] of a tagger and [B, T, 2] of question answering, the start and
-    the end of the answer. With `output_attentions=True`, it also has `attentions`, L arrays [B, N, T, T].
+    a classifier, [B, 1] of a regression, [B, T, classes] of a tagger, [B, T] of a detector of replaced tokens and
+    [B, T, 2] of question answering, the start and the end of the answer. With `output_attentions=True`, it also has `attentions`, L arrays [B, N, T, T].
 
     `model.config` is the architecture, `model.class_names` are the names of the classes, `model.params` the parameters
     by path and `model.tokenizer` the tokenizer. A call is compiled once for each shape of a batch. It can be used under

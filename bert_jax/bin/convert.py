@@ -12,7 +12,6 @@ def main() -> None:
         __doc__,
         '--from_hf=bert-base-uncased --to=runs/bert_base',
         '--from=runs/sst2 --to_hf=exported/sst2',
-        '--from=runs/electra --to_hf=exported/generator --part=generator',
     )
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument(

@@ -109,19 +109,16 @@ class ReplacedTokenDetection(nnx.Module):
         out = self.bert(*args, **kwargs)
         return out._replace(logits=self.detector(out.hidden_states[-1]))
 
-    def part_params(self, part: Literal['discriminator', 'generator']) -> module.Params:
-        """Return the parameters of one part by path, with its embeddings.
-
-        Those of the discriminator begin with bert/ and detector/, those of the generator with bert/ and masked_lm/.
-        """
-        if part == 'generator':
-            return module.split(self.generator)[1]
+    def part(self, name: str) -> nnx.Module:
+        """Return the 'generator', or a copy of the 'discriminator' that has its own embeddings."""
+        if name == 'generator':
+            return self.generator
         copy = module.merge(*module.split(self))
         copy.generator = None
-        for name in _SHARED:
-            if isinstance(embedding := getattr(copy.bert, name), OffsetEmbedding):
-                setattr(copy.bert, name, nnx.Param(embedding[...], axes=embedding.base.get_metadata('axes')))
-        return module.split(copy)[1]
+        for table in _SHARED:
+            if isinstance(embedding := getattr(copy.bert, table), OffsetEmbedding):
+                setattr(copy.bert, table, nnx.Param(embedding[...], axes=embedding.base.get_metadata('axes')))
+        return copy
 
 
 def sample_tokens(logits: jax.Array, noise: jax.Array) -> jax.Array:

@@ -20,7 +20,7 @@ from bert_jax.data import fake_language, pipeline, prepare, records, sources
 from bert_jax.data import rows as rows_lib
 from bert_jax.modeling import decoding, module
 from bert_jax.studies.mean_shift import last_bias, shift_layer
-from bert_jax.tasks import bilingual, mlm
+from bert_jax.tasks import bilingual, mlm, rtd
 from bert_jax.train import load
 from bert_jax.train.load import TrainedModel
 
@@ -267,7 +267,8 @@ def load_encoder(
 
 def check_masked_lm(trained: TrainedModel, name: str) -> None:
     """Raise UserError if a model is not a masked language model; the message starts with `name`."""
-    if type(trained.experiment.make_task(trained.tokenizer)) not in (mlm.Task, bilingual.Task):
+    trained_task = trained.experiment.make_task(trained.tokenizer)
+    if not isinstance(trained_task, mlm.Task) or isinstance(trained_task, rtd.Task):
         model, task = trained.experiment.model.name, trained.experiment.task.name
         raise UserError(
             f'{name} is a {model} trained on the task {task}. Pass the --workdir of a BERT pretraining run (task mlm or '

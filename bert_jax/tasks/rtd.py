@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from bert_jax.core.config import check_range
+from bert_jax.core.errors import UserError
 from bert_jax.core.metrics import Mean, mean
 from bert_jax.data.pipeline import Batch
 from bert_jax.modeling import bert, replaced_tokens
@@ -54,6 +55,8 @@ class Config(mlm.Config):
         super().__post_init__()
         check_range(self, 'task', 1e-3, 1, 'generator_size')
         check_range(self, 'task', 0, math.inf, 'generator_layers', 'discriminator_weight')
+        if self.diffusion:
+            raise UserError('task.name=rtd does not support task.diffusion=true. Set it to false.')
 
     @property
     def masked_lm(self) -> mlm.Config:
@@ -72,8 +75,8 @@ class Task(mlm.Task):
     """Joint training of a generator and a discriminator.
 
     The random numbers with which tokens are sampled are part of an example, like the masked positions. So in an evaluation
-    they depend only on the seed and the row, and two evaluations of a model give the same numbers. The paper samples with
-    Gumbel noise, which needs a random number for each entry of the vocabulary; the distribution is the same.
+    they depend only on the seed and the row, and two evaluations of a model give the same scores. The code of the paper adds
+    Gumbel noise to the logits, a random number for each entry of the vocabulary; the distribution is the same.
     """
 
     config: Config
@@ -83,6 +86,10 @@ class Task(mlm.Task):
         return batch | {'sampling_noise': rng.random(batch['positions'].shape, np.float32)}
 
     def build_model(self, model_config: bert.Config, rngs: Rngs) -> ReplacedTokenDetection:  # type: ignore[override]
+        if not isinstance(model_config, bert.Config):
+            raise UserError(
+                f'task.name=rtd needs model.name=bert, not {model_config.name}. Set model.name=bert.'
+            )
         generator = self.config.generator(model_config)
         return ReplacedTokenDetection(model_config, generator, self.config.embedding_sharing, rngs)
 

@@ -24,7 +24,6 @@ from bert_jax.modeling import module
 from bert_jax.train import checkpoint, load, model_card
 from bert_jax.train import experiment as experiment_lib
 from bert_jax.train.experiment import Experiment
-from bert_jax.train.load import TrainedModel
 
 # Tasks that truncate a text to `data.length`.
 _TRUNCATING = ('classify', 'regress', 'choice', 'seq2seq')
@@ -182,9 +181,9 @@ def to_hf(source: pathlib.Path, folder: pathlib.Path, license: str = 'unknown', 
       UserError: if transformers has no equivalent model, or the folder is not empty.
     """
     paths.check_new_folder(folder, '--to_hf')
-    trained = _select_part(load.read(source), part)
+    trained = load.read_part(source, part)
     experiment, tokenizer = trained.experiment, trained.tokenizer
-    task, model = experiment.task, experiment.model
+    task, model = experiment.task, _exported_model(experiment)
     has_next_sentence = _has_next_sentence(task)
     labels = getattr(task, 'labels', ())
     hf_config = huggingface.to_hf_config(model, task.name, labels, tokenizer, has_next_sentence)
@@ -212,35 +211,12 @@ def to_hf(source: pathlib.Path, folder: pathlib.Path, license: str = 'unknown', 
 
 
 def _exported_model(experiment: Experiment) -> Any:
-    """Return the settings with which the model is exported. ELECTRA has a pooler with gelu, but only if it is fine-tuned."""
-    model = experiment.model
-    if experiment.task.name != 'rtd' or model.name != 'bert':
-        return model
-    return dataclasses.replace(model, pooler_activation='gelu')
+    """Return the settings with which a model is exported: an encoder that detects replaced tokens as an ELECTRA.
 
-
-def _select_part(trained: TrainedModel, part: str) -> TrainedModel:
-    """Return one part of a model for replaced-token detection; other models are returned as they are.
-
-    Raises:
-      UserError: if `part` is set for a model that has no parts.
+    Its pooler, which only fine-tuning adds, has a gelu there.
     """
-    experiment = trained.experiment
-    if experiment.task.name != 'rtd':
-        if part:
-            raise UserError(
-                f'--part={part} needs a run with task.name=rtd, but this one has task.name={experiment.task.name}. '
-                'Remove --part.'
-            )
-        return trained
-    model: Any = module.merge(trained.graph, trained.params)
-    params = model.part_params(part or 'discriminator')
-    task, config = experiment.task, _exported_model(experiment)
-    if part == 'generator':
-        task, config = task.masked_lm, task.generator(config)
-    return trained._replace(
-        params=params, experiment=dataclasses.replace(experiment, task=task, model=config)
-    )
+    model = experiment.model
+    return dataclasses.replace(model, pooler_activation='gelu') if experiment.task.name == 'rtd' else model
 
 
 def _has_next_sentence(task: Any) -> bool:

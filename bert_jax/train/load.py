@@ -80,6 +80,39 @@ def read(
     return TrainedModel(experiment, tokenizer, graph, checkpoint.read_params(step, shapes), about['step'])
 
 
+def read_part(path: str | pathlib.Path, part: str = '') -> TrainedModel:
+    """Load one part of a model for replaced-token detection from `path`; any other model as `read` does.
+
+    Args:
+      path: as in `read`.
+      part: 'discriminator', or 'generator', which becomes a masked language model; empty is the discriminator.
+
+    Raises:
+      UserError: if there is no checkpoint, or `part` is set for a model without parts.
+    """
+    trained = read(path)
+    if trained.experiment.task.name == 'rtd':
+        return _select_part(trained, part or 'discriminator')
+    if part:
+        raise UserError(
+            f'{str(path)!r} has no {part}, because its task.name is {trained.experiment.task.name}. Pass the --workdir of '
+            'a run with task.name=rtd.'
+        )
+    return trained
+
+
+def _select_part(trained: TrainedModel, part: str) -> TrainedModel:
+    model: Any = module.merge(trained.graph, trained.params)
+    graph, params = module.split(model.part(part))
+    experiment = trained.experiment
+    if part == 'generator':
+        task = experiment.task
+        # It has no pooler; this setting makes it an ELECTRA when it is exported, also without projected embeddings.
+        config = dataclasses.replace(task.generator(experiment.model), pooler_activation='gelu')
+        experiment = dataclasses.replace(experiment, task=task.masked_lm, model=config)
+    return trained._replace(experiment=experiment, graph=graph, params=params)
+
+
 def read_causal(path: str | pathlib.Path) -> TrainedModel:
     """Load a causal language model from `path`, as `read` does.
 
@@ -100,7 +133,7 @@ def read_next_token_model(path: str | pathlib.Path) -> TrainedModel:
 
 
 def read_masked(path: str | pathlib.Path) -> TrainedModel:
-    """Load a masked language model from `path`, as `read` does.
+    """Load a masked language model from `path`, as `read` does; of replaced-token detection, the generator.
 
     Raises:
       UserError: if there is no checkpoint, or its model is not a masked language model.
@@ -129,7 +162,9 @@ def _check_causal(trained: TrainedModel, path: str | pathlib.Path) -> TrainedMod
 
 
 def _check_masked(trained: TrainedModel, path: str | pathlib.Path) -> TrainedModel:
-    """Return `trained`; raise UserError if it is not a masked language model."""
+    """Return `trained`, or its generator; raise UserError if it is not a masked language model."""
+    if trained.experiment.task.name == 'rtd':
+        return _select_part(trained, 'generator')
     if not hasattr(module.merge(trained.graph, trained.params), 'masked_lm'):
         raise UserError(
             f'{str(path)!r} is not a masked language model. Set --checkpoint to the --workdir of a pretraining run.'

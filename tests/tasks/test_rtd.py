@@ -2,6 +2,7 @@
 
 import functools
 import json
+import re
 import shutil
 
 import jax
@@ -21,7 +22,8 @@ from bert_jax.data.pipeline import Batches
 from bert_jax.data.prepare import TextConfig
 from bert_jax.evals.evaluator import Evaluator
 from bert_jax.evals.fill_mask import MaskFiller
-from bert_jax.modeling import bert, module
+from bert_jax.modeling import bert, gpt, module
+from bert_jax.modeling.module import Rngs
 from bert_jax.modeling.replaced_tokens import sample_tokens
 from bert_jax.planning import abstract_step, plan
 from bert_jax.studies import hidden_states
@@ -132,6 +134,8 @@ def test_padding_never_counts(tokenizer, batch):
     assert is_real.any(1).sum() == 4
     changed = batch | {'tokens': np.where(is_real, batch['tokens'], 7)}
     assert compute_loss(task, graph, params, changed) == pytest.approx(expected, rel=1e-5)
+    as_document = batch | {'valid': batch['valid'].astype(np.int32)}  # its number, as in packed rows
+    assert compute_loss(task, graph, params, as_document) == pytest.approx(expected, rel=1e-5)
     changed = batch | {'tokens': np.where(is_real, 7, batch['tokens'])}
     assert compute_loss(task, graph, params, changed)['rtd_loss'] != pytest.approx(
         expected['rtd_loss'], rel=1e-2
@@ -243,6 +247,7 @@ def test_shared_embeddings_are_stored_once(tokenizer, sharing):
         ({'generator_size': 0.0}, r'task\.generator_size=0\.0 must be from 0\.001 to 1'),
         ({'generator_layers': -1}, r'task\.generator_layers=-1 must be at least 0'),
         ({'discriminator_weight': -1.0}, r'task\.discriminator_weight=-1\.0 must be at least 0'),
+        ({'diffusion': True}, r'does not support task\.diffusion=true'),
         ({'sentence_objective': 'swap'}, r'task\.sentence_objective'),
         ({'embedding_sharing': 'tied'}, r'task\.embedding_sharing'),
     ],
@@ -250,6 +255,11 @@ def test_shared_embeddings_are_stored_once(tokenizer, sharing):
 def test_wrong_settings_are_refused(settings, message):
     with pytest.raises(UserError, match=message):
         build_section(rtd.Config, settings, 'task')
+
+
+def test_other_models_than_bert_are_refused(tokenizer):
+    with pytest.raises(UserError, match=r'task\.name=rtd needs model\.name=bert, not gpt'):
+        make_task(tokenizer).build_model(gpt.Config(size='small'), Rngs(0))
 
 
 def test_flops_are_those_of_the_matrix_products(tokenizer):
@@ -262,7 +272,7 @@ def test_flops_are_those_of_the_matrix_products(tokenizer):
     config = bert.Config(vocab_size=len(tokenizer), **SHAPE)
     program = jax.make_jaxpr(lambda p, b: task.loss(module.merge(graph, p), b, None).losses)(params, batch)
     width = task.config.generator(config).width
-    head = 2 * batch['weights'].size * width * (width + len(tokenizer))  # repeated to sample, until compiled
+    head = 2 * batch['weights'].size * width * (width + len(tokenizer))  # computed again to sample
     assert matmul_flops(program.jaxpr) - head == task.flops(config, batch)
 
 
@@ -301,7 +311,6 @@ SETTINGS = (
     'model.width=64',
     'model.scan_layers=true',
     'model.embedding_width=24',
-    'model.pooler_activation=gelu',
     'model.dropout=0.0',
     'model.attention_dropout=0.0',
     'optim.learning_rate=0.005',
@@ -391,8 +400,24 @@ def test_both_parts_are_exported_and_read_back_equal(electra, tmp_path):
     assert len(head) == 4
 
 
+def test_blocks_that_electra_lacks_are_reported(tokenizer, caplog):
+    sections = {'task': {'name': 'rtd'}, 'data': {'sources': ('none',)}}
+    for settings, message in (
+        ({}, ''),
+        ({'rope_base': 100.0}, "model.rope_base=100.0 cannot be exported .*'electra'"),
+    ):
+        caplog.clear()
+        experiment = experiment_lib.from_config(
+            sections | {'model': {'name': 'bert', 'size': 'tiny', **settings}}
+        )
+        with caplog.at_level('INFO'):
+            convert.log_export_limits(experiment_lib.complete(experiment, tokenizer), tokenizer)
+        assert bool(caplog.text) == bool(message)
+        assert re.search(message, caplog.text)
+
+
 def test_a_part_of_another_model_is_refused(pretrained, tmp_path):
-    with pytest.raises(UserError, match=r'--part=generator needs .*task\.name=rtd.* has task\.name=mlm'):
+    with pytest.raises(UserError, match='has no generator, because its task.name is mlm'):
         convert.to_hf(pretrained, tmp_path / 'out', part='generator')
 
 
