@@ -6,6 +6,7 @@ import pathlib
 import sys
 import time
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import numpy as np
@@ -39,7 +40,7 @@ class Embedder:
             raise UserError(f'path is {path!r}. Pass the working directory of a run.')
         trained = load.read(path)
         experiment = trained.experiment
-        kind: Pooling = pooling or getattr(experiment.task, 'pooling', 'mean')
+        kind: Any = pooling or getattr(experiment.task, 'pooling', 'mean')
         graph, shapes, _ = module.abstract(lambda rngs: ForEmbedding(experiment.model, rngs, kind))
         missing = [name for name in shapes if name not in trained.params]
         if missing:
@@ -111,7 +112,11 @@ class Embedder:
                 shown = time.monotonic()
         if show_progress and len(texts):
             print(file=sys.stderr)
-        return np.asarray(sentence_vectors.normalize(vectors)) if normalize and len(texts) else vectors
+        return (
+            np.asarray(sentence_vectors.normalize(jax.numpy.asarray(vectors)))
+            if normalize and len(texts)
+            else vectors
+        )
 
     def _encode_window(self, texts: Sequence[str], prompt: str, batch_size: int, vectors: np.ndarray) -> None:
         """Encode texts in batches of like length, and write their vectors into `vectors` [n, D]."""

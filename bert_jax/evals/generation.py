@@ -3,6 +3,7 @@
 import itertools
 import re
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
@@ -59,8 +60,8 @@ def unmask(
     Raises:
       UserError: if the text is too long for the model, or has a number of masks that is not positive.
     """
-    tokenizer = trained.tokenizer
-    mask = tokenizer.special_tokens[4]
+    tokenizer, mask = trained.tokenizer, trained.tokenizer.special_tokens[4]
+    mask_id: Any = trained.tokenizer.mask
     if not re.search(r'\[MASK(:\d+)?]|<mask>', text):
         text = f'{text} [MASK:{length}]'
 
@@ -81,7 +82,7 @@ def unmask(
         trained.graph,
         trained.params,
         tokens,
-        tokenizer.mask,
+        mask_id,
         tokenizer.ordinary_ids,
         **options,  # type: ignore[arg-type]
     )

@@ -185,15 +185,15 @@ class Scorer:
                 f'eval.stride={c.stride} must be less than the window of {length} tokens. Lower eval.stride or raise '
                 'eval.length.'
             )
-        evaluate: Callable[[LmConfig, Any, int], Scored] = {
+        evaluations: dict[str, Callable[[Any, Any, int], Scored]] = {
             'perplexity': _perplexity,
             'last_word': _last_word,
             'choice': _choice,
             'masked_loss': masked_text.score,
             'minimal_pairs': minimal_pairs.score,
-        }[c.kind]
+        }
         try:
-            scored = evaluate(c, scorer, length)
+            scored = evaluations[c.kind](c, scorer, length)
         except UserError as e:
             if not c.source:  # the settings are those of the pretraining data
                 raise

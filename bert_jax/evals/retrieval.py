@@ -112,7 +112,7 @@ def _pad(vectors: np.ndarray) -> np.ndarray:
 
 
 @functools.partial(jax.jit, static_argnums=(2, 3))
-def _top(queries: jax.Array, passages: jax.Array, size: int, k: int) -> list[jax.Array]:
+def _top(queries: jax.Array, passages: jax.Array, size: int, k: int) -> tuple[jax.Array, jax.Array]:
     """Return the k largest inner products with the first `size` passages, and their indices, each [Q, k]."""
     scores = jnp.where(jnp.arange(len(passages)) < size, queries @ passages.T, -jnp.inf)
     return jax.lax.top_k(scores, k)

@@ -191,7 +191,7 @@ class MaskedScorer:
             members = np.flatnonzero((lengths <= width) & (lengths > shorter))
             tokens = np.zeros((len(members), width), np.int32)
             for row, i in zip(tokens, members, strict=True):
-                row[: lengths[i]] = [*tokenizer.prefix, *texts[i], tokenizer.sep]
+                row[: lengths[i]] = [*tokenizer.prefix, *texts[int(i)], tokenizer.sep]
             columns = np.arange(width)
             rows, positions = np.nonzero((columns >= start) & (columns < lengths[members, None] - 1))
             if len(rows):

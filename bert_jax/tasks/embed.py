@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import jax
@@ -127,11 +127,12 @@ class Task(Downstream):
             )
         vectors = model.vectors(*flat, key) if chunks == 1 else model.vectors_in_chunks(*flat, key, chunks)
         vectors = vectors.reshape(n, k, -1)
-        objective = {
+        objectives: dict[str, Callable[[jax.Array, Batch], TaskOutput]] = {
             'contrastive': self._contrastive,
             'cosine': self._cosine,
             'classes': functools.partial(self._classes, model),
-        }[self.config.objective]
+        }
+        objective = objectives[self.config.objective]
         widths = [vectors.shape[-1], *(w for w in self.config.widths if w < vectors.shape[-1])]
         outputs = [objective(vectors[..., :width], batch) for width in widths]
         names = ['', *(f'/{width}' for width in widths[1:])]
@@ -166,7 +167,8 @@ class Task(Downstream):
         u, v = vectors[:, 0], vectors[:, 1]
         padding = [(0, 0), (0, model.config.width - vectors.shape[-1])]
         features = [jnp.pad(x, padding) for x in (u, v, jnp.abs(u - v))]  # the classifier has one width
-        logits = model.classifier(jnp.concatenate(features, axis=-1))
+        classifier: Any = model.classifier
+        logits = classifier(jnp.concatenate(features, axis=-1))
         losses: dict[str, Mean] = {
             'cross_entropy': mean(cross_entropy(logits, batch['label']), batch['row_weight'])
         }

@@ -58,7 +58,7 @@ class Task(mlm.Task):
     splits_batch = True
 
     def for_evaluation(self) -> 'Task':
-        task = copy.copy(super().for_evaluation())
+        task: Any = copy.copy(super().for_evaluation())
         task.splits_batch = False
         return task
 
@@ -74,9 +74,10 @@ class Task(mlm.Task):
         if len(masked['tokens']):
             positions = jnp.maximum(masked['positions'] - self.mask_offset, 0)
             encoded = self.encode(model, masked, key, positions)
-            losses, correct = model.masked_loss(encoded.hidden_states[-1][:, 1:], masked['labels'])
-            parts.append(token_output('mlm', losses, correct, masked, self.corpora))
-        losses, metrics = ({k: v for part in parts for k, v in part[i].items()} for i in (0, 1))
+            masked_losses, correct = model.masked_loss(encoded.hidden_states[-1][:, 1:], masked['labels'])
+            parts.append(token_output('mlm', masked_losses, correct, masked, self.corpora))
+        losses = {name: mean for part in parts for name, mean in part.losses.items()}
+        metrics = {name: mean for part in parts for name, mean in part.metrics.items()}
         return TaskOutput(losses, metrics, {})
 
     def _split(self, batch: Batch) -> tuple[Batch, Batch]:

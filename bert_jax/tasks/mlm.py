@@ -174,9 +174,11 @@ class Task(tasks.Task):
         if self.config.whole_word_masking:
             continues_word = marks > 0 if self.config.segmenter else self.tokenizer.continues_word[tokens]
         size = self.max_predictions(len(row.tokens))
+        weight = 1.0
         if self.config.diffusion:
-            rate = 1 - rng.random()  # in (0, 1]
-            tokens, masked = diffuse_tokens(row, rate, self.tokenizer, rng)
+            drawn = 1 - rng.random()  # in (0, 1]
+            tokens, masked = diffuse_tokens(row, drawn, self.tokenizer, rng)
+            weight /= drawn
         else:
             tokens, masked = mask_tokens(row, rates, size, self.tokenizer, rng, continues_word)
         positions = np.zeros(size, np.int32)
@@ -189,8 +191,7 @@ class Task(tasks.Task):
             'tokens': tokens,
             'positions': positions,
             'labels': row.tokens[positions],
-            'weights': (np.arange(size) < len(masked)).astype(np.float32)
-            / (rate if self.config.diffusion else 1),
+            'weights': np.where(np.arange(size) < len(masked), np.float32(weight), np.float32(0)),
             'next_sentence_label': np.int32(row.label),
             'corpus': np.int32(row.corpus),
             'row_weight': np.float32(1),

@@ -15,12 +15,16 @@ from ml_collections import ConfigDict
 from configs import check_argument, new_config
 
 # Task, data.
-TASKS = {
+TASKS: dict[str, tuple[dict, dict]] = {
     'stsb': (dict(objective='cosine'), dict(source='glue/stsb', label_scale=5.0)),
     'sick': (
         dict(objective='cosine'),
         dict(
-            source='sick', texts=('sentence_A', 'sentence_B'), label='relatedness_score', label_scale=5.0, eval_split='test'
+            source='sick',
+            texts=('sentence_A', 'sentence_B'),
+            label='relatedness_score',
+            label_scale=5.0,
+            eval_split='test',
         ),
     ),
     'nli': (dict(objective='classes'), dict(source='nli_small', texts=('premise', 'hypothesis'))),
