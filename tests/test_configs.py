@@ -25,6 +25,8 @@ ARGUMENTS = {
     'finetune/dna': ['splice', 'h3'],
     'finetune/choice': ['swag', 'hellaswag'],
     'finetune/seq2seq': ['', 'dialogsum', 'multi30k/en-de'],
+    'finetune/long_squad': ['128', '2048'],
+    'finetune/medquad': ['128', '2048'],
     'finetune/glue': ['cola', 'mnli', 'stsb'],
     'finetune/ner': ['en', 'en,sum_all'],
     'finetune/sst2': ['all', 'few'],

@@ -55,6 +55,10 @@ class DataConfig:
         """Return the settings to change so that rows have `length` tokens."""
         return {'length': length}
 
+    def read(self, split: str, limit: int = 0) -> list[Record]:
+        """Read the records of a split of `source`; see `records.read`."""
+        return records_lib.read(self.source, split, limit)
+
     def check_splits(self) -> None:
         """Check that training and evaluation use different examples, unless `allow_overlap` is set.
 

@@ -1,16 +1,18 @@
 """Extractive question answering: overlapping windows of documents as rows, and answers as spans of the original text."""
 
 import dataclasses
+import itertools
 import math
 import re
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from bert_jax.core.config import check_range
 from bert_jax.core.errors import UserError
+from bert_jax.data import records as records_lib
 from bert_jax.data.labeled import DataConfig
 from bert_jax.data.records import Record, describe
 from bert_jax.data.rows import max_text_tokens, pack
@@ -32,6 +34,9 @@ class QuestionConfig(DataConfig):
       id: field of the question's id. If it is empty or missing, the questions are numbered from 0.
       stride: tokens between the starts of two consecutive windows.
       max_question_length: maximum length of a question in tokens; longer questions are truncated.
+      paragraphs: maximum number of contexts of one article that are joined to a long context, see `join_contexts`. 1,
+        the default, joins none, and 0 joins all.
+      title: field of the article's title; only read if contexts are joined.
     """
 
     length: int = 384
@@ -41,11 +46,14 @@ class QuestionConfig(DataConfig):
     id: str = 'id'
     stride: int = 128
     max_question_length: int = 64
+    paragraphs: int = 1
+    title: str = 'title'
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_range(self, 'data', 1, math.inf, 'stride', 'max_question_length')
         check_range(self, 'data', 4, SPAN_BASE - 1, 'length')
+        check_range(self, 'data', 0, math.inf, 'paragraphs')
         capacity = max(0, self.length - self.max_question_length - 3)
         if self.stride > capacity:
             cure = 'Lower data.stride' if capacity > 0 else 'Lower data.max_question_length'
@@ -55,12 +63,66 @@ class QuestionConfig(DataConfig):
                 f'{cure} or raise data.length.'
             )
 
+    def read(self, split: str, limit: int = 0) -> list[Record]:
+        if self.paragraphs == 1:
+            return super().read(split, limit)
+        # Contexts of all questions are joined, also of those that `limit` leaves out.
+        return records_lib.choose(join_contexts(super().read(split), self), limit)
+
     def settings_for_length(self, length: int) -> dict[str, int]:
         question = min(self.max_question_length, length // 2)
         capacity = length - question - 3
         stride = self.stride if self.stride <= capacity else max(1, capacity // 2)
         settings = {'length': length, 'max_question_length': question, 'stride': stride}
         return {key: value for key, value in settings.items() if value != getattr(self, key)}
+
+
+_PARAGRAPH_BREAK = '\n\n'
+
+
+def join_contexts(records: Sequence[Record], data: QuestionConfig) -> list[Record]:
+    """Replace the context of each question by a long one: that of several paragraphs of the same article.
+
+    The different contexts of the questions about an article are its paragraphs, in the order in which they first appear.
+    They are divided into the fewest groups with at most `data.paragraphs` of them, of nearly equal numbers. The paragraphs of a
+    group are joined with a blank line between two of them. The positions of the answers are moved accordingly.
+
+    Args:
+      records: one question each, with a title and answers.
+      data: config that names the fields.
+
+    Raises:
+      UserError: if a field is missing or has another format.
+    """
+    contexts = [record.text(data.context, 'data.context') for record in records]
+    titles = [record.text(data.title, 'data.title') for record in records]
+    articles: dict[str, dict[str, None]] = {}
+    for title, context in zip(titles, contexts, strict=True):
+        articles.setdefault(title, {})[context] = None
+    # The long context of each paragraph, and the position of the paragraph in it.
+    joined: dict[tuple[str, str], tuple[str, int]] = {}
+    for title, paragraphs in articles.items():
+        for group in _divide([*paragraphs], data.paragraphs):
+            text, position = _PARAGRAPH_BREAK.join(group), 0
+            for paragraph in group:
+                joined[title, paragraph] = text, position
+                position += len(paragraph) + len(_PARAGRAPH_BREAK)
+    result = []
+    for record, title, context in zip(records, titles, contexts, strict=True):
+        text, position = joined[title, context]
+        spans = _list_answers(record, data.answers)
+        answers = [{'text': answer, 'answer_start': start + position} for answer, start in spans]
+        fields = {**record.fields, data.context: text, data.answers: answers}
+        result.append(record._replace(fields=fields))
+    return result
+
+
+def _divide(paragraphs: Sequence[str], size: int) -> Iterator[Sequence[str]]:
+    """Divide paragraphs into the fewest groups of at most `size`, of nearly equal numbers; 0 means one group."""
+    groups = math.ceil(len(paragraphs) / size) if size else 1
+    bounds = (len(paragraphs) * i // groups for i in range(groups + 1))
+    for start, stop in itertools.pairwise(bounds):
+        yield paragraphs[start:stop]
 
 
 class Window(NamedTuple):
@@ -121,10 +183,11 @@ def make_rows(
     """
     room = max_text_tokens(data.length, tokenizer, 2)
     max_question_length = min(data.max_question_length, room - 1)  # a token of the context must fit
-    contexts = [record.text(data.context, 'data.context') for record in records]
+    unique: dict[str, str] = {}  # questions of one document share its text, which may be long
+    texts = (record.text(data.context, 'data.context') for record in records)
+    contexts = [unique.setdefault(text, text) for text in texts]
     questions = tokenizer.encode([record.text(data.question, 'data.question').lstrip() for record in records])
-    unique = list(dict.fromkeys(contexts))
-    encoded = dict(zip(unique, tokenizer.encode_with_offsets(unique), strict=True))
+    encoded = dict(zip(unique, tokenizer.encode_with_offsets([*unique]), strict=True))
     warn_of_unknown(records, [*questions, *(ids for ids, _ in encoded.values())], tokenizer)
     rows: list[np.ndarray] = []
     result = []

@@ -178,9 +178,14 @@ def read(source: str, split: str, limit: int = 0) -> list[Record]:
         raise UserError(
             f'{describe_source(source, split)} has no examples. Check data.source and its splits.'
         )
-    if limit:
-        records = [records[i] for i in np.random.default_rng(0).permutation(len(records))[:limit]]
-    return records
+    return choose(records, limit)
+
+
+def choose(records: list[Record], limit: int) -> list[Record]:
+    """Return `limit` records, chosen at random with a fixed seed; 0 returns all in their order."""
+    if not limit:
+        return records
+    return [records[i] for i in np.random.default_rng(0).permutation(len(records))[:limit]]
 
 
 def check_source(source: str) -> None:

@@ -71,7 +71,7 @@ class Scorer:
     @functools.cached_property
     def records(self) -> Sequence[Record]:
         """The records to score, read on first use; raises UserError if there are none, or one cannot be read."""
-        return records_lib.read(self._experiment.data.source, self._experiment.data.eval_split)
+        return self._experiment.data.read(self._experiment.data.eval_split)
 
     def load_evaluator(self, path: pathlib.Path) -> tuple[TrainedModel, Evaluator]:
         """Load the newest checkpoint in `path`, and make an evaluator for it on the data of the config.

@@ -21,7 +21,6 @@ import numpy as np
 from bert_jax.core.config import did_you_mean
 from bert_jax.core.errors import UserError
 from bert_jax.core.metrics import Mean, mean
-from bert_jax.data import records as records_lib
 from bert_jax.data import text_checks
 from bert_jax.data.pipeline import Batch, MakeExample
 from bert_jax.data.records import Record
@@ -219,12 +218,11 @@ class Downstream(Task):
           UserError: if the data cannot be read, or training and evaluation would use the same examples.
         """
         self.data.check_splits()
-        records = records_lib.read(self.data.source, self.data.train_split, self.data.limit)
-        return self.make_labeled_examples(records).rows
+        return self.make_labeled_examples(self.data.read(self.data.train_split, self.data.limit)).rows
 
     def eval_examples(self) -> Examples:
         """Return the rows of the evaluation split."""
-        return self.make_labeled_examples(records_lib.read(self.data.source, self.data.eval_split))
+        return self.make_labeled_examples(self.data.read(self.data.eval_split))
 
     def make_labeled_examples(self, records: Sequence[Record]) -> Examples:
         """Convert labeled records to rows, and warn of empty texts; raises UserError if all are empty."""

@@ -1,5 +1,8 @@
 """Question answering: windows cover the context, labels point to the answer, spans map back to the text."""
 
+import dataclasses
+import json
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -117,6 +120,76 @@ def test_windows_take_linear_memory(word_tokenizer):
     """A [windows, tokens] array of 200,000 tokens would have 10^10 entries."""
     windows = question_answering._windows(200_000, 9, 4, 2)
     assert sum(w.is_max_context.sum() for w in windows) == 200_000
+
+
+def make_article(*paragraphs, title='a'):
+    """Return a question about the last word of each paragraph."""
+    fields = (
+        {'title': title, 'context': p, 'question': 'w1', 'id': f'{i}'} for i, p in enumerate(paragraphs)
+    )
+    answers = ({'text': [p.split()[-1]], 'answer_start': [p.rindex(' ') + 1]} for p in paragraphs)
+    return [Record('', {**f, 'answers': a}) for f, a in zip(fields, answers, strict=True)]
+
+
+def joined(records, paragraphs):
+    data = QuestionConfig('x.json', paragraphs=paragraphs)
+    return [record.fields for record in question_answering.join_contexts(records, data)]
+
+
+def test_answers_are_found_in_joined_contexts():
+    # The last word of each paragraph also occurs in the others.
+    paragraphs = ['w1 w2 w3', 'w2 w1', 'w3 w1 w2']
+    found = joined([*make_article(*paragraphs), *make_article('w9 w1', title='b')], 0)
+    assert [f['context'] for f in found] == [*['w1 w2 w3\n\nw2 w1\n\nw3 w1 w2'] * 3, 'w9 w1']
+    assert [f['answers'] for f in found] == [
+        [{'text': text, 'answer_start': start}]
+        for text, start in (('w3', 6), ('w1', 13), ('w2', 23), ('w1', 3))
+    ]
+    assert all(f['context'][(a := f['answers'][0])['answer_start'] :].startswith(a['text']) for f in found)
+
+
+def test_joined_contexts_have_at_most_so_many_paragraphs():
+    paragraphs = [f'w1 w{i}' for i in range(5)]
+    for maximum, sizes in ((0, [5]), (1, [1] * 5), (2, [1, 2, 2]), (3, [2, 3]), (4, [2, 3]), (5, [5])):
+        contexts = dict.fromkeys(fields['context'] for fields in joined(make_article(*paragraphs), maximum))
+        assert [context.split('\n\n') for context in contexts] == [
+            paragraphs[sum(sizes[:i]) : sum(sizes[: i + 1])] for i in range(len(sizes))
+        ]
+
+
+def test_questions_about_one_paragraph_share_it():
+    found = joined([*make_article('w1 w2'), *make_article('w1 w2', 'w3 w4')], 0)
+    assert {f['context'] for f in found} == {'w1 w2\n\nw3 w4'}
+
+
+def test_question_without_answer_stays_one_in_a_joined_context():
+    record = make_record('w1 w2')
+    assert joined([record._replace(fields={**record.fields, 'title': 'a'})], 0)[0]['answers'] == []
+
+
+def test_joined_contexts_need_titles():
+    with pytest.raises(UserError, match=r"example 0 has no field 'title': .* Set data\.title\."):
+        joined([make_record('w1 w2')], 0)
+
+
+def test_limit_keeps_the_paragraphs_of_other_questions(tmp_path):
+    fields = [record.fields for record in make_article('w1 w2', 'w3 w4', 'w5 w6')]
+    (tmp_path / 'train.jsonl').write_text('\n'.join(map(json.dumps, fields)))
+    data = QuestionConfig(f'{tmp_path}/{{split}}.jsonl', paragraphs=0)
+    (record,) = data.read('train', limit=1)
+    assert record.fields['context'] == 'w1 w2\n\nw3 w4\n\nw5 w6'
+
+
+def test_long_row_holds_a_context_in_one_window(word_tokenizer):
+    paragraphs = [' '.join(f'w{100 + (i + j) % 97}' for j in range(100)) for i in range(8)]
+    data = QuestionConfig('x.json', paragraphs=0)
+    records = question_answering.join_contexts(make_article(*paragraphs), data)[3:4]
+    windows = {}
+    for length in (128, 512, 1024):
+        found = dataclasses.replace(data, length=length, stride=60)
+        _, (question,) = question_answering.make_rows(records, found, word_tokenizer, True)
+        windows[length] = len(question.windows)
+    assert windows == {128: 13, 512: 6, 1024: 1}
 
 
 def test_stride_that_skips_text_raises():

@@ -16,19 +16,20 @@ def read(articles: Sequence[Any], path: str) -> LocatedFields:
     """Read the questions of all paragraphs of all articles.
 
     The fields are `id`, `question`, `context` and `answers`, whose lists `text` and `answer_start` are empty for a
-    question that is impossible to answer. A question of a test set has no `answers`.
+    question that is impossible to answer. A question of a test set has no `answers`. If the article has a title, it is
+    the field `title`.
     """
     try:
-        paragraphs = [paragraph for article in articles for paragraph in article['paragraphs']]
-        questions = [(paragraph, question) for paragraph in paragraphs for question in paragraph['qas']]
+        paragraphs = [(article, paragraph) for article in articles for paragraph in article['paragraphs']]
+        questions = [(*parents, question) for parents in paragraphs for question in parents[1]['qas']]
     except (KeyError, TypeError) as e:
         raise UserError(
             f'{path!r} is not in the SQuAD format ({type(e).__name__}: {first_line(e)}). '
             'Write it as {"data": [{"paragraphs": [{"context": ..., "qas": [...]}]}]}.'
         ) from e
-    for number, (paragraph, question) in enumerate(questions, 1):
+    for number, (article, paragraph, question) in enumerate(questions, 1):
         try:
-            fields = _read_question(paragraph, question)
+            fields = _read_question(article, paragraph, question)
         except (KeyError, TypeError, AttributeError) as e:
             problem = f'is not in the SQuAD format ({type(e).__name__}: {e}). Correct or remove the question.'
             yield f'question {number}', Invalid(problem)
@@ -36,8 +37,12 @@ def read(articles: Sequence[Any], path: str) -> LocatedFields:
             yield f'question {fields["id"]}', fields
 
 
-def _read_question(paragraph: Mapping[str, Any], question: Mapping[str, Any]) -> dict[str, Any]:
+def _read_question(
+    article: Mapping[str, Any], paragraph: Mapping[str, Any], question: Mapping[str, Any]
+) -> dict[str, Any]:
     fields = {name: question[name] for name in ('id', 'question')} | {'context': paragraph['context']}
+    if 'title' in article:
+        fields['title'] = article['title']
     is_impossible = question.get('is_impossible')
     if not isinstance(is_impossible, bool | None):
         raise TypeError(f'is_impossible is {is_impossible!r}, not true or false')

@@ -60,13 +60,20 @@ def test_squad(value):
                 'context': context,
                 'question': '在哪?',
                 'answers': {'text': ['台灣'], 'answer_start': [3]},
+                'title': 'x',
             },
         ),
         (
             'question 2',
-            {'id': 2, 'context': context, 'question': '?', 'answers': {'text': [], 'answer_start': []}},
+            {
+                'id': 2,
+                'context': context,
+                'question': '?',
+                'answers': {'text': [], 'answer_start': []},
+                'title': 'x',
+            },
         ),
-        ('question 3', {'id': '3', 'context': context, 'question': 'why?'}),
+        ('question 3', {'id': '3', 'context': context, 'question': 'why?', 'title': 'x'}),
     ]
 
 
