@@ -36,13 +36,13 @@ def main() -> None:
     out = paths.make_path(flags.out)
     cli.check_output(out, '--out')
 
-    import bert_jax
     from bert_jax.core import runtime
     from bert_jax.evals import retrieval
+    from bert_jax.evals.embedder import Embedder
 
     runtime.configure_process()
     collection = retrieval.read_collection(flags.source, flags.split)
-    embedder = bert_jax.load_embedder(flags.checkpoint, flags.pooling, flags.length)
+    embedder = Embedder(flags.checkpoint, flags.pooling, flags.length)
     scores = retrieval.score(embedder, collection, flags.query_prompt, flags.passage_prompt)
     about = {k: vars(flags)[k] for k in ('checkpoint', 'source', 'split', 'query_prompt', 'passage_prompt')}
     sizes = {'queries': len(collection.judgments), 'passages': len(collection.passages)}
