@@ -17,7 +17,7 @@ from bert_jax.data import tokenizer as tokenizer_lib
 from bert_jax.data import tokenizer_settings
 from bert_jax.data.question_answering import QuestionConfig
 from bert_jax.data.tokenizer import Tokenizer
-from bert_jax.interop import files, huggingface, tokenizer_files
+from bert_jax.interop import files, huggingface, sentence_transformers, tokenizer_files
 from bert_jax.interop.family import Family
 from bert_jax.interop.output_embedding import find_tied_embeddings
 from bert_jax.modeling import module
@@ -26,11 +26,11 @@ from bert_jax.train import experiment as experiment_lib
 from bert_jax.train.experiment import Experiment
 
 # Tasks that truncate a text to `data.length`.
-_TRUNCATING = ('classify', 'regress', 'choice', 'seq2seq')
+_TRUNCATING = ('classify', 'regress', 'choice', 'seq2seq', 'embed')
 
 
 def from_hf(source: str, workdir: pathlib.Path, tokenizer_path: str = '', exclude: Sequence[str] = ()) -> str:
-    """Convert a Hugging Face model, or a TensorFlow checkpoint of Google's BERT, to a checkpoint.
+    """Convert a Hugging Face model, one of sentence-transformers, or a TensorFlow checkpoint of BERT, to a checkpoint.
 
     Args:
       source: folder of the model, or its name on the Hugging Face Hub.
@@ -47,6 +47,8 @@ def from_hf(source: str, workdir: pathlib.Path, tokenizer_path: str = '', exclud
     if any((step / 'metadata').exists() for step in checkpoint.list_steps(workdir)):
         raise UserError(f'{str(workdir)!r} already contains a checkpoint. Choose another --to.')
     folder = files.find_folder(source)
+    embedding = sentence_transformers.read_pooling(folder)
+    folder = embedding[0] if embedding else folder
     hf_config = files.read_config(folder)
     tensors = files.read_tensors(folder)
     for prefix in exclude:
@@ -75,10 +77,18 @@ def from_hf(source: str, workdir: pathlib.Path, tokenizer_path: str = '', exclud
             f'The config of {str(folder)!r} is invalid ({first_line(e)}). Fix its config.json.'
         ) from e
     task = {'name': task_name, **_task_settings(task_name, family, hf_config, tensors)}
+    if embedding and task_name == 'encode':
+        task_name, task = 'embed', {'name': 'embed', 'pooling': embedding[1]}
+        pooler = family.base_modules.get('pooler', '-')
+        tensors = {
+            k: v for k, v in tensors.items() if not k.removeprefix(family.prefix).startswith(f'{pooler}.')
+        }
     sections = {'task': task, 'model': {'name': family.model, **as_dict(model)}}
     if task_name in ('mlm', 'clm', 'denoise'):
         # The pretraining data is unknown.
         sections['data'] = {'sources': (), 'length': model.max_positions}
+    if embedding and task_name == 'embed':
+        sections['data'] = {'length': min(embedding[2] or model.max_positions, model.max_positions)}
     if task_name in ('classify', 'regress', 'tag', 'choice'):
         sections['data'] = {'length': _max_length(folder, task_name, model.max_positions)}
     if task_name == 'qa' and model.longest_row < QuestionConfig.length:
@@ -186,8 +196,13 @@ def to_hf(source: pathlib.Path, folder: pathlib.Path, license: str = 'unknown', 
     task, model = experiment.task, _exported_model(experiment)
     has_next_sentence = _has_next_sentence(task)
     labels = getattr(task, 'labels', ())
-    hf_config = huggingface.to_hf_config(model, task.name, labels, tokenizer, has_next_sentence)
+    their_task = 'encode' if task.name == 'embed' else task.name
+    if task.name == 'embed':
+        labels = ()
+    hf_config = huggingface.to_hf_config(model, their_task, labels, tokenizer, has_next_sentence)
     params = {name: np.asarray(value) for name, value in trained.params.items()}
+    if task.name == 'embed':  # the classifier serves only the training
+        params = {name: value for name, value in params.items() if not name.startswith('classifier/')}
     tensors = huggingface.to_tensors(params, hf_config, 'rtd' if task.name == 'rtd' else '')
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer_files.write(
@@ -203,6 +218,11 @@ def to_hf(source: pathlib.Path, folder: pathlib.Path, license: str = 'unknown', 
     )
     if task.name in ('clm', 'denoise', 'seq2seq'):
         _write_json(folder / 'generation_config.json', _generation_config(experiment, tokenizer))
+    if task.name == 'embed':
+        extra = sentence_transformers.make_files(task.pooling, model.width, experiment.data.length)
+        for name, content in extra.items():
+            (folder / name).parent.mkdir(exist_ok=True)
+            _write_json(folder / name, content)
     files.write_tensors(tensors, folder / 'model.safetensors', {'format': 'pt'})
     card = model_card.make(folder.name, trained, checkpoint.read_metadata(source)[1], hf_config, license)
     (folder / 'README.md').write_text(card)

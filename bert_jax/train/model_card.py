@@ -22,6 +22,7 @@ _TASKS = {
     'tag': ('token-classification', 'AutoModelForTokenClassification', 'labeling the words of a text'),
     'qa': ('question-answering', 'AutoModelForQuestionAnswering', 'finding answers in a text'),
     'choice': ('multiple-choice', 'AutoModelForMultipleChoice', 'choosing among endings of a text'),
+    'embed': ('sentence-similarity', 'AutoModel', 'mapping texts to vectors'),
     'encode': ('feature-extraction', 'AutoModel', 'computing hidden states of texts'),
 }
 
@@ -43,7 +44,8 @@ def make(
     """
     experiment = trained.experiment
     tag, auto_class, purpose = _TASKS[experiment.task.name]
-    header = ['library_name: transformers', f'license: {license}', f'pipeline_tag: {tag}']
+    library = 'sentence-transformers' if experiment.task.name == 'embed' else 'transformers'
+    header = [f'library_name: {library}', f'license: {license}', f'pipeline_tag: {tag}']
     header += ['tags:', *(f'- {name}' for name in dict.fromkeys((hf_config['model_type'], 'bert_jax')))]
     num_params = sum(value.size for value in trained.params.values())
     model = experiment.model
@@ -52,7 +54,7 @@ def make(
         f'# {name}',
         f'`{hf_config["architectures"][0]}` for {purpose}, with {model.num_blocks} layers of width {model.width}, '
         f'{num_params:,} parameters. Trained with bert_jax.',
-        _usage(name, auto_class),
+        _embedding_usage(name) if experiment.task.name == 'embed' else _usage(name, auto_class),
     ]
     if labels := getattr(experiment.task, 'labels', ()):
         parts.append('## Labels\n\n' + ', '.join(f'`{label}`' for label in labels))
@@ -73,6 +75,16 @@ from transformers import {auto_class}, AutoTokenizer
 
 model = {auto_class}.from_pretrained('{name}')
 tokenizer = AutoTokenizer.from_pretrained('{name}')
+```"""
+
+
+def _embedding_usage(name: str) -> str:
+    return f"""## Use
+
+```python
+from sentence_transformers import SentenceTransformer
+
+vectors = SentenceTransformer('{name}').encode(['A text.', 'Another text.'])
 ```"""
 
 
