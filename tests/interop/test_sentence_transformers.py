@@ -2,13 +2,19 @@
 
 import json
 
+import jax
 import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
 import bert_jax
 from bert_jax.core.errors import UserError
+from bert_jax.data.pipeline import stack
+from bert_jax.data.records import Record
+from bert_jax.data.text_tuples import TupleConfig
 from bert_jax.interop import sentence_transformers
+from bert_jax.modeling import module
+from bert_jax.tasks import embed
 from bert_jax.train import convert, load
 from tests.train.test_convert import write_hf_folder
 
@@ -69,3 +75,63 @@ def test_other_parts_are_errors(tmp_path):
     (source / 'modules.json').write_text('[')
     with pytest.raises(UserError, match=r'modules.json. cannot be read'):
         convert.from_hf(str(source), tmp_path / 'ours')
+
+
+COLUMNS = {
+    'a': ['w1 w2 w3', 'w4', 'w5 w6 w7 w8', 'w3 w3 w9'],
+    'b': ['w2 w1', 'w4 w4', 'w8 w5', 'w9 w3'],
+    'c': ['w7', 'w6 w1', 'w2', 'w5 w5 w5'],
+}
+# Loss and norm of the gradient of the token embedding, of sentence-transformers 6.2 with these weights and texts, without
+# dropout and with a scale of 20; the classifier has the weights sin(0), sin(1), ... and the biases 0.1, 0.2, 0.3.
+GOLDEN = {
+    'MultipleNegativesRankingLoss': (3.308170795440674, 10.799915313720703),
+    'with hard negatives': (4.481957912445068, 11.639066696166992),
+    'MultipleNegativesSymmetricRankingLoss': (2.2385408878326416, 5.848891735076904),
+    'CosineSimilarityLoss': (0.1039605662226677, 0.3113170564174652),
+    'SoftmaxLoss': (2.2485735416412354, 7.724386692047119),
+    'MatryoshkaLoss': (7.593111991882324, 25.30535125732422),
+}
+OURS = {
+    'MultipleNegativesRankingLoss': ('ab', {}, [0] * 4),
+    'with hard negatives': ('abc', {}, [0] * 4),
+    'MultipleNegativesSymmetricRankingLoss': ('ab', {'symmetric': True}, [0] * 4),
+    'CosineSimilarityLoss': ('ab', {'objective': 'cosine'}, [0.2, 0.9, 0.5, 1.0]),
+    'SoftmaxLoss': ('ab', {'objective': 'classes', 'labels': ('x', 'y', 'z')}, [0, 1, 2, 1]),
+    'MatryoshkaLoss': ('ab', {'widths': (16, 8)}, [0] * 4),
+}
+
+
+@pytest.fixture(scope='module')
+def converted(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('goldens')
+    convert.from_hf(str(write_folder(folder / 'theirs', 'mean')), folder / 'ours')
+    return load.read(folder / 'ours')
+
+
+@pytest.mark.parametrize('name', GOLDEN)
+def test_losses_and_gradients_are_those_of_sentence_transformers(converted, name):
+    texts, settings, labels = OURS[name]
+    data = TupleConfig('x.jsonl', texts=tuple(texts), length=16, label_names=settings.get('labels', ()))
+    task = embed.Task(embed.Config(**settings), data, converted.tokenizer)
+    records = [
+        Record(f'record {i}', {k: COLUMNS[k][i] for k in texts} | {'label': label})
+        for i, label in enumerate(labels)
+    ]
+    batch = stack([task.example(row, np.random.default_rng(0)) for row in task.make_examples(records).rows])
+    model = converted.experiment.model
+    graph, _, _ = module.abstract(lambda rngs: task.build_model(model, rngs))
+    classifier = {
+        'classifier/kernel': np.sin(np.arange(288, dtype=np.float32)).reshape(3, 96).T,
+        'classifier/bias': np.array([0.1, 0.2, 0.3], np.float32),
+    }
+    params = dict(converted.params) | (classifier if 'labels' in settings else {})
+
+    def loss(params):
+        output = task.loss(module.merge(graph, params), batch, None)
+        return sum(mean.value() for mean in output.losses.values())
+
+    value, gradient = jax.jit(jax.value_and_grad(loss))(params)
+    expected, norm = GOLDEN[name]
+    assert float(value) == pytest.approx(expected, rel=1e-5)
+    assert float(np.linalg.norm(gradient['bert/token_embedding'])) == pytest.approx(norm, rel=1e-4)
