@@ -1,0 +1,48 @@
+"""Find the texts that are the most similar to queries."""
+
+import pathlib
+import sys
+from collections.abc import Iterable
+
+from bert_jax.core import cli
+
+
+def main() -> None:
+    parser = cli.make_parser(
+        'search',
+        __doc__,
+        '--checkpoint=runs/embed --vectors=vectors "What causes asthma?"',
+        '--checkpoint=runs/embed --vectors=vectors --top=3 --prompt="query: " < queries.txt',
+    )
+    cli.add_checkpoint_flag(parser, 'the model of the vectors')
+    parser.add_argument('--vectors', required=True, help='the --output of bert_jax.bin.embed')
+    parser.add_argument('--top', type=int, default=5, help='number of texts to print for each query')
+    parser.add_argument('--prompt', default='', help='text that precedes each query, such as "query: "')
+    parser.add_argument(
+        'queries', nargs='*', help='texts to search for; without them, one per line from the standard input'
+    )
+    flags = parser.parse_args()
+    cli.check_minimum(parser, flags, 'top', 1)
+
+    from bert_jax.core import runtime
+    from bert_jax.evals import vector_files
+    from bert_jax.evals.embedder import Embedder
+
+    runtime.configure_process()
+    embedder = Embedder(flags.checkpoint)
+    queries: Iterable[str] = flags.queries or (line.strip() for line in sys.stdin)
+    for query in filter(None, queries):
+        (found,) = vector_files.search(
+            embedder, pathlib.Path(flags.vectors), [query], flags.top, flags.prompt
+        )
+        print(query)
+        for result in found:
+            text = ' '.join(result.text.split())
+            print(
+                f'  {result.score:.3f}  {result.name}  {text[:100]}{"..." if len(text) > 100 else ""}',
+                flush=True,
+            )
+
+
+if __name__ == '__main__':
+    cli.run(main, stops_without_reader=True)

@@ -1,0 +1,155 @@
+"""Folders of vectors: embed the texts of a file, resume after an interruption, and search."""
+
+import json
+import logging
+import pathlib
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from bert_jax.core import paths
+from bert_jax.core.errors import UserError
+from bert_jax.data import formats
+from bert_jax.data import records as records_lib
+from bert_jax.evals import retrieval
+from bert_jax.evals.embedder import Embedder
+
+VECTORS, TEXTS, ABOUT = 'vectors.npy', 'texts.jsonl', 'embed.json'
+_CHUNK = 4096  # number of texts after which the vectors are on disk
+
+
+class Found(NamedTuple):
+    """A search result.
+
+    Attributes:
+      score: cosine similarity.
+      name: id of the text.
+      text: the text.
+    """
+
+    score: float
+    name: Any
+    text: str
+
+
+def read_texts(source: str, split: str, text: str, name: str = '') -> list[dict[str, Any]]:
+    """Read the texts to embed. Invalid records of files are logged and skipped.
+
+    Args:
+      source: TFDS name, or path or glob of files; see `records.read`.
+      split: name of the split.
+      text: field of the text.
+      name: field of the id; empty numbers the texts from 0.
+
+    Returns:
+      One dictionary with `id` and `text` for each text.
+
+    Raises:
+      UserError: if there are no texts.
+    """
+    if formats.is_path(source):
+        files = records_lib.find_files(source, split)
+        records = (record for file in files for record in records_lib.read_file(file, _skip))
+    else:
+        records = iter(records_lib.read(source, split))
+    found = []
+    for record in records:
+        try:
+            found.append({'id': record.get(name) if name else len(found), 'text': record.text(text)})
+        except UserError as e:
+            _skip(str(e))
+    if not found:
+        raise UserError(
+            f'{records_lib.describe_source(source, split)} has no text in the field {text!r}. Set --text.'
+        )
+    return found
+
+
+def _skip(problem: str) -> None:
+    logging.warning('skipped: %s', problem)
+
+
+def embed(
+    embedder: Embedder,
+    texts: Sequence[dict[str, Any]],
+    folder: pathlib.Path,
+    about: dict[str, Any],
+    prompt: str = '',
+) -> int:
+    """Write the vectors of texts to `vectors.npy` in a folder, and the texts to `texts.jsonl`.
+
+    If the folder has some of the vectors already, only the others are computed.
+
+    Args:
+      embedder: encoder of the texts.
+      texts: result of `read_texts`.
+      folder: the folder.
+      about: what the vectors depend on, such as the checkpoint.
+      prompt: text that precedes each text.
+
+    Returns:
+      The number of vectors that were computed now.
+
+    Raises:
+      UserError: if the folder has vectors of something else.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    about = {**about, 'prompt': prompt, 'texts': len(texts), 'width': embedder.width}
+    lines = ''.join(json.dumps(text, ensure_ascii=False, default=str) + '\n' for text in texts)
+    start = 0
+    if (folder / ABOUT).exists():
+        before = json.loads((folder / ABOUT).read_text())
+        start = before.pop('done', 0)
+        if before != about or (folder / TEXTS).read_text() != lines:
+            raise UserError(
+                f'{str(folder)!r} has vectors of other texts or of another model. Choose another --output.'
+            )
+    shape = (len(texts), embedder.width)
+    if not start:
+        paths.write_atomic(folder / TEXTS, lines)
+        np.lib.format.open_memmap(folder / VECTORS, 'w+', np.float32, shape).flush()
+    vectors = np.lib.format.open_memmap(folder / VECTORS, 'r+')
+    for i in range(start, len(texts), _CHUNK):
+        part = [text['text'] for text in texts[i : i + _CHUNK]]
+        vectors[i : i + len(part)] = embedder.encode(part, prompt)
+        vectors.flush()
+        paths.write_atomic(folder / ABOUT, json.dumps({**about, 'done': i + len(part)}, indent=2) + '\n')
+    return len(texts) - start
+
+
+def search(
+    embedder: Embedder, folder: pathlib.Path, queries: Sequence[str], top: int, prompt: str = ''
+) -> list[list[Found]]:
+    """Find the texts whose vectors are the most similar to each query.
+
+    Args:
+      embedder: encoder of the queries.
+      folder: folder that `embed` has written.
+      queries: texts to search for.
+      top: number of results per query.
+      prompt: text that precedes each query.
+
+    Raises:
+      UserError: if the folder has no vectors, not all of them, or those of another width.
+    """
+    if not (folder / ABOUT).exists():
+        raise UserError(f'{str(folder)!r} has no vectors. Pass the --output of bert_jax.bin.embed.')
+    about = json.loads((folder / ABOUT).read_text())
+    if about['done'] < about['texts']:
+        raise UserError(
+            f'{str(folder)!r} has {about["done"]:,} of {about["texts"]:,} vectors. Run bert_jax.bin.embed again to finish it.'
+        )
+    if about['width'] != embedder.width:
+        raise UserError(
+            f'{str(folder)!r} has vectors of width {about["width"]}, but those of the model have {embedder.width}. '
+            'Set --checkpoint to the model of the vectors.'
+        )
+    texts = [json.loads(line) for line in (folder / TEXTS).read_text().splitlines()]
+    indices, scores = retrieval.nearest(
+        embedder.encode([*queries], prompt), np.load(folder / VECTORS, 'r'), top
+    )
+    return [
+        [Found(float(score), texts[i]['id'], texts[i]['text']) for i, score in zip(*row, strict=True)]
+        for row in zip(indices, scores, strict=True)
+    ]

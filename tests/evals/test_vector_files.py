@@ -1,0 +1,93 @@
+"""Folders of vectors: bad lines, resumption, and search, by function and by command."""
+
+import json
+import random
+
+import numpy as np
+import pytest
+
+from bert_jax.core.errors import UserError
+from bert_jax.evals import vector_files
+from bert_jax.evals.embedder import Embedder
+from tests.conftest import sentences
+from tests.runs import run_in_process
+
+
+@pytest.fixture(scope='module')
+def embedder(pretrained):
+    return Embedder(pretrained)
+
+
+@pytest.fixture
+def source(tmp_path):
+    texts = sentences(random.Random(2), 9)
+    lines = [json.dumps({'text': text, 'name': f't{i}'}) for i, text in enumerate(texts)]
+    lines[3:3] = ['{"text": 5}', 'no JSON', '{"other": "x"}']
+    (tmp_path / 'texts.jsonl').write_text('\n'.join(lines) + '\n')
+    return str(tmp_path / 'texts.jsonl'), texts
+
+
+def test_bad_lines_are_named_and_skipped(source, caplog):
+    path, texts = source
+    found = vector_files.read_texts(path, '', 'text', 'name')
+    assert [x['text'] for x in found] == texts
+    assert [x['id'] for x in found] == [f't{i}' for i in range(9)]
+    assert (
+        sum('skipped' in r.message and f'line {n}' in r.message for r in caplog.records for n in (4, 5, 6))
+        == 3
+    )
+    with pytest.raises(UserError, match='has no text in the field'):
+        vector_files.read_texts(path, '', 'nothing')
+
+
+def test_interrupted_embedding_is_resumed(source, embedder, tmp_path, monkeypatch):
+    monkeypatch.setattr(vector_files, '_CHUNK', 4)
+    texts = vector_files.read_texts(source[0], '', 'text')
+    about = {'checkpoint': 'x'}
+    calls = []
+
+    class Interrupted:
+        width = embedder.width
+
+        def encode(self, part, prompt):
+            calls.append(len(part))
+            if len(calls) == 2:
+                raise KeyboardInterrupt
+            return embedder.encode(part, prompt)
+
+    with pytest.raises(KeyboardInterrupt):
+        vector_files.embed(Interrupted(), texts, tmp_path / 'out', about)
+    with pytest.raises(UserError, match='has 4 of 9 vectors'):
+        vector_files.search(embedder, tmp_path / 'out', ['a'], 1)
+    assert vector_files.embed(embedder, texts, tmp_path / 'out', about) == 5
+    vectors = np.load(tmp_path / 'out' / 'vectors.npy')
+    np.testing.assert_allclose(vectors, embedder.encode([x['text'] for x in texts]), atol=1e-5)
+    assert vector_files.embed(embedder, texts, tmp_path / 'out', about) == 0
+    for changed in ((texts[:5], about, ''), (texts, {'checkpoint': 'y'}, ''), (texts, about, 'passage: ')):
+        with pytest.raises(UserError, match='vectors of other texts or of another model'):
+            vector_files.embed(embedder, changed[0], tmp_path / 'out', *changed[1:])
+
+
+def test_commands_find_each_text_by_itself(source, pretrained, tmp_path):
+    path, texts = source
+    words = (f'--checkpoint={pretrained}', f'--input={path}', '--id=name', f'--output={tmp_path}/out')
+    done = run_in_process('bert_jax.bin.embed', *words)
+    assert done.returncode == 0, done.stderr
+    assert '9 vectors of width 32, 9 of them new' in done.stdout
+    done = run_in_process(
+        'bert_jax.bin.search',
+        f'--checkpoint={pretrained}',
+        f'--vectors={tmp_path}/out',
+        '--top=2',
+        texts[4],
+        texts[7],
+    )
+    lines = done.stdout.splitlines()
+    assert len(lines) == 6
+    assert lines[0] == texts[4]
+    assert lines[1].split()[:2] == ['1.000', 't4']
+    assert lines[4].split()[:2] == ['1.000', 't7']
+    missing = run_in_process(
+        'bert_jax.bin.search', f'--checkpoint={pretrained}', f'--vectors={tmp_path}', 'x'
+    )
+    assert 'has no vectors' in missing.stderr
