@@ -12,7 +12,7 @@ def main() -> None:
         'search',
         __doc__,
         '--checkpoint=runs/embed --vectors=vectors "What causes asthma?"',
-        '--checkpoint=runs/embed --vectors=vectors --top=3 --prompt="query: " < queries.txt',
+        '--checkpoint=runs/embed --vectors=vectors --top=3 --prompt="query: " "asthma" "diabetes"',
     )
     cli.add_checkpoint_flag(parser, 'the model of the vectors')
     parser.add_argument('--vectors', required=True, help='the --output of bert_jax.bin.embed')

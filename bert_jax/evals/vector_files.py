@@ -3,7 +3,7 @@
 import json
 import logging
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,6 +12,7 @@ from bert_jax.core import paths
 from bert_jax.core.errors import UserError
 from bert_jax.data import formats
 from bert_jax.data import records as records_lib
+from bert_jax.data.records import Record
 from bert_jax.evals import retrieval
 from bert_jax.evals.embedder import Embedder
 
@@ -50,10 +51,12 @@ def read_texts(source: str, split: str, text: str, name: str = '') -> list[dict[
     """
     if formats.is_path(source):
         files = records_lib.find_files(source, split)
-        records = (record for file in files for record in records_lib.read_file(file, _skip))
+        records: Iterable[Record] = (
+            record for file in files for record in records_lib.read_file(file, _skip)
+        )
     else:
-        records = iter(records_lib.read(source, split))
-    found = []
+        records = records_lib.read(source, split)
+    found: list[dict[str, Any]] = []
     for record in records:
         try:
             found.append({'id': record.get(name) if name else len(found), 'text': record.text(text)})
