@@ -231,6 +231,8 @@ def _run(
             batch['stop'] = np.full(len(batch['valid']), bool(signals), np.float32)
         if not compiled:
             logging.info('compiling the train step')
+        if shapes not in compiled:
+            jax.block_until_ready(state.params)  # the time of the steps before is no compilation
         with contextlib.nullcontext() if shapes in compiled else monitor.overhead('compilation'):
             state, step_metrics = step_fn(state, partitioner.global_batch(batch))
         compiled.add(shapes)
