@@ -1,16 +1,35 @@
-"""Score text embeddings by the cosine similarities of labeled pairs."""
+"""Score text embeddings: the cosine similarities of labeled pairs, or the classes and clusters of single texts.
+
+A config of the task embed scores pairs. One of the task classify scores the vectors of single texts: classes by logistic
+regression on the vectors of its training split, and clusters.
+"""
 
 from bert_jax.core import cli
-from bert_jax.evals import command
+from bert_jax.train.settings import read_sections
 
 
 def main() -> int:
-    return command.main(
+    parser = cli.eval_parser(
         'embed',
         __doc__,
         '--config=configs/finetune/embed.py:stsb --checkpoint=runs/embed --out=runs/embed/stsb.json',
-        '--config=configs/finetune/embed.py:sick --checkpoint=runs/embed --out=runs/embed/sick.json --watch',
+        '--config=configs/finetune/classify.py:banking77 --checkpoint=runs/embed --out=runs/embed/banking77.json '
+        '--config.data.eval_split=test',
     )
+    flags, overrides = cli.parse_args(parser, read_sections)
+
+    from bert_jax.evals import scoring, vector_scores  # slow to import, so after the flags are checked
+    from bert_jax.train import experiment
+
+    if experiment.read(flags.config, overrides).task.name == 'classify':
+        return scoring.score_checkpoints(lambda: vector_scores.ClassScorer(flags.config, overrides), flags)
+
+    def make_scorer() -> scoring.Scorer:
+        scorer = scoring.Scorer(flags.config, overrides, 'embed')
+        _ = scorer.records  # an error in them should not wait for a checkpoint
+        return scorer
+
+    return scoring.score_checkpoints(make_scorer, flags)
 
 
 if __name__ == '__main__':

@@ -21,7 +21,7 @@ from bert_jax.modeling.sentence_vectors import ForEmbedding
 from bert_jax.tasks import embed
 from tests.conftest import sentences
 from tests.modeling import tiny
-from tests.runs import ROOT, train_command
+from tests.runs import ROOT, TINY, run_in_process, train_command
 
 CONFIG = ROOT / 'configs' / 'finetune' / 'embed.py'
 
@@ -284,3 +284,17 @@ def test_vectors_do_not_depend_on_the_batch(pretrained):
     assert embedder.encode([]).shape == (0, embedder.width)
     with pytest.raises(UserError, match=r'texts\[1\] is None'):
         embedder.encode(['a', None])
+
+
+def test_classes_and_clusters_are_found_in_the_vectors(finetuned, labeled, tmp_path):
+    words = (f'--config={TINY}:classify', f'--checkpoint={finetuned}', f'--out={tmp_path}/scores.json')
+    done = run_in_process('bert_jax.bin.eval_embed', *words, f'--config.data.source={labeled}')
+    assert done.returncode == 0, done.stderr
+    scores = json.loads((tmp_path / 'scores.json').read_text())['scores']
+    assert scores['accuracy'] > 0.9, 'one word determines the class'
+    assert scores['accuracy'] > scores['majority']
+    assert 0 <= scores['v_measure'] <= 1
+    done = run_in_process(
+        'bert_jax.bin.eval_embed', *words, f'--config.data.source={labeled}', '--config.data.text_pair=text'
+    )
+    assert 'reads pairs of texts' in done.stderr

@@ -1,0 +1,85 @@
+"""Score text embeddings by what a simple model finds in the vectors: classes by logistic regression, and clusters."""
+
+import pathlib
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from bert_jax.core import config as config_lib
+from bert_jax.core.errors import UserError
+from bert_jax.data import labeled
+from bert_jax.data import records as records_lib
+from bert_jax.data.records import Record
+from bert_jax.evals.embedder import Embedder
+from bert_jax.train import checkpoint as checkpoint_lib
+from bert_jax.train import experiment as experiment_lib
+
+SEEDS = 3  # number of starts of the clustering, whose mean is reported
+
+
+class ClassScorer:
+    """Score checkpoints by the classes of single texts, with the data of a config of the task `classify`.
+
+    `accuracy` is that of a logistic regression on the vectors of the training split. `v_measure` is that of as many
+    clusters of the evaluation split as there are classes (k-means; Rosenberg & Hirschberg 2007).
+
+    Args:
+      spec: config file of the task `classify`, for the data.
+      overrides: `a.b=value` changes to the config.
+
+    Raises:
+      UserError: if the config reads pairs of texts.
+    """
+
+    def __init__(self, spec: str, overrides: Sequence[str] = ()):
+        self._data: Any = experiment_lib.read(spec, overrides).data
+        if self._data.text_pair:
+            raise UserError(
+                f'{spec!r} reads pairs of texts, but a vector is that of one text. Set data.text_pair to empty.'
+            )
+
+    def __call__(self, path: pathlib.Path) -> dict[str, Any]:
+        """Return the scores of the newest checkpoint in `path`, with its step and a description of the data."""
+        from sklearn.cluster import KMeans
+        from sklearn.linear_model import LogisticRegression
+        from sklearn.metrics import v_measure_score
+
+        data = self._data
+        names = labeled.label_names(data)
+        embedder = Embedder(path)
+        (train, train_labels), (held_out, labels) = (
+            self._encode(embedder, records_lib.read(data.source, split, limit), names)
+            for split, limit in ((data.train_split, data.limit), (data.eval_split, 0))
+        )
+        regression = LogisticRegression(max_iter=1000).fit(train, train_labels)
+        clusterings = [
+            KMeans(len({*labels}), n_init=1, random_state=seed).fit_predict(held_out) for seed in range(SEEDS)
+        ]
+        majority = np.bincount(labels).max() / len(labels)
+        return {
+            'checkpoint': str(path),
+            'step': checkpoint_lib.read_metadata(path)[1]['step'],
+            'source': data.source,
+            'split': records_lib.used_split(data.source, data.eval_split),
+            'rows': len(labels),
+            'config': config_lib.as_dict(data),
+            'scores': {
+                'accuracy': float(np.mean(regression.predict(held_out) == labels)),
+                'v_measure': float(np.mean([v_measure_score(labels, found) for found in clusterings])),
+                'majority': float(majority),
+            },
+        }
+
+    def _encode(
+        self, embedder: Embedder, records: Sequence[Record], names: Sequence[str]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return the vectors [n, D] of records, and their class ids [n]."""
+        texts = [record.text(self._data.text, 'data.text') for record in records]
+        return embedder.encode(texts), np.array(labeled.class_ids(records, self._data, names))
+
+    @staticmethod
+    def format_scores(scores: dict[str, float]) -> str:
+        """Format scores as a plain-text table."""
+        width = max(map(len, scores))
+        return '\n'.join(f'{name:>{width}}  {value:.4f}' for name, value in scores.items())
