@@ -64,6 +64,10 @@ def main() -> None:
         if not flags.show_steps:
             print(text)
         return
+    if flags.steps or flags.show_steps:
+        parser.error(
+            '--steps and --show_steps are for masked language models; this one writes from left to right'
+        )
     for piece in generation.stream(trained, flags.prompt, flags.length, sampling, flags.seed):
         print(piece, end='', flush=True)
     print()

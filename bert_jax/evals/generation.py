@@ -13,6 +13,9 @@ from bert_jax.modeling import decoding, unmasking
 from bert_jax.modeling.decoding import Sampling
 from bert_jax.train.load import TrainedModel
 
+_MASK = re.compile(r'\[mask(?:\s*:\s*(-?\d+))?\s*\]|<mask>', re.IGNORECASE)
+_MAX_MASKS = 4096  # each step reads the whole text
+
 
 def stream(
     trained: TrainedModel, prompt: str, length: int, sampling: Sampling, seed: int = 0
@@ -62,15 +65,16 @@ def unmask(
     """
     tokenizer, mask = trained.tokenizer, trained.tokenizer.special_tokens[4]
     mask_id: Any = trained.tokenizer.mask
-    if not re.search(r'\[MASK(:\d+)?]|<mask>', text):
+    if not _MASK.search(text):
         text = f'{text} [MASK:{length}]'
 
     def expand(match: re.Match[str]) -> str:
-        if (count := int(match[2] or 1)) < 1:
-            raise UserError(f'{match[0]} stands for no token. Write a number of 1 or more.')
+        count = int(match[1] or 1)
+        if not 1 <= count <= _MAX_MASKS:
+            raise UserError(f'{match[0]} stands for {count} tokens. Write a number from 1 to {_MAX_MASKS}.')
         return ' '.join([mask] * count)
 
-    (ids,) = tokenizer.encode([re.sub(r'\[MASK(:(\d+))?]|<mask>', expand, text)], parse_special=True)
+    (ids,) = tokenizer.encode([_MASK.sub(expand, text)], parse_special=True)
     tokens = np.concatenate([tokenizer.prefix, ids, [tokenizer.sep]])
     longest = trained.experiment.model.longest_row
     if len(tokens) > longest:

@@ -80,6 +80,7 @@ def test_bert_is_no_causal_language_model(pretrained):
         (('--length=500',), 'Lower --length'),
         (('--temperature=-1',), 'temperature and top_k to 0 or more'),
         (('--temperature=nan',), 'temperature and top_k to 0 or more'),
+        (('--steps=3',), 'are for masked language models'),
         (('--seed=-1',), 'not an integer from 0'),
         (('--seed=99999999999999999999',), 'not an integer from 0'),
         (('caf\udce9',), 'is not UTF-8'),

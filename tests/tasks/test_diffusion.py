@@ -159,10 +159,14 @@ def test_text_is_written_between_given_words(pretrained):
         len(trained.tokenizer.encode([appended])[0])
         >= len(trained.tokenizer.encode(['every student'])[0]) + 2
     )
-    with pytest.raises(UserError, match='MASK:0. stands for no token'):
-        [*generation.unmask(trained, 'a [MASK:0]', 4, 0, greedy)]
-    with pytest.raises(UserError, match='the model reads at most'):
-        [*generation.unmask(trained, 'a [MASK:9999]', 4, 0, greedy)]
+    for text, message in (
+        ('a [MASK:0]', 'stands for 0 tokens. Write a number from 1'),
+        ('a [mask: -3 ]', 'stands for -3 tokens'),
+        ('a [MASK:99999]', 'stands for 99999 tokens'),
+        ('a [MASK:999]', 'the model reads at most'),
+    ):
+        with pytest.raises(UserError, match=message):
+            [*generation.unmask(trained, text, 4, 0, greedy)]
 
 
 def test_generate_writes_with_a_masked_language_model(pretrained):
