@@ -111,7 +111,7 @@ OPEN = {'ner': ['LANGUAGE', 'LANGUAGE,concat_last_four'], 'pos': ['LANGUAGE_TREE
 
 
 # Configs whose argument is any source of data.
-GENERAL = ('choice', 'classify', 'qa', 'regress', 'seq2seq', 'tag')
+GENERAL = ('choice', 'classify', 'embed', 'qa', 'regress', 'seq2seq', 'tag')
 
 
 @pytest.mark.parametrize(
