@@ -40,7 +40,7 @@ TASKS: dict[str, tuple[dict, dict]] = {
 }
 
 
-def get_config(arg: str = 'stsb') -> ConfigDict:
+def get_config(arg: str = '') -> ConfigDict:
     """`arg` is stsb, sick, nli, medquad or simcse, or a TFDS name or a path of your own texts."""
     task, data = TASKS.get(arg, ({}, dict(source=arg)))
     config = new_config()
