@@ -88,6 +88,8 @@ class Embedder:
         """
         if isinstance(texts, str):
             return self.encode([texts], prompt, batch_size, normalize, False)[0]
+        if texts is None or isinstance(texts, bytes):
+            raise UserError(f'texts is {texts!r}. Pass a text or a list of texts.')
         for i, text in enumerate(texts):
             if not isinstance(text, str):
                 raise UserError(f'texts[{i}] is {text!r}. Pass a list of texts.')

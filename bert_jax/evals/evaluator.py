@@ -51,7 +51,8 @@ class Evaluator:
         mixture: Mapping[str, float] | None = None,
     ):
         partitioner.check_batch(config.eval_batch_size, 'train.eval_batch_size')
-        self._task, self._partitioner = task.for_evaluation(), partitioner
+        self._task = task = task.for_evaluation()
+        self._partitioner = partitioner
         rows, self._metadata = examples
         self._mixture = mixture or {}
         self.num_rows = min(len(rows), config.eval_rows or len(rows))

@@ -2,7 +2,7 @@
 
 import functools
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -12,6 +12,7 @@ import numpy as np
 from bert_jax.core.errors import UserError
 from bert_jax.data import records as records_lib
 from bert_jax.data import tfds_data
+from bert_jax.data.records import Record
 
 CUTOFF = 10  # of nDCG, MRR and precision
 RECALL_CUTOFF = 100
@@ -45,14 +46,17 @@ def read_collection(source: str, split: str = 'test') -> Collection:
     """
     folder = pathlib.Path(source).expanduser()
     if folder.is_dir():
-        queries = {str(r.get('_id')): r.text('text') for r in records_lib.read(f'{folder}/queries.jsonl', '')}
-        passages = {str(r.get('_id')): _join(r) for r in records_lib.read(f'{folder}/corpus.jsonl', '')}
+        queries = _by_id(records_lib.read(f'{folder}/queries.jsonl', ''), '_id', lambda r: r.text('text'))
+        passages = _by_id(records_lib.read(f'{folder}/corpus.jsonl', ''), '_id', _join)
         rows = records_lib.read(f'{folder}/qrels/{split}.tsv', '')
         found = [(r, str(r.get('query-id')), str(r.get('corpus-id')), r.get('score')) for r in rows]
     else:
-        tfds_data.load_features(source)  # raises the error for a data set that is missing
-        queries = {r.text('query_id'): r.text('query') for r in records_lib.read(source, 'query')}
-        passages = {r.text('passage_id'): r.text('passage') for r in records_lib.read(source, 'passage')}
+        try:
+            tfds_data.load_features(source)
+        except UserError as e:
+            raise UserError(f'{source!r} is no folder, and no prepared data set either: {e}') from e
+        queries = _by_id(records_lib.read(source, 'query'), 'query_id', lambda r: r.text('query'))
+        passages = _by_id(records_lib.read(source, 'passage'), 'passage_id', lambda r: r.text('passage'))
         rows = records_lib.read(source, split)
         found = [(r, r.text('query_id'), r.text('passage_id'), r.get('score')) for r in rows]
     judgments: dict[str, dict[str, int]] = {}
@@ -67,7 +71,18 @@ def read_collection(source: str, split: str = 'test') -> Collection:
     return Collection(queries, passages, judgments)
 
 
-def _join(record: records_lib.Record) -> str:
+def _by_id(records: Sequence[Record], name: str, read: Callable[[Record], str]) -> dict[str, str]:
+    """Return the text of each record by its id in the field `name`."""
+    found: dict[str, str] = {}
+    for record in records:
+        number = str(record.get(name))
+        if number in found:
+            raise record.error(f'has the id {number!r} of an earlier record')
+        found[number] = read(record)
+    return found
+
+
+def _join(record: Record) -> str:
     """Return the title and the text of a passage."""
     title = record.fields.get('title') or ''
     return f'{title} {record.text("text")}'.strip()

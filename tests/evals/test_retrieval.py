@@ -77,5 +77,9 @@ def test_invalid_collections_are_errors(collection):
         retrieval.read_collection(str(collection))
     with pytest.raises(UserError, match='dev.tsv'):
         retrieval.read_collection(str(collection), 'dev')
-    with pytest.raises(UserError, match='nothing'):
+    with pytest.raises(UserError, match="'nothing/here' is no folder, and no prepared data set"):
         retrieval.read_collection('nothing/here')
+    corpus = collection / 'corpus.jsonl'
+    corpus.write_text(corpus.read_text() + '{"_id": "p1", "title": "", "text": "again"}\n')
+    with pytest.raises(UserError, match="line 4, has the id 'p1' of an earlier record"):
+        retrieval.read_collection(str(collection))

@@ -284,6 +284,8 @@ def test_vectors_do_not_depend_on_the_batch(pretrained):
     assert embedder.encode([]).shape == (0, embedder.width)
     with pytest.raises(UserError, match=r'texts\[1\] is None'):
         embedder.encode(['a', None])
+    with pytest.raises(UserError, match='texts is None'):
+        embedder.encode(None)
 
 
 def test_classes_and_clusters_are_found_in_the_vectors(finetuned, labeled, tmp_path):

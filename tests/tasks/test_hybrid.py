@@ -126,6 +126,8 @@ def test_both_objectives_are_evaluated(trained, corpus):
     assert text['perplexity'] < 60, 'chance is 200'
     assert masked['masked_loss'] < math.log(200)
     assert load.read_masked(trained).mask_offset == 1
+    lines = [json.loads(line) for line in (trained / 'metrics.jsonl').read_text().splitlines()]
+    assert {'eval/mlm_loss', 'eval/lm_loss'} <= lines[-1].keys(), 'also in a phase without causal rows'
 
 
 def test_minimal_pairs_are_scored_by_either_likelihood(trained, tmp_path):
