@@ -4,7 +4,9 @@ python -m bert_jax.bin.table --config=configs/tables/recipes.py --jobs=2 \
     --config.text=encyclopedia_en.txt.gz,dialogue_en.txt.gz
 
 Each run pretrains a model of 4 layers, 128 wide, for four minutes of one core of an Intel Xeon (Sapphire Rapids): its number
-of steps follows from the speed of its recipe there. `:rates` compares learning rates in two minutes each.
+of steps follows from the speed of its recipe there. `:rates` compares learning rates in two minutes each. Expect losses from
+6.5 for BERT to 4.6 for ModernBERT with Muon (docs/results/pretraining_recipes.md). The table takes about an hour and a half on
+two cores.
 """
 
 from ml_collections import ConfigDict
