@@ -35,7 +35,7 @@ _SIZES = {
     'loop': ('base',),
 }
 # Least values of flags.
-_MINIMA = {'rounds': 1, 'seconds': 0.1, 'batch': 0, 'doublings': 0, 'dropout': 0, 'limit': 1}
+_MINIMA = {'rounds': 1, 'seconds': 0.001, 'batch': 0, 'doublings': 0, 'dropout': 0, 'limit': 1}
 
 
 def make_parser() -> argparse.ArgumentParser:

@@ -79,10 +79,7 @@ def from_hf(source: str, workdir: pathlib.Path, tokenizer_path: str = '', exclud
     task = {'name': task_name, **_task_settings(task_name, family, hf_config, tensors)}
     if embedding and task_name == 'encode':
         task_name, task = 'embed', {'name': 'embed', 'pooling': embedding[1]}
-        pooler = family.base_modules.get('pooler', '-')
-        tensors = {
-            k: v for k, v in tensors.items() if not k.removeprefix(family.prefix).startswith(f'{pooler}.')
-        }
+        tensors = _remove_pooler(tensors, family)
     sections = {'task': task, 'model': {'name': family.model, **as_dict(model)}}
     if task_name in ('mlm', 'clm', 'denoise'):
         # The pretraining data is unknown.
@@ -110,6 +107,12 @@ def from_hf(source: str, workdir: pathlib.Path, tokenizer_path: str = '', exclud
     num_params = sum(p.size for p in params.values())
     logging.info('converted %s parameters (%d tensors) from %s', f'{num_params:,}', len(tensors), folder)
     return task_name
+
+
+def _remove_pooler(tensors: Mapping[str, np.ndarray], family: Family) -> dict[str, np.ndarray]:
+    """Remove the tensors of the pooler, which embeddings do not use."""
+    pooler = f'{family.base_modules.get("pooler", "-")}.'
+    return {k: v for k, v in tensors.items() if not k.removeprefix(family.prefix).startswith(pooler)}
 
 
 def _warn_of_mismatch(hf_config: dict[str, Any], model: Any, tokenizer: Tokenizer) -> None:

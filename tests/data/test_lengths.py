@@ -1,5 +1,7 @@
 """Lengths of rows: whatever the special tokens, lengths and strides are, all text is covered and no row is too long."""
 
+import types
+
 import numpy as np
 import pytest
 from hypothesis import example, given
@@ -120,7 +122,8 @@ def test_long_prompts_keep_their_end_and_the_whole_answer(
 ):
     tokenizer, answer = tokenizers[family], 'b' * answer_size
     continuations = [('line 1,', 'a' * context_size, answer)]
-    made = build(lambda: language_model._make_queries(continuations, tokenizer, length))
+    trained = types.SimpleNamespace(tokenizer=tokenizer, is_causal=True)
+    made = build(lambda: language_model.make_queries(continuations, trained, length))
     if made is None:
         assert answer_size >= length
         return

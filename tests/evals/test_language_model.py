@@ -55,6 +55,10 @@ def texts_dir(tmp_path_factory):
     return folder
 
 
+def causal(tokenizer):
+    return types.SimpleNamespace(tokenizer=tokenizer, is_causal=True)
+
+
 def score(gpt, arg, *overrides):
     return language_model.Scorer(f'{CONFIG}:{arg}', overrides)(gpt)
 
@@ -73,7 +77,8 @@ def test_windows_predict_each_token_once_with_enough_context(size, length, data)
 
 def test_texts_as_long_as_the_positions_are_scored():
     graph, params = tiny.graph_and_params(GptForCausalLM, max_positions=13)
-    experiment = types.SimpleNamespace(model=tiny.config(GptForCausalLM, max_positions=13))
+    task = types.SimpleNamespace(name='clm')
+    experiment = types.SimpleNamespace(model=tiny.config(GptForCausalLM, max_positions=13), task=task)
     trained = load.TrainedModel(experiment, None, graph, params, 0)
     (scores,) = token_scores.CausalScorer(trained)([token_scores.Query(np.arange(13), 1)])
     assert scores.losses.shape == (12,)
@@ -227,13 +232,13 @@ def test_few_shot_prompts_are_scored(gpt, texts_dir):
 def test_long_prompts_lose_their_beginning(scorer):
     tokenizer = scorer.trained.tokenizer
     text = ' '.join(['the river'] * 30)
-    (query,) = language_model._make_queries([('line 1,', text, ' again')], tokenizer, 12)
+    (query,) = language_model.make_queries([('line 1,', text, ' again')], causal(tokenizer), 12)
     assert len(query.tokens) == 12
     assert tokenizer.decode(query.tokens[query.first :]) == 'again'
     with pytest.raises(
         UserError, match="line 1, has the answer 'the river.*longer than the window of 4 tokens"
     ):
-        language_model._make_queries([('line 1,', 'the', text)], tokenizer, 4)
+        language_model.make_queries([('line 1,', 'the', text)], causal(tokenizer), 4)
 
 
 def test_token_across_the_border_belongs_to_the_continuation():
@@ -242,7 +247,7 @@ def test_token_across_the_border_belongs_to_the_continuation():
     bpe = tokenizer_training.train(
         ['New York is a city'] * 9, tokenizer_lib.TokenizerConfig(kind='bpe', vocab_size=300)
     )
-    (query,) = language_model._make_queries([('line 1,', 'New Y', 'ork')], bpe, 50)
+    (query,) = language_model.make_queries([('line 1,', 'New Y', 'ork')], causal(bpe), 50)
     assert bpe.decode(query.tokens[: query.first]) + bpe.decode(query.tokens[query.first :]) == 'New York'
     assert bpe.decode(query.tokens[query.first :]).endswith('York')
 
