@@ -85,9 +85,7 @@ def test_next_tokens_are_predicted_from_earlier_tokens_of_their_document(vocabul
         document = batch['original'][:, start:stop]
         logs = jax.nn.log_softmax(model(document, causal=True).logits[0])
         expected += [*-logs[np.arange(stop - start - 1), document[0, 1:]]]
-    prefix = model(document[:, :4]).logits[
-        0, -1
-    ]  # its last token sees the same tokens with and without the mask
+    prefix = model(document[:, :4], causal=True).logits[0, -1]
     np.testing.assert_allclose(jax.nn.log_softmax(prefix), logs[3], atol=1e-4)
     assert value(task.loss(model, batch, None), 'lm_loss') == pytest.approx(np.mean(expected), rel=1e-4)
 
