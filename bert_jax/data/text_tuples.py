@@ -21,7 +21,7 @@ class TupleConfig(ClassesConfig):
       texts: fields of the texts: one for texts without pairs; the anchor and the positive; then hard negatives.
       prompts: text that precedes each of them, such as 'query: ' and 'passage: '; empty for none.
       label: field of the similarity, or of the class of a pair; empty if the objective needs none.
-      label_scale: largest similarity, by which the labels are divided.
+      label_scale: largest similarity; the labels are divided by it.
     """
 
     texts: tuple[str, ...] = ('sentence1', 'sentence2')

@@ -45,7 +45,7 @@ class Embedder:
         missing = [name for name in shapes if name not in trained.params]
         if missing:
             raise UserError(
-                f'{str(path)!r} holds no encoder of its own ({missing[0]} is missing). Pass a checkpoint of another task.'
+                f'{str(path)!r} holds no single encoder ({missing[0]} is missing). Pass a checkpoint of another task.'
             )
         self.tokenizer, self.width = trained.tokenizer, experiment.model.width
         self._length = int(min(length or experiment.data.length, experiment.model.longest_row))

@@ -59,7 +59,7 @@ class LmConfig:
       label: field with the correct class or, with `endings`, the index of the correct answer.
       good: field with the better sentence of a minimal pair.
       bad: field with the worse sentence of a minimal pair.
-      group: field by which the accuracy on minimal pairs is also reported; empty for none.
+      group: field of the phenomenon of a minimal pair, for each of which the accuracy is also reported; empty for none.
       likelihood: how a model of the task `hybrid` scores minimal pairs: 'masked' by pseudo-log-likelihood, or 'causal'.
       mask_rate: share of the tokens that 'masked_loss' masks, in the way of BERT's pretraining.
       num_shots: number of random examples from `train_split` that precede each prompt, with their answers.
