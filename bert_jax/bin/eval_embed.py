@@ -5,6 +5,7 @@ regression on the vectors of its training split, and clusters.
 """
 
 from bert_jax.core import cli
+from bert_jax.evals import command
 from bert_jax.train.settings import read_sections
 
 
@@ -23,13 +24,7 @@ def main() -> int:
 
     if experiment.read(flags.config, overrides).task.name == 'classify':
         return scoring.score_checkpoints(lambda: vector_scores.ClassScorer(flags.config, overrides), flags)
-
-    def make_scorer() -> scoring.Scorer:
-        scorer = scoring.Scorer(flags.config, overrides, 'embed')
-        _ = scorer.records  # an error in them should not wait for a checkpoint
-        return scorer
-
-    return scoring.score_checkpoints(make_scorer, flags)
+    return command.score('embed', flags, overrides)
 
 
 if __name__ == '__main__':

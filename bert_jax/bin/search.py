@@ -29,14 +29,11 @@ def main() -> None:
     from bert_jax.evals.embedder import Embedder
 
     runtime.configure_process()
-    embedder = Embedder(flags.checkpoint)
+    index = vector_files.Index(pathlib.Path(flags.vectors), Embedder(flags.checkpoint))
     queries: Iterable[str] = flags.queries or (line.strip() for line in sys.stdin)
     for query in filter(None, queries):
-        (found,) = vector_files.search(
-            embedder, pathlib.Path(flags.vectors), [query], flags.top, flags.prompt
-        )
         print(query)
-        for result in found:
+        for result in index.search(query, flags.top, flags.prompt):
             text = ' '.join(result.text.split())
             print(
                 f'  {result.score:.3f}  {result.name}  {text[:100]}{"..." if len(text) > 100 else ""}',

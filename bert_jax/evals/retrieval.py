@@ -139,7 +139,7 @@ def measure(
     """Compute the mean scores of rankings, as trec_eval does.
 
     Args:
-      rankings: ids of passages, the best first, by query id; at least `RECALL_CUTOFF` of them, if there are so many.
+      rankings: ids of passages, the best first, by query id; the first `RECALL_CUTOFF`, or all if there are fewer.
       judgments: see `Collection`. Only queries with a relevant passage count.
 
     Returns:

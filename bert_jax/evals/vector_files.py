@@ -121,38 +121,39 @@ def embed(
     return len(texts) - start
 
 
-def search(
-    embedder: Embedder, folder: pathlib.Path, queries: Sequence[str], top: int, prompt: str = ''
-) -> list[list[Found]]:
-    """Find the texts whose vectors are the most similar to each query.
+class Index:
+    """The vectors and texts of a folder that `embed` has written, to be searched.
 
     Args:
+      folder: the folder.
       embedder: encoder of the queries.
-      folder: folder that `embed` has written.
-      queries: texts to search for.
-      top: number of results per query.
-      prompt: text that precedes each query.
 
     Raises:
       UserError: if the folder has no vectors, not all of them, or those of another width.
     """
-    if not (folder / ABOUT).exists():
-        raise UserError(f'{str(folder)!r} has no vectors. Pass the --output of bert_jax.bin.embed.')
-    about = json.loads((folder / ABOUT).read_text())
-    if about['done'] < about['texts']:
-        raise UserError(
-            f'{str(folder)!r} has {about["done"]:,} of {about["texts"]:,} vectors. Run bert_jax.bin.embed again to finish it.'
-        )
-    if about['width'] != embedder.width:
-        raise UserError(
-            f'{str(folder)!r} has vectors of width {about["width"]}, but those of the model have {embedder.width}. '
-            'Set --checkpoint to the model of the vectors.'
-        )
-    texts = [json.loads(line) for line in (folder / TEXTS).read_text().splitlines()]
-    indices, scores = retrieval.nearest(
-        embedder.encode([*queries], prompt), np.load(folder / VECTORS, 'r'), top
-    )
-    return [
-        [Found(float(score), texts[i]['id'], texts[i]['text']) for i, score in zip(*row, strict=True)]
-        for row in zip(indices, scores, strict=True)
-    ]
+
+    def __init__(self, folder: pathlib.Path, embedder: Embedder):
+        if not (folder / ABOUT).exists():
+            raise UserError(f'{str(folder)!r} has no vectors. Pass the --output of bert_jax.bin.embed.')
+        about = json.loads((folder / ABOUT).read_text())
+        if about['done'] < about['texts']:
+            raise UserError(
+                f'{str(folder)!r} has {about["done"]:,} of {about["texts"]:,} vectors. Run bert_jax.bin.embed again to finish it.'
+            )
+        if about['width'] != embedder.width:
+            raise UserError(
+                f'{str(folder)!r} has vectors of width {about["width"]}, but those of the model have {embedder.width}. '
+                'Set --checkpoint to the model of the vectors.'
+            )
+        self._embedder = embedder
+        self._texts = [json.loads(line) for line in (folder / TEXTS).read_text().splitlines()]
+        self._vectors = np.load(folder / VECTORS, 'r')
+
+    def search(self, query: str, top: int, prompt: str = '') -> list[Found]:
+        """Find the `top` texts whose vectors are the most similar to that of a query, which follows a prompt."""
+        vector = self._embedder.encode([query], prompt)
+        indices, scores = retrieval.nearest(vector, self._vectors, top)
+        return [
+            Found(float(score), self._texts[i]['id'], self._texts[i]['text'])
+            for i, score in zip(indices[0], scores[0], strict=True)
+        ]

@@ -49,7 +49,7 @@ class ClassScorer:
         names = labeled.label_names(data)
         embedder = Embedder(path)
         (train, train_labels), (held_out, labels) = (
-            self._encode(embedder, records_lib.read(data.source, split, limit), names)
+            self._encode(embedder, data.read(split, limit), names)
             for split, limit in ((data.train_split, data.limit), (data.eval_split, 0))
         )
         regression = LogisticRegression(max_iter=1000).fit(train, train_labels)

@@ -58,7 +58,7 @@ def test_interrupted_embedding_is_resumed(source, embedder, tmp_path, monkeypatc
     with pytest.raises(KeyboardInterrupt):
         vector_files.embed(Interrupted(), texts, tmp_path / 'out', about)
     with pytest.raises(UserError, match='has 4 of 9 vectors'):
-        vector_files.search(embedder, tmp_path / 'out', ['a'], 1)
+        vector_files.Index(tmp_path / 'out', embedder)
     assert vector_files.embed(embedder, texts, tmp_path / 'out', about) == 5
     vectors = np.load(tmp_path / 'out' / 'vectors.npy')
     np.testing.assert_allclose(vectors, embedder.encode([x['text'] for x in texts]), atol=1e-5)
