@@ -9,7 +9,7 @@ from bert_jax.core.config import check_range
 from bert_jax.core.errors import UserError
 from bert_jax.modeling.attention import Implementation
 
-Activation = Literal['gelu', 'gelu_tanh', 'relu', 'silu']
+Activation = Literal['gelu', 'gelu_tanh', 'relu', 'relu_squared', 'silu']
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,7 +34,8 @@ class ModelConfig:
         normalized already.
       use_bias: whether dense layers have a bias; classifiers always have one.
       head_bias: whether the pooler and prediction heads have a bias even without `use_bias`.
-      activation: activation of the feed-forward layer; 'gelu' is exact, 'gelu_tanh' the tanh approximation.
+      qk_norm: whether an RMS norm of each head follows the projections to queries and keys (Dehghani et al. 2023).
+      activation: activation of the feed-forward layer; 'gelu' is exact, 'relu_squared' that of So et al. (2021).
       gated_mlp: whether the activation is multiplied by a second projection (Shazeer 2020, GLU variants).
       prediction_head: whether classifiers of tokens, the pooler of BERT and the heads of GPT and BART begin as BERT's
         masked-LM head does: with a dense layer, activation and norm; a language-model head then ends with a bias.
@@ -58,6 +59,7 @@ class ModelConfig:
         standard deviations.
       scaled_residual_init: whether `init_std` is divided by sqrt(2 L) for projections into the residual
         stream (Radford et al. 2019, section 2.3).
+      zero_residual_init: whether these projections are zero at first, so that a block begins as the identity.
       dtype: type of activations; parameters, softmax and losses are always float32.
       attention_implementation: attention kernel: 'auto', or one that is used where it applies, see `attention.attend`.
       scan_layers: whether the repeated layers, all but the last, run as one `jax.lax.scan`, which compiles faster. Their
@@ -85,6 +87,7 @@ class ModelConfig:
     first_norm: bool = True
     use_bias: bool = True
     head_bias: bool = False
+    qk_norm: bool = False
     activation: Activation = 'gelu'
     gated_mlp: bool = False
     prediction_head: bool = False
@@ -103,6 +106,7 @@ class ModelConfig:
     attention_dropout: float = 0.1
     init_std: float = 0.02
     scaled_residual_init: bool = False
+    zero_residual_init: bool = False
     dtype: Literal['float32', 'bfloat16'] = 'float32'
     attention_implementation: Implementation = 'auto'
     scan_layers: bool = False
@@ -129,6 +133,8 @@ class ModelConfig:
                 f'model.window={self.window} does not support model.relative_buckets={self.relative_buckets}. '
                 'Set one of them to 0.'
             )
+        if self.qk_norm and self.disentangled_buckets:
+            raise UserError('model.qk_norm=True needs model.disentangled_buckets=0. Set one of the two.')
         if not self.first_norm and self.norm_placement == 'post':
             raise UserError("model.first_norm=False needs model.norm_placement='pre'. Set one of the two.")
         if self.width % self.heads and not self.head_width:
@@ -213,10 +219,9 @@ class ModelConfig:
             )
 
     def encode_flops(self, tokens: float, length: float, output_tokens: float | None = None) -> float:
-        """Count the floating-point operations of the blocks when the base model runs `encode`.
+        """Count the floating-point operations of the blocks in `encode`; the arguments are those of `block_flops`.
 
-        The arguments are those of `block_flops`. A causal model ignores `output_tokens`, because it
-        computes the output of the last layer for all tokens.
+        A causal model ignores `output_tokens`, because it computes the output of the last layer for all tokens.
         """
         return self.block_flops(tokens, length, None if self.causal else output_tokens)
 

@@ -50,15 +50,13 @@ ACTIVATIONS: dict[Activation, Callable[[jax.Array], jax.Array]] = {
     'gelu': gelu,
     'gelu_tanh': functools.partial(jax.nn.gelu, approximate=True),
     'relu': jax.nn.relu,
+    'relu_squared': lambda x: jnp.square(jax.nn.relu(x)),
     'silu': jax.nn.silu,
 }
 
 
 def param(rngs: nnx.Rngs, shape: tuple[int, ...], axes: tuple[str | None, ...], std: float) -> nnx.Param:
-    """Create a float32 parameter from a normal distribution, truncated at two standard deviations.
-
-    `std` is the standard deviation before truncation.
-    """
+    """Create a float32 parameter from a normal distribution of standard deviation `std`, truncated at twice that."""
     return nnx.Param(jax.nn.initializers.truncated_normal(std)(rngs.params(), shape), axes=axes)
 
 
@@ -70,10 +68,10 @@ def token_embedding(config: ModelConfig, rngs: nnx.Rngs) -> nnx.Param:
 class Norm(nnx.Module):
     """Layer norm or RMS norm over the last dimension, computed in float32."""
 
-    def __init__(self, config: ModelConfig, rngs: nnx.Rngs, width: int = 0):
+    def __init__(self, config: ModelConfig, rngs: nnx.Rngs, width: int = 0, is_rms: bool = False):
         """Create scale and bias; `width` is the size of the dimension, 0 that of the model."""
         width = width or config.width
-        self.eps, self.is_rms = config.norm_eps, config.norm_kind == 'rms'
+        self.eps, self.is_rms = config.norm_eps, is_rms or config.norm_kind == 'rms'
         self.scale = NormScale(jnp.ones(width), axes=('embed',))
         has_bias = config.norm_bias and not self.is_rms
         self.bias = Bias(jnp.zeros(width), axes=('embed',)) if has_bias else None
@@ -109,13 +107,14 @@ class Dense(nnx.Module):
           inputs: size of each input dimension by logical axis; an axis named '' is never sharded.
           outputs: size of each output dimension, likewise.
           rngs: random keys.
-          residual: whether the output is added to the residual stream, see `scaled_residual_init`.
+          residual: whether the output is added to the residual stream, see `zero_residual_init`.
           use_bias: whether there is a bias; None follows the config.
         """
         axes = tuple(a or None for a in (*inputs, *outputs))
         self.in_features = functools.reduce(int.__mul__, inputs.values())
         scaled = residual and config.scaled_residual_init
         std = config.init_std / math.sqrt(2 * config.layers) if scaled else config.init_std
+        std = 0.0 if residual and config.zero_residual_init else std
         self.kernel = param(rngs, (*inputs.values(), *outputs.values()), axes, std)
         zeros = jnp.zeros(tuple(outputs.values()))
         has_bias = config.use_bias if use_bias is None else use_bias
@@ -163,6 +162,8 @@ class Attention(nnx.Module):
             self.q = Dense(c, {'embed': c.width}, heads, rngs)
             self.kv = Dense(c, {'embed': c.width}, {'': 2, **heads, 'heads': c.kv_heads}, rngs)
         self.out = Dense(c, heads, {'embed': c.width}, rngs, residual=True)
+        if c.qk_norm:
+            self.q_norm, self.k_norm = (Norm(c, rngs, c.width_per_head, is_rms=True) for _ in range(2))
 
     def __call__(
         self,
@@ -209,6 +210,8 @@ class Attention(nnx.Module):
             q, k, v = split_heads(self.qkv(x), 3, batch, c)
         else:
             q, k, v = *split_heads(self.q(x), 1, batch, c), *split_heads(self.kv(x), 2, batch, c)
+        if c.qk_norm:
+            q, k = self.q_norm(q), self.k_norm(k)
         if c.rope_base:
             q, k = rotate(q, positions, c.rope_base), rotate(k, positions, c.rope_base)
         return (q if c.scale_attention else unscaled(q)), k, v

@@ -11,7 +11,7 @@ import pytest
 from flax import nnx
 
 from bert_jax.core import stacking
-from bert_jax.modeling import attention_kernels, layers, local_attention, masks, module
+from bert_jax.modeling import attention_kernels, blocks, layers, local_attention, masks, module
 from bert_jax.modeling.attention import attend
 from tests.modeling import tiny
 
@@ -26,7 +26,9 @@ from tests.modeling import tiny
         dict(use_bias=False),
         dict(activation='gelu_tanh'),
         dict(activation='relu'),
+        dict(activation='relu_squared'),
         dict(activation='silu'),
+        dict(qk_norm=True),
         dict(norm_eps=0.1),
         dict(norm_bias=False),
     ],
@@ -44,6 +46,27 @@ def test_variants_have_exactly_the_parameters_they_need():
     added = {'layers/final_norm/scale'}
     assert modern - default == added
     assert default - modern == {name for name in default if name.endswith('bias')} | {'position_embedding'}
+
+
+def test_queries_and_keys_are_normalized_per_head_before_rotary_positions():
+    config = tiny.config(qk_norm=True, rope_base=100.0)
+    attention = layers.Attention(config, nnx.Rngs(0))
+    attention.q_norm.scale[...] = jnp.linspace(0.5, 2, config.width_per_head)
+    x = np.random.default_rng(0).normal(size=(2 * 5, config.width)).astype(np.float32)
+    positions = jnp.tile(jnp.arange(5), (2, 1))
+    q, k, _ = attention._project(x, positions)
+    expected = layers.split_heads(attention.qkv(x), 3, 2, config)[:2]
+    for found, y, scale in zip((q, k), expected, (attention.q_norm.scale[...], 1.0), strict=True):
+        normed = y / np.sqrt(np.square(y).mean(-1, keepdims=True) + config.norm_eps) * scale
+        np.testing.assert_allclose(found, layers.rotate(normed, positions, 100.0), atol=1e-5)
+
+
+def test_blocks_that_begin_as_the_identity_have_zero_projections_into_the_residual_stream():
+    block = blocks.Block(tiny.config(zero_residual_init=True, norm_placement='pre'), nnx.Rngs(0))
+    x = np.random.default_rng(0).normal(size=(6, block.config.width)).astype(np.float32)
+    np.testing.assert_array_equal(block(x, None, jnp.arange(6)[None], None), x)
+    assert block.attention.qkv.kernel[...].any()
+    assert block.mlp.up.kernel[...].any()
 
 
 def test_pre_norm_keeps_the_residual_stream_and_normalizes_the_output():
