@@ -1,5 +1,6 @@
-"""Tables of decoders with rotary positions: Llama, with RMS norms and gated layers, and StarCoder2, with neither."""
+"""Tables of decoders with rotary positions: Llama and Qwen3, with RMS norms and gated layers, and StarCoder2, with neither."""
 
+import dataclasses
 import functools
 from collections.abc import Mapping
 from typing import Any
@@ -34,6 +35,11 @@ def _flatten_llama(config: Mapping[str, Any]) -> dict[str, Any]:
     if flat.get('head_dim') is None:
         flat['head_dim'] = flat.get('hidden_size', 4096) // flat.get('num_attention_heads', 32)
     return flat
+
+
+def _flatten_qwen3(config: Mapping[str, Any]) -> dict[str, Any]:
+    flat = _flatten(config, 32)
+    return flat | {'head_dim': flat.get('head_dim') or 128}
 
 
 def _nest(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -150,3 +156,22 @@ FAMILIES = {
         nest=_nest,
     ),
 }
+# Yang et al. 2025, arXiv 2505.09388: Llama with norms of queries and keys.
+FAMILIES['qwen3'] = dataclasses.replace(
+    FAMILIES['llama'],
+    base_modules=LLAMA_MODULES | block_modules('layers.{}.self_attn.', q_norm='q_norm', k_norm='k_norm'),
+    config_keys={ours: theirs for ours, theirs in LLAMA_KEYS.items() if ours != 'use_bias'},
+    defaults={key: value for key, value in FAMILIES['llama'].defaults.items() if key != 'mlp_bias'}
+    | {
+        'intermediate_size': 22016,
+        'max_position_embeddings': 32768,
+        'vocab_size': 151936,
+        'eos_token_id': None,
+        'use_sliding_window': False,
+    },
+    fixed_config={**FAMILIES['llama'].fixed_config, 'use_bias': False, 'qk_norm': True},
+    required_config={'attention_bias': False, 'use_sliding_window': False},
+    equal_config={},
+    class_prefix='Qwen3',
+    flatten=_flatten_qwen3,
+)

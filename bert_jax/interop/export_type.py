@@ -14,10 +14,10 @@ def export_model_type(config: Any, tokenizer: Tokenizer, has_next_sentence: bool
     A BERT without segment embeddings becomes a DistilBERT, and one whose position table begins with unused rows becomes
     a RoBERTa, or an XLM-R if its tokenizer is a Unigram model. With shared layers it becomes an ALBERT, with projected
     embeddings or a pooler with gelu an ELECTRA, with relative positions an MPNet, with rotary positions a NomicBERT. A
-    BERT with pre-norm becomes a ModernBERT, and with RMS norms a EuroBERT. A GPT with rotary positions becomes a StarCoder2,
-    with RMS norms a Llama, and with other settings of ModernBERT its decoder. A BERT with disentangled attention becomes a
-    DeBERTa. A BART with relative positions becomes a T5, and such a BERT with RMS norms
-    the encoder of a T5.
+    BERT with pre-norm becomes a RoBERTa of that kind, with rotary positions a ModernBERT, and with RMS norms as well a
+    EuroBERT. A GPT with rotary positions becomes a StarCoder2, with RMS norms a Llama, with norms of queries and keys as
+    well a Qwen3, and with other settings of ModernBERT its decoder. A BERT with disentangled attention becomes a DeBERTa.
+    A BART with relative positions becomes a T5, and such a BERT with RMS norms the encoder of a T5.
 
     Raises:
       UserError: for a setting that the model type does not support.
@@ -43,6 +43,7 @@ def export_model_type(config: Any, tokenizer: Tokenizer, has_next_sentence: bool
         'first_norm': True,
         'use_bias': True,
         'head_bias': config.head_bias and config.use_bias,  # has no effect with `use_bias`
+        'qk_norm': False,
         'gated_mlp': False,
         'prediction_head': False,
         'window': 0,
@@ -60,8 +61,6 @@ def export_model_type(config: Any, tokenizer: Tokenizer, has_next_sentence: bool
     }
     required = {k: v for k, v in required.items() if k not in family.config_keys} | dict(family.fixed_config)
     required.pop('dropout', None)  # of importance only in training
-    if model_type in ('modernbert', 'eurobert') and not config.rope_base:
-        required['rope_base'] = 160_000.0 if model_type == 'modernbert' else 10_000.0
     if config.norm_kind == required['norm_kind'] == 'rms':  # which has no bias
         del required['norm_bias']
     if model_type == 'electra' and config.embedding_width == config.width:  # which it does not project
@@ -116,7 +115,7 @@ def _choose(config: Any, tokenizer: Tokenizer) -> str:
         if not config.rope_base:
             return ''
         if config.norm_kind == 'rms':
-            return 'llama'
+            return 'qwen3' if config.qk_norm else 'llama'
         return (
             'modernbert-decoder'
             if config.gated_mlp or config.window or config.prediction_head
@@ -133,6 +132,8 @@ def _choose(config: Any, tokenizer: Tokenizer) -> str:
     if config.disentangled_buckets:
         return 'deberta-v2'
     if config.norm_placement == 'pre':
+        if config.has_position_table:
+            return 'roberta-prelayernorm'
         return 'eurobert' if config.norm_kind == 'rms' else 'modernbert'
     if config.layer_groups:
         return 'albert'

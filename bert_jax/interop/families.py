@@ -370,6 +370,20 @@ FAMILIES['modernbert'] = Family(
 FAMILIES['xlm-roberta'] = dataclasses.replace(
     FAMILIES['roberta'], defaults=DEFAULTS | {'pad_token_id': 1}, class_prefix='XLMRoberta'
 )
+# RoBERTa with pre-norm blocks, as fairseq trains it (Ott et al. 2019, arXiv 1904.01038).
+FAMILIES['roberta-prelayernorm'] = dataclasses.replace(
+    FAMILIES['roberta'],
+    prefix='roberta_prelayernorm.',
+    base_modules={
+        **BERT_MODULES,
+        **block_modules(
+            'encoder.layer.{}.', attention_norm='attention.LayerNorm', mlp_norm='intermediate.LayerNorm'
+        ),
+        'layers/final_norm': 'LayerNorm',
+    },
+    fixed_config={'norm_placement': 'pre'},
+    class_prefix='RobertaPreLayerNorm',
+)
 # The decoders of Ettin (Weller et al. 2025, arXiv 2507.11412).
 FAMILIES['modernbert-decoder'] = dataclasses.replace(
     FAMILIES['modernbert'],
@@ -422,6 +436,7 @@ ACTIVATIONS = {
     'gelu_python': 'gelu',
     'gelu_fast': 'gelu_tanh',
     'relu': 'relu',
+    'relu2': 'relu_squared',
     'silu': 'silu',
     'swish': 'silu',
 }

@@ -105,7 +105,8 @@ class Family:
 
 
 _BLOCK_MODULES = {
-    'qkv': 'attention/qkv', 'q': 'attention/q', 'kv': 'attention/kv', 'out': 'attention/out', 'attention_norm': 'attention_norm',
+    'qkv': 'attention/qkv', 'q': 'attention/q', 'kv': 'attention/kv', 'out': 'attention/out',
+    'q_norm': 'attention/q_norm', 'k_norm': 'attention/k_norm', 'attention_norm': 'attention_norm',
     'cross_q': 'cross_attention/q', 'cross_kv': 'cross_attention/kv', 'cross_out': 'cross_attention/out',
     'cross_norm': 'cross_attention_norm', 'up': 'mlp/up', 'down': 'mlp/down', 'mlp_norm': 'mlp_norm',
 }  # fmt: skip

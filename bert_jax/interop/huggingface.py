@@ -225,7 +225,11 @@ def to_hf_config(
     """
     model_type = export_model_type(config, tokenizer, has_next_sentence)
     family = family_for_export(model_type, config)
-    same_head = {'regress': 'classify', 'seq2seq': 'clm' if config.causal else 'denoise'}
+    same_head = {
+        'regress': 'classify',
+        'bilingual': 'mlm',
+        'seq2seq': 'clm' if config.causal else 'denoise',
+    }
     their_task = same_head.get(task, task)
     suffixes = {name: suffix for suffix, name in reversed(ARCHITECTURES.items())} | {'rtd': 'ForPreTraining'}
     if their_task not in family.head_modules or their_task not in suffixes:
@@ -237,14 +241,14 @@ def to_hf_config(
             f'A {config.name} model of the task {task!r} cannot be exported to Hugging Face as {model_type!r}. Tasks '
             f'that can be are {", ".join(sorted(known))}.'
         )
-    if family.has_gelu_head and task == 'mlm' and config.activation != 'gelu':
+    if family.has_gelu_head and their_task == 'mlm' and config.activation != 'gelu':
         raise UserError(
-            f"model.activation={config.activation!r} cannot be exported to Hugging Face as {model_type!r} for the task 'mlm'. "
+            f'model.activation={config.activation!r} cannot be exported to Hugging Face as {model_type!r} for the task {task!r}. '
             f"Only 'gelu' is supported, which the head of {family.class_prefix} always uses."
         )
     values = {theirs: getattr(config, ours) for ours, theirs in family.config_keys.items()}
     values['pad_token_id'] = tokenizer.pad
-    if model_type in ('roberta', 'xlm-roberta', 'mpnet', 'albert', 'gpt2', 'llama', 'starcoder2', 'bart'):
+    if model_type in _WITH_START_AND_END:
         start = tokenizer.sep if task == 'clm' else tokenizer.cls  # rows of clm have no [CLS]
         values |= {'bos_token_id': start, 'eos_token_id': tokenizer.sep}
     if model_type in ('modernbert', 'modernbert-decoder'):
@@ -269,7 +273,7 @@ def to_hf_config(
         # Our generation does not end a text of maximal length with [SEP].
         values['forced_eos_token_id'] = None
     values = dict(family.nest(values))
-    suffix = 'ForMaskedLM' if task == 'mlm' and not has_next_sentence else suffixes[their_task]
+    suffix = 'ForMaskedLM' if their_task == 'mlm' and not has_next_sentence else suffixes[their_task]
     if model_type == 'gpt2':
         suffix = 'LMHeadModel'
     if model_type == 't5' and their_task == 'encode':
@@ -283,6 +287,13 @@ def to_hf_config(
         values['id2label'] = {str(i): name for i, name in enumerate(classes)}
         values['label2id'] = {name: i for i, name in enumerate(classes)}
     return values
+
+
+# Model types whose `config.json` has the ids of the first and the last token under these names.
+_WITH_START_AND_END = {
+    *('roberta', 'roberta-prelayernorm', 'xlm-roberta', 'mpnet', 'albert'),
+    *('gpt2', 'llama', 'qwen3', 'starcoder2', 'bart'),
+}
 
 
 def from_tensors(

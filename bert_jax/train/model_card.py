@@ -13,6 +13,11 @@ from bert_jax.train.load import TrainedModel
 # Task of the Hub, class of transformers and purpose of each of our tasks.
 _TASKS = {
     'mlm': ('fill-mask', 'AutoModelForMaskedLM', 'masked language modeling'),
+    'bilingual': (
+        'fill-mask',
+        'AutoModelForMaskedLM',
+        'masked language modeling in a language and its fake copy',
+    ),
     'rtd': ('feature-extraction', 'AutoModelForPreTraining', 'detecting replaced tokens'),
     'clm': ('text-generation', 'AutoModelForCausalLM', 'language modeling'),
     'denoise': ('text2text-generation', 'AutoModelForSeq2SeqLM', 'restoring corrupted text'),

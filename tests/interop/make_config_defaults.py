@@ -14,6 +14,7 @@ FILE = pathlib.Path(__file__).with_name('config_defaults.json')
 MODEL_TYPES = (
     'bert',
     'roberta',
+    'roberta-prelayernorm',
     'distilbert',
     'modernbert',
     'modernbert-decoder',
@@ -29,6 +30,7 @@ MODEL_TYPES = (
     'eurobert',
     'deberta-v2',
     'llama',
+    'qwen3',
     'starcoder2',
 )
 

@@ -56,6 +56,7 @@ LLAMA = dict(
     hidden_size=32, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2, intermediate_size=48, vocab_size=99,
     max_position_embeddings=40, rope_theta=50.0, bos_token_id=37, eos_token_id=37,
 )  # fmt: skip
+QWEN3 = LLAMA | {'head_dim': 10}
 STARCODER2 = LLAMA | {'hidden_act': 'gelu'}
 # The rows are longer than the last bucket begins.
 DEBERTA = dict(
@@ -78,6 +79,9 @@ CASES = {
     'XLMRobertaModel': ROBERTA,
     'XLMRobertaForMaskedLM': ROBERTA,
     'XLMRobertaForSequenceClassification': ROBERTA,
+    'RobertaPreLayerNormModel': ROBERTA,
+    'RobertaPreLayerNormForMaskedLM': ROBERTA | {'type_vocab_size': 2},
+    'RobertaPreLayerNormForSequenceClassification': ROBERTA,
     'DistilBertModel': DISTILBERT,
     'DistilBertForMaskedLM': DISTILBERT,
     'DistilBertForSequenceClassification': DISTILBERT,
@@ -118,6 +122,10 @@ CASES = {
     'LlamaForCausalLM-tied': LLAMA
     | {'tie_word_embeddings': True, 'attention_bias': True, 'mlp_bias': True, 'num_key_value_heads': 4},
     'LlamaModel': LLAMA | {'head_dim': 10},
+    'Qwen3ForCausalLM': QWEN3,
+    'Qwen3ForCausalLM-tied': QWEN3
+    | {'tie_word_embeddings': True, 'num_key_value_heads': 4, 'hidden_act': 'relu2'},
+    'Qwen3Model': QWEN3,
     'Starcoder2ForCausalLM': STARCODER2,
     'Starcoder2ForCausalLM-untied': STARCODER2
     | {'tie_word_embeddings': False, 'use_bias': False, 'num_key_value_heads': 4},

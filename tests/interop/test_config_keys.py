@@ -13,12 +13,17 @@ PUBLISHED = json.loads(pathlib.Path(__file__).with_name('config_defaults.json').
 CLASSES = {
     'bert': ('BertForMaskedLM', 'BertForSequenceClassification'),
     'roberta': ('RobertaForMaskedLM', 'RobertaForSequenceClassification'),
+    'roberta-prelayernorm': (
+        'RobertaPreLayerNormForMaskedLM',
+        'RobertaPreLayerNormForSequenceClassification',
+    ),
     'distilbert': ('DistilBertForMaskedLM', 'DistilBertForSequenceClassification'),
     'modernbert': ('ModernBertForMaskedLM', 'ModernBertForSequenceClassification'),
     'modernbert-decoder': ('ModernBertDecoderForCausalLM',),
     'xlm-roberta': ('XLMRobertaForMaskedLM', 'XLMRobertaForSequenceClassification'),
     'gpt2': ('GPT2LMHeadModel',),
     'llama': ('LlamaForCausalLM',),
+    'qwen3': ('Qwen3ForCausalLM',),
     'starcoder2': ('Starcoder2ForCausalLM',),
     'bart': ('BartForConditionalGeneration',),
     'electra': ('ElectraForMaskedLM', 'ElectraForSequenceClassification'),
@@ -74,6 +79,7 @@ T5 = {
 IRRELEVANT = {
     'bert': ENCODER,
     'roberta': {'eos_token_id': 'the model does not generate'},
+    'roberta-prelayernorm': {'eos_token_id': 'the model does not generate'},
     'xlm-roberta': {'eos_token_id': 'the model does not generate'},
     'distilbert': ENCODER | {'sinusoidal_pos_embds': 'position embeddings are read from the tensors'},
     'modernbert': ENCODER
@@ -99,6 +105,8 @@ IRRELEVANT = {
         'is_decoder': 'only BartForCausalLM, which is not converted',
     },
     'llama': GENERATOR | {'pretraining_tp': 'how the published weights were trained'},
+    'qwen3': GENERATOR
+    | dict.fromkeys(('layer_types', 'max_window_layers', 'sliding_window'), 'only with use_sliding_window'),
     'starcoder2': GENERATOR,
     'electra': ENCODER,
     'nomic_bert': ENCODER,

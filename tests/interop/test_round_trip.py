@@ -19,10 +19,17 @@ from bert_jax.modeling.gpt import GptForCausalLM
 CLASSES = ('no', 'yes', 'perhaps')
 TOKENIZER = types.SimpleNamespace(kind='wordpiece', pad=1, cls=2, sep=3)
 # Settings that change how a model is computed, stored or initialized, but not its outputs.
-UNWRITTEN = ('size', 'dtype', 'scan_layers', 'pad_vocab_multiple', 'scaled_residual_init')
+UNWRITTEN = (
+    'size',
+    'dtype',
+    'scan_layers',
+    'pad_vocab_multiple',
+    'scaled_residual_init',
+    'zero_residual_init',
+)
 SHAPE = dict(width=8, heads=2, mlp_width=20, layers=2, vocab_size=30, max_positions=5)
 OPTIONS = {
-    'activation': st.sampled_from(['gelu', 'gelu_tanh', 'relu', 'silu']),
+    'activation': st.sampled_from(['gelu', 'gelu_tanh', 'relu', 'relu_squared', 'silu']),
     'dropout': st.sampled_from([0.0, 0.1, 0.3]),
     'attention_dropout': st.sampled_from([0.0, 0.1]),
     'init_std': st.sampled_from([0.02, 0.05]),
@@ -126,10 +133,11 @@ def test_exported_models_are_read_back_equal(library, data):
         ({'position_offset': 2, 'activation': 'relu'}, 'mlm', "model.activation='relu' cannot be exported .*'roberta'"),
         ({'position_offset': 3}, 'mlm', 'model.position_offset=3'),
         ({'segments': 0}, 'mlm', "model.pooler_activation='tanh' cannot be exported .*'distilbert'"),
-        ({'norm_placement': 'pre'}, 'mlm', "model.first_norm=True"),
+        ({'norm_placement': 'pre', 'rope_base': 100.0}, 'mlm', "model.first_norm=True"),
         ({'kv_heads': 1}, 'mlm', 'model.kv_heads=1'),
-        ({}, 'bilingual', "bert model of the task 'bilingual' cannot be exported"),
-        ({}, 'dna', r'as .bert.\. Tasks that can be are choice, classify, encode, mlm, qa, regress, tag\.'),
+        ({}, 'hybrid', "bert model of the task 'hybrid' cannot be exported"),
+        ({'qk_norm': True}, 'mlm', 'model.qk_norm=True'),
+        ({}, 'dna', r'as .bert.\. Tasks that can be are bilingual, choice, classify, encode, mlm, qa, regress, tag\.'),
         ({'position_offset': 2}, 'choice', "bert model of the task 'choice' cannot be exported .*'roberta'"),
     ],
 )  # fmt: skip
