@@ -266,10 +266,14 @@ def run(jobs: Sequence[Job], folder: pathlib.Path, max_processes: int = 1) -> di
         if {job.folder, job.depends_on} & unfinished:
             unfinished.add(job.folder)
             waiting.append(job)
-    produced = {str(job.folder) for job in jobs}
+    produced = tuple(f'{job.folder}/' for job in jobs)
     failures: dict[pathlib.Path, str] = {}
     for job, checkpoint in zip(waiting, validate(waiting), strict=True):
-        if checkpoint and checkpoint not in produced and not paths.make_path(checkpoint).exists():
+        if (
+            checkpoint
+            and not f'{checkpoint}/'.startswith(produced)
+            and not paths.make_path(checkpoint).exists()
+        ):
             failures[job.folder] = (
                 f'error: The checkpoint {checkpoint!r} does not exist. Pass the --workdir of a training run.'
             )

@@ -35,6 +35,8 @@ class Row:
       skipped_columns: columns that are not computed for this row, each with the reason that its cell shows.
       column_settings: by column, additional config overrides for the jobs of this row.
       weights: which weights of the model fine-tuning starts from; see `experiment.InitConfig`.
+      run: name of the row whose pretraining run this row uses, at `step`.
+      step: step of the checkpoint of that run, which must be kept (`checkpoint.keep`).
       checkpoint: a pretrained or converted model, or `{NAME}` for one of the table's `checkpoints`; by default, the
         table's `checkpoint`.
       x: position on the x axis of the figure, a number or a name; if it is 0 in all rows, the columns are on the x axis.
@@ -48,6 +50,8 @@ class Row:
     skipped_columns: Mapping[str, str] = dataclasses.field(default_factory=dict)
     column_settings: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
     weights: Literal['pretrained', 'reinit_embeddings', 'random'] = 'pretrained'
+    run: str = ''
+    step: int = 0
     checkpoint: str = ''
     x: float | str = 0.0
     series: str = ''
@@ -159,7 +163,12 @@ class Table:
         config_lib.check_range(self, 'table', 1, math.inf, 'seeds')
         self._check_names()
         for row in self.rows:
-            if not row.config and not self._initial_checkpoint(row):
+            if bool(row.run) != bool(row.step) or (row.run and row.config):
+                raise UserError(
+                    f'The row {row.name!r} needs both run and step, and no config, to use the run of another row. Set both, or '
+                    'neither.'
+                )
+            if not (row.config or row.run or self._initial_checkpoint(row)):
                 raise UserError(
                     f'The row {row.name!r} has no pretrained model. Pass --config.checkpoint=DIR, or set config or '
                     'checkpoint in the row.'
@@ -192,6 +201,7 @@ class Table:
             *((r.column_settings, columns) for r in self.rows),
             *((scores, columns) for scores in self.published.values()),
             *(([r.baseline], ['', *rows]) for r in self.rows),
+            *(([r.run], ['', *(r.name for r in self.rows if r.config)]) for r in self.rows),
             *(([name], ['', *rows]) for name in (self.baseline, *(c.until_score_of for c in self.columns))),
         ]
         with_runs = [c for c in self.columns if not c.source_column]
@@ -215,7 +225,7 @@ class Table:
         found = [
             job
             for seed in range(self.seeds)
-            for row in self.rows
+            for row in sorted(self.rows, key=lambda row: bool(row.run))
             for job in self._row_jobs(row, workdir, seed)
         ]
         for folder, count in collections.Counter(job.folder for job in found).items():
@@ -229,11 +239,12 @@ class Table:
         def expand(settings: Sequence[str]) -> tuple[str, ...]:
             return tuple(s.replace('{workdir}', str(workdir)).replace('{text}', self.text) for s in settings)
 
-        found, pretraining = [], None
-        if row.config:
-            pretraining = _folder(workdir, 'pretrain', row, seed)
+        found, pretraining = [], self._pretraining_folder(workdir, row, seed)
+        if pretraining and row.config:
             found.append(Job(pretraining, row.config, (*expand(row.settings), f'train.seed={seed}')))
         checkpoint = pretraining or self._initial_checkpoint(row)
+        if pretraining and row.step:
+            checkpoint = pretraining / 'checkpoints' / str(row.step)
         for column in self.columns:
             if not column.config or {column.name, column.source_column} & {*row.skipped_columns}:
                 continue
@@ -252,6 +263,11 @@ class Table:
                 found.append(Job(folder, column.config, settings, pretraining))
         return found
 
+    def _pretraining_folder(self, workdir: pathlib.Path, row: Row, seed: int) -> pathlib.Path | None:
+        """The folder of the pretraining run of a row, its own or that of another row; None if it has neither."""
+        source = next((r for r in self.rows if r.name == row.run), row)
+        return _folder(workdir, 'pretrain', source, seed) if source.config else None
+
     def _initial_checkpoint(self, row: Row) -> str:
         """The checkpoint of a row that has no pretraining run; empty if none is set."""
         reference = re.fullmatch(r'\{(\w+)\}', row.checkpoint)
@@ -266,15 +282,18 @@ class Table:
 
     def _cell_folders(self, workdir: pathlib.Path, row: Row, column: Column) -> list[pathlib.Path]:
         """The folders of the jobs whose scores a cell shows, one for each seed."""
+        if column.source_column == PRETRAINING:
+            found = (self._pretraining_folder(workdir, row, seed) for seed in range(self.seeds))
+            return [folder for folder in found if folder and not row.step]
         name = column.name
         if not column.config:
-            name = 'pretrain' if column.source_column == PRETRAINING else column.source_column
+            name = column.source_column
             column = next((c for c in self.columns if c.name == column.source_column), column)
         return [_folder(workdir, name, row, seed) for seed in range(self._num_seeds(row, column))]
 
     def _num_seeds(self, row: Row, column: Column) -> int:
         """The number of runs of a column with its own runs. A study of a checkpoint that all seeds share runs once."""
-        studies_checkpoint = not column.trains and not column.source_column and not row.config
+        studies_checkpoint = not column.trains and not column.source_column and not (row.config or row.run)
         return 1 if studies_checkpoint else self.seeds
 
     def _finished_folders(self, workdir: pathlib.Path) -> set[pathlib.Path]:

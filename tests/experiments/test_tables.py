@@ -50,6 +50,40 @@ def test_rows_can_start_from_one_checkpoint(tmp_path):
     assert all(job.depends_on is None for job in found)
 
 
+def test_rows_can_be_checkpoints_along_the_run_of_another(tmp_path):
+    rows = (Row('start', run='end', step=5), Row('end', PRETRAIN))
+    columns = (
+        Column('Tuned', CLASSIFY),
+        Column('BLiMP', f'{ROOT}/configs/eval/lm.py:blimp'),
+        Column('Loss', score='loss', source_column='pretraining'),
+    )
+    table = make_table(rows=rows, columns=columns, seeds=2)
+    pretraining, *_, tuned, evaluation = table.jobs(tmp_path)[:5]
+    assert pretraining.folder == tmp_path / 'pretrain/end/seed0'
+    assert (tuned.depends_on, evaluation.depends_on) == (pretraining.folder, pretraining.folder)
+    checkpoint = f'{pretraining.folder}/checkpoints/5'
+    assert f'init.checkpoint={checkpoint}' in tuned.settings
+    assert evaluation.checkpoint == checkpoint
+    assert len(table.jobs(tmp_path)) == 2 * 5
+    write_run(table, tmp_path, 'pretrain/end/seed0', loss=2.0)
+    assert table.values(tmp_path)['end', 'Loss'] == [2.0]
+    assert table.values(tmp_path)['start', 'Loss'] == [], 'the score of the last step is not that of another'
+
+
+@pytest.mark.parametrize(
+    ('row', 'message'),
+    [
+        (Row('r', run='end'), 'needs both run and step'),
+        (Row('r', PRETRAIN, run='end', step=5), 'needs both run and step, and no config'),
+        (Row('r', run='other', step=5), "no row or column 'other'"),
+        (Row('r', run='r', step=5), "no row or column 'r'"),
+    ],
+)
+def test_rows_with_a_wrong_run_are_refused(row, message):
+    with pytest.raises(UserError, match=message):
+        make_table(rows=(row, Row('end', PRETRAIN)), columns=(Column('Tuned', CLASSIFY),))
+
+
 def test_column_can_evaluate_the_runs_of_another(tmp_path):
     columns = (
         Column('en', 'en.py'),
@@ -205,7 +239,9 @@ TABLES = [
     p.name for p in sorted((ROOT / 'configs' / 'tables').glob('*.py')) if 'def get_config(' in p.read_text()
 ]
 
-WITH_SIZES = [name for name in TABLES if name not in ('objectives.py', 'recipes.py', 'uses.py')]
+WITH_SIZES = [
+    name for name in TABLES if name not in ('emergence.py', 'objectives.py', 'recipes.py', 'uses.py')
+]
 
 
 @pytest.mark.parametrize(
@@ -214,6 +250,8 @@ WITH_SIZES = [name for name in TABLES if name not in ('objectives.py', 'recipes.
         'uses.py',
         'recipes.py',
         'recipes.py:rates',
+        'emergence.py',
+        'emergence.py:bilingual',
         'dna.py:small',
         *(f'{name}:{size}' for name in WITH_SIZES for size in ('mini', 'paper')),
     ],
@@ -224,7 +262,9 @@ def test_all_jobs_of_a_table_have_valid_settings(spec, monkeypatch):
         pathlib.Path('runs')
     )
     name = spec.partition(':')[0]
-    assert len(found) >= {'bert_table2.py': 4, 'bert_table7.py': 7, 'dna.py': 6}.get(name, 11)
+    assert len(found) >= {'bert_table2.py': 4, 'bert_table7.py': 7, 'dna.py': 6, 'emergence.py': 9}.get(
+        name, 11
+    )
     for job in found:
         job.read_experiment()
 
