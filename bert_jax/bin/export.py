@@ -30,9 +30,13 @@ def main() -> None:
         help='with --format=jax: platforms of the program, separated by commas: cpu, cuda, rocm or tpu; default: cpu,cuda,tpu',
     )
     parser.add_argument(
-        '--length', type=int, default=128, help='with --format=onnx: number of tokens in a row; default: 128'
+        '--length', type=int, help='with --format=onnx: number of tokens in a row; default: 128'
     )
     flags = parser.parse_args()
+    if flags.length is None:
+        flags.length = 128
+    elif flags.format != 'onnx':
+        parser.error('--length needs --format=onnx; a program of JAX takes rows of any length')
     cli.check_minimum(parser, flags, 'length', 1)
     cli.check_not_empty(parser, flags)
     os.environ['JAX_PLATFORMS'] = 'cpu'  # kernels of a GPU or TPU cannot run elsewhere

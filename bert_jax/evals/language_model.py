@@ -237,6 +237,11 @@ def _make_scorer(config: LmConfig, path: Any) -> CausalScorer | MaskedScorer:
     if config.kind != 'minimal_pairs':
         return CausalScorer(load.read_next_token_model(path), config.batch_size)
     trained = load.read_language_model(path)
+    if config.likelihood == 'causal' and not trained.predicts_next_tokens:
+        raise UserError(
+            f'eval.likelihood=causal needs a model that predicts next tokens, and {str(path)!r} was trained with '
+            f'task.name={trained.experiment.task.name}. Remove eval.likelihood.'
+        )
     is_causal = trained.is_causal or (config.likelihood == 'causal' and trained.predicts_next_tokens)
     return (CausalScorer if is_causal else MaskedScorer)(trained, config.batch_size)
 

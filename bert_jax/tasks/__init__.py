@@ -85,11 +85,13 @@ class Task(abc.ABC):
       config: the config's `task` section.
       data: the config's `data` section.
       tokenizer: tokenizer of the model.
+      models: names of the models that the task trains; empty for all.
       only_embeds_tokens: whether `loss` uses `batch['tokens']` only to look up token embeddings, so that the gradient of all
         other rows of the embedding is zero, see `train.embedding_rows`.
     """
 
     Data: type
+    models: tuple[str, ...] = ()
     only_embeds_tokens: bool = False
 
     def __init__(self, config: Any, data: Any, tokenizer: Tokenizer):

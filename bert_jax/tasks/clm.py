@@ -41,6 +41,7 @@ class Task(tasks.Task):
     """Causal language modeling on rows that are filled with consecutive documents, without padding."""
 
     Data = TextConfig
+    models = ('gpt',)
 
     def row_maker(self, length: int) -> JoinedRows:
         """Return the function with which `prepare` packs documents into rows of `length` tokens."""

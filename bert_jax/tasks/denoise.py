@@ -97,6 +97,7 @@ class Task(tasks.Task):
     """Denoising with an encoder-decoder: corrupted text in, original text or its missing spans out."""
 
     Data = TextConfig
+    models = ('bart',)
 
     def __init__(self, config: Config, data: TextConfig, tokenizer: Tokenizer):
         super().__init__(config, data, tokenizer)

@@ -101,6 +101,7 @@ class Task(tasks.Task):
     """
 
     Data = TextConfig
+    models = ('bert',)
     mask_offset: int = 0
 
     def __init__(self, config: Config, data: TextConfig, tokenizer: Tokenizer):

@@ -86,10 +86,6 @@ class Task(mlm.Task):
         return batch | {'sampling_noise': rng.random(batch['positions'].shape, np.float32)}
 
     def build_model(self, model_config: bert.Config, rngs: Rngs) -> ReplacedTokenDetection:  # type: ignore[override]
-        if not isinstance(model_config, bert.Config):
-            raise UserError(
-                f'task.name=rtd needs model.name=bert, not {model_config.name}. Set model.name=bert.'
-            )
         generator = self.config.generator(model_config)
         return ReplacedTokenDetection(model_config, generator, self.config.embedding_sharing, rngs)
 

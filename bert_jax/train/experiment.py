@@ -272,7 +272,17 @@ class Experiment:
         return sections | {'model': {'name': self.model.name, **sections['model']}}
 
     def make_task(self, tokenizer: Tokenizer) -> Any:
-        """Create the task with this tokenizer."""
+        """Create the task with this tokenizer.
+
+        Raises:
+          UserError: if the task does not train such a model, or its settings cannot work.
+        """
+        task = tasks.get(self.task.name).Task
+        if (models := getattr(task, 'models', ())) and self.model.name not in models:
+            raise UserError(
+                f'task.name={self.task.name} needs model.name={models[0]}, not {self.model.name}. Set model.name={models[0]}, '
+                'or another task.name.'
+            )
         if fake := getattr(self.data, 'fake_language', ''):
             if self.model.vocab_size < 2 * len(tokenizer):
                 raise UserError(
@@ -280,7 +290,7 @@ class Experiment:
                     'Set init.checkpoint to one, or data.fake_language to "".'
                 )
             tokenizer = FakeLanguageTokenizer(tokenizer, fake == 'shared')
-        return tasks.get(self.task.name).Task(self.task, self.data, tokenizer)
+        return task(self.task, self.data, tokenizer)
 
 
 def read(spec: str, overrides: Sequence[str] = ()) -> Experiment:

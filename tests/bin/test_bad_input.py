@@ -303,3 +303,9 @@ def test_steps_set_with_phases(pretrain):
 
 def test_missing_config_file(tmp_path):
     assert_error(run_main('train', '--config=nowhere.py', f'--workdir={tmp_path}'), 'nowhere.py')
+
+
+def test_length_of_a_program_that_has_none_is_refused(tmp_path):
+    status, line = run_main('export', '--checkpoint=x', f'--out={tmp_path}/out', '--length=64')
+    assert status == 2
+    assert '--length needs --format=onnx' in line

@@ -51,6 +51,7 @@ def test_evaluation_split_is_read_before_training(lines, message, tmp_path, pret
         (('task.negative_rate=2',), 'task.negative_rate=2.0 must be from 0 to 1'),
         (('data.length=4',), 'data.length=4 must be at least 5'),
         (('data.length=128',), 'model.max_positions'),
+        (('model.name=gpt',), 'task.name=mlm needs model.name=bert, not gpt'),
         (('train.batch_size=7',), 'train.batch_size=7'),
         (('optim.warmup=20',), 'optim.warmup is 20 steps, but the whole run has 20'),
         (('optim.frozen=bert/layer',), "optim.frozen='bert/layer/' matches no parameter"),

@@ -104,6 +104,12 @@ def test_unreadable_pairs_are_errors(gpt, pretrained, tmp_path):
         score(gpt, 'blimp', write_pairs(tmp_path / 'x.jsonl', [('a', 'b', 'x')]), 'eval.good=ok')
 
 
+def test_a_masked_model_has_no_causal_likelihood(pretrained, tmp_path):
+    source = write_pairs(tmp_path / 'x.jsonl', [('a', 'b', 'x')])
+    with pytest.raises(UserError, match='eval.likelihood=causal needs a model that predicts next tokens'):
+        score(pretrained, 'blimp', source, 'eval.likelihood=causal')
+
+
 def test_all_configs_of_a_data_set_are_scored(pretrained, tmp_path, monkeypatch):
     paths = [tmp_path / name for name in ('a.jsonl', 'b.jsonl')]
     for path in paths:
