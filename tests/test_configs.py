@@ -35,7 +35,7 @@ ARGUMENTS = {
     'finetune/xnli': ['', 'en'],
     'quickstart': ['pretrain', 'finetune'],
 }
-OTHER_KINDS = ('eval', 'tables')  # tested elsewhere
+OTHER_KINDS = ('eval', 'speedrun', 'tables')  # tested elsewhere
 FILES = sorted(
     p
     for p in (ROOT / 'configs').rglob('*.py')

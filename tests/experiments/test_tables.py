@@ -252,6 +252,8 @@ WITH_SIZES = [
         'recipes.py:rates',
         'emergence.py',
         'emergence.py:bilingual',
+        '../speedrun/cpu.py',
+        '../speedrun/cpu.py:ideas',
         'dna.py:small',
         *(f'{name}:{size}' for name in WITH_SIZES for size in ('mini', 'paper')),
     ],
@@ -262,9 +264,13 @@ def test_all_jobs_of_a_table_have_valid_settings(spec, monkeypatch):
         pathlib.Path('runs')
     )
     name = spec.partition(':')[0]
-    assert len(found) >= {'bert_table2.py': 4, 'bert_table7.py': 7, 'dna.py': 6, 'emergence.py': 9}.get(
-        name, 11
-    )
+    assert len(found) >= {
+        'bert_table2.py': 4,
+        'bert_table7.py': 7,
+        'dna.py': 6,
+        'emergence.py': 9,
+        '../speedrun/cpu.py': 8,
+    }.get(name, 11)
     for job in found:
         job.read_experiment()
 
