@@ -43,7 +43,8 @@ class LmConfig:
     Attributes:
       kind: what the model predicts. A causal language model: each token of running text ('perplexity'), the last word of
         a passage ('last_word', as in LAMBADA, Paperno et al. 2016), or one of several answers ('choice', as in Brown et
-        al. 2020, section 2.4). A masked language model: masked tokens of running text ('masked_loss'). Both: which of two
+        al. 2020, section 2.4). A masked language model: masked tokens of running text ('masked_loss'), or
+        all tokens at all rates of masking, which bounds the likelihood of the text ('diffusion_bound'). Both: which of two
         sentences is more likely ('minimal_pairs', as in BLiMP, Warstadt et al. 2020).
       source: text files, labeled files or a TFDS name. For running text, empty means the documents held out from the
         checkpoint's pretraining. For minimal pairs, the name of a TFDS data set without a config means all its configs.
@@ -74,7 +75,9 @@ class LmConfig:
       seed: seed for the random choice of the few-shot examples and of the masked tokens.
     """
 
-    kind: Literal['perplexity', 'last_word', 'choice', 'masked_loss', 'minimal_pairs'] = 'perplexity'
+    kind: Literal['perplexity', 'last_word', 'choice', 'masked_loss', 'diffusion_bound', 'minimal_pairs'] = (
+        'perplexity'
+    )
     source: str = ''
     split: str = 'validation'
     train_split: str = 'train'
@@ -190,6 +193,7 @@ class Scorer:
             'last_word': _last_word,
             'choice': _choice,
             'masked_loss': masked_text.score,
+            'diffusion_bound': masked_text.score_bound,
             'minimal_pairs': minimal_pairs.score,
         }
         try:
@@ -232,7 +236,7 @@ class Scorer:
 
 def _make_scorer(config: LmConfig, path: Any) -> CausalScorer | MaskedScorer:
     """Load the newest checkpoint in `path`; raises UserError if the evaluation needs a model of another kind."""
-    if config.kind == 'masked_loss':
+    if config.kind in ('masked_loss', 'diffusion_bound'):
         return MaskedScorer(load.read_masked(path), config.batch_size)
     if config.kind != 'minimal_pairs':
         return CausalScorer(load.read_next_token_model(path), config.batch_size)

@@ -15,7 +15,8 @@ data, set --config.eval.template and --config.eval.source. These need a causal l
 python -m bert_jax.bin.eval_lm --config=configs/eval/lm.py:masked --checkpoint=runs/english --out=runs/english/masked.json
 python -m bert_jax.bin.eval_lm --config=configs/eval/lm.py:blimp --checkpoint=runs/english --out=runs/english/blimp.json
 
-`:masked` is the loss of a masked language model on 15 % of the held-out tokens. `:blimp` is the accuracy on 67,000 minimal
+`:masked` is the loss of a masked language model on 15 % of the held-out tokens. `:diffusion` is an upper bound of its bits per
+byte, which is close for a model that was trained with task.diffusion. `:blimp` is the accuracy on 67,000 minimal
 pairs of grammar (Warstadt et al. 2020), for masked and causal language models; chance is 50 %.
 """
 
@@ -42,6 +43,7 @@ EVALUATIONS = {
         answers=('True', 'Neither', 'False'),
     ),
     'masked': dict(kind='masked_loss', batch_size=32),
+    'diffusion': dict(kind='diffusion_bound', batch_size=32),
     'blimp': dict(
         kind='minimal_pairs', source='blimp', split='train', group='linguistics_term', batch_size=256
     ),
@@ -49,7 +51,7 @@ EVALUATIONS = {
 
 
 def get_config(arg: str = 'text') -> ConfigDict:
-    """`arg` is text, lambada, hellaswag, sst2, nli, masked or blimp."""
+    """`arg` is text, lambada, hellaswag, sst2, nli, masked, diffusion or blimp."""
     check_argument(arg, tuple(EVALUATIONS))
     config = new_config()
     config.eval = EVALUATIONS[arg]

@@ -159,6 +159,33 @@ def test_masked_loss_is_that_of_the_masked_tokens(pretrained, tmp_path):
     assert result['tokens'] == pytest.approx(0.4 * sum(map(len, encoded)), rel=0.15)
 
 
+def test_bound_of_the_likelihood_weighs_the_losses_of_masked_tokens(pretrained, tmp_path):
+    texts = sentences(random.Random(3), 6)
+    (tmp_path / 'text.txt').write_text('\n\n'.join(texts))
+    source = (f'eval.source={tmp_path}/text.txt', 'eval.length=8')
+    calls, original = [], token_scores.MaskedScorer.__call__
+
+    def run(self, *rows):
+        calls.append((*rows, original(self, *rows).losses))
+        return original(self, *rows)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(token_scores.MaskedScorer, '__call__', run)
+        result = score(pretrained, 'diffusion', *source)
+    ((tokens, lengths, positions, _, losses),) = calls
+    num_masked = (positions > 0).sum(1)
+    rng = np.random.default_rng(0)
+    rates = rng.permutation(np.arange(1, len(tokens) + 1) - rng.random(len(tokens))) / len(tokens)
+    np.testing.assert_array_equal(
+        np.floor(sorted(rates * len(tokens))), np.arange(len(tokens)), 'spread evenly'
+    )
+    assert np.corrcoef(num_masked / (lengths - 2), rates)[0, 1] > 0.7
+    nats = sum(loss[:n].sum() / rate for loss, n, rate in zip(losses, num_masked, rates, strict=True))
+    assert result['tokens'] == (lengths - 2).sum()
+    assert result['scores']['diffusion_loss'] == pytest.approx(nats / result['tokens'])
+    assert result['scores']['bits_per_byte'] == pytest.approx(nats / np.log(2) / sum(map(len, texts)))
+
+
 def test_held_out_documents_are_the_default(pretrained):
     result = score(pretrained, 'masked')
     assert (result['source'], result['rows']) == ('held-out documents', 8)
