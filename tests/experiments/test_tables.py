@@ -250,6 +250,7 @@ WITH_SIZES = [
         'uses.py',
         'recipes.py',
         'recipes.py:rates',
+        'objectives.py',
         'emergence.py',
         'emergence.py:bilingual',
         '../speedrun/cpu.py',
