@@ -22,8 +22,7 @@ from bert_jax.data.pipeline import Batches
 from bert_jax.data.prepare import TextConfig
 from bert_jax.evals.evaluator import Evaluator
 from bert_jax.evals.fill_mask import MaskFiller
-from bert_jax.modeling import bert, gpt, module
-from bert_jax.modeling.module import Rngs
+from bert_jax.modeling import bert, module
 from bert_jax.modeling.replaced_tokens import sample_tokens
 from bert_jax.planning import abstract_step, plan
 from bert_jax.studies import hidden_states
@@ -255,11 +254,6 @@ def test_shared_embeddings_are_stored_once(tokenizer, sharing):
 def test_wrong_settings_are_refused(settings, message):
     with pytest.raises(UserError, match=message):
         build_section(rtd.Config, settings, 'task')
-
-
-def test_other_models_than_bert_are_refused(tokenizer):
-    with pytest.raises(UserError, match=r'task\.name=rtd needs model\.name=bert, not gpt'):
-        make_task(tokenizer).build_model(gpt.Config(size='small'), Rngs(0))
 
 
 def test_flops_are_those_of_the_matrix_products(tokenizer):

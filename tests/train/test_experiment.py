@@ -38,3 +38,13 @@ def test_phases_of_a_downstream_task_are_rejected():
     with pytest.raises(UserError, match='train.phases has no effect .* task.name=classify'):
         experiment.from_config(config, ['train.phases=((2, 16, 8),)'])
     experiment.from_config({**config, 'task': {'name': 'mlm'}}, ['train.phases=((2, 16, 8),)'])
+
+
+@pytest.mark.parametrize(
+    ('task', 'model', 'needed'),
+    [('mlm', 'gpt', 'bert'), ('rtd', 'gpt', 'bert'), ('clm', 'bert', 'gpt'), ('denoise', 'gpt', 'bart')],
+)
+def test_models_that_a_task_does_not_train_are_refused(tokenizer, task, model, needed):
+    config = experiment.from_config({'task': {'name': task}, 'model': {'name': model, 'size': 'small'}})
+    with pytest.raises(UserError, match=f'task.name={task} needs model.name={needed}, not {model}'):
+        config.make_task(tokenizer)
