@@ -115,39 +115,57 @@ def _available_panel_width() -> int:
 
 @functools.cache
 def _max_panel_width() -> int:
-    """Load the library, compile it if needed, and return the largest number of columns of a panel; 0 on failure."""
-    file = paths.cache_dir() / f'cpu_decoding-{_fingerprint()}.so'
+    """Load the library, compile it if needed, and return the largest number of columns of a panel; 0 on failure.
+
+    Only a file whose content has the hash in its name is loaded: a damaged library could compute or do anything.
+    """
+    folder, name = paths.cache_dir(), f'cpu_decoding-{_fingerprint()}'
     try:
-        if not file.exists():
-            compiler = shutil.which('c++') or shutil.which('g++') or shutil.which('clang++')
-            if compiler is None:
-                return 0
-            _compile(compiler, file)
+        file = _find(folder, name) or _compile(folder, name)
+        if file is None:
+            return 0
         library = ctypes.CDLL(str(file))
-        for name in ('packed_matmul', 'pack_panels', 'decode_attention'):
-            handler = jax.ffi.pycapsule(getattr(library, name))
-            jax.ffi.register_ffi_target(f'bert_jax_{name}', handler, platform='cpu')
+        for function in ('packed_matmul', 'pack_panels', 'decode_attention'):
+            handler = jax.ffi.pycapsule(getattr(library, function))
+            jax.ffi.register_ffi_target(f'bert_jax_{function}', handler, platform='cpu')
     except (OSError, AttributeError, subprocess.CalledProcessError) as e:
         reason = e.stderr if isinstance(e, subprocess.CalledProcessError) else str(e)
         logging.warning('cpu_decoding.cc cannot be used, so generation is slower: %s', reason[:200])
-        with contextlib.suppress(OSError):  # the file may be damaged: compile it again next time
-            file.unlink()
         return 0
     return ctypes.c_int.in_dll(library, 'max_panel_width').value
 
 
-def _compile(compiler: str, file: pathlib.Path) -> None:
-    """Compile the library in a temporary folder, then move it to `file`, so that no process loads a partial file."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=file.parent) as folder:
-        output = pathlib.Path(folder) / file.name
+def _find(folder: pathlib.Path, name: str) -> pathlib.Path | None:
+    """Find the compiled library, and remove damaged ones; None if there is none."""
+    for file in folder.glob(f'{name}-*.so'):
+        if file.stem == f'{name}-{_hash(file)}':
+            return file
+        file.unlink(missing_ok=True)
+    return None
+
+
+def _compile(folder: pathlib.Path, name: str) -> pathlib.Path | None:
+    """Compile the library and return its file, in whose name the hash of its content follows `name`; None without a compiler.
+
+    It is written to a temporary folder and moved, so that no process loads a partial file.
+    """
+    compiler = shutil.which('c++') or shutil.which('g++') or shutil.which('clang++')
+    if compiler is None:
+        return None
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder) as temporary:
+        output = pathlib.Path(temporary) / name
         flags = ['-O3', '-march=native', '-std=c++17', '-shared', '-fPIC', '-w', f'-I{jax.ffi.include_dir()}']
         subprocess.run(
             [compiler, *flags, str(_SOURCE), '-o', str(output)], check=True, capture_output=True, text=True
         )
         with output.open('rb') as opened:
             os.fsync(opened.fileno())
-        output.replace(file)
+        return output.replace(folder / f'{name}-{_hash(output)}.so')
+
+
+def _hash(file: pathlib.Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()[:16]
 
 
 def _fingerprint() -> str:
