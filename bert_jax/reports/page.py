@@ -260,12 +260,13 @@ def _embed(png: bytes, title: str) -> str:
 def _describe_pretraining(run: Run) -> str:
     model = run.config['model']
     speeds = [line['tokens_per_second'] for line in run.train if line['tokens_per_second']]
-    return (
-        f'<p>Trained on {html.escape(run.data_name)}: {model["layers"]} layers, width {model["width"]}, '
+    text = (
+        f'Trained on {run.data_name}: {model["layers"]} layers, width {model["width"]}, '
         f'vocabulary {model["vocab_size"]:,}; {_describe_phases(run)}'
         + (f'; {metrics.format_count(float(np.median(speeds)))} tokens/s' if speeds else '')
-        + '.</p>'
+        + '.'
     )
+    return f'<p>{html.escape(text)}</p>'
 
 
 def _describe_phases(run: Run) -> str:
@@ -281,7 +282,7 @@ def _describe_phases(run: Run) -> str:
         trained = min(planned, steps - start)
         if trained > 0 or not start:
             of = ', '.join([f'{batch_size:,} rows of {length:,} tokens', *settings])
-            parts.append(f'{trained:,} steps of {html.escape(of)}')
+            parts.append(f'{trained:,} steps of {of}')
         start += planned
     return ', then '.join(parts)
 

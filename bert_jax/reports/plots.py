@@ -117,7 +117,7 @@ def plot_means(
         if names:
             axes.set_xticks(range(len(names)), names)
         else:
-            axes.set_xscale('log')
+            _set_log_scale(axes, 'log')
         axes.set_title(f'{title} (n = {n})', fontsize='medium')
         axes.grid(alpha=0.3)
     fig.supxlabel(xlabel)
@@ -158,14 +158,22 @@ def plot_points(panels: Mapping[str, Sequence[tuple[Any, Sequence[float]]]], yla
     return fig
 
 
+def _set_log_scale(axes: Any, scale: str, **options: float) -> None:
+    """Make the x axis logarithmic, with numbers in place of Matplotlib's formulas, see `pyplot`."""
+    axes.set_xscale(scale, **options)
+    low, high = axes.get_xlim()
+    axes.xaxis.set_major_formatter('{x:g}')
+    axes.xaxis.set_minor_formatter('{x:g}' if low > 0 and high < 20 * low else '')
+
+
 def _scale_x(axes: Any, values: Sequence[float], is_rate: bool) -> None:
     """Make the x axis logarithmic for rates and wide ranges of numbers, and label the values if they are few."""
     positive = [value for value in values if value > 0]
     if positive and values[0] >= 0 and (is_rate or values[-1] >= 10 * positive[0]):
         if values[0]:
-            axes.set_xscale('log')
+            _set_log_scale(axes, 'log')
         else:
-            axes.set_xscale('symlog', linthresh=positive[0])
+            _set_log_scale(axes, 'symlog', linthresh=positive[0])
     if len(values) <= 6:
         axes.set_xticks(values, [f'{value:g}' for value in values])
         axes.set_xticks([], minor=True)
@@ -226,10 +234,11 @@ def smooth(values: np.ndarray) -> np.ndarray:
 
 
 def pyplot() -> Any:
-    """Import `matplotlib.pyplot` with a backend that needs no display."""
+    """Import `matplotlib.pyplot` with a backend that needs no display, and without formulas in the names of runs."""
     import matplotlib
 
     matplotlib.use('Agg')
+    matplotlib.rcParams['text.parse_math'] = False
     from matplotlib import pyplot as plt
 
     return plt

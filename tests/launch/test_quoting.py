@@ -20,7 +20,7 @@ CHARACTERS = st.one_of(
     st.sampled_from('\'"`$\\;&|<>(){}[]*?~!#^%= \t\n-'), st.characters(exclude_characters='\0', codec='utf-8')
 )
 WORDS = st.lists(st.text(CHARACTERS, max_size=12), max_size=4)
-PRINT = "printf '%s\\0' start \"$@\""
+PRINT = 'printf \'%s\\0\' start "$@"'
 
 
 def run(script):

@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import re
+from html import escape
 
 import numpy as np
 import pytest
@@ -309,3 +311,32 @@ def test_record_of_a_run_is_shown():
         'jax 0.10.2',
     ):
         assert f'<dd>{text}' in html
+
+
+@pytest.mark.parametrize(
+    'evil', ['<script>alert(1)</script>', '"><img src=x onerror=alert(1)>', r'$\frac$ _{ ^']
+)
+def test_names_and_values_of_runs_are_shown_as_they_are(tmp_path, evil):
+    record = {
+        'tokenizer': dict(kind=evil, lowercase=True, size=1, fingerprint=evil, source=evil),
+        'data': [dict(file=evil, bytes=1), dict(dataset=evil, split=evil, examples=1)],
+        'init': dict(path=evil, hash=evil),
+        'starts': [dict(step=0, command=evil, commit=evil, versions={evil: evil}, devices=dict(count=1, kind=evil, processes=1))],
+    }  # fmt: skip
+    fine_tuned = [run(f'{evil}{i}', seed=i, source=source) for i, source in enumerate((evil, 'glue/sst2'))]
+    fine_tuned = [dataclasses.replace(r, record=record) for r in fine_tuned]
+    config = {
+        'task': {'name': evil}, 'data': {'sources': [evil]}, 'model': {'layers': evil, 'width': evil, 'vocab_size': 1},
+        'train': {'phases': [[30, 8, 8, evil]]},
+    }  # fmt: skip
+    lines = [{'step': step, evil: 1.0, f'{evil}_loss': 1.0, 'tokens_per_second': 1.0} for step in (10, 20)]
+    pretrained = runs.Run(evil, config, lines, lines, ())
+    table = tmp_path / 'table.md'
+    export.write(
+        tmp_path, 'table', f'# {evil}\n\n{evil}\n\n' + export.to_markdown([[evil], [evil]]), [[evil], [evil]]
+    )
+    masks = [[(evil, 0.5)]]
+    html = page.render([*fine_tuned, pretrained], [(evil, masks)], tmp_path / 'plots', [table])
+    assert '<script' not in html
+    assert html.count(str(escape(evil))) > 10
+    assert all(image.startswith('<img alt="') for image in re.findall('<img[^>]*', html))
