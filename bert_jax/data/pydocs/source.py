@@ -13,9 +13,9 @@ import hashlib
 import importlib.metadata
 import inspect
 import io
+import json
 import multiprocessing
 import os
-import pickle
 import platform
 import re
 import sysconfig
@@ -24,6 +24,7 @@ import warnings
 import zlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 from bert_jax.core.paths import cache_dir, write_atomic
 
@@ -169,10 +170,31 @@ def source_files(roots: Sequence[str | os.PathLike[str]] | None = None) -> list[
 
 def installed_corpus() -> tuple[Module, ...]:
     """Return the corpus of the installed sources; it is parsed once, and then read from a file in the cache folder."""
-    file = cache_dir() / f'pydocs-{fingerprint()}' / f'modules-{VERSION}.pickle'
+    file = cache_dir() / f'pydocs-{fingerprint()}' / f'modules-{VERSION}.json'
     if not file.is_file():
-        write_atomic(file, pickle.dumps(read_corpus(source_files())))
-    return pickle.loads(file.read_bytes())
+        write_atomic(file, to_json(read_corpus(source_files())))
+    return from_json(file.read_text())
+
+
+def to_json(corpus: Sequence[Module]) -> str:
+    """Write a corpus as JSON: unlike a pickle, it runs nothing when it is read."""
+    return json.dumps([dataclasses.asdict(module) for module in corpus])
+
+
+def from_json(text: str) -> tuple[Module, ...]:
+    """Read what `to_json` wrote."""
+
+    def signature(value: dict[str, Any]) -> Signature:
+        spans = {key: {k: tuple(span) for k, span in value[key].items()} for key in ('types', 'defaults')}
+        return Signature(value['text'], **spans, returns=value['returns'] and tuple(value['returns']))
+
+    def item(value: dict[str, Any]) -> Item:
+        return Item(**value | {'signature': value['signature'] and signature(value['signature'])})
+
+    return tuple(
+        Module(module['name'], tuple(map(item, module['items'])), tuple(module['snippets']))
+        for module in json.loads(text)
+    )
 
 
 def read_corpus(files: Sequence[tuple[str, Path]]) -> tuple[Module, ...]:

@@ -341,6 +341,12 @@ def test_train_texts_are_in_no_other_split(config, field, corpus):
     assert not any(texts['train'] & texts[split] for split in set(texts) - {'train'})
 
 
+def test_corpus_is_written_as_json_and_read_back_equal(corpus):
+    modules = source.read_corpus(source.source_files([corpus]))
+    assert any(item.signature and item.signature.types for module in modules for item in module.items)
+    assert source.from_json(source.to_json(modules)) == modules
+
+
 def test_builder_can_be_pickled(corpus, tmp_path):
     builder = dataset.Pydocs(config='text', data_dir=tmp_path, roots=[corpus])
     copy = pickle.loads(pickle.dumps(builder))
