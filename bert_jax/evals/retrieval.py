@@ -3,6 +3,7 @@
 import functools
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import jax
@@ -15,7 +16,7 @@ from bert_jax.data import tfds_data
 from bert_jax.data.records import Record
 
 CUTOFF = 10  # of nDCG, MRR and precision
-RECALL_CUTOFF = 100
+RECALL_CUTOFF = 100  # of recall and MAP; number of passages that a search returns
 _QUERIES, _PASSAGES = 256, 1 << 16  # sizes of the blocks of similarities that are computed at once
 
 
@@ -26,11 +27,13 @@ class Collection(NamedTuple):
       queries: texts of the queries by id.
       passages: texts of the passages by id, each after its title, if it has one.
       judgments: relevance of passages for a query, by query id and passage id; higher is better, 0 is irrelevant.
+      candidates: ids of the passages to rank for a query, by query id; empty ranks all passages.
     """
 
     queries: Mapping[str, str]
     passages: Mapping[str, str]
     judgments: Mapping[str, Mapping[str, int]]
+    candidates: Mapping[str, Sequence[str]] = MappingProxyType({})
 
 
 def read_collection(source: str, split: str = 'test') -> Collection:
@@ -38,18 +41,25 @@ def read_collection(source: str, split: str = 'test') -> Collection:
 
     Args:
       source: a TFDS data set with the features of `beir`, or a folder in the format of BEIR: corpus.jsonl with _id, title and
-        text, queries.jsonl with _id and text, and qrels/SPLIT.tsv with the ids of query and passage, and a score.
+        text, queries.jsonl with _id and text, and qrels/SPLIT.tsv with the ids of query and passage, and a score. As in
+        MTEB, it may have top_ranked/SPLIT.jsonl with candidates: the id of a query, and a list of ids of passages.
       split: split of the judgments.
 
     Raises:
       UserError: if a file is missing or invalid, or a judgment names a query or passage that does not exist.
     """
     folder = pathlib.Path(source).expanduser()
+    candidates: dict[str, list[str]] = {}
     if folder.is_dir():
-        queries = _by_id(records_lib.read(f'{folder}/queries.jsonl', ''), '_id', lambda r: r.text('text'))
-        passages = _by_id(records_lib.read(f'{folder}/corpus.jsonl', ''), '_id', _join)
-        rows = records_lib.read(f'{folder}/qrels/{split}.tsv', '')
+        queries = _by_id(_read_file(folder, 'queries.jsonl'), '_id', lambda r: r.text('text'))
+        passages = _by_id(_read_file(folder, 'corpus.jsonl'), '_id', _join)
+        rows = _read_file(folder, f'qrels/{split}.tsv')
         found = [(r, str(r.get('query-id')), str(r.get('corpus-id')), r.get('score')) for r in rows]
+        if (folder / f'top_ranked/{split}.jsonl').exists():
+            for record in _read_file(folder, f'top_ranked/{split}.jsonl'):
+                names = [str(name) for name in record.values('corpus-ids')]
+                query = _check_ids(record, str(record.get('query-id')), queries, names, passages)
+                candidates[query] = list(dict.fromkeys(names))
     else:
         try:
             tfds_data.load_features(source)
@@ -61,14 +71,50 @@ def read_collection(source: str, split: str = 'test') -> Collection:
         found = [(r, r.text('query_id'), r.text('passage_id'), r.get('score')) for r in rows]
     judgments: dict[str, dict[str, int]] = {}
     for record, query, passage, score in found:
-        for name, number, known in (('query', query, queries), ('passage', passage, passages)):
-            if number not in known:
-                raise record.error(f'names the {name} {number!r}, which does not exist')
+        _check_ids(record, query, queries, [passage], passages)
         try:
             judgments.setdefault(query, {})[passage] = int(score)
         except (TypeError, ValueError) as e:
             raise record.error(f'has the score {score!r}, which is not an integer') from e
-    return Collection(queries, passages, judgments)
+    return Collection(queries, passages, judgments, candidates)
+
+
+_FIELDS = {
+    'queries.jsonl': '_id and text',
+    'corpus.jsonl': '_id, text and perhaps title',
+    'qrels': 'query-id, corpus-id and score',
+    'top_ranked': 'query-id and corpus-ids',
+}  # by file or folder
+
+
+def _read_file(folder: pathlib.Path, name: str) -> list[Record]:
+    """Read a file of a test collection in the format of BEIR."""
+    path = folder / name
+    if not path.exists():
+        others = sorted(f'{path.parent.name}/{other.name}' for other in path.parent.glob(f'*{path.suffix}'))
+        remedy = f'Set --split to one of {", ".join(others)}.' if others and '/' in name else 'Add the file.'
+        raise UserError(f'{str(path)!r} does not exist, which a folder in the format of BEIR needs. {remedy}')
+    hint = f'Name the fields of this file {_FIELDS[name.partition("/")[0]]}.'
+    records = [record._replace(field_hint=hint) for record in records_lib.read_file(str(path))]
+    if not records:
+        raise UserError(f'{str(path)!r} has no records. {hint}')
+    return records
+
+
+def _check_ids(
+    record: Record,
+    query: str,
+    queries: Mapping[str, str],
+    passages: Sequence[str],
+    known: Mapping[str, str],
+) -> str:
+    """Return the id of a query; raise UserError if it or one of the `passages` does not exist."""
+    if query not in queries:
+        raise record.error(f'names the query {query!r}, which does not exist')
+    for passage in passages:
+        if passage not in known:
+            raise record.error(f'names the passage {passage!r}, which does not exist')
+    return query
 
 
 def _by_id(records: Sequence[Record], name: str, read: Callable[[Record], str]) -> dict[str, str]:
@@ -139,29 +185,28 @@ def measure(
     """Compute the mean scores of rankings, as trec_eval does.
 
     Args:
-      rankings: ids of passages, the best first, by query id; the first `RECALL_CUTOFF`, or all if there are fewer.
+      rankings: ids of passages, the best first, by query id; at least `RECALL_CUTOFF`, or all if there are fewer.
       judgments: see `Collection`. Only queries with a relevant passage count.
 
     Returns:
-      ndcg_at_10 (Järvelin & Kekäläinen 2002, with the relevance as the gain), recall_at_100, mrr_at_10 and precision_at_10.
+      ndcg_at_10 (Järvelin & Kekäläinen 2002, with the relevance as the gain), recall_at_100, mrr_at_10, map_at_100 (mean
+      average precision) and precision_at_10.
     """
     totals: dict[str, list[float]] = {
-        'ndcg_at_10': [],
-        'recall_at_100': [],
-        'mrr_at_10': [],
-        'precision_at_10': [],
+        name: [] for name in ('ndcg_at_10', 'recall_at_100', 'mrr_at_10', 'map_at_100', 'precision_at_10')
     }
     for query, relevance in judgments.items():
         ideal = sorted((score for score in relevance.values() if score > 0), reverse=True)
         if not ideal:
             continue
-        ranking = rankings[query]
-        gains = [max(0, relevance.get(passage, 0)) for passage in ranking]
-        ranks = [rank for rank, gain in enumerate(gains[:CUTOFF], 1) if gain]
+        gains = [max(0, relevance.get(passage, 0)) for passage in rankings[query][:RECALL_CUTOFF]]
+        ranks = [rank for rank, gain in enumerate(gains, 1) if gain]
+        first = [rank for rank in ranks if rank <= CUTOFF]
         totals['ndcg_at_10'].append(_discounted(gains[:CUTOFF]) / _discounted(ideal[:CUTOFF]))
-        totals['recall_at_100'].append(sum(gain > 0 for gain in gains[:RECALL_CUTOFF]) / len(ideal))
-        totals['mrr_at_10'].append(1 / ranks[0] if ranks else 0.0)
-        totals['precision_at_10'].append(len(ranks) / CUTOFF)
+        totals['recall_at_100'].append(len(ranks) / len(ideal))
+        totals['mrr_at_10'].append(1 / first[0] if first else 0.0)
+        totals['map_at_100'].append(sum(i / rank for i, rank in enumerate(ranks, 1)) / len(ideal))
+        totals['precision_at_10'].append(len(first) / CUTOFF)
     if not totals['ndcg_at_10']:
         raise UserError('No query has a relevant passage. Correct the judgments.')
     return {name: float(np.mean(values)) for name, values in totals.items()}
@@ -172,14 +217,32 @@ def _discounted(gains: Sequence[int]) -> float:
     return float(sum(gain / np.log2(1 + rank) for rank, gain in enumerate(gains, 1)))
 
 
-def score(
+def rank(
     embedder: Any, collection: Collection, query_prompt: str = '', passage_prompt: str = ''
-) -> dict[str, float]:
-    """Score an `Embedder` on a test collection, by the cosine similarities of queries and passages; see `measure`."""
+) -> dict[str, list[str]]:
+    """Rank passages for each judged query, by the cosine similarities of their vectors.
+
+    Args:
+      embedder: an `Embedder`.
+      collection: test collection.
+      query_prompt: text that precedes each query.
+      passage_prompt: text that precedes each passage.
+
+    Returns:
+      Ids of passages by query id, the best first: all candidates, or else the best `RECALL_CUTOFF` passages. A query
+      without candidates in a collection that has some has an empty ranking.
+    """
     judged = [query for query in collection.queries if query in collection.judgments]
     names = [*collection.passages]
     passages = embedder.encode([*collection.passages.values()], passage_prompt)
     queries = embedder.encode([collection.queries[query] for query in judged], query_prompt)
-    indices, _ = nearest(queries, passages, RECALL_CUTOFF)
-    rankings = {query: [names[i] for i in row] for query, row in zip(judged, indices, strict=True)}
-    return measure(rankings, collection.judgments)
+    if not collection.candidates:
+        indices, _ = nearest(queries, passages, RECALL_CUTOFF)
+        return {query: [names[i] for i in row] for query, row in zip(judged, indices, strict=True)}
+    rows = {name: i for i, name in enumerate(names)}
+    rankings = {}
+    for i, query in enumerate(judged):
+        members = np.array([rows[name] for name in collection.candidates.get(query, ())], np.int64)
+        order = np.argsort(-(passages[members] @ queries[i]), kind='stable')
+        rankings[query] = [names[j] for j in members[order]]
+    return rankings

@@ -8,6 +8,7 @@ import pytest
 
 from bert_jax.core.errors import UserError
 from bert_jax.evals import retrieval
+from bert_jax.evals.embedder import Embedder
 from tests.runs import run_in_process
 
 
@@ -36,6 +37,7 @@ def test_scores_of_rankings_by_hand():
     assert found['recall_at_100'] == 1
     assert found['mrr_at_10'] == pytest.approx(0.5)
     assert found['precision_at_10'] == pytest.approx(0.1)
+    assert found['map_at_100'] == pytest.approx(((1 + 2 / 3) / 2 + 1 / 11) / 2)
     with pytest.raises(UserError, match='No query has a relevant passage'):
         retrieval.measure({}, {'q3': {'a': 0}})
 
@@ -75,11 +77,46 @@ def test_invalid_collections_are_errors(collection):
     path.write_text('query-id\tcorpus-id\tscore\nq1\tp1\tgood\n')
     with pytest.raises(UserError, match="has the score 'good', which is not an integer"):
         retrieval.read_collection(str(collection))
-    with pytest.raises(UserError, match='dev.tsv'):
+    with pytest.raises(UserError, match=r"dev.tsv' does not exist.* Set --split to one of qrels/test.tsv"):
         retrieval.read_collection(str(collection), 'dev')
+    path.write_text('query\tcorpus-id\tscore\nq1\tp1\t1\n')
+    with pytest.raises(
+        UserError, match=r"no field 'query-id'.* Name the fields of this file query-id, corpus-id"
+    ):
+        retrieval.read_collection(str(collection))
     with pytest.raises(UserError, match="'nothing/here' is no folder, and no prepared data set"):
         retrieval.read_collection('nothing/here')
     corpus = collection / 'corpus.jsonl'
     corpus.write_text(corpus.read_text() + '{"_id": "p1", "title": "", "text": "again"}\n')
     with pytest.raises(UserError, match="line 4, has the id 'p1' of an earlier record"):
+        retrieval.read_collection(str(collection))
+    corpus.write_text('{"id": "p1", "text": "again"}\n')
+    with pytest.raises(
+        UserError, match=r"line 1, has no field '_id'.* Name the fields of this file _id, text"
+    ):
+        retrieval.read_collection(str(collection))
+
+
+def write_candidates(folder, candidates):
+    (folder / 'top_ranked').mkdir()
+    lines = [json.dumps({'query-id': query, 'corpus-ids': names}) for query, names in candidates.items()]
+    (folder / 'top_ranked' / 'test.jsonl').write_text('\n'.join(lines) + '\n')
+
+
+def test_only_candidates_are_ranked(collection, pretrained):
+    write_candidates(collection, {'q0': ['p2', 'p0'], 'q1': ['p0', 'p2', 'p0']})
+    found = retrieval.read_collection(str(collection))
+    embedder = Embedder(pretrained)
+    rankings = retrieval.rank(embedder, found)
+    assert {query: sorted(names) for query, names in rankings.items()} == {
+        'q0': ['p0', 'p2'],
+        'q1': ['p0', 'p2'],
+        'q2': [],
+    }
+    vectors = embedder.encode([*found.passages.values()])
+    scores = dict(zip(found.passages, vectors @ embedder.encode(found.queries['q1']), strict=True))
+    assert scores[rankings['q1'][0]] > scores[rankings['q1'][1]]
+    assert retrieval.measure(rankings, found.judgments)['recall_at_100'] == pytest.approx(1 / 3)
+    (collection / 'top_ranked' / 'test.jsonl').write_text('{"query-id": "q0", "corpus-ids": ["p9"]}\n')
+    with pytest.raises(UserError, match="names the passage 'p9', which does not exist"):
         retrieval.read_collection(str(collection))
