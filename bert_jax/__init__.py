@@ -75,7 +75,7 @@ def load_embedder(path: str | pathlib.Path, pooling: typing.Any = None, length: 
     Args:
       path: working directory of a run, or the folder of one of its checkpoints: of the task `embed`, or another encoder or
         decoder, whose head is not used.
-      pooling: 'mean', 'cls', 'max', 'last' or 'weighted'; by default that of training, and 'mean' for other tasks.
+      pooling: 'mean', 'cls', 'max', 'last', 'weighted' or 'tokens'; by default that of training, and 'mean' for other tasks.
       length: maximum number of tokens of a text; 0 takes that of training.
 
     Raises:

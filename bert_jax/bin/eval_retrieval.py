@@ -30,8 +30,8 @@ def main() -> None:
     parser.add_argument('--passage_prompt', default='', help='text that precedes each passage')
     parser.add_argument(
         '--pooling',
-        choices=('mean', 'cls', 'max', 'last', 'weighted'),
-        help='vector of a text; by default that of training, and mean for other tasks',
+        choices=('mean', 'cls', 'max', 'last', 'weighted', 'tokens'),
+        help='vector of a text, or vectors of all its tokens; by default that of training, and mean for other tasks',
     )
     parser.add_argument(
         '--length', type=int, default=0, help='maximum number of tokens of a text; 0 takes that of training'
@@ -72,9 +72,11 @@ def main() -> None:
     paths.write_atomic(out, json.dumps({**about, **sizes, **columns}, indent=2) + '\n')
     passages = f'{sizes["passages"]:,} passages{", ranking candidates" if collection.candidates else ""}'
     print(f'{flags.checkpoint}, {flags.source}, {sizes["queries"]:,} queries, {passages}')
-    lines = [['', 'search', 'reranked']] if reranker else []
-    lines += [[name, *(f'{column[name]:.4f}' for column in columns.values())] for name in columns['scores']]
-    print(cli.format_table(lines))
+    width = max(map(len, columns['scores']))
+    if reranker:
+        print(f'{"":{width}}  search  reranked')
+    for name in columns['scores']:
+        print('  '.join([f'{name:>{width}}', *(f'{column[name]:.4f}' for column in columns.values())]))
 
 
 if __name__ == '__main__':

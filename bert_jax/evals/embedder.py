@@ -33,6 +33,8 @@ class Embedder:
 
     Attributes:
       width: width of the vectors, D.
+      length: maximum number of tokens of a text.
+      has_token_vectors: whether a text has a vector for each token (pooling 'tokens').
     """
 
     def __init__(self, path: str | pathlib.Path, pooling: Pooling | None = None, length: int = 0):
@@ -41,15 +43,19 @@ class Embedder:
         trained = load.read(path)
         experiment = trained.experiment
         kind: Any = pooling or getattr(experiment.task, 'pooling', 'mean')
-        graph, shapes, _ = module.abstract(lambda rngs: ForEmbedding(experiment.model, rngs, kind))
+        width = getattr(experiment.task, 'output_width', 0)
+        graph, shapes, _ = module.abstract(
+            lambda rngs: ForEmbedding(experiment.model, rngs, kind, width=width)
+        )
         missing = [name for name in shapes if name not in trained.params]
         if missing:
             raise UserError(
                 f'{str(path)!r} holds no single encoder ({missing[0]} is missing). Pass a checkpoint of another task.'
             )
-        self.tokenizer, self.width = trained.tokenizer, experiment.model.width
-        self._length = int(min(length or experiment.data.length, experiment.model.longest_row))
-        if self._length < 4:
+        self.tokenizer, self.width = trained.tokenizer, width or experiment.model.width
+        self.has_token_vectors = kind == 'tokens'
+        self.length = int(min(length or experiment.data.length, experiment.model.longest_row))
+        if self.length < 4:
             raise UserError(f'length={length} leaves no room for text. Set it to 4 or more.')
         mesh = Mesh(np.array(jax.local_devices()), ('data',))
         self._rows = NamedSharding(mesh, P('data'))
@@ -81,7 +87,8 @@ class Embedder:
           show_progress: whether to print the number of texts so far; by default on a terminal with more than 1,000 texts.
 
         Returns:
-          [n, D] float32, or [D] for a single text.
+          [n, D] float32, or [D] for a single text. With `has_token_vectors`, [n, T, D], or [T, D], where T is the number of
+          tokens of the longest text, and padding has zeros.
 
         Raises:
           UserError: if an argument is not text.
@@ -97,13 +104,16 @@ class Embedder:
             raise UserError(f'batch_size={batch_size} must be 1 or more. Raise it.')
         devices = self._rows.mesh.size
         batch_size = math.ceil(batch_size / devices) * devices
-        vectors = np.zeros((len(texts), self.width), np.float32)
+        tokens = (self.length,) if self.has_token_vectors else ()
+        vectors = np.zeros((len(texts), *tokens, self.width), np.float32)
+        longest = 0
         if show_progress is None:
             show_progress = len(texts) > 1000 and sys.stderr.isatty()
         shown = time.monotonic()
         for start in range(0, len(texts), _WINDOW * batch_size):
             window = texts[start : start + _WINDOW * batch_size]
-            self._encode_window(window, prompt, batch_size, vectors[start : start + len(window)])
+            part = vectors[start : start + len(window)]
+            longest = max(longest, self._encode_window(window, prompt, batch_size, part))
             if show_progress and (time.monotonic() - shown > 1 or start + len(window) == len(texts)):
                 print(
                     f'\rencoded {start + len(window):,} of {len(texts):,} texts',
@@ -114,22 +124,27 @@ class Embedder:
                 shown = time.monotonic()
         if show_progress and len(texts):
             print(file=sys.stderr)
+        vectors = vectors[:, :longest] if self.has_token_vectors else vectors
         return (
             np.asarray(sentence_vectors.normalize(jax.numpy.asarray(vectors)))
             if normalize and len(texts)
             else vectors
         )
 
-    def _encode_window(self, texts: Sequence[str], prompt: str, batch_size: int, vectors: np.ndarray) -> None:
-        """Encode texts in batches of like length, and write their vectors into `vectors` [n, D]."""
+    def _encode_window(self, texts: Sequence[str], prompt: str, batch_size: int, vectors: np.ndarray) -> int:
+        """Encode texts in batches of like length, and write their vectors into `vectors` [n, D], or [n, T, D].
+
+        Returns:
+          The number of tokens of the longest text.
+        """
         tokenizer = self.tokenizer
-        room = self._length - len(tokenizer.prefix) - 1
+        room = self.length - len(tokenizer.prefix) - 1
         encoded = [
             np.concatenate([tokenizer.prefix, ids[:room], [tokenizer.sep]])
             for ids in tokenizer.encode([prompt + text for text in texts])
         ]
         lengths = np.array([*map(len, encoded)])
-        widths = np.minimum(choose_bucket_lengths(lengths, 8, 8), self._length)
+        widths = np.minimum(choose_bucket_lengths(lengths, 8, 8), self.length)
         order = np.argsort(lengths, kind='stable')
         pending = []
         for start in range(0, len(order), batch_size):
@@ -144,4 +159,5 @@ class Embedder:
                 (members, self._encode(self._params, *jax.device_put((tokens, sizes), self._rows)))
             )
         for members, found in pending:
-            vectors[members] = np.asarray(found)[: len(members)]
+            vectors[members, : found.shape[1]] = np.asarray(found)[: len(members)]
+        return int(lengths.max())

@@ -14,10 +14,12 @@ from bert_jax.core.errors import UserError
 from bert_jax.data import records as records_lib
 from bert_jax.data import tfds_data
 from bert_jax.data.records import Record
+from bert_jax.modeling import sentence_vectors
 
 CUTOFF = 10  # of nDCG, MRR and precision
 RECALL_CUTOFF = 100  # of recall and MAP; number of passages that a search returns
 _QUERIES, _PASSAGES = 256, 1 << 16  # sizes of the blocks of similarities that are computed at once
+_COSINES = 1 << 26  # number of cosines of tokens that are computed at once
 
 
 class Collection(NamedTuple):
@@ -135,24 +137,31 @@ def _join(record: Record) -> str:
 
 
 def nearest(queries: np.ndarray, passages: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """Find the passages with the largest inner products, exactly; the vectors of the passages are split over all devices.
+    """Find the most similar passages, exactly; the vectors of the passages are split over all devices.
 
     Args:
-      queries: [Q, D] vectors.
-      passages: [N, D] vectors.
+      queries: [Q, D] vectors, compared by their inner products, or [Q, T, D] vectors of tokens, compared by
+        `sentence_vectors.max_similarity`.
+      passages: [N, D] vectors, or [N, S, D].
       k: number of passages per query.
 
     Returns:
-      [Q, K] indices, the best first, and [Q, K] float32 inner products; K is at most N.
+      [Q, K] indices, the best first, and [Q, K] float32 similarities; K is at most N.
     """
     k = min(k, len(passages))
+    num_queries, num_passages = _QUERIES, _PASSAGES
+    if queries.ndim == 3:
+        num_queries = min(8, _QUERIES)
+        num_passages = min(
+            num_passages, max(1, _COSINES // (num_queries * queries.shape[1] * passages.shape[1]))
+        )
     best = np.zeros((len(queries), 0), np.int64), np.zeros((len(queries), 0), np.float32)
-    for start in range(0, len(passages), _PASSAGES):
-        block = jax.device_put(_pad(passages[start : start + _PASSAGES]), _by_rows())
-        size = min(_PASSAGES, len(passages) - start)
+    for start in range(0, len(passages), num_passages):
+        block = jax.device_put(_pad(passages[start : start + num_passages]), _by_rows())
+        size = min(num_passages, len(passages) - start)
         parts = [
-            _top(jnp.asarray(queries[i : i + _QUERIES]), block, size, min(k, size))
-            for i in range(0, len(queries), _QUERIES)
+            _top(jnp.asarray(queries[i : i + num_queries]), block, size, min(k, size))
+            for i in range(0, len(queries), num_queries)
         ]
         scores, indices = (np.concatenate([np.asarray(part[j]) for part in parts]) for j in (0, 1))
         indices = np.concatenate([best[0], indices + start], axis=1)
@@ -169,14 +178,25 @@ def _by_rows() -> jax.sharding.NamedSharding:
 
 def _pad(vectors: np.ndarray) -> np.ndarray:
     """Add rows of zeros up to a multiple of the number of devices."""
-    return np.pad(vectors, [(0, -len(vectors) % jax.local_device_count()), (0, 0)])
+    padding = [(0, 0)] * (vectors.ndim - 1)
+    return np.pad(vectors, [(0, -len(vectors) % jax.local_device_count()), *padding])
 
 
 @functools.partial(jax.jit, static_argnums=(2, 3))
 def _top(queries: jax.Array, passages: jax.Array, size: int, k: int) -> tuple[jax.Array, jax.Array]:
-    """Return the k largest inner products with the first `size` passages, and their indices, each [Q, k]."""
-    scores = jnp.where(jnp.arange(len(passages)) < size, queries @ passages.T, -jnp.inf)
-    return jax.lax.top_k(scores, k)
+    """Return the k largest similarities with the first `size` passages, and their indices, each [Q, k]."""
+    late = queries.ndim == 3
+    scores = sentence_vectors.max_similarity(queries, passages) if late else queries @ passages.T
+    return jax.lax.top_k(jnp.where(jnp.arange(len(passages)) < size, scores, -jnp.inf), k)
+
+
+def similarities(query: np.ndarray, passages: np.ndarray) -> np.ndarray:
+    """Return the similarity of a query [D] or [T, D] with passages [N, D] or [N, S, D], whose vectors have length 1; [N]."""
+    cosines = passages @ query.T
+    if query.ndim == 1:
+        return cosines
+    is_token = (passages != 0).any(-1, keepdims=True)
+    return np.where(is_token, cosines, -1e9).max(1)[:, (query != 0).any(-1)].sum(1)
 
 
 def measure(
@@ -220,7 +240,7 @@ def _discounted(gains: Sequence[int]) -> float:
 def rank(
     embedder: Any, collection: Collection, query_prompt: str = '', passage_prompt: str = ''
 ) -> dict[str, list[str]]:
-    """Rank passages for each judged query, by the cosine similarities of their vectors.
+    """Rank passages for each judged query, by the similarities of their vectors.
 
     Args:
       embedder: an `Embedder`.
@@ -243,6 +263,6 @@ def rank(
     rankings = {}
     for i, query in enumerate(judged):
         members = np.array([rows[name] for name in collection.candidates.get(query, ())], np.int64)
-        order = np.argsort(-(passages[members] @ queries[i]), kind='stable')
+        order = np.argsort(-similarities(queries[i], passages[members]), kind='stable')
         rankings[query] = [names[j] for j in members[order]]
     return rankings

@@ -95,8 +95,9 @@ def embed(
       The number of vectors that were computed now.
 
     Raises:
-      UserError: if the folder has vectors of something else.
+      UserError: if the folder has vectors of something else, or a text has several vectors.
     """
+    _check_pooling(embedder)
     folder.mkdir(parents=True, exist_ok=True)
     about = {**about, 'prompt': prompt, 'texts': len(texts), 'width': embedder.width}
     lines = ''.join(json.dumps(text, ensure_ascii=False, default=str) + '\n' for text in texts)
@@ -121,6 +122,15 @@ def embed(
     return len(texts) - start
 
 
+def _check_pooling(embedder: Embedder) -> None:
+    """Raise UserError if a text has several vectors."""
+    if embedder.has_token_vectors:
+        raise UserError(
+            'The model has a vector for each token, but a folder holds one for each text. Set --checkpoint to a model with '
+            'another pooling.'
+        )
+
+
 class Index:
     """The vectors and texts of a folder that `embed` has written, to be searched.
 
@@ -129,10 +139,11 @@ class Index:
       embedder: encoder of the queries.
 
     Raises:
-      UserError: if the folder has no vectors, not all of them, or those of another width.
+      UserError: if the folder has no vectors, not all of them, or those of another width, or a query has several vectors.
     """
 
     def __init__(self, folder: pathlib.Path, embedder: Embedder):
+        _check_pooling(embedder)
         if not (folder / ABOUT).exists():
             raise UserError(f'{str(folder)!r} has no vectors. Pass the --output of bert_jax.bin.embed.')
         about = json.loads((folder / ABOUT).read_text())

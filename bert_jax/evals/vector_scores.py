@@ -41,22 +41,18 @@ class ClassScorer:
 
     def __call__(self, path: pathlib.Path) -> dict[str, Any]:
         """Return the scores of the newest checkpoint in `path`, with its step and a description of the data."""
-        from sklearn.cluster import KMeans
-        from sklearn.linear_model import LogisticRegression
-        from sklearn.metrics import v_measure_score
-
         data = self._data
         names = labeled.label_names(data)
         embedder = Embedder(path)
+        if embedder.has_token_vectors:
+            raise UserError(
+                f'{str(path)!r} has a vector for each token, but the scores need one for each text. Set --checkpoint to a '
+                'model with another pooling.'
+            )
         (train, train_labels), (held_out, labels) = (
             self._encode(embedder, data.read(split, limit), names)
             for split, limit in ((data.train_split, data.limit), (data.eval_split, 0))
         )
-        regression = LogisticRegression(max_iter=1000).fit(train, train_labels)
-        clusterings = [
-            KMeans(len({*labels}), n_init=1, random_state=seed).fit_predict(held_out) for seed in range(SEEDS)
-        ]
-        majority = np.bincount(labels).max() / len(labels)
         return {
             'checkpoint': str(path),
             'step': checkpoint_lib.read_metadata(path)[1]['step'],
@@ -64,11 +60,7 @@ class ClassScorer:
             'split': records_lib.used_split(data.source, data.eval_split),
             'rows': len(labels),
             'config': config_lib.as_dict(data),
-            'scores': {
-                'accuracy': float(np.mean(regression.predict(held_out) == labels)),
-                'v_measure': float(np.mean([v_measure_score(labels, found) for found in clusterings])),
-                'majority': float(majority),
-            },
+            'scores': score_vectors(train, train_labels, held_out, labels),
         }
 
     def _encode(
@@ -83,3 +75,32 @@ class ClassScorer:
         """Format scores as a plain-text table."""
         width = max(map(len, scores))
         return '\n'.join(f'{name:>{width}}  {value:.4f}' for name, value in scores.items())
+
+
+def score_vectors(
+    train: np.ndarray, train_labels: np.ndarray, held_out: np.ndarray, labels: np.ndarray
+) -> dict[str, float]:
+    """Score vectors by the classes of their texts.
+
+    Args:
+      train: [n, D] vectors to train on.
+      train_labels: [n] class ids.
+      held_out: [m, D] vectors to score.
+      labels: [m] class ids.
+
+    Returns:
+      accuracy and v_measure, as in `ClassScorer`, and majority, the share of the most frequent class.
+    """
+    from sklearn.cluster import KMeans
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.metrics import v_measure_score
+
+    regression = LogisticRegression(max_iter=1000).fit(train, train_labels)
+    clusterings = [
+        KMeans(len({*labels}), n_init=1, random_state=seed).fit_predict(held_out) for seed in range(SEEDS)
+    ]
+    return {
+        'accuracy': float(np.mean(regression.predict(held_out) == labels)),
+        'v_measure': float(np.mean([v_measure_score(labels, found) for found in clusterings])),
+        'majority': float(np.bincount(labels).max() / len(labels)),
+    }

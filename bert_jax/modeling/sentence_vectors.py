@@ -1,4 +1,4 @@
-"""Vectors of texts: pooling of the last hidden states, and losses of pairs of vectors."""
+"""Vectors of texts or of their tokens: pooling of the last hidden states, and losses of pairs of vectors."""
 
 from typing import Any, Literal
 
@@ -12,20 +12,21 @@ from bert_jax.modeling.heads import Encoder
 from bert_jax.modeling.layers import Dense
 from bert_jax.modeling.losses import cross_entropy
 
-Pooling = Literal['mean', 'cls', 'max', 'last', 'weighted']
+Pooling = Literal['mean', 'cls', 'max', 'last', 'weighted', 'tokens']
 
 
 def pool(hidden: jax.Array, valid: jax.Array | None, kind: Pooling) -> jax.Array:
-    """Reduce the hidden states of each text to one vector.
+    """Reduce the hidden states of each text to one vector, or keep those of its tokens.
 
     Args:
       hidden: [B, T, D] last hidden states.
       valid: [B, T] booleans, false on padding; None means all true.
       kind: 'mean', the mean over the tokens; 'cls', the first token; 'max', the largest value of each dimension; 'last',
-        the last token; 'weighted', the mean with weights 1, 2, 3, ... (Muennighoff 2022, arXiv 2202.08904, section 3.1).
+        the last token; 'weighted', the mean with weights 1, 2, 3, ... (Muennighoff 2022, arXiv 2202.08904, section 3.1);
+        'tokens', all hidden states, zero on padding.
 
     Returns:
-      [B, D] float32.
+      [B, D] float32, or [B, T, D] for 'tokens'.
     """
     hidden = hidden.astype(jnp.float32)
     if kind == 'cls':
@@ -35,6 +36,8 @@ def pool(hidden: jax.Array, valid: jax.Array | None, kind: Pooling) -> jax.Array
     if kind == 'mean':
         return pooling.mean(hidden, valid)
     is_token = jnp.ones(hidden.shape[:2], bool) if valid is None else valid.astype(bool)
+    if kind == 'tokens':
+        return jnp.where(is_token[..., None], hidden, 0.0)
     if kind == 'max':
         return jnp.where(is_token[..., None], hidden, -jnp.inf).max(1)
     weights = jnp.where(is_token, jnp.arange(1.0, hidden.shape[1] + 1), 0.0)
@@ -43,7 +46,31 @@ def pool(hidden: jax.Array, valid: jax.Array | None, kind: Pooling) -> jax.Array
 
 def normalize(vectors: jax.Array) -> jax.Array:
     """Scale vectors [..., D] to length 1."""
-    return vectors / jnp.maximum(jnp.linalg.norm(vectors, axis=-1, keepdims=True), 1e-12)
+    squares = jnp.square(vectors).sum(-1, keepdims=True)
+    return vectors * jax.lax.rsqrt(jnp.maximum(squares, 1e-24))  # zeros have a gradient of zero, not NaN
+
+
+def max_similarity(queries: jax.Array, passages: jax.Array) -> jax.Array:
+    """Sum the largest cosine of each query token with a passage token (MaxSim; Khattab & Zaharia 2020, arXiv 2004.12832).
+
+    Args:
+      queries: [Q, T, D] vectors of tokens, zero on padding.
+      passages: [P, S, D] vectors of tokens, zero on padding.
+
+    Returns:
+      [Q, P] similarities.
+    """
+    cosines = jnp.einsum('qtd,psd->qpts', normalize(queries), normalize(passages))
+    is_token = (passages != 0).any(-1)[:, None]
+    return jnp.where(is_token, cosines, -1e9).max(-1).sum(-1, where=(queries != 0).any(-1)[:, None])
+
+
+def similarities(a: jax.Array, b: jax.Array) -> jax.Array:
+    """Return the similarity of each of A texts with each of B, [A, B].
+
+    The similarity is the cosine of vectors [A, D] and [B, D], or `max_similarity` of vectors of tokens.
+    """
+    return max_similarity(a, b) if a.ndim == 3 else normalize(a) @ normalize(b).T
 
 
 def ranking_loss(
@@ -52,15 +79,15 @@ def ranking_loss(
     """Compute the softmax cross-entropy of the right candidate of each anchor (Gao et al. 2021, arXiv 2104.08821, equation 5).
 
     Args:
-      anchors: [B, D] vectors.
-      candidates: [C, D] vectors, C >= B, of which the one with the number of an anchor belongs to it.
+      anchors: [B, D] vectors, or [B, T, D] vectors of tokens.
+      candidates: [C, D] vectors, or [C, S, D], C >= B, of which the one with the number of an anchor belongs to it.
       is_candidate: [C] booleans; others are left out.
-      temperature: divisor of the cosine similarities.
+      temperature: divisor of the similarities.
 
     Returns:
       [B] losses, and [B] booleans: whether the right candidate is the most similar one.
     """
-    logits = normalize(anchors) @ normalize(candidates).T / temperature
+    logits = similarities(anchors, candidates) / temperature
     logits = jnp.where(is_candidate, logits, -1e9)
     labels = jnp.arange(len(anchors))
     return cross_entropy(logits, labels), logits.argmax(1) == labels
@@ -75,20 +102,30 @@ class ForEmbedding(Encoder):
     """An encoder that maps texts to vectors.
 
     Attributes:
+      width: width of the vectors, D.
+      projection: dense layer on the vectors, if `width` was set; else None.
       classifier: for classification of pairs, a dense layer on (u, v, |u - v|) (Reimers & Gurevych 2019, section 3); else
         None.
     """
 
-    def __init__(self, config: ModelConfig, rngs: nnx.Rngs, kind: Pooling = 'mean', classes: int = 0):
+    def __init__(
+        self, config: ModelConfig, rngs: nnx.Rngs, kind: Pooling = 'mean', classes: int = 0, width: int = 0
+    ):
         super().__init__(config, rngs)
-        self.kind = kind
-        sizes = {'': 3 * config.width}, {'': classes}
+        self.kind, self.width = kind, width or config.width
+        sizes = {'embed': config.width}, {'': width}
+        self.projection = Dense(config, *sizes, rngs, use_bias=True) if width else None
+        sizes = {'': 3 * self.width}, {'': classes}
         self.classifier = Dense(config, *sizes, rngs, use_bias=True) if classes else None
 
     def vectors(self, tokens: jax.Array, valid: jax.Array | None, key: jax.Array | None = None) -> jax.Array:
-        """Compute the vectors [B, D], float32, of texts [B, T]."""
+        """Compute the vectors [B, D], float32, of texts [B, T], or those of their tokens, [B, T, D]."""
         out = self.base_model.encode(tokens, None, valid, self._encoder_key(key))
-        return pool(out.hidden_states[-1], valid, self.kind)
+        vectors = pool(out.hidden_states[-1], valid, self.kind)
+        if self.projection is None:
+            return vectors
+        vectors = self.projection(vectors).astype(jnp.float32)
+        return pool(vectors, valid, 'tokens') if self.kind == 'tokens' else vectors
 
     def vectors_in_chunks(
         self, tokens: jax.Array, valid: jax.Array, key: jax.Array | None, chunks: int
@@ -109,4 +146,4 @@ class ForEmbedding(Encoder):
             return x.reshape(-1, chunks, *x.shape[1:]).swapaxes(0, 1)
 
         found: Any = jax.lax.map(encode, (jnp.arange(chunks), split(tokens), split(valid)))
-        return found.swapaxes(0, 1).reshape(len(tokens), -1)
+        return found.swapaxes(0, 1).reshape(len(tokens), *found.shape[2:])

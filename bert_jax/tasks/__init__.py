@@ -274,7 +274,16 @@ def attention_size(valid: np.ndarray) -> tuple[int, float]:
 
 
 # Fields of a task's `Config` that belong to a trained model. An evaluation takes them from the checkpoint.
-CHECKPOINT_FIELDS = ('labels', 'decoder_only', 'alphabet', 'kmer', 'stride', 'mapping_seed', 'pooling')
+CHECKPOINT_FIELDS = (
+    'labels',
+    'decoder_only',
+    'alphabet',
+    'kmer',
+    'stride',
+    'mapping_seed',
+    'pooling',
+    'output_width',
+)
 
 
 def token_output(

@@ -35,8 +35,10 @@ class Config:
       objective: 'contrastive' finds the positive of each anchor among the texts of the batch, by its cosine similarity; a
         single text is its own positive, with other dropout (SimCSE, Gao et al. 2021). 'cosine' is the squared error of the
         cosine similarity of a pair. 'classes' classifies a pair by (u, v, |u - v|) (SBERT, Reimers & Gurevych 2019).
-      pooling: vector of a text; see `sentence_vectors.pool`.
-      temperature: divisor of the cosine similarities of 'contrastive'.
+      pooling: vector of a text; see `sentence_vectors.pool`. 'tokens' compares the tokens of two texts instead (late
+        interaction, ColBERT, Khattab & Zaharia 2020; see `sentence_vectors.max_similarity`), only for 'contrastive'.
+      output_width: width of the vectors, to which a dense layer maps them; 0 has none, and keeps the width of the model.
+      temperature: divisor of the similarities of 'contrastive'.
       symmetric: whether 'contrastive' also finds the anchor of each positive, with the mean of both losses.
       widths: widths of vectors that are trained as well, each the first values of the full vector; the losses are added
         (Kusupati et al. 2022, arXiv 2205.13147). Empty trains only the full one.
@@ -48,6 +50,7 @@ class Config:
     name: str = 'embed'
     objective: Literal['contrastive', 'cosine', 'classes'] = 'contrastive'
     pooling: Pooling = 'mean'
+    output_width: int = 0
     temperature: float = 0.05
     symmetric: bool = False
     widths: tuple[int, ...] = ()
@@ -57,6 +60,7 @@ class Config:
     def __post_init__(self) -> None:
         check_range(self, 'task', 1e-6, math.inf, 'temperature')
         check_range(self, 'task', 1, math.inf, 'chunks')
+        check_range(self, 'task', 0, math.inf, 'output_width')
         if any(width < 1 for width in self.widths):
             raise UserError(f'task.widths={self.widths} has a width below 1. Set widths of vectors.')
 
@@ -68,6 +72,11 @@ class Task(Downstream):
 
     def __init__(self, config: Config, data: TupleConfig, tokenizer: Tokenizer):
         super().__init__(config, data, tokenizer)
+        if config.pooling == 'tokens' and config.objective != 'contrastive':
+            raise UserError(
+                f'task.objective={config.objective!r} needs one vector for each text, which task.pooling=tokens does not '
+                'compute. Set task.objective to contrastive, or change task.pooling.'
+            )
         needed = 1 if config.objective == 'contrastive' else 2
         if len(data.texts) < needed or (needed == 2 and len(data.texts) > 2):
             raise UserError(
@@ -107,11 +116,13 @@ class Task(Downstream):
         }
 
     def build_model(self, model_config: Any, rngs: Rngs) -> ForEmbedding:
-        if invalid := [width for width in self.config.widths if width > model_config.width]:
+        config = self.config
+        model = ForEmbedding(model_config, rngs, config.pooling, len(config.labels), config.output_width)
+        if invalid := [width for width in config.widths if width > model.width]:
             raise UserError(
-                f'task.widths has {invalid[0]}, but the model is {model_config.width} wide. Remove it from task.widths.'
+                f'task.widths has {invalid[0]}, but the vectors are {model.width} wide. Remove it from task.widths.'
             )
-        return ForEmbedding(model_config, rngs, self.config.pooling, len(self.config.labels))
+        return model
 
     def loss(self, model: ForEmbedding, batch: Batch, key: jax.Array | None) -> TaskOutput:
         tokens, valid = batch['tokens'], batch['valid']
@@ -126,7 +137,7 @@ class Task(Downstream):
                 'train.batch_size.'
             )
         vectors = model.vectors(*flat, key) if chunks == 1 else model.vectors_in_chunks(*flat, key, chunks)
-        vectors = vectors.reshape(n, k, -1)
+        vectors = vectors.reshape(n, k, *vectors.shape[1:])
         objectives: dict[str, Callable[[jax.Array, Batch], TaskOutput]] = {
             'contrastive': self._contrastive,
             'cosine': self._cosine,
@@ -142,13 +153,13 @@ class Task(Downstream):
         metrics = {
             f'{k}{suffix}': m for o, suffix in zip(outputs, names, strict=True) for k, m in o.metrics.items()
         }
-        similarity = sentence_vectors.cosine(vectors[:, 0], vectors[:, 1])
+        similarity = jax.vmap(lambda pair: sentence_vectors.similarities(pair[:1], pair[1:2])[0, 0])(vectors)
         return TaskOutput(losses, metrics, {'similarity': similarity, 'label': batch['label']})
 
     def _contrastive(self, vectors: jax.Array, batch: Batch) -> TaskOutput:
         weights, others = batch['row_weight'], vectors.shape[1] - 1
         anchors = vectors[:, 0]
-        candidates = vectors[:, 1:].swapaxes(0, 1).reshape(-1, vectors.shape[-1])  # the positives first
+        candidates = vectors[:, 1:].swapaxes(0, 1).reshape(-1, *vectors.shape[2:])  # the positives first
         is_real = jnp.tile(weights > 0, others)
         rank = functools.partial(sentence_vectors.ranking_loss, temperature=self.config.temperature)
         losses, correct = rank(anchors, candidates, is_real)
@@ -165,7 +176,7 @@ class Task(Downstream):
 
     def _classes(self, model: ForEmbedding, vectors: jax.Array, batch: Batch) -> TaskOutput:
         u, v = vectors[:, 0], vectors[:, 1]
-        padding = [(0, 0), (0, model.config.width - vectors.shape[-1])]
+        padding = [(0, 0), (0, model.width - vectors.shape[-1])]
         features = [jnp.pad(x, padding) for x in (u, v, jnp.abs(u - v))]  # the classifier has one width
         classifier: Any = model.classifier
         logits = classifier(jnp.concatenate(features, axis=-1))
@@ -199,7 +210,7 @@ class Task(Downstream):
         }
 
     def predictions(self, outputs: dict[str, np.ndarray], metadata: Any) -> list[dict[str, Any]]:
-        """Return the cosine similarity of the first two texts of each record."""
+        """Return the similarity of the first two texts of each record."""
         return [{'prediction': round(float(value), 6)} for value in outputs['similarity']]
 
     def gold(self, record: Record) -> Any:

@@ -26,6 +26,17 @@ def test_nearest_is_exact(block, monkeypatch):
     np.testing.assert_array_equal(indices, np.argsort(-products, axis=1)[:, :9])
     np.testing.assert_allclose(scores, -np.sort(-products, axis=1)[:, :9], rtol=1e-5)
     assert retrieval.nearest(queries, passages[:3], 9)[0].shape == (5, 3)
+    queries, passages = (x.reshape(len(x), 2, 2).copy() for x in (queries, passages))
+    passages[::3, 1] = 0  # padding
+    queries, passages = (
+        x / np.maximum(np.linalg.norm(x, axis=-1, keepdims=True), 1e-9) for x in (queries, passages)
+    )
+    monkeypatch.setattr(retrieval, '_COSINES', 3 * 4 * block)
+    indices, scores = retrieval.nearest(queries, passages, 9)
+    for query, row, found in zip(queries, indices, scores, strict=True):
+        expected = retrieval.similarities(query, passages)
+        np.testing.assert_allclose(found, -np.sort(-expected)[:9], rtol=1e-5)
+        np.testing.assert_allclose(expected[row], found, rtol=1e-5)
 
 
 def test_scores_of_rankings_by_hand():

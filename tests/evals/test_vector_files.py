@@ -47,7 +47,7 @@ def test_interrupted_embedding_is_resumed(source, embedder, tmp_path, monkeypatc
     calls = []
 
     class Interrupted:
-        width = embedder.width
+        width, has_token_vectors = embedder.width, False
 
         def encode(self, part, prompt):
             calls.append(len(part))

@@ -15,7 +15,7 @@ from bert_jax.core.errors import UserError
 from bert_jax.data.pipeline import stack
 from bert_jax.data.records import Record
 from bert_jax.data.text_tuples import TupleConfig
-from bert_jax.evals import scoring
+from bert_jax.evals import retrieval, scoring, vector_files
 from bert_jax.modeling import module, sentence_vectors
 from bert_jax.modeling.sentence_vectors import ForEmbedding
 from bert_jax.tasks import embed
@@ -172,6 +172,80 @@ def test_narrow_vectors_add_their_losses(word_tokenizer, model):
     assert {*output.losses} == {'contrastive_loss', 'contrastive_loss/8', 'contrastive_loss/16'}
 
 
+def plain_max_similarity(query, passage):
+    """MaxSim of two lists of vectors, by definition."""
+    return sum(max(unit(q) @ unit(p) for p in passage) for q in query)
+
+
+def test_late_interaction_is_that_of_a_plain_loop():
+    rng = np.random.default_rng(0)
+    sizes = [(3, 5, 1), (4, 2, 6, 3)]
+    texts = [[rng.normal(size=(n, 5)).astype(np.float32) for n in column] for column in sizes]
+    padded = [np.stack([np.pad(x, [(0, 7 - len(x)), (0, 0)]) for x in column]) for column in texts]
+
+    def total(function):  # with different weights, so that each pair has its own gradient
+        return sum(function(i, j) * (i + 2 * j + 1) for i in range(3) for j in range(4))
+
+    def ours(queries, passages):
+        found = sentence_vectors.max_similarity(queries, passages)
+        return total(lambda i, j: found[i, j])
+
+    def plain(queries, passages):
+        def score(i, j):
+            best = 0.0
+            for t in range(sizes[0][i]):
+                q = queries[i, t]
+                cosines = [
+                    q @ p / jnp.linalg.norm(q) / jnp.linalg.norm(p) for p in passages[j, : sizes[1][j]]
+                ]
+                best += jnp.max(jnp.stack(cosines))
+            return best
+
+        return total(score)
+
+    found = sentence_vectors.max_similarity(*map(jnp.asarray, padded))
+    expected = [[plain_max_similarity(q, p) for p in texts[1]] for q in texts[0]]
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+    gradients = [jax.grad(f, (0, 1))(*map(jnp.asarray, padded)) for f in (ours, plain)]
+    for a, b, column in zip(*gradients, sizes, strict=True):
+        for i, n in enumerate(column):
+            np.testing.assert_allclose(a[i, :n], b[i, :n], rtol=1e-4, atol=1e-5)
+            assert not np.any(a[i, n:])
+
+
+def test_late_interaction_ranks_all_texts_of_the_batch(word_tokenizer):
+    config = tiny.config(vocab_size=4000)
+    task = make_task(word_tokenizer, pooling='tokens', output_width=6, temperature=0.5, symmetric=True)
+    graph, shapes, _ = module.abstract(lambda rngs: task.build_model(config, rngs))
+    rng = np.random.default_rng(0)
+    params = {
+        n: jnp.asarray(rng.normal(n.endswith('scale'), 0.3, s.shape), s.dtype) for n, s in shapes.items()
+    }
+    model = module.merge(graph, params)
+    batch = make_batch(task, make_records())
+    columns = []
+    for column in range(2):  # one text at a time, without padding
+        columns.append([])
+        for tokens, valid in zip(batch['tokens'][:, column], batch['valid'][:, column], strict=True):
+            hidden = np.asarray(model(tokens[None, : int(valid.sum())]).hidden_states[-1][0])
+            columns[-1].append(hidden @ params['projection/kernel'] + params['projection/bias'])
+    logits = np.array([[plain_max_similarity(q, p) for p in columns[1]] for q in columns[0]]) / 0.5
+    backward = np.array([[plain_max_similarity(q, p) for p in columns[0]] for q in columns[1]]) / 0.5
+    losses = [-np.diag(x - np.log(np.exp(x).sum(1, keepdims=True))).mean() for x in (logits, backward)]
+    output = task.loss(model, batch, None)
+    assert value(output, 'contrastive_loss') == pytest.approx(np.mean(losses), rel=1e-4)
+    np.testing.assert_allclose(output.outputs['similarity'], np.diag(logits) * 0.5, rtol=1e-4)
+
+    def loss(params, chunks):
+        chunked = make_task(word_tokenizer, pooling='tokens', output_width=6, chunks=chunks)
+        result = chunked.loss(module.merge(graph, params), batch, jax.random.key(0))
+        return result.losses['contrastive_loss'].value()
+
+    gradients = [jax.jit(jax.grad(loss), static_argnums=1)(params, chunks) for chunks in (1, 4)]
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), *gradients)
+    assert all(np.isfinite(x).all() for x in gradients[0].values())
+
+
 def test_chunks_and_devices_do_not_change_loss_and_gradients(word_tokenizer, graph_and_params):
     graph, params = graph_and_params
     records = make_records(16)
@@ -218,6 +292,7 @@ def test_inconsistent_settings_are_errors(word_tokenizer):
         (('a', 'b'), {}, {'prompts': ('q: ',)}, 'data.prompts has 1 prompts for the 2 fields'),
         (('a', 'b'), {}, {'label_scale': 0.0}, 'data.label_scale=0.0 must be above 0'),
         (('a', 'b'), {'widths': (0,)}, {}, 'a width below 1'),
+        (('a', 'b'), {'objective': 'cosine', 'pooling': 'tokens'}, {}, 'needs one vector for each text'),
     ):
         with pytest.raises(UserError, match=message):
             make_task(word_tokenizer, texts, data, **settings)
@@ -286,6 +361,50 @@ def test_vectors_do_not_depend_on_the_batch(pretrained):
         embedder.encode(['a', None])
     with pytest.raises(UserError, match='texts is None'):
         embedder.encode(None)
+
+
+def test_late_interaction_from_training_to_search(trained, pretrained, tmp_path):
+    source = trained[1]
+    settings = (
+        f'data.source={source}',
+        f'init.checkpoint={pretrained}',
+        'task.objective=contrastive',
+        'task.pooling=tokens',
+        'task.output_width=8',
+        'task.temperature=1.0',
+        'data.length=16',
+        'train.steps=2',
+        'train.batch_size=16',
+        'train.length_buckets=1',
+    )
+    assert train_command.run(f'{CONFIG}:stsb', tmp_path / 'run', settings) == 0
+    embedder = bert_jax.load_embedder(tmp_path / 'run')
+    texts = sentences(random.Random(5), 11)
+    vectors = embedder.encode([*texts, texts[0].split()[0]], batch_size=4)
+    tokens = [len(ids) + 2 for ids in embedder.tokenizer.encode([*texts, texts[0].split()[0]])]
+    assert vectors.shape == (12, min(16, max(tokens)), 8)
+    for x, n in zip(vectors, tokens, strict=True):
+        np.testing.assert_allclose(np.linalg.norm(x[:n], axis=1), 1, rtol=1e-5)
+        assert not x[n:].any()
+    np.testing.assert_allclose(embedder.encode(texts[3])[: tokens[3]], vectors[3][: tokens[3]], atol=1e-5)
+    collection = retrieval.Collection(
+        {f'q{i}': text for i, text in enumerate(texts[:4])},
+        {f'p{i}': text for i, text in enumerate(texts)},
+        {f'q{i}': {f'p{i}': 1} for i in range(4)},
+    )
+    rankings = retrieval.rank(embedder, collection)
+    for i in range(4):
+        scores = {
+            f'p{j}': plain_max_similarity(vectors[i][: tokens[i]], vectors[j][: tokens[j]]) for j in range(11)
+        }
+        found = [scores[name] for name in rankings[f'q{i}']]
+        np.testing.assert_allclose(found, sorted(scores.values(), reverse=True), rtol=1e-5)
+    candidates = {query: [*collection.passages] for query in rankings}
+    assert retrieval.rank(embedder, collection._replace(candidates=candidates)) == rankings
+    with pytest.raises(UserError, match='a vector for each token'):
+        vector_files.embed(embedder, [], tmp_path / 'vectors', {})
+    with pytest.raises(UserError, match='a vector for each token'):
+        vector_files.Index(tmp_path / 'vectors', embedder)
 
 
 def test_classes_and_clusters_are_found_in_the_vectors(finetuned, labeled, tmp_path):
