@@ -44,8 +44,9 @@ class Embedder:
         experiment = trained.experiment
         kind: Any = pooling or getattr(experiment.task, 'pooling', 'mean')
         width = getattr(experiment.task, 'output_width', 0)
+        activation: Any = getattr(experiment.task, 'output_activation', 'identity')
         graph, shapes, _ = module.abstract(
-            lambda rngs: ForEmbedding(experiment.model, rngs, kind, width=width)
+            lambda rngs: ForEmbedding(experiment.model, rngs, kind, 0, width, activation)
         )
         missing = [name for name in shapes if name not in trained.params]
         if missing:

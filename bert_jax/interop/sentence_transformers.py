@@ -1,12 +1,15 @@
-"""Folders of sentence-transformers: a transformer, the pooling of its hidden states, and a normalization."""
+"""Folders of sentence-transformers: a transformer, the pooling of its hidden states, a dense layer, and a normalization."""
 
 import json
 import pathlib
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
+
+import numpy as np
 
 from bert_jax.core.errors import UserError
-from bert_jax.modeling.sentence_vectors import Pooling
+from bert_jax.interop import files
+from bert_jax.modeling.sentence_vectors import Activation, Pooling
 
 # Our names of poolings, by those of the library and of its older versions.
 _POOLINGS: Mapping[str, Pooling] = {
@@ -23,29 +26,63 @@ _OLD_KEYS = {
     'pooling_mode_lasttoken': 'lasttoken',
     'pooling_mode_weightedmean_tokens': 'weightedmean',
 }
+_ACTIVATIONS: Mapping[str, Activation] = {
+    'torch.nn.modules.linear.Identity': 'identity',
+    'torch.nn.modules.activation.Tanh': 'tanh',
+}
 
 
-def read_pooling(folder: pathlib.Path) -> tuple[pathlib.Path, Pooling, int] | None:
+class Layer(NamedTuple):
+    """A dense layer on the vectors.
+
+    Attributes:
+      kernel: [width of the transformer, width of the vectors].
+      bias: [width of the vectors].
+      activation: name of the activation.
+    """
+
+    kernel: np.ndarray
+    bias: np.ndarray
+    activation: Activation
+
+
+class Parts(NamedTuple):
+    """How a model of sentence-transformers maps texts to vectors.
+
+    Attributes:
+      folder: folder of the transformer.
+      pooling: the pooling.
+      length: maximum number of tokens of a text, 0 if unknown.
+      dense: the dense layer, or None.
+    """
+
+    folder: pathlib.Path
+    pooling: Pooling
+    length: int
+    dense: Layer | None
+
+
+def read_parts(folder: pathlib.Path) -> Parts | None:
     """Read how a model of sentence-transformers maps texts to vectors.
 
     Args:
       folder: its folder.
 
     Returns:
-      The folder of the transformer, the pooling, and the maximum number of tokens of a text, 0 if unknown; None if the
-      folder is not one of sentence-transformers.
+      The parts; None if the folder is not one of sentence-transformers.
 
     Raises:
-      UserError: if the model has other parts than a transformer, a pooling and a normalization.
+      UserError: if the model has other parts than a transformer, a pooling, a dense layer and a normalization.
     """
     if not (folder / 'modules.json').is_file():
         return None
     modules = _read(folder / 'modules.json')
     kinds = [str(module.get('type', '')).rpartition('.')[2] for module in modules]
-    if kinds not in (['Transformer', 'Pooling'], ['Transformer', 'Pooling', 'Normalize']):
+    readable = ['Transformer', 'Pooling', 'Dense', 'Normalize']
+    if kinds[:2] != readable[:2] or kinds != [kind for kind in readable if kind in kinds]:
         raise UserError(
-            f'{str(folder)!r} consists of {", ".join(kinds)}, but only a Transformer, a Pooling and a Normalize can be '
-            'converted. Use another model.'
+            f'{str(folder)!r} consists of {", ".join(kinds)}, but only a Transformer, a Pooling, perhaps one Dense, and perhaps '
+            'a Normalize can be converted. Use another model.'
         )
     transformer, pooling = (folder / module.get('path', '') for module in modules[:2])
     settings = _read(pooling / 'config.json')
@@ -66,7 +103,21 @@ def read_pooling(folder: pathlib.Path) -> tuple[pathlib.Path, Pooling, int] | No
     sizes = [
         size for config in read for key in ('max_seq_length', 'model_max_length') if (size := config.get(key))
     ]
-    return transformer, _POOLINGS[modes[0]], int(min(sizes, default=0))
+    dense = _read_dense(folder / modules[2].get('path', '')) if 'Dense' in kinds else None
+    return Parts(transformer, _POOLINGS[modes[0]], int(min(sizes, default=0)), dense)
+
+
+def _read_dense(folder: pathlib.Path) -> Layer:
+    settings, tensors = _read(folder / 'config.json'), files.read_tensors(folder)
+    activation = settings.get('activation_function')
+    if activation not in _ACTIVATIONS or 'linear.weight' not in tensors:
+        raise UserError(
+            f'{str(folder)!r} has the activation {activation!r} and the tensors {", ".join(tensors)}, but only a linear layer with '
+            f'{" or ".join(_ACTIVATIONS)} can be converted. Use another model.'
+        )
+    kernel = tensors['linear.weight'].astype(np.float32).T
+    bias = tensors.get('linear.bias', np.zeros(kernel.shape[1])).astype(np.float32)
+    return Layer(kernel, bias, _ACTIVATIONS[activation])
 
 
 def _read(path: pathlib.Path) -> Any:
@@ -76,18 +127,36 @@ def _read(path: pathlib.Path) -> Any:
         raise UserError(f'{str(path)!r} cannot be read ({e}). Download the model again.') from e
 
 
-def make_files(pooling: Pooling, width: int, length: int) -> dict[str, Any]:
+def make_files(pooling: Pooling, width: int, length: int, dense: Layer | None = None) -> dict[str, Any]:
     """Make the JSON files, by path, that turn the folder of a transformer into a model of sentence-transformers.
 
     Args:
       pooling: pooling of the hidden states.
-      width: width of the vectors.
+      width: width of the transformer.
       length: maximum number of tokens of a text.
+      dense: dense layer, whose tensors `dense_tensors` returns.
+
+    Raises:
+      UserError: for the pooling 'tokens', which the library does not have.
     """
+    if pooling not in _POOLINGS.values():
+        raise UserError(
+            f'sentence-transformers has no model with task.pooling={pooling}. Use the checkpoint with bert_jax.load_embedder.'
+        )
     their_name = next(name for name, ours in _POOLINGS.items() if ours == pooling)
     prefix = 'sentence_transformers.models'
-    kinds = (('', 'Transformer'), ('1_Pooling', 'Pooling'), ('2_Normalize', 'Normalize'))
+    kinds = [('', 'Transformer'), ('1_Pooling', 'Pooling'), ('2_Normalize', 'Normalize')]
+    extra: dict[str, Any] = {}
+    if dense:
+        kinds[2:] = [('2_Dense', 'Dense'), ('3_Normalize', 'Normalize')]
+        extra['2_Dense/config.json'] = {
+            'in_features': dense.kernel.shape[0],
+            'out_features': dense.kernel.shape[1],
+            'bias': True,
+            'activation_function': next(k for k, v in _ACTIVATIONS.items() if v == dense.activation),
+        }
     return {
+        **extra,
         'modules.json': [
             {'idx': i, 'name': str(i), 'path': path, 'type': f'{prefix}.{kind}'}
             for i, (path, kind) in enumerate(kinds)
@@ -98,7 +167,7 @@ def make_files(pooling: Pooling, width: int, length: int) -> dict[str, Any]:
             'pooling_mode_mean_sqrt_len_tokens': False,
             'include_prompt': True,
         },
-        '2_Normalize/config.json': {},
+        f'{kinds[-1][0]}/config.json': {},
         'sentence_bert_config.json': {'max_seq_length': length, 'do_lower_case': False},
         'config_sentence_transformers.json': {
             'similarity_fn_name': 'cosine',
@@ -106,3 +175,8 @@ def make_files(pooling: Pooling, width: int, length: int) -> dict[str, Any]:
             'default_prompt_name': None,
         },
     }
+
+
+def dense_tensors(dense: Layer) -> dict[str, np.ndarray]:
+    """Return the tensors of a dense layer, by the names of the library."""
+    return {'linear.weight': np.ascontiguousarray(dense.kernel.T), 'linear.bias': dense.bias}

@@ -13,6 +13,7 @@ from bert_jax.modeling.layers import Dense
 from bert_jax.modeling.losses import cross_entropy
 
 Pooling = Literal['mean', 'cls', 'max', 'last', 'weighted', 'tokens']
+Activation = Literal['identity', 'tanh']
 
 
 def pool(hidden: jax.Array, valid: jax.Array | None, kind: Pooling) -> jax.Array:
@@ -103,16 +104,22 @@ class ForEmbedding(Encoder):
 
     Attributes:
       width: width of the vectors, D.
-      projection: dense layer on the vectors, if `width` was set; else None.
+      projection: dense layer on the vectors, followed by the activation, if `width` was set; else None.
       classifier: for classification of pairs, a dense layer on (u, v, |u - v|) (Reimers & Gurevych 2019, section 3); else
         None.
     """
 
     def __init__(
-        self, config: ModelConfig, rngs: nnx.Rngs, kind: Pooling = 'mean', classes: int = 0, width: int = 0
+        self,
+        config: ModelConfig,
+        rngs: nnx.Rngs,
+        kind: Pooling = 'mean',
+        classes: int = 0,
+        width: int = 0,
+        activation: Activation = 'identity',
     ):
         super().__init__(config, rngs)
-        self.kind, self.width = kind, width or config.width
+        self.kind, self.width, self.activation = kind, width or config.width, activation
         sizes = {'embed': config.width}, {'': width}
         self.projection = Dense(config, *sizes, rngs, use_bias=True) if width else None
         sizes = {'': 3 * self.width}, {'': classes}
@@ -124,7 +131,9 @@ class ForEmbedding(Encoder):
         vectors = pool(out.hidden_states[-1], valid, self.kind)
         if self.projection is None:
             return vectors
-        vectors = self.projection(vectors).astype(jnp.float32)
+        flat = self.projection(vectors.reshape(-1, vectors.shape[-1])).astype(jnp.float32)
+        flat = jnp.tanh(flat) if self.activation == 'tanh' else flat
+        vectors = flat.reshape(*vectors.shape[:-1], self.width)
         return pool(vectors, valid, 'tokens') if self.kind == 'tokens' else vectors
 
     def vectors_in_chunks(

@@ -283,6 +283,7 @@ CHECKPOINT_FIELDS = (
     'mapping_seed',
     'pooling',
     'output_width',
+    'output_activation',
 )
 
 

@@ -23,7 +23,7 @@ from bert_jax.data.tokenizer import Tokenizer
 from bert_jax.modeling import sentence_vectors
 from bert_jax.modeling.losses import cross_entropy
 from bert_jax.modeling.module import Rngs
-from bert_jax.modeling.sentence_vectors import ForEmbedding, Pooling
+from bert_jax.modeling.sentence_vectors import Activation, ForEmbedding, Pooling
 from bert_jax.tasks import Downstream, Examples, Mistake, TaskOutput
 
 
@@ -38,6 +38,7 @@ class Config:
       pooling: vector of a text; see `sentence_vectors.pool`. 'tokens' compares the tokens of two texts instead (late
         interaction, ColBERT, Khattab & Zaharia 2020; see `sentence_vectors.max_similarity`), only for 'contrastive'.
       output_width: width of the vectors, to which a dense layer maps them; 0 has none, and keeps the width of the model.
+      output_activation: activation of this layer.
       temperature: divisor of the similarities of 'contrastive'.
       symmetric: whether 'contrastive' also finds the anchor of each positive, with the mean of both losses.
       widths: widths of vectors that are trained as well, each the first values of the full vector; the losses are added
@@ -51,6 +52,7 @@ class Config:
     objective: Literal['contrastive', 'cosine', 'classes'] = 'contrastive'
     pooling: Pooling = 'mean'
     output_width: int = 0
+    output_activation: Activation = 'identity'
     temperature: float = 0.05
     symmetric: bool = False
     widths: tuple[int, ...] = ()
@@ -117,7 +119,8 @@ class Task(Downstream):
 
     def build_model(self, model_config: Any, rngs: Rngs) -> ForEmbedding:
         config = self.config
-        model = ForEmbedding(model_config, rngs, config.pooling, len(config.labels), config.output_width)
+        output = config.output_width, config.output_activation
+        model = ForEmbedding(model_config, rngs, config.pooling, len(config.labels), *output)
         if invalid := [width for width in config.widths if width > model.width]:
             raise UserError(
                 f'task.widths has {invalid[0]}, but the vectors are {model.width} wide. Remove it from task.widths.'

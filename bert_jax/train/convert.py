@@ -47,8 +47,8 @@ def from_hf(source: str, workdir: pathlib.Path, tokenizer_path: str = '', exclud
     if any((step / 'metadata').exists() for step in checkpoint.list_steps(workdir)):
         raise UserError(f'{str(workdir)!r} already contains a checkpoint. Choose another --to.')
     folder = files.find_folder(source)
-    embedding = sentence_transformers.read_pooling(folder)
-    folder = embedding[0] if embedding else folder
+    embedding = sentence_transformers.read_parts(folder)
+    folder = embedding.folder if embedding else folder
     hf_config = files.read_config(folder)
     tensors = files.read_tensors(folder)
     for prefix in exclude:
@@ -78,14 +78,14 @@ def from_hf(source: str, workdir: pathlib.Path, tokenizer_path: str = '', exclud
         ) from e
     task = {'name': task_name, **_task_settings(task_name, family, hf_config, tensors)}
     if embedding and task_name == 'encode':
-        task_name, task = 'embed', {'name': 'embed', 'pooling': embedding[1]}
+        task_name, task = 'embed', _embed_task(embedding)
         tensors = _remove_pooler(tensors, family)
     sections = {'task': task, 'model': {'name': family.model, **as_dict(model)}}
     if task_name in ('mlm', 'clm', 'denoise'):
         # The pretraining data is unknown.
         sections['data'] = {'sources': (), 'length': model.max_positions}
     if embedding and task_name == 'embed':
-        sections['data'] = {'length': min(embedding[2] or model.max_positions, model.max_positions)}
+        sections['data'] = {'length': min(embedding.length or model.max_positions, model.max_positions)}
     if task_name in ('classify', 'regress', 'tag', 'choice'):
         sections['data'] = {'length': _max_length(folder, task_name, model.max_positions)}
     if task_name == 'qa' and model.longest_row < QuestionConfig.length:
@@ -101,12 +101,28 @@ def from_hf(source: str, workdir: pathlib.Path, tokenizer_path: str = '', exclud
     experiment = experiment_lib.complete(experiment_lib.from_config(sections), tokenizer)
     head = experiment.make_task(tokenizer)
     _, shapes, _ = module.abstract(lambda rngs: head.build_model(experiment.model, rngs))
-    params = huggingface.from_tensors(tensors, hf_config, {n: s.shape for n, s in shapes.items()})
+    theirs = {n: s.shape for n, s in shapes.items() if not n.startswith('projection/')}
+    params = huggingface.from_tensors(tensors, hf_config, theirs) | _dense_params(embedding)
     metadata = {'config': experiment.as_dict(), 'tokenizer': json.loads(tokenizer.to_json())}
     checkpoint.write_params(workdir, jax.tree.map(jax.numpy.asarray, params), metadata)
     num_params = sum(p.size for p in params.values())
     logging.info('converted %s parameters (%d tensors) from %s', f'{num_params:,}', len(tensors), folder)
     return task_name
+
+
+def _embed_task(parts: sentence_transformers.Parts) -> dict[str, Any]:
+    """Return the settings of the task of a model of sentence-transformers."""
+    task: dict[str, Any] = {'name': 'embed', 'pooling': parts.pooling}
+    if parts.dense:
+        task |= {'output_width': len(parts.dense.bias), 'output_activation': parts.dense.activation}
+    return task
+
+
+def _dense_params(parts: sentence_transformers.Parts | None) -> dict[str, np.ndarray]:
+    """Return the parameters of the dense layer, if there is one."""
+    if parts is None or parts.dense is None:
+        return {}
+    return {'projection/kernel': parts.dense.kernel, 'projection/bias': parts.dense.bias}
 
 
 def _remove_pooler(tensors: Mapping[str, np.ndarray], family: Family) -> dict[str, np.ndarray]:
@@ -204,8 +220,14 @@ def to_hf(source: pathlib.Path, folder: pathlib.Path, license: str = 'unknown', 
         labels = ()
     hf_config = huggingface.to_hf_config(model, their_task, labels, tokenizer, has_next_sentence)
     params = {name: np.asarray(value) for name, value in trained.params.items()}
-    if task.name == 'embed':  # the classifier serves only the training
+    extra, dense = {}, None
+    if task.name == 'embed':
+        if task.output_width:
+            layer = params.pop('projection/kernel'), params.pop('projection/bias')
+            dense = sentence_transformers.Layer(*layer, task.output_activation)
+        # The classifier serves only the training.
         params = {name: value for name, value in params.items() if not name.startswith('classifier/')}
+        extra = sentence_transformers.make_files(task.pooling, model.width, experiment.data.length, dense)
     tensors = huggingface.to_tensors(params, hf_config, 'rtd' if task.name == 'rtd' else '')
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer_files.write(
@@ -221,11 +243,12 @@ def to_hf(source: pathlib.Path, folder: pathlib.Path, license: str = 'unknown', 
     )
     if task.name in ('clm', 'denoise', 'seq2seq'):
         _write_json(folder / 'generation_config.json', _generation_config(experiment, tokenizer))
-    if task.name == 'embed':
-        extra = sentence_transformers.make_files(task.pooling, model.width, experiment.data.length)
-        for name, content in extra.items():
-            (folder / name).parent.mkdir(exist_ok=True)
-            _write_json(folder / name, content)
+    for name, content in extra.items():
+        (folder / name).parent.mkdir(exist_ok=True)
+        _write_json(folder / name, content)
+    if dense:
+        tensors_of_dense = sentence_transformers.dense_tensors(dense)
+        files.write_tensors(tensors_of_dense, folder / '2_Dense' / 'model.safetensors', {'format': 'pt'})
     files.write_tensors(tensors, folder / 'model.safetensors', {'format': 'pt'})
     card = model_card.make(folder.name, trained, checkpoint.read_metadata(source)[1], hf_config, license)
     (folder / 'README.md').write_text(card)

@@ -1,11 +1,12 @@
 """Folders of sentence-transformers, both ways."""
 
 import json
+import shutil
 
 import jax
 import numpy as np
 import pytest
-from safetensors.numpy import load_file
+from safetensors.numpy import load_file, save_file
 
 import bert_jax
 from bert_jax.core.errors import UserError
@@ -29,7 +30,16 @@ def write_folder(
     files = sentence_transformers.make_files(pooling, 32, 9)
     files['modules.json'] = [
         {'path': p, 'type': f'sentence_transformers.models.{kind}'}
-        for p, kind in zip(('', '1_Pooling', '2_Normalize', '3_Dense'), modules, strict=False)
+        for p, kind in zip(
+            (
+                '',
+                '1_Pooling',
+                '2_Dense' if modules[-1] == 'Dense' and len(modules) == 3 else '2_Normalize',
+                '3_Dense',
+            ),
+            modules,
+            strict=False,
+        )
     ]
     files['1_Pooling/config.json'] |= settings
     for file, content in files.items():
@@ -50,20 +60,52 @@ def test_vectors_survive_a_round_trip(tmp_path, pooling):
     assert 'SentenceTransformer(' in (tmp_path / 'exported/README.md').read_text()
     assert convert.from_hf(str(tmp_path / 'exported'), tmp_path / 'again') == 'embed'
     np.testing.assert_array_equal(bert_jax.load_embedder(tmp_path / 'again').encode(TEXTS), before)
-    assert sentence_transformers.read_pooling(tmp_path / 'exported') == (tmp_path / 'exported', pooling, 9)
+    parts = sentence_transformers.read_parts(tmp_path / 'exported')
+    assert parts == (tmp_path / 'exported', pooling, 9, None)
+
+
+@pytest.mark.parametrize(('activation', 'has_bias'), [('Tanh', True), ('Identity', False)])
+def test_dense_layers_survive_a_round_trip(tmp_path, activation, has_bias):
+    source = write_folder(tmp_path / 'theirs', 'mean', modules=('Transformer', 'Pooling', 'Dense'))
+    rng = np.random.default_rng(0)
+    tensors = {'linear.weight': rng.normal(0, 0.3, (6, 32)).astype(np.float32)}
+    tensors |= {'linear.bias': rng.normal(size=6).astype(np.float32)} if has_bias else {}
+    module = 'activation' if activation == 'Tanh' else 'linear'
+    dense = {'activation_function': f'torch.nn.modules.{module}.{activation}'}
+    (source / '2_Dense').mkdir()
+    (source / '2_Dense' / 'config.json').write_text(json.dumps(dense))
+    save_file(tensors, source / '2_Dense' / 'model.safetensors')
+    assert convert.from_hf(str(source), tmp_path / 'ours') == 'embed'
+    found = bert_jax.load_embedder(tmp_path / 'ours').encode(TEXTS, normalize=False)
+    shutil.rmtree(source / '2_Dense')
+    (source / 'modules.json').write_text(
+        json.dumps(sentence_transformers.make_files('mean', 32, 9)['modules.json'])
+    )
+    convert.from_hf(str(source), tmp_path / 'plain')
+    plain = bert_jax.load_embedder(tmp_path / 'plain').encode(TEXTS, normalize=False)
+    expected = plain @ tensors['linear.weight'].T + tensors.get('linear.bias', 0)
+    np.testing.assert_allclose(found, np.tanh(expected) if activation == 'Tanh' else expected, atol=1e-5)
+    convert.to_hf(tmp_path / 'ours', tmp_path / 'exported')
+    convert.from_hf(str(tmp_path / 'exported'), tmp_path / 'again')
+    again = bert_jax.load_embedder(tmp_path / 'again').encode(TEXTS, normalize=False)
+    np.testing.assert_array_equal(again, found)
 
 
 def test_newer_and_nested_settings_are_read(tmp_path):
     source = write_folder(tmp_path / 'theirs', 'mean')
     (source / '1_Pooling/config.json').write_text('{"embedding_dimension": 32, "pooling_mode": "lasttoken"}')
-    assert sentence_transformers.read_pooling(source) == (source, 'last', 9)
-    assert sentence_transformers.read_pooling(tmp_path) is None
+    assert sentence_transformers.read_parts(source) == (source, 'last', 9, None)
+    assert sentence_transformers.read_parts(tmp_path) is None
 
 
 def test_other_parts_are_errors(tmp_path):
     for i, (modules, settings, message) in enumerate(
         (
-            (('Transformer', 'Pooling', 'Dense'), {}, 'consists of Transformer, Pooling, Dense'),
+            (
+                ('Transformer', 'Pooling', 'Normalize', 'Dense'),
+                {},
+                'consists of Transformer, Pooling, Normalize, Dense',
+            ),
             (('Transformer',), {}, 'consists of Transformer, but only'),
             (('Transformer', 'Pooling'), {'pooling_mode_cls_token': True}, 'has the pooling mean, cls'),
             (('Transformer', 'Pooling'), {'pooling_mode_mean_tokens': False}, 'has the pooling none'),
