@@ -1,5 +1,6 @@
 """Map texts to vectors with a trained encoder; `bert_jax.load_embedder` returns an `Embedder`."""
 
+import logging
 import math
 import os
 import pathlib
@@ -78,7 +79,7 @@ class Embedder:
         normalize: bool = True,
         show_progress: bool | None = None,
     ) -> np.ndarray:
-        """Compute the vectors of texts.
+        """Compute the vectors of texts, and log how many are truncated.
 
         Args:
           texts: n texts, or a single one.
@@ -107,14 +108,16 @@ class Embedder:
         batch_size = math.ceil(batch_size / devices) * devices
         tokens = (self.length,) if self.has_token_vectors else ()
         vectors = np.zeros((len(texts), *tokens, self.width), np.float32)
-        longest = 0
+        longest = num_truncated = 0
         if show_progress is None:
             show_progress = len(texts) > 1000 and sys.stderr.isatty()
         shown = time.monotonic()
         for start in range(0, len(texts), _WINDOW * batch_size):
             window = texts[start : start + _WINDOW * batch_size]
             part = vectors[start : start + len(window)]
-            longest = max(longest, self._encode_window(window, prompt, batch_size, part))
+            lengths = self._encode_window(window, prompt, batch_size, part)
+            longest = max(longest, min(self.length, int(lengths.max())))
+            num_truncated += int(np.count_nonzero(lengths > self.length))
             if show_progress and (time.monotonic() - shown > 1 or start + len(window) == len(texts)):
                 print(
                     f'\rencoded {start + len(window):,} of {len(texts):,} texts',
@@ -125,6 +128,13 @@ class Embedder:
                 shown = time.monotonic()
         if show_progress and len(texts):
             print(file=sys.stderr)
+        if num_truncated:
+            logging.info(
+                '%s of %s texts are truncated to %d tokens',
+                f'{num_truncated:,}',
+                f'{len(texts):,}',
+                self.length,
+            )
         vectors = vectors[:, :longest] if self.has_token_vectors else vectors
         return (
             np.asarray(sentence_vectors.normalize(jax.numpy.asarray(vectors)))
@@ -132,18 +142,18 @@ class Embedder:
             else vectors
         )
 
-    def _encode_window(self, texts: Sequence[str], prompt: str, batch_size: int, vectors: np.ndarray) -> int:
+    def _encode_window(
+        self, texts: Sequence[str], prompt: str, batch_size: int, vectors: np.ndarray
+    ) -> np.ndarray:
         """Encode texts in batches of like length, and write their vectors into `vectors` [n, D], or [n, T, D].
 
         Returns:
-          The number of tokens of the longest text.
+          The number of tokens of each text, [n], before it is truncated.
         """
         tokenizer = self.tokenizer
         room = self.length - len(tokenizer.prefix) - 1
-        encoded = [
-            np.concatenate([tokenizer.prefix, ids[:room], [tokenizer.sep]])
-            for ids in tokenizer.encode([prompt + text for text in texts])
-        ]
+        ids = tokenizer.encode([prompt + text for text in texts])
+        encoded = [np.concatenate([tokenizer.prefix, x[:room], [tokenizer.sep]]) for x in ids]
         lengths = np.array([*map(len, encoded)])
         widths = np.minimum(choose_bucket_lengths(lengths, 8, 8), self.length)
         order = np.argsort(lengths, kind='stable')
@@ -161,4 +171,4 @@ class Embedder:
             )
         for members, found in pending:
             vectors[members, : found.shape[1]] = np.asarray(found)[: len(members)]
-        return int(lengths.max())
+        return np.array([*map(len, ids)]) + len(tokenizer.prefix) + 1

@@ -407,6 +407,22 @@ def test_late_interaction_from_training_to_search(trained, pretrained, tmp_path)
         vector_files.Index(tmp_path / 'vectors', embedder)
 
 
+def test_truncated_texts_are_counted(pretrained, caplog):
+    embedder = bert_jax.load_embedder(pretrained, length=8)
+    room = 8 - 2
+    texts = sentences(random.Random(5), 5)
+    tokens = [len(ids) for ids in embedder.tokenizer.encode(texts)]
+    short = embedder.tokenizer.decode(embedder.tokenizer.encode(texts[:1])[0][:room])
+    caplog.set_level('INFO')
+    embedder.encode([*texts, short])
+    count = sum(n > room for n in tokens)
+    assert count
+    assert f'{count} of 6 texts are truncated to 8 tokens' in caplog.text
+    caplog.clear()
+    embedder.encode([short])
+    assert 'truncated' not in caplog.text
+
+
 def test_classes_and_clusters_are_found_in_the_vectors(finetuned, labeled, tmp_path):
     words = (f'--config={TINY}:classify', f'--checkpoint={finetuned}', f'--out={tmp_path}/scores.json')
     done = run_in_process('bert_jax.bin.eval_embed', *words, f'--config.data.source={labeled}')
