@@ -47,7 +47,7 @@ def did_you_mean(
 
 
 def list_names(names: Sequence[str], total: int = 0, limit: int = 20) -> str:
-    """Return the first `limit` names as one line, and the number of the others; 'none' without names.
+    """Return the first `limit` names as one line, long ones shortened, and the number of the others; 'none' without names.
 
     Args:
       names: the names, or the first of them.
@@ -55,7 +55,8 @@ def list_names(names: Sequence[str], total: int = 0, limit: int = 20) -> str:
       limit: maximum number of names.
     """
     more = max(total, len(names)) - len(names[:limit])
-    return (', '.join(names[:limit]) or 'none') + (f', and {more} more' if more else '')
+    shown = [name if len(name) <= 100 else f'{name[:97]}...' for name in names[:limit]]
+    return (', '.join(shown) or 'none') + (f', and {more} more' if more else '')
 
 
 def list_changes(changes: Sequence[str], limit: int = 3) -> str:
@@ -269,6 +270,7 @@ def _convert(value: Any, hint: Any, path: str) -> Any:
             return value
         if origin in (dict, Mapping) and isinstance(value, ConfigDict | Mapping):
             return as_dict(value)
+    value = as_dict(value)  # a section would be printed on several lines
     if typing.get_origin(hint) is typing.Literal:
         choices = typing.get_args(hint)
         raise UserError(f'{path}={value!r} is not a choice: {did_you_mean(str(value), map(str, choices))}')

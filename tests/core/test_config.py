@@ -43,6 +43,11 @@ def apply_overrides(*assignments: str) -> Section:
     return config_lib.build_section(Section, c.data, 'data')
 
 
+def test_long_names_are_shortened_in_messages():
+    message = config_lib.did_you_mean('x', ['y' * 5000, 'short'])
+    assert message == f'known: short, {"y" * 97}....'
+
+
 def test_missing_keys_take_defaults():
     assert build_section() == Section('a')
 
@@ -148,6 +153,12 @@ def test_invalid_override_is_explained(assignment, message):
 def test_value_of_wrong_type_is_rejected(assignment, message):
     with pytest.raises(UserError, match=message):
         apply_overrides(assignment)
+
+
+def test_section_instead_of_a_value_is_shown_on_one_line():
+    with pytest.raises(UserError) as e:
+        build_section(steps=ConfigDict({'a': 1, 'b': 2}))
+    assert str(e.value) == "data.steps={'a': 1, 'b': 2} is of type dict. Set a value of type int."
 
 
 def test_invalid_python_literal_stays_text():
