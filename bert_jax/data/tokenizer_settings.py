@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from tokenizers import AddedToken
 
-from bert_jax.core.errors import UserError
+from bert_jax.core.errors import UserError, first_line
 
 # Classes of transformers and how they split text. They take only the vocabulary and the merges of a tokenizer.json and
 # everything else from tokenizer_config.json; generic classes take the tokenizer.json as it is.
@@ -85,6 +85,16 @@ def read(folder: pathlib.Path, added_tokens: Iterable[Mapping[str, Any]] = ()) -
     Raises:
       UserError: if the tokenizer needs code that is not here, or a file is damaged.
     """
+    try:
+        return _read(folder, added_tokens)
+    except (TypeError, ValueError, AttributeError, KeyError) as e:
+        raise UserError(
+            f'A settings file of the tokenizer in {str(folder)!r} has an invalid value ({first_line(e)}). '
+            'Correct or delete it.'
+        ) from e
+
+
+def _read(folder: pathlib.Path, added_tokens: Iterable[Mapping[str, Any]]) -> Settings:
     values = read_json(folder / 'tokenizer_config.json') or {}
     model = read_json(folder / 'config.json') or {}
     named = values.get('tokenizer_class') or model.get('tokenizer_class')
@@ -151,10 +161,13 @@ def _added_token(value: Any) -> AddedToken:
 
 
 def read_json(file: pathlib.Path) -> dict[str, Any] | None:
-    """Read a JSON file; None if it does not exist."""
+    """Read a JSON object from a file; None if it does not exist."""
     try:
-        return json.loads(file.read_text(encoding='utf-8-sig'))
+        value = json.loads(file.read_text(encoding='utf-8-sig'))
     except FileNotFoundError:
         return None
-    except ValueError as e:
+    except (ValueError, RecursionError) as e:
         raise UserError(f'{str(file)!r} is not valid JSON. Correct or delete it.') from e
+    if not isinstance(value, dict):
+        raise UserError(f'{str(file)!r} is not a JSON object. Correct or delete it.')
+    return value

@@ -54,8 +54,8 @@ def read_config(folder: pathlib.Path) -> dict[str, Any]:
         if file.is_file():
             try:
                 config = json.loads(file.read_text(encoding='utf-8-sig'))
-            except ValueError as e:
-                raise UserError(f'{str(file)!r} is not JSON ({e}). Download it again.') from e
+            except (ValueError, RecursionError) as e:
+                raise UserError(f'{str(file)!r} is not JSON ({first_line(e)}). Download it again.') from e
             if not isinstance(config, dict):
                 raise UserError(f'{str(file)!r} is not a JSON object. Download it again.')
             return {'model_type': 'bert', **config} if name == 'bert_config.json' else config

@@ -99,6 +99,28 @@ def test_tokenizers_that_cannot_be_represented_are_refused_by_name(tmp_path, con
         tokenizer_lib.load(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ('name', 'text'),
+    [
+        ('tokenizer_config.json', '[1]'),
+        ('tokenizer_config.json', '{"tokenizer_class": 7}'),
+        ('tokenizer_config.json', '{"added_tokens_decoder": {"a": "b"}}'),
+        ('tokenizer_config.json', '{"added_tokens_decoder": {"0": {}}}'),
+        ('tokenizer_config.json', '[' * 5000),
+        ('special_tokens_map.json', '{"mask_token": {"a": 1}}'),
+        ('added_tokens.json', '{"a": [0]}'),
+        ('config.json', '"bert"'),
+    ],
+)
+def test_settings_of_other_types_are_errors(tmp_path, name, text):
+    (tmp_path / 'vocab.txt').write_text(BERT)
+    (tmp_path / name).write_text(text)
+    with pytest.raises(
+        UserError, match=r'(is not (a|valid) JSON|has an invalid value).*Correct or delete it\.$'
+    ):
+        tokenizer_lib.load(tmp_path)
+
+
 def test_class_may_be_named_by_the_config_of_the_model(tmp_path):
     (tmp_path / 'vocab.txt').write_text(BERT)
     (tmp_path / 'config.json').write_text(json.dumps({'tokenizer_class': 'BertJapaneseTokenizer'}))
