@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from bert_jax.core.errors import UserError
+from bert_jax.core.errors import UserError, first_line
 from bert_jax.interop import files
 from bert_jax.modeling.sentence_vectors import Activation, Pooling
 
@@ -76,6 +76,16 @@ def read_parts(folder: pathlib.Path) -> Parts | None:
     """
     if not (folder / 'modules.json').is_file():
         return None
+    try:
+        return _read_parts(folder)
+    except (TypeError, ValueError, AttributeError, KeyError) as e:
+        raise UserError(
+            f'A settings file of the embedding model in {str(folder)!r} has an invalid value ({first_line(e)}). '
+            'Download the model again.'
+        ) from e
+
+
+def _read_parts(folder: pathlib.Path) -> Parts:
     modules = _read(folder / 'modules.json')
     kinds = [str(module.get('type', '')).rpartition('.')[2] for module in modules]
     readable = ['Transformer', 'Pooling', 'Dense', 'Normalize']
@@ -123,8 +133,8 @@ def _read_dense(folder: pathlib.Path) -> Layer:
 def _read(path: pathlib.Path) -> Any:
     try:
         return json.loads(path.read_text(encoding='utf-8-sig'))
-    except (OSError, ValueError) as e:
-        raise UserError(f'{str(path)!r} cannot be read ({e}). Download the model again.') from e
+    except (OSError, ValueError, RecursionError) as e:
+        raise UserError(f'{str(path)!r} cannot be read ({first_line(e)}). Download the model again.') from e
 
 
 def make_files(pooling: Pooling, width: int, length: int, dense: Layer | None = None) -> dict[str, Any]:

@@ -119,6 +119,15 @@ def test_other_parts_are_errors(tmp_path):
         convert.from_hf(str(source), tmp_path / 'ours')
 
 
+@pytest.mark.parametrize('text', ['1.5', '[1]', '{}', '[{"path": 3}]', '[' * 5000])
+@pytest.mark.parametrize('name', ['modules.json', '1_Pooling/config.json'])
+def test_values_of_other_types_are_errors(tmp_path, name, text):
+    source = write_folder(tmp_path / 'theirs', 'mean')
+    (source / name).write_text(text)
+    with pytest.raises(UserError):
+        convert.from_hf(str(source), tmp_path / 'ours')
+
+
 COLUMNS = {
     'a': ['w1 w2 w3', 'w4', 'w5 w6 w7 w8', 'w3 w3 w9'],
     'b': ['w2 w1', 'w4 w4', 'w8 w5', 'w9 w3'],
