@@ -127,10 +127,10 @@ def _parse_line(line: str) -> dict[str, float] | None:
     """Parse a line of `metrics.jsonl`, with NaN for each null; return None if the line is invalid."""
     try:
         values = json.loads(line)
-        numbers = [values['step'], *(v for v in values.values() if v is not None)]
-    except (json.JSONDecodeError, KeyError, TypeError):
+        step, numbers = values['step'], [v for v in values.values() if v is not None]
+    except (ValueError, RecursionError, KeyError, TypeError):  # of damaged lines
         return None
-    if not all(isinstance(n, int | float) for n in numbers):
+    if not all(isinstance(n, int | float) for n in numbers) or step is None or not 0 <= step < 2**63:
         return None
     return {k: math.nan if v is None else v for k, v in values.items()}
 

@@ -133,7 +133,19 @@ def test_resuming_removes_only_later_lines(tmp_path):
     assert [line['step'] for line in metrics.read(tmp_path)] == [1, 2, 3]
 
 
-@pytest.mark.parametrize('line', ['{"step": 2, "lo', '{"step": "2"}', '{"step": 2, "loss": [1]}', '[2]', '7'])
+@pytest.mark.parametrize(
+    'line',
+    ['{"step": 2, "lo', '{"step": "2"}', '{"step": 2, "loss": [1]}', '[2]', '7']
+    + [
+        '{"step": Infinity}',
+        '{"step": NaN}',
+        '{"step": null}',
+        f'{{"step": 1{"0" * 400}}}',
+        '9' * 5000,
+        '[' * 5000,
+    ],
+    ids=lambda line: line[:24],
+)
 def test_resuming_removes_invalid_lines(tmp_path, line):
     write(tmp_path, 0, [1, 2])
     path = tmp_path / 'metrics.jsonl'
