@@ -322,9 +322,13 @@ def from_config(values: Mapping[str, Any], overrides: Sequence[str] = ()) -> Exp
     for key in config:
         if key not in classes:
             raise UserError(f'Unknown config section {key!r}: {config_lib.did_you_mean(key, classes)}')
+        if config[key] is not None and not isinstance(config[key], ConfigDict | Mapping):
+            raise UserError(
+                f'The config sets {key} to {config[key]!r}. Set it to a section, which is a dict of its keys.'
+            )
     for key in ('task', 'model'):
-        if key not in config or 'name' not in config[key]:
-            raise UserError(f'The config does not set {key}.name. Set it.')
+        if not isinstance((config.get(key) or {}).get('name'), str):
+            raise UserError(f'The config does not set {key}.name to a name. Set it.')
     for override in overrides:  # these two determine the valid keys
         for key in ('task', 'model'):
             if override.startswith(f'{key}.name='):

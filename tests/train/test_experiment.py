@@ -48,3 +48,19 @@ def test_models_that_a_task_does_not_train_are_refused(tokenizer, task, model, n
     config = experiment.from_config({'task': {'name': task}, 'model': {'name': model, 'size': 'small'}})
     with pytest.raises(UserError, match=f'task.name={task} needs model.name={needed}, not {model}'):
         config.make_task(tokenizer)
+
+
+@pytest.mark.parametrize(
+    ('section', 'value', 'message'),
+    [
+        ('train', 'text', "sets train to 'text'. Set it to a section"),
+        ('optim', [1], r'sets optim to \[1\]. Set it to a section'),
+        ('task', {'name': 7}, 'does not set task.name'),
+        ('model', {'name': ['bert']}, 'does not set model.name'),
+        ('task', None, 'does not set task.name'),
+    ],
+)
+def test_value_instead_of_a_section_or_a_name_is_rejected(section, value, message):
+    config = {'task': {'name': 'classify'}, 'model': {'name': 'bert', 'size': 'tiny'}, section: value}
+    with pytest.raises(UserError, match=message):
+        experiment.from_config(config)
