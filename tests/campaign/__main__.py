@@ -14,8 +14,12 @@ PARTS = {'input': ('inputs', 0.4)}  # module of each part, and its share of the 
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog='bash launch/campaign.sh', description='Find faults by random cases.')
-    parser.add_argument('minutes', type=float, nargs='?', default=10.0, help='time to spend, of all parts together')
+    parser = argparse.ArgumentParser(
+        prog='bash launch/campaign.sh', description='Find faults by random cases.'
+    )
+    parser.add_argument(
+        'minutes', type=float, nargs='?', default=10.0, help='time to spend, of all parts together'
+    )
     parser.add_argument('seed', type=int, nargs='?', default=0, help='seed of the cases')
     parser.add_argument('--part', choices=PARTS, help='the only part to run')
     parser.add_argument('--repeat', metavar='CASE', help='name of a failed case, such as input-0-17')
@@ -44,7 +48,9 @@ def main() -> int:
         kinds = ', '.join(f'{kind} {n}' for kind, n in sorted(report.tries.items()))
         seconds = time.monotonic() - start
         tries = sum(report.tries.values())
-        print(f'{name}: {tries} tries, {len(report.failures)} failures, {seconds:.0f} s ({kinds})', flush=True)
+        print(
+            f'{name}: {tries} tries, {len(report.failures)} failures, {seconds:.0f} s ({kinds})', flush=True
+        )
         for reason in sorted(report.skipped):
             print(f'  skipped: {reason}')
         for case, problem in report.failures.items():

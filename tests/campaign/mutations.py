@@ -15,8 +15,39 @@ ODD_VALUES = (
     *('', ' ', 'text', '\ud800', '\x00', [], {}, [[]], [None], [1, 'a'], {'a': 1}, {'text': 'a'}, [[[[1]]]]),
 )
 _INSERTS = (
-    *(b'\x00', b'\xff', b'\xc3', b'\xed\xa0\x80', b'\xef\xbb\xbf', b'\n', b'\r', b'\r\n', b'\n\n', b'\t', b'\t\t', b' '),
-    *(b'"', b"'", b',', b';', b'{', b'}', b'[', b']', b':', b'#', b'# ', b'\\', b'null', b'NaN', b'1e999', b'-', b'0'),
+    *(
+        b'\x00',
+        b'\xff',
+        b'\xc3',
+        b'\xed\xa0\x80',
+        b'\xef\xbb\xbf',
+        b'\n',
+        b'\r',
+        b'\r\n',
+        b'\n\n',
+        b'\t',
+        b'\t\t',
+        b' ',
+    ),
+    *(
+        b'"',
+        b"'",
+        b',',
+        b';',
+        b'{',
+        b'}',
+        b'[',
+        b']',
+        b':',
+        b'#',
+        b'# ',
+        b'\\',
+        b'null',
+        b'NaN',
+        b'1e999',
+        b'-',
+        b'0',
+    ),
     *(b'[' * 3000, b'{"a":' * 3000, b'9' * 5000, b'\xe2\x80\xa8', b'\x1a', b'\x85'),
 )
 
@@ -24,7 +55,9 @@ _INSERTS = (
 def odd_text(rng: random.Random, mark: str = '', forbidden: str = '') -> str:
     """Return a text of odd parts around a mark; characters of `forbidden` are left out."""
     parts = [rng.choice(ODD_PARTS) for _ in range(rng.choice((0, 1, 1, 2, 4)))]
-    text = rng.choice(('', ' ')).join([*parts, mark, *(rng.choice(ODD_PARTS) for _ in range(rng.choice((0, 0, 2))))])
+    text = rng.choice(('', ' ')).join(
+        [*parts, mark, *(rng.choice(ODD_PARTS) for _ in range(rng.choice((0, 0, 2))))]
+    )
     if rng.random() < 0.01:
         text += ' long' * rng.choice((40, 15_000))
     return ''.join(c for c in text if c not in forbidden)
@@ -33,7 +66,9 @@ def odd_text(rng: random.Random, mark: str = '', forbidden: str = '') -> str:
 def damage(rng: random.Random, data: bytes) -> bytes:
     """Return the bytes with one to three changes: a flipped bit, a cut, a copied, missing or inserted part."""
     for _ in range(rng.choice((1, 1, 2, 3))):
-        data = rng.choice((_flip, _flip, _cut, _remove, _repeat, _insert, _insert, _replace, _recode))(rng, data)
+        data = rng.choice((_flip, _flip, _cut, _remove, _repeat, _insert, _insert, _replace, _recode))(
+            rng, data
+        )
     return data
 
 
@@ -105,7 +140,9 @@ def damage_json(rng: random.Random, value: Any) -> str:
 
 def _places(value: Any) -> Any:
     """Yield each (container, key) of a value of JSON. Long lists, such as vocabularies, count as a few places."""
-    items = list(value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ())
+    items = list(
+        value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    )
     for key, child in items[:: max(1, len(items) // 12)]:
         yield value, key
         yield from _places(child)
