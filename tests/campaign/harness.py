@@ -7,6 +7,7 @@ under test does something wrong. A case is repeated by its name, `PART-SEED-NUMB
 
 import collections
 import contextlib
+import io
 import logging
 import pathlib
 import random
@@ -74,6 +75,7 @@ def run_part(name: str, part: Any, seed: int, seconds: float, first: int = 0, co
                     raise
                 report.tries['failed'] += 1
                 report.failures[case] = _describe(e, root)
+                print(f'  {case}: {report.failures[case]}', flush=True)
             _restore_permissions(workdir)
             shutil.rmtree(workdir)
             number += 1
@@ -109,11 +111,12 @@ def _restore_permissions(folder: pathlib.Path) -> None:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Silence the log, in which damaged files cause warnings."""
+    """Silence the log, in which damaged files cause warnings, and the progress of trainings."""
     level = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:
-        yield
+        with contextlib.redirect_stderr(io.StringIO()):
+            yield
     finally:
         logging.disable(level)
 
