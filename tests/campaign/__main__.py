@@ -11,7 +11,7 @@ import time
 
 # The last of two values counts: one device, since the eight of the tests are slow on few cores.
 os.environ['XLA_FLAGS'] = '--xla_force_host_platform_device_count=1'
-from tests import conftest  # noqa: F401, E402, sets the environment of the tests before JAX is imported
+from tests import conftest  # noqa: F401, sets the environment of the tests before JAX is imported
 
 PARTS = {
     'input': ('inputs', 0.4),

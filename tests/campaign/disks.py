@@ -81,7 +81,7 @@ def _try_failed_write(rng: random.Random, folder: pathlib.Path, training: Traini
         saved = _saved(workdir)
         workdir = pathlib.Path(shutil.copytree(workdir, folder / 'copy'))
         assert _saved(workdir) == saved
-    if not workdir.exists() or str(workdir) == fault.folder and not fault.once:
+    if not workdir.exists() or (str(workdir) == fault.folder and not fault.once):
         workdir = folder / 'again'
     assert _run(training, workdir) == '', f'cannot be resumed after {message}'
     training.check_equal(workdir)

@@ -109,8 +109,8 @@ def inject(fault: Fault) -> Iterator[None]:
         unittest.mock.patch.object(Checkpointer, 'save', _around(Checkpointer.save, fault)),
         unittest.mock.patch.object(Evaluator, '__call__', _around(Evaluator.__call__, fault)),
         unittest.mock.patch.object(loop.Batches, 'iterate', _each(loop.Batches.iterate, fault)),
-        unittest.mock.patch.object(threading, 'excepthook', lambda _: None),
-        unittest.mock.patch.object(sys, 'unraisablehook', lambda _: None),
+        unittest.mock.patch.object(threading, 'excepthook'),
+        unittest.mock.patch.object(sys, 'unraisablehook'),
     ]
     with contextlib.ExitStack() as stack:
         for patch in patches:

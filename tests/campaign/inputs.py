@@ -5,6 +5,7 @@ record that a reader loses without an error is found by its mark: each record of
 """
 
 import bz2
+import contextlib
 import csv
 import functools
 import gzip
@@ -242,10 +243,8 @@ def _damage_records(kind: str, rng: random.Random, text: str) -> str:
         return damage_json(rng, json.loads(text))
     lines = [line for line in text.splitlines(keepends=False) if line.startswith('{') and line.endswith('}')]
     i = rng.randrange(len(lines)) if lines else 0
-    try:
+    with contextlib.suppress(ValueError, IndexError):  # a separator of lines in a text may have cut the line
         lines[i : i + 1] = [damage_json(rng, json.loads(lines[i]))]
-    except (ValueError, IndexError):
-        pass  # a line that a separator of lines in a text has cut
     return '\n'.join(lines)
 
 
