@@ -1,13 +1,15 @@
-"""Local paths and paths in buckets, the cache folder, atomic writes, and locks on folders between processes."""
+"""Local paths and paths in buckets, the cache folder, JSON files, atomic writes, and locks on folders between processes."""
 
 import contextlib
 import fcntl
 import functools
+import json
 import logging
 import os
 import pathlib
 import tempfile
 from collections.abc import Iterator
+from typing import Any
 
 from bert_jax.core import buckets
 from bert_jax.core.errors import UserError
@@ -76,6 +78,22 @@ def write_atomic(path: pathlib.Path, content: str | bytes) -> None:
     temporary = path.with_name(path.name + '.tmp')
     temporary.write_bytes(data)
     temporary.replace(path)
+
+
+def read_json(path: pathlib.Path) -> dict[str, Any]:
+    """Read a JSON file that holds an object.
+
+    Raises:
+      OSError: if the file cannot be read.
+      ValueError: if it is damaged: not UTF-8, not JSON, or not an object.
+    """
+    try:
+        value = json.loads(path.read_text(encoding='utf-8-sig'))
+    except RecursionError as e:
+        raise ValueError('too many values inside of one another') from e
+    if not isinstance(value, dict):
+        raise ValueError(f'a value of type {type(value).__name__} instead of an object')
+    return value
 
 
 @contextlib.contextmanager

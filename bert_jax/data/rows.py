@@ -5,7 +5,6 @@ number of real tokens, the number of tokens in the first segment, a label and th
 """
 
 import dataclasses
-import json
 import math
 import pathlib
 import re
@@ -16,6 +15,7 @@ import numpy as np
 
 from bert_jax.core.config import check_range
 from bert_jax.core.errors import UserError
+from bert_jax.core.paths import read_json
 from bert_jax.data.segmentation import Segmenter
 from bert_jax.data.tokenizer import Tokenizer
 
@@ -354,9 +354,9 @@ def read_manifest(folder: pathlib.Path) -> dict[str, Any]:
             f'There are no prepared rows in {str(folder)!r}. Run python -m bert_jax.bin.prepare first.'
         )
     try:
-        manifest = json.loads(file.read_text())
+        manifest = read_json(file)
         return {**manifest, 'data': manifest['data']}  # missing in rows of earlier versions
-    except (json.JSONDecodeError, KeyError, TypeError) as e:
+    except (ValueError, KeyError) as e:
         raise UserError(
             f'{str(file)!r} is damaged, or of an earlier version. Delete {str(folder)!r} and prepare the rows again.'
         ) from e

@@ -4,7 +4,6 @@ Reads the files that transformers saves with a vocabulary, such as `tokenizer_co
 transformers does.
 """
 
-import json
 import pathlib
 import types
 from collections.abc import Iterable, Mapping
@@ -12,6 +11,7 @@ from typing import Any, NamedTuple
 
 from tokenizers import AddedToken
 
+from bert_jax.core import paths
 from bert_jax.core.errors import UserError, first_line
 
 # Classes of transformers and how they split text. They take only the vocabulary and the merges of a tokenizer.json and
@@ -163,11 +163,8 @@ def _added_token(value: Any) -> AddedToken:
 def read_json(file: pathlib.Path) -> dict[str, Any] | None:
     """Read a JSON object from a file; None if it does not exist."""
     try:
-        value = json.loads(file.read_text(encoding='utf-8-sig'))
+        return paths.read_json(file)
     except FileNotFoundError:
         return None
-    except (ValueError, RecursionError) as e:
-        raise UserError(f'{str(file)!r} is not valid JSON. Correct or delete it.') from e
-    if not isinstance(value, dict):
-        raise UserError(f'{str(file)!r} is not a JSON object. Correct or delete it.')
-    return value
+    except ValueError as e:
+        raise UserError(f'{str(file)!r} is not valid JSON ({first_line(e)}). Correct or delete it.') from e

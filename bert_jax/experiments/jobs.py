@@ -74,7 +74,7 @@ class Job(NamedTuple):
     def _read_stored(self, name: str) -> fingerprint.Fingerprint | None:
         """Read the fingerprint in a record; None if there is none."""
         try:
-            return json.loads((self.folder / name).read_text())['fingerprint']
+            return paths.read_json(self.folder / name)['fingerprint']
         except (OSError, ValueError, LookupError, TypeError):
             return None
 
@@ -147,7 +147,7 @@ class Job(NamedTuple):
         now = experiment.read(self.config, self.settings).as_dict()
         # The run itself reports a damaged config.
         with contextlib.suppress(OSError, ValueError, LookupError, TypeError):
-            config = json.loads(file.read_text())
+            config = paths.read_json(file)
             config['init']['checkpoint'] = now['init']['checkpoint']
             if 'rows_dir' in now['data']:
                 config['data']['rows_dir'] = now['data']['rows_dir']

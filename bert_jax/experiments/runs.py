@@ -111,7 +111,7 @@ class Run:
     @property
     def best_metric(self) -> str:
         """The metric that selects the best checkpoint."""
-        return self.config['checkpoint']['best_metric'] or 'accuracy'
+        return self.config['checkpoint'].get('best_metric') or 'accuracy'
 
     @property
     def lower_is_better(self) -> bool:
@@ -163,7 +163,7 @@ def _read_config(workdir: pathlib.Path) -> dict[str, Any] | None:
       UserError: if there is no readable config.
     """
     try:
-        config = json.loads((workdir / 'config.json').read_text())
+        config = paths.read_json(workdir / 'config.json')
     except (OSError, ValueError) as e:
         raise UserError(
             f'{str(workdir)!r} contains no run (no readable config.json). Pass the --workdir of a training run.'
@@ -351,7 +351,7 @@ def _read_eval_files(workdir: pathlib.Path) -> list[EvalFile]:
     found = []
     for file in sorted(workdir.glob('*.json')):
         try:
-            content = json.loads(file.read_text(encoding='utf-8'))
+            content = paths.read_json(file)
             data = content['source'], content['split']
             details = content.get('step', 0), content.get('config', {})  # the files of studies have neither
             found.append(EvalFile(*data, *details, content['scores']))

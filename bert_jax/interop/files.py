@@ -1,6 +1,5 @@
 """Model folders of other libraries: config and tensors in the formats of Hugging Face and of Google's TensorFlow BERT."""
 
-import json
 import logging
 import os
 import pathlib
@@ -10,6 +9,7 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import load_file, save_file
 
+from bert_jax.core import paths
 from bert_jax.core.errors import UserError, first_line
 from bert_jax.interop.huggingface import Tensors
 
@@ -53,11 +53,11 @@ def read_config(folder: pathlib.Path) -> dict[str, Any]:
         file = folder / name
         if file.is_file():
             try:
-                config = json.loads(file.read_text(encoding='utf-8-sig'))
-            except (ValueError, RecursionError) as e:
-                raise UserError(f'{str(file)!r} is not JSON ({first_line(e)}). Download it again.') from e
-            if not isinstance(config, dict):
-                raise UserError(f'{str(file)!r} is not a JSON object. Download it again.')
+                config = paths.read_json(file)
+            except ValueError as e:
+                raise UserError(
+                    f'{str(file)!r} is not a JSON object ({first_line(e)}). Download it again.'
+                ) from e
             return {'model_type': 'bert', **config} if name == 'bert_config.json' else config
     raise UserError(f'{str(folder)!r} has no config.json. Pass the folder of a Hugging Face model.')
 
@@ -113,7 +113,7 @@ def _weight_files(folder: pathlib.Path, name: str) -> list[pathlib.Path]:
     if not index.is_file():
         return []
     try:
-        weight_map = json.loads(index.read_text(encoding='utf-8-sig'))['weight_map']
+        weight_map = paths.read_json(index)['weight_map']
         files = sorted({folder / part for part in weight_map.values()})
     except (ValueError, KeyError, TypeError, AttributeError) as e:
         raise UserError(f'{str(index)!r} is damaged. Download it again.') from e

@@ -323,4 +323,4 @@ def read_param_shapes(step: pathlib.Path) -> dict[str, jax.ShapeDtypeStruct]:
 
 def _read_metadata_file(step: pathlib.Path) -> dict[str, Any]:
     """Read the metadata from its JSON file, which one process can do alone; an Orbax restore needs all processes."""
-    return json.loads((step / 'metadata' / 'metadata').read_text())
+    return paths.read_json(step / 'metadata' / 'metadata')

@@ -68,3 +68,21 @@ def test_second_lock_of_working_directory_is_rejected(tmp_path):
         pass
     with lock_workdir(tmp_path):
         pass
+
+
+def test_json_files_that_are_no_objects_are_damaged(tmp_path):
+    file = tmp_path / 'a.json'
+    for content in (
+        b'',
+        b'{',
+        b'[1]',
+        b'null',
+        b'{"a": "\xff"}',
+        b'[' * 5000,
+        b'{"a": ' + b'9' * 5000 + b'}',
+    ):
+        file.write_bytes(content)
+        with pytest.raises(ValueError, match='.'):
+            paths.read_json(file)
+    file.write_bytes('\ufeff{"a": 1}'.encode())
+    assert paths.read_json(file) == {'a': 1}
