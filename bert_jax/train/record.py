@@ -66,9 +66,21 @@ def _describe_segmenter(experiment: Experiment) -> dict[str, str] | None:
 def read(workdir: pathlib.Path) -> dict[str, Any]:
     """Read the record of a run; empty if it is missing or damaged."""
     try:
-        return json.loads((workdir / FILE).read_text())
+        return paths.read_json(workdir / FILE)
     except (OSError, ValueError):
         return {}
+
+
+def _is_complete(content: Mapping[str, Any]) -> bool:
+    """Return whether a record has all that is compared when the run is resumed, and is not damaged."""
+    tokenizer, data = content.get('tokenizer'), content.get('data')
+    return (
+        isinstance(tokenizer, dict)
+        and 'fingerprint' in tokenizer
+        and isinstance(data, list)
+        and all(isinstance(item, dict) and ('file' not in item or 'bytes' in item) for item in data)
+        and isinstance(content.get('init'), dict | None)
+    )
 
 
 def check_files(
@@ -89,7 +101,7 @@ def check_files(
       UserError: if the text files or the words of `task.segmenter` differ.
     """
     data, changed = experiment.data, []
-    if not saved or not isinstance(data, TextConfig):
+    if not _is_complete(saved) or not isinstance(data, TextConfig):
         return
     if list(data.sources) == config['data'].get('sources'):
         names = [sources.parse_source(source)[1] for source in data.sources]
@@ -129,7 +141,11 @@ def check(workdir: pathlib.Path, saved: Mapping[str, Any], now: Mapping[str, Any
     Raises:
       UserError: if the tokenizer or the data differ.
     """
-    if not saved:
+    if not _is_complete(saved):
+        if (workdir / FILE).exists():
+            logging.warning(
+                '%s is damaged, so the data and the tokenizer are not compared with it', workdir / FILE
+            )
         return
     changed = []
     if saved['tokenizer']['fingerprint'] != now['tokenizer']['fingerprint']:
@@ -169,5 +185,6 @@ def write(workdir: pathlib.Path, saved: Mapping[str, Any], now: Mapping[str, Any
         **describe_process(),
         'devices': devices,
     }
-    content = {**now, 'starts': [*saved.get('starts', []), start]}
+    earlier = saved.get('starts')
+    content = {**now, 'starts': [*(earlier if isinstance(earlier, list) else ()), start]}
     paths.write_atomic(workdir / FILE, json.dumps(content, indent=2) + '\n')

@@ -11,7 +11,7 @@ from typing import Any
 from bert_jax.core import config as config_lib
 from bert_jax.core import distributed, paths
 from bert_jax.core.cadence import duration_to_steps
-from bert_jax.core.errors import UserError
+from bert_jax.core.errors import UserError, first_line
 from bert_jax.train import checkpoint
 from bert_jax.train import experiment as experiment_lib
 from bert_jax.train.experiment import KEYS_WITHOUT_EFFECT, Experiment, describe_changes
@@ -19,6 +19,7 @@ from bert_jax.train.phases import duration_units, make_phases
 
 # Prefixes of keys that may change when a run is resumed.
 _CHANGEABLE = (*KEYS_WITHOUT_EFFECT, 'checkpoint', 'train.eval_every')
+_SECTIONS = tuple(field.name for field in dataclasses.fields(Experiment))
 # Schedules with a constant learning rate between the warmup and a possible decay at the end.
 _CONSTANT_SCHEDULES = ('constant', 'wsd')
 
@@ -33,9 +34,15 @@ def read_saved_config(workdir: pathlib.Path) -> dict[str, Any] | None:
     if not file.is_file() or not checkpoint.list_saved(workdir):
         return None
     try:
-        return experiment_lib.add_defaults(json.loads(file.read_text()))
-    except json.JSONDecodeError as e:
-        raise UserError(f'{str(file)!r} is damaged. Choose another --workdir.') from e
+        config = experiment_lib.add_defaults(paths.read_json(file))
+        if missing := [s for s in _SECTIONS if not isinstance(config.get(s), dict)]:
+            raise ValueError(f'no section {missing[0]!r}')
+        return config
+    except ValueError as e:
+        raise UserError(
+            f'{str(file)!r} is damaged ({first_line(e)}). Delete it to resume with the same command as before, or choose '
+            'another --workdir.'
+        ) from e
 
 
 def check_config(workdir: pathlib.Path, saved: Mapping[str, Any] | None, config: Mapping[str, Any]) -> None:
@@ -55,7 +62,7 @@ def check_config(workdir: pathlib.Path, saved: Mapping[str, Any] | None, config:
     ignored = [*_CHANGEABLE, 'train.steps']
     if _keeps_warmup(before['optim'], config['optim']):
         ignored.append('optim.warmup')
-    if (before['train']['packing'], config['train']['packing']) == ('auto', 'off'):
+    if (before['train'].get('packing'), config['train']['packing']) == ('auto', 'off'):
         ignored.append('train.packing')  # the run began when its task could not pack texts
     if describe_changes(before, dict(config), ignored):
         ignored.remove('train.steps')  # which may be a mistake as well
@@ -69,7 +76,9 @@ def check_config(workdir: pathlib.Path, saved: Mapping[str, Any] | None, config:
 def _keeps_warmup(saved: Mapping[str, Any], optim: Mapping[str, Any]) -> bool:
     """Return whether a run keeps the warmup that it began with, although the config has a fraction of another length."""
     is_fraction = isinstance(optim['warmup'], float) and optim['warmup'] <= 1
-    return saved['schedule'] in _CONSTANT_SCHEDULES and is_fraction and isinstance(saved['warmup'], int)
+    return (
+        saved.get('schedule') in _CONSTANT_SCHEDULES and is_fraction and isinstance(saved.get('warmup'), int)
+    )
 
 
 def write_config(workdir: pathlib.Path, experiment: Experiment) -> None:
@@ -80,8 +89,8 @@ def write_config(workdir: pathlib.Path, experiment: Experiment) -> None:
     """
     file, config = workdir / 'config.json', json.loads(config_lib.to_json(experiment.as_dict()))
     try:
-        earlier = experiment_lib.add_defaults(json.loads(file.read_text())) if file.is_file() else config
-    except json.JSONDecodeError:
+        earlier = experiment_lib.add_defaults(paths.read_json(file)) if file.is_file() else config
+    except ValueError:
         earlier = {}
     changes = describe_changes(earlier, config)
     if changes and not checkpoint.list_saved(workdir):

@@ -11,7 +11,7 @@ import pytest
 from bert_jax.core.errors import UserError
 from bert_jax.data import segmentation
 from bert_jax.data.rows import read_manifest
-from bert_jax.train import loop, record
+from bert_jax.train import loop, record, resume
 from tests.runs import finetune, metric_lines, pretrain, train_command
 
 
@@ -111,3 +111,25 @@ def test_losses_of_a_mixture_and_evaluations_that_checkpoints_add(tmp_path, corp
     expected = sum(w * loss for w, loss in zip(weights, losses, strict=True)) / sum(weights)
     assert scores[-1]['eval/mlm_loss/training_mixture'] == pytest.approx(expected)
     assert losses[0] != losses[1]
+
+
+def test_damaged_record_is_not_compared_and_is_written_again(tmp_path, caplog):
+    now = {'tokenizer': {'fingerprint': 'a'}, 'data': [], 'init': None}
+    for content in ('{"tokenizer": 3, "starts": 7}', '{"tokenizer": {}, "data": [1]}', '[1]', '{'):
+        (tmp_path / record.FILE).write_text(content)
+        caplog.clear()
+        saved = record.read(tmp_path)
+        record.check(tmp_path, saved, now)
+        assert 'run.json is damaged' in caplog.text
+        record.write(tmp_path, saved, now, 3)
+        assert [start['step'] for start in record.read(tmp_path)['starts']] == [3]
+
+
+@pytest.mark.parametrize('content', [b'{', b'[1]', b'\xff', b'{}', b'{"train": 3}', b'[' * 5000])
+def test_damaged_config_of_a_run_is_an_error(tmp_path, content):
+    (tmp_path / 'checkpoints' / '5' / 'metadata').mkdir(parents=True)
+    (tmp_path / 'config.json').write_bytes(content)
+    with pytest.raises(
+        UserError, match=r'config.json. is damaged \(.*\)\. Delete it to resume with the same command'
+    ):
+        resume.read_saved_config(tmp_path)
