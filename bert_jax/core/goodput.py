@@ -4,6 +4,7 @@ import collections
 import contextlib
 import itertools
 import json
+import math
 import pathlib
 import socket
 import time
@@ -73,10 +74,16 @@ class Ledger:
 def read(workdir: pathlib.Path) -> dict[str, Any]:
     """Read the file that `Ledger` writes; empty if it is missing or invalid."""
     try:
-        content = json.loads((workdir / FILE).read_text())
-    except (OSError, ValueError):
+        content = paths.read_json(workdir / FILE)
+        starts = content['starts']
+        numbers = [content['total']]
+        for start in starts:
+            numbers += [start[key] for key in ('began', 'time', 'from', 'step')]
+            numbers += start['overhead'].values()
+        is_valid = bool(starts) and all(isinstance(n, int | float) and math.isfinite(n) for n in numbers)
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, OverflowError):
         return {}
-    return content if isinstance(content, dict) and content.get('starts') and 'total' in content else {}
+    return content if is_valid else {}
 
 
 def time_shares(starts: list[dict[str, Any]]) -> dict[str, float]:

@@ -141,3 +141,15 @@ def test_table_has_one_line_per_run(pretrained, tmp_path):
 def test_profile_of_some_steps_is_saved(tmp_path, corpus, rows):
     assert pretrain(tmp_path, corpus, rows, 'train.steps=4', 'train.profile_steps=(3,4)') == 0
     assert list((tmp_path / 'profile').rglob('*.xplane.pb'))
+
+
+@pytest.mark.parametrize('damage', ['total', 'starts', 'time', 'overhead'])
+def test_damaged_progress_is_left_out(tmp_path, damage):
+    start = {'began': 1.0, 'time': 2.0, 'from': 0, 'step': 3, 'overhead': {'start': 0.5}}
+    content = {'total': 9, 'starts': [start]}
+    file = tmp_path / goodput.FILE
+    file.write_text(json.dumps(content))
+    assert goodput.read(tmp_path) == content
+    (content if damage in content else start)[damage] = 'x'
+    file.write_text(json.dumps(content))
+    assert goodput.read(tmp_path) == {}
