@@ -14,7 +14,7 @@ import tokenizers
 from tokenizers import models, pre_tokenizers, trainers
 
 from bert_jax.core.errors import UserError
-from bert_jax.core.paths import lock_folder
+from bert_jax.core.paths import lock_folder, read_json, write_atomic
 from bert_jax.data import sources
 from bert_jax.data import tokenizer as tokenizer_lib
 from bert_jax.data.prepare import TextConfig, check_text, describe_change, no_text_error
@@ -61,8 +61,8 @@ def load_or_train(
         file, settings_file = folder / FILE, folder / 'tokenizer_config.json'
         if file.is_file() and settings_file.is_file():
             try:
-                earlier = json.loads(settings_file.read_text())
-            except json.JSONDecodeError as e:
+                earlier = read_json(settings_file)
+            except ValueError as e:
                 raise UserError(
                     f'{str(settings_file)!r} is damaged. Delete it or choose another data.rows_dir.'
                 ) from e
@@ -74,9 +74,10 @@ def load_or_train(
             logging.info('%s It is trained again.', problem)
         check_text(text)
         tokenizer = _train_on(text, config)
-        tokenizer.save(file)
+        settings_file.unlink(missing_ok=True)  # a death must not leave it with another tokenizer
+        write_atomic(file, tokenizer.to_json())
         tokenizer.source = str(file)
-        settings_file.write_text(json.dumps(settings, indent=2) + '\n')
+        write_atomic(settings_file, json.dumps(settings, indent=2) + '\n')
         return tokenizer
 
 

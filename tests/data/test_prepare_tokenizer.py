@@ -115,3 +115,21 @@ def test_every_source_contributes_an_equal_share_of_the_training_text(word_token
     tokenizer_training.load_or_train(config, TokenizerConfig(train_bytes=4000), tmp_path / 'rows')
     assert 20 <= found.count('a' * 100) <= 21
     assert 10 <= found.count('é' * 100) <= 11
+
+
+def test_interrupted_replacement_leaves_no_tokenizer_of_other_settings(text, tmp_path, monkeypatch):
+    first = tokenizer_training.load_or_train(text, TRAINED, tmp_path)
+    written = []
+
+    def write_one(path, content):
+        if written:
+            raise KeyboardInterrupt
+        written.append(path)
+        path.write_text(content)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(tokenizer_training, 'write_atomic', write_one)
+        with pytest.raises(KeyboardInterrupt):
+            tokenizer_training.load_or_train(text, dataclasses.replace(TRAINED, vocab_size=100), tmp_path)
+    again = tokenizer_training.load_or_train(text, TRAINED, tmp_path)
+    assert again.fingerprint == first.fingerprint
