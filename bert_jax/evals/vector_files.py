@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from bert_jax.core import paths
-from bert_jax.core.errors import UserError
+from bert_jax.core.errors import UserError, first_line
 from bert_jax.data import formats
 from bert_jax.data import records as records_lib
 from bert_jax.data.records import Record
@@ -103,7 +103,7 @@ def embed(
     lines = ''.join(json.dumps(text, ensure_ascii=False, default=str) + '\n' for text in texts)
     start = 0
     if (folder / ABOUT).exists():
-        before = json.loads((folder / ABOUT).read_text())
+        before = _read_about(folder)
         start = before.pop('done', 0)
         if before != about or (folder / TEXTS).read_text() != lines:
             raise UserError(
@@ -131,6 +131,22 @@ def _check_pooling(embedder: Embedder) -> None:
         )
 
 
+def _read_about(folder: pathlib.Path) -> dict[str, Any]:
+    try:
+        about = paths.read_json(folder / ABOUT)
+        if not all(isinstance(about.get(key), int) for key in ('done', 'texts', 'width')):
+            raise ValueError(f'no numbers of texts in {ABOUT}')
+        return about
+    except ValueError as e:
+        raise _damaged_error(folder, e) from e
+
+
+def _damaged_error(folder: pathlib.Path, e: Exception) -> UserError:
+    return UserError(
+        f'The vectors in {str(folder)!r} are damaged ({first_line(e)}). Delete the folder and run bert_jax.bin.embed again.'
+    )
+
+
 class Index:
     """The vectors and texts of a folder that `embed` has written, to be searched.
 
@@ -146,7 +162,7 @@ class Index:
         _check_pooling(embedder)
         if not (folder / ABOUT).exists():
             raise UserError(f'{str(folder)!r} has no vectors. Pass the --output of bert_jax.bin.embed.')
-        about = json.loads((folder / ABOUT).read_text())
+        about = _read_about(folder)
         if about['done'] < about['texts']:
             raise UserError(
                 f'{str(folder)!r} has {about["done"]:,} of {about["texts"]:,} vectors. Run bert_jax.bin.embed again to finish it.'
@@ -157,8 +173,18 @@ class Index:
                 'Set --checkpoint to the model of the vectors.'
             )
         self._embedder = embedder
-        self._texts = [json.loads(line) for line in (folder / TEXTS).read_text().splitlines()]
-        self._vectors = np.load(folder / VECTORS, 'r')
+        try:
+            # Only line feeds separate the lines: JSON does not escape U+2028 and others that `splitlines` splits at.
+            lines = (folder / TEXTS).read_text(encoding='utf-8').removesuffix('\n').split('\n')
+            self._texts = [json.loads(line) for line in lines]
+            self._vectors = np.load(folder / VECTORS, 'r')
+            is_whole = self._vectors.shape == (len(self._texts), about['width'])
+        except (OSError, ValueError, EOFError) as e:
+            raise _damaged_error(folder, e) from e
+        if not is_whole or not all(isinstance(t, dict) and {'id', 'text'} <= t.keys() for t in self._texts):
+            raise _damaged_error(
+                folder, ValueError(f'{len(self._texts)} texts for {self._vectors.shape} vectors')
+            )
 
     def search(self, query: str, top: int, prompt: str = '') -> list[Found]:
         """Find the `top` texts whose vectors are the most similar to that of a query, which follows a prompt."""

@@ -91,3 +91,28 @@ def test_commands_find_each_text_by_itself(source, pretrained, tmp_path):
         'bert_jax.bin.search', f'--checkpoint={pretrained}', f'--vectors={tmp_path}', 'x'
     )
     assert 'has no vectors' in missing.stderr
+
+
+def test_texts_with_unusual_line_separators_are_found(embedder, tmp_path):
+    texts = [{'id': i, 'text': text} for i, text in enumerate(('a \u2028 b', 'c \x85 d', 'e'))]
+    vector_files.embed(embedder, texts, tmp_path, {})
+    found = vector_files.Index(tmp_path, embedder).search('e', 3)
+    assert {x.text for x in found} == {text['text'] for text in texts}
+
+
+@pytest.mark.parametrize(
+    ('name', 'content'),
+    [
+        (vector_files.ABOUT, b'[1]'),
+        (vector_files.ABOUT, b'{}'),
+        (vector_files.TEXTS, b'{"id": 0'),
+        (vector_files.TEXTS, b'{"id": 0}'),
+        (vector_files.VECTORS, b''),
+        (vector_files.VECTORS, b'\x93NUMPY'),
+    ],
+)
+def test_damaged_vectors_are_an_error(embedder, tmp_path, name, content):
+    vector_files.embed(embedder, [{'id': 0, 'text': 'a'}], tmp_path, {})
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(UserError, match=r'vectors in .* are damaged .* run bert_jax.bin.embed again'):
+        vector_files.Index(tmp_path, embedder)
