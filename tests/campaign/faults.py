@@ -40,7 +40,8 @@ class Fault:
     Args:
       folder: the watched folder.
       moment: number of the moment, counted from 1; 0 is never.
-      error: makes the exception, from the path of the file that is written; empty in a call.
+      error: makes the exception from the path of the file that is written, which is empty in a call. It may return None, to
+        raise nothing.
       calls: whether to count calls as well as writes.
       once: whether later writes succeed.
     """
@@ -49,7 +50,7 @@ class Fault:
         self,
         folder: pathlib.Path,
         moment: int,
-        error: Callable[[str], BaseException] = Death,
+        error: Callable[[str], BaseException | None] = Death,
         calls: bool = True,
         once: bool = False,
     ):
@@ -71,7 +72,8 @@ class Fault:
                     return
             elif self.once:
                 return
-        raise self._error(path)
+        if (e := self._error(path)) is not None:
+            raise e
 
 
 _faults: list[

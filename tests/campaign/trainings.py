@@ -1,17 +1,21 @@
 """Small trainings that the parts `kills` and `disks` interrupt, and their uninterrupted results."""
 
+import functools
 import json
 import pathlib
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from bert_jax.bin import train as train_command
+from bert_jax.experiments import runs
 from bert_jax.train import checkpoint
 from tests.campaign import faults
 from tests.conftest import sentences
-from tests.runs import checkpoint_arrays, finetune, metric_lines, pretrain
+from tests.experiments.test_table_command import CONFIG
+from tests.runs import TINY, checkpoint_arrays, jobs_in_process, metric_lines, run_in_process
 
 _STEPS = 8
 _SHORT = (
@@ -24,50 +28,85 @@ _SHORT = (
 
 
 class Training(NamedTuple):
-    """A training and its uninterrupted run.
+    """A training or a table, and its uninterrupted run.
 
     Attributes:
       run: runs it in a working directory, and returns its exit status.
       reference: working directory of the uninterrupted run.
       moments: number of moments at which a fault can occur in it, see `faults.Fault`.
       writes: number of writes among them.
+      arguments: arguments of the training command without the working directory; empty for a table.
     """
 
     run: Callable[[pathlib.Path], int]
     reference: pathlib.Path
     moments: int
     writes: int
+    arguments: tuple[str, ...]
 
     def check_equal(self, workdir: pathlib.Path) -> None:
-        """Check that a run has the same metrics and the same final parameters and optimizer state, to the bit."""
-        found, expected = metric_lines(workdir), metric_lines(self.reference)
-        different = [pair for pair in zip(found, expected, strict=False) if pair[0] != pair[1]]
-        assert found == expected, f'metrics differ: {len(found)} lines of {len(expected)}, {different[:1]}'
-        last = checkpoint.list_steps(self.reference)[-1].name
-        kept, kept_expected = ([s.name for s in checkpoint.list_steps(w)] for w in (workdir, self.reference))
-        assert kept[-1] == last, f'checkpoints {kept} instead of {kept_expected}'
-        left, right = (checkpoint_arrays(w, last) for w in (workdir, self.reference))
-        assert {*left} == {*right}
-        assert not (different_ := [n for n in left if not np.array_equal(left[n], right[n])]), different_[:3]
+        """Check that all runs have the same metrics, final parameters and optimizer states as the uninterrupted ones."""
+        references = [self.reference] if self.arguments else runs.find_workdirs(self.reference)
+        for reference in references:
+            _check_run(workdir / reference.relative_to(self.reference), reference)
+        if not self.arguments:
+            assert (workdir / 'table.md').read_text() == (self.reference / 'table.md').read_text()
+
+
+def _check_run(workdir: pathlib.Path, reference: pathlib.Path) -> None:
+    found, expected = metric_lines(workdir), metric_lines(reference)
+    different = [pair for pair in zip(found, expected, strict=False) if pair[0] != pair[1]]
+    assert found == expected, f'metrics differ: {len(found)} lines of {len(expected)}, {different[:1]}'
+    kept, last = checkpoint.list_steps(workdir), checkpoint.list_steps(reference)[-1].name
+    assert kept[-1].name == last, f'checkpoint {kept[-1].name} instead of {last}'
+    left, right = (checkpoint_arrays(w, last) for w in (workdir, reference))
+    assert {*left} == {*right}
+    assert not (names := [n for n in left if not np.array_equal(left[n], right[n])]), f'{names[:3]} differ'
 
 
 def make(folder: pathlib.Path) -> dict[str, Training]:
-    """Run each training without interruption."""
+    """Run a pretraining, a fine-tuning and a table without interruption."""
     rng = random.Random(1)
     corpus = folder / 'corpus.txt'
     corpus.write_text('\n\n'.join('\n'.join(sentences(rng, rng.randint(3, 9))) for _ in range(30)) + '\n')
     for split, n in (('train', 40), ('validation', 20)):
         lines = [{'text': f'the {x} dog {i} {split}', 'label': x} for i in range(n) for x in ('good', 'bad')]
         (folder / f'{split}.jsonl').write_text('\n'.join(map(json.dumps, lines)))
-    source, first = f'{folder}/{{split}}.jsonl', folder / 'pretrain'
-    runs: dict[str, Any] = {
-        'pretrain': lambda w: pretrain(w, corpus, '', *_SHORT, 'tokenizer.vocab_size=100'),
-        'finetune': lambda w: finetune(w, first, source, *_SHORT, 'checkpoint.best_metric=accuracy'),
+    source = f'{folder}/{{split}}.jsonl'
+    text = CONFIG.format(tiny=TINY, source=source.replace('{', '{{').replace('}', '}}'), corpus=corpus)
+    (folder / 'table.py').write_text(text)
+    settings = {
+        'pretrain': (f'data.sources={corpus}', 'tokenizer.vocab_size=100', *_SHORT),
+        'finetune': (
+            f'data.source={source}',
+            f'init.checkpoint={folder}/pretrain',
+            'checkpoint.best_metric=accuracy',
+            *_SHORT,
+        ),
     }
     made = {}
-    for name, run in runs.items():
-        fault = faults.Fault(folder / name, 0)
-        with faults.inject(fault):
-            assert run(folder / name) == 0
-        made[name] = Training(run, folder / name, fault.count, fault.writes)
+    for name, overrides in settings.items():
+        config = f'{TINY}:{"pretrain" if name == "pretrain" else "classify"}'
+        run = functools.partial(_train, config, overrides)
+        arguments = (f'--config={config}', *(f'--config.{override}' for override in overrides))
+        made[name] = _run_reference(run, folder / name, arguments)
+    made['table'] = _run_reference(functools.partial(_run_table, folder / 'table.py'), folder / 'table', ())
     return made
+
+
+def _train(config: str, overrides: Sequence[str], workdir: pathlib.Path) -> int:
+    return train_command.run(config, workdir, [*overrides])
+
+
+def _run_table(config: pathlib.Path, workdir: pathlib.Path) -> int:
+    with jobs_in_process():
+        done = run_in_process('bert_jax.bin.table', f'--config={config}', f'--workdir={workdir}')
+    assert 'Traceback' not in done.stderr, done.stderr[-600:]
+    return done.returncode
+
+
+def _run_reference(run: Any, workdir: pathlib.Path, arguments: tuple[str, ...]) -> Training:
+    fault = faults.Fault(workdir, 0)
+    with faults.inject(fault):
+        assert run(workdir) == 0
+    return Training(run, workdir, fault.count, fault.writes, arguments)
