@@ -24,7 +24,7 @@ from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, L
 from bert_jax.core import buckets, paths, stacking
 from bert_jax.core.config import did_you_mean
 from bert_jax.core.errors import UserError, first_line
-from bert_jax.train import orbax_s3
+from bert_jax.train import checksums, orbax_s3
 from bert_jax.train.experiment import CheckpointConfig
 from bert_jax.train.state import Layout, State
 
@@ -61,6 +61,8 @@ class Checkpointer:
             best_mode='min' if config.lower_is_better else 'max',
         )
         _save_whole_arrays()
+        if config.best_metric and jax.process_index() == 0:
+            _repair_scores(self._folder, config.best_metric)
         self._manager = ocp.CheckpointManager(self._folder, options=options)
 
     def save(self, state: State, scores: Mapping[str, Any], config: Mapping[str, Any] | None = None) -> None:
@@ -77,14 +79,19 @@ class Checkpointer:
         step = int(state.step)
         best_metric = self.best_metric
         score = scores.get(best_metric)
+        training = {'step': state.step, 'opt_state': state.opt_state}
         metadata = {**self._metadata, **({} if config is None else {'config': config})}
+        metadata['checksums'] = {
+            'params': checksums.compute(state.params),
+            'training': checksums.compute(training),
+        }
         with self._report_lost_bucket():
             self._manager.save(
                 step,
                 args=ocp.args.Composite(
                     params=ocp.args.StandardSave(state.params),
-                    training=ocp.args.StandardSave({'step': state.step, 'opt_state': state.opt_state}),
-                    metadata=ocp.args.JsonSave({**metadata, 'step': step, 'scores': dict(scores)}),
+                    training=ocp.args.StandardSave(training),
+                    metadata=ocp.args.JsonSave(_seal({**metadata, 'step': step, 'scores': dict(scores)})),
                 ),
                 metrics={'score': score} if score is not None and math.isfinite(score) else None,
                 force=True,
@@ -115,7 +122,9 @@ class Checkpointer:
                     training=ocp.args.StandardRestore({'step': stored.step, 'opt_state': stored.opt_state}),
                 )
                 restored = self._manager.restore(step, args=args)
-                _read_metadata_file(self._folder / str(step))
+                expected = _read_metadata_file(self._folder / str(step)).get('checksums', {})
+                for name in expected if _have_same_dtypes(stored.params, saved) else ():
+                    checksums.check(restored[name], expected[name], f'{name} arrays')
             except UserError:
                 raise
             except Exception as e:  # Orbax and its storage raise many types on damaged files
@@ -186,8 +195,9 @@ def write_params(
         checkpointer.save(step / 'params', dict(params))
     with ocp.Checkpointer(ocp.JsonCheckpointHandler()) as checkpointer:
         # Written last: a folder counts as a checkpoint once it has metadata.
-        content = {**metadata, 'step': number, 'total_steps': number, 'scores': {}}
-        checkpointer.save(step / 'metadata', args=ocp.args.JsonSave(content))
+        content = {**metadata, 'checksums': {'params': checksums.compute(dict(params))}}
+        content |= {'step': number, 'total_steps': number, 'scores': {}}
+        checkpointer.save(step / 'metadata', args=ocp.args.JsonSave(_seal(content)))
 
 
 def list_steps(path: pathlib.Path) -> list[pathlib.Path]:
@@ -291,9 +301,13 @@ def read_params(step: pathlib.Path, abstract: Mapping[str, Any]) -> dict[str, ja
     one_device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     placed = {n: s if s.sharding is not None else s.update(sharding=one_device) for n, s in abstract.items()}
     try:
-        stored = stacking.convert(placed, read_param_shapes(step))
+        saved = read_param_shapes(step)
+        stored = stacking.convert(placed, saved)
         with ocp.StandardCheckpointer() as checkpointer:
             restored = checkpointer.restore(_orbax_path(step) / 'params', stored)
+        if _have_same_dtypes(stored, saved):
+            expected = _read_metadata_file(step).get('checksums', {})
+            checksums.check(restored, expected.get('params', ''), 'parameters')
         return stacking.convert_arrays(restored, placed)
     except Exception as e:
         raise UserError(
@@ -323,4 +337,40 @@ def read_param_shapes(step: pathlib.Path) -> dict[str, jax.ShapeDtypeStruct]:
 
 def _read_metadata_file(step: pathlib.Path) -> dict[str, Any]:
     """Read the metadata from its JSON file, which one process can do alone; an Orbax restore needs all processes."""
-    return paths.read_json(step / 'metadata' / 'metadata')
+    content = paths.read_json(step / 'metadata' / 'metadata')
+    # The seal is the only text, whatever damage has made of its key. Checkpoints of earlier versions have none.
+    seals = {content.pop(key) for key, value in [*content.items()] if isinstance(value, str)}
+    if seals and seals != {_hash(content)}:
+        raise ValueError('the metadata have changed since they were saved')
+    return content
+
+
+def _have_same_dtypes(wanted: Mapping[str, Any], saved: Mapping[str, jax.ShapeDtypeStruct]) -> bool:
+    """Return whether parameters are restored as they were saved; otherwise their checksum differs."""
+    return {*wanted} == {*saved} and all(wanted[name].dtype == saved[name].dtype for name in saved)
+
+
+def _seal(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """Add a hash to metadata, with which damage is noticed. Orbax itself protects only arrays."""
+    return {**metadata, 'seal': _hash(metadata)}
+
+
+def _hash(metadata: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(metadata, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _repair_scores(folder: pathlib.Path, best_metric: str) -> None:
+    """Restore damaged files of scores, which Orbax reads of all checkpoints, from the metadata of their checkpoints."""
+    for step in list_steps(folder):
+        file = step / 'metrics' / 'metrics'
+        with contextlib.suppress(ValueError, KeyError, TypeError):
+            if not file.exists() or math.isfinite(paths.read_json(file)['score']):
+                continue
+        try:
+            score = _read_metadata_file(step)['scores'][best_metric]
+            paths.write_atomic(file, json.dumps({'score': score}))
+            logging.warning('restored the damaged score of checkpoint %s', step.name)
+        except (OSError, ValueError, KeyError, TypeError) as e:
+            raise UserError(
+                f'The score in {str(file)!r} is damaged. Delete the folder {str(step)!r}, and run the same command.'
+            ) from e
