@@ -1,0 +1,86 @@
+"""The campaign finds faults: it fails where code is broken, and passes a few cases of each part as it is."""
+
+import os
+import pathlib
+import random
+
+import pytest
+
+from bert_jax.core import metrics
+from bert_jax.data.formats import json_records
+from tests.campaign import disks, faults, harness, inputs, kills
+
+PARTS = {'input': (inputs, 40), 'kills': (kills, 2), 'disks': (disks, 3)}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('name', PARTS)
+def test_some_cases_of_each_part(name):
+    part, count = PARTS[name]
+    report = harness.run_part(name, part, 0, 0.0, count=count)
+    assert not report.failures
+    assert sum(report.tries.values()) + len(report.skipped) >= 1
+
+
+class Part:
+    """A part with two cases that fail in different ways."""
+
+    LIMIT = 1
+
+    @staticmethod
+    def prepare(folder):
+        return {}
+
+    @staticmethod
+    def try_case(rng, folder, shared):
+        if (number := rng.randrange(3)) == 0:
+            raise ValueError('broken')
+        while number == 1:
+            pass
+        return 'good'
+
+
+def test_failures_and_hangs_are_reported_with_names_that_repeat_them():
+    report = harness.run_part('x', Part, 3, 0.0, count=12)
+    assert {p.rpartition(': ')[2] for p in report.failures.values()} == {'broken', 'no end after 1 seconds'}
+    assert report.tries['good'] + len(report.failures) == sum(report.tries.values()) == 12
+    case = next(iter(report.failures))
+    again = harness.run_part('x', Part, 3, 0.0, first=int(case.rpartition('-')[2]), count=1)
+    assert {*again.failures} == {case}
+
+
+def test_lost_records_are_noticed(tmp_path, monkeypatch, tokenizer):
+    def read_lines(file, path):  # skips what it cannot read
+        for place, fields in json_records.read_lines(file, path):
+            if isinstance(fields, dict):
+                yield place, fields
+
+    monkeypatch.setitem(inputs.records.formats._READERS, '.jsonl', read_lines)
+    problems = []
+    for seed in range(60):
+        (folder := tmp_path / f'{seed}').mkdir()
+        try:
+            inputs._try_records('jsonl', random.Random(seed), folder, tokenizer)
+        except AssertionError as e:
+            problems.append(str(e))
+    assert any('lost' in problem for problem in problems)
+
+
+def test_nothing_is_written_after_a_fault(tmp_path):
+    def write_three():
+        for i in range(3):
+            (tmp_path / f'{i}').write_text('')
+
+    with faults.inject(fault := faults.Fault(tmp_path, 2)), pytest.raises(faults.Death):
+        write_three()
+    assert [p.name for p in tmp_path.iterdir()] == ['0']
+    with pytest.raises(faults.Death):
+        (tmp_path / 'later').mkdir()
+    faults._faults.remove(fault)
+    with faults.inject(faults.Fault(tmp_path, 2, lambda path: OSError(5, 'broken', path), once=True)):
+        with pytest.raises(OSError, match='broken') as e:
+            write_three()
+        assert pathlib.Path(e.value.filename).name == '1'
+        (tmp_path / '1').write_text('')
+    assert {*os.listdir(tmp_path)} == {'0', '1'}
+    assert metrics.Writer.__call__.__module__ == metrics.__name__
