@@ -73,8 +73,7 @@ def make(folder: pathlib.Path) -> dict[str, Training]:
         lines = [{'text': f'the {x} dog {i} {split}', 'label': x} for i in range(n) for x in ('good', 'bad')]
         (folder / f'{split}.jsonl').write_text('\n'.join(map(json.dumps, lines)))
     source = f'{folder}/{{split}}.jsonl'
-    text = CONFIG.format(tiny=TINY, source=source.replace('{', '{{').replace('}', '}}'), corpus=corpus)
-    (folder / 'table.py').write_text(text)
+    (folder / 'table.py').write_text(CONFIG.format(tiny=TINY, source=source, corpus=corpus))
     settings = {
         'pretrain': (f'data.sources={corpus}', 'tokenizer.vocab_size=100', *_SHORT),
         'finetune': (
@@ -101,7 +100,7 @@ def _train(config: str, overrides: Sequence[str], workdir: pathlib.Path) -> int:
 def _run_table(config: pathlib.Path, workdir: pathlib.Path) -> int:
     with jobs_in_process():
         done = run_in_process('bert_jax.bin.table', f'--config={config}', f'--workdir={workdir}')
-    assert 'Traceback' not in done.stderr, done.stderr[-600:]
+    assert done.returncode == 0, done.stderr[-600:]
     return done.returncode
 
 
