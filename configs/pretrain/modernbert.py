@@ -3,10 +3,17 @@
 python -m bert_jax.bin.train --config=configs/pretrain/modernbert.py:base --workdir=runs/modernbert \
     --config.data.sources="c4/en"
 
-Two trillion tokens, which no run of this code has seen. On 16 TPU v5e chips, bert_jax.bin.plan finds 2.9, 3.9, 6.0 and 9.8
-GiB per chip for 17m, 32m, 68m and base in the phase of 8,192 tokens, and 23, 52, 139 and 314 hours at half of the peak
-speed: 370, 837, 2,223 and 5,030 chip-hours, to multiply by the price of one. large needs 16.0 GiB per chip there, more than
-a v5e has. For the recipe on two CPU cores, modernbert.py:cpu: masked-LM loss 3.99 (docs/guides/recipes.md).
+Two trillion tokens, which no run of this code has seen. On 16 TPU v5e chips, 17m, 32m, 68m and base need 2.9, 3.9, 6.0 and
+9.8 GiB per chip in the phase of 8,192 tokens, and take 23, 52, 139 and 314 hours at half of the peak speed: 370, 837, 2,223
+and 5,030 chip-hours, to multiply by the price of one. large needs 16.0 GiB per chip there, more than a v5e has. On 16 v6e
+chips it needs 17.0 GiB and takes 185 hours, 2,951 chip-hours. The commands are, for base and for the other sizes, whose
+growing batch is left out:
+
+python -m bert_jax.bin.plan --config=configs/pretrain/modernbert.py:base --topology=v5e:4x4
+python -m bert_jax.bin.plan --config=configs/pretrain/modernbert.py:large --topology=v6e:4x4 \
+    --config.train.phases="((360_000, 1024, 4608), (63_579, 8192, 576, 'model.rope_base=160_000.0'))"
+
+For the recipe on two CPU cores, modernbert.py:cpu: masked-LM loss 3.99 (docs/guides/recipes.md).
 """
 
 from ml_collections import ConfigDict
