@@ -1,6 +1,7 @@
 """Read configs and metrics from the working directories of finished and running jobs."""
 
 import dataclasses
+import functools
 import itertools
 import json
 import logging
@@ -125,12 +126,17 @@ class Run:
         The seed is `train.seed` and, if each seed has its own pretraining run, a folder such as `seed0` in
         `init.checkpoint`.
         """
-        config = experiment.add_defaults(self.config)
-        train, init = config['train'], config['init']
+        train, init = self.config['train'], self.config.get('init', {})
         folder = rf'(?<=/)seed{train["seed"]}(?=/|$)'
-        checkpoint = re.sub(folder, 'seed*', init['checkpoint'])
-        changes = {'train': {**train, 'seed': None}, 'init': {**init, 'checkpoint': checkpoint}}
-        return json.dumps({**config, **changes}, sort_keys=True)
+        checkpoint = re.sub(folder, 'seed*', init.get('checkpoint', ''))
+        changes = {'train': {**train, 'seed': 0}, 'init': {**init, 'checkpoint': checkpoint}}
+        return _with_defaults(json.dumps({**self.config, **changes}, sort_keys=True))
+
+
+@functools.lru_cache(maxsize=4096)
+def _with_defaults(config: str) -> str:
+    """Add the defaults of newer settings to a config, JSON both before and after."""
+    return json.dumps(experiment.add_defaults(json.loads(config)), sort_keys=True)
 
 
 def read(workdir: pathlib.Path, name: str = '') -> Run:

@@ -32,6 +32,7 @@ code { background: #f3f3f3; padding: .1rem .3rem; }
 _SCORES = ('accuracy', 'f1', 'exact_match', 'f1_macro', 'matthews', 'pearson', 'spearman', 'majority')
 # The two kinds of initial weights that the table of all tasks compares; see `Run.initialization`.
 _COMPARED = ('random weights', 'pretrained weights')
+_MAX_CURVES = 10  # settings in a figure, and pretraining runs with one: more cannot be told apart
 
 FilledMask = list[tuple[str, float]]  # the most probable tokens, with their probabilities
 
@@ -59,7 +60,8 @@ def render(
     runs, figures = distinguish_data(runs), _Figures(plots)
     parts = ['<h1>bert_jax report</h1>']
     parts += map(_render_file, files)
-    parts += [_render_pretraining(run, figures) for run in runs if run.is_pretraining]
+    pretrained = [run for run in runs if run.is_pretraining]
+    parts += [_render_pretraining(run, figures, i < _MAX_CURVES) for i, run in enumerate(pretrained)]
     fine_tuned = [r for r in runs if not r.is_pretraining]
     if len({r.data_name for r in fine_tuned}) > 1:
         parts.append(_render_comparison(fine_tuned, figures))
@@ -149,13 +151,13 @@ def _render_file(file: pathlib.Path) -> str:
     return export.to_html(text) + _embed(figure.read_bytes(), f'Figure of {title}')
 
 
-def _render_pretraining(run: Run, figures: _Figures) -> str:
+def _render_pretraining(run: Run, figures: _Figures, has_figure: bool) -> str:
     losses = [k for k in (run.train[0] if run.train else {}) if k != 'loss' and k.endswith('_loss')]
     title = f'Pretraining loss of {run.name}'
     curves = [Curve(metric_label(key), [run], key) for key in losses or ['loss']]
     return (
         f'<h2>Pretraining: {html.escape(run.name)}</h2>{_describe_pretraining(run)}'
-        + figures.render(plot_losses(curves, title), title)
+        + (figures.render(plot_losses(curves, title), title) if has_figure else '')
         + _render_scores([[run]], list(run.evals[-1])[1:] if run.evals else [])
     )
 
@@ -168,10 +170,14 @@ def _render_fine_tuning(runs: Sequence[Run], figures: _Figures) -> str:
     if len({*labels}) < len(labels):
         labels = [_label(group) for group in groups]
     keys = ['loss', score] if any(score in line for run in runs for line in run.evals) else ['loss']
-    panels = [(data, [Curve(label, g, key) for label, g in zip(labels, groups, strict=True)]) for key in keys]
+    best = sorted(groups, key=lambda group: _mean_score(group, score, data), reverse=True)[:_MAX_CURVES]
+    plotted = [(label, group) for label, group in zip(labels, groups, strict=True) if group in best]
+    panels = [(data, [Curve(label, group, key) for label, group in plotted]) for key in keys]
+    note = f'<p>The figure shows the {len(best)} best of {len(groups):,} settings.</p>'
     return (
         f'<h2>Fine-tuning: {html.escape(data)}</h2>'
         + figures.render(plot_panels(panels), title, file)
+        + (note if len(best) < len(groups) else '')
         + _render_scores(groups, [*dict.fromkeys(['loss', score, *_SCORES])])
     )
 
@@ -235,13 +241,13 @@ def _render_comparison(runs: Sequence[Run], figures: _Figures) -> str:
 
 def _best_group(runs: Sequence[Run], score: str, name: str) -> list[Run]:
     """Group runs that differ only in their seed, and return the group with the best mean score; empty without runs."""
-    sign = -1 if runs and runs[0].lower_is_better else 1
+    return max(_group_seeds(runs), key=lambda group: _mean_score(group, score, name), default=[])
 
-    def mean_score(group: list[Run]) -> float:
-        mean = np.mean(_scores(group, score, name) or np.nan)
-        return sign * float(mean) if np.isfinite(mean) else -np.inf
 
-    return max(_group_seeds(runs), key=mean_score, default=[])
+def _mean_score(group: Sequence[Run], score: str, name: str) -> float:
+    """The mean of a score on the data `name`, negative if lower is better; -infinity without runs that have it."""
+    mean = np.mean(_scores(group, score, name) or np.nan)
+    return (-1 if group[0].lower_is_better else 1) * float(mean) if np.isfinite(mean) else -np.inf
 
 
 def _scores(runs: Sequence[Run], score: str, name: str) -> list[float]:

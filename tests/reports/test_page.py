@@ -340,3 +340,26 @@ def test_names_and_values_of_runs_are_shown_as_they_are(tmp_path, evil):
     assert '<script' not in html
     assert html.count(str(escape(evil))) > 10
     assert all(image.startswith('<img alt="') for image in re.findall('<img[^>]*', html))
+
+
+def test_figures_of_many_runs_show_the_best(tmp_path):
+    many = [run(f'{i}', seed=j, limit=i + 1, accuracy=i / 100) for i in range(30) for j in range(2)]
+    html = page.render(
+        [
+            dataclasses.replace(r, config=r.config | {'data': many[0].config['data'], 'optim': {'eps': i}})
+            for i, r in enumerate(many)
+        ]
+    )
+    assert 'The figure shows the 10 best of 60 settings.' in html
+    assert len(rows(html)) == 1 + 60
+
+
+def test_only_the_first_pretraining_runs_have_a_figure():
+    config = {
+        'task': {'name': 'mlm'}, 'data': {'sources': ['x']}, 'model': {'layers': 1, 'width': 1, 'vocab_size': 1},
+        'train': {'phases': [[30, 8, 8]]},
+    }  # fmt: skip
+    lines = [{'step': 10, 'loss': 1.0, 'tokens_per_second': 1.0}]
+    html = page.render([runs.Run(f'{i}', config, lines, lines, ()) for i in range(12)])
+    assert html.count('<h2>Pretraining') == 12
+    assert html.count('<img') == 10
