@@ -40,7 +40,7 @@ def compare(
       rounds: number of timings per program; the median of each result is reported.
       seconds: approximate duration of one timing.
       programs: programs to time, among `PROGRAMS`.
-      kind: benchmark, 'pretraining', 'finetuning' or 'generation': a module of this package with the timing functions
+      kind: benchmark, 'pretraining', 'finetuning', 'embedding' or 'generation': a module of this package with the timing functions
         of `PROGRAMS`, the known `SIZES`, and `RATE`, the name of the result to compare.
 
     Returns:
@@ -64,12 +64,13 @@ def compare(
     return results
 
 
-def installed_programs() -> list[str]:
-    """Return the programs to time by default: bert_jax and, if they are installed, PyTorch and transformers, else a note."""
-    if all(importlib.util.find_spec(name) for name in ('torch', 'transformers')):
-        return [program for program in PROGRAMS if program != BFLOAT16]
-    print('PyTorch and transformers are not installed; timing bert_jax only.')
-    return ['bert_jax']
+def installed_programs(kind: str = 'pretraining') -> list[str]:
+    """Return the programs to time by default: bert_jax and, if their packages are installed, those of PyTorch, else a note."""
+    needed = ['torch', 'transformers', *(['sentence_transformers'] if kind == 'embedding' else [])]
+    if missing := [name for name in needed if importlib.util.find_spec(name) is None]:
+        print(f'{" and ".join(missing)} not installed; timing bert_jax only.')
+        return ['bert_jax']
+    return [program for program in PROGRAMS if program != BFLOAT16]
 
 
 def _format(size: str, result: dict[str, Any], benchmark: Any) -> str:

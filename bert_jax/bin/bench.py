@@ -1,6 +1,6 @@
 """Benchmark bert_jax on this machine, against PyTorch if it and transformers are installed.
 
-On CPUs, BERT pretraining, fine-tuning or GPT generation. On a GPU or TPU, the throughput of BERT pretraining at the largest
+On CPUs, BERT pretraining, fine-tuning, text embeddings or GPT generation. On a GPU or TPU, the throughput of BERT pretraining at the largest
 batch that fits, or the training loop against the bare step.
 """
 
@@ -23,6 +23,7 @@ _PROGRAMS = {
 _ROWS = ('full', 'packed', 'padded')
 _KINDS = {
     'finetuning': 'time fine-tuning on short texts with the lengths of SST-2 sentences, on the CPU',
+    'embedding': 'time text embeddings, also with sentence-transformers, on the CPU',
     'generation': 'time text generation by a GPT for 8 prompts, on the CPU',
     'throughput': 'measure the throughput of pretraining at the largest batch; the default on a GPU or TPU',
     'loop': 'measure the training loop with data, metrics and checkpoints against the bare step',
@@ -30,6 +31,7 @@ _KINDS = {
 _SIZES = {
     'pretraining': ('tiny', 'mini', 'base'),
     'finetuning': ('tiny', 'mini', 'base'),
+    'embedding': ('tiny', 'mini', 'base'),
     'generation': ('mini', 'small'),
     'throughput': ('base', 'large'),
     'loop': ('base',),
@@ -59,7 +61,7 @@ def main() -> None:
         cli.check_output(flags.out, '--out')
     from bert_jax.benchmarks import comparison, loop, throughput
 
-    on_cpu = flags.kind in ('finetuning', 'generation')
+    on_cpu = flags.kind in ('finetuning', 'embedding', 'generation')
     if on_cpu and flags.device not in ('auto', 'cpu'):
         parser.error(f'--{flags.kind} measures on the CPU; set --device=cpu')
     device = throughput.find_device('cpu' if on_cpu else flags.device)
@@ -169,7 +171,7 @@ def _choose_programs(names: Sequence[str] | None, kind: str, platform: str) -> l
         )
     if names:
         return [_PROGRAMS[name] for name in names]
-    return ['bert_jax'] if platform == 'tpu' else comparison.installed_programs()
+    return ['bert_jax'] if platform == 'tpu' else comparison.installed_programs(kind)
 
 
 if __name__ == '__main__':

@@ -5,7 +5,7 @@ import subprocess
 
 import pytest
 
-from bert_jax.benchmarks import comparison
+from bert_jax.benchmarks import comparison, embedding
 from bert_jax.bin import bench
 from bert_jax.core.errors import UserError
 from tests.runs import run_command, run_in_process
@@ -41,6 +41,15 @@ def test_all_results_are_medians_over_the_rounds(monkeypatch):
     ours = comparison.compare(['tiny'], 3, 1, ['bert_jax'])['tiny']['bert_jax']
     assert ours == {'tokens_per_second': 15, 'seconds': 0.2, 'forward': 0.06, 'backward': 0.11, 'update': 0.03, 'flops': 1e9,
                     'peak_flops': 1e11, 'runs': [10, 15, 15]}  # fmt: skip
+
+
+def test_texts_per_second_of_embeddings(monkeypatch):
+    texts = [f'the number {i} ' * (1 + i % 30) for i in range(40)]
+    monkeypatch.setattr(embedding, 'make_texts', lambda: texts)
+    encoded = []
+    monkeypatch.setattr(embedding, 'runs_per_second', lambda run, seconds: encoded.append(run(0)) or 0.5)
+    assert embedding.time_bert_jax('tiny', 0) == {'texts_per_second': embedding.TEXTS / 2}
+    assert encoded[0].shape == (40, 128)
 
 
 def test_unknown_size_raises():
