@@ -21,7 +21,7 @@ def test_share_is_the_bare_step_over_the_median_of_the_loop(tmp_path, monkeypatc
         lines = [{'step': 10 * i, 'tokens_per_second': speed} for i, speed in enumerate(speeds, 1)]
         lines.append({'step': 50, 'eval/loss': 1.0})
         (workdir / 'metrics.jsonl').write_text(''.join(json.dumps(line) + '\n' for line in lines))
-        starts = [{'overhead': {'checkpoints': 1.5}}]
+        starts = [{'began': 0, 'time': 1, 'from': 0, 'step': steps, 'overhead': {'checkpoints': 1.5}}]
         (workdir / 'progress.json').write_text(json.dumps({'total': steps, 'starts': starts}))
 
     monkeypatch.setattr(throughput, 'time_case', lambda *_: BARE)

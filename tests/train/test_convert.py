@@ -434,7 +434,7 @@ def truncate_weights(path):
     ('break_folder', 'message'),
     [
         (lambda p: (p / 'config.json').unlink(), r'no config\.json'),
-        (lambda p: (p / 'config.json').write_text('{'), r'config\.json.* is not JSON'),
+        (lambda p: (p / 'config.json').write_text('{'), r'config\.json.* is not a JSON object'),
         (lambda p: (p / 'model.safetensors').unlink(), 'no weights'),
         (truncate_weights, r'model\.safetensors.* cannot be read'),
         (lambda p: (p / 'config.json').write_text('[]'), 'is not a JSON object'),
