@@ -43,8 +43,8 @@ def score_bound(config: Any, scorer: MaskedScorer, length: int) -> Scored:
     """Estimate a bound of the negative log-likelihood of whole documents, the loss of masked diffusion; see `_cut`.
 
     It is the expected loss of the masked tokens of a row, divided by the rate at which its tokens are masked, for a rate
-    uniform in (0, 1] (Sahoo et al. 2024, arXiv 2406.07524, equation 11). Each row is masked once. The rates of all rows are spread evenly,
-    which lowers the variance.
+    uniform in (0, 1] (Sahoo et al. 2024, arXiv 2406.07524, equation 11). Each row is masked once. The rates of all rows are
+    spread evenly, which lowers the variance.
     """
     tokenizer = scorer.trained.tokenizer
     texts = read_documents(config, scorer.trained.experiment.data)

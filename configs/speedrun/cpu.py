@@ -15,6 +15,7 @@ ModernBERT with AdamW at 2 million tokens; with one seed, --config.seeds=1, Muon
 from ml_collections import ConfigDict
 
 from configs import check_argument, new_config
+from configs.tables import ablation
 
 TARGET = 4.7
 COMMON = (
@@ -92,9 +93,6 @@ def get_config(arg: str = 'records') -> ConfigDict:
     config.title = 'Speedrun on two CPU cores'
     config.description = 'Loss: nats per token, 15 % masked. Mean ± standard deviation (number of runs).'
     config.seeds = 3
-    loss = dict(
-        name='loss', config='configs/eval/lm.py:masked', score='masked_loss', settings=('eval.length=128',)
-    )
     if arg == 'ideas':
         config.baseline = BASE
         file, settings, _ = RECORDS[BASE]
@@ -103,10 +101,10 @@ def get_config(arg: str = 'records') -> ConfigDict:
             _row(name, file, (*settings, *changes, _phases(STEPS, rate, rows)), 'packed')
             for name, (changes, rate, rows) in ideas.items()
         )
-        config.columns = (loss,)
+        config.columns = (ablation.masked_loss(),)
         return config
     config.columns = (
-        loss | {'target': TARGET},
+        ablation.masked_loss() | {'target': TARGET},
         dict(name='minutes', source_column='pretraining', score='training_minutes'),
     )
     config.rows = tuple(

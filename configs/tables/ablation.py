@@ -56,6 +56,13 @@ def blimp(arg: str) -> dict:
     )
 
 
+def masked_loss() -> dict:
+    """Create the column of the loss on held-out documents, 15 % masked, the same rows and masks for all models."""
+    return dict(
+        name='loss', config='configs/eval/lm.py:masked', score='masked_loss', settings=('eval.length=128',)
+    )
+
+
 def pretraining(
     name: str, arg: str, settings: tuple[str, ...] = (), model: str = 'bert', rows_dir: str = 'pairs'
 ) -> dict:

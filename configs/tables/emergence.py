@@ -24,7 +24,8 @@ FINE_TUNING = (ablation.RATE, ablation.BUCKETS, 'train.eval_every=0', 'checkpoin
 # The phenomena of BLiMP, by their names in its field linguistics_term.
 PHENOMENA = (
     'anaphor_agreement', 'argument_structure', 'binding', 'control_raising', 'determiner_noun_agreement', 'ellipsis',
-    'filler_gap_dependency', 'irregular_forms', 'island_effects', 'npi_licensing', 'quantifiers', 's-selection', 'subject_verb_agreement',
+    'filler_gap_dependency', 'irregular_forms', 'island_effects', 'npi_licensing', 'quantifiers', 's-selection',
+    'subject_verb_agreement',
 )  # fmt: skip
 
 
@@ -76,12 +77,7 @@ def _run(arg: str) -> dict:
 def _columns() -> tuple[dict, ...]:
     tags = dict(config='configs/finetune/pos.py:en_ewt', format='percent')
     return (
-        dict(
-            name='loss',
-            config='configs/eval/lm.py:masked',
-            score='masked_loss',
-            settings=('eval.length=128',),
-        ),
+        ablation.masked_loss(),
         ablation.blimp('mini'),
         *(
             dict(

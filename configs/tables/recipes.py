@@ -70,16 +70,13 @@ def get_config(arg: str = 'mini') -> ConfigDict:
         'Loss: masked-LM loss on held-out documents, 15 % masked. BLiMP: minimal pairs, 50 of each of 67 phenomena, percent. '
         'Accuracy on SST-2 and parts of speech, F1 of entities: percent, fine-tuned on 3,000 examples.'
     )
-    loss = dict(
-        name='loss', config='configs/eval/lm.py:masked', score='masked_loss', settings=('eval.length=128',)
-    )
     if arg == 'rates':
         config.rows = tuple(
             _row(f'{recipe}, {optimizer}, {rate:g}', recipe, optimizer, rate, 120)
             for (recipe, optimizer), (_, rates) in OPTIMIZERS.items()
             for rate in rates
         )
-        config.columns = (loss,)
+        config.columns = (ablation.masked_loss(),)
         return config
     config.rows = tuple(
         dict(
@@ -90,7 +87,7 @@ def get_config(arg: str = 'mini') -> ConfigDict:
         )
         for (recipe, optimizer), (_, rates) in OPTIMIZERS.items()
     )
-    config.columns = (loss, *_columns())
+    config.columns = (ablation.masked_loss(), *_columns())
     config.seeds = 3
     config.x_label = 'recipe'
     return config

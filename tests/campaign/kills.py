@@ -1,7 +1,7 @@
 """Part `kills`: trainings and tables that die at random moments, and are resumed until they end.
 
 All logged metrics, the final parameters and the optimizer state equal those of the uninterrupted run, to the bit. Most
-deaths are exceptions in this process, after which nothing more is written. Some are signals to a process of its own.
+deaths are exceptions in this process, after which nothing more is written. Some are signals to a separate process.
 """
 
 import pathlib
