@@ -98,7 +98,7 @@ def get_config(arg: str = 'records') -> ConfigDict:
         file, settings, _ = RECORDS[BASE]
         ideas = {BASE: ((), 0.3, 32), **IDEAS}
         config.rows = tuple(
-            _row(name, file, (*settings, *changes, _phases(STEPS, rate, rows)), 'packed')
+            _row(name, file, (*settings, *changes, _phases(rate, rows)), 'packed')
             for name, (changes, rate, rows) in ideas.items()
         )
         config.columns = (ablation.masked_loss(),)
@@ -123,16 +123,12 @@ def _row(name: str, file: str, settings: tuple[str, ...], rows: str) -> dict:
 def _steps(file: str, steps: int) -> tuple[str, ...]:
     if file.startswith('bert'):
         return 'train.phases=()', 'train.batch_size=32', f'train.steps={steps}'
-    return (_phases(steps, 0.3, 32),)
+    return (ablation.growing_batch(steps),)
 
 
-def _phases(steps: int, mask_rate: float, rows: int) -> str:
-    """Return phases with as many tokens as `steps` steps of 32 rows of 128 tokens; with fewer rows, with 6 % less.
-
-    A batch of 32 rows has half of them in the first eighth of the steps, as in ModernBERT; smaller batches do not grow.
-    """
-    half, rate = steps // 8, f"'task.mask_rate={mask_rate}'"
-    full = (steps - half // 2) * 32 // rows
-    if rows < 32:
-        return f'train.phases=(({full}, 128, {rows}, {rate}),)'
-    return f'train.phases=(({half}, 128, {rows // 2}, {rate}), ({full}, 128, {rows}, {rate}))'
+def _phases(mask_rate: float, rows: int) -> str:
+    """Return the phases of an idea; batches of fewer than 32 rows do not grow, and read 6 % fewer tokens."""
+    if rows == 32:
+        return ablation.growing_batch(STEPS, mask_rate)
+    steps = (STEPS - STEPS // 8 // 2) * 32 // rows
+    return f"train.phases=(({steps}, 128, {rows}, 'task.mask_rate={mask_rate}'),)"

@@ -63,6 +63,12 @@ def masked_loss() -> dict:
     )
 
 
+def growing_batch(steps: int, mask_rate: float = 0.3) -> str:
+    """Return phases with rows of 128 tokens, as many as in `steps` steps of 32: first batches of 16 rows, then of 32."""
+    half, rate = steps // 8, f"'task.mask_rate={mask_rate}'"
+    return f'train.phases=(({half}, 128, 16, {rate}), ({steps - half // 2}, 128, 32, {rate}))'
+
+
 def pretraining(
     name: str, arg: str, settings: tuple[str, ...] = (), model: str = 'bert', rows_dir: str = 'pairs'
 ) -> dict:

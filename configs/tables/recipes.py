@@ -100,11 +100,8 @@ def _row(name: str, recipe: str, optimizer: str, rate: float, seconds: float) ->
     if optimizer == 'Muon':
         settings.append('optim.muon_rms=1.0')
     if recipe == 'ModernBERT':
-        config, half = 'cpu.py:modern', steps // 8  # the first steps have half as many rows
-        phases = (
-            f"(({half}, 128, 16, 'task.mask_rate=0.3'), ({steps - half // 2}, 128, 32, 'task.mask_rate=0.3'))"
-        )
-        settings += ['data.rows_dir={workdir}/rows/packed', f'train.phases={phases}', 'optim.decay=0.2']
+        config = 'cpu.py:modern'
+        settings += ['data.rows_dir={workdir}/rows/packed', ablation.growing_batch(steps), 'optim.decay=0.2']
     else:
         config = 'bert.py:mini'
         settings += [*BERT, f'train.steps={steps}', *(NEW_BLOCKS if recipe != 'BERT' else ())]
