@@ -27,6 +27,7 @@ class Ledger:
       overhead: seconds that were not spent in training steps, by category.
       host: host name.
       ended: how the process ended before the run was complete, such as 'stopped' or 'failed'; else empty.
+      left: seconds left, estimated at the last update; missing before the first estimate.
 
     Args:
       workdir: working directory of the run.
@@ -54,9 +55,11 @@ class Ledger:
         finally:
             self._entry['overhead'][category] += time.perf_counter() - start
 
-    def write(self, step: int, ended: str = '') -> None:
-        """Update the entry of this process in the file: the run has reached `step`."""
+    def write(self, step: int, ended: str = '', left: float = math.nan) -> None:
+        """Update the entry of this process in the file: the run has reached `step`, with `left` seconds to go."""
         self._entry |= {'time': time.time(), 'step': step, 'ended': ended}
+        if math.isfinite(left):
+            self._entry['left'] = left
         content = {'total': self._total, 'starts': [*self._earlier_starts, self._entry]}
         paths.write_atomic(self.folder / FILE, json.dumps(content, indent=2) + '\n')
 
@@ -79,7 +82,7 @@ def read(workdir: pathlib.Path) -> dict[str, Any]:
         numbers = [content['total']]
         for start in starts:
             numbers += [start[key] for key in ('began', 'time', 'from', 'step')]
-            numbers += start['overhead'].values()
+            numbers += [start.get('left', 0.0), *start['overhead'].values()]
         is_valid = bool(starts) and all(isinstance(n, int | float) and math.isfinite(n) for n in numbers)
     except (OSError, ValueError, LookupError, TypeError, AttributeError, OverflowError):
         return {}

@@ -8,7 +8,7 @@ import os
 import pathlib
 import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, TextIO
 
 import jax
@@ -156,10 +156,18 @@ class Progress:
       metric: metric to show next to the loss; empty takes the first one that is not a loss.
       stream: output stream; None is standard error.
       interval: seconds between two lines, if the stream is not a terminal.
+      work: amount of work of the first updates of the run, by their number; the time left is proportional to it.
     """
 
-    def __init__(self, total: int, metric: str = '', stream: TextIO | None = None, interval: float = 5.0):
-        self._total, self._metric, self._stream = total, metric, stream or sys.stderr
+    def __init__(
+        self,
+        total: int,
+        metric: str = '',
+        stream: TextIO | None = None,
+        interval: float = 5.0,
+        work: Callable[[int], float] = float,
+    ):
+        self._total, self._metric, self._stream, self._work = total, metric, stream or sys.stderr, work
         self._is_terminal = self._stream.isatty()
         self._interval = 0.1 if self._is_terminal else interval
         self._first: tuple[int, float] | None = None  # step and time of the first call
@@ -198,6 +206,14 @@ class Progress:
             step, start = self._first
             self._first = step, start + seconds
 
+    def time_left(self, step: int) -> float:
+        """Estimate the seconds left after `step`; NaN before the second line."""
+        if self._first is None or step <= self._first[0]:
+            return math.nan
+        first_step, first_time = self._first
+        time_per_work = (time.perf_counter() - first_time) / (self._work(step) - self._work(first_step))
+        return time_per_work * (self._work(self._total) - self._work(step))
+
     def print_line(self, text: str) -> None:
         """Print a line that stays, above the progress line."""
         self._clear()
@@ -220,9 +236,7 @@ class Progress:
         if self._first is None:  # the time of the first step is mostly that of compilation
             self._first = step, now
             return '  '.join(parts)
-        first_step, first_time = self._first
-        time_left = (now - first_time) / max(1, step - first_step) * (self._total - step)
-        parts.append(f'{format_duration(time_left)} left')
+        parts.append(f'{format_duration(self.time_left(step))} left')
         parts.append(f'{format_count(values["tokens_per_second"])} tokens/s')
         if math.isfinite(values['mfu']):
             parts.append(f'MFU {values["mfu"]:.1%}')

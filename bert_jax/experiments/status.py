@@ -83,11 +83,8 @@ def describe(workdir: pathlib.Path) -> list[str]:
         speed = f'{metrics.format_count(last["tokens_per_second"])} tokens/s'
         if not math.isnan(last['mfu']):
             speed += f', MFU {last["mfu"]:.1%}'
-        if current == 'running' and step > starts[-1]['from']:
-            startup = sum(starts[-1]['overhead'].get(category, 0.0) for category in ('start', 'compilation'))
-            elapsed = starts[-1]['time'] - starts[-1]['began'] - startup
-            step_time = elapsed / (step - starts[-1]['from'])
-            speed += f', {metrics.format_duration(step_time * (total - step))} left'
+        if current == 'running' and 'left' in starts[-1]:
+            speed += f', {metrics.format_duration(starts[-1]["left"])} left'
         lines.append(f'  {speed}')
     curves = [
         ('loss', [line['loss'] for line in run.train]),

@@ -89,7 +89,7 @@ def train(
 
     program = programs.make(_phase_of(phases, start + 1), make_evaluator)
     on_start(start)
-    monitor = Monitor(task, experiment, layout, workdir, start, total, partitioner.global_batch_factor)
+    monitor = Monitor(task, experiment, layout, workdir, start, phases, partitioner.global_batch_factor)
     with contextlib.closing(monitor), record_signals() as signals:
         try:
             with contextlib.closing(checkpointer):  # which waits until the last checkpoint is on disk

@@ -1,12 +1,13 @@
 """Checks, speed, metrics and progress of a training run."""
 
 import contextlib
+import functools
 import logging
 import math
 import pathlib
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -17,6 +18,7 @@ from bert_jax.core.errors import Diverged
 from bert_jax.train import flops
 from bert_jax.train import state as state_lib
 from bert_jax.train.experiment import Experiment
+from bert_jax.train.phases import Phase, tokens_until
 
 
 def diverged(reason: str, step: int) -> Diverged:
@@ -36,7 +38,7 @@ class Monitor:
       layout: layout of its state.
       workdir: working directory of the run.
       start: step at which this process starts or resumes.
-      total: last step of the run.
+      phases: phases of the run.
       global_batch_factor: size of the global batch divided by the number of rows in this process.
     """
 
@@ -47,7 +49,7 @@ class Monitor:
         layout: state_lib.Layout,
         workdir: pathlib.Path,
         start: int,
-        total: int,
+        phases: Sequence[Phase],
         global_batch_factor: int,
     ):
         self._task, self._model, self._layout, self._start = task, experiment.model, layout, start
@@ -58,7 +60,8 @@ class Monitor:
         folder = self._mirror.folder if self._mirror else workdir
         writers, config = experiment.train.writers, experiment.as_dict()
         self._writer = metrics.Writer(folder, workdir, start, writers, config) if is_lead else None
-        self._progress = metrics.Progress(total, experiment.checkpoint.best_metric)
+        total, tokens = phases[-1].stop, functools.partial(tokens_until, phases)
+        self._progress = metrics.Progress(total, experiment.checkpoint.best_metric, work=tokens)
         self._ledger = goodput.Ledger(folder, start, total)
         self._global_batch_factor, self._flops_ratio = global_batch_factor, 0.0
         self._profile_steps = experiment.train.profile_steps
@@ -142,7 +145,7 @@ class Monitor:
     def record_step(self, step: int) -> None:
         """Record in `progress.json` that the run has reached `step`."""
         if self._writer:
-            self._ledger.write(step)
+            self._ledger.write(step, left=self._progress.time_left(step))
 
     def upload(self) -> None:
         """Upload the metrics of a run whose working directory is in a bucket."""

@@ -64,6 +64,13 @@ def make_phases(experiment: Experiment, examples: int) -> list[Phase]:
     return phases
 
 
+def tokens_until(phases: Sequence[Phase], step: int) -> int:
+    """Count the tokens of the first `step` updates, with padding."""
+    return sum(
+        max(0, min(step, phase.stop) - phase.start) * phase.batch_size * phase.length for phase in phases
+    )
+
+
 def duration_units(phases: Sequence[Phase], examples: int) -> dict[str, Any]:
     """Return the arguments with which `duration_to_steps` converts epochs and examples of a run.
 

@@ -252,6 +252,17 @@ def test_excluded_time_does_not_change_the_time_left(clock):
     assert '  3:20 left  ' in stream.getvalue()
 
 
+def test_time_left_is_proportional_to_the_work(clock):
+    stream = io.StringIO()
+    progress = metrics.Progress(20, stream=stream, work=lambda step: step + 3 * max(0, step - 10))
+    assert math.isnan(progress.time_left(1))
+    progress(2, VALUES)
+    clock.now = 16.0  # 2 seconds for each of the first ten steps, 8 for the others
+    progress(10, VALUES)
+    assert progress.time_left(10) == pytest.approx(80.0)
+    assert '  1:20 left  ' in stream.getvalue()
+
+
 @pytest.mark.parametrize(
     ('metric', 'shown'),
     [('mlm_loss', 'mlm_loss 2.0000'), ('f1', 'mlm_accuracy 0.2500'), ('loss', 'loss 2.3457')],

@@ -105,6 +105,7 @@ def test_states_of_a_run(pretrained, tmp_path):
         (0, 'failed', False, 'failed'),
     ):
         progress['starts'][-1] |= {'began': time.time() - age - 10, 'time': time.time() - age, 'ended': ended}
+        progress['starts'][-1]['left'] = 60.0
         (tmp_path / goodput.FILE).write_text(json.dumps(progress))
         with paths.lock_workdir(tmp_path) if is_locked else contextlib.nullcontext():
             output = status.describe(tmp_path)

@@ -11,7 +11,7 @@ from bert_jax.core.errors import UserError
 from bert_jax.tasks import mlm
 from bert_jax.train import experiment as experiment_lib
 from bert_jax.train import load
-from bert_jax.train.phases import Phase, duration_units
+from bert_jax.train.phases import Phase, duration_units, tokens_until
 from tests.runs import TINY, checkpoint_arrays, hidden_states, metric_lines, pretrain
 
 EACH_STEP = ('checkpoint.every=1', 'checkpoint.keep=9', 'train.eval_every=2')
@@ -150,6 +150,11 @@ def test_units_of_durations_follow_the_batch_size():
     phases = [Phase(0, 10, 8, 4), Phase(10, 20, 8, 8)]
     assert duration_units(phases, 5) == {'batch_size': ((10, 4), (10, 8)), 'examples': 5}
     assert duration_units([Phase(0, 10, 8, 4), Phase(10, 20, 16, 4)], 5) == {'batch_size': 4, 'examples': 5}
+
+
+def test_tokens_of_the_first_steps():
+    phases = [Phase(0, 10, 8, 4), Phase(10, 20, 16, 4)]
+    assert [tokens_until(phases, step) for step in (0, 5, 10, 15, 20)] == [0, 160, 320, 640, 960]
 
 
 @pytest.mark.parametrize(
