@@ -159,6 +159,7 @@ def read(source: str, split: str, limit: int = 0) -> list[Record]:
       .conllu, .conllup, .cupt: CoNLL-U (Universal Dependencies); fields `tokens`, `upos`, `xpos` and other columns.
       .conll, .bio, .bioes, .iob, .iob2: one word per line, its tag in the last column; fields `tokens` and `tags`, or only
         `tokens` for sentences with one column; see `formats.conll`.
+      .txt: one text per line, without labels; field `text`. A glob that also finds other formats leaves it out.
 
     Args:
       source: TFDS name, or path or glob of files. `{split}` in a path stands for the name of the split.
@@ -278,16 +279,16 @@ def read_file(path: str, on_error: Callable[[str], None] = _raise_error) -> Iter
     """Yield the records of one file.
 
     Args:
-      path: file with one of `formats.LABELED_SUFFIXES`; see `read`.
+      path: file with one of `formats.SUFFIXES`; see `read`.
       on_error: function called with a message for each invalid record. If it returns, the record is skipped.
 
     Raises:
       UserError: if the format is unknown, or the file as a whole cannot be read.
     """
     suffix, _ = files.split_suffix(path)
-    if suffix not in formats.LABELED_SUFFIXES:
+    if suffix not in formats.SUFFIXES:
         raise UserError(
-            f'{path!r} has an unknown format. Use a file with one of the suffixes {", ".join(formats.LABELED_SUFFIXES)}.'
+            f'{path!r} has an unknown format. Use a file with one of the suffixes {", ".join(formats.SUFFIXES)}.'
         )
     hint = f'The first line of a {suffix} file names its fields.' if suffix in ('.csv', '.tsv') else ''
     with files.open_binary(path) as (stream, _):

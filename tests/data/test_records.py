@@ -48,6 +48,12 @@ def test_invalid_file_is_named(tmp_path, name, text, message):
             ['line 3 is not', 'line 4 is not UTF-8'],
         ),
         ('a.csv', b'a,b\nx,1\n\xe9,2\n"y\ny",3\n', [2, 4], ['line 3 is not UTF-8']),
+        (
+            'a.txt',
+            b'\xef\xbb\xbfa bird\r\n\n \nno\xe9l\nb\0d\nend',
+            [1, 6],
+            ['line 4 is not UTF-8', 'line 5 is not UTF-8'],
+        ),
         ('a.conll', b'a O\n\nb O\nc\n\nd O\n', [1, 6], ['line 4 has one column']),
         ('a.conll', b'a O\n\nb \xe9\n', [1], ['line 3 is not UTF-8']),
         ('a.conllu', b'# x\n1\ta' + b'\t_' * 8 + b'\n\n1\ta\n', [2], ['line 4 has 2 columns']),
@@ -135,6 +141,14 @@ def test_missing_field_lists_all_fields_with_their_types():
 def test_only_lists_are_lists(value):
     with pytest.raises(UserError, match="in the field 'tokens', where a list of words belongs"):
         Record('a', {'tokens': value}).texts('tokens', 'words')
+
+
+def test_text_has_a_record_per_line_and_yields_to_labeled_files(tmp_path):
+    (tmp_path / 'train.txt').write_text(' a bird \n\nan owl\u2028 flies\n')
+    found = records.read(f'{tmp_path}/{{split}}.*', 'train')
+    assert [r.fields for r in found] == [{'text': 'a bird'}, {'text': 'an owl\u2028 flies'}]
+    (tmp_path / 'train.jsonl').write_text('{"text": "x"}')
+    assert [r.fields for r in records.read(f'{tmp_path}/{{split}}.*', 'train')] == [{'text': 'x'}]
 
 
 def test_tables_say_where_their_fields_are_named(tmp_path):

@@ -82,7 +82,7 @@ def test_message_truncates_a_long_sentence(encoder):
     ('name', 'text', 'message'),
     [
         ('none.jsonl', None, 'none.jsonl does not exist'),
-        ('a.txt', 'a', "a.txt' has an unknown format"),
+        ('a.text', 'a', "a.text' has an unknown format"),
         ('a.jsonl', '', 'a.jsonl has no examples'),
         ('a.jsonl', '{"text": "a bird"}', "a.jsonl, line 1, has no field 'sense'"),
     ],

@@ -11,10 +11,10 @@ from typing import BinaryIO, TextIO
 
 from bert_jax.core.errors import UserError
 from bert_jax.data import files, tfds_data
-from bert_jax.data.formats import conll, json_records, parquet, tables
+from bert_jax.data.formats import conll, json_records, parquet, tables, text_lines
 from bert_jax.data.formats.common import Invalid, LocatedFields
 
-__all__ = ['LABELED_SUFFIXES', 'RECORD_SUFFIXES', 'Invalid', 'LocatedFields', 'is_path', 'read']
+__all__ = ['LABELED_SUFFIXES', 'RECORD_SUFFIXES', 'SUFFIXES', 'Invalid', 'LocatedFields', 'is_path', 'read']
 
 _READERS: Mapping[str, Callable[[TextIO, str], LocatedFields]] = {
     '.jsonl': json_records.read_lines,
@@ -29,9 +29,11 @@ _READERS: Mapping[str, Callable[[TextIO, str], LocatedFields]] = {
     '.conllu': conll.read,
     '.conllup': conll.read,
     '.cupt': conll.read,
+    '.txt': text_lines.read,
 }
-# Formats of labeled data, and those among them whose records may also be documents.
-LABELED_SUFFIXES = (*_READERS, '.parquet')
+# All formats, those of labeled data, and those among them whose records may also be documents.
+SUFFIXES = (*_READERS, '.parquet')
+LABELED_SUFFIXES = tuple(suffix for suffix in SUFFIXES if suffix != '.txt')
 RECORD_SUFFIXES = ('.jsonl', '.json', '.csv', '.tsv', '.parquet')
 
 
@@ -48,7 +50,7 @@ def is_path(source: str) -> bool:
         or '{split}' in source
         or glob.has_magic(source)
         or bool(compression)
-        or suffix in ('.txt', *LABELED_SUFFIXES)
+        or suffix in SUFFIXES
         or (os.path.exists(source) and not is_prepared)
     )
 
@@ -58,7 +60,7 @@ def read(stream: BinaryIO, path: str, errors: str = 'surrogateescape') -> Locate
 
     Args:
       stream: the decompressed file.
-      path: its path, whose suffix is one of `LABELED_SUFFIXES`.
+      path: its path, whose suffix is one of `SUFFIXES`.
       errors: how to decode invalid UTF-8. By default, its records are `Invalid`; 'replace' reads them.
 
     Raises:
