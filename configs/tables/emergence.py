@@ -1,12 +1,12 @@
 """When is what learned? Checkpoints along one pretraining run: loss, grammar, downstream tasks, alignment of languages.
 
 python -m bert_jax.bin.table --config=configs/tables/emergence.py --jobs=2 \
-    --config.text=encyclopedia_en.txt.gz,dialogue_en.txt.gz
+    --config.text=encyclopedia_en.txt.gz,dialogue_en.txt.gz,novels_en.txt.gz
 python -m bert_jax.bin.table --config=configs/tables/emergence.py:bilingual --config.text=novels_en.txt.gz
 
-A run of cpu.py:modern with a constant learning rate and 30 % masked, or of bilingual.py, is evaluated after 25, 50, 100 steps
-and so on. Each cell but the loss and BLiMP is a fine-tuning from that checkpoint. The figure shows the scores by the number of
-tokens that the model has read. The tables have not been run.
+The run is that of reference.py:encoder,cpu, or of bilingual.py with a constant learning rate. Each cell but the loss, BLiMP and
+alignment is a fine-tuning from a checkpoint. The figure shows the scores by the number of tokens that the model has read. The
+bilingual table has not been run.
 """
 
 from ml_collections import ConfigDict
@@ -15,12 +15,26 @@ from configs import check_argument, new_config
 from configs.tables import ablation
 
 STEPS = {
-    'english': (25, 50, 100, 200, 400, 800, 1600, 3200),
+    'english': (250, 500, 1000, 2000, 4000, 6000, 8000, 11_000),
     'bilingual': (50, 100, 200, 400, 800, 1600, 3200, 6400),
 }
-TOKENS_PER_STEP = {'english': 32 * 128, 'bilingual': 64 * 64}
-KEPT = ('optim.schedule=constant', 'optim.decay_shape=linear', 'optim.warmup=50', 'checkpoint.keep=1000')
-FINE_TUNING = (ablation.RATE, ablation.BUCKETS, 'train.eval_every=0', 'checkpoint.every=1.0')
+RUNS = {
+    'english': dict(config='configs/pretrain/reference.py:encoder,cpu', settings=('data.sources={text}',)),
+    'bilingual': dict(
+        config='configs/pretrain/bilingual.py',
+        settings=(
+            'data.sources={text}',
+            'optim.schedule=constant',
+            'optim.decay_shape=linear',
+            'optim.warmup=50',
+            'checkpoint.every=50',
+            'checkpoint.keep=1000',
+            'train.eval_every=0',
+            'train.steps=6400',
+        ),
+    ),
+}
+FINE_TUNING = ('optim.learning_rate=1e-3', ablation.BUCKETS, 'train.eval_every=0', 'checkpoint.every=1.0')
 # The phenomena of BLiMP, by their names in its field linguistics_term.
 PHENOMENA = (
     'anaphor_agreement', 'argument_structure', 'binding', 'control_raising', 'determiner_noun_agreement', 'ellipsis',
@@ -35,13 +49,12 @@ def get_config(arg: str = 'english') -> ConfigDict:
     config = new_config()
     config.title = 'What is learned when'
     config.x_label = 'tokens read, millions'
-    config.seeds = 3
     *earlier, last = (f'{steps:,} steps' for steps in STEPS[arg])
     config.rows = tuple(
         dict(
             name=name,
-            x=steps * TOKENS_PER_STEP[arg] / 1e6,
-            **(_run(arg) if name == last else dict(run=last, step=steps)),
+            x=_tokens(arg, steps) / 1e6,
+            **(RUNS[arg] if name == last else dict(run=last, step=steps)),
         )
         for name, steps in zip((*earlier, last), STEPS[arg], strict=True)
     )
@@ -50,6 +63,7 @@ def get_config(arg: str = 'english') -> ConfigDict:
             'Words: mean reciprocal rank of the fake copy of a word. Sentences: share whose fake copy is nearest. Percent, at '
             'the best layer.'
         )
+        config.seeds = 3
         config.columns = (
             dict(name='words', config='bin/study_language.py', score='word_alignment', format='percent'),
             dict(name='sentences', source_column='words', score='sentence_retrieval', format='percent'),
@@ -57,25 +71,21 @@ def get_config(arg: str = 'english') -> ConfigDict:
     else:
         config.description = (
             'Loss: nats per token, 15 % masked. BLiMP and its phenomena: 50 pairs of each of 67 sets. STS-B: mean of Pearson and '
-            'Spearman correlation. Tags: accuracy after fine-tuning, and with only the classifier trained. Percent but for the '
-            'loss.'
+            'Spearman correlation of a regression, and Spearman correlation of the cosine similarities of vectors. Tags: accuracy '
+            'after fine-tuning, and with only the classifier trained. Percent but for the loss.'
         )
         config.columns = _columns()
     return config
 
 
-def _run(arg: str) -> dict:
-    """Return the run whose checkpoints are compared."""
-    first, last = STEPS[arg][0], STEPS[arg][-1]
-    settings = ['data.sources={text}', *KEPT, f'checkpoint.every={first}', 'train.eval_every=0']
-    if arg == 'bilingual':
-        return dict(config='configs/pretrain/bilingual.py', settings=(*settings, f'train.steps={last}'))
-    settings += ['optim.name=adamw', f"train.phases=(({last}, 128, 32, 'task.mask_rate=0.3'),)"]
-    return dict(config='configs/pretrain/cpu.py:modern', settings=tuple(settings))
+def _tokens(arg: str, steps: int) -> int:
+    """Return the number of tokens that a run has read; the batch of the English one doubles after 4,000 steps."""
+    return 64 * 64 * steps if arg == 'bilingual' else 2048 * (steps + max(0, steps - 4000))
 
 
 def _columns() -> tuple[dict, ...]:
     tags = dict(config='configs/finetune/pos.py:en_ewt', format='percent')
+    two_epochs = (*FINE_TUNING, 'train.steps="2 epochs"')
     return (
         ablation.masked_loss(),
         ablation.blimp('mini'),
@@ -92,7 +102,14 @@ def _columns() -> tuple[dict, ...]:
             name='STS-B',
             config='configs/finetune/glue.py:stsb',
             score='correlation',
-            settings=(*FINE_TUNING, 'train.steps="2 epochs"'),
+            settings=two_epochs,
+            format='percent',
+        ),
+        dict(
+            name='STS-B, vectors',
+            config='configs/finetune/embed.py:stsb',
+            score='spearman',
+            settings=two_epochs,
             format='percent',
         ),
         dict(name='tags', settings=(*FINE_TUNING, *ablation.LIMIT_5K), **tags),
