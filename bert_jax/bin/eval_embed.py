@@ -1,7 +1,7 @@
 """Score text embeddings: the cosine similarities of labeled pairs, or the classes and clusters of single texts.
 
-A config of the task embed scores pairs. One of the task classify scores the vectors of single texts: classes by logistic
-regression on the vectors of its training split, and clusters.
+A config of the task embed scores pairs, also with an encoder that was trained on another task. One of the task classify
+scores the vectors of single texts: classes by logistic regression on the vectors of its training split, and clusters.
 """
 
 from bert_jax.core import cli
@@ -22,8 +22,11 @@ def main() -> int:
     from bert_jax.evals import scoring, vector_scores  # slow to import, so after the flags are checked
     from bert_jax.train import experiment
 
-    if experiment.read(flags.config, overrides).task.name == 'classify':
+    task = experiment.read(flags.config, overrides).task.name
+    if task == 'classify':
         return scoring.score_checkpoints(lambda: vector_scores.ClassScorer(flags.config, overrides), flags)
+    if task == 'embed' and not vector_scores.is_of_task(flags.checkpoint, 'embed'):
+        return scoring.score_checkpoints(lambda: vector_scores.PairScorer(flags.config, overrides), flags)
     return command.score('embed', flags, overrides)
 
 

@@ -1,4 +1,4 @@
-"""Score text embeddings by what a simple model finds in the vectors: classes by logistic regression, and clusters."""
+"""Score text embeddings without their task: similarities of pairs, classes by logistic regression, and clusters."""
 
 import pathlib
 from collections.abc import Sequence
@@ -12,6 +12,7 @@ from bert_jax.data import labeled
 from bert_jax.data import records as records_lib
 from bert_jax.data.records import Record
 from bert_jax.evals.embedder import Embedder
+from bert_jax.tasks import embed
 from bert_jax.train import checkpoint as checkpoint_lib
 from bert_jax.train import experiment as experiment_lib
 
@@ -43,25 +44,12 @@ class ClassScorer:
         """Return the scores of the newest checkpoint in `path`, with its step and a description of the data."""
         data = self._data
         names = labeled.label_names(data)
-        embedder = Embedder(path)
-        if embedder.has_token_vectors:
-            raise UserError(
-                f'{str(path)!r} has a vector for each token, but the scores need one for each text. Set --checkpoint to a '
-                'model with another pooling.'
-            )
+        embedder = _load(path)
         (train, train_labels), (held_out, labels) = (
             self._encode(embedder, data.read(split, limit), names)
             for split, limit in ((data.train_split, data.limit), (data.eval_split, 0))
         )
-        return {
-            'checkpoint': str(path),
-            'step': checkpoint_lib.read_metadata(path)[1]['step'],
-            'source': data.source,
-            'split': records_lib.used_split(data.source, data.eval_split),
-            'rows': len(labels),
-            'config': config_lib.as_dict(data),
-            'scores': score_vectors(train, train_labels, held_out, labels),
-        }
+        return _describe(path, data, len(labels), score_vectors(train, train_labels, held_out, labels))
 
     def _encode(
         self, embedder: Embedder, records: Sequence[Record], names: Sequence[str]
@@ -73,8 +61,86 @@ class ClassScorer:
     @staticmethod
     def format_scores(scores: dict[str, float]) -> str:
         """Format scores as a plain-text table."""
-        width = max(map(len, scores))
-        return '\n'.join(f'{name:>{width}}  {value:.4f}' for name, value in scores.items())
+        return _format_scores(scores)
+
+
+class PairScorer:
+    """Score encoders of other tasks by the labeled similarities of pairs, with the data of a config of the task `embed`.
+
+    The scores are the correlations of the cosine similarities with the labels, as for a model of the task. The vector of a text
+    is the mean of the last hidden states.
+
+    Args:
+      spec: config file of the task `embed` with the objective 'cosine', for the data.
+      overrides: `a.b=value` changes to the config.
+
+    Raises:
+      UserError: if the config has another objective.
+    """
+
+    def __init__(self, spec: str, overrides: Sequence[str] = ()):
+        experiment = experiment_lib.read(spec, overrides)
+        self._data: Any = experiment.data
+        if (objective := getattr(experiment.task, 'objective', '')) != 'cosine':
+            raise UserError(
+                f'{spec!r} has task.objective={objective!r}, but an encoder that was not trained for it is scored by similarities. '
+                'Set --config to a config with task.objective=cosine, such as configs/finetune/embed.py:stsb.'
+            )
+
+    def __call__(self, path: pathlib.Path) -> dict[str, Any]:
+        """Return the scores of the newest checkpoint in `path`, with its step and a description of the data."""
+        data = self._data
+        records = data.read(data.eval_split)
+        labels = [labeled.decode_float(bits) for bits in labeled.encode_floats(records, data)]
+        embedder = _load(path, data.length)
+        prompts = data.prompts or ('',) * len(data.texts)
+        a, b = (
+            embedder.encode([prompt + record.text(field, 'data.texts') for record in records])
+            for field, prompt in zip(data.texts, prompts, strict=True)
+        )
+        similarity = (a.astype(np.float64) * b).sum(-1)
+        return _describe(path, data, len(records), embed.correlations(similarity, np.array(labels)))
+
+    @staticmethod
+    def format_scores(scores: dict[str, float]) -> str:
+        """Format scores as a plain-text table."""
+        return _format_scores(scores)
+
+
+def is_of_task(path: str, task: str) -> bool:
+    """Return whether a checkpoint is of a task, or there is none yet."""
+    try:
+        config = checkpoint_lib.read_metadata(pathlib.Path(path))[1]['config']
+    except UserError:  # --watch waits for one
+        return True
+    return config['task']['name'] == task
+
+
+def _load(path: pathlib.Path, length: int = 0) -> Embedder:
+    embedder = Embedder(path, length=length)
+    if embedder.has_token_vectors:
+        raise UserError(
+            f'{str(path)!r} has a vector for each token, but the scores need one for each text. Set --checkpoint to a '
+            'model with another pooling.'
+        )
+    return embedder
+
+
+def _describe(path: pathlib.Path, data: Any, rows: int, scores: dict[str, float]) -> dict[str, Any]:
+    return {
+        'checkpoint': str(path),
+        'step': checkpoint_lib.read_metadata(path)[1]['step'],
+        'source': data.source,
+        'split': records_lib.used_split(data.source, data.eval_split),
+        'rows': rows,
+        'config': config_lib.as_dict(data),
+        'scores': scores,
+    }
+
+
+def _format_scores(scores: dict[str, float]) -> str:
+    width = max(map(len, scores))
+    return '\n'.join(f'{name:>{width}}  {value:.4f}' for name, value in scores.items())
 
 
 def score_vectors(

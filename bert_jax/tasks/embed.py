@@ -200,17 +200,9 @@ class Task(Downstream):
 
     def scores(self, outputs: dict[str, np.ndarray], metadata: Any) -> dict[str, Any]:
         """Compute the correlations of the cosine similarities with the labels, for 'cosine' alone; 0 if all are equal."""
-        from scipy import stats
-
         if self.config.objective != 'cosine':
             return {}
-        similarity, label = (outputs[k].astype(np.float64) for k in ('similarity', 'label'))
-        if np.ptp(similarity) == 0 or np.ptp(label) == 0:
-            return {'pearson': 0.0, 'spearman': 0.0}
-        return {
-            'pearson': float(stats.pearsonr(similarity, label).statistic),
-            'spearman': float(stats.spearmanr(similarity, label).statistic),
-        }
+        return correlations(outputs['similarity'], outputs['label'])
 
     def predictions(self, outputs: dict[str, np.ndarray], metadata: Any) -> list[dict[str, Any]]:
         """Return the similarity of the first two texts of each record."""
@@ -230,3 +222,16 @@ class Task(Downstream):
             return None
         error = abs(prediction['prediction'] - gold)
         return Mistake(error, f'{prediction["prediction"]:.4g} instead of {gold:.4g}') if error else None
+
+
+def correlations(similarity: np.ndarray, label: np.ndarray) -> dict[str, float]:
+    """Return the Pearson and Spearman correlations of similarities [n] with labels [n]; 0 if all of either are equal."""
+    from scipy import stats
+
+    similarity, label = similarity.astype(np.float64), label.astype(np.float64)
+    if np.ptp(similarity) == 0 or np.ptp(label) == 0:
+        return {'pearson': 0.0, 'spearman': 0.0}
+    return {
+        'pearson': float(stats.pearsonr(similarity, label).statistic),
+        'spearman': float(stats.spearmanr(similarity, label).statistic),
+    }

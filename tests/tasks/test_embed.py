@@ -15,7 +15,7 @@ from bert_jax.core.errors import UserError
 from bert_jax.data.pipeline import stack
 from bert_jax.data.records import Record
 from bert_jax.data.text_tuples import TupleConfig
-from bert_jax.evals import retrieval, scoring, vector_files
+from bert_jax.evals import retrieval, scoring, vector_files, vector_scores
 from bert_jax.modeling import module, sentence_vectors
 from bert_jax.modeling.sentence_vectors import ForEmbedding
 from bert_jax.tasks import embed
@@ -321,6 +321,24 @@ def trained(tmp_path_factory, pretrained):
     settings = (*settings, f'data.source={source}', f'init.checkpoint={pretrained}', 'train.length_buckets=1')
     assert train_command.run(f'{CONFIG}:stsb', folder / 'run', settings) == 0
     return folder / 'run', source
+
+
+def test_encoders_of_other_tasks_are_scored_by_similarities(trained, pretrained, tmp_path):
+    workdir, source = trained
+    spec, settings = f'{CONFIG}:stsb', (f'data.source={source}', 'data.label_scale=1.0', 'data.length=32')
+    expected = scoring.Scorer(spec, settings, 'embed')(workdir)['scores']
+    found = vector_scores.PairScorer(spec, settings)(workdir)['scores']
+    assert found == pytest.approx({name: expected[name] for name in ('pearson', 'spearman')}, abs=1e-6)
+    arguments = (
+        f'--checkpoint={pretrained}',
+        f'--out={tmp_path}/scores.json',
+        f'--config.data.source={source}',
+    )
+    done = run_in_process('bert_jax.bin.eval_embed', f'--config={spec}', *arguments)
+    assert done.returncode == 0, done.stderr
+    assert json.loads((tmp_path / 'scores.json').read_text())['scores']['spearman'] < expected['spearman']
+    done = run_in_process('bert_jax.bin.eval_embed', f'--config={CONFIG}:nli', *arguments)
+    assert "has task.objective='classes', but an encoder" in done.stderr
 
 
 def test_training_separates_subjects(trained, pretrained):
