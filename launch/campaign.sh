@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Look for faults with random cases: odd and damaged files, runs that die, and disks that fail.
-# Usage: bash launch/campaign.sh [MINUTES [SEED]] [--part=input|kills|disks] | --repeat=CASE
+# Usage: bash launch/campaign.sh [MINUTES [SEED]] [--part=input|kills|disks|loads] | --repeat=CASE
 # Examples:
 #   bash launch/campaign.sh 30 1
 #   bash launch/campaign.sh --repeat=input-1-17

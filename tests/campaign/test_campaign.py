@@ -8,7 +8,7 @@ import pytest
 
 from bert_jax.core import metrics
 from bert_jax.data.formats import json_records
-from tests.campaign import disks, faults, harness, inputs, kills
+from tests.campaign import disks, faults, harness, inputs, kills, loads
 
 PARTS = {'input': (inputs, 40), 'kills': (kills, 2), 'disks': (disks, 3)}
 
@@ -23,6 +23,13 @@ def test_some_cases_of_each_part(name):
     report = harness.run_part(name, part, 0, 0.0, count=count)
     assert not report.failures
     assert sum(report.tries.values()) + len(report.skipped) >= 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('name', loads.LOADS)
+def test_loads_on_a_small_scale(name, tmp_path, monkeypatch):
+    monkeypatch.setattr(loads, 'SCALE', 1e-3)
+    loads.LOADS[name](random.Random(0), tmp_path)
 
 
 class Part:

@@ -1,4 +1,4 @@
-"""Small trainings that the parts `kills` and `disks` interrupt, and their uninterrupted results."""
+"""Small trainings, a table and a sweep that the parts `kills` and `disks` interrupt, and their uninterrupted results."""
 
 import functools
 import json
@@ -18,39 +18,37 @@ from tests.experiments.test_table_command import CONFIG
 from tests.runs import TINY, checkpoint_arrays, jobs_in_process, metric_lines, run_in_process
 
 _STEPS = 8
-_SHORT = (
-    f'train.steps={_STEPS}',
-    'checkpoint.every=2',
-    'checkpoint.keep=2',
-    'train.eval_every=3',
-    'data.length=16',
-)
+_SAVES = ('checkpoint.every=2', 'checkpoint.keep=2', 'train.eval_every=3')
+_SHORT = (f'train.steps={_STEPS}', 'data.length=16', *_SAVES)
+_PHASES = f'train.phases=((3, 16, 8, "task.mask_rate=0.3"), (2, 16, 16), ({_STEPS - 5}, 32, 8))'
 
 
 class Training(NamedTuple):
-    """A training or a table, and its uninterrupted run.
+    """A training, a table or a sweep, and its uninterrupted run.
 
     Attributes:
       run: runs it in a working directory, and returns its exit status.
       reference: working directory of the uninterrupted run.
       moments: number of moments at which a fault can occur in it, see `faults.Fault`.
       writes: number of writes among them.
-      arguments: arguments of the training command without the working directory; empty for a table.
+      arguments: arguments of the training command without the working directory; empty for a table or a sweep.
+      summary: file with the results of a table or a sweep; empty for a training.
     """
 
     run: Callable[[pathlib.Path], int]
     reference: pathlib.Path
     moments: int
     writes: int
-    arguments: tuple[str, ...]
+    arguments: tuple[str, ...] = ()
+    summary: str = ''
 
     def check_equal(self, workdir: pathlib.Path) -> None:
         """Check that all runs have the same metrics, final parameters and optimizer states as the uninterrupted ones."""
-        references = [self.reference] if self.arguments else runs.find_workdirs(self.reference)
+        references = runs.find_workdirs(self.reference) if self.summary else [self.reference]
         for reference in references:
             _check_run(workdir / reference.relative_to(self.reference), reference)
-        if not self.arguments:
-            assert (workdir / 'table.md').read_text() == (self.reference / 'table.md').read_text()
+        if self.summary:
+            assert (workdir / self.summary).read_text() == (self.reference / self.summary).read_text()
 
 
 def _check_run(workdir: pathlib.Path, reference: pathlib.Path) -> None:
@@ -65,7 +63,7 @@ def _check_run(workdir: pathlib.Path, reference: pathlib.Path) -> None:
 
 
 def make(folder: pathlib.Path) -> dict[str, Training]:
-    """Run a pretraining, a fine-tuning and a table without interruption."""
+    """Run trainings, a table and a sweep without interruption."""
     rng = random.Random(1)
     corpus = folder / 'corpus.txt'
     corpus.write_text('\n\n'.join('\n'.join(sentences(rng, rng.randint(3, 9))) for _ in range(30)) + '\n')
@@ -74,8 +72,11 @@ def make(folder: pathlib.Path) -> dict[str, Training]:
         (folder / f'{split}.jsonl').write_text('\n'.join(map(json.dumps, lines)))
     source = f'{folder}/{{split}}.jsonl'
     (folder / 'table.py').write_text(CONFIG.format(tiny=TINY, source=source, corpus=corpus))
+    text = (f'data.sources={corpus}', 'tokenizer.vocab_size=100')
+    packed = ('task.sentence_objective=none', 'task.pack_documents=true')
     settings = {
-        'pretrain': (f'data.sources={corpus}', 'tokenizer.vocab_size=100', *_SHORT),
+        'pretrain': (*text, *_SHORT),
+        'phases': (*text, *packed, *_SAVES, _PHASES),
         'finetune': (
             f'data.source={source}',
             f'init.checkpoint={folder}/pretrain',
@@ -85,11 +86,17 @@ def make(folder: pathlib.Path) -> dict[str, Training]:
     }
     made = {}
     for name, overrides in settings.items():
-        config = f'{TINY}:{"pretrain" if name == "pretrain" else "classify"}'
+        config = f'{TINY}:{"classify" if name == "finetune" else "pretrain"}'
         run = functools.partial(_train, config, overrides)
         arguments = (f'--config={config}', *(f'--config.{override}' for override in overrides))
-        made[name] = _run_reference(run, folder / name, arguments)
-    made['table'] = _run_reference(functools.partial(_run_table, folder / 'table.py'), folder / 'table', ())
+        made[name] = _run_reference(run, folder / name, arguments=arguments)
+    jobs = {
+        'table': (f'--config={folder}/table.py',),
+        'sweep': ('--over=optim.learning_rate=1e-3,1e-2', *made['finetune'].arguments),
+    }
+    for command, arguments in jobs.items():
+        run = functools.partial(_run_jobs, command, arguments)
+        made[command] = _run_reference(run, folder / command, summary=f'{command}.csv')
     return made
 
 
@@ -97,15 +104,15 @@ def _train(config: str, overrides: Sequence[str], workdir: pathlib.Path) -> int:
     return train_command.run(config, workdir, [*overrides])
 
 
-def _run_table(config: pathlib.Path, workdir: pathlib.Path) -> int:
+def _run_jobs(command: str, arguments: Sequence[str], workdir: pathlib.Path) -> int:
     with jobs_in_process():
-        done = run_in_process('bert_jax.bin.table', f'--config={config}', f'--workdir={workdir}')
+        done = run_in_process(f'bert_jax.bin.{command}', f'--workdir={workdir}', *arguments)
     assert done.returncode == 0, done.stderr[-600:]
     return done.returncode
 
 
-def _run_reference(run: Any, workdir: pathlib.Path, arguments: tuple[str, ...]) -> Training:
+def _run_reference(run: Callable[[pathlib.Path], int], workdir: pathlib.Path, **kwargs: Any) -> Training:
     fault = faults.Fault(workdir, 0)
     with faults.inject(fault):
         assert run(workdir) == 0
-    return Training(run, workdir, fault.count, fault.writes, arguments)
+    return Training(run, workdir, fault.count, fault.writes, **kwargs)
