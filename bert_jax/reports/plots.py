@@ -198,7 +198,8 @@ def _add_legend(fig: Any, grid: Sequence[Any], columns: int) -> None:
         for axes in grid
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
     }
-    fig.legend(handles.values(), handles, loc='outside upper center', ncols=columns, fontsize='small')
+    if handles:
+        fig.legend(handles.values(), handles, loc='outside upper center', ncols=columns, fontsize='small')
 
 
 def _draw(axes: Any, curves: Sequence[Curve], colors: Mapping[str, str]) -> None:

@@ -5,8 +5,9 @@ python -m bert_jax.bin.table --config=configs/tables/emergence.py --jobs=2 \
 python -m bert_jax.bin.table --config=configs/tables/emergence.py:bilingual --config.text=novels_en.txt.gz
 
 The run is that of reference.py:encoder,cpu, or of bilingual.py with a constant learning rate. Each cell but the loss, BLiMP and
-alignment is a fine-tuning from a checkpoint. The figure shows the scores by the number of tokens that the model has read. The
-bilingual table has not been run.
+alignment is a fine-tuning from a checkpoint. The figure shows the scores by the number of tokens that the model has read. Expect
+parts of speech first and agreement second (docs/results/emergence.md), in two hours on two cores. The bilingual table has not
+been run.
 """
 
 from ml_collections import ConfigDict
@@ -35,12 +36,17 @@ RUNS = {
     ),
 }
 FINE_TUNING = ('optim.learning_rate=1e-3', ablation.BUCKETS, 'train.eval_every=0', 'checkpoint.every=1.0')
-# The phenomena of BLiMP, by their names in its field linguistics_term.
-PHENOMENA = (
-    'anaphor_agreement', 'argument_structure', 'binding', 'control_raising', 'determiner_noun_agreement', 'ellipsis',
-    'filler_gap_dependency', 'irregular_forms', 'island_effects', 'npi_licensing', 'quantifiers', 's-selection',
-    'subject_verb_agreement',
-)  # fmt: skip
+# The phenomena of BLiMP, by their names in its field linguistics_term, in three panels of the figure.
+PHENOMENA = {
+    'morphology': (
+        'anaphor_agreement',
+        'determiner_noun_agreement',
+        'irregular_forms',
+        'subject_verb_agreement',
+    ),
+    'syntax': ('argument_structure', 'ellipsis', 'filler_gap_dependency', 'island_effects'),
+    'semantics': ('binding', 'control_raising', 'npi_licensing', 'quantifiers', 's-selection'),
+}
 
 
 def get_config(arg: str = 'english') -> ConfigDict:
@@ -84,8 +90,8 @@ def _tokens(arg: str, steps: int) -> int:
 
 
 def _columns() -> tuple[dict, ...]:
-    tags = dict(config='configs/finetune/pos.py:en_ewt', format='percent')
-    two_epochs = (*FINE_TUNING, 'train.steps="2 epochs"')
+    tags = dict(config='configs/finetune/pos.py:en_ewt', format='percent', panel='parts of speech')
+    similarity = dict(settings=(*FINE_TUNING, 'train.steps="2 epochs"'), format='percent', panel='similarity')
     return (
         ablation.masked_loss(),
         ablation.blimp('mini'),
@@ -95,22 +101,22 @@ def _columns() -> tuple[dict, ...]:
                 source_column=ablation.BLIMP,
                 score=f'accuracy/{name}',
                 format='percent',
+                panel=f'BLiMP, {field}',
             )
-            for name in PHENOMENA
+            for field, names in PHENOMENA.items()
+            for name in names
         ),
         dict(
             name='STS-B',
             config='configs/finetune/glue.py:stsb',
             score='correlation',
-            settings=two_epochs,
-            format='percent',
+            **similarity,
         ),
         dict(
             name='STS-B, vectors',
             config='configs/finetune/embed.py:stsb',
             score='spearman',
-            settings=two_epochs,
-            format='percent',
+            **similarity,
         ),
         dict(name='tags', settings=(*FINE_TUNING, *ablation.LIMIT_5K), **tags),
         dict(
