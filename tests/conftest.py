@@ -4,6 +4,7 @@ import importlib.metadata
 import os
 import pathlib
 import random
+import sys
 from typing import Any, ClassVar
 
 os.environ['JAX_PLATFORMS'] = 'cpu'
@@ -80,6 +81,14 @@ def sentences(rng: random.Random, n: int) -> list[str]:
     """Generate `n` English sentences."""
     parts = (_SUBJECTS, _VERBS, _OBJECTS, _TIMES)
     return [' '.join(rng.choice(p) for p in parts).capitalize() + '.' for _ in range(n)]
+
+
+@pytest.fixture(autouse=True)
+def close_figures():
+    """Close the figures of a test; Matplotlib warns of more than 20."""
+    yield
+    if pyplot := sys.modules.get('matplotlib.pyplot'):
+        pyplot.close('all')
 
 
 @pytest.fixture(scope='session')
