@@ -23,6 +23,7 @@ ARGUMENTS = {
     'pretrain/gpt': ['small', 'medium'],
     'pretrain/bart': ['base', 'large'],
     'pretrain/multilingual': ['cpu', 'base'],
+    'pretrain/reference': ['encoder,cpu', 'multilingual,cpu', 'decoder,cpu', 'denoiser,cpu'],
     'finetune/dna': ['splice', 'h3'],
     'finetune/choice': ['swag', 'hellaswag'],
     'finetune/seq2seq': ['', 'dialogsum', 'multi30k/en-de'],

@@ -25,7 +25,7 @@ def main() -> int:
     task = experiment.read(flags.config, overrides).task.name
     if task == 'classify':
         return scoring.score_checkpoints(lambda: vector_scores.ClassScorer(flags.config, overrides), flags)
-    if task == 'embed' and not vector_scores.is_of_task(flags.checkpoint, 'embed'):
+    if task == 'embed' and not vector_scores.is_trained_to_embed(flags.checkpoint):
         return scoring.score_checkpoints(lambda: vector_scores.PairScorer(flags.config, overrides), flags)
     return command.score('embed', flags, overrides)
 

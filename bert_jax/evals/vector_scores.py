@@ -19,7 +19,40 @@ from bert_jax.train import experiment as experiment_lib
 SEEDS = 3  # number of starts of the clustering, whose mean is reported
 
 
-class ClassScorer:
+class _VectorScorer:
+    """Base class of the scorers of vectors; a subclass sets `_data`, the section `data` of its config."""
+
+    _data: Any
+
+    def _load(self, path: pathlib.Path, length: int = 0) -> Embedder:
+        embedder = Embedder(path, length=length)
+        if embedder.has_token_vectors:
+            raise UserError(
+                f'{str(path)!r} has a vector for each token, but the scores need one for each text. Set --checkpoint to a '
+                'model with another pooling.'
+            )
+        return embedder
+
+    def _describe(self, path: pathlib.Path, rows: int, scores: dict[str, float]) -> dict[str, Any]:
+        data = self._data
+        return {
+            'checkpoint': str(path),
+            'step': checkpoint_lib.read_metadata(path)[1]['step'],
+            'source': data.source,
+            'split': records_lib.used_split(data.source, data.eval_split),
+            'rows': rows,
+            'config': config_lib.as_dict(data),
+            'scores': scores,
+        }
+
+    @staticmethod
+    def format_scores(scores: dict[str, float]) -> str:
+        """Format scores as a plain-text table."""
+        width = max(map(len, scores))
+        return '\n'.join(f'{name:>{width}}  {value:.4f}' for name, value in scores.items())
+
+
+class ClassScorer(_VectorScorer):
     """Score checkpoints by the classes of single texts, with the data of a config of the task `classify`.
 
     `accuracy` is that of a logistic regression on the vectors of the training split. `v_measure` is that of as many
@@ -44,12 +77,12 @@ class ClassScorer:
         """Return the scores of the newest checkpoint in `path`, with its step and a description of the data."""
         data = self._data
         names = labeled.label_names(data)
-        embedder = _load(path)
+        embedder = self._load(path)
         (train, train_labels), (held_out, labels) = (
             self._encode(embedder, data.read(split, limit), names)
             for split, limit in ((data.train_split, data.limit), (data.eval_split, 0))
         )
-        return _describe(path, data, len(labels), score_vectors(train, train_labels, held_out, labels))
+        return self._describe(path, len(labels), score_vectors(train, train_labels, held_out, labels))
 
     def _encode(
         self, embedder: Embedder, records: Sequence[Record], names: Sequence[str]
@@ -58,13 +91,8 @@ class ClassScorer:
         texts = [record.text(self._data.text, 'data.text') for record in records]
         return embedder.encode(texts), np.array(labeled.class_ids(records, self._data, names))
 
-    @staticmethod
-    def format_scores(scores: dict[str, float]) -> str:
-        """Format scores as a plain-text table."""
-        return _format_scores(scores)
 
-
-class PairScorer:
+class PairScorer(_VectorScorer):
     """Score encoders of other tasks by the labeled similarities of pairs, with the data of a config of the task `embed`.
 
     The scores are the correlations of the cosine similarities with the labels, as for a model of the task. The vector of a text
@@ -92,55 +120,23 @@ class PairScorer:
         data = self._data
         records = data.read(data.eval_split)
         labels = [labeled.decode_float(bits) for bits in labeled.encode_floats(records, data)]
-        embedder = _load(path, data.length)
+        embedder = self._load(path, data.length)
         prompts = data.prompts or ('',) * len(data.texts)
         a, b = (
             embedder.encode([prompt + record.text(field, 'data.texts') for record in records])
             for field, prompt in zip(data.texts, prompts, strict=True)
         )
         similarity = (a.astype(np.float64) * b).sum(-1)
-        return _describe(path, data, len(records), embed.correlations(similarity, np.array(labels)))
-
-    @staticmethod
-    def format_scores(scores: dict[str, float]) -> str:
-        """Format scores as a plain-text table."""
-        return _format_scores(scores)
+        return self._describe(path, len(records), embed.correlations(similarity, np.array(labels)))
 
 
-def is_of_task(path: str, task: str) -> bool:
-    """Return whether a checkpoint is of a task, or there is none yet."""
+def is_trained_to_embed(path: str) -> bool:
+    """Return whether a checkpoint is of the task `embed`, or there is none yet."""
     try:
         config = checkpoint_lib.read_metadata(pathlib.Path(path))[1]['config']
     except UserError:  # --watch waits for one
         return True
-    return config['task']['name'] == task
-
-
-def _load(path: pathlib.Path, length: int = 0) -> Embedder:
-    embedder = Embedder(path, length=length)
-    if embedder.has_token_vectors:
-        raise UserError(
-            f'{str(path)!r} has a vector for each token, but the scores need one for each text. Set --checkpoint to a '
-            'model with another pooling.'
-        )
-    return embedder
-
-
-def _describe(path: pathlib.Path, data: Any, rows: int, scores: dict[str, float]) -> dict[str, Any]:
-    return {
-        'checkpoint': str(path),
-        'step': checkpoint_lib.read_metadata(path)[1]['step'],
-        'source': data.source,
-        'split': records_lib.used_split(data.source, data.eval_split),
-        'rows': rows,
-        'config': config_lib.as_dict(data),
-        'scores': scores,
-    }
-
-
-def _format_scores(scores: dict[str, float]) -> str:
-    width = max(map(len, scores))
-    return '\n'.join(f'{name:>{width}}  {value:.4f}' for name, value in scores.items())
+    return config['task']['name'] == 'embed'
 
 
 def score_vectors(

@@ -36,16 +36,15 @@ def main() -> int:
     if flags.repeat:
         part, seed, first, count = *flags.repeat.split('-'), 1
         parts, seed, first = [part], int(seed), int(first)
-    total = sum(PARTS[part][1] for part in parts) or 1.0
+    shares = {part: PARTS[part][1] or 1.0 for part in parts}
     has_failed = False
-    for name in parts:
-        module, share = PARTS[name]
+    for name, share in shares.items():
         start = time.monotonic()
         report = harness.run_part(
             name,
-            importlib.import_module(f'tests.campaign.{module}'),
+            importlib.import_module(f'tests.campaign.{PARTS[name][0]}'),
             seed,
-            flags.minutes * 60 * (share or 1.0) / total,
+            flags.minutes * 60 * share / sum(shares.values()),
             first,
             count,
         )
