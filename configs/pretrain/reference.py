@@ -1,4 +1,4 @@
-"""The models that the results start from, for two CPU cores: an encoder, a multilingual encoder, a decoder and a denoiser.
+"""Reference models for two CPU cores: an encoder, a multilingual encoder, a decoder and a denoiser.
 
 python -m bert_jax.bin.train --config=configs/pretrain/reference.py:encoder,cpu --workdir=runs/encoder \
     --config.data.sources=encyclopedia_en.txt.gz,dialogue_en.txt.gz,novels_en.txt.gz
