@@ -25,6 +25,7 @@ _CONLLU_COLUMNS = ('id', 'form', 'lemma', 'upos', 'xpos', 'feats', 'head', 'depr
 _COLUMN_NAMES = '# global.columns ='  # of CoNLL-U Plus
 # Ids such as 1-2 mark contractions, whose words follow; ids such as 2.1 mark words missing from the text.
 _OTHER_ID = re.compile('[0-9]+[-.][0-9]+')
+_CONLLU_ID = re.compile(r'[0-9]+([-.][0-9]+)?')
 ENTITY_TAG = re.compile('O|[BIESLU]-.+')  # of the schemes IOB1, IOB2, BIOES and BILOU
 
 
@@ -76,7 +77,7 @@ def _conllu_columns(lines: Sequence[str], path: str) -> Sequence[str]:
     if named:
         return named.removeprefix(_COLUMN_NAMES).lower().split()
     first = next((line for line in lines if not line.startswith('#')), '').split('\t')
-    is_conllu = len(first) == len(_CONLLU_COLUMNS) and re.fullmatch('[0-9]+([-.][0-9]+)?', first[0])
+    is_conllu = len(first) == len(_CONLLU_COLUMNS) and _CONLLU_ID.fullmatch(first[0])
     has_suffix = split_suffix(path)[0] in ('.conllu', '.conllup', '.cupt')
     return _CONLLU_COLUMNS if is_conllu or has_suffix else ()
 
@@ -87,17 +88,30 @@ def _read_conllu(sentences: Sequence[Sequence[_Line]], names: Sequence[str], pat
             f'{path!r} has no columns ID and FORM in the line {_COLUMN_NAMES!r}. Use a file with words.'
         )
     fields = ['tokens' if name == 'form' else name for name in names]
+    place = names.index('id')
     for sentence in sentences:
         rows = [_Row(n, text.split('\t')) for n, text in sentence if not text.startswith('#')]
-        if invalid := next((row for row in rows if len(row.columns) != len(names)), None):
-            has = count_columns(len(invalid.columns))
-            problem = f'has {has} instead of {len(names)}. Separate the columns by tabs.'
-            yield f'line {invalid.number}', Invalid(problem)
+        problems = [
+            (row.number, problem)
+            for row in rows
+            if (problem := _conllu_problem(row.columns, len(names), place))
+        ]
+        if problems:
+            yield f'line {problems[0][0]}', Invalid(problems[0][1])
         elif not is_utf8(''.join(text for _, text in sentence)):
             yield f'line {rows[0].number}', NOT_UTF8
-        elif words := [row.columns for row in rows if row.columns[names.index('id')].isdecimal()]:
+        elif words := [row.columns for row in rows if row.columns[place].isdecimal()]:
             columns = map(list, zip(*words, strict=True))
             yield f'line {rows[0].number}', dict(zip(fields, columns, strict=True))
+
+
+def _conllu_problem(columns: Sequence[str], width: int, place: int) -> str:
+    """Return what is wrong with a line of CoNLL-U, whose ID is at `place`; empty if nothing is."""
+    if len(columns) != width:
+        return f'has {count_columns(len(columns))} instead of {width}. Separate the columns by tabs.'
+    if not _CONLLU_ID.fullmatch(columns[place]):
+        return f'has the ID {columns[place][:20]!r}. Number the words, as in 1, 2-3 or 3.1.'
+    return ''
 
 
 def _read_columns(sentences: Sequence[Sequence[_Line]], path: str) -> LocatedFields:

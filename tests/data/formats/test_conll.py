@@ -145,6 +145,12 @@ def test_conllu_plus_names_its_columns():
         read('# global.columns = ID LEMMA\n1\ta\n')
 
 
+@pytest.mark.parametrize('number', ['', 'a', '{"a":1', '1-', '²'])
+def test_conllu_line_with_another_id_is_invalid(number):
+    ((place, invalid),) = read('1\tDogs' + 8 * '\t_' + f'\n{number}\tbark' + 8 * '\t_', 'a.conllu')
+    assert place == 'line 2' and invalid.problem.startswith(f'has the ID {number!r}.')
+
+
 def test_conllu_line_of_another_width_is_invalid():
     ((place, invalid),) = read('1\ta\n', 'a.conllu')
     assert place == 'line 1'
