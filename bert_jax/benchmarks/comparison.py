@@ -40,13 +40,13 @@ def compare(
       rounds: number of timings per program; the median of each result is reported.
       seconds: approximate duration of one timing.
       programs: programs to time, among `PROGRAMS`.
-      kind: benchmark, 'pretraining', 'finetuning', 'embedding' or 'generation': a module of this package with the timing functions
-        of `PROGRAMS`, the known `SIZES`, and `RATE`, the name of the result to compare.
+      kind: benchmark, 'pretraining', 'finetuning', 'embedding', 'embedding-training' or 'generation': a module of this package
+        with the timing functions of `PROGRAMS`, the known `SIZES`, and `RATE`, the name of the result to compare.
 
     Returns:
       Results by size and program.
     """
-    benchmark: Any = importlib.import_module(f'bert_jax.benchmarks.{kind}')
+    benchmark: Any = importlib.import_module(_module(kind))
     results: dict[str, Any] = {}
     for size in sizes:
         if size not in benchmark.SIZES:
@@ -66,7 +66,7 @@ def compare(
 
 def installed_programs(kind: str = 'pretraining') -> list[str]:
     """Return the programs to time by default: bert_jax and, if their packages are installed, those of PyTorch, else a note."""
-    needed = ['torch', 'transformers', *(['sentence_transformers'] if kind == 'embedding' else [])]
+    needed = ['torch', 'transformers', *(['sentence_transformers'] if kind.startswith('embedding') else [])]
     if missing := [name for name in needed if importlib.util.find_spec(name) is None]:
         print(f'{" and ".join(missing)} not installed; timing bert_jax only.')
         return ['bert_jax']
@@ -90,12 +90,16 @@ def _format(size: str, result: dict[str, Any], benchmark: Any) -> str:
     return '\n'.join(lines)
 
 
+def _module(kind: str) -> str:
+    return f'{__package__}.{kind.replace("-", "_")}'
+
+
 def _time_in_process(kind: str, program: str, size: str, seconds: float) -> dict[str, float]:
     """Run one timing function in its own process."""
     function, arguments, environment = PROGRAMS[program]
     try:
         return processes.call(
-            f'{__package__}.{kind}', function, {'size': size, 'seconds': seconds, **arguments}, environment
+            _module(kind), function, {'size': size, 'seconds': seconds, **arguments}, environment
         )[-1]
     except processes.Failure as e:
         raise UserError(

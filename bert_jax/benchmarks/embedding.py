@@ -67,13 +67,14 @@ def time_bert_jax(size: str, seconds: float) -> dict[str, float]:
 
 def time_transformers(size: str, seconds: float) -> dict[str, float]:
     """Time `SentenceTransformer.encode` for about `seconds`."""
-    model, texts = _load_sentence_transformer(size)
-    return {RATE: _texts_per_second(model, texts, seconds)}
+    texts = make_texts()
+    return {RATE: _texts_per_second(load_sentence_transformer(size, texts), texts, seconds)}
 
 
 def time_tuned_pytorch(size: str, seconds: float) -> dict[str, float]:
     """Time the same with the better of three batch sizes, and with `torch.compile` where that is faster."""
-    model, texts = _load_sentence_transformer(size)
+    texts = make_texts()
+    model = load_sentence_transformer(size, texts)
     best = max((BATCH // 2, BATCH, 2 * BATCH), key=lambda rows: _texts_per_second(model, texts, 0, rows))
     transformer = model[0].auto_model
 
@@ -85,18 +86,17 @@ def time_tuned_pytorch(size: str, seconds: float) -> dict[str, float]:
     return {RATE: found['rate'], 'compiled': found['compiled']}
 
 
-def _load_sentence_transformer(size: str) -> tuple[Any, list[str]]:
-    """Load the model of `write_model` with sentence-transformers, and make the texts."""
+def load_sentence_transformer(size: str, texts: Sequence[str]) -> Any:
+    """Load the model of `write_model` with sentence-transformers."""
     from sentence_transformers import SentenceTransformer
 
     from bert_jax.train import convert
 
-    texts = make_texts()
     with tempfile.TemporaryDirectory() as folder:
         ours, theirs = pathlib.Path(folder, 'ours'), pathlib.Path(folder, 'theirs')
         write_model(ours, size, texts)
         convert.to_hf(ours, theirs)
-        return SentenceTransformer(str(theirs), device='cpu'), texts
+        return SentenceTransformer(str(theirs), device='cpu')
 
 
 def _texts_per_second(model: Any, texts: list[str], seconds: float, batch_size: int = BATCH) -> float:

@@ -39,7 +39,7 @@ def _make_batch(size: str) -> dict[str, Any]:
     }
 
 
-def make_bert(task: Any, size: str) -> tuple[Any, Any, Any, Any]:
+def make_bert(task: Any, size: str, vocab_size: int = VOCAB) -> tuple[Any, Any, Any, Any]:
     """Build a BERT of bert_jax without dropout for one device.
 
     Returns:
@@ -53,7 +53,7 @@ def make_bert(task: Any, size: str) -> tuple[Any, Any, Any, Any]:
     from bert_jax.train.step import make_train_step
 
     runtime.configure_process()
-    model = bert.Config(size=size, vocab_size=VOCAB, dropout=0.0, attention_dropout=0.0)
+    model = bert.Config(size=size, vocab_size=vocab_size, dropout=0.0, attention_dropout=0.0)
     partitioner = partitioning.make(partitioning.MeshConfig(), jax.devices()[:1])
     return model, partitioner, *make_train_step(task, model, optim.OptimConfig(warmup=0), 1000, partitioner)
 

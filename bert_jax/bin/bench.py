@@ -1,6 +1,6 @@
 """Benchmark bert_jax on this machine, against PyTorch if it and transformers are installed.
 
-On CPUs, BERT pretraining, fine-tuning, text embeddings or GPT generation. On a GPU or TPU, the throughput of BERT pretraining at the largest
+On CPUs, BERT pretraining, fine-tuning, text embeddings, their training or GPT generation. On a GPU or TPU, the throughput of BERT pretraining at the largest
 batch that fits, or the training loop against the bare step.
 """
 
@@ -24,6 +24,7 @@ _ROWS = ('full', 'packed', 'padded')
 _KINDS = {
     'finetuning': 'time fine-tuning on short texts with the lengths of SST-2 sentences, on the CPU',
     'embedding': 'time text embeddings, also with sentence-transformers, on the CPU',
+    'embedding-training': 'time training of text embeddings, also with sentence-transformers, on the CPU',
     'generation': 'time text generation by a GPT for 8 prompts, on the CPU',
     'throughput': 'measure the throughput of pretraining at the largest batch; the default on a GPU or TPU',
     'loop': 'measure the training loop with data, metrics and checkpoints against the bare step',
@@ -32,6 +33,7 @@ _SIZES = {
     'pretraining': ('tiny', 'mini', 'base'),
     'finetuning': ('tiny', 'mini', 'base'),
     'embedding': ('tiny', 'mini', 'base'),
+    'embedding-training': ('tiny', 'mini', 'base'),
     'generation': ('mini', 'small'),
     'throughput': ('base', 'large'),
     'loop': ('base',),
@@ -61,7 +63,7 @@ def main() -> None:
         cli.check_output(flags.out, '--out')
     from bert_jax.benchmarks import comparison, loop, throughput
 
-    on_cpu = flags.kind in ('finetuning', 'embedding', 'generation')
+    on_cpu = flags.kind in ('finetuning', 'embedding', 'embedding-training', 'generation')
     if on_cpu and flags.device not in ('auto', 'cpu'):
         parser.error(f'--{flags.kind} measures on the CPU; set --device=cpu')
     device = throughput.find_device('cpu' if on_cpu else flags.device)

@@ -16,26 +16,31 @@ Pooling = Literal['mean', 'cls', 'max', 'last', 'weighted', 'tokens']
 Activation = Literal['identity', 'tanh']
 
 
-def pool(hidden: jax.Array, valid: jax.Array | None, kind: Pooling) -> jax.Array:
+def pool(
+    hidden: jax.Array, valid: jax.Array | None, kind: Pooling, starts: jax.Array | None = None
+) -> jax.Array:
     """Reduce the hidden states of each text to one vector, or keep those of its tokens.
 
     Args:
       hidden: [B, T, D] last hidden states.
-      valid: [B, T] booleans, false on padding; None means all true.
+      valid: [B, T] booleans, false on padding; None means all true. In packed rows, the number of the text of each token,
+        from 1; 0 on padding.
       kind: 'mean', the mean over the tokens; 'cls', the first token; 'max', the largest value of each dimension; 'last',
         the last token; 'weighted', the mean with weights 1, 2, 3, ... (Muennighoff 2022, arXiv 2202.08904, section 3.1);
         'tokens', all hidden states, zero on padding.
+      starts: [B, K] positions of the first tokens of the texts in packed rows; None means one text in each row. Only for
+        'mean' and 'cls'.
 
     Returns:
-      [B, D] float32, or [B, T, D] for 'tokens'.
+      [B, D] float32, or [B, T, D] for 'tokens', or [B, K, D] for packed rows.
     """
     hidden = hidden.astype(jnp.float32)
     if kind == 'cls':
-        return hidden[:, 0]
+        return hidden[:, 0] if starts is None else jnp.take_along_axis(hidden, starts[..., None], axis=1)
+    if kind == 'mean':
+        return pooling.mean(hidden, valid, 0 if starts is None else starts.shape[1])
     if kind == 'last':
         return masks.select_last(hidden, valid)
-    if kind == 'mean':
-        return pooling.mean(hidden, valid)
     is_token = jnp.ones(hidden.shape[:2], bool) if valid is None else valid.astype(bool)
     if kind == 'tokens':
         return jnp.where(is_token[..., None], hidden, 0.0)
@@ -125,10 +130,21 @@ class ForEmbedding(Encoder):
         sizes = {'': 3 * self.width}, {'': classes}
         self.classifier = Dense(config, *sizes, rngs, use_bias=True) if classes else None
 
-    def vectors(self, tokens: jax.Array, valid: jax.Array | None, key: jax.Array | None = None) -> jax.Array:
-        """Compute the vectors [B, D], float32, of texts [B, T], or those of their tokens, [B, T, D]."""
+    def vectors(
+        self,
+        tokens: jax.Array,
+        valid: jax.Array | None,
+        key: jax.Array | None = None,
+        starts: jax.Array | None = None,
+    ) -> jax.Array:
+        """Compute the vectors [B, D], float32, of texts [B, T], those of their tokens, [B, T, D], or of packed texts, [B, K, D].
+
+        Args:
+          tokens, key: as in a call of the encoder.
+          valid, starts: see `pool`.
+        """
         out = self.base_model.encode(tokens, None, valid, self._encoder_key(key))
-        vectors = pool(out.hidden_states[-1], valid, self.kind)
+        vectors = pool(out.hidden_states[-1], valid, self.kind, starts)
         if self.projection is None:
             return vectors
         flat = self.projection(vectors.reshape(-1, vectors.shape[-1])).astype(jnp.float32)

@@ -165,7 +165,7 @@ class Downstream(Task):
     Attributes:
       freezes_encoder: whether only the head is trained.
       supports_packing: whether `loss` reads packed rows (see `data.packing.pack_row`), in which `row_weight` and the
-        outputs have two leading dimensions: rows, and texts of a row.
+        outputs have two leading dimensions: rows, and texts of a row. A task may decide by its config.
     """
 
     freezes_encoder: bool = False

@@ -24,7 +24,7 @@ from bert_jax.modeling import sentence_vectors
 from bert_jax.modeling.losses import cross_entropy
 from bert_jax.modeling.module import Rngs
 from bert_jax.modeling.sentence_vectors import Activation, ForEmbedding, Pooling
-from bert_jax.tasks import Downstream, Examples, Mistake, TaskOutput
+from bert_jax.tasks import Downstream, Examples, Mistake, TaskOutput, attention_size
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,6 +79,7 @@ class Task(Downstream):
                 f'task.objective={config.objective!r} needs one vector for each text, which task.pooling=tokens does not '
                 'compute. Set task.objective to contrastive, or change task.pooling.'
             )
+        self.supports_packing = config.pooling in ('mean', 'cls') and config.chunks == 1
         needed = 1 if config.objective == 'contrastive' else 2
         if len(data.texts) < needed or (needed == 2 and len(data.texts) > 2):
             raise UserError(
@@ -100,6 +101,9 @@ class Task(Downstream):
         elif with_labels and self.config.objective == 'classes':
             labels = labeled.class_ids(records, self.data, self.config.labels)
         return Examples(text_tuples.make_rows(records, labels, self.data, self.tokenizer))
+
+    def text_lengths(self, rows: np.ndarray) -> np.ndarray:
+        return rows[..., 0].sum(1, dtype=np.int64)
 
     def example(self, packed: np.ndarray, rng: np.random.Generator) -> Batch:
         """Unpack the rows of K texts, [K, 4 + T] (see `data.rows`), into arrays [K, T]."""
@@ -128,6 +132,31 @@ class Task(Downstream):
         return model
 
     def loss(self, model: ForEmbedding, batch: Batch, key: jax.Array | None) -> TaskOutput:
+        shape = batch['label'].shape
+        vectors = (
+            self._packed_vectors(model, batch, key) if 'starts' in batch else self._vectors(model, batch, key)
+        )
+        batch = {name: batch[name].reshape(-1) for name in ('label', 'row_weight')}
+        objectives: dict[str, Callable[[jax.Array, Batch], TaskOutput]] = {
+            'contrastive': self._contrastive,
+            'cosine': self._cosine,
+            'classes': functools.partial(self._classes, model),
+        }
+        objective = objectives[self.config.objective]
+        widths = [vectors.shape[-1], *(w for w in self.config.widths if w < vectors.shape[-1])]
+        losses: dict[str, Mean] = {}
+        metrics: dict[str, Mean] = {}
+        for width in widths:
+            found = objective(vectors[..., :width], batch)
+            suffix = '' if width == widths[0] else f'/{width}'
+            losses |= {f'{name}{suffix}': value for name, value in found.losses.items()}
+            metrics |= {f'{name}{suffix}': value for name, value in found.metrics.items()}
+        similarity = jax.vmap(lambda pair: sentence_vectors.similarities(pair[:1], pair[1:2])[0, 0])(vectors)
+        outputs = {'similarity': similarity.reshape(shape), 'label': batch['label'].reshape(shape)}
+        return TaskOutput(losses, metrics, outputs)
+
+    def _vectors(self, model: ForEmbedding, batch: Batch, key: jax.Array | None) -> jax.Array:
+        """Compute the vectors of the K texts of each example, [B, K, D]; a single text is encoded twice."""
         tokens, valid = batch['tokens'], batch['valid']
         if tokens.shape[1] == 1:  # a text is its own positive
             tokens, valid = (jnp.concatenate([x, x], axis=1) for x in (tokens, valid))
@@ -140,24 +169,16 @@ class Task(Downstream):
                 'train.batch_size.'
             )
         vectors = model.vectors(*flat, key) if chunks == 1 else model.vectors_in_chunks(*flat, key, chunks)
-        vectors = vectors.reshape(n, k, *vectors.shape[1:])
-        objectives: dict[str, Callable[[jax.Array, Batch], TaskOutput]] = {
-            'contrastive': self._contrastive,
-            'cosine': self._cosine,
-            'classes': functools.partial(self._classes, model),
-        }
-        objective = objectives[self.config.objective]
-        widths = [vectors.shape[-1], *(w for w in self.config.widths if w < vectors.shape[-1])]
-        outputs = [objective(vectors[..., :width], batch) for width in widths]
-        names = ['', *(f'/{width}' for width in widths[1:])]
-        losses = {
-            f'{k}{suffix}': m for o, suffix in zip(outputs, names, strict=True) for k, m in o.losses.items()
-        }
-        metrics = {
-            f'{k}{suffix}': m for o, suffix in zip(outputs, names, strict=True) for k, m in o.metrics.items()
-        }
-        similarity = jax.vmap(lambda pair: sentence_vectors.similarities(pair[:1], pair[1:2])[0, 0])(vectors)
-        return TaskOutput(losses, metrics, {'similarity': similarity, 'label': batch['label']})
+        return vectors.reshape(n, k, *vectors.shape[1:])
+
+    def _packed_vectors(self, model: ForEmbedding, batch: Batch, key: jax.Array | None) -> jax.Array:
+        """Compute the same from packed rows, for all slots of the rows."""
+        rows, _, k = batch['starts'].shape
+        copies = 2 if k == 1 else 1
+        arrays = batch['tokens'], batch['valid'], batch['starts'].reshape(rows, -1)
+        tokens, valid, starts = (jnp.concatenate([x] * copies) for x in arrays)
+        vectors = model.vectors(tokens, valid, key, starts).reshape(copies, -1, k, model.width)
+        return vectors.swapaxes(0, 1).reshape(-1, copies * k, model.width)
 
     def _contrastive(self, vectors: jax.Array, batch: Batch) -> TaskOutput:
         weights, others = batch['row_weight'], vectors.shape[1] - 1
@@ -191,12 +212,9 @@ class Task(Downstream):
         )
 
     def flops(self, model_config: Any, batch: Batch) -> float:
-        valid = (
-            batch['valid'] if batch['valid'].shape[1] > 1 else np.concatenate([batch['valid']] * 2, axis=1)
-        )
-        tokens = int(np.count_nonzero(valid))
-        squares = float((valid.sum(-1, dtype=np.int64) ** 2).sum())
-        return model_config.encode_flops(tokens, squares / max(1, tokens), tokens)
+        tokens, attended = attention_size(batch['valid'])
+        copies = 2 if len(self.data.texts) == 1 else 1
+        return model_config.encode_flops(copies * tokens, attended, copies * tokens)
 
     def scores(self, outputs: dict[str, np.ndarray], metadata: Any) -> dict[str, Any]:
         """Compute the correlations of the cosine similarities with the labels, for 'cosine' alone; 0 if all are equal."""

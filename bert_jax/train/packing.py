@@ -3,7 +3,6 @@
 import dataclasses
 from typing import Any, Literal
 
-from bert_jax import tasks
 from bert_jax.core.errors import UserError
 from bert_jax.core.partitioning import Partitioner
 from bert_jax.data import packing as packing_lib
@@ -12,17 +11,17 @@ from bert_jax.data.rows import HEADER
 from bert_jax.train.experiment import Experiment, TrainConfig
 
 
-def resolve(experiment: Experiment, partitioner: Partitioner) -> Experiment:
+def resolve(experiment: Experiment, task: Any, partitioner: Partitioner) -> Experiment:
     """Replace `train.packing='auto'` by the faster choice on these devices, so that the config of the run records it.
 
     Raises:
       UserError: if texts shall be packed in a task that does not support it.
     """
-    train, task = experiment.train, tasks.get(experiment.task.name).Task
+    train = experiment.train
     if not getattr(task, 'supports_packing', False):
         if train.packing == 'on':
             raise UserError(
-                f'task.name={experiment.task.name} does not support train.packing=on. Set it to auto.'
+                f'task.name={experiment.task.name} does not support train.packing=on with this config. Set it to auto.'
             )
         return experiment
     packing: Literal['on', 'off'] = 'on' if is_on(train, task, partitioner) else 'off'

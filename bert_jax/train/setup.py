@@ -83,7 +83,8 @@ def _set_up(
         record.check_files(workdir, saved, earlier, experiment)
     is_checked = experiment.trains_tokenizer
     experiment, tokenizer, read_params = inputs.resolve(experiment, workdir)
-    experiment = packing.resolve(experiment, partitioner)
+    task = experiment.make_task(tokenizer)
+    experiment = packing.resolve(experiment, task, partitioner)
     if not is_checked:
         checks.check_experiment(experiment, tokenizer, partitioner)
     resume.check_config(workdir, saved, experiment.as_dict())
@@ -91,7 +92,6 @@ def _set_up(
         resume.write_config(workdir, experiment)
         if not experiment.init.checkpoint:
             convert.log_export_limits(experiment, tokenizer)
-    task = experiment.make_task(tokenizer)
     rows = inputs.TaskRows(task, experiment, tokenizer, workdir)
     rows.prepare_all()
     made_from = record.describe(experiment, tokenizer, rows.folder(rows.lengths[-1]))

@@ -128,9 +128,9 @@ def _try_documents(rng: random.Random, folder: pathlib.Path) -> None:
 def _try_classes(rng: random.Random, folder: pathlib.Path) -> None:
     """Many classes."""
     count = _scaled(2000)
-    records = [{'text': f'the dog {i}', 'label': f'class {i}'} for i in range(count)]
+    records = [{'text': f'the dog {i}', 'label': f'class {i % count}'} for i in range(3 * count)]
     for split in ('train', 'validation'):
-        _write_lines(folder / f'{split}.jsonl', map(json.dumps, rng.sample(records, count)))
+        _write_lines(folder / f'{split}.jsonl', map(json.dumps, rng.sample(records, len(records))))
     _write_lines(folder / 'corpus.txt', (record['text'] for record in records))
     _train(folder, 'pretrain', f'data.sources={folder}/corpus.txt', 'tokenizer.vocab_size=200', name='first')
     start = f'init.checkpoint={folder}/first'
@@ -142,7 +142,7 @@ def _try_classes(rng: random.Random, folder: pathlib.Path) -> None:
         f'--output={folder}/out.jsonl',
     )
     predictions = (folder / 'out.jsonl').read_text().splitlines()
-    assert len(predictions) == count, f'{len(predictions)} predictions of {count}'
+    assert len(predictions) == len(records), f'{len(predictions)} predictions of {len(records)}'
 
 
 def _try_vocabulary(rng: random.Random, folder: pathlib.Path) -> None:

@@ -12,8 +12,9 @@ from bert_jax.data.question_answering import QuestionConfig
 from bert_jax.data.records import Record
 from bert_jax.data.seq2seq import Seq2SeqConfig
 from bert_jax.data.tagging import TaggingConfig
+from bert_jax.data.text_tuples import TupleConfig
 from bert_jax.modeling import module
-from bert_jax.tasks import choice, qa, regress, seq2seq, tag
+from bert_jax.tasks import choice, embed, qa, regress, seq2seq, tag
 from tests.modeling import tiny
 
 LENGTH = 12
@@ -74,6 +75,26 @@ def make_decoder_only(tokenizer):
     return make_seq2seq(tokenizer, decoder_only=True)
 
 
+def make_embed(tokenizer, fields=('text', 'pair'), **settings):
+    records = make_records(
+        text=lambda i, w: ' '.join(w), pair=lambda i, w: f'w{i} w3', label=lambda i, w: LABELS[i % 3]
+    )
+    data = TupleConfig('x.jsonl', length=LENGTH, texts=fields)
+    return embed.Task(embed.Config(**settings), data, tokenizer), records
+
+
+def make_class_pairs(tokenizer):
+    return make_embed(tokenizer, objective='classes', labels=LABELS, widths=(8,))
+
+
+def make_first_tokens(tokenizer):
+    return make_embed(tokenizer, pooling='cls', symmetric=True, output_width=8)
+
+
+def make_single_texts(tokenizer):
+    return make_embed(tokenizer, ('text',))
+
+
 def pack(examples, lengths, num_rows):
     """Pack examples into rows; return the batch, and the example in each slot or -1."""
     slots, lengths = len(examples), lengths.reshape(len(examples), -1)
@@ -99,6 +120,11 @@ def pack(examples, lengths, num_rows):
         (make_choice, 'bert', {**tiny.LOCAL, 'pooling': 'mean'}),
         (make_choice, 'bert', tiny.EUROBERT),
         (make_tag, 'bert', tiny.DEBERTA),
+        *(
+            (make, 'bert', {})
+            for make in (make_embed, make_class_pairs, make_first_tokens, make_single_texts)
+        ),
+        (make_embed, 'bert', tiny.LOCAL),
     ],
 )
 def test_packing_changes_no_loss_gradient_or_output(word_tokenizer, make, model, changes):

@@ -14,9 +14,10 @@ from bert_jax.core.errors import UserError
 from bert_jax.data.labeled import LabeledConfig
 from bert_jax.data.pipeline import Batches
 from bert_jax.data.rows import HEADER
+from bert_jax.data.text_tuples import TupleConfig
 from bert_jax.evals.scoring import Scorer
 from bert_jax.modeling import module
-from bert_jax.tasks import classify
+from bert_jax.tasks import classify, embed, mlm
 from bert_jax.train import experiment as experiment_lib
 from bert_jax.train import packing, resume
 from bert_jax.train.experiment import TrainConfig
@@ -66,7 +67,7 @@ def test_config_records_the_choice_for_the_devices(platform, expected, monkeypat
     monkeypatch.setattr(partitioning.Partitioner, 'platform', platform)
     partitioner = partitioning.make(partitioning.MeshConfig())
     experiment = experiment_lib.read(f'{TINY}:classify')
-    assert packing.resolve(experiment, partitioner).train.packing == expected
+    assert packing.resolve(experiment, classify.Task, partitioner).train.packing == expected
 
 
 def test_run_keeps_the_choice_that_it_began_with(pretrained, labeled, packed):
@@ -87,8 +88,15 @@ def test_a_run_of_a_task_that_could_not_pack_resumes_without_packing(packed):
 def test_task_without_packed_rows_is_reported():
     partitioner = partitioning.make(partitioning.MeshConfig())
     experiment = experiment_lib.read(f'{TINY}:pretrain', ('train.packing=on',))
-    with pytest.raises(UserError, match='task.name=mlm does not support train.packing=on'):
-        packing.resolve(experiment, partitioner)
+    with pytest.raises(UserError, match='task.name=mlm does not support train.packing=on with this config'):
+        packing.resolve(experiment, mlm.Task, partitioner)
+
+
+@pytest.mark.parametrize(('setting', 'expected'), [('pooling', 'max'), ('chunks', 2)])
+def test_embedding_packs_only_with_some_settings(setting, expected, word_tokenizer):
+    task, data = embed.Task, TupleConfig()
+    assert task(embed.Config(), data, word_tokenizer).supports_packing
+    assert not task(embed.Config(**{setting: expected}), data, word_tokenizer).supports_packing
 
 
 def test_packed_texts_take_less_than_half_of_the_flops_of_padded_rows():

@@ -148,7 +148,8 @@ def test_conllu_plus_names_its_columns():
 @pytest.mark.parametrize('number', ['', 'a', '{"a":1', '1-', '²'])
 def test_conllu_line_with_another_id_is_invalid(number):
     ((place, invalid),) = read('1\tDogs' + 8 * '\t_' + f'\n{number}\tbark' + 8 * '\t_', 'a.conllu')
-    assert place == 'line 2' and invalid.problem.startswith(f'has the ID {number!r}.')
+    assert place == 'line 2'
+    assert invalid.problem.startswith(f'has the ID {number!r}.')
 
 
 def test_conllu_line_of_another_width_is_invalid():
