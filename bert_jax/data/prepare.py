@@ -5,6 +5,7 @@ does not change them. Only a few shards are in memory at a time.
 """
 
 import collections
+import contextlib
 import dataclasses
 import functools
 import itertools
@@ -23,15 +24,17 @@ from typing import Any, NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from bert_jax.core import worker_pool
+from bert_jax.core import paths, worker_pool
 from bert_jax.core.config import check_range
 from bert_jax.core.environment import describe_process
 from bert_jax.core.errors import UserError
-from bert_jax.core.paths import lock_folder
 from bert_jax.data import files, formats, provenance, sources, tfds_data
 from bert_jax.data import tokenizer as tokenizer_lib
 from bert_jax.data.rows import CORPUS, LABEL, MANIFEST, RowMaker, encode_sentences, read_manifest
 from bert_jax.data.tokenizer import Tokenizer
+
+# Files of an incomplete preparation: what it is made with, and the result of each shard that is complete.
+_MADE_WITH, _RESULT = 'made_with.json', '.result'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -124,7 +127,8 @@ def prepare(
 ) -> dict[str, Any]:
     """Prepare the rows of a text in `folder`, or reuse those that are there.
 
-    Rows are written to `FOLDER.partial`, which is renamed when it is complete.
+    Rows are written to `FOLDER.partial`, which is renamed when it is complete. If the process dies, the next one continues
+    with the shards that are not there yet.
 
     Args:
       text: the text and settings.
@@ -149,7 +153,7 @@ def prepare(
         'file_sizes': [sources.file_sizes(source) for corpus in text.corpora() for source in corpus],
     }
     settings = json.loads(json.dumps(settings))
-    with lock_folder(folder.parent):
+    with paths.lock_folder(folder.parent):
         if (folder / MANIFEST).is_file():
             manifest = read_manifest(folder)
             if not (problem := _describe_stale_rows(settings, manifest['settings'], folder)):
@@ -195,9 +199,10 @@ def _write_rows(
             f'{str(folder)!r} contains files other than prepared rows. Choose another data.rows_dir.'
         )
     check_text(text)
-    partial = folder.with_name(folder.name + '.partial')
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
+    partial, process = folder.with_name(folder.name + '.partial'), describe_process()
+    _continue_or_clear(
+        partial, {'settings': settings, **{key: process[key] for key in ('commit', 'versions')}}
+    )
     tokenizer.save(partial / tokenizer_lib.FILE)
     num_ids = len(tokenizer) * (2 if getattr(row_maker, 'segmenter', None) else 1)  # see `encode_sentences`
     dtype = np.dtype(np.uint16 if max(num_ids, row_maker.length) < 1 << 16 else np.uint32)
@@ -226,16 +231,30 @@ def _write_rows(
         'settings': settings,
         'tokenizer': provenance.describe_tokenizer(tokenizer),
         'data': provenance.describe_text(text),
-        'process': describe_process(),
+        'process': process,
         'length': row_maker.length,
         'dtype': dtype.name,
         'files': files,
         'corpus_sizes': corpus_sizes,
         'counts': dict(counts),
     }
+    for file in (partial / _MADE_WITH, *partial.glob(f'*{_RESULT}')):
+        file.unlink()
     (partial / MANIFEST).write_text(json.dumps(manifest, indent=2) + '\n')
     os.replace(partial, folder)
     return manifest
+
+
+def _continue_or_clear(partial: pathlib.Path, made_with: dict[str, Any]) -> None:
+    """Create the folder of incomplete rows, or keep it if a process that died made it with the same code and settings."""
+    file = partial / _MADE_WITH
+    with contextlib.suppress(OSError, ValueError):
+        if paths.read_json(file) == made_with:
+            logging.info('kept %d parts of an interrupted preparation', len([*partial.glob(f'*{_RESULT}')]))
+            return
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    paths.write_atomic(file, json.dumps(made_with))
 
 
 def _warn_of_consecutive_segments(text: TextConfig, row_maker: Any, split: str) -> None:
@@ -442,7 +461,7 @@ def _run_in_pool(
 def _make_shard_rows(
     row_maker: RowMaker, tokenizer: Tokenizer, seed: int, dtype: np.dtype, shard: Shard, folder: pathlib.Path
 ) -> dict[str, Any]:
-    """Write the rows of a shard to a file in `folder`.
+    """Write the rows of a shard to a file in `folder`, unless they are there.
 
     Returns:
       The attributes of the shard, but with the number of documents instead of their text, and `file`, `rows`,
@@ -450,6 +469,9 @@ def _make_shard_rows(
     """
     from array_record.python import array_record_module
 
+    result_file = folder / f'{shard.number:05d}{_RESULT}'
+    with contextlib.suppress(OSError, ValueError):  # there is none
+        return paths.read_json(result_file)
     if multiprocessing.parent_process():  # the other workers use the other cores
         os.environ['TOKENIZERS_PARALLELISM'] = 'false'
     if row_maker.whole_documents:
@@ -468,4 +490,6 @@ def _make_shard_rows(
     if not rows:
         (folder / file).unlink()
     counts = {'rows': rows, 'tokens': tokens, 'positive': positive, 'documents': len(shard.documents)}
-    return {**shard._asdict(), **counts, 'file': file}
+    result = {**shard._asdict(), **counts, 'file': file}
+    paths.write_atomic(result_file, json.dumps(result))  # marks the rows of the shard as complete
+    return result

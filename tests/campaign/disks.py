@@ -1,4 +1,4 @@
-"""Part `disks`: writes that fail, full disks, and damaged files of a run.
+"""Part `disks`: writes that fail or are slow, full disks, listings out of date, and damaged files of a run.
 
 A run resumes from what is whole, or ends in one message; what was saved before is kept. Once the disk or the file is as
 before, the run ends like the uninterrupted one, to the bit.
@@ -13,6 +13,7 @@ import random
 import shutil
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -35,9 +36,11 @@ def try_case(rng: random.Random, folder: pathlib.Path, shared: dict[str, Any]) -
     kinds = {
         'failed write': _try_failed_write,
         'full disk': _try_full_disk,
+        'slow writes': _try_slow_writes,
+        'stale listings': _try_stale_listings,
         'damaged file': _try_damaged_file,
     }
-    kind = rng.choice(('failed write', 'full disk', *['damaged file'] * 3))
+    kind = rng.choice([*kinds, 'stale listings', *['damaged file'] * 3])
     kinds[kind](rng, folder, shared[name])
     return kind
 
@@ -81,6 +84,32 @@ def _try_failed_write(rng: random.Random, folder: pathlib.Path, training: Traini
         workdir = (
             pathlib.Path(shutil.copytree(workdir, folder / 'copy')) if workdir.exists() else folder / 'copy'
         )
+    assert _run(training, workdir) == '', f'cannot be resumed after {message}'
+    training.check_equal(workdir)
+
+
+def _try_slow_writes(rng: random.Random, folder: pathlib.Path, training: Training) -> None:
+    """Let all writes from one on wait, some of them for long."""
+    fault = faults.Fault(
+        folder / 'run',
+        rng.randint(1, training.writes),
+        lambda path: time.sleep(rng.choice((0.001, 0.001, 0.01, 0.3))),
+        calls=False,
+    )
+    with faults.inject(fault):
+        message = _run(training, folder / 'run')
+    assert not message, message
+    training.check_equal(folder / 'run')
+
+
+def _try_stale_listings(rng: random.Random, folder: pathlib.Path, training: Training) -> None:
+    """Resume a run whose folders are listed as they were a while ago, as network file systems may do."""
+    workdir = pathlib.Path(shutil.copytree(training.reference, folder / 'run'))
+    steps = checkpoint.list_steps(workdir)
+    if rng.random() < 0.7:
+        shutil.rmtree(steps[-1])
+    with faults.stale_listings(rng, workdir):
+        message = _run(training, workdir)
     assert _run(training, workdir) == '', f'cannot be resumed after {message}'
     training.check_equal(workdir)
 

@@ -8,6 +8,7 @@ folders and the renaming that completes a checkpoint are.
 import contextlib
 import os
 import pathlib
+import random
 import sys
 import threading
 import unittest.mock
@@ -141,3 +142,72 @@ def _each(function: Any, fault: Fault) -> Any:
             yield item
 
     return call
+
+
+class _Entries:
+    """The iterator of `os.scandir` without one of the entries."""
+
+    def __init__(self, entries: Any, hidden: str | None):
+        self._entries, self._hidden = entries, hidden
+        self.close = entries.close
+
+    def __iter__(self) -> Iterator[Any]:
+        return self
+
+    def __next__(self) -> Any:
+        return next(entry for entry in self._entries if entry.name != self._hidden)
+
+    def __enter__(self) -> '_Entries':
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+@contextlib.contextmanager
+def stale_listings(rng: random.Random, folder: pathlib.Path) -> Iterator[None]:
+    """Let listings of some folders lack the newest entry, or name one that is deleted, as those of network file systems may.
+
+    A folder is listed as it is from the third listing on, and as soon as this process has changed it.
+    """
+    listdir, scandir, lock = os.listdir, os.scandir, threading.Lock()
+    hidden, deleted, seen = {}, {}, dict[str, int]()
+    for path in [folder, *(p for p in folder.rglob('*') if p.is_dir())]:
+        if (entries := sorted(path.iterdir(), key=lambda p: p.stat().st_mtime_ns)) and rng.random() < 0.3:
+            hidden[str(path)] = entries[-1].name
+        if rng.random() < 0.3:
+            deleted[str(path)] = rng.choice(('1', '3', 'params', '7.orbax-checkpoint-tmp', 'old.json'))
+
+    def is_stale(path: str) -> bool:
+        with lock:
+            seen[path] = seen.get(path, 0) + 1
+            return seen[path] < 3
+
+    def name_of(path: Any) -> str:
+        return os.path.abspath(os.fsdecode(path)) if isinstance(path, str | bytes | os.PathLike) else ''
+
+    def stale_listdir(path: Any = '.') -> list[Any]:
+        names, name = listdir(path), name_of(path)
+        if name.startswith(str(folder)) and is_stale(name):
+            names = [n for n in names if n != hidden.get(name)]
+            names += [deleted[name]] if name in deleted else []
+        return names
+
+    def stale_scandir(path: Any = '.') -> Any:
+        name = name_of(path)
+        is_old = name.startswith(str(folder)) and is_stale(name)
+        return _Entries(scandir(path), hidden.get(name) if is_old else None)
+
+    def mark_changed(path: str) -> None:
+        with lock:
+            seen[os.path.dirname(path)] = 3
+
+    changes = Fault(folder, 1, mark_changed, calls=False)
+    with (
+        inject(changes),
+        unittest.mock.patch.object(os, 'listdir', stale_listdir),
+        unittest.mock.patch.object(os, 'scandir', stale_scandir),
+    ):
+        yield
+    if changes in _faults:
+        _faults.remove(changes)

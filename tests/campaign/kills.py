@@ -5,6 +5,7 @@ deaths are exceptions in this process, after which nothing more is written. Some
 one of two processes of a job, which is resumed by one, two or four and then has the same metrics up to rounding.
 """
 
+import contextlib
 import pathlib
 import random
 import shutil
@@ -58,7 +59,14 @@ def try_case(rng: random.Random, folder: pathlib.Path, shared: dict[str, Any]) -
 
 
 def _copy(workdir: pathlib.Path, target: pathlib.Path) -> pathlib.Path:
-    return pathlib.Path(shutil.copytree(workdir, target)) if workdir.exists() else target
+    if not workdir.exists():
+        return target
+    return pathlib.Path(shutil.copytree(workdir, target, copy_function=_copy_if_there))
+
+
+def _copy_if_there(source: str, target: str) -> None:
+    with contextlib.suppress(FileNotFoundError):  # a thread has renamed it meanwhile
+        shutil.copy2(source, target)
 
 
 def _kill_one_of_two(rng: random.Random, training: Training, workdir: pathlib.Path) -> str:

@@ -1,5 +1,6 @@
 """Preparation in a separate process: killed midway and repeated, and its memory."""
 
+import json
 import os
 import pathlib
 import signal
@@ -90,8 +91,11 @@ def test_killed_run_leaves_no_workers_running(killed_run):
     )
 
 
-def test_killed_run_leaves_no_complete_rows_and_can_be_repeated(killed_run, word_tokenizer):
+def test_killed_run_leaves_no_complete_rows_and_is_continued(killed_run, word_tokenizer):
     folder, _, arguments = killed_run
+    complete = [*(folder / 'rows.partial').glob('*.result')]
+    kept = [(folder / 'rows.partial' / json.loads(file.read_text())['file']).stat() for file in complete]
+    assert kept
     assert not (folder / 'rows').exists()
     with pytest.raises(UserError, match='no prepared rows in .*Run python -m'):
         Rows(folder / 'rows', 'train')
@@ -100,6 +104,10 @@ def test_killed_run_leaves_no_complete_rows_and_can_be_repeated(killed_run, word
     assert repeated.returncode == 0, errors
     assert int(printed) == len(Rows(folder / 'rows', 'train')) > 1000
     assert not (folder / 'rows.partial').exists()
+    assert not [*(folder / 'rows').glob('*.result')]
+    assert {(s.st_ino, s.st_mtime_ns) for s in kept} < {
+        (s.st_ino, s.st_mtime_ns) for s in map(pathlib.Path.stat, (folder / 'rows').iterdir())
+    }
     assert documents_in(read_rows(folder / 'rows', 'train'), word_tokenizer) == set(range(70))
 
 
