@@ -94,3 +94,20 @@ def test_nothing_is_written_after_a_fault(tmp_path):
         (tmp_path / '1').write_text('')
     assert {*os.listdir(tmp_path)} == {'0', '1'}
     assert metrics.Writer.__call__.__module__ == metrics.__name__
+
+
+def test_listings_are_stale_twice_or_until_the_folder_changes(tmp_path, monkeypatch):
+    rng = random.Random(0)
+    monkeypatch.setattr(rng, 'random', lambda: 0.0)
+    for name in ('a', 'b'):
+        (tmp_path / name).mkdir()
+    (newest := tmp_path / 'c').write_text('')
+    os.utime(newest, (2**32, 2**32))
+    with faults.stale_listings(rng, tmp_path):
+        assert newest.exists()
+        assert {*os.listdir(tmp_path)} & {'a', 'b', 'c'} == {'a', 'b'}
+        assert {entry.name for entry in os.scandir(tmp_path)} == {'a', 'b'}
+        assert {*os.listdir(tmp_path)} == {'a', 'b', 'c'}
+        (tmp_path / 'a' / 'd').write_text('')
+        assert os.listdir(tmp_path / 'a') == ['d']
+    assert os.listdir.__module__ == 'posix'
