@@ -200,7 +200,8 @@ def _prepare(
     folder: pathlib.Path, *settings: str, stop: Callable[[], bool] = lambda: False
 ) -> dict[str, int]:
     """Prepare `corpus.txt` within 1 GiB of memory, or until it is time to stop; return the counts of the rows."""
-    overrides = (f'--config.{setting}' for setting in (f'data.sources={folder}/corpus.txt', *settings))
+    settings = f'data.sources={folder}/corpus.txt', 'tokenizer.vocab_size=8192', *settings
+    overrides = (f'--config.{setting}' for setting in settings)
     usage = _run(*_PREPARING, f'--rows={folder}/rows', *overrides, stop=stop)
     assert max(usage.memory) < _GIB, f'{max(usage.memory) / _GIB:.2f} GiB'
     return read_manifest(folder / 'rows' / _ROWS)['counts'] if not stop() else {}
