@@ -1,9 +1,9 @@
 """Benchmark contrastive training of text embeddings in float32, in texts per second, against sentence-transformers.
 
 All programs train the mean vectors of the same BERT to find the documentation of an item by its first line, among those of 64
-pairs: forward and backward pass and AdamW, without dropout, with texts of at most 64 tokens. bert_jax and tuned PyTorch
-group pairs of similar length into batches, and tokenize them once; sentence-transformers tokenizes random batches as it
-trains. Called by `comparison.compare`.
+pairs: forward and backward pass and AdamW, without dropout, with texts of at most 64 tokens. bert_jax packs the texts of a
+batch into rows; tuned PyTorch groups pairs of similar length, and pads first lines and documentation separately. Both
+tokenize them once. sentence-transformers tokenizes random batches as it trains. Called by `comparison.compare`.
 """
 
 import functools
@@ -38,6 +38,7 @@ def time_bert_jax(size: str, seconds: float) -> dict[str, float]:
     from bert_jax.data.records import Record
     from bert_jax.data.tokenizer import TokenizerConfig
     from bert_jax.tasks import embed
+    from bert_jax.train import packing
     from bert_jax.train import state as state_lib
     from bert_jax.train.experiment import TrainConfig
 
@@ -51,7 +52,8 @@ def time_bert_jax(size: str, seconds: float) -> dict[str, float]:
     _, partitioner, layout, step_fn = make_bert(task, size, len(tokenizer))
     state = state_lib.create(layout, 0)
     rows = task.make_examples(records).rows
-    batches = Batches(rows, task.example, BATCH, 0, length_buckets=TrainConfig().length_buckets)
+    shape = packing.make(task, rows, BATCH, 1, TrainConfig())
+    batches = Batches(rows, task.example, BATCH, 0, packing=shape)
 
     def epoch(number: int) -> None:
         nonlocal state
