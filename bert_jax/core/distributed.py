@@ -142,7 +142,10 @@ def _lost_process_message(e: BaseException | None) -> str:
     """Return the message for an error caused by the death of another process, or '' for any other error."""
     if jax.process_count() == 1 or e is None:
         return ''
-    if not (isinstance(e, jax.errors.JaxRuntimeError | TimeoutError) and _MISSING_PROCESS.search(str(e))):
+    is_from_jax = isinstance(
+        e, jax.errors.JaxRuntimeError | TimeoutError | ValueError
+    )  # XLA's may be ValueErrors
+    if not (is_from_jax and _MISSING_PROCESS.search(str(e))):
         return _lost_process_message(e.__cause__ or e.__context__)
     index = _PROCESS_INDEX.search(str(e))
     name = f'process {index[1]}' if index else 'another process'

@@ -35,6 +35,7 @@ from bert_jax.data.tokenizer import Tokenizer
 
 # Files of an incomplete preparation: what it is made with, and the result of each shard that is complete.
 _MADE_WITH, _RESULT = 'made_with.json', '.result'
+_MAX_DOCUMENTS = 50_000  # in a shard: each takes memory, however short it is
 
 
 @dataclasses.dataclass(frozen=True)
@@ -361,7 +362,7 @@ def make_shards(text: TextConfig) -> Iterator[Shard]:
                 else:
                     pending[split] += [paragraphs] if paragraphs else []
                 sizes[split] += sum(map(len, paragraphs))
-                if sizes[split] >= text.shard_chars:
+                if sizes[split] >= text.shard_chars or len(pending[split]) >= _MAX_DOCUMENTS:
                     progress = (i + part.progress) / len(streams)
                     yield Shard(next(number), split, corpus, pending[split], progress)
                     pending[split], sizes[split] = [], 0

@@ -8,8 +8,8 @@ import json
 import math
 import pathlib
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Literal
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Literal
 
 import numpy as np
 import tokenizers
@@ -190,7 +190,7 @@ class Tokenizer:
           The token ids of each text, [n] int32.
         """
         self.backend.encode_special_tokens = not parse_special
-        encoded = self.backend.encode_batch_fast(texts, add_special_tokens=False)
+        encoded = _encode_in_parts(self.backend.encode_batch_fast, texts)
         return [np.array(e.ids, np.int32) for e in encoded]
 
     def encode_words(self, words: Sequence[str]) -> list[np.ndarray]:
@@ -213,7 +213,7 @@ class Tokenizer:
           For each text the token ids [n], and the start and end of each token in characters [n, 2].
         """
         self.backend.encode_special_tokens = True
-        encoded = self.backend.encode_batch(texts, add_special_tokens=False)
+        encoded = _encode_in_parts(self.backend.encode_batch, texts)
         return [(np.array(e.ids, np.int32), np.array(e.offsets, np.int32).reshape(-1, 2)) for e in encoded]
 
     def decode(self, ids: Iterable[int]) -> str:
@@ -272,6 +272,12 @@ class Tokenizer:
     def save(self, path: pathlib.Path) -> None:
         """Write the tokenizer to the file `path` in the format of a `tokenizer.json`."""
         path.write_text(self.to_json(), encoding='utf-8')
+
+
+def _encode_in_parts(encode: Callable[..., list[Any]], texts: Sequence[str]) -> Iterator[Any]:
+    """Encode texts a thousand at a time: the encoding of a short text takes kilobytes."""
+    for start in range(0, len(texts), 1000):
+        yield from encode(texts[start : start + 1000], add_special_tokens=False)
 
 
 def _find_sentinels(vocab: Mapping[str, int]) -> tuple[int, ...]:

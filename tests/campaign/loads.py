@@ -105,7 +105,7 @@ def _try_text(rng: random.Random, folder: pathlib.Path) -> None:
     blocks = ['\n'.join(' '.join(rng.choices(words, k=60)) for _ in range(200)) + '\n\n' for _ in range(100)]
     _write(folder / 'corpus.txt', (rng.choice(blocks) for _ in itertools.count()), _scaled(5_000_000_000))
     rows, death = folder / 'rows' / f'{_ROWS}.partial', rng.uniform(0.05, 0.8) * _scaled(2_500_000_000)
-    _prepare(folder, stop=lambda: sum(path.stat().st_size for path in rows.glob('*')) > death)
+    _prepare(folder, stop=lambda: sum(path.stat().st_size for path in rows.glob('*.array_record')) > death)
     assert rows.exists(), 'the process ended before it was killed'
     _prepare(folder)
 

@@ -11,6 +11,7 @@ import time
 import jax
 import numpy as np
 import pytest
+from jax.errors import JaxRuntimeError
 
 import bert_jax
 from bert_jax.core import distributed
@@ -113,18 +114,23 @@ def test_killed_process_is_named_and_ends_the_job_which_can_be_resumed(tmp_path,
 
 
 @pytest.mark.parametrize(
-    ('text', 'start'),
+    ('kind', 'text', 'start'),
     [
-        ('UNKNOWN: Gloo all-reduce failed: Connection reset by peer', 'another process died'),
-        ('UNAVAILABLE: unhealthy (stopped sending heartbeats):\n1\nThe tasks', 'process 1 died'),
-        ('DEADLINE_EXCEEDED: Barrier timed out', 'another process died'),
-        ('INVALID_ARGUMENT: shapes', ''),
+        (
+            JaxRuntimeError,
+            'UNKNOWN: Gloo all-reduce failed: Connection reset by peer',
+            'another process died',
+        ),
+        (ValueError, 'UNKNOWN: Gloo AllGather failed: Connection reset by peer', 'another process died'),
+        (JaxRuntimeError, 'UNAVAILABLE: unhealthy (stopped sending heartbeats):\n1\nThe', 'process 1 died'),
+        (JaxRuntimeError, 'DEADLINE_EXCEEDED: Barrier timed out', 'another process died'),
+        (JaxRuntimeError, 'INVALID_ARGUMENT: shapes', ''),
     ],
 )
-def test_error_caused_by_lost_process_is_one_line(text, start, monkeypatch):
+def test_error_caused_by_lost_process_is_one_line(kind, text, start, monkeypatch):
     monkeypatch.setattr(jax, 'process_count', lambda: 2)
     error = RuntimeError('saving failed')
-    error.__cause__ = jax.errors.JaxRuntimeError(text)
+    error.__cause__ = kind(text)
     message = distributed._lost_process_message(error)
     assert message.startswith(start)
     assert bool(message) == bool(start)
