@@ -12,6 +12,7 @@ import inspect
 import json
 import math
 import pathlib
+import sys
 import types
 import typing
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -19,6 +20,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from bert_jax.core import paths
 from bert_jax.core.errors import UserError, first_line
 
 
@@ -43,7 +45,9 @@ def did_you_mean(
     listed = list_names([f'{other}{notes.get(other, "")}' for other in nearest], len(others))
     if not close:
         return f'known: {listed}.'
-    return f'did you mean {close[0]!r}{notes.get(close[0], "")}?' + (f' Others: {listed}.' if others else '')
+    return f'did you mean {list_names(close)!r}{notes.get(close[0], "")}?' + (
+        f' Others: {listed}.' if others else ''
+    )
 
 
 def list_names(names: Sequence[str], total: int = 0, limit: int = 20) -> str:
@@ -55,7 +59,8 @@ def list_names(names: Sequence[str], total: int = 0, limit: int = 20) -> str:
       limit: maximum number of names.
     """
     more = max(total, len(names)) - len(names[:limit])
-    shown = [name if len(name) <= 100 else f'{name[:97]}...' for name in names[:limit]]
+    lines = [' '.join(name.splitlines()) for name in names[:limit]]
+    shown = [line if len(line) <= 100 else f'{line[:97]}...' for line in lines]
     return (', '.join(shown) or 'none') + (f', and {more} more' if more else '')
 
 
@@ -125,7 +130,7 @@ def _load_json(path: str) -> ConfigDict:
         config = pathlib.Path(path).with_name('config.json')
         raise UserError(f'{path!r} is the record of a run, not its config. Set --config={config}.')
     try:
-        return ConfigDict(json.loads(pathlib.Path(path).read_text()))
+        return ConfigDict(paths.read_json(pathlib.Path(path)))
     except (OSError, ValueError, TypeError, AttributeError) as e:
         raise UserError(
             f'{path!r} is not the config.json of a run ({first_line(e)}). Set --config to a file such as RUN/config.json.'
@@ -253,7 +258,7 @@ def _convert(value: Any, hint: Any, path: str) -> Any:
     options = typing.get_args(hint) if typing.get_origin(hint) in (types.UnionType, typing.Union) else (hint,)
     for option in options:
         origin = typing.get_origin(option)
-        if option is float and type(value) is int and int not in options:
+        if option is float and type(value) is int and int not in options and abs(value) < sys.float_info.max:
             return float(value)
         if option is int and type(value) is float and value.is_integer() and float not in options:
             return int(value)

@@ -48,6 +48,22 @@ def test_long_names_are_shortened_in_messages():
     assert message == f'known: short, {"y" * 97}....'
 
 
+def test_names_with_line_breaks_are_one_line():
+    assert config_lib.did_you_mean('x', ['a\r\nb', 'c']) == 'known: a b, c.'
+    assert config_lib.did_you_mean('abcd', ['abc\nd']) == "did you mean 'abc d'?"
+
+
+def test_number_too_large_for_a_float_is_an_error():
+    with pytest.raises(UserError, match=r'data\.rate=10+ is of type int'):
+        build_section(rate=10**400)
+
+
+def test_config_json_that_is_nested_too_deep_is_an_error(tmp_path):
+    (file := tmp_path / 'config.json').write_text('[' * 100_000)
+    with pytest.raises(UserError, match=r'is not the config\.json of a run \(too many values'):
+        config_lib.load(str(file))
+
+
 def test_missing_keys_take_defaults():
     assert build_section() == Section('a')
 

@@ -99,7 +99,7 @@ def _read_conllu(sentences: Sequence[Sequence[_Line]], names: Sequence[str], pat
         if problems:
             yield f'line {problems[0][0]}', Invalid(problems[0][1])
         elif not is_utf8(''.join(text for _, text in sentence)):
-            yield f'line {rows[0].number}', NOT_UTF8
+            yield f'line {sentence[0].number}', NOT_UTF8
         elif words := [row.columns for row in rows if row.columns[place].isdecimal()]:
             columns = map(list, zip(*words, strict=True))
             yield f'line {rows[0].number}', dict(zip(fields, columns, strict=True))

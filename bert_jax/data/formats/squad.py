@@ -20,8 +20,10 @@ def read(articles: Sequence[Any], path: str) -> LocatedFields:
     the field `title`.
     """
     try:
-        paragraphs = [(article, paragraph) for article in articles for paragraph in article['paragraphs']]
-        questions = [(*parents, question) for parents in paragraphs for question in parents[1]['qas']]
+        paragraphs = [
+            (article, paragraph) for article in articles for paragraph in _list(article, 'paragraphs')
+        ]
+        questions = [(*parents, question) for parents in paragraphs for question in _list(parents[1], 'qas')]
     except (KeyError, TypeError) as e:
         raise UserError(
             f'{path!r} is not in the SQuAD format ({type(e).__name__}: {first_line(e)}). '
@@ -35,6 +37,12 @@ def read(articles: Sequence[Any], path: str) -> LocatedFields:
             yield f'question {number}', Invalid(problem)
         else:
             yield f'question {fields["id"]}', fields
+
+
+def _list(parent: Mapping[str, Any], name: str) -> list[Any]:
+    if not isinstance(found := parent[name], list):
+        raise TypeError(f'{name} is a value of type {type(found).__name__}, not a list')
+    return found
 
 
 def _read_question(

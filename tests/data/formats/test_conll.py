@@ -156,3 +156,8 @@ def test_conllu_line_of_another_width_is_invalid():
     ((place, invalid),) = read('1\ta\n', 'a.conllu')
     assert place == 'line 1'
     assert 'has 2 columns instead of 10' in invalid.problem
+
+
+def test_comment_of_conllu_that_is_not_utf8_is_invalid():
+    ((place, invalid),) = read('# \udcff\n', 'a.conllu')
+    assert (place, invalid) == ('line 1', common.NOT_UTF8)

@@ -83,6 +83,7 @@ def test_squad(value):
         ('[', r"'a\.json' is not JSON \(Expecting value: line 1 column 2"),
         ('[' * 100_000, r"'a\.json' is not JSON \(.*recursion"),
         ('{"data": [{"paragraphs": [{}]}]}', r"not in the SQuAD format \(KeyError: 'qas'\)"),
+        ('{"data": [{"paragraphs": [{"qas": ""}]}]}', r'TypeError: qas is a value of type str, not a list'),
         ('3', 'holds no list of records'),
         ('{"data": {"text": ["a"]}}', 'holds no list of records'),
         ('{"text": "\udce9"}', 'is not UTF-8'),
