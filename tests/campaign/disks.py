@@ -154,7 +154,8 @@ def _try_damaged_file(rng: random.Random, folder: pathlib.Path, training: Traini
         file.write_bytes(_damage(rng, data, kind))
     saved, what = _saved(workdir), f'{kind} {name}'
     try:
-        status.describe(workdir)
+        with contextlib.suppress(UserError):  # there may be no config
+            status.describe(workdir)
         message = _run(training, workdir)
         lost = (
             {*saved[-1:]}
@@ -168,6 +169,10 @@ def _try_damaged_file(rng: random.Random, folder: pathlib.Path, training: Traini
             assert _run(training, workdir) == '', f'cannot be resumed after {message}'
         elif 'tensorboard' not in str(name):
             status.describe(workdir)
+        if (
+            name.name == '_sharding' and file.exists()
+        ):  # which a resumed run does not read, but this check does
+            file.write_bytes(data)
         if not (message == '' and name.name == 'metrics.jsonl'):  # damaged lines are left out
             training.check_equal(workdir)
     except Exception as e:
