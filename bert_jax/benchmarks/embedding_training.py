@@ -6,11 +6,10 @@ batch into rows; tuned PyTorch groups pairs of similar length, and pads first li
 tokenize them once. sentence-transformers tokenizes random batches as it trains. Called by `comparison.compare`.
 """
 
-import functools
 import itertools
 from typing import Any
 
-from bert_jax.benchmarks import embedding, pytorch
+from bert_jax.benchmarks import embedding, finetuning, pytorch
 from bert_jax.benchmarks.timing import runs_per_second
 from bert_jax.modeling.bert import SIZES
 
@@ -20,7 +19,6 @@ RATE = 'texts_per_second'
 PAIRS, BATCH, LENGTH = 2048, 64, 64
 
 
-@functools.cache
 def make_pairs() -> list[tuple[str, str]]:
     """Return the first line and the rest of the documentation of some items."""
     from bert_jax.data.pydocs import source
@@ -32,37 +30,24 @@ def make_pairs() -> list[tuple[str, str]]:
 
 def time_bert_jax(size: str, seconds: float) -> dict[str, float]:
     """Time epochs of bert_jax for about `seconds`."""
-    from bert_jax.benchmarks.pretraining import make_bert
     from bert_jax.data import tokenizer_training
     from bert_jax.data.pipeline import Batches
     from bert_jax.data.records import Record
     from bert_jax.data.tokenizer import TokenizerConfig
     from bert_jax.tasks import embed
     from bert_jax.train import packing
-    from bert_jax.train import state as state_lib
     from bert_jax.train.experiment import TrainConfig
 
-    texts = [*itertools.chain(*make_pairs())]
+    pairs = make_pairs()
+    texts = [*itertools.chain(*pairs)]
     tokenizer = tokenizer_training.train(texts, TokenizerConfig(vocab_size=embedding.VOCAB))
     data = embed.TupleConfig(texts=('first', 'rest'), length=LENGTH)
     task = embed.Task(embed.Config(), data, tokenizer)
-    records = [
-        Record(f'pair {i}', dict(zip(data.texts, pair, strict=True))) for i, pair in enumerate(make_pairs())
-    ]
-    _, partitioner, layout, step_fn = make_bert(task, size, len(tokenizer))
-    state = state_lib.create(layout, 0)
+    records = [Record(f'pair {i}', dict(zip(data.texts, pair, strict=True))) for i, pair in enumerate(pairs)]
     rows = task.make_examples(records).rows
-    shape = packing.make(task, rows, BATCH, 1, TrainConfig())
-    batches = Batches(rows, task.example, BATCH, 0, packing=shape)
-
-    def epoch(number: int) -> None:
-        nonlocal state
-        steps = PAIRS // BATCH
-        for batch in batches.iterate(number * steps, (number + 1) * steps):
-            state, metrics = step_fn(state, partitioner.global_batch(batch))
-        metrics['loss'].total.block_until_ready()
-
-    return {RATE: 2 * PAIRS * runs_per_second(epoch, seconds)}
+    batches = Batches(rows, task.example, BATCH, 0, packing=packing.make(task, rows, BATCH, 1, TrainConfig()))
+    epochs = finetuning.epochs_per_second(task, size, batches, PAIRS // BATCH, seconds, len(tokenizer))
+    return {RATE: 2 * PAIRS * epochs}
 
 
 def time_transformers(size: str, seconds: float) -> dict[str, float]:

@@ -44,22 +44,29 @@ def time_bert_jax(size: str, seconds: float) -> dict[str, float]:
     from bert_jax.data.labeled import LabeledConfig
     from bert_jax.data.pipeline import Batches
     from bert_jax.tasks import classify
-    from bert_jax.train import state as state_lib
     from bert_jax.train.experiment import TrainConfig
 
     task: Any = classify.Task(classify.Config(labels=('a', 'b')), LabeledConfig(), None)  # type: ignore[arg-type]
-    _, partitioner, layout, step_fn = make_bert(task, size)
-    state = state_lib.create(layout, 0)
     batches = Batches(make_rows(), task.example, BATCH, 0, length_buckets=TrainConfig().length_buckets)
+    return {RATE: TEXTS * epochs_per_second(task, size, batches, TEXTS // BATCH, seconds)}
+
+
+def epochs_per_second(
+    task: Any, size: str, batches: Any, steps: int, seconds: float, vocab_size: int = VOCAB
+) -> float:
+    """Time epochs of bert_jax, each of `steps` batches, for about `seconds`."""
+    from bert_jax.train import state as state_lib
+
+    _, partitioner, layout, step_fn = make_bert(task, size, vocab_size)
+    state = state_lib.create(layout, 0)
 
     def epoch(number: int) -> None:
         nonlocal state
-        steps = TEXTS // BATCH
         for batch in batches.iterate(number * steps, (number + 1) * steps):
             state, metrics = step_fn(state, partitioner.global_batch(batch))
         metrics['loss'].total.block_until_ready()
 
-    return {RATE: TEXTS * runs_per_second(epoch, seconds)}
+    return runs_per_second(epoch, seconds)
 
 
 def time_transformers(size: str, seconds: float) -> dict[str, float]:

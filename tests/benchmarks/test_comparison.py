@@ -5,7 +5,7 @@ import subprocess
 
 import pytest
 
-from bert_jax.benchmarks import comparison, embedding, embedding_training
+from bert_jax.benchmarks import comparison, embedding, embedding_training, finetuning
 from bert_jax.bin import bench
 from bert_jax.core.errors import UserError
 from tests.runs import run_command, run_in_process
@@ -57,7 +57,7 @@ def test_texts_per_second_of_training_embeddings(monkeypatch):
     pairs = [(f'the number {i}', 'is followed ' * (1 + i % 30)) for i in range(count)]
     monkeypatch.setattr(embedding_training, 'make_pairs', lambda: pairs)
     monkeypatch.setattr(embedding_training, 'PAIRS', count)
-    monkeypatch.setattr(embedding_training, 'runs_per_second', lambda run, seconds: run(0) or 0.5)
+    monkeypatch.setattr(finetuning, 'runs_per_second', lambda run, seconds: run(0) or 0.5)
     assert embedding_training.time_bert_jax('tiny', 0) == {'texts_per_second': count}
 
 

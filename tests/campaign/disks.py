@@ -68,6 +68,14 @@ def _saved(workdir: pathlib.Path) -> list[str]:
     return [step.name for step in checkpoint.list_steps(workdir)]
 
 
+def _copy_run(rng: random.Random, folder: pathlib.Path, training: Training) -> pathlib.Path:
+    """Copy the uninterrupted run, often without its last checkpoint."""
+    workdir = pathlib.Path(shutil.copytree(training.reference, folder / 'run'))
+    if rng.random() < 0.7:
+        shutil.rmtree(checkpoint.list_steps(workdir)[-1])
+    return workdir
+
+
 def _try_failed_write(rng: random.Random, folder: pathlib.Path, training: Training) -> None:
     """Let a write of a run fail, and all later ones or none."""
     code, workdir = rng.choice(_CODES), folder / 'run'
@@ -104,10 +112,7 @@ def _try_slow_writes(rng: random.Random, folder: pathlib.Path, training: Trainin
 
 def _try_stale_listings(rng: random.Random, folder: pathlib.Path, training: Training) -> None:
     """Resume a run whose folders are listed as they were a while ago, as network file systems may do."""
-    workdir = pathlib.Path(shutil.copytree(training.reference, folder / 'run'))
-    steps = checkpoint.list_steps(workdir)
-    if rng.random() < 0.7:
-        shutil.rmtree(steps[-1])
+    workdir = _copy_run(rng, folder, training)
     with faults.stale_listings(rng, workdir):
         message = _run(training, workdir)
     assert _run(training, workdir) == '', f'cannot be resumed after {message}'
@@ -141,10 +146,7 @@ def _try_full_disk(rng: random.Random, folder: pathlib.Path, training: Training)
 
 def _try_damaged_file(rng: random.Random, folder: pathlib.Path, training: Training) -> None:
     """Damage one file of a run that is complete, or that has lost its last checkpoint."""
-    workdir = pathlib.Path(shutil.copytree(training.reference, folder / 'run'))
-    steps = checkpoint.list_steps(workdir)
-    if rng.random() < 0.7:
-        shutil.rmtree(steps[-1])
+    workdir = _copy_run(rng, folder, training)
     file = rng.choice(sorted(f for f in workdir.rglob('*') if f.is_file() and f.name != '.lock'))
     data, name = file.read_bytes(), file.relative_to(workdir)
     kind = rng.choice(('empty', 'half', 'bit', 'bit', 'missing', 'zeros'))
@@ -169,10 +171,8 @@ def _try_damaged_file(rng: random.Random, folder: pathlib.Path, training: Traini
             assert _run(training, workdir) == '', f'cannot be resumed after {message}'
         elif 'tensorboard' not in str(name):
             status.describe(workdir)
-        if (
-            name.name == '_sharding' and file.exists()
-        ):  # which a resumed run does not read, but this check does
-            file.write_bytes(data)
+        if name.name == '_sharding' and file.exists():
+            file.write_bytes(data)  # the run does not read it, but the check of its arrays does
         if not (message == '' and name.name == 'metrics.jsonl'):  # damaged lines are left out
             training.check_equal(workdir)
     except Exception as e:

@@ -106,9 +106,8 @@ def inject(fault: Fault) -> Iterator[None]:
     """Let a fault occur in the `with` block. If it has struck, its folder stays as it is at the end of the block."""
     while _install:
         _install.pop()()
-    _faults[:] = [
-        f for f in _faults if os.path.exists(os.path.dirname(f.folder))
-    ]  # others are of earlier cases
+    # Cases that are over have no folder.
+    _faults[:] = [f for f in _faults if os.path.exists(os.path.dirname(f.folder))]
     _faults.append(fault)
     patches = [
         unittest.mock.patch.object(metrics.Writer, '__call__', _around(metrics.Writer.__call__, fault)),
