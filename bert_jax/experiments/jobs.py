@@ -35,8 +35,8 @@ class Job(NamedTuple):
 
     Attributes:
       folder: the working directory of a training run, or the folder for the scores of an evaluation or study.
-      config: the config file, with its argument, that of `eval_lm` too; for a study, its command, written
-        `bin/STUDY.py`.
+      config: the config file, with its argument, that of `eval_lm` too; for a study or `eval_retrieval`, the command,
+        written `bin/STUDY.py`.
       settings: config overrides `a.b=value`; for a study, its flags `name=value`.
       depends_on: the folder of a job that must finish first; None for no dependency.
       checkpoint: the checkpoint to evaluate or study; empty for a training run.
@@ -107,8 +107,9 @@ class Job(NamedTuple):
         """
         checkpoint = f'--checkpoint={self.checkpoint}'
         if self.is_study:
-            module = f'bert_jax.bin.{pathlib.Path(self.config).stem}'
-            return [module, checkpoint, f'--out={self.folder}', *(f'--{s}' for s in self.settings)]
+            command = pathlib.Path(self.config).stem
+            out = self.folder / SCORES if command.startswith('eval_') else self.folder
+            return [f'bert_jax.bin.{command}', checkpoint, f'--out={out}', *(f'--{s}' for s in self.settings)]
         config = [f'--config={self.config}', *(f'--config.{s}' for s in self.settings)]
         if not self.checkpoint:
             return ['bert_jax.bin.train', f'--workdir={self.folder}', *config]

@@ -29,9 +29,11 @@ class Row:
 
     Attributes:
       name: name in the table.
-      config: config of the pretraining run; empty for a row that starts from `checkpoint`.
+      config: config of the pretraining run; empty for a row that is `checkpoint`.
       settings: config overrides `a.b=value` of the pretraining run; `{workdir}` is replaced by the folder of the table,
         `{text}` by the table's `text`.
+      start: name of an earlier row, at whose checkpoint, or run with the same seed, the run of this row starts; only with
+        `config`.
       skipped_columns: columns that are not computed for this row, each with the reason that its cell shows.
       column_settings: by column, additional config overrides for the jobs of this row.
       weights: which weights of the model fine-tuning starts from; see `experiment.InitConfig`.
@@ -47,6 +49,7 @@ class Row:
     name: str
     config: str = ''
     settings: tuple[str, ...] = ()
+    start: str = ''
     skipped_columns: Mapping[str, str] = dataclasses.field(default_factory=dict)
     column_settings: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
     weights: Literal['pretrained', 'reinit_embeddings', 'random'] = 'pretrained'
@@ -66,7 +69,8 @@ class Column:
       name: name in the table.
       config: config of the fine-tuning runs; with `source_column`, the config with which to evaluate the
         fine-tuned models of that column. For a study, its command, such as `bin/study_language.py`; it studies those
-        models or, without `source_column`, the pretrained ones. A config of `eval_lm` evaluates the same models.
+        models or, without `source_column`, the pretrained ones. A config of `eval_lm` and `bin/eval_retrieval.py` evaluate
+        the same models.
       score: name of the score; its value is taken from the last evaluation. With a `source_column` of training runs,
         'training_minutes' is the time that their steps took, without compilation, evaluation and other overhead.
       settings: config overrides `a.b=value`, or the flags of the study.
@@ -74,8 +78,8 @@ class Column:
         score unchanged.
       published_name: data set of the published score, if it differs from `name`.
       source_column: another column whose runs this column uses: without `config` it shows another of their
-        scores, with `config` it evaluates them on other data. 'pretraining' means the pretraining runs. Empty
-        for a column that has its own runs.
+        scores, with `config` it evaluates them on other data. 'pretraining' means the pretraining runs and, with
+        `config`, checkpoints. Empty for a column that has its own runs.
       until_score_of: name of a row. The value of a run is then the first step at which it reaches the best
         score of that row (the mean over its runs), or infinity. The table shows the step at which half of the
         runs have reached it.
@@ -99,10 +103,9 @@ class Column:
 
     @property
     def trains(self) -> bool:
-        """Whether the column has its own training runs, and is not a study or an evaluation with `eval_lm`."""
-        return not self.config.startswith('bin/') and not (
-            self.config and language_model.is_config(self.config)
-        )
+        """Whether the column has its own training runs, and is not a study, an evaluation or a score of another column."""
+        is_training = self.config and not self.source_column and not self.config.startswith('bin/')
+        return bool(is_training) and not language_model.is_config(self.config)
 
     def convert(self, score: float) -> float:
         """Convert a score to the unit of the table."""
@@ -168,16 +171,16 @@ class Table:
                     f'The row {row.name!r} needs both run and step, and no config, to use the run of another row. Set both, or '
                     'neither.'
                 )
+            if row.start and not row.config:
+                raise UserError(
+                    f'The row {row.name!r} has start={row.start!r}, but no run that could start there. Set config, or remove start.'
+                )
             if not (row.config or row.run or self._initial_checkpoint(row)):
                 raise UserError(
                     f'The row {row.name!r} has no pretrained model. Pass --config.checkpoint=DIR, or set config or '
                     'checkpoint in the row.'
                 )
         for column in self.columns:
-            if column.source_column == PRETRAINING and column.config:
-                raise UserError(
-                    f'The column {column.name!r} has both source_column={PRETRAINING!r} and a config. Remove one of them.'
-                )
             if not (column.config or column.source_column):
                 raise UserError(f'The column {column.name!r} needs config or source_column. Set one of them.')
             if column.until_score_of and not column.source_column:
@@ -204,10 +207,10 @@ class Table:
             *(([r.run], ['', *(r.name for r in self.rows if r.config)]) for r in self.rows),
             *(([name], ['', *rows]) for name in (self.baseline, *(c.until_score_of for c in self.columns))),
         ]
-        with_runs = [c for c in self.columns if not c.source_column]
-        fine_tuned = [c for c in with_runs if c.trains]
+        for i, row in enumerate(self.rows):
+            references.append(([row.start], ['', *rows[:i]]))
         for column in self.columns:
-            sources = [c.name for c in (fine_tuned if column.config else with_runs)]
+            sources = [c.name for c in self.columns if (c.trains if column.config else c.config)]
             references.append(([column.source_column], ['', PRETRAINING, *sources]))
         for names, known in references:
             for name in names:
@@ -239,12 +242,15 @@ class Table:
         def expand(settings: Sequence[str]) -> tuple[str, ...]:
             return tuple(s.replace('{workdir}', str(workdir)).replace('{text}', self.text) for s in settings)
 
-        found, pretraining = [], self._pretraining_folder(workdir, row, seed)
+        found = []
+        pretraining, checkpoint = self._pretrained(workdir, row, seed)
         if pretraining and row.config:
-            found.append(Job(pretraining, row.config, (*expand(row.settings), f'train.seed={seed}')))
-        checkpoint = pretraining or self._initial_checkpoint(row)
-        if pretraining and row.step:
-            checkpoint = pretraining / 'checkpoints' / str(row.step)
+            settings, earlier = (*expand(row.settings), f'train.seed={seed}'), None
+            if row.start:
+                start = next(r for r in self.rows if r.name == row.start)
+                earlier, initial = self._pretrained(workdir, start, seed)
+                settings = (*settings, f'init.checkpoint={initial}')
+            found.append(Job(pretraining, row.config, settings, earlier))
         for column in self.columns:
             if not column.config or {column.name, column.source_column} & {*row.skipped_columns}:
                 continue
@@ -252,16 +258,23 @@ class Table:
                 continue
             settings = expand([*column.settings, *row.column_settings.get(column.name, ())])
             folder = _folder(workdir, column.name, row, seed)
-            if column.source_column:
+            if column.source_column not in ('', PRETRAINING):
                 tuned = _folder(workdir, column.source_column, row, seed)
                 found.append(Job(folder, column.config, settings, tuned, str(tuned)))
             elif not column.trains:
-                found.append(Job(folder, column.config, settings, pretraining, str(checkpoint)))
+                found.append(Job(folder, column.config, settings, pretraining, checkpoint))
             else:
                 init = (f'init.checkpoint={checkpoint}', f'init.weights={row.weights}')
                 settings = (*settings, f'train.seed={seed}', *init)
                 found.append(Job(folder, column.config, settings, pretraining))
         return found
+
+    def _pretrained(self, workdir: pathlib.Path, row: Row, seed: int) -> tuple[pathlib.Path | None, str]:
+        """The folder of the pretraining run of a row, None if it has none, and the row's checkpoint."""
+        folder = self._pretraining_folder(workdir, row, seed)
+        if folder and row.step:
+            return folder, str(folder / 'checkpoints' / str(row.step))
+        return folder, str(folder or self._initial_checkpoint(row))
 
     def _pretraining_folder(self, workdir: pathlib.Path, row: Row, seed: int) -> pathlib.Path | None:
         """The folder of the pretraining run of a row, its own or that of another row; None if it has neither."""
@@ -282,7 +295,7 @@ class Table:
 
     def _cell_folders(self, workdir: pathlib.Path, row: Row, column: Column) -> list[pathlib.Path]:
         """The folders of the jobs whose scores a cell shows, one for each seed."""
-        if column.source_column == PRETRAINING:
+        if column.source_column == PRETRAINING and not column.config:
             found = (self._pretraining_folder(workdir, row, seed) for seed in range(self.seeds))
             return [folder for folder in found if folder and not row.step]
         name = column.name
@@ -293,7 +306,8 @@ class Table:
 
     def _num_seeds(self, row: Row, column: Column) -> int:
         """The number of runs of a column with its own runs. A study of a checkpoint that all seeds share runs once."""
-        studies_checkpoint = not column.trains and not column.source_column and not (row.config or row.run)
+        uses_pretrained = not column.trains and column.source_column in ('', PRETRAINING)
+        studies_checkpoint = uses_pretrained and not (row.config or row.run)
         return 1 if studies_checkpoint else self.seeds
 
     def _finished_folders(self, workdir: pathlib.Path) -> set[pathlib.Path]:
