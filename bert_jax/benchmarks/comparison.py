@@ -41,7 +41,8 @@ def compare(
       seconds: approximate duration of one timing.
       programs: programs to time, among `PROGRAMS`.
       kind: benchmark, 'pretraining', 'finetuning', 'embedding', 'embedding-training' or 'generation': a module of this package
-        with the timing functions of `PROGRAMS`, the known `SIZES`, and `RATE`, the name of the result to compare.
+        with the timing functions of `PROGRAMS`, the known `SIZES`, `RATE`, the name of the result to compare, and `LIBRARY`, the
+        name that is printed for 'transformers', unless it is this.
 
     Returns:
       Results by size and program.
@@ -76,10 +77,11 @@ def installed_programs(kind: str = 'pretraining') -> list[str]:
 def _format(size: str, result: dict[str, Any], benchmark: Any) -> str:
     """Format the results of one size: one line per program, and one for the details of bert_jax."""
     ours, lines = result.get('bert_jax'), []
-    width = max(map(len, result))
+    names = {'transformers': getattr(benchmark, 'LIBRARY', 'transformers')}
+    width = max(len(names.get(program, program)) for program in result)
     for program, timed in result.items():
         rate = timed[benchmark.RATE]
-        line = f'{size:6} {program:{width}}  {rate:9,.0f} {benchmark.RATE.partition("_")[0]}/s'
+        line = f'{size:6} {names.get(program, program):{width}}  {rate:9,.0f} {benchmark.RATE.partition("_")[0]}/s'
         if 'seconds' in timed:
             line += f'  {1e3 * timed["seconds"]:6.0f} ms'
         if ours and timed is not ours:

@@ -16,9 +16,10 @@ from bert_jax.benchmarks import pytorch
 from bert_jax.benchmarks.timing import runs_per_second
 from bert_jax.modeling.bert import SIZES
 
-__all__ = ['RATE', 'SIZES', 'time_bert_jax', 'time_transformers', 'time_tuned_pytorch']
+__all__ = ['LIBRARY', 'RATE', 'SIZES', 'time_bert_jax', 'time_transformers', 'time_tuned_pytorch']
 
 RATE = 'texts_per_second'
+LIBRARY = 'sentence-transformers'
 TEXTS, BATCH, LENGTH, VOCAB = 2048, 64, 128, 8192
 
 

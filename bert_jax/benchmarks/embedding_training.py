@@ -13,9 +13,10 @@ from bert_jax.benchmarks import embedding, finetuning, pytorch
 from bert_jax.benchmarks.timing import runs_per_second
 from bert_jax.modeling.bert import SIZES
 
-__all__ = ['RATE', 'SIZES', 'time_bert_jax', 'time_transformers', 'time_tuned_pytorch']
+__all__ = ['LIBRARY', 'RATE', 'SIZES', 'time_bert_jax', 'time_transformers', 'time_tuned_pytorch']
 
 RATE = 'texts_per_second'
+LIBRARY = 'sentence-transformers'
 PAIRS, BATCH, LENGTH = 2048, 64, 64
 
 

@@ -21,7 +21,9 @@ def main() -> None:
     parser.add_argument(
         '--id', default='', help='field of the id of a text; by default texts are numbered from 0'
     )
-    parser.add_argument('--prompt', default='', help='text that precedes each text, such as "passage: "')
+    parser.add_argument(
+        '--prompt', help='text that precedes each text, such as "passage: "; by default that of training'
+    )
     parser.add_argument('--output', required=True, help='folder for vectors.npy [n, D] and texts.jsonl')
     flags = parser.parse_args()
     folder = pathlib.Path(flags.output)
@@ -37,7 +39,8 @@ def main() -> None:
     embedder = Embedder(flags.checkpoint)
     step, metadata = checkpoint.read_metadata(pathlib.Path(flags.checkpoint))
     about = {'checkpoint': checkpoint.content_hash(step, metadata)}
-    count = vector_files.embed(embedder, texts, folder, about, flags.prompt)
+    prompt = embedder.passage_prompt if flags.prompt is None else flags.prompt
+    count = vector_files.embed(embedder, texts, folder, about, prompt)
     print(f'{folder}: {len(texts):,} vectors of width {embedder.width}, {count:,} of them new')
 
 

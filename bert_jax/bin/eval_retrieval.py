@@ -26,8 +26,10 @@ def main() -> None:
     )
     parser.add_argument('--split', default='test', help='split of the judgments and candidates')
     parser.add_argument('--out', required=True, help='JSON file for the scores')
-    parser.add_argument('--query_prompt', default='', help='text that precedes each query')
-    parser.add_argument('--passage_prompt', default='', help='text that precedes each passage')
+    parser.add_argument('--query_prompt', help='text that precedes each query; by default that of training')
+    parser.add_argument(
+        '--passage_prompt', help='text that precedes each passage; by default that of training'
+    )
     parser.add_argument(
         '--pooling',
         choices=('mean', 'cls', 'max', 'last', 'weighted', 'tokens'),
@@ -61,9 +63,13 @@ def main() -> None:
     collection = retrieval.read_collection(flags.source, flags.split)
     embedder = Embedder(flags.checkpoint, flags.pooling, flags.length)
     reranker = reranking.Reranker(flags.reranker, flags.reranker_label) if flags.reranker else None
-    rankings = retrieval.rank(embedder, collection, flags.query_prompt, flags.passage_prompt)
+    prompts = {
+        'query_prompt': embedder.query_prompt if flags.query_prompt is None else flags.query_prompt,
+        'passage_prompt': embedder.passage_prompt if flags.passage_prompt is None else flags.passage_prompt,
+    }
+    rankings = retrieval.rank(embedder, collection, **prompts)
     columns = {'scores': retrieval.measure(rankings, collection.judgments)}
-    about = {k: vars(flags)[k] for k in ('checkpoint', 'source', 'split', 'query_prompt', 'passage_prompt')}
+    about = {k: vars(flags)[k] for k in ('checkpoint', 'source', 'split')} | prompts
     if reranker:
         rankings = reranking.rerank(reranker, collection, rankings, flags.rerank)
         columns['reranked'] = retrieval.measure(rankings, collection.judgments)

@@ -17,7 +17,9 @@ def main() -> None:
     cli.add_checkpoint_flag(parser, 'the model of the vectors')
     parser.add_argument('--vectors', required=True, help='the --output of bert_jax.bin.embed')
     parser.add_argument('--top', type=int, default=5, help='number of texts to print for each query')
-    parser.add_argument('--prompt', default='', help='text that precedes each query, such as "query: "')
+    parser.add_argument(
+        '--prompt', help='text that precedes each query, such as "query: "; by default that of training'
+    )
     parser.add_argument(
         'queries', nargs='*', help='texts to search for; without them, one per line from the standard input'
     )
@@ -29,11 +31,13 @@ def main() -> None:
     from bert_jax.evals.embedder import Embedder
 
     runtime.configure_process()
-    index = vector_files.Index(pathlib.Path(flags.vectors), Embedder(flags.checkpoint))
+    embedder = Embedder(flags.checkpoint)
+    index = vector_files.Index(pathlib.Path(flags.vectors), embedder)
+    prompt = embedder.query_prompt if flags.prompt is None else flags.prompt
     queries: Iterable[str] = flags.queries or (line.strip() for line in sys.stdin)
     for query in filter(None, queries):
         print(query)
-        for result in index.search(query, flags.top, flags.prompt):
+        for result in index.search(query, flags.top, prompt):
             text = ' '.join(result.text.split())
             print(
                 f'  {result.score:.3f}  {result.name}  {text[:100]}{"..." if len(text) > 100 else ""}',

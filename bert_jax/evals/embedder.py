@@ -35,6 +35,8 @@ class Embedder:
     Attributes:
       width: width of the vectors, D.
       length: maximum number of tokens of a text.
+      query_prompt: text that preceded queries, the first of `data.texts`, in training; '' if none did.
+      passage_prompt: text that preceded passages, the second of `data.texts`, or else all texts, in training.
       has_token_vectors: whether a text has a vector for each token (pooling 'tokens').
     """
 
@@ -56,6 +58,8 @@ class Embedder:
             )
         self.tokenizer, self.width = trained.tokenizer, width or experiment.model.width
         self.has_token_vectors = kind == 'tokens'
+        prompts = getattr(experiment.data, 'prompts', ()) or ('',)
+        self.query_prompt, self.passage_prompt = prompts[0], prompts[:2][-1]
         self.length = int(min(length or experiment.data.length, experiment.model.longest_row))
         if self.length < 4:
             raise UserError(f'length={length} leaves no room for text. Set it to 4 or more.')
@@ -83,7 +87,7 @@ class Embedder:
 
         Args:
           texts: n texts, or a single one.
-          prompt: text that precedes each of them, such as 'query: '.
+          prompt: text that precedes each of them, such as 'query: '; see `query_prompt` and `passage_prompt`.
           batch_size: texts per batch; texts of like length share one.
           normalize: whether to scale the vectors to length 1.
           show_progress: whether to print the number of texts so far; by default on a terminal with more than 1,000 texts.

@@ -2,7 +2,6 @@
 
 import pathlib
 from collections.abc import Iterable, Mapping
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -21,7 +20,7 @@ class Encoder:
       checkpoint: working directory of a run, or the folder of one of its checkpoints.
       pooling: as in `Embedder`.
       length: as in `Embedder`.
-      prompts: text that precedes a 'query' or a 'document' of retrieval, by these names.
+      prompts: text that precedes a 'query' or a 'document' of retrieval, by these names; None takes those of training.
 
     Raises:
       UserError: if `prompts` has another key, or as in `Embedder`.
@@ -32,12 +31,13 @@ class Encoder:
         checkpoint: str | pathlib.Path,
         pooling: Pooling | None = None,
         length: int = 0,
-        prompts: Mapping[str, str] = MappingProxyType({}),
+        prompts: Mapping[str, str] | None = None,
     ):
-        if unknown := [name for name in prompts if name not in ('query', 'document')]:
+        if unknown := [name for name in prompts or () if name not in ('query', 'document')]:
             raise UserError(f"prompts has the key {unknown[0]!r}. Use the keys 'query' and 'document'.")
         self.embedder = Embedder(checkpoint, pooling, length)
-        self._prompts = prompts
+        trained = {'query': self.embedder.query_prompt, 'document': self.embedder.passage_prompt}
+        self.prompts = trained if prompts is None else prompts
 
     def encode(
         self,
@@ -55,7 +55,7 @@ class Encoder:
         The metadata of the task and other options of MTEB change nothing.
         """
         texts = [text for batch in inputs for text in batch['text']]
-        prompt = self._prompts.get(getattr(prompt_type, 'value', prompt_type) or '', '')
+        prompt = self.prompts.get(getattr(prompt_type, 'value', prompt_type) or '', '')
         return self.embedder.encode(texts, prompt, batch_size, show_progress=False)
 
     def similarity(self, embeddings1: Any, embeddings2: Any) -> np.ndarray:
@@ -73,7 +73,7 @@ def make(
     checkpoint: str | pathlib.Path,
     pooling: Pooling | None = None,
     length: int = 0,
-    prompts: Mapping[str, str] = MappingProxyType({}),
+    prompts: Mapping[str, str] | None = None,
 ) -> Any:
     """Return an `Encoder` with the metadata that `mteb.evaluate` needs; the arguments are those of `Encoder`.
 
@@ -89,7 +89,7 @@ def make(
         model.embedder.length,
         name=f'bert_jax/{path.resolve().name}',
         revision=checkpoint_lib.content_hash(*checkpoint_lib.read_metadata(path)),
-        use_instructions=bool(prompts),
+        use_instructions=any(model.prompts.values()),
         similarity_fn_name='MaxSim' if model.embedder.has_token_vectors else 'cosine',
     )
     return model

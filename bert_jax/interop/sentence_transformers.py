@@ -1,8 +1,9 @@
 """Folders of sentence-transformers: a transformer, the pooling of its hidden states, a dense layer, and a normalization."""
 
 import json
+import logging
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -26,6 +27,8 @@ _OLD_KEYS = {
     'pooling_mode_lasttoken': 'lasttoken',
     'pooling_mode_weightedmean_tokens': 'weightedmean',
 }
+# Names of the prompts of queries and of passages; the first one counts.
+_PROMPTS = (('query',), ('document', 'passage', 'corpus'))
 _ACTIVATIONS: Mapping[str, Activation] = {
     'torch.nn.modules.linear.Identity': 'identity',
     'torch.nn.modules.activation.Tanh': 'tanh',
@@ -54,12 +57,16 @@ class Parts(NamedTuple):
       pooling: the pooling.
       length: maximum number of tokens of a text, 0 if unknown.
       dense: the dense layer, or None.
+      prompts: text that precedes queries, and text that precedes passages; empty if both have none.
+      lowercase: whether texts are lowercased, whatever the tokenizer does.
     """
 
     folder: pathlib.Path
     pooling: Pooling
     length: int
     dense: Layer | None
+    prompts: tuple[str, ...] = ()
+    lowercase: bool = False
 
 
 def read_parts(folder: pathlib.Path) -> Parts | None:
@@ -107,14 +114,42 @@ def _read_parts(folder: pathlib.Path) -> Parts:
             f'{str(pooling / "config.json")!r} has the pooling {", ".join(map(str, modes)) or "none"}, but only one of '
             f'{", ".join(_POOLINGS)} can be converted. Use another model.'
         )
-    # Version 6 keeps the length in the tokenizer.
-    paths = [*sorted(transformer.glob('sentence_*_config.json')), transformer / 'tokenizer_config.json']
-    read = [_read(path) for path in paths if path.is_file()]
+    read = [_read(path) for path in sorted(transformer.glob('sentence_*_config.json'))]
+    lowercase = any(config.get('do_lower_case') for config in read)
+    if (
+        path := transformer / 'tokenizer_config.json'
+    ).is_file():  # version 6 keeps the length in the tokenizer
+        read.append(_read(path))
     sizes = [
         size for config in read for key in ('max_seq_length', 'model_max_length') if (size := config.get(key))
     ]
     dense = _read_dense(folder / modules[2].get('path', '')) if 'Dense' in kinds else None
-    return Parts(transformer, _POOLINGS[modes[0]], int(min(sizes, default=0)), dense)
+    path = folder / 'config_sentence_transformers.json'
+    use = _read(path) if path.is_file() else {}
+    prompts = _read_prompts(use)
+    if prompts and not settings.get('include_prompt', True):
+        raise UserError(
+            f'{str(folder)!r} leaves the tokens of prompts out of its vectors, which cannot be converted. Use another model.'
+        )
+    if 'Normalize' not in kinds and (similarity := use.get('similarity_fn_name') or 'cosine') != 'cosine':
+        logging.warning('the model compares texts by %r, but bert_jax by the cosine', similarity)
+    return Parts(
+        transformer, _POOLINGS[modes[0]], int(min(sizes, default=0)), dense, prompts, bool(lowercase)
+    )
+
+
+def _read_prompts(config: Mapping[str, Any]) -> tuple[str, ...]:
+    """Read the prompts of queries and passages from the contents of `config_sentence_transformers.json`."""
+    prompts = config.get('prompts') or {}
+    default = prompts.get(config.get('default_prompt_name'), '')
+    found = tuple(next((prompts[n] for n in names if n in prompts), default) for names in _PROMPTS)
+    others = [f'{name}: {prompt!r}' for name, prompt in prompts.items() if prompt and prompt not in found]
+    if others:
+        logging.warning(
+            'the model has other prompts than those of queries and passages (%s); pass one as `prompt` to encode',
+            ', '.join(others),
+        )
+    return found if any(found) else ()
 
 
 def _read_dense(folder: pathlib.Path) -> Layer:
@@ -137,7 +172,9 @@ def _read(path: pathlib.Path) -> Any:
         raise UserError(f'{str(path)!r} cannot be read ({first_line(e)}). Download the model again.') from e
 
 
-def make_files(pooling: Pooling, width: int, length: int, dense: Layer | None = None) -> dict[str, Any]:
+def make_files(
+    pooling: Pooling, width: int, length: int, dense: Layer | None = None, prompts: Sequence[str] = ()
+) -> dict[str, Any]:
     """Make the JSON files, by path, that turn the folder of a transformer into a model of sentence-transformers.
 
     Args:
@@ -145,6 +182,7 @@ def make_files(pooling: Pooling, width: int, length: int, dense: Layer | None = 
       width: width of the transformer.
       length: maximum number of tokens of a text.
       dense: dense layer, whose tensors `dense_tensors` returns.
+      prompts: text that precedes queries, and text that precedes passages; empty for none.
 
     Raises:
       UserError: for the pooling 'tokens', which the library does not have.
@@ -181,7 +219,7 @@ def make_files(pooling: Pooling, width: int, length: int, dense: Layer | None = 
         'sentence_bert_config.json': {'max_seq_length': length, 'do_lower_case': False},
         'config_sentence_transformers.json': {
             'similarity_fn_name': 'cosine',
-            'prompts': {},
+            'prompts': {names[0]: prompt for names, prompt in zip(_PROMPTS, prompts, strict=False)},
             'default_prompt_name': None,
         },
     }

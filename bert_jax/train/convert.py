@@ -80,20 +80,17 @@ def from_hf(source: str, workdir: pathlib.Path, tokenizer_path: str = '', exclud
     if embedding and task_name == 'encode':
         task_name, task = 'embed', _embed_task(embedding)
         tensors = _remove_pooler(tensors, family)
-    sections = {'task': task, 'model': {'name': family.model, **as_dict(model)}}
-    if task_name in ('mlm', 'clm', 'denoise'):
-        # The pretraining data is unknown.
-        sections['data'] = {'sources': (), 'length': model.max_positions}
-    if embedding and task_name == 'embed':
-        sections['data'] = {'length': min(embedding.length or model.max_positions, model.max_positions)}
-    if task_name in ('classify', 'regress', 'tag', 'choice'):
-        sections['data'] = {'length': _max_length(folder, task_name, model.max_positions)}
-    if task_name == 'qa' and model.longest_row < QuestionConfig.length:
-        sections['data'] = QuestionConfig().settings_for_length(model.max_positions)
+    data = _data_settings(task_name, folder, model, embedding)
+    sections = {'task': task, 'data': data, 'model': {'name': family.model, **as_dict(model)}}
     try:
         tokenizer = tokenizer_lib.load(tokenizer_path or folder)
     except UserError as e:
         raise UserError(str(e).replace('tokenizer.path', '--tokenizer')) from e
+    if embedding and embedding.lowercase and not tokenizer.lowercase:
+        raise UserError(
+            f'{source!r} lowercases texts before it tokenizes them, which its tokenizer does not. Set a tokenizer that does as '
+            '--tokenizer.'
+        )
     if task_name == 'denoise' and tokenizer.sentinels:  # T5 has no mask token
         task |= {'noise': ('spans',), 'rate': 0.15}
     _warn_of_mismatch(hf_config, model, tokenizer)
@@ -108,6 +105,23 @@ def from_hf(source: str, workdir: pathlib.Path, tokenizer_path: str = '', exclud
     num_params = sum(p.size for p in params.values())
     logging.info('converted %s parameters (%d tensors) from %s', f'{num_params:,}', len(tensors), folder)
     return task_name
+
+
+def _data_settings(
+    task_name: str, folder: pathlib.Path, model: Any, embedding: sentence_transformers.Parts | None
+) -> dict[str, Any]:
+    """Return the settings of the data of a converted model, as far as they are known."""
+    longest = model.max_positions
+    if task_name in ('mlm', 'clm', 'denoise'):
+        return {'sources': (), 'length': longest}
+    if embedding and task_name == 'embed':
+        prompts = {'texts': ('query', 'passage'), 'prompts': embedding.prompts} if embedding.prompts else {}
+        return {'length': min(embedding.length or longest, longest), **prompts}
+    if task_name in ('classify', 'regress', 'tag', 'choice'):
+        return {'length': _max_length(folder, task_name, longest)}
+    if task_name == 'qa' and model.longest_row < QuestionConfig.length:
+        return QuestionConfig().settings_for_length(longest)
+    return {}
 
 
 def _embed_task(parts: sentence_transformers.Parts) -> dict[str, Any]:
@@ -227,7 +241,8 @@ def to_hf(source: pathlib.Path, folder: pathlib.Path, license: str = 'unknown', 
             dense = sentence_transformers.Layer(*layer, task.output_activation)
         # The classifier serves only the training.
         params = {name: value for name, value in params.items() if not name.startswith('classifier/')}
-        extra = sentence_transformers.make_files(task.pooling, model.width, experiment.data.length, dense)
+        data = experiment.data
+        extra = sentence_transformers.make_files(task.pooling, model.width, data.length, dense, data.prompts)
     tensors = huggingface.to_tensors(params, hf_config, 'rtd' if task.name == 'rtd' else '')
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer_files.write(

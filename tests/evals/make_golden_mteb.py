@@ -78,7 +78,7 @@ def evaluate(model: Any, tasks: list[Any], names: tuple[str, ...]) -> dict[str, 
 
 def main() -> None:
     model: Any = mteb_model.Encoder.__new__(mteb_model.Encoder)
-    model.embedder, model._prompts = golden_mteb.Lookup(), {}
+    model.embedder, model.prompts = golden_mteb.Lookup(), {}
     model.mteb_model_meta = mteb_model.make_metadata(6, 16)
     scores = evaluate(model, make_tasks(), (*SCORES, 'pearson', 'spearman', 'accuracy'))
     for name in ('Retrieval', 'Reranking'):

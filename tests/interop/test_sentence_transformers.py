@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import types
 
 import jax
 import numpy as np
@@ -13,6 +14,7 @@ from bert_jax.core.errors import UserError
 from bert_jax.data.pipeline import stack
 from bert_jax.data.records import Record
 from bert_jax.data.text_tuples import TupleConfig
+from bert_jax.evals import mteb_model
 from bert_jax.interop import sentence_transformers
 from bert_jax.modeling import module
 from bert_jax.tasks import embed
@@ -61,7 +63,7 @@ def test_vectors_survive_a_round_trip(tmp_path, pooling):
     assert convert.from_hf(str(tmp_path / 'exported'), tmp_path / 'again') == 'embed'
     np.testing.assert_array_equal(bert_jax.load_embedder(tmp_path / 'again').encode(TEXTS), before)
     parts = sentence_transformers.read_parts(tmp_path / 'exported')
-    assert parts == (tmp_path / 'exported', pooling, 9, None)
+    assert parts == sentence_transformers.Parts(tmp_path / 'exported', pooling, 9, None)
 
 
 @pytest.mark.parametrize(('activation', 'has_bias'), [('Tanh', True), ('Identity', False)])
@@ -91,10 +93,66 @@ def test_dense_layers_survive_a_round_trip(tmp_path, activation, has_bias):
     np.testing.assert_array_equal(again, found)
 
 
+def write_settings(source, **settings):
+    (source / 'config_sentence_transformers.json').write_text(json.dumps(settings))
+
+
+def test_prompts_survive_a_round_trip(tmp_path, caplog):
+    source = write_folder(tmp_path / 'theirs', 'mean')
+    write_settings(source, prompts={'passage': 'w3 ', 'query': 'w1 w2 ', 'sorting': 'w4 '})
+    convert.from_hf(str(source), tmp_path / 'ours')
+    assert "other prompts than those of queries and passages (sorting: 'w4 ')" in caplog.text
+    embedder = bert_jax.load_embedder(tmp_path / 'ours')
+    assert (embedder.query_prompt, embedder.passage_prompt) == ('w1 w2 ', 'w3 ')
+    model = mteb_model.Encoder(tmp_path / 'ours')
+    found = model.encode([{'text': ['w5']}], prompt_type=types.SimpleNamespace(value='query'))
+    np.testing.assert_allclose(found, embedder.encode(['w1 w2 w5']), atol=1e-6)
+    convert.to_hf(tmp_path / 'ours', tmp_path / 'exported')
+    exported = json.loads((tmp_path / 'exported/config_sentence_transformers.json').read_text())
+    assert exported['prompts'] == {'query': 'w1 w2 ', 'document': 'w3 '}
+
+
+@pytest.mark.parametrize(
+    ('settings', 'prompts'),
+    [
+        ({}, ('', '')),
+        ({'prompts': None, 'default_prompt_name': None}, ('', '')),
+        ({'prompts': {'query': '', 'document': ''}}, ('', '')),
+        ({'prompts': {'query': 'w1 '}}, ('w1 ', '')),
+        ({'prompts': {'query': 'w1 ', 'all': 'w2 '}, 'default_prompt_name': 'all'}, ('w1 ', 'w2 ')),
+    ],
+)
+def test_prompts_of_queries_and_passages(tmp_path, settings, prompts):
+    source = write_folder(tmp_path / 'theirs', 'mean')
+    write_settings(source, **settings)
+    convert.from_hf(str(source), tmp_path / 'ours')
+    embedder = bert_jax.load_embedder(tmp_path / 'ours')
+    assert (embedder.query_prompt, embedder.passage_prompt) == prompts
+
+
+def test_settings_that_would_change_the_vectors_are_named(tmp_path, caplog):
+    source = write_folder(tmp_path / 'theirs', 'mean', modules=('Transformer', 'Pooling'))
+    write_settings(source, similarity_fn_name='dot')
+    convert.from_hf(str(source), tmp_path / 'dot')
+    assert "the model compares texts by 'dot', but bert_jax by the cosine" in caplog.text
+    (source / 'sentence_bert_config.json').write_text('{"do_lower_case": true}')
+    convert.from_hf(str(source), tmp_path / 'uncased')  # by its tokenizer as well
+    (source / 'tokenizer_config.json').write_text(
+        '{"do_lower_case": false, "tokenizer_class": "BertTokenizer"}'
+    )
+    with pytest.raises(UserError, match='lowercases texts before it tokenizes them'):
+        convert.from_hf(str(source), tmp_path / 'lowercase')
+    source = write_folder(tmp_path / 'other', 'mean', include_prompt=False)
+    convert.from_hf(str(source), tmp_path / 'without')
+    write_settings(source, prompts={'query': 'w1 '})
+    with pytest.raises(UserError, match='leaves the tokens of prompts out'):
+        convert.from_hf(str(source), tmp_path / 'with')
+
+
 def test_newer_and_nested_settings_are_read(tmp_path):
     source = write_folder(tmp_path / 'theirs', 'mean')
     (source / '1_Pooling/config.json').write_text('{"embedding_dimension": 32, "pooling_mode": "lasttoken"}')
-    assert sentence_transformers.read_parts(source) == (source, 'last', 9, None)
+    assert sentence_transformers.read_parts(source) == sentence_transformers.Parts(source, 'last', 9, None)
     assert sentence_transformers.read_parts(tmp_path) is None
 
 
@@ -120,8 +178,12 @@ def test_other_parts_are_errors(tmp_path):
 
 
 @pytest.mark.parametrize('text', ['1.5', '[1]', '{}', '[{"path": 3}]', '[' * 5000])
-@pytest.mark.parametrize('name', ['modules.json', '1_Pooling/config.json'])
+@pytest.mark.parametrize(
+    'name', ['modules.json', '1_Pooling/config.json', 'config_sentence_transformers.json']
+)
 def test_values_of_other_types_are_errors(tmp_path, name, text):
+    if (name, text) == ('config_sentence_transformers.json', '{}'):
+        text = '{"prompts": {"query": 3}}'
     source = write_folder(tmp_path / 'theirs', 'mean')
     (source / name).write_text(text)
     with pytest.raises(UserError):
