@@ -10,10 +10,11 @@ To add an objective, write a file with two classes:
 """
 
 import abc
+import dataclasses
 import importlib
 import pkgutil
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import numpy as np
@@ -238,6 +239,17 @@ class Downstream(Task):
         cells = {name: f'{v:{formats[type(v)]}}' for name, v in scores.items() if type(v) in formats}
         width = max(map(len, cells))
         return '\n'.join(f'{name:>{width}}  {cell}' for name, cell in cells.items())
+
+
+@dataclasses.dataclass(frozen=True)
+class PooledConfig:
+    """Settings of downstream tasks that predict from the pooled vector of each row.
+
+    Attributes:
+      pooling: which vector of a row the model pools, see `model.pooling`; empty takes that of the model.
+    """
+
+    pooling: Literal['', 'cls', 'mean', 'late'] = ''
 
 
 class Pooled(Downstream):

@@ -14,12 +14,12 @@ from bert_jax.data.pipeline import Batch, stack
 from bert_jax.data.records import Record
 from bert_jax.data.rows import unpack
 from bert_jax.modeling.heads import ForClassification
-from bert_jax.tasks import Examples, Pooled, TaskOutput, classify
+from bert_jax.tasks import Examples, Pooled, PooledConfig, TaskOutput, classify
 
 
 @dataclasses.dataclass(frozen=True)
-class Config:
-    """Settings of multiple choice; there are none."""
+class Config(PooledConfig):
+    """Settings of multiple choice; there are no others."""
 
     name: str = 'choice'
 

@@ -19,11 +19,11 @@ from bert_jax.data.rows import unpack
 from bert_jax.data.tokenizer import Tokenizer
 from bert_jax.modeling.heads import ForClassification
 from bert_jax.modeling.losses import cross_entropy
-from bert_jax.tasks import Examples, Pooled, TaskOutput
+from bert_jax.tasks import Examples, Pooled, PooledConfig, TaskOutput
 
 
 @dataclasses.dataclass(frozen=True)
-class Config:
+class Config(PooledConfig):
     """Settings of classification.
 
     Attributes:

@@ -15,12 +15,12 @@ from bert_jax.data.pipeline import Batch
 from bert_jax.data.records import Record
 from bert_jax.data.rows import unpack
 from bert_jax.modeling.heads import ForClassification
-from bert_jax.tasks import Examples, Mistake, Pooled, TaskOutput
+from bert_jax.tasks import Examples, Mistake, Pooled, PooledConfig, TaskOutput
 
 
 @dataclasses.dataclass(frozen=True)
-class Config:
-    """Settings of regression; there are none."""
+class Config(PooledConfig):
+    """Settings of regression; there are no others."""
 
     name: str = 'regress'
 

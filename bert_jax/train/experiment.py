@@ -371,7 +371,7 @@ def inherit_model(experiment: Experiment, saved: Mapping[str, Any]) -> Experimen
 
 
 def complete(experiment: Experiment, tokenizer: Tokenizer) -> Experiment:
-    """Fill in values that depend on the tokenizer and the data: vocabulary size and class names.
+    """Fill in values that depend on the tokenizer, the data and the task: vocabulary size, class names, pooling.
 
     Raises:
       UserError: if the vocabulary of the model is smaller than that of the tokenizer and the task.
@@ -392,6 +392,12 @@ def complete(experiment: Experiment, tokenizer: Tokenizer) -> Experiment:
             f'The vocabulary of the model has {model.vocab_size} tokens, but that of the tokenizer has {len(tokenizer)}. '
             'Use the tokenizer that the model was pretrained with, or set model.vocab_size=0 to use the size of the tokenizer.'
         )
+    if issubclass(cls, tasks.Pooled) and task.pooling:
+        if not hasattr(model, 'pooling'):
+            raise UserError(
+                f'task.pooling={task.pooling!r} needs a BERT. Remove it, or start from another model.'
+            )
+        model = dataclasses.replace(model, pooling=task.pooling)
     if hasattr(cls, 'complete_config'):
         task = cls.complete_config(task, experiment.data)
     return dataclasses.replace(experiment, model=model, task=task)

@@ -47,6 +47,14 @@ def test_scores_are_independent_of_batch_size_and_mesh(finetuned, labeled):
     assert other == pytest.approx(base, rel=1e-5)
 
 
+def test_pooling_of_the_task_belongs_to_the_model(tmp_path, pretrained, labeled):
+    settings = ('task.pooling=mean', 'train.steps=3', 'train.eval_every=0')
+    assert finetune(tmp_path, pretrained, labeled, *settings) == 0
+    assert bert_jax.load(tmp_path)[0].config.pooling == 'mean'
+    scores = scoring.Scorer(f'{TINY}:classify', [f'data.source={labeled}'], 'classify')(tmp_path)['scores']
+    assert scores['loss'] == pytest.approx(metric_lines(tmp_path)[-1]['eval/loss'], rel=1e-6)
+
+
 def test_settings_of_the_checkpoint_cannot_be_changed(finetuned, labeled):
     def score(labels):
         overrides = [f'data.source={labeled}', f'task.labels={labels}']

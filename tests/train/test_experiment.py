@@ -32,6 +32,20 @@ def test_architecture_of_a_checkpoint_is_checked_before_its_values():
     experiment.from_config(config, ['init.checkpoint=run', 'model.dropout=0.2'])
 
 
+@pytest.mark.parametrize('task', ['classify', 'regress', 'choice', 'dna'])
+def test_task_chooses_the_pooling_of_a_checkpoint(tokenizer, task):
+    labels = {} if task in ('regress', 'choice') else {'labels': ('a', 'b')}
+
+    def complete(pooling, name='bert'):
+        model = {'name': name, 'size': 'tiny' if name == 'bert' else 'small'}
+        config = {'task': {'name': task, 'pooling': pooling, **labels}, 'model': model}
+        return experiment.complete(experiment.from_config(config), tokenizer)
+
+    assert [complete(pooling).model.pooling for pooling in ('', 'cls', 'mean')] == ['cls', 'cls', 'mean']
+    with pytest.raises(UserError, match="task.pooling='mean' needs a BERT"):
+        complete('mean', 'gpt')
+
+
 def test_phases_of_a_downstream_task_are_rejected():
     config = {'task': {'name': 'classify'}, 'model': {'name': 'bert', 'size': 'tiny'}}
     experiment.from_config(config)
