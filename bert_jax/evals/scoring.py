@@ -134,7 +134,7 @@ def watch_checkpoints(workdir: pathlib.Path, poll: float, timeout: float) -> Ite
         new = [p for p in checkpoint.list_steps(workdir) if int(p.name) > last_step]
         if new:
             last_step, last_time = int(new[-1].name), time.monotonic()
-            total = checkpoint.read_metadata(new[-1])[1]['total_steps']
+            total = checkpoint.read_metadata(workdir)[1]['total_steps']
             yield new[-1]
             if last_step >= total:
                 return
@@ -168,7 +168,13 @@ def score_checkpoints(make_scorer: Callable[[], Any], flags: argparse.Namespace)
         scorer = make_scorer()
         result = None
         for step in watch_checkpoints(path, flags.poll, flags.timeout) if flags.watch else [path]:
-            result = scorer(step)
+            try:
+                result = scorer(step)
+            except UserError:
+                if not flags.watch or step.exists():
+                    raise
+                logging.warning('%s was deleted while it was read; waiting for a newer checkpoint', step)
+                continue
             if distributed.is_lead():
                 data = records_lib.describe_source(result['source'], result['split'])
                 paths.write_atomic(out, json.dumps(result, indent=2) + '\n')

@@ -1,7 +1,9 @@
 """The evaluation commands, the report, fill_mask and `load`, on a trained run."""
 
+import argparse
 import json
 import re
+import shutil
 
 import jax.numpy as jnp
 import numpy as np
@@ -70,6 +72,32 @@ def test_settings_of_the_checkpoint_cannot_be_changed(finetuned, labeled):
 def test_watch_stops_after_the_last_checkpoint(finetuned):
     seen = list(scoring.watch_checkpoints(finetuned, poll=0.01, timeout=1))
     assert [p.name for p in seen] == ['60']
+
+
+def test_watch_skips_a_checkpoint_that_is_deleted_while_it_is_read(tmp_path, finetuned, monkeypatch):
+    shutil.copytree(finetuned, run := tmp_path / 'run')
+    shutil.copytree(run / 'checkpoints/60', deleted := run / 'checkpoints/59')
+    steps = [deleted, run / 'checkpoints/60']
+    monkeypatch.setattr(scoring, 'watch_checkpoints', lambda *_: iter(steps))
+    scored = []
+
+    class Scorer:
+        def __call__(self, path):
+            if path == deleted:
+                shutil.rmtree(path)
+                scoring.checkpoint.read_metadata(path)
+            scored.append(path.name)
+            return {'step': 60, 'source': '', 'split': '', 'rows': 2, 'scores': {}}
+
+        def format_scores(self, scores):
+            return ''
+
+    flags = argparse.Namespace(
+        out=tmp_path / 'scores.json', checkpoint=run, coordinator='', processes=1, process=0, watch=True,
+        poll=0, timeout=0,
+    )  # fmt: skip
+    assert scoring.score_checkpoints(Scorer, flags) == 0
+    assert scored == ['60']
 
 
 def test_pretrained_model_cannot_be_scored_as_classifier(pretrained, labeled):
