@@ -52,6 +52,11 @@ _OBJECTS = [
     'its own shadow',
 ]
 _SLOW = 'slow: pass --slow'
+# Files whose tests start several processes, and those that take the longest.
+_FIRST = {
+    *('test_distributed.py', 'test_slurm.py'),
+    *('test_phases.py', 'test_embed.py', 'test_packing.py', 'test_rtd.py', 'test_hybrid.py', 'test_step.py'),
+}
 _TIMES = ['in the morning', 'before winter', 'at night', 'again', 'without a word']
 
 
@@ -60,12 +65,12 @@ def pytest_addoption(parser):
 
 
 def pytest_collection_modifyitems(config, items):
-    """Skip slow tests without --slow; run the tests of several processes first, since at the end they keep only one core busy."""
+    """Skip slow tests without --slow; begin with files that would keep only one core busy at the end."""
     if not config.getoption('--slow'):
         for item in items:
             if item.get_closest_marker('slow'):
                 item.add_marker(pytest.mark.skip(reason=_SLOW))
-    items.sort(key=lambda item: item.path.name not in ('test_distributed.py', 'test_slurm.py'))
+    items.sort(key=lambda item: item.path.name not in _FIRST)
 
 
 def pytest_terminal_summary(terminalreporter):

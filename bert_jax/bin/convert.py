@@ -73,7 +73,10 @@ def main() -> None:
         print(f'{folder}: checkpoint for the task {task}')
     else:
         convert.to_hf(paths.make_path(flags.workdir), folder, flags.license, flags.part or '')
-        print(f'{folder}: model for the transformers library')
+        library = (
+            'sentence-transformers' if (folder / 'modules.json').exists() else 'the transformers library'
+        )
+        print(f'{folder}: model for {library}')
 
 
 if __name__ == '__main__':

@@ -25,17 +25,21 @@ def main() -> None:
     )
     flags = parser.parse_args()
     cli.check_minimum(parser, flags, 'top', 1)
+    if flags.queries and not any(map(str.strip, flags.queries)):
+        parser.error('all queries are empty')
 
     from bert_jax.core import runtime
     from bert_jax.evals import vector_files
     from bert_jax.evals.embedder import Embedder
+    from bert_jax.train import checkpoint as checkpoint_lib
 
     runtime.configure_process()
     embedder = Embedder(flags.checkpoint)
-    index = vector_files.Index(pathlib.Path(flags.vectors), embedder)
+    checkpoint = checkpoint_lib.content_hash(*checkpoint_lib.read_metadata(pathlib.Path(flags.checkpoint)))
+    index = vector_files.Index(pathlib.Path(flags.vectors), embedder, checkpoint)
     prompt = embedder.query_prompt if flags.prompt is None else flags.prompt
-    queries: Iterable[str] = flags.queries or (line.strip() for line in sys.stdin)
-    for query in filter(None, queries):
+    queries: Iterable[str] = flags.queries or sys.stdin
+    for query in filter(None, map(str.strip, queries)):
         print(query)
         for result in index.search(query, flags.top, prompt):
             text = ' '.join(result.text.split())

@@ -1,6 +1,7 @@
 """Search with text embeddings: exact nearest vectors, and the scores of BEIR test collections (Thakur et al. 2021)."""
 
 import functools
+import logging
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
@@ -11,8 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from bert_jax.core.errors import UserError
+from bert_jax.data import files, tfds_data
 from bert_jax.data import records as records_lib
-from bert_jax.data import tfds_data
 from bert_jax.data.records import Record
 from bert_jax.modeling import sentence_vectors
 
@@ -57,7 +58,7 @@ def read_collection(source: str, split: str = 'test') -> Collection:
         passages = _by_id(_read_file(folder, 'corpus.jsonl'), '_id', _join)
         rows = _read_file(folder, f'qrels/{split}.tsv')
         found = [(r, str(r.get('query-id')), str(r.get('corpus-id')), r.get('score')) for r in rows]
-        if (folder / f'top_ranked/{split}.jsonl').exists():
+        if _find_file(folder, f'top_ranked/{split}.jsonl'):
             for record in _read_file(folder, f'top_ranked/{split}.jsonl'):
                 names = [str(name) for name in record.values('corpus-ids')]
                 query = _check_ids(record, str(record.get('query-id')), queries, names, passages)
@@ -75,9 +76,17 @@ def read_collection(source: str, split: str = 'test') -> Collection:
     for record, query, passage, score in found:
         _check_ids(record, query, queries, [passage], passages)
         try:
-            judgments.setdefault(query, {})[passage] = int(score)
+            before = judgments.setdefault(query, {}).setdefault(passage, int(score))
         except (TypeError, ValueError) as e:
             raise record.error(f'has the score {score!r}, which is not an integer') from e
+        if before != int(score):
+            raise record.error(
+                f'has the score {score}, but an earlier record for the same passage has {before}'
+            )
+    if not any(relevance > 0 for found in judgments.values() for relevance in found.values()):
+        raise UserError(f'No query of {source!r} has a relevant passage. Correct the judgments.')
+    if candidates and (missing := len({*judgments} - {*candidates})):
+        logging.warning('%d of %d queries have no candidates, and count as 0', missing, len(judgments))
     return Collection(queries, passages, judgments, candidates)
 
 
@@ -89,17 +98,24 @@ _FIELDS = {
 }  # by file or folder
 
 
+def _find_file(folder: pathlib.Path, name: str) -> pathlib.Path | None:
+    """Find a file of a test collection, which may be compressed; None if there is none."""
+    paths = (folder / f'{name}{suffix}' for suffix in ('', *files.COMPRESSIONS))
+    return next((path for path in paths if path.exists()), None)
+
+
 def _read_file(folder: pathlib.Path, name: str) -> list[Record]:
     """Read a file of a test collection in the format of BEIR."""
-    path = folder / name
-    if not path.exists():
+    path = _find_file(folder, name)
+    if not path:
+        path = folder / name
         others = sorted(f'{path.parent.name}/{other.name}' for other in path.parent.glob(f'*{path.suffix}'))
         remedy = f'Set --split to one of {", ".join(others)}.' if others and '/' in name else 'Add the file.'
         raise UserError(f'{str(path)!r} does not exist, which a folder in the format of BEIR needs. {remedy}')
     hint = f'Name the fields of this file {_FIELDS[name.partition("/")[0]]}.'
     records = [record._replace(field_hint=hint) for record in records_lib.read_file(str(path))]
     if not records:
-        raise UserError(f'{str(path)!r} has no records. {hint}')
+        raise UserError(f'{str(path)!r} has no records. Add them.')
     return records
 
 

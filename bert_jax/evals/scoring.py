@@ -107,11 +107,7 @@ class Scorer:
         """Make the task from the config, except for `CHECKPOINT_FIELDS`, which come from the checkpoint."""
         config, saved = self._experiment.task, vars(trained.experiment.task)
         inherited = {k: saved[k] for k in tasks.CHECKPOINT_FIELDS if saved.get(k, ()) != ()}
-        for name, value in inherited.items():
-            if f'task.{name}' in self._overridden and getattr(config, name) != value:
-                raise UserError(
-                    f'{str(path)!r} was trained with task.{name}={value!r}. Omit --config.task.{name}.'
-                )
+        load.check_checkpoint_fields(path, trained.experiment.task, config, self._overridden)
         merged = dataclasses.replace(
             trained.experiment, task=dataclasses.replace(config, **inherited), data=self._experiment.data
         )

@@ -49,22 +49,30 @@ def read_texts(source: str, split: str, text: str, name: str = '') -> list[dict[
     Raises:
       UserError: if there are no texts.
     """
-    if formats.is_path(source):
-        files = records_lib.find_files(source, split)
-        records: Iterable[Record] = (
-            record for file in files for record in records_lib.read_file(file, _skip)
-        )
-    else:
-        records = records_lib.read(source, split)
+    try:
+        if formats.is_path(source):
+            files = records_lib.find_files(source, split)
+            records: Iterable[Record] = (
+                record for file in files for record in records_lib.read_file(file, _skip)
+            )
+        else:
+            records = records_lib.read(source, split)
+    except UserError as e:
+        raise UserError(str(e).replace('data.source', '--input')) from e
     found: list[dict[str, Any]] = []
     for record in records:
         try:
-            found.append({'id': record.get(name) if name else len(found), 'text': record.text(text)})
+            content = record.text(text)
+            if not content.strip():
+                raise record.error(f'has no text in the field {text!r}')
+            found.append({'id': record.get(name) if name else len(found), 'text': content})
         except UserError as e:
             _skip(str(e))
     if not found:
+        fields = f'{text!r} and an id in the field {name!r}' if name else repr(text)
         raise UserError(
-            f'{records_lib.describe_source(source, split)} has no text in the field {text!r}. Set --text.'
+            f'{records_lib.describe_source(source, split)} has no text in the field {fields}. '
+            f'Set --text{" and --id" * bool(name)}.'
         )
     return found
 
@@ -113,6 +121,7 @@ def embed(
     if not start:
         paths.write_atomic(folder / TEXTS, lines)
         np.lib.format.open_memmap(folder / VECTORS, 'w+', np.float32, shape).flush()
+    _open_vectors(folder, shape)  # a file that was cut off would be filled with zeros
     vectors = np.lib.format.open_memmap(folder / VECTORS, 'r+')
     for i in range(start, len(texts), _CHUNK):
         part = [text['text'] for text in texts[i : i + _CHUNK]]
@@ -141,6 +150,21 @@ def _read_about(folder: pathlib.Path) -> dict[str, Any]:
         raise _damaged_error(folder, e) from e
 
 
+def _open_vectors(folder: pathlib.Path, shape: tuple[int, int]) -> np.ndarray:
+    """Open the vectors of a folder for reading.
+
+    Raises:
+      UserError: if the file is damaged, or has vectors of another shape.
+    """
+    try:
+        vectors = np.load(folder / VECTORS, 'r')
+        if vectors.shape != shape:
+            raise ValueError(f'{vectors.shape} vectors for {shape[0]} texts')
+        return vectors
+    except (OSError, ValueError, EOFError) as e:
+        raise _damaged_error(folder, e) from e
+
+
 def _damaged_error(folder: pathlib.Path, e: Exception) -> UserError:
     return UserError(
         f'The vectors in {str(folder)!r} are damaged ({first_line(e)}). Delete the folder and run bert_jax.bin.embed again.'
@@ -153,12 +177,13 @@ class Index:
     Args:
       folder: the folder.
       embedder: encoder of the queries.
+      checkpoint: identity of its checkpoint, which `embed` got as `about['checkpoint']`; empty does not compare it.
 
     Raises:
-      UserError: if the folder has no vectors, not all of them, or those of another width, or a query has several vectors.
+      UserError: if the folder has no vectors, not all of them, or those of another model, or a query has several vectors.
     """
 
-    def __init__(self, folder: pathlib.Path, embedder: Embedder):
+    def __init__(self, folder: pathlib.Path, embedder: Embedder, checkpoint: str = ''):
         _check_pooling(embedder)
         if not (folder / ABOUT).exists():
             raise UserError(f'{str(folder)!r} has no vectors. Pass the --output of bert_jax.bin.embed.')
@@ -172,19 +197,20 @@ class Index:
                 f'{str(folder)!r} has vectors of width {about["width"]}, but those of the model have {embedder.width}. '
                 'Set --checkpoint to the model of the vectors.'
             )
+        if checkpoint and about.get('checkpoint') != checkpoint:
+            raise UserError(
+                f'{str(folder)!r} has vectors of another model or step. Set --checkpoint to the model of the vectors.'
+            )
         self._embedder = embedder
         try:
             # Only line feeds separate the lines: JSON does not escape U+2028 and others that `splitlines` splits at.
             lines = (folder / TEXTS).read_text(encoding='utf-8').removesuffix('\n').split('\n')
             self._texts = [json.loads(line) for line in lines]
-            self._vectors = np.load(folder / VECTORS, 'r')
-            is_whole = self._vectors.shape == (len(self._texts), about['width'])
-        except (OSError, ValueError, EOFError) as e:
+            if not all(isinstance(t, dict) and {'id', 'text'} <= t.keys() for t in self._texts):
+                raise ValueError(f'a text without id in {TEXTS}')
+        except (OSError, ValueError) as e:
             raise _damaged_error(folder, e) from e
-        if not is_whole or not all(isinstance(t, dict) and {'id', 'text'} <= t.keys() for t in self._texts):
-            raise _damaged_error(
-                folder, ValueError(f'{len(self._texts)} texts for {self._vectors.shape} vectors')
-            )
+        self._vectors = _open_vectors(folder, (len(self._texts), about['width']))
 
     def search(self, query: str, top: int, prompt: str = '') -> list[Found]:
         """Find the `top` texts whose vectors are the most similar to that of a query, which follows a prompt."""

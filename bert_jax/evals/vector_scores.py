@@ -20,9 +20,10 @@ SEEDS = 3  # number of starts of the clustering, whose mean is reported
 
 
 class _VectorScorer:
-    """Base class of the scorers of vectors; a subclass sets `_data`, the section `data` of its config."""
+    """Base class of the scorers of vectors; a subclass sets `_data`, the section `data` of its config, and `_limit`, `train.eval_rows`."""
 
     _data: Any
+    _limit: int
 
     def _load(self, path: pathlib.Path, length: int = 0) -> Embedder:
         embedder = Embedder(path, length=length)
@@ -67,7 +68,9 @@ class ClassScorer(_VectorScorer):
     """
 
     def __init__(self, spec: str, overrides: Sequence[str] = ()):
-        self._data: Any = experiment_lib.read(spec, overrides).data
+        experiment = experiment_lib.read(spec, overrides)
+        self._data: Any = experiment.data
+        self._limit = experiment.train.eval_rows
         if self._data.text_pair:
             raise UserError(
                 f'{spec!r} reads pairs of texts, but a vector is that of one text. Set data.text_pair to empty.'
@@ -79,8 +82,11 @@ class ClassScorer(_VectorScorer):
         names = labeled.label_names(data)
         embedder = self._load(path)
         (train, train_labels), (held_out, labels) = (
-            self._encode(embedder, data.read(split, limit), names)
-            for split, limit in ((data.train_split, data.limit), (data.eval_split, 0))
+            self._encode(embedder, records, names)
+            for records in (
+                data.read(data.train_split, data.limit),
+                data.read(data.eval_split)[: self._limit or None],
+            )
         )
         return self._describe(path, len(labels), score_vectors(train, train_labels, held_out, labels))
 
@@ -109,6 +115,12 @@ class PairScorer(_VectorScorer):
     def __init__(self, spec: str, overrides: Sequence[str] = ()):
         experiment = experiment_lib.read(spec, overrides)
         self._data: Any = experiment.data
+        self._limit = experiment.train.eval_rows
+        if len(self._data.texts) != 2:
+            raise UserError(
+                f'data.texts={self._data.texts} has {len(self._data.texts)} fields, but similarities are those of pairs. Name two '
+                'fields.'
+            )
         if (objective := getattr(experiment.task, 'objective', '')) != 'cosine':
             raise UserError(
                 f'{spec!r} has task.objective={objective!r}, but an encoder that was not trained for it is scored by similarities. '
@@ -118,7 +130,7 @@ class PairScorer(_VectorScorer):
     def __call__(self, path: pathlib.Path) -> dict[str, Any]:
         """Return the scores of the newest checkpoint in `path`, with its step and a description of the data."""
         data = self._data
-        records = data.read(data.eval_split)
+        records = data.read(data.eval_split)[: self._limit or None]
         labels = [labeled.decode_float(bits) for bits in labeled.encode_floats(records, data)]
         embedder = self._load(path, data.length)
         prompts = data.prompts or ('',) * len(data.texts)

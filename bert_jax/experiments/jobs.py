@@ -10,6 +10,7 @@ import json
 import logging
 import os
 import pathlib
+import pkgutil
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+from bert_jax import bin as bin_package
 from bert_jax.core import cli, paths
 from bert_jax.core import config as config_lib
 from bert_jax.core.errors import UserError
@@ -92,6 +94,12 @@ class Job(NamedTuple):
           UserError: if the config is invalid.
         """
         if self.is_study:
+            name = pathlib.Path(self.config).stem
+            if importlib.util.find_spec(f'bert_jax.bin.{name}') is None:
+                known = [m.name for m in pkgutil.iter_modules(bin_package.__path__)]
+                raise UserError(
+                    f'There is no command {self.config!r}: {config_lib.did_you_mean(name, known)}'
+                )
             return None
         if language_model.is_config(self.config):
             language_model.read_config(self.config, self.settings)

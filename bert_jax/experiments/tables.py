@@ -135,9 +135,9 @@ class Table:
 
     Attributes:
       title: title, such as 'BERT, table 1: GLUE'.
-      description: text below the title: which scores, and where the published ones come from.
       rows: the pretrained models.
       columns: the scores of each model.
+      description: text below the title: which scores, and where the published ones come from.
       published: published scores, by row and column, in the unit of the table.
       text: corpus that replaces `{text}` in the settings of rows and columns.
       checkpoint: pretrained model of the rows that have neither `config` nor `checkpoint`.
@@ -150,9 +150,9 @@ class Table:
     """
 
     title: str
-    description: str
     rows: tuple[Row, ...]
     columns: tuple[Column, ...]
+    description: str = ''
     published: Mapping[str, Mapping[str, float]] = dataclasses.field(default_factory=dict)
     text: str = 'pydocs/text'
     checkpoint: str = ''
@@ -171,9 +171,10 @@ class Table:
                     f'The row {row.name!r} needs both run and step, and no config, to use the run of another row. Set both, or '
                     'neither.'
                 )
-            if row.start and not row.config:
+            if row.start and (not row.config or row.checkpoint):
                 raise UserError(
-                    f'The row {row.name!r} has start={row.start!r}, but no run that could start there. Set config, or remove start.'
+                    f'The row {row.name!r} needs config, and no checkpoint, for a run that starts at {row.start!r}. Change them, or '
+                    'remove start.'
                 )
             if not (row.config or row.run or self._initial_checkpoint(row)):
                 raise UserError(
@@ -205,19 +206,24 @@ class Table:
             *((scores, columns) for scores in self.published.values()),
             *(([r.baseline], ['', *rows]) for r in self.rows),
             *(([r.run], ['', *(r.name for r in self.rows if r.config)]) for r in self.rows),
+            *(([r.start], ['', *rows]) for r in self.rows),
             *(([name], ['', *rows]) for name in (self.baseline, *(c.until_score_of for c in self.columns))),
         ]
-        for i, row in enumerate(self.rows):
-            references.append(([row.start], ['', *rows[:i]]))
         for column in self.columns:
             sources = [c.name for c in self.columns if (c.trains if column.config else c.config)]
             references.append(([column.source_column], ['', PRETRAINING, *sources]))
         for names, known in references:
             for name in names:
                 if name not in known:
+                    choices = [*filter(None, known)]
                     raise UserError(
-                        f'The table has no row or column {name!r}: {config_lib.did_you_mean(name, known)}'
+                        f'The table has no row or column {name!r}: {config_lib.did_you_mean(name, choices)}'
                     )
+        for i, row in enumerate(self.rows):
+            if row.start in rows[i:]:
+                raise UserError(
+                    f'The row {row.name!r} starts at {row.start!r}, which is no earlier row. Move that row before it.'
+                )
 
     def jobs(self, workdir: pathlib.Path) -> list[Job]:
         """All jobs of the table, seed by seed. Each job comes after the job that it depends on.

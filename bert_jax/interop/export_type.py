@@ -74,9 +74,10 @@ def export_model_type(config: Any, tokenizer: Tokenizer, has_next_sentence: bool
     if changes:
         ours = ' and '.join(f'{key}={now}' for key, (now, _) in changes.items())
         overrides = ' '.join(f'--config.{key}={value}' for key, (_, value) in changes.items())
+        pooling = ', or fine-tune it without task.pooling' if 'pooling' in unsupported else ''
         raise UserError(
             f'A model with {ours} cannot be exported to Hugging Face as {model_type!r}. '
-            f'To export a model, pretrain it with `{overrides}`.'
+            f'To export a model, pretrain it with `{overrides}`{pooling}.'
         )
     return model_type
 

@@ -131,6 +131,8 @@ def _read_parts(folder: pathlib.Path) -> Parts:
         raise UserError(
             f'{str(folder)!r} leaves the tokens of prompts out of its vectors, which cannot be converted. Use another model.'
         )
+    if cut := use.get('truncate_dim'):
+        logging.warning('the model cuts its vectors to their first %s values, but bert_jax does not', cut)
     if 'Normalize' not in kinds and (similarity := use.get('similarity_fn_name') or 'cosine') != 'cosine':
         logging.warning('the model compares texts by %r, but bert_jax by the cosine', similarity)
     return Parts(
@@ -141,7 +143,8 @@ def _read_parts(folder: pathlib.Path) -> Parts:
 def _read_prompts(config: Mapping[str, Any]) -> tuple[str, ...]:
     """Read the prompts of queries and passages from the contents of `config_sentence_transformers.json`."""
     prompts = config.get('prompts') or {}
-    default = prompts.get(config.get('default_prompt_name'), '')
+    if default := prompts.get(config.get('default_prompt_name'), ''):
+        logging.warning('the model has the default prompt %r; pass it as `prompt` to encode', default)
     found = tuple(next((prompts[n] for n in names if n in prompts), default) for names in _PROMPTS)
     others = [f'{name}: {prompt!r}' for name, prompt in prompts.items() if prompt and prompt not in found]
     if others:

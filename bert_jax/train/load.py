@@ -3,7 +3,7 @@
 import dataclasses
 import json
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from bert_jax import tasks
@@ -64,10 +64,14 @@ def read(
       overrides: `a.b=value` changes to the config of the checkpoint.
 
     Raises:
-      UserError: if there is no checkpoint or it cannot be read.
+      UserError: if there is no checkpoint, it cannot be read, or `overrides` change what the model was trained for.
     """
     step, about = checkpoint.read_metadata(paths.make_path(path))
     experiment = experiment_lib.from_config(about['config'], overrides)
+    if overrides:
+        check_checkpoint_fields(
+            path, experiment_lib.from_config(about['config']).task, experiment.task, overrides
+        )
     tokenizer = tokenizer_lib.from_json(json.dumps(about['tokenizer']))
     experiment = experiment_lib.complete(experiment, tokenizer)
     experiment = dataclasses.replace(
@@ -78,6 +82,26 @@ def read(
     if partitioner is not None:
         shapes = {n: s.update(sharding=partitioner.sharding(axes[n], s.shape, n)) for n, s in shapes.items()}
     return TrainedModel(experiment, tokenizer, graph, checkpoint.read_params(step, shapes), about['step'])
+
+
+def check_checkpoint_fields(
+    path: str | pathlib.Path, trained: Any, task: Any, overrides: Iterable[str]
+) -> None:
+    """Raise UserError if `overrides`, or their keys, change a setting of a task that belongs to its trained model.
+
+    Args:
+      path: where the checkpoint is.
+      trained: settings of the task with which the model was trained.
+      task: settings of the task now.
+      overrides: what was set, as `a.b` or `a.b=value`.
+    """
+    keys = {override.partition('=')[0] for override in overrides}
+    for name in tasks.CHECKPOINT_FIELDS:
+        before = getattr(trained, name, ())
+        if f'task.{name}' in keys and before != () and getattr(task, name) != before:
+            raise UserError(
+                f'{str(path)!r} was trained with task.{name}={before!r}. Omit --config.task.{name}.'
+            )
 
 
 def read_part(path: str | pathlib.Path, part: str = '') -> TrainedModel:

@@ -59,7 +59,9 @@ def make(
         f'# {name}',
         f'`{hf_config["architectures"][0]}` for {purpose}, with {model.num_blocks} layers of width {model.width}, '
         f'{num_params:,} parameters. Trained with bert_jax.',
-        _embedding_usage(name) if experiment.task.name == 'embed' else _usage(name, auto_class),
+        _embedding_usage(name, any(experiment.data.prompts))
+        if experiment.task.name == 'embed'
+        else _usage(name, auto_class),
     ]
     if labels := getattr(experiment.task, 'labels', ()):
         parts.append('## Labels\n\n' + ', '.join(f'`{label}`' for label in labels))
@@ -83,14 +85,13 @@ tokenizer = AutoTokenizer.from_pretrained('{name}')
 ```"""
 
 
-def _embedding_usage(name: str) -> str:
-    return f"""## Use
-
-```python
-from sentence_transformers import SentenceTransformer
-
-vectors = SentenceTransformer('{name}').encode(['A text.', 'Another text.'])
-```"""
+def _embedding_usage(name: str, has_prompts: bool) -> str:
+    calls = ["vectors = model.encode(['A text.', 'Another text.'])"]
+    if has_prompts:
+        calls = ["query = model.encode_query('A question?')", "passages = model.encode_document(['A text.'])"]
+    code = ['from sentence_transformers import SentenceTransformer', '']
+    code += [f"model = SentenceTransformer('{name}')", *calls]
+    return '\n'.join(['## Use', '', '```python', *code, '```'])
 
 
 def _training(experiment: Experiment, step: int) -> str:

@@ -1,5 +1,6 @@
 """Exact search, the scores of rankings, and test collections from folders and TFDS."""
 
+import gzip
 import json
 import math
 
@@ -78,6 +79,35 @@ def test_command_scores_a_folder(collection, pretrained, tmp_path):
     assert result['scores']['recall_at_100'] == 1
     assert result['scores']['ndcg_at_10'] > 0.7
     assert f'ndcg_at_10  {result["scores"]["ndcg_at_10"]:.4f}' in done.stdout
+
+
+def test_files_may_be_compressed(collection):
+    expected = retrieval.read_collection(str(collection))
+    for name in ('corpus.jsonl', 'queries.jsonl', 'qrels/test.tsv'):
+        content = (collection / name).read_bytes()
+        (collection / f'{name}.gz').write_bytes(gzip.compress(content))
+        (collection / name).unlink()
+    assert retrieval.read_collection(str(collection)) == expected
+
+
+def test_odd_judgments_are_named(collection, caplog):
+    path = collection / 'qrels' / 'test.tsv'
+    rows = path.read_text()
+    path.write_text(rows + 'q1\tp1\t1\n')  # the same again
+    assert retrieval.read_collection(str(collection)).judgments['q1'] == {'p1': 1}
+    path.write_text(rows + 'q1\tp1\t2\n')
+    with pytest.raises(
+        UserError, match='line 5, has the score 2, but an earlier record for the same passage has 1'
+    ):
+        retrieval.read_collection(str(collection))
+    path.write_text(rows)
+    (collection / 'top_ranked').mkdir()
+    (collection / 'top_ranked/test.jsonl').write_text('{"query-id": "q0", "corpus-ids": ["p0"]}\n')
+    retrieval.read_collection(str(collection))
+    assert '2 of 3 queries have no candidates' in caplog.text
+    path.write_text(rows.replace('\t1\n', '\t0\n'))
+    with pytest.raises(UserError, match='No query of .* has a relevant passage'):
+        retrieval.read_collection(str(collection))
 
 
 def test_invalid_collections_are_errors(collection):

@@ -11,7 +11,7 @@ import pytest
 
 import bert_jax
 from bert_jax.core.errors import UserError
-from bert_jax.evals import fill_mask, scoring
+from bert_jax.evals import fill_mask, prediction, scoring
 from bert_jax.experiments import runs
 from tests.runs import LENGTH_BUCKETS, TINY, finetune, metric_lines, run_in_process
 
@@ -55,6 +55,8 @@ def test_pooling_of_the_task_belongs_to_the_model(tmp_path, pretrained, labeled)
     assert bert_jax.load(tmp_path)[0].config.pooling == 'mean'
     scores = scoring.Scorer(f'{TINY}:classify', [f'data.source={labeled}'], 'classify')(tmp_path)['scores']
     assert scores['loss'] == pytest.approx(metric_lines(tmp_path)[-1]['eval/loss'], rel=1e-6)
+    with pytest.raises(UserError, match="was trained with task.pooling='mean'. Omit --config.task.pooling"):
+        prediction.Predictor(tmp_path, ['task.pooling=cls'])
 
 
 def test_settings_of_the_checkpoint_cannot_be_changed(finetuned, labeled):

@@ -68,6 +68,40 @@ def test_interrupted_embedding_is_resumed(source, embedder, tmp_path, monkeypatc
             vector_files.embed(embedder, changed[0], tmp_path / 'out', *changed[1:])
 
 
+@pytest.mark.parametrize('size', [0, 50, -8])
+def test_damaged_vectors_are_never_filled_with_zeros(embedder, tmp_path, size):
+    texts = [{'id': i, 'text': f'text {i}'} for i in range(4)]
+    vector_files.embed(embedder, texts, tmp_path, {})
+    content = (tmp_path / 'vectors.npy').read_bytes()
+    (tmp_path / 'vectors.npy').write_bytes(content[:size])
+    for use in (
+        lambda: vector_files.embed(embedder, texts, tmp_path, {}),
+        lambda: vector_files.Index(tmp_path, embedder),
+    ):
+        with pytest.raises(UserError, match=r'are damaged .* Delete the folder'):
+            use()
+    np.save(tmp_path / 'vectors.npy', np.zeros((3, embedder.width), np.float32))
+    with pytest.raises(UserError, match=r'\(3, .* vectors for 4 texts'):
+        vector_files.embed(embedder, texts, tmp_path, {})
+
+
+def test_vectors_of_another_model_are_not_searched(embedder, tmp_path):
+    vector_files.embed(embedder, [{'id': 0, 'text': 'a'}], tmp_path, {'checkpoint': 'x'})
+    vector_files.Index(tmp_path, embedder, 'x')
+    with pytest.raises(UserError, match='has vectors of another model or step'):
+        vector_files.Index(tmp_path, embedder, 'y')
+
+
+def test_texts_and_ids_that_are_missing_are_named(tmp_path, caplog):
+    (path := tmp_path / 'x.jsonl').write_text('{"text": "a", "name": 1}\n{"text": " "}\n')
+    assert vector_files.read_texts(str(path), 'test', 'text') == [{'id': 0, 'text': 'a'}]
+    assert "line 2, has no text in the field 'text'" in caplog.text
+    with pytest.raises(UserError, match="and an id in the field 'nope'. Set --text and --id"):
+        vector_files.read_texts(str(path), 'test', 'text', 'nope')
+    with pytest.raises(UserError, match='Set --input to an existing file'):
+        vector_files.read_texts(str(tmp_path / 'y.jsonl'), 'test', 'text')
+
+
 def test_commands_find_each_text_by_itself(source, pretrained, tmp_path):
     path, texts = source
     words = (f'--checkpoint={pretrained}', f'--input={path}', '--id=name', f'--output={tmp_path}/out')

@@ -122,9 +122,14 @@ def test_rows_can_continue_the_run_of_another(tmp_path):
 @pytest.mark.parametrize(
     ('row', 'message'),
     [
-        (Row('r', PRETRAIN, start='later'), "no row or column 'later'"),
-        (Row('r', PRETRAIN, start='r'), "no row or column 'r'"),
-        (Row('r', checkpoint='runs/x', start='first'), 'no run that could start there'),
+        (Row('r', PRETRAIN, start='later'), "starts at 'later', which is no earlier row"),
+        (Row('r', PRETRAIN, start='r'), "starts at 'r', which is no earlier row"),
+        (Row('r', PRETRAIN, start='frist'), "no row or column 'frist': did you mean 'first'"),
+        (Row('r', checkpoint='runs/x', start='first'), 'needs config, and no checkpoint, for a run'),
+        (
+            Row('r', PRETRAIN, checkpoint='runs/x', start='first'),
+            'needs config, and no checkpoint, for a run',
+        ),
     ],
 )
 def test_rows_with_a_wrong_start_are_refused(row, message):

@@ -110,6 +110,9 @@ def test_prompts_survive_a_round_trip(tmp_path, caplog):
     convert.to_hf(tmp_path / 'ours', tmp_path / 'exported')
     exported = json.loads((tmp_path / 'exported/config_sentence_transformers.json').read_text())
     assert exported['prompts'] == {'query': 'w1 w2 ', 'document': 'w3 '}
+    card = (tmp_path / 'exported/README.md').read_text()
+    assert 'model.encode_query(' in card
+    assert 'model.encode_document(' in card
 
 
 @pytest.mark.parametrize(
@@ -132,8 +135,16 @@ def test_prompts_of_queries_and_passages(tmp_path, settings, prompts):
 
 def test_settings_that_would_change_the_vectors_are_named(tmp_path, caplog):
     source = write_folder(tmp_path / 'theirs', 'mean', modules=('Transformer', 'Pooling'))
-    write_settings(source, similarity_fn_name='dot')
+    write_settings(
+        source,
+        similarity_fn_name='dot',
+        truncate_dim=8,
+        prompts={'query': 'w1 '},
+        default_prompt_name='query',
+    )
     convert.from_hf(str(source), tmp_path / 'dot')
+    assert 'cuts its vectors to their first 8 values' in caplog.text
+    assert "has the default prompt 'w1 '" in caplog.text
     assert "the model compares texts by 'dot', but bert_jax by the cosine" in caplog.text
     (source / 'sentence_bert_config.json').write_text('{"do_lower_case": true}')
     convert.from_hf(str(source), tmp_path / 'uncased')  # by its tokenizer as well

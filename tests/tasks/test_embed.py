@@ -328,7 +328,8 @@ def test_encoders_of_other_tasks_are_scored_by_similarities(trained, pretrained,
     spec, settings = f'{CONFIG}:stsb', (f'data.source={source}', 'data.label_scale=1.0', 'data.length=32')
     expected = scoring.Scorer(spec, settings, 'embed')(workdir)['scores']
     found = vector_scores.PairScorer(spec, settings)(workdir)['scores']
-    assert found == pytest.approx({name: expected[name] for name in ('pearson', 'spearman')}, abs=1e-6)
+    assert found['pearson'] == pytest.approx(expected['pearson'], abs=1e-6)
+    assert found['spearman'] == pytest.approx(expected['spearman'], abs=1e-2)  # rounding may swap ranks
     arguments = (
         f'--checkpoint={pretrained}',
         f'--out={tmp_path}/scores.json',
@@ -339,6 +340,9 @@ def test_encoders_of_other_tasks_are_scored_by_similarities(trained, pretrained,
     assert json.loads((tmp_path / 'scores.json').read_text())['scores']['spearman'] < expected['spearman']
     done = run_in_process('bert_jax.bin.eval_embed', f'--config={CONFIG}:nli', *arguments)
     assert "has task.objective='classes', but an encoder" in done.stderr
+    assert vector_scores.PairScorer(spec, (*settings, 'train.eval_rows=7'))(workdir)['rows'] == 7
+    with pytest.raises(UserError, match='has 1 fields, but similarities are those of pairs'):
+        vector_scores.PairScorer(spec, (*settings, "data.texts=('a',)"))
 
 
 def test_training_separates_subjects(trained, pretrained):
