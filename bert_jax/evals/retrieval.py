@@ -93,7 +93,7 @@ def read_collection(source: str, split: str = 'test') -> Collection:
 _FIELDS = {
     'queries.jsonl': '_id and text',
     'corpus.jsonl': '_id, text and perhaps title',
-    'qrels': 'query-id, corpus-id and score',
+    'qrels': 'query-id, corpus-id and score in a header line',
     'top_ranked': 'query-id and corpus-ids',
 }  # by file or folder
 

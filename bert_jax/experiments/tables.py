@@ -219,11 +219,13 @@ class Table:
                     raise UserError(
                         f'The table has no row or column {name!r}: {config_lib.did_you_mean(name, choices)}'
                     )
+        runs_of = {r.name: r.run for r in self.rows}
         for i, row in enumerate(self.rows):
-            if row.start in rows[i:]:
-                raise UserError(
-                    f'The row {row.name!r} starts at {row.start!r}, which is no earlier row. Move that row before it.'
-                )
+            for name in (row.start, runs_of.get(row.start)):
+                if name in rows[i:]:
+                    raise UserError(
+                        f'The row {row.name!r} starts at {name!r}, which is no earlier row. Move that row before it.'
+                    )
 
     def jobs(self, workdir: pathlib.Path) -> list[Job]:
         """All jobs of the table, seed by seed. Each job comes after the job that it depends on.

@@ -124,6 +124,7 @@ def test_rows_can_continue_the_run_of_another(tmp_path):
     [
         (Row('r', PRETRAIN, start='later'), "starts at 'later', which is no earlier row"),
         (Row('r', PRETRAIN, start='r'), "starts at 'r', which is no earlier row"),
+        (Row('r', PRETRAIN, start='step'), "starts at 'later', which is no earlier row"),
         (Row('r', PRETRAIN, start='frist'), "no row or column 'frist': did you mean 'first'"),
         (Row('r', checkpoint='runs/x', start='first'), 'needs config, and no checkpoint, for a run'),
         (
@@ -133,7 +134,7 @@ def test_rows_can_continue_the_run_of_another(tmp_path):
     ],
 )
 def test_rows_with_a_wrong_start_are_refused(row, message):
-    rows = (Row('first', PRETRAIN), row, Row('later', PRETRAIN))
+    rows = (Row('first', PRETRAIN), Row('step', run='later', step=5), row, Row('later', PRETRAIN))
     with pytest.raises(UserError, match=message):
         make_table(rows=rows, columns=(Column('Tuned', CLASSIFY),))
 
