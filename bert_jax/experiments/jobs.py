@@ -10,7 +10,6 @@ import json
 import logging
 import os
 import pathlib
-import pkgutil
 import signal
 import subprocess
 import sys
@@ -18,7 +17,6 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from bert_jax import bin as bin_package
 from bert_jax.core import cli, paths
 from bert_jax.core import config as config_lib
 from bert_jax.core.errors import UserError
@@ -96,7 +94,7 @@ class Job(NamedTuple):
         if self.is_study:
             name = pathlib.Path(self.config).stem
             if importlib.util.find_spec(f'bert_jax.bin.{name}') is None:
-                known = [m.name for m in pkgutil.iter_modules(bin_package.__path__)]
+                known = [path.stem for path in pathlib.Path(ROOT, 'bert_jax', 'bin').glob('[!_]*.py')]
                 raise UserError(
                     f'There is no command {self.config!r}: {config_lib.did_you_mean(name, known)}'
                 )

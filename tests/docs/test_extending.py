@@ -249,7 +249,7 @@ def test_a_table_shows_the_score_of_the_new_study(install, pretrained, tmp_path)
     install(studies)
     row = tables.Row('BERT', checkpoint=str(pretrained))
     column = tables.Column('dimensions', 'bin/study_dimensionality.py', 'last_layer', settings=('limit=50',))
-    table = tables.Table('Dimensions', '', (row,), (column,))
+    table = tables.Table('Dimensions', (row,), (column,))
     (job,) = table.jobs(tmp_path)
     done = runs.run_in_process(*job.arguments)
     assert done.returncode == 0, done.stderr

@@ -218,6 +218,13 @@ def test_column_can_study_the_runs_of_another(tmp_path):
     assert study.arguments[-2:] == ['--source_config=en.py', '--target_config=de.py']
 
 
+def test_unknown_commands_are_found_before_anything_runs(tmp_path):
+    column = Column('Search', 'bin/eval_retrievl.py', 'ndcg_at_10')
+    (job,) = make_table(rows=(Row('own', checkpoint='x'),), columns=(column,), seeds=1).jobs(tmp_path)
+    with pytest.raises(UserError, match=r"no command 'bin/eval_retrievl.py': did you mean 'eval_retrieval'"):
+        job.read_experiment()
+
+
 def test_study_of_a_fixed_checkpoint_runs_once(tmp_path):
     columns = (
         Column('Words', 'bin/study_language.py', 'word_alignment'),
