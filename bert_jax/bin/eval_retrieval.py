@@ -74,7 +74,7 @@ def main() -> None:
         rankings = reranking.rerank(reranker, collection, rankings, flags.rerank)
         columns['reranked'] = retrieval.measure(rankings, collection.judgments)
         about |= {'reranker': flags.reranker, 'rerank': flags.rerank}
-    num_queries = sum(any(score > 0 for score in found.values()) for found in collection.judgments.values())
+    num_queries = len(retrieval.answerable(collection.judgments))
     sizes = {'queries': num_queries, 'passages': len(collection.passages)}
     paths.write_atomic(out, json.dumps({**about, **sizes, **columns}, indent=2) + '\n')
     passages = f'{sizes["passages"]:,} passages{", ranking candidates" if collection.candidates else ""}'

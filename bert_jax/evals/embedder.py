@@ -35,8 +35,8 @@ class Embedder:
     Attributes:
       width: width of the vectors, D.
       length: maximum number of tokens of a text.
-      query_prompt: text that preceded queries, the first of `data.texts`, in training; '' if none did.
-      passage_prompt: text that preceded passages, the second of `data.texts`, or else all texts, in training.
+      query_prompt: text that preceded the first field of `data.texts` in training, such as 'query: '; '' for none.
+      passage_prompt: the same for the second field, or for the only one.
       has_token_vectors: whether a text has a vector for each token (pooling 'tokens').
     """
 

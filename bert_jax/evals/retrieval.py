@@ -83,7 +83,7 @@ def read_collection(source: str, split: str = 'test') -> Collection:
             raise record.error(
                 f'has the score {score}, but an earlier record for the same passage has {before}'
             )
-    if not any(relevance > 0 for found in judgments.values() for relevance in found.values()):
+    if not answerable(judgments):
         raise UserError(f'No query of {source!r} has a relevant passage. Correct the judgments.')
     if candidates and (missing := len({*judgments} - {*candidates})):
         logging.warning('%d of %d queries have no candidates, and count as 0', missing, len(judgments))
@@ -215,6 +215,11 @@ def similarities(query: np.ndarray, passages: np.ndarray) -> np.ndarray:
     return np.where(is_token, cosines, -1e9).max(1)[:, (query != 0).any(-1)].sum(1)
 
 
+def answerable(judgments: Mapping[str, Mapping[str, int]]) -> list[str]:
+    """Return the ids of the queries that have a relevant passage; see `Collection.judgments`."""
+    return [query for query, relevance in judgments.items() if any(score > 0 for score in relevance.values())]
+
+
 def measure(
     rankings: Mapping[str, Sequence[str]], judgments: Mapping[str, Mapping[str, int]]
 ) -> dict[str, float]:
@@ -231,10 +236,9 @@ def measure(
     totals: dict[str, list[float]] = {
         name: [] for name in ('ndcg_at_10', 'recall_at_100', 'mrr_at_10', 'map_at_100', 'precision_at_10')
     }
-    for query, relevance in judgments.items():
+    for query in answerable(judgments):
+        relevance = judgments[query]
         ideal = sorted((score for score in relevance.values() if score > 0), reverse=True)
-        if not ideal:
-            continue
         gains = [max(0, relevance.get(passage, 0)) for passage in rankings[query][:RECALL_CUTOFF]]
         ranks = [rank for rank, gain in enumerate(gains, 1) if gain]
         first = [rank for rank in ranks if rank <= CUTOFF]

@@ -20,10 +20,15 @@ SEEDS = 3  # number of starts of the clustering, whose mean is reported
 
 
 class _VectorScorer:
-    """Base class of the scorers of vectors; a subclass sets `_data`, the section `data` of its config, and `_limit`, `train.eval_rows`."""
+    """Base class of the scorers of vectors."""
 
-    _data: Any
-    _limit: int
+    def __init__(self, spec: str, overrides: Sequence[str] = ()):
+        self._experiment = experiment_lib.read(spec, overrides)
+        self._data: Any = self._experiment.data
+
+    def _read_evaluated(self) -> list[Record]:
+        """Read the records to score."""
+        return self._data.read(self._data.eval_split)[: self._experiment.train.eval_rows or None]
 
     def _load(self, path: pathlib.Path, length: int = 0) -> Embedder:
         embedder = Embedder(path, length=length)
@@ -68,9 +73,7 @@ class ClassScorer(_VectorScorer):
     """
 
     def __init__(self, spec: str, overrides: Sequence[str] = ()):
-        experiment = experiment_lib.read(spec, overrides)
-        self._data: Any = experiment.data
-        self._limit = experiment.train.eval_rows
+        super().__init__(spec, overrides)
         if self._data.text_pair:
             raise UserError(
                 f'{spec!r} reads pairs of texts, but a vector is that of one text. Set data.text_pair to empty.'
@@ -85,7 +88,7 @@ class ClassScorer(_VectorScorer):
             self._encode(embedder, records, names)
             for records in (
                 data.read(data.train_split, data.limit),
-                data.read(data.eval_split)[: self._limit or None],
+                self._read_evaluated(),
             )
         )
         return self._describe(path, len(labels), score_vectors(train, train_labels, held_out, labels))
@@ -109,19 +112,17 @@ class PairScorer(_VectorScorer):
       overrides: `a.b=value` changes to the config.
 
     Raises:
-      UserError: if the config has another objective.
+      UserError: if the config has another objective, or names another number of fields than two.
     """
 
     def __init__(self, spec: str, overrides: Sequence[str] = ()):
-        experiment = experiment_lib.read(spec, overrides)
-        self._data: Any = experiment.data
-        self._limit = experiment.train.eval_rows
+        super().__init__(spec, overrides)
         if len(self._data.texts) != 2:
             raise UserError(
                 f'data.texts={self._data.texts} has {len(self._data.texts)} fields, but similarities are those of pairs. Name two '
                 'fields.'
             )
-        if (objective := getattr(experiment.task, 'objective', '')) != 'cosine':
+        if (objective := getattr(self._experiment.task, 'objective', '')) != 'cosine':
             raise UserError(
                 f'{spec!r} has task.objective={objective!r}, but an encoder that was not trained for it is scored by similarities. '
                 'Set --config to a config with task.objective=cosine, such as configs/finetune/embed.py:stsb.'
@@ -130,7 +131,7 @@ class PairScorer(_VectorScorer):
     def __call__(self, path: pathlib.Path) -> dict[str, Any]:
         """Return the scores of the newest checkpoint in `path`, with its step and a description of the data."""
         data = self._data
-        records = data.read(data.eval_split)[: self._limit or None]
+        records = self._read_evaluated()
         labels = [labeled.decode_float(bits) for bits in labeled.encode_floats(records, data)]
         embedder = self._load(path, data.length)
         prompts = data.prompts or ('',) * len(data.texts)

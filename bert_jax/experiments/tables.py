@@ -32,8 +32,8 @@ class Row:
       config: config of the pretraining run; empty for a row that is `checkpoint`.
       settings: config overrides `a.b=value` of the pretraining run; `{workdir}` is replaced by the folder of the table,
         `{text}` by the table's `text`.
-      start: name of an earlier row, at whose checkpoint, or run with the same seed, the run of this row starts; only with
-        `config`.
+      start: name of an earlier row, whose model the run of this row trains further: its checkpoint, or its run with the
+        same seed. Needs `config`.
       skipped_columns: columns that are not computed for this row, each with the reason that its cell shows.
       column_settings: by column, additional config overrides for the jobs of this row.
       weights: which weights of the model fine-tuning starts from; see `experiment.InitConfig`.
@@ -78,8 +78,8 @@ class Column:
         score unchanged.
       published_name: data set of the published score, if it differs from `name`.
       source_column: another column whose runs this column uses: without `config` it shows another of their
-        scores, with `config` it evaluates them on other data. 'pretraining' means the pretraining runs and, with
-        `config`, checkpoints. Empty for a column that has its own runs.
+        scores, with `config` it evaluates them on other data. 'pretraining' means the pretraining runs; with `config`,
+        it evaluates the pretrained model of each row. Empty for a column that has its own runs.
       until_score_of: name of a row. The value of a run is then the first step at which it reaches the best
         score of that row (the mean over its runs), or infinity. The table shows the step at which half of the
         runs have reached it.

@@ -43,6 +43,13 @@ def write_run(table, workdir, name, *curve, **scores):
     finish(next(job for job in table.jobs(workdir) if job.folder == folder))
 
 
+def finish_with_scores(job, file='scores.json', **scores):
+    """Write what an evaluation or a study has written when it has run."""
+    job.folder.mkdir(parents=True)
+    (job.folder / file).write_text(json.dumps({'source': 'x', 'split': 'test', 'scores': scores}))
+    finish(job)
+
+
 def finish(job):
     """Write the records of a job that has run."""
     job.mark_started()

@@ -1,7 +1,6 @@
 """Definition of tables: their jobs and the order of them, inconsistent tables, and the tables in configs/tables."""
 
 import dataclasses
-import json
 import pathlib
 
 import pytest
@@ -12,7 +11,7 @@ from bert_jax.experiments.tables import Column, Row
 from tests.experiments.made_tables import (
     CLASSIFY,
     PRETRAIN,
-    finish,
+    finish_with_scores,
     make_table,
     table_of_one_checkpoint,
     write_run,
@@ -111,10 +110,7 @@ def test_rows_can_continue_the_run_of_another(tmp_path):
     ]  # fmt: skip
     names = [*found]
     assert names.index('pretrain/one/seed0') < names.index('pretrain/two/seed0')
-    share.folder.mkdir(parents=True)
-    scored = {'source': 'x', 'split': 'test', 'scores': {'accuracy': 0.25, 'loss': 2.0}}
-    (share.folder / 'scores.json').write_text(json.dumps(scored))
-    finish(share)
+    finish_with_scores(share, accuracy=0.25, loss=2.0)
     values = table.values(tmp_path)
     assert (values['two', 'Share'], values['two', 'Loss']) == ([0.25], [2.0])
 
@@ -156,10 +152,7 @@ def test_column_can_evaluate_the_runs_of_another(tmp_path):
         'bert_jax.bin.eval_classify', f'--checkpoint={folder}', f'--out={tmp_path}/de/own/seed0/scores.json',
         f'--config={TINY}:classify', '--config.data.source=de.csv',
     ]  # fmt: skip
-    evaluation.folder.mkdir(parents=True)
-    scored = {'source': 'de.csv', 'split': 'test', 'scores': {'accuracy': 0.25}}
-    (evaluation.folder / 'scores.json').write_text(json.dumps(scored))
-    finish(evaluation)
+    finish_with_scores(evaluation, accuracy=0.25)
     assert table.values(tmp_path)['own', 'de'] == [0.25]
 
 
@@ -193,10 +186,7 @@ def test_column_can_evaluate_the_pretraining_as_a_language_model(tmp_path):
         f'--config={blimp}', '--config.eval.limit=50',
     ]  # fmt: skip
     assert sum(job.checkpoint == 'runs/own' for job in table.jobs(tmp_path)) == 1, 'without randomness, once'
-    evaluation.folder.mkdir(parents=True)
-    scores = {'accuracy': 0.75, 'accuracy/anaphor_agreement': 0.5}
-    (evaluation.folder / 'scores.json').write_text(json.dumps({'source': 'x', 'split': '', 'scores': scores}))
-    finish(evaluation)
+    finish_with_scores(evaluation, **{'accuracy': 0.75, 'accuracy/anaphor_agreement': 0.5})
     values = table.values(tmp_path)
     assert (values['r', 'BLiMP'], values['r', 'anaphors']) == ([75.0], [0.5])
 
@@ -239,10 +229,7 @@ def test_study_of_a_fixed_checkpoint_runs_once(tmp_path):
     }
     assert counts == {'words/fixed': 1, 'words/own': 3, 'share/fixed': 3}
     study = next(job for job in table.jobs(tmp_path) if job.is_study)
-    study.folder.mkdir(parents=True)
-    scores = {'source': 'x', 'split': 'test', 'scores': {'word_alignment': 0.5, 'line_alignment': 0.25}}
-    (study.folder / 'study.json').write_text(json.dumps(scores))
-    finish(study)
+    finish_with_scores(study, 'study.json', word_alignment=0.5, line_alignment=0.25)
     values = table.values(tmp_path)
     assert (values['fixed', 'Words'], values['fixed', 'Lines']) == ([0.5], [0.25])
 
