@@ -14,6 +14,7 @@ from bert_jax.modeling import module
 from bert_jax.train import convert
 from bert_jax.train import experiment as experiment_lib
 from bert_jax.train import state as state_lib
+from configs.pretrain import reference
 from tests.runs import ROOT
 
 ARGUMENTS = {
@@ -23,7 +24,7 @@ ARGUMENTS = {
     'pretrain/gpt': ['small', 'medium'],
     'pretrain/bart': ['base', 'large'],
     'pretrain/multilingual': ['cpu', 'base'],
-    'pretrain/reference': ['encoder,cpu', 'multilingual,cpu', 'decoder,cpu', 'denoiser,cpu'],
+    'pretrain/reference': [f'{model},{machine}' for model in reference.MODELS for machine in reference.PHASES],
     'finetune/dna': ['splice', 'h3'],
     'finetune/choice': ['swag', 'hellaswag'],
     'finetune/seq2seq': ['', 'dialogsum', 'multi30k/en-de'],

@@ -420,8 +420,14 @@ def describe_run(
         seconds += steps * plan.seconds
     for name, factor in (('at peak speed', 1), ('at half of peak speed', 2)):
         hours = factor * seconds / 3600
-        cost = f', {price * hours * topology.num_chips:,.0f} at {price:g} per chip-hour' if price else ''
-        yield f'full run {name}: {hours:,.1f} hours, {hours * topology.num_chips:,.0f} chip-hours{cost}'
+        time = f'{hours:,.1f} hours' if hours >= 1 else f'{60 * hours:.1f} minutes'
+        chip_hours = hours * topology.num_chips
+        cost = f', {_format_amount(price * chip_hours)} at {price:g} per chip-hour' if price else ''
+        yield f'full run {name}: {time}, {_format_amount(chip_hours)} chip-hours{cost}'
+
+
+def _format_amount(amount: float) -> str:
+    return f'{amount:,.0f}' if amount >= 10 else f'{amount:.2g}'
 
 
 def compare_topologies(

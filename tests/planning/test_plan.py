@@ -327,7 +327,8 @@ def test_command_prints_hours_and_cost():
     assert 'ESTIMATED BY FORMULA' in done.stdout
     assert '900,000 steps of 256 rows of 128 tokens' in done.stdout
     assert '100,000 steps of 256 rows of 512 tokens' in done.stdout
-    assert 'at 2 per chip-hour' in done.stdout
+    assert 'full run at peak speed: 47.5 minutes, 6.3 chip-hours, 13 at 2 per chip-hour' in done.stdout
+    assert 'full run at half of peak speed: 1.6 hours, 13 chip-hours, 25 at 2 per chip-hour' in done.stdout
     done = run_in_process(
         'bert_jax.bin.plan',
         '--config=configs/pretrain/bert.py:base',
