@@ -60,12 +60,17 @@ def read_texts(source: str, split: str, text: str, name: str = '') -> list[dict[
     except UserError as e:
         raise UserError(str(e).replace('data.source', '--input')) from e
     found: list[dict[str, Any]] = []
+    ids: set[str] = set()
     for record in records:
         try:
             content = record.text(text)
             if not content.strip():
                 raise record.error(f'has no text in the field {text!r}')
-            found.append({'id': record.get(name) if name else len(found), 'text': content})
+            identity = record.get(name) if name else len(found)
+            if str(identity) in ids:
+                raise record.error(f'repeats the {name} {identity!r}')
+            ids.add(str(identity))
+            found.append({'id': identity, 'text': content})
         except UserError as e:
             _skip(str(e))
     if not found:
@@ -201,7 +206,7 @@ class Index:
             raise UserError(
                 f'{str(folder)!r} has vectors of another model or step. Set --checkpoint to the model of the vectors.'
             )
-        self._embedder = embedder
+        self._embedder, self._folder = embedder, folder
         try:
             # Only line feeds separate the lines: JSON does not escape U+2028 and others that `splitlines` splits at.
             lines = (folder / TEXTS).read_text(encoding='utf-8').removesuffix('\n').split('\n')
@@ -216,6 +221,8 @@ class Index:
         """Find the `top` texts whose vectors are the most similar to that of a query, which follows a prompt."""
         vector = self._embedder.encode([query], prompt)
         indices, scores = retrieval.nearest(vector, self._vectors, top)
+        if not np.isfinite(scores).all():  # NaN counts as most similar
+            raise _damaged_error(self._folder, ValueError(f'a vector in {VECTORS} is not finite'))
         return [
             Found(float(score), self._texts[i]['id'], self._texts[i]['text'])
             for i, score in zip(indices[0], scores[0], strict=True)

@@ -96,6 +96,9 @@ def test_texts_and_ids_that_are_missing_are_named(tmp_path, caplog):
     (path := tmp_path / 'x.jsonl').write_text('{"text": "a", "name": 1}\n{"text": " "}\n')
     assert vector_files.read_texts(str(path), 'test', 'text') == [{'id': 0, 'text': 'a'}]
     assert "line 2, has no text in the field 'text'" in caplog.text
+    path.write_text('{"text": "a", "name": 1}\n{"text": "b", "name": 1}\n{"text": "c", "name": 2}\n')
+    assert [x['text'] for x in vector_files.read_texts(str(path), 'test', 'text', 'name')] == ['a', 'c']
+    assert 'line 2, repeats the name 1' in caplog.text
     with pytest.raises(UserError, match="and an id in the field 'nope'. Set --text and --id"):
         vector_files.read_texts(str(path), 'test', 'text', 'nope')
     with pytest.raises(UserError, match='Set --input to an existing file'):
@@ -132,6 +135,13 @@ def test_texts_with_unusual_line_separators_are_found(embedder, tmp_path):
     vector_files.embed(embedder, texts, tmp_path, {})
     found = vector_files.Index(tmp_path, embedder).search('e', 3)
     assert {x.text for x in found} == {text['text'] for text in texts}
+
+
+def test_a_vector_that_is_not_finite_is_an_error(embedder, tmp_path):
+    vector_files.embed(embedder, [{'id': i, 'text': text} for i, text in enumerate('abc')], tmp_path, {})
+    np.load(tmp_path / 'vectors.npy', 'r+')[1] = np.nan
+    with pytest.raises(UserError, match=r'damaged \(a vector in vectors.npy is not finite\)'):
+        vector_files.Index(tmp_path, embedder).search('b', 1)
 
 
 @pytest.mark.parametrize(
