@@ -24,7 +24,9 @@ ARGUMENTS = {
     'pretrain/gpt': ['small', 'medium'],
     'pretrain/bart': ['base', 'large'],
     'pretrain/multilingual': ['cpu', 'base'],
-    'pretrain/reference': [f'{model},{machine}' for model in reference.MODELS for machine in reference.PHASES],
+    'pretrain/reference': [
+        f'{model},{machine}' for model in reference.MODELS for machine in reference.PHASES
+    ],
     'finetune/dna': ['splice', 'h3'],
     'finetune/choice': ['swag', 'hellaswag'],
     'finetune/seq2seq': ['', 'dialogsum', 'multi30k/en-de'],
