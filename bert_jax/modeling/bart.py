@@ -15,6 +15,7 @@ from bert_jax.modeling.dropout import fold_in
 from bert_jax.modeling.heads import LanguageModel, Output, embed_tokens
 from bert_jax.modeling.layers import Dense, EncoderCache, token_embedding
 from bert_jax.modeling.masks import Mask
+from bert_jax.modeling.module import Rngs
 from bert_jax.modeling.scanned_blocks import unstack_blocks
 from bert_jax.modeling.stack import EmbeddedStack
 
@@ -50,7 +51,7 @@ class Config(ModelConfig):
         object.__setattr__(self, 'decoder_layers', self.decoder_layers or self.layers)
         super().__post_init__()
 
-    def base_model(self, rngs: nnx.Rngs, pooler: bool) -> 'Bart':
+    def base_model(self, rngs: Rngs, pooler: bool) -> 'Bart':
         return Bart(self, rngs, pooler)
 
     @property
@@ -81,7 +82,7 @@ class Config(ModelConfig):
 class Bart(nnx.Module):
     """BART without a head: encoder and decoder with a shared token embedding, and an optional pooler."""
 
-    def __init__(self, config: Config, rngs: nnx.Rngs, pooler: bool = False):
+    def __init__(self, config: Config, rngs: Rngs, pooler: bool = False):
         c = self.config = config
         self.token_embedding = token_embedding(c, rngs)
         norm = c.norm_placement == 'post'
@@ -168,7 +169,7 @@ class BartForSeq2Seq(LanguageModel):
 
     bart: Bart
 
-    def __init__(self, config: Config, rngs: nnx.Rngs):
+    def __init__(self, config: Config, rngs: Rngs):
         super().__init__(config, rngs, bias=config.logits_bias)
 
     def init_cache(self, batch: int, slots: int, tokens: jax.Array, valid: jax.Array | None = None) -> Any:

@@ -22,6 +22,7 @@ from bert_jax.modeling.heads import (
 from bert_jax.modeling.layers import Dense, token_embedding
 from bert_jax.modeling.losses import sequence_loss
 from bert_jax.modeling.masked_lm import MaskedLM
+from bert_jax.modeling.module import Rngs
 from bert_jax.modeling.stack import EmbeddedStack
 
 # Layers, width, heads, feed-forward width: base and large from section 3 of the paper, the smaller ones
@@ -90,7 +91,7 @@ class Config(ModelConfig):
         positions = disentangled.flops(self, tokens, length, output_tokens)
         return projection + positions + super().block_flops(tokens, length, output_tokens)
 
-    def base_model(self, rngs: nnx.Rngs, pooler: bool) -> 'Bert':
+    def base_model(self, rngs: Rngs, pooler: bool) -> 'Bert':
         return Bert(self, rngs, pooler)
 
 
@@ -103,7 +104,7 @@ class Bert(EmbeddedStack):
 
     config: Config
 
-    def __init__(self, config: Config, rngs: nnx.Rngs, pooler: bool = True):
+    def __init__(self, config: Config, rngs: Rngs, pooler: bool = True):
         self.token_embedding = token_embedding(config, rngs)
         super().__init__(config, rngs, segments=config.segments, embedding_norm=config.embedding_norm)
         c = config
@@ -208,7 +209,7 @@ class Bert(EmbeddedStack):
 class BertForPretraining(nnx.Module):
     """BERT with its pretraining heads: masked LM and, optionally, next-sentence prediction (section 3.1 of the paper)."""
 
-    def __init__(self, config: Config, rngs: nnx.Rngs, next_sentence: bool = True):
+    def __init__(self, config: Config, rngs: Rngs, next_sentence: bool = True):
         self.bert = Bert(config, rngs, pooler=next_sentence)
         self.masked_lm = MaskedLM(config, rngs)
         self.next_sentence = Dense(config, {'embed': config.width}, {'': 2}, rngs) if next_sentence else None

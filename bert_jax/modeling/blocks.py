@@ -21,12 +21,13 @@ from bert_jax.modeling.layers import (
     split_heads,
 )
 from bert_jax.modeling.masks import Mask
+from bert_jax.modeling.module import Rngs
 
 
 class Block(nnx.Module):
     """Self-attention and feed-forward, each with residual connection, norm and dropout."""
 
-    def __init__(self, config: ModelConfig, rngs: nnx.Rngs):
+    def __init__(self, config: ModelConfig, rngs: Rngs):
         self.config = config
         attention = DisentangledAttention if config.disentangled_buckets else Attention
         self.attention = attention(config, rngs)
@@ -91,7 +92,7 @@ class Block(nnx.Module):
 class CrossAttention(nnx.Module):
     """Multi-head attention from decoder tokens to encoder outputs (Vaswani et al. 2017, section 3.2.3)."""
 
-    def __init__(self, config: ModelConfig, rngs: nnx.Rngs):
+    def __init__(self, config: ModelConfig, rngs: Rngs):
         c = self.config = config
         heads = {'heads': c.heads, 'kv': c.width_per_head}
         self.q = Dense(c, {'embed': c.width}, heads, rngs)
@@ -123,7 +124,7 @@ class DecoderBlock(Block):
     computed again for each token; and the mask of the encoder outputs.
     """
 
-    def __init__(self, config: ModelConfig, rngs: nnx.Rngs):
+    def __init__(self, config: ModelConfig, rngs: Rngs):
         super().__init__(config, rngs)
         self.cross_attention = CrossAttention(config, rngs)
         self.cross_attention_norm = Norm(config, rngs)

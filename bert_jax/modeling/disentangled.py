@@ -16,6 +16,7 @@ from bert_jax.modeling.config import ModelConfig
 from bert_jax.modeling.dropout import dropout, fold_in
 from bert_jax.modeling.layers import Attention, Norm, merge_heads, param
 from bert_jax.modeling.masks import Mask, select_queries
+from bert_jax.modeling.module import Rngs
 
 
 @jax.tree_util.register_dataclass
@@ -68,7 +69,7 @@ def _used_rows(config: ModelConfig, length: Any) -> range:
 class PositionEmbeddings(nnx.Module):
     """Embeddings of relative positions, [2 k, D] after their norm."""
 
-    def __init__(self, config: ModelConfig, causal: bool, rngs: nnx.Rngs):
+    def __init__(self, config: ModelConfig, causal: bool, rngs: Rngs):
         _check(config, causal)
         shape = (2 * config.disentangled_buckets, config.width)
         self.config = config

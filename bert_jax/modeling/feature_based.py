@@ -11,6 +11,7 @@ from bert_jax.modeling.dropout import dropout, fold_in
 from bert_jax.modeling.heads import Encoder, Output, head_logits
 from bert_jax.modeling.layers import Dense
 from bert_jax.modeling.lstm import BiLstm
+from bert_jax.modeling.module import Rngs
 
 
 class FeatureBasedTagger(Encoder):
@@ -20,7 +21,7 @@ class FeatureBasedTagger(Encoder):
     learned layer weights, times a learned factor gamma (Peters et al. 2018, equation 1).
     """
 
-    def __init__(self, config: ModelConfig, classes: int, features: str, lstm_width: int, rngs: nnx.Rngs):
+    def __init__(self, config: ModelConfig, classes: int, features: str, lstm_width: int, rngs: Rngs):
         """Build the model.
 
         Args:

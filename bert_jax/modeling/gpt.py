@@ -4,12 +4,12 @@ import dataclasses
 from typing import Any, ClassVar, Literal
 
 import jax
-from flax import nnx
 
 from bert_jax.modeling import masks
 from bert_jax.modeling.config import Activation, ModelConfig
 from bert_jax.modeling.heads import LanguageModel, Output, embed_tokens
 from bert_jax.modeling.layers import Cache, token_embedding
+from bert_jax.modeling.module import Rngs
 from bert_jax.modeling.stack import EmbeddedStack
 
 # Layers, width, heads: table 2 of the paper; tiny and mini have the width of the small BERTs.
@@ -46,14 +46,14 @@ class Config(ModelConfig):
         object.__setattr__(self, 'mlp_width', self.mlp_width or 4 * self.width)
         super().__post_init__()
 
-    def base_model(self, rngs: nnx.Rngs, pooler: bool) -> 'Gpt':
+    def base_model(self, rngs: Rngs, pooler: bool) -> 'Gpt':
         return Gpt(self, rngs)
 
 
 class Gpt(EmbeddedStack):
     """GPT without a head: embeddings and causal blocks."""
 
-    def __init__(self, config: Config, rngs: nnx.Rngs):
+    def __init__(self, config: Config, rngs: Rngs):
         self.token_embedding = token_embedding(config, rngs)
         super().__init__(config, rngs, embedding_norm=config.embedding_norm)
 

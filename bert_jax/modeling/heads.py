@@ -13,7 +13,7 @@ from bert_jax.modeling.config import ModelConfig
 from bert_jax.modeling.dropout import dropout, fold_in
 from bert_jax.modeling.layers import ACTIVATIONS, Dense, Norm, token_embedding
 from bert_jax.modeling.losses import sequence_loss
-from bert_jax.modeling.module import Bias
+from bert_jax.modeling.module import Bias, Rngs
 
 
 class Output(NamedTuple):
@@ -73,7 +73,7 @@ def head_logits(dense: Dense, hidden: jax.Array) -> jax.Array:
 class PredictionHead(nnx.Module):
     """Dense layer, activation and norm, [M, D] to [M, D] or [M, width]: the beginning of BERT's masked-LM head."""
 
-    def __init__(self, config: ModelConfig, rngs: nnx.Rngs, width: int = 0):
+    def __init__(self, config: ModelConfig, rngs: Rngs, width: int = 0):
         self.activation = ACTIVATIONS[config.activation]
         sizes = {'embed': config.width}, {'': width or config.width}
         self.dense = Dense(config, *sizes, rngs, use_bias=config.use_bias or config.head_bias)
@@ -88,7 +88,7 @@ def _apply(head: PredictionHead | None, hidden: jax.Array) -> jax.Array:
     return hidden if head is None else head(hidden.reshape(-1, hidden.shape[-1])).reshape(hidden.shape)
 
 
-def _classifier(config: ModelConfig, classes: int, rngs: nnx.Rngs) -> Dense:
+def _classifier(config: ModelConfig, classes: int, rngs: Rngs) -> Dense:
     return Dense(config, {'embed': config.width}, {'': classes}, rngs, use_bias=True)
 
 
@@ -100,7 +100,7 @@ class Encoder(nnx.Module):
     pooled vector for each row, `encode_pooled` returns only the vectors.
     """
 
-    def __init__(self, config: ModelConfig, rngs: nnx.Rngs, pooler: bool = False):
+    def __init__(self, config: ModelConfig, rngs: Rngs, pooler: bool = False):
         self.config = config
         setattr(self, config.name, config.base_model(rngs, pooler))
 
@@ -137,7 +137,7 @@ class LanguageModel(Encoder):
       logits_bias: output bias [V], or None.
     """
 
-    def __init__(self, config: ModelConfig, rngs: nnx.Rngs, bias: bool = False):
+    def __init__(self, config: ModelConfig, rngs: Rngs, bias: bool = False):
         super().__init__(config, rngs)
         self.head = PredictionHead(config, rngs) if config.prediction_head else None
         self.output_embedding = None if config.tied_embeddings else token_embedding(config, rngs)
@@ -173,7 +173,7 @@ class LanguageModel(Encoder):
 class ForClassification(Encoder):
     """Classification of rows, from the pooled vector (section 4.1 of the BERT paper)."""
 
-    def __init__(self, config: ModelConfig, classes: int, rngs: nnx.Rngs):
+    def __init__(self, config: ModelConfig, classes: int, rngs: Rngs):
         super().__init__(config, rngs, pooler=True)
         self.classifier = _classifier(config, classes, rngs)
 
@@ -205,7 +205,7 @@ class ForClassification(Encoder):
 class ForTokenClassification(Encoder):
     """Classification of tokens, from the last hidden states (section 5.3 of the BERT paper)."""
 
-    def __init__(self, config: ModelConfig, classes: int, rngs: nnx.Rngs):
+    def __init__(self, config: ModelConfig, classes: int, rngs: Rngs):
         super().__init__(config, rngs)
         self.head = PredictionHead(config, rngs) if config.prediction_head else None
         self.classifier = _classifier(config, classes, rngs)
@@ -218,7 +218,7 @@ class ForTokenClassification(Encoder):
 class ForQuestionAnswering(Encoder):
     """Extractive question answering: start and end logits of each token (section 4.2 of the BERT paper)."""
 
-    def __init__(self, config: ModelConfig, rngs: nnx.Rngs):
+    def __init__(self, config: ModelConfig, rngs: Rngs):
         super().__init__(config, rngs)
         self.head = PredictionHead(config, rngs) if config.prediction_head else None
         self.span_classifier = _classifier(config, 2, rngs)

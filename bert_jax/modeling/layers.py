@@ -22,7 +22,7 @@ from bert_jax.modeling import cpu_decoding
 from bert_jax.modeling.attention import attend, unscaled
 from bert_jax.modeling.config import Activation, ModelConfig
 from bert_jax.modeling.masks import Mask, select_queries
-from bert_jax.modeling.module import Bias, NormScale
+from bert_jax.modeling.module import Bias, NormScale, Rngs
 from bert_jax.modeling.rotary import rotate
 
 # Keys and values of the cached tokens of an attention, [B, K, S, H] each, with S slots.
@@ -55,7 +55,7 @@ ACTIVATIONS: dict[Activation, Callable[[jax.Array], jax.Array]] = {
 }
 
 
-def param(rngs: nnx.Rngs, shape: tuple[int, ...], axes: tuple[str | None, ...], std: float) -> nnx.Param:
+def param(rngs: Rngs, shape: tuple[int, ...], axes: tuple[str | None, ...], std: float) -> nnx.Param:
     """Create a float32 parameter from a normal distribution of standard deviation `std`, truncated at twice that."""
     # In one dimension, XLA compiles the random numbers for a CPU up to five times as fast. They are the same.
     drawn = (math.prod(shape),) if partitioning.is_single_cpu() else shape
@@ -63,7 +63,7 @@ def param(rngs: nnx.Rngs, shape: tuple[int, ...], axes: tuple[str | None, ...], 
     return nnx.Param(values.reshape(shape), axes=axes)
 
 
-def token_embedding(config: ModelConfig, rngs: nnx.Rngs) -> nnx.Param:
+def token_embedding(config: ModelConfig, rngs: Rngs) -> nnx.Param:
     """Create the token embedding [V, D] of the padded vocabulary; D is `config.token_width`."""
     return param(rngs, (config.padded_vocab, config.token_width), ('vocab', 'embed'), config.init_std)
 
@@ -71,7 +71,7 @@ def token_embedding(config: ModelConfig, rngs: nnx.Rngs) -> nnx.Param:
 class Norm(nnx.Module):
     """Layer norm or RMS norm over the last dimension, computed in float32."""
 
-    def __init__(self, config: ModelConfig, rngs: nnx.Rngs, width: int = 0, is_rms: bool = False):
+    def __init__(self, config: ModelConfig, rngs: Rngs, width: int = 0, is_rms: bool = False):
         """Create scale and bias; `width` is the size of the dimension, 0 that of the model."""
         width = width or config.width
         self.eps, self.is_rms = config.norm_eps, is_rms or config.norm_kind == 'rms'
@@ -99,7 +99,7 @@ class Dense(nnx.Module):
         config: ModelConfig,
         inputs: dict[str, int],
         outputs: dict[str, int],
-        rngs: nnx.Rngs,
+        rngs: Rngs,
         residual: bool = False,
         use_bias: bool | None = None,
     ):
@@ -156,7 +156,7 @@ class Attention(nnx.Module):
     With fewer `kv_heads` than heads the queries have a separate projection.
     """
 
-    def __init__(self, config: ModelConfig, rngs: nnx.Rngs):
+    def __init__(self, config: ModelConfig, rngs: Rngs):
         c = self.config = config
         heads = {'heads': c.heads, 'kv': c.width_per_head}
         if c.kv_heads in (0, c.heads):
@@ -234,7 +234,7 @@ def merge_heads(y: jax.Array) -> jax.Array:
 class FeedForward(nnx.Module):
     """Two dense layers with an activation between them, optionally gated."""
 
-    def __init__(self, config: ModelConfig, rngs: nnx.Rngs):
+    def __init__(self, config: ModelConfig, rngs: Rngs):
         c = config
         self.activation = ACTIVATIONS[c.activation]
         self.is_gated = c.gated_mlp

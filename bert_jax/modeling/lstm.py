@@ -6,12 +6,13 @@ from flax import nnx
 
 from bert_jax.modeling.config import ModelConfig
 from bert_jax.modeling.layers import Dense, param
+from bert_jax.modeling.module import Rngs
 
 
 class Lstm(nnx.Module):
     """One LSTM layer in one direction; it starts anew with each text of a packed row."""
 
-    def __init__(self, config: ModelConfig, inputs: int, width: int, rngs: nnx.Rngs):
+    def __init__(self, config: ModelConfig, inputs: int, width: int, rngs: Rngs):
         self.width = width
         self.input_projection = Dense(config, {'': inputs}, {'mlp': 4 * width}, rngs)
         self.recurrent_kernel = param(rngs, (width, 4 * width), (None, 'mlp'), width**-0.5)
@@ -45,7 +46,7 @@ class Lstm(nnx.Module):
 class BiLstm(nnx.Module):
     """A stack of LSTM layers in both directions; each layer concatenates the outputs of both."""
 
-    def __init__(self, config: ModelConfig, inputs: int, width: int, layers: int, rngs: nnx.Rngs):
+    def __init__(self, config: ModelConfig, inputs: int, width: int, layers: int, rngs: Rngs):
         sizes = [inputs] + [2 * width] * (layers - 1)
         self.forward = nnx.List([Lstm(config, n, width, rngs) for n in sizes])
         self.backward = nnx.List([Lstm(config, n, width, rngs) for n in sizes])

@@ -8,13 +8,13 @@ from flax import nnx
 
 from bert_jax.modeling.heads import PredictionHead
 from bert_jax.modeling.layers import token_embedding
-from bert_jax.modeling.module import Bias
+from bert_jax.modeling.module import Bias, Rngs
 
 
 class MaskedLM(PredictionHead):
     """Masked-LM head: a prediction head, then the token embedding or an output embedding, and a bias."""
 
-    def __init__(self, config: Any, rngs: nnx.Rngs):
+    def __init__(self, config: Any, rngs: Rngs):
         self.has_transform = config.masked_lm_transform
         if self.has_transform:
             super().__init__(config, rngs, config.token_width)

@@ -15,7 +15,28 @@ Params = dict[str, jax.Array]
 # For type annotations outside `modeling`.
 Module = nnx.Module
 Graph = nnx.GraphDef
-Rngs = nnx.Rngs
+
+
+class Rngs:
+    """Random keys for parameters, the same as those of `flax.nnx.Rngs`.
+
+    That class counts the keys in an array. While a model is traced, Flax spends more time on the array than on the model.
+
+    Attributes:
+      key: random key from which all others are derived.
+      count: number of keys that were taken.
+    """
+
+    def __init__(self, key: jax.Array | int, count: int | jax.Array = 0):
+        """Begin with a key, or with a seed."""
+        self.key = jax.random.key(key) if isinstance(key, int) else key
+        self.count = count
+
+    def params(self) -> jax.Array:
+        """Take a key."""
+        key = jax.random.fold_in(self.key, self.count)
+        self.count += 1
+        return key
 
 
 class Bias(nnx.Param):
@@ -51,10 +72,10 @@ def merge(graph: nnx.GraphDef, params: Mapping[str, Any]) -> Any:
 
 
 def abstract(
-    make: Callable[[nnx.Rngs], nnx.Module],
+    make: Callable[[Rngs], nnx.Module],
 ) -> tuple[nnx.GraphDef, dict[str, jax.ShapeDtypeStruct], dict[str, tuple[str | None, ...]]]:
     """Return structure, shapes and logical axes of the module `make(rngs)`, without allocating arrays."""
-    graph, state = nnx.split(nnx.eval_shape(lambda: make(nnx.Rngs(0))))
+    graph, state = nnx.split(nnx.eval_shape(lambda: make(Rngs(0))))
     flat = nnx.to_flat_state(state)
     shapes = {_join(path): variable.get_raw_value() for path, variable in flat}
     axes = {_join(path): variable.get_metadata('axes') for path, variable in flat}
@@ -74,6 +95,6 @@ def undecayed(graph: nnx.GraphDef, params: Mapping[str, Any]) -> frozenset[str]:
     return frozenset(_join(path) for path, variable in flat if isinstance(variable, Bias | NormScale))
 
 
-def init(make: Callable[[nnx.Rngs], nnx.Module], key: jax.Array) -> Params:
+def init(make: Callable[[Rngs], nnx.Module], key: jax.Array) -> Params:
     """Initialize the parameters of the module `make(rngs)`; call it under `jax.jit` with `out_shardings`."""
-    return split(make(nnx.Rngs(key)))[1]
+    return split(make(Rngs(key)))[1]

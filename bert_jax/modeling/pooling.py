@@ -2,16 +2,16 @@
 
 import jax
 import jax.numpy as jnp
-from flax import nnx
 
 from bert_jax.modeling.config import ModelConfig
 from bert_jax.modeling.heads import PredictionHead
 from bert_jax.modeling.layers import Dense, gelu
+from bert_jax.modeling.module import Rngs
 
 ACTIVATIONS = {'tanh': jnp.tanh, 'relu': jax.nn.relu, 'gelu': gelu}
 
 
-def make(config: ModelConfig, rngs: nnx.Rngs) -> Dense | PredictionHead:
+def make(config: ModelConfig, rngs: Rngs) -> Dense | PredictionHead:
     """Create the layers that map the vector of a text [M, D] to its pooled vector [M, D], without the activation."""
     if config.prediction_head:
         return PredictionHead(config, rngs)

@@ -9,6 +9,7 @@ from flax import nnx
 from bert_jax.modeling.config import ModelConfig
 from bert_jax.modeling.layers import param
 from bert_jax.modeling.masks import Mask
+from bert_jax.modeling.module import Rngs
 
 
 def relative_position_bucket(
@@ -34,7 +35,7 @@ def relative_position_bucket(
 class RelativeBias(nnx.Module):
     """Relative position bias that all layers of a stack share."""
 
-    def __init__(self, config: ModelConfig, causal: bool, rngs: nnx.Rngs):
+    def __init__(self, config: ModelConfig, causal: bool, rngs: Rngs):
         self.config, self.causal = config, causal
         self.table = param(rngs, (config.relative_buckets, config.heads), (None, 'heads'), config.init_std)
 

@@ -68,7 +68,7 @@ class OffsetEmbedding(nnx.Module):
 class Detector(nnx.Module):
     """Head that maps the last hidden state of each token to the log-odds that the token was replaced (section 2)."""
 
-    def __init__(self, config: bert.Config, rngs: nnx.Rngs):
+    def __init__(self, config: bert.Config, rngs: module.Rngs):
         inputs = {'embed': config.width}
         self.activation = ACTIVATIONS[config.activation]
         self.dense = Dense(config, inputs, {'': config.width}, rngs, use_bias=True)
@@ -93,7 +93,7 @@ class ReplacedTokenDetection(nnx.Module):
       generator: the generator, whose `bert` is narrower.
     """
 
-    def __init__(self, config: bert.Config, generator: bert.Config, sharing: Sharing, rngs: nnx.Rngs):
+    def __init__(self, config: bert.Config, generator: bert.Config, sharing: Sharing, rngs: module.Rngs):
         self.bert = Bert(config, rngs, pooler=False)
         self.detector = Detector(config, rngs)
         self.generator = BertForPretraining(generator, rngs, next_sentence=False)

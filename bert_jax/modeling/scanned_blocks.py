@@ -50,7 +50,7 @@ def _find_repetition(settings: Sequence[Any]) -> tuple[int, int]:
 
 
 def make_blocks(
-    config: ModelConfig, rngs: nnx.Rngs, block: Callable[[ModelConfig, nnx.Rngs], Block]
+    config: ModelConfig, rngs: module.Rngs, block: Callable[[ModelConfig, module.Rngs], Block]
 ) -> Blocks:
     """Create the blocks of all layers, with the same parameters whether or not they are stacked."""
     ranges = scanned_layers(config)
@@ -69,28 +69,26 @@ def make_blocks(
 
 def _make_stacked(
     config: ModelConfig,
-    rngs: nnx.Rngs,
-    block: Callable[[ModelConfig, nnx.Rngs], Block],
+    rngs: module.Rngs,
+    block: Callable[[ModelConfig, module.Rngs], Block],
     ranges: Sequence[range],
 ) -> dict[str, Block]:
     """Create blocks with stacked parameters in one vectorized call, which compiles faster than one call per layer."""
 
-    def make(rngs: nnx.Rngs) -> list[Block]:
+    def make(rngs: module.Rngs) -> list[Block]:
         return [block(config.for_layer(layers.start), rngs) for layers in ranges]
 
     def make_states(count: jax.Array) -> list[nnx.State]:
-        group_rngs = nnx.Rngs(params=stream.key[...])
-        group_rngs.params.count[...] = count
-        return [nnx.state(block) for block in make(group_rngs)]
+        return [nnx.state(block) for block in make(module.Rngs(rngs.key, count))]
 
-    # Each parameter counts on the stream of keys, as it would one layer after the other.
-    stream = rngs.params
-    first = stream.count[...]
+    # Each parameter takes a key, as it would one layer after the other.
+    first = rngs.count
     graphs = [nnx.graphdef(block) for block in make(rngs)]
-    counts = first + jnp.arange(len(ranges[0]), dtype=first.dtype) * (stream.count[...] - first)
-    stream.count[...] = counts[-1] + counts[1] - first
+    keys, groups = rngs.count - first, len(ranges[0])
+    states = jax.vmap(make_states)(first + keys * jnp.arange(groups))
+    rngs.count = first + keys * groups
     stacked = {}
-    for layers, graph, state in zip(ranges, graphs, jax.vmap(make_states)(counts), strict=True):
+    for layers, graph, state in zip(ranges, graphs, states, strict=True):
         for _, variable in nnx.to_flat_state(state):
             variable.set_metadata(axes=(None, *variable.get_metadata('axes')))
         stacked[stacking.range_name(layers)] = nnx.merge(graph, state)

@@ -4,7 +4,6 @@ from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
-from flax import nnx
 
 from bert_jax.modeling import masks, module, pooling
 from bert_jax.modeling.config import ModelConfig
@@ -117,7 +116,7 @@ class ForEmbedding(Encoder):
     def __init__(
         self,
         config: ModelConfig,
-        rngs: nnx.Rngs,
+        rngs: module.Rngs,
         kind: Pooling = 'mean',
         classes: int = 0,
         width: int = 0,

@@ -25,7 +25,7 @@ class Stack(nnx.Module):
     Each block has its own parameters, unless the config says which layers share them. With `scan_layers`, those of repeated blocks are stored in stacked arrays.
     """
 
-    def __init__(self, config: ModelConfig, rngs: nnx.Rngs, block: type[Block] = Block):
+    def __init__(self, config: ModelConfig, rngs: module.Rngs, block: type[Block] = Block):
         self.config = config
         causal = config.causal or block is DecoderBlock
         self.relative_bias = RelativeBias(config, causal, rngs) if config.relative_buckets else None
@@ -172,7 +172,7 @@ class EmbeddedStack(nnx.Module):
     def __init__(
         self,
         config: ModelConfig,
-        rngs: nnx.Rngs,
+        rngs: module.Rngs,
         block: type[Block] = Block,
         segments: int = 0,
         embedding_norm: bool = True,

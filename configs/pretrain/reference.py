@@ -19,7 +19,7 @@ from configs.pretrain import cpu
 
 MODELS = ('encoder', 'multilingual', 'decoder', 'denoiser')
 LAYERS = {'cpu': 6, 'gpu': 12}  # of an encoder, every third is global
-SHAPES = {
+SHAPES: dict[str, dict] = {
     'cpu': dict(width=192, heads=3, mlp_width=512),
     'gpu': dict(width=256, heads=4, mlp_width=640, dtype='bfloat16', scan_layers=True),
 }

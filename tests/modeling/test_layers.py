@@ -8,7 +8,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax import nnx
 
 from bert_jax.core import stacking
 from bert_jax.modeling import attention_kernels, blocks, layers, local_attention, masks, module
@@ -50,7 +49,7 @@ def test_variants_have_exactly_the_parameters_they_need():
 
 def test_queries_and_keys_are_normalized_per_head_before_rotary_positions():
     config = tiny.config(qk_norm=True, rope_base=100.0)
-    attention = layers.Attention(config, nnx.Rngs(0))
+    attention = layers.Attention(config, module.Rngs(0))
     attention.q_norm.scale[...] = jnp.linspace(0.5, 2, config.width_per_head)
     x = np.random.default_rng(0).normal(size=(2 * 5, config.width)).astype(np.float32)
     positions = jnp.tile(jnp.arange(5), (2, 1))
@@ -62,7 +61,7 @@ def test_queries_and_keys_are_normalized_per_head_before_rotary_positions():
 
 
 def test_blocks_that_begin_as_the_identity_have_zero_projections_into_the_residual_stream():
-    block = blocks.Block(tiny.config(zero_residual_init=True, norm_placement='pre'), nnx.Rngs(0))
+    block = blocks.Block(tiny.config(zero_residual_init=True, norm_placement='pre'), module.Rngs(0))
     x = np.random.default_rng(0).normal(size=(6, block.config.width)).astype(np.float32)
     np.testing.assert_array_equal(block(x, None, jnp.arange(6)[None], None), x)
     assert block.attention.qkv.kernel[...].any()
@@ -85,7 +84,7 @@ def test_pre_norm_keeps_the_residual_stream_and_normalizes_the_output():
 def test_norms_equal_their_formulas(kind):
     rng = np.random.default_rng(0)
     x = rng.normal(3, 2, (4, 32)).astype(np.float32)
-    norm = layers.Norm(tiny.config(norm_kind=kind, norm_eps=0.1), nnx.Rngs(0))
+    norm = layers.Norm(tiny.config(norm_kind=kind, norm_eps=0.1), module.Rngs(0))
     norm.scale[...] = jnp.full(32, 2.0)
     if kind == 'layer':
         norm.bias[...] = jnp.full(32, 5.0)
@@ -98,7 +97,7 @@ def test_norms_equal_their_formulas(kind):
 
 def test_half_precision_norms_are_computed_in_float32():
     x = np.random.default_rng(0).normal(1000, 1, (4, 32)).astype(np.float32)
-    norm = layers.Norm(tiny.config(), nnx.Rngs(0))
+    norm = layers.Norm(tiny.config(), module.Rngs(0))
     half = norm(jnp.asarray(x, jnp.bfloat16))
     assert half.dtype == jnp.bfloat16
     exact = np.asarray(norm(jnp.asarray(x, jnp.bfloat16).astype(jnp.float32)))
@@ -108,7 +107,7 @@ def test_half_precision_norms_are_computed_in_float32():
 def test_dense_layers_and_their_gradients_are_matrix_products():
     rng = np.random.default_rng(0)
     x, g = (rng.normal(size=shape).astype(np.float32) for shape in ((5, 12), (5, 6)))
-    dense = layers.Dense(tiny.config(), {'heads': 3, 'kv': 4}, {'mlp': 6}, nnx.Rngs(0))
+    dense = layers.Dense(tiny.config(), {'heads': 3, 'kv': 4}, {'mlp': 6}, module.Rngs(0))
     graph, params = module.split(dense)
     kernel = np.asarray(params['kernel']).reshape(12, 6)
     y, back = jax.vjp(lambda p, x: module.merge(graph, p)(x), params, x)
@@ -123,7 +122,7 @@ def test_half_precision_bias_gradients_are_summed_in_float32():
     rng = np.random.default_rng(0)
     x = jnp.asarray(rng.normal(size=(4096, 12)), jnp.bfloat16)
     gradient = jnp.asarray(rng.normal(0.1, 1, (4096, 6)), jnp.bfloat16)
-    graph, params = module.split(layers.Dense(tiny.config(), {'embed': 12}, {'mlp': 6}, nnx.Rngs(0)))
+    graph, params = module.split(layers.Dense(tiny.config(), {'embed': 12}, {'mlp': 6}, module.Rngs(0)))
     y, back = jax.vjp(lambda params: module.merge(graph, params)(x), params)
     assert y.dtype == jnp.bfloat16
     expected = np.asarray(gradient, np.float64).sum(0)
@@ -243,7 +242,7 @@ def test_rotary_rotates_each_pair_by_a_different_angle():
 
 @pytest.mark.parametrize('rope_base', [0.0, 10_000.0])
 def test_attention_depends_on_relative_positions_only_with_rotation(rope_base):
-    attention = layers.Attention(tiny.config(rope_base=rope_base, init_std=0.5), nnx.Rngs(0))
+    attention = layers.Attention(tiny.config(rope_base=rope_base, init_std=0.5), module.Rngs(0))
     x = jnp.asarray(np.random.default_rng(0).normal(size=(6, 32)), jnp.float32)
     run = jax.jit(lambda positions: attention(x, None, positions, None))
     base = np.arange(6)[None]

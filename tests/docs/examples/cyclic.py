@@ -6,6 +6,7 @@ from flax import nnx
 
 from bert_jax.core.config import check_range
 from bert_jax.modeling import bert
+from bert_jax.modeling.module import Rngs
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,14 +23,14 @@ class Config(bert.Config):
         super().__post_init__()
         check_range(self, 'model', 1, self.layers, 'cycle')
 
-    def base_model(self, rngs: nnx.Rngs, pooler: bool) -> 'Cyclic':
+    def base_model(self, rngs: Rngs, pooler: bool) -> 'Cyclic':
         return Cyclic(self, rngs, pooler)
 
 
 class Cyclic(bert.Bert):
     """The encoder without a head."""
 
-    def __init__(self, config: Config, rngs: nnx.Rngs, pooler: bool = True):
+    def __init__(self, config: Config, rngs: Rngs, pooler: bool = True):
         super().__init__(dataclasses.replace(config, scan_layers=False), rngs, pooler)
         blocks = self.layers.blocks
         self.layers.blocks = nnx.List([blocks[i % config.cycle] for i in range(config.layers)])
