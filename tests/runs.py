@@ -98,6 +98,16 @@ def finetuned(tmp_path_factory, pretrained, labeled):
     return workdir
 
 
+def slow_after(count, cases):
+    """Mark all but the first `count` cases of a parametrized test as slow, since they vary what the first ones test."""
+    return [
+        case
+        if i < count
+        else pytest.param(*(case if isinstance(case, tuple) else (case,)), marks=pytest.mark.slow)
+        for i, case in enumerate(cases)
+    ]
+
+
 def pretrain(workdir, corpus, rows, *overrides):
     """Run the training command in this process, to pretrain."""
     base = [f'data.sources=({str(corpus)!r},)', f'data.rows_dir={rows}']

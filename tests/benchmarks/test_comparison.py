@@ -11,6 +11,7 @@ from bert_jax.core.errors import UserError
 from tests.runs import run_command, run_in_process
 
 
+@pytest.mark.slow
 def test_benchmark_times_a_step_and_its_parts(tmp_path):
     out = tmp_path / 'bench.json'
     done = run_command(

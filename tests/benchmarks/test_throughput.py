@@ -208,6 +208,7 @@ def test_all_kinds_of_rows_are_timed(monkeypatch):
         check_timed(timed)
 
 
+@pytest.mark.slow
 def test_command(tmp_path):
     out = tmp_path / 'results.jsonl'
     flags = ('--rows=padded', '--lengths=16', '--batch=2', '--doublings=0', '--seconds=0.01', '--profile')

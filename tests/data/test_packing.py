@@ -50,6 +50,7 @@ def test_batches_hold_few_tokens_of_padding_in_few_lengths(multiple):
     assert len(found[0]['valid']) % multiple == 0
 
 
+@pytest.mark.slow
 def test_batches_of_sst2_hold_at_most_three_percent_of_padding(sst2):
     data = LabeledConfig(sst2, text='sentence', length=LENGTH)
     records = records_lib.read(sst2, 'train', 10_000)

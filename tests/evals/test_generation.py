@@ -10,7 +10,7 @@ from bert_jax.evals import generation, scoring
 from bert_jax.experiments import runs
 from bert_jax.modeling.decoding import Sampling
 from bert_jax.train import load
-from tests.runs import BART, TINY, finetune, pretrain, run_in_process
+from tests.runs import BART, TINY, finetune, pretrain, run_in_process, slow_after
 
 
 def test_gpt_learns(gpt):
@@ -28,13 +28,13 @@ def test_bart_learns(bart):
     assert learns_to_restore(bart)
 
 
-@pytest.mark.parametrize('noise', ['mass', 'spans'])
+@pytest.mark.parametrize('noise', slow_after(1, ['mass', 'spans']))
 def test_bart_learns_mass_and_span_corruption(tmp_path, corpus, noise):
     assert pretrain(tmp_path, corpus, tmp_path / 'rows', *BART, f'task.noise={noise}') == 0
     assert learns_to_restore(tmp_path)
 
 
-@pytest.mark.parametrize('model', ['gpt', 'bart'])
+@pytest.mark.parametrize('model', slow_after(1, ['bart', 'gpt']))
 def test_gpt_and_bart_can_be_fine_tuned_to_classify(model, request, labeled, tmp_path):
     checkpoint = request.getfixturevalue(model)
     assert finetune(tmp_path, checkpoint, labeled, 'train.steps=60') == 0

@@ -13,6 +13,7 @@ from bert_jax.core import stacking
 from bert_jax.modeling import attention_kernels, blocks, layers, local_attention, masks, module
 from bert_jax.modeling.attention import attend
 from tests.modeling import tiny
+from tests.runs import slow_after
 
 
 @pytest.mark.parametrize(
@@ -170,7 +171,7 @@ def test_scan_and_remat_change_neither_values_nor_gradients(change):
         np.testing.assert_allclose(a, other_grads[name], atol=1e-3, err_msg=name)
 
 
-@pytest.mark.parametrize('layers', [2, 5, 8])
+@pytest.mark.parametrize('layers', slow_after(1, [5, 2, 8]))
 def test_scan_runs_groups_of_local_and_global_layers(layers):
     """After the first layer, which has no norm, a local and a global layer repeat. The last layer is apart."""
     local = {**tiny.LOCAL, 'layers': layers}

@@ -10,6 +10,7 @@ import pytest
 from bert_jax.modeling import feature_based
 from bert_jax.modeling.lstm import BiLstm
 from tests.modeling import tiny
+from tests.runs import slow_after
 
 FEATURES = ('embeddings', 'second_to_last', 'last', 'sum_last_four', 'concat_last_four', 'sum_all')
 
@@ -62,7 +63,7 @@ def tagger(features):
     return functools.partial(feature_based.FeatureBasedTagger, classes=3, features=features, lstm_width=7)
 
 
-@pytest.mark.parametrize('features', FEATURES)
+@pytest.mark.parametrize('features', slow_after(2, reversed(FEATURES)))
 def test_features_depend_on_the_selected_layers_and_pass_no_gradient(features):
     def make(config, rngs):
         return tagger(features)(config, rngs=rngs)

@@ -63,6 +63,7 @@ def test_an_average_can_be_evaluated_and_trained_further(tmp_path, corpus, rows,
         np.testing.assert_array_equal(after[name], value, err_msg=name)
 
 
+@pytest.mark.slow
 def test_runs_with_stacked_layers_are_averaged_with_others(tmp_path, corpus, rows):
     for scan in (False, True):
         settings = ('model.layers=4', f'model.scan_layers={scan}', 'train.steps=3', 'train.eval_every=0')

@@ -15,6 +15,7 @@ from bert_jax.tasks import choice, classify, qa, regress, tag
 from bert_jax.train import embedding_rows
 from bert_jax.train import state as state_lib
 from bert_jax.train.step import make_train_step
+from tests.runs import slow_after
 
 VOCAB, LENGTH, BATCH = 640, 12, 4
 MODELS = {'bert': bert.Config, 'gpt': gpt.Config, 'bart': bart.Config}
@@ -67,16 +68,19 @@ def run(task, model, devices=1, **optimizer):
 
 @pytest.mark.parametrize(
     ('name', 'model', 'optimizer'),
-    [
-        *((name, 'bert', {}) for name in TASKS),
-        ('classify', 'gpt', {}),
-        ('classify', 'bart', {}),
-        ('classify', 'bert', dict(bias_correction=False, clip_norm=0.1)),
-        ('classify', 'bert', dict(name='lamb', clip_norm=0.0)),
-        ('classify', 'bert', dict(name='stable_adamw', learning_rate=0.1, b2=0.9, clip_norm=0.0)),
-        ('classify', 'bert', dict(name='muon')),
-        ('classify', 'bert', dict(frozen=('bert/token_embedding',))),
-    ],
+    slow_after(
+        6,
+        [
+            *((name, 'bert', {}) for name in TASKS),
+            ('classify', 'bert', dict(name='muon')),
+            ('classify', 'gpt', {}),
+            ('classify', 'bart', {}),
+            ('classify', 'bert', dict(bias_correction=False, clip_norm=0.1)),
+            ('classify', 'bert', dict(name='lamb', clip_norm=0.0)),
+            ('classify', 'bert', dict(name='stable_adamw', learning_rate=0.1, b2=0.9, clip_norm=0.0)),
+            ('classify', 'bert', dict(frozen=('bert/token_embedding',))),
+        ],
+    ),
     ids=str,
 )
 def test_rows_equal_whole_embedding(name, model, optimizer, monkeypatch):

@@ -11,7 +11,15 @@ from bert_jax.core import metrics
 from bert_jax.core.errors import UserError
 from bert_jax.experiments import status
 from bert_jax.train import loop
-from tests.runs import MANY_CHECKPOINTS, TINY, checkpoint_arrays, finetune, metric_lines, run_command
+from tests.runs import (
+    MANY_CHECKPOINTS,
+    TINY,
+    checkpoint_arrays,
+    finetune,
+    metric_lines,
+    run_command,
+    slow_after,
+)
 from tests.runs import pretrain as pretrain_with
 
 KILL_AT_11 = """
@@ -73,7 +81,9 @@ def test_sigterm_saves_a_checkpoint_and_resumed_run_is_bitwise_equal(tmp_path, c
     _assert_same_run(tmp_path, pretrained)
 
 
-@pytest.mark.parametrize('mesh', ['mesh.strategy=fsdp', 'mesh.strategy=fsdp_tp mesh.fsdp=4 mesh.tensor=2'])
+@pytest.mark.parametrize(
+    'mesh', slow_after(1, ['mesh.strategy=fsdp_tp mesh.fsdp=4 mesh.tensor=2', 'mesh.strategy=fsdp'])
+)
 def test_resuming_on_another_mesh_differs_only_by_rounding(tmp_path, corpus, rows, pretrained, mesh):
     shutil.copytree(pretrained, tmp_path / 'run')
     shutil.rmtree(tmp_path / 'run' / 'checkpoints' / '20')
@@ -83,6 +93,7 @@ def test_resuming_on_another_mesh_differs_only_by_rounding(tmp_path, corpus, row
         np.testing.assert_allclose(left[name], right[name], rtol=1e-4, atol=1e-5, err_msg=name)
 
 
+@pytest.mark.slow
 def test_resuming_with_the_hardware_generator_is_bitwise_equal(tmp_path, corpus, rows):
     whole, resumed = tmp_path / 'whole', tmp_path / 'resumed'
     assert pretrain(whole, corpus, rows, 'train.prng=rbg') == 0

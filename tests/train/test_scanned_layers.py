@@ -19,6 +19,7 @@ from bert_jax.train import experiment as experiment_lib
 from bert_jax.train import inputs
 from bert_jax.train import state as state_lib
 from tests import runs
+from tests.runs import slow_after
 from tests.train.test_step import batch, make_step, task  # noqa: F401
 
 LAYERS = 4
@@ -39,13 +40,19 @@ def update(task, tokenizer, batch, **settings):  # noqa: F811
 
 @pytest.mark.parametrize(
     ('settings', 'stacked'),
-    [
-        ({'dropout': 0.1}, {'remat': 'full', 'devices': 1}),
-        ({'optimizer': 'lamb'}, {'mesh': MeshConfig('fsdp_tp', fsdp=4, tensor=2), 'accumulation_steps': 2}),
-        ({'optimizer': 'muon'}, {'mesh': MeshConfig('fsdp_tp', fsdp=4, tensor=2)}),
-        ({'optimizer': 'stable_adamw'}, {'mesh': MeshConfig('fsdp')}),
-    ],
-    ids=['adamw', 'lamb', 'muon', 'stable_adamw'],
+    slow_after(
+        2,
+        [
+            ({'dropout': 0.1}, {'remat': 'full', 'devices': 1}),
+            ({'optimizer': 'muon'}, {'mesh': MeshConfig('fsdp_tp', fsdp=4, tensor=2)}),
+            (
+                {'optimizer': 'lamb'},
+                {'mesh': MeshConfig('fsdp_tp', fsdp=4, tensor=2), 'accumulation_steps': 2},
+            ),
+            ({'optimizer': 'stable_adamw'}, {'mesh': MeshConfig('fsdp')}),
+        ],
+    ),
+    ids=['adamw', 'muon', 'lamb', 'stable_adamw'],
 )
 def test_two_steps_equal_those_with_separate_layers(task, tokenizer, batch, settings, stacked):  # noqa: F811
     expected, metrics = update(task, tokenizer, batch, devices=1, **settings)
@@ -151,7 +158,7 @@ def saved_arrays(workdir):
     return stacking.unstack({'/'.join(re.findall(r"key='([^']+)'", name)): x for name, x in arrays})
 
 
-@pytest.mark.parametrize('scan', [False, True])
+@pytest.mark.parametrize('scan', slow_after(1, [True, False]))
 def test_a_run_resumes_with_the_other_kind_of_layers(tmp_path, corpus, rows, trained, scan):
     """So does a run of an earlier version with `scan_layers`, which saved separate layers."""
     shutil.copytree(trained[not scan], tmp_path / 'run')

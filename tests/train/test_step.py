@@ -19,6 +19,7 @@ from bert_jax.tasks import mlm
 from bert_jax.train import state as state_lib
 from bert_jax.train.step import make_train_step
 from tests.modeling import tiny
+from tests.runs import slow_after
 
 LENGTH, BATCH = 32, 16
 
@@ -98,19 +99,21 @@ def assert_same(a, b, tolerance=2e-5):
 
 MESHES = [
     MeshConfig('dp'),
+    MeshConfig('fsdp_tp', fsdp=4, tensor=2),
     MeshConfig('fsdp'),
     MeshConfig('fsdp', data=2),
     MeshConfig('tp', data=4, tensor=2),
-    MeshConfig('fsdp_tp', fsdp=4, tensor=2),
 ]
 
 
-@pytest.mark.parametrize('mesh', MESHES, ids=lambda m: f'{m.strategy}-{m.data}-{m.fsdp}-{m.tensor}')
+@pytest.mark.parametrize(
+    'mesh', slow_after(2, MESHES), ids=lambda m: f'{m.strategy}-{m.data}-{m.fsdp}-{m.tensor}'
+)
 def test_sharded_step_equals_single_device(task, tokenizer, batch, mesh, single):
     assert_same(update(task, tokenizer, batch, mesh=mesh, dropout=0.1), single)
 
 
-@pytest.mark.parametrize('name', ['MPNET', 'NOMIC', 'ALBERT', 'DEBERTA', 'EUROBERT', 'T5'])
+@pytest.mark.parametrize('name', slow_after(2, ['EUROBERT', 'MPNET', 'NOMIC', 'ALBERT', 'DEBERTA', 'T5']))
 def test_sharded_step_of_other_encoders_equals_single_device(task, tokenizer, batch, name):
     settings = getattr(tiny, name)
     mesh = MeshConfig('fsdp_tp', fsdp=4, tensor=2)
@@ -122,7 +125,9 @@ def test_sharded_step_of_other_encoders_equals_single_device(task, tokenizer, ba
     assert_same(changed, one)
 
 
-@pytest.mark.parametrize('mesh', MESHES[1:], ids=lambda m: f'{m.strategy}-{m.data}-{m.fsdp}-{m.tensor}')
+@pytest.mark.parametrize(
+    'mesh', slow_after(1, MESHES[1:]), ids=lambda m: f'{m.strategy}-{m.data}-{m.fsdp}-{m.tensor}'
+)
 @pytest.mark.parametrize('optimizer', ['muon', 'stable_adamw'])
 def test_sharded_optimizer_equals_single_device(task, tokenizer, batch, mesh, optimizer):
     settings = {'optimizer': optimizer, 'gated_mlp': True, 'kv_heads': 2, 'heads': 4}
