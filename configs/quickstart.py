@@ -1,9 +1,9 @@
-"""The quickstart: pretrain a small BERT on Python documentation, and fine-tune it to classify sentences.
+"""The quickstart: pretrain a small BERT with ModernBERT's blocks on Python documentation, and fine-tune it to classify sentences.
 
 bash launch/quickstart.sh
 
 The script pretrains with the argument `:pretrain`, fine-tunes from pretrained and from random weights with `:finetune`,
-and reports both accuracies: 60.3 ± 1.6 % and 49.5 ± 1.1 % (two seeds).
+and reports both accuracies: 63.9 ± 0.8 % and 56.8 ± 1.2 % (two seeds).
 """
 
 from ml_collections import ConfigDict
@@ -20,12 +20,13 @@ def get_config(arg: str) -> ConfigDict:
 
 def _pretrain() -> ConfigDict:
     config = new_config()
-    config.task = dict(name='mlm', short_sequence_rate=0.0)
-    config.model = dict(name='bert', size='tiny', **cpu.MODERN_BLOCKS)
+    config.task = dict(name='mlm', sentence_objective='none', pack_documents=True, mask_rate=0.3)
+    config.model = cpu.get_config('modern').model
+    config.model.layers = 2
     config.data = dict(sources=('pydocs/text',), validation_split='validation', length=128)
     config.tokenizer = dict(vocab_size=8192)
     config.optim = dict(learning_rate=2e-3, warmup=0.1, b2=0.98)
-    config.train = dict(steps=1800, batch_size=16, log_every=25, eval_rows=512)
+    config.train = dict(steps=2000, batch_size=16, log_every=25, eval_rows=512)
     return config
 
 

@@ -15,7 +15,7 @@ start=$SECONDS
 
 say() { printf '\n== %s (%d:%02d)\n' "$1" $(((SECONDS - start) / 60)) $(((SECONDS - start) % 60)); }
 
-say "pretraining: masked LM and next-sentence prediction on Python's documentation"
+say "pretraining: masked LM on Python's documentation"
 python -m bert_jax.bin.train --config=configs/quickstart.py:pretrain --workdir="$out/pretrain"
 
 say "fine-tuning from pretrained and from random weights, two seeds each: what does this sentence describe?"

@@ -104,7 +104,9 @@ NOT_EXPORTED = ('cpu.py:128', 'cpu.py:192', 'cpu_bart.py', 'gpu.py', 'multilingu
 
 
 @pytest.mark.parametrize(
-    'spec', [s for s in _specs() if '/pretrain/' in s], ids=lambda s: pathlib.Path(s).stem
+    'spec',
+    [s for s in _specs() if '/pretrain/' in s or s.endswith(':pretrain')],
+    ids=lambda s: pathlib.Path(s).stem,
 )
 def test_pretrained_models_can_be_exported(spec, tokenizer, caplog):
     experiment = experiment_lib.complete(experiment_lib.read(spec), tokenizer)

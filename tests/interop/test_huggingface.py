@@ -326,7 +326,6 @@ def test_unsupported_settings_are_rejected(change, message):
 
 
 PRETRAINING = (
-    'quickstart.py:pretrain',
     'pretrain/cpu.py:192',
     'pretrain/cpu_bart.py',
     'pretrain/gpu.py',
