@@ -6,8 +6,8 @@ python -m bert_jax.bin.table --config=configs/tables/emergence.py:bilingual --co
 
 The run is that of reference.py:encoder,cpu, or of bilingual.py with a constant learning rate. Each cell but the loss, BLiMP and
 alignment is a fine-tuning from a checkpoint. The figure shows the scores by the number of tokens that the model has read. Expect
-parts of speech first and agreement second (docs/results/emergence.md), in two hours on two cores. Languages are aligned late, in
-100 minutes on two slower cores that also did other work.
+parts of speech first, agreement second, and an alignment of the languages only late (docs/results/emergence.md). The first table
+takes two hours on two cores, the bilingual one 100 minutes on two slower cores that also do other work.
 """
 
 from ml_collections import ConfigDict

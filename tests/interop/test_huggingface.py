@@ -326,6 +326,7 @@ def test_unsupported_settings_are_rejected(change, message):
 
 
 PRETRAINING = (
+    'pretrain/cpu.py',
     'pretrain/cpu.py:192',
     'pretrain/cpu_bart.py',
     'pretrain/gpu.py',
